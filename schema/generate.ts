@@ -1,0 +1,53 @@
+// Makes src/generated from the schemas of this folder: the types (json-schema-to-typescript) and
+// the validators (ajv, standalone code, so that nothing is compiled when the executable starts).
+// The folder is not kept in git: `npm run generate` makes it, and the build, the tests and the checks call that.
+
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { Ajv } from "ajv";
+import standalone from "ajv/dist/standalone/index.js";
+import { compile, type JSONSchema } from "json-schema-to-typescript";
+
+const SCHEMAS = ["arguments", "result", "container", "network"] as const;
+const OUT = new URL("../src/generated/", import.meta.url);
+
+/** The schema of a document whose defaults are filled in: the validator does that, so the type may rely on it. */
+function withDefaultsRequired(schema: JSONSchema & { required?: string[] }): JSONSchema {
+  const filled = Object.entries(schema.properties ?? {}).filter(([, property]) => property.default !== undefined);
+  return { ...structuredClone(schema), required: [...(schema.required ?? []), ...filled.map(([key]) => key)] };
+}
+
+await mkdir(OUT, { recursive: true });
+// The module is CommonJS: its default export is one `default` deeper at run time than its types say.
+const toCode = "default" in standalone ? (standalone.default as typeof standalone) : standalone;
+const ajv = new Ajv({
+  allErrors: true,
+  verbose: true,
+  useDefaults: true,
+  allowUnionTypes: true,
+  code: { source: true, esm: true, lines: true },
+});
+ajv.addVocabulary(["x-must", "x-aliases", "x-type", "x-means"]);
+
+for (const name of SCHEMAS) {
+  const schema = JSON.parse(await readFile(new URL(`${name}.schema.json`, import.meta.url), "utf8"));
+  const types = await compile(withDefaultsRequired(schema), name, {
+    ignoreMinAndMaxItems: true,
+    bannerComment: `// From schema/${name}.schema.json by \`npm run generate\`.`,
+    strictIndexSignatures: true,
+  });
+  await writeFile(new URL(`${name}.ts`, OUT), types);
+
+  const validator = toCode(ajv, ajv.compile(schema));
+  await writeFile(new URL(`validate-${name}.js`, OUT), validator);
+  await writeFile(
+    new URL(`validate-${name}.d.ts`, OUT),
+    `import type { ErrorObject } from "ajv";
+import type { ${schema.title} } from "./${name}.ts";
+
+export function validate(data: unknown): data is ${schema.title};
+export namespace validate {
+  const errors: ErrorObject[] | null;
+}
+`,
+  );
+}

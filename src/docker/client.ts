@@ -1,0 +1,91 @@
+// Asks the client (docker, podman, nerdctl): `inspect` and `network inspect`. What it prints is checked by
+// schema/container.schema.json and schema/network.schema.json before anybody reads it.
+
+import { basename } from "node:path";
+import { excerpt, Failure } from "../errors.ts";
+import { type Ran, run } from "../exec.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import type { ContainerDocument } from "../generated/container.ts";
+import type { NetworkDocument } from "../generated/network.ts";
+import { validate as validateContainer } from "../generated/validate-container.js";
+import { validate as validateNetwork } from "../generated/validate-network.js";
+
+export type Client = Pick<Arguments, "client" | "docker_host" | "timeout">;
+
+/**
+ * The documents of those containers that exist; names without a container are left out.
+ *
+ * Plain `inspect`, not `container inspect` (Docker 1.13) nor `--format` (the client rewrites fields). It also finds
+ * images and networks of that name: those are left out too.
+ *
+ * Throws Failure: see `ask`.
+ */
+export async function inspectContainers(client: Client, names: readonly string[]): Promise<ContainerDocument[]> {
+  const ran = await ask(client, ["inspect", ...names]);
+  const documents = parse(ran).filter(
+    (document) =>
+      typeof document !== "object" || document === null || "State" in document || "NetworkSettings" in document,
+  );
+  return documents.map((document) => {
+    if (validateContainer(document)) return document;
+    throw notUnderstood(ran, validateContainer.errors?.[0]);
+  });
+}
+
+/** The documents of the networks that exist. Throws Failure: see `ask`. */
+export async function inspectNetworks(client: Client, names: readonly string[]): Promise<NetworkDocument[]> {
+  if (names.length === 0) return [];
+  const ran = await ask(client, ["network", "inspect", ...names]);
+  return parse(ran).map((document) => {
+    if (validateNetwork(document)) return document;
+    throw notUnderstood(ran, validateNetwork.errors?.[0]);
+  });
+}
+
+/** How each client names the option for its daemon's socket; docker's own is the common one. */
+const HOST_OPTION: Record<string, string> = { podman: "--url" };
+
+const NOT_FOUND = /no such (object|container|image or container|network)|network \S+ not found|no container with name/i;
+const NO_RIGHTS = /permission denied|must be run as root|operation not permitted/i;
+const NO_DAEMON =
+  /cannot connect|is the docker daemon running|is the containerd daemon running|connection refused|cannot access containerd socket|unable to connect/i;
+
+/**
+ * Throws Failure: `daemon_unreachable`, `permission_denied`, `client_failed`, and those of `run`. That something does
+ * not exist is no failure.
+ */
+async function ask({ client, docker_host, timeout }: Client, args: string[]): Promise<Ran> {
+  const host = docker_host === undefined ? [] : [HOST_OPTION[basename(client)] ?? "--host", docker_host];
+  const ran = await run(client, [...host, ...args], { timeoutSeconds: timeout });
+  if (ran.exitCode === 0) return ran;
+  const facts = { command: ran.command, exit_code: ran.exitCode, stderr: excerpt(ran.stderr, 2000) };
+  const said = excerpt(ran.stderr) || `exit status ${ran.exitCode}`;
+  if (NO_RIGHTS.test(ran.stderr)) {
+    throw new Failure("permission_denied", `${client} may not talk to its daemon; run as root: ${said}`, facts);
+  }
+  if (NO_DAEMON.test(ran.stderr)) {
+    throw new Failure("daemon_unreachable", `${client} cannot reach its daemon; is it running? ${said}`, facts);
+  }
+  if (NOT_FOUND.test(ran.stderr)) return ran;
+  throw new Failure("client_failed", `'${ran.command}' failed: ${said}`, facts);
+}
+
+function parse(ran: Ran): unknown[] {
+  let answer: unknown;
+  try {
+    answer = ran.stdout.trim() === "" && ran.exitCode !== 0 ? [] : JSON.parse(ran.stdout);
+  } catch (error) {
+    const message = `'${ran.command}' printed no JSON: ${excerpt(ran.stdout, 120) || "nothing"}`;
+    throw new Failure("client_answer_invalid", message, { command: ran.command }, { cause: error });
+  }
+  if (Array.isArray(answer)) return answer;
+  throw notUnderstood(ran, { instancePath: "", message: "must be array" });
+}
+
+function notUnderstood(ran: Ran, error: { instancePath: string; message?: string } | undefined): Failure {
+  return new Failure(
+    "client_answer_invalid",
+    `'${ran.command}' printed JSON that is not what inspect prints: ${error?.instancePath || "/"} ${error?.message ?? "is wrong"}`,
+    { command: ran.command, path: error?.instancePath ?? "" },
+  );
+}

@@ -1,0 +1,192 @@
+// One document of `docker inspect` -> Container. Pure. It knows the shapes of Docker 1.3 to 29, podman and nerdctl.
+// What comes out was checked: names, addresses, ports and protocols are what they claim to be.
+
+import ipaddr from "ipaddr.js";
+import { excerpt, Failure } from "../errors.ts";
+import type { AttachmentDocument, ContainerDocument } from "../generated/container.ts";
+
+export type Family = "ipv4" | "ipv6";
+export const FAMILIES: readonly Family[] = ["ipv4", "ipv6"];
+
+export const PROTOCOLS = ["tcp", "udp", "sctp"] as const;
+export type Protocol = (typeof PROTOCOLS)[number];
+
+/** One host address, port and protocol mapped to one container port. */
+export interface Publish {
+  family: Family;
+  /** In its canonical spelling; undefined for every address of the family. */
+  hostAddress: string | undefined;
+  hostPort: number;
+  containerPort: number;
+  protocol: Protocol;
+}
+
+/** The container's place in one network. */
+export interface Attachment {
+  network: string;
+  /** What to ask `network inspect` for; undefined where the client knows no such network. */
+  networkId: string | undefined;
+  address: Partial<Record<Family, string>>;
+  gateway: Partial<Record<Family, string>>;
+  /** Docker 28 and later; undefined before. */
+  gatewayPriority: number | undefined;
+  /** The bridge as Docker before 1.9 named it. */
+  bridge: string | undefined;
+}
+
+/** How the container is networked: in networks of its own, or not at all on its own. */
+export type Mode = { kind: "networks" } | { kind: "host" } | { kind: "none" } | { kind: "container"; of: string };
+
+export interface Container {
+  name: string;
+  id: string;
+  running: boolean;
+  /** The client's own word, for messages: created, exited, restarting, running, … */
+  status: string;
+  mode: Mode;
+  attachments: Attachment[];
+  publishes: Publish[];
+  /** Container ports that have a binding without a host port (a network in routed mode). */
+  withoutHostPort: string[];
+}
+
+const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,234}$/;
+/** Linux: at most 15 bytes, no space, no slash. A trailing "+" would be a wildcard to iptables. */
+const INTERFACE = /^[a-zA-Z0-9_.:@-]{1,15}$/;
+
+/** Throws Failure `client_answer_invalid` when a value that goes into rules is not what it claims to be. */
+export function readContainer(document: ContainerDocument): Container {
+  const id = document.Id ?? document.ID ?? "";
+  const name = (document.Name ?? "").replace(/^\//, "");
+  if (!NAME.test(name)) throw invalid("a container's name", name);
+  const settings = document.NetworkSettings ?? {};
+  const state = document.State ?? {};
+  const running = state.Running === true && state.Restarting !== true;
+  return {
+    name,
+    id,
+    running,
+    status: state.Status ?? (state.Restarting ? "restarting" : running ? "running" : "not running"),
+    mode: readMode(document.HostConfig?.NetworkMode ?? ""),
+    attachments: readAttachments(settings),
+    ...readPorts(settings.Ports ?? {}),
+  };
+}
+
+function readMode(mode: string): Mode {
+  if (mode === "host" || mode === "none") return { kind: mode };
+  if (mode.startsWith("container:")) return { kind: "container", of: excerpt(mode.slice("container:".length), 64) };
+  return { kind: "networks" };
+}
+
+type Settings = NonNullable<ContainerDocument["NetworkSettings"]>;
+
+/** Before 1.9 there is no `Networks`, and the top level describes the one bridge. */
+function readAttachments(settings: Settings): Attachment[] {
+  const networks = Object.entries(settings.Networks ?? {});
+  if (networks.length > 0) return networks.map(([name, attachment]) => readAttachment(name, attachment ?? {}));
+  if (!settings.IPAddress) return [];
+  const bridge = settings.Bridge || "docker0";
+  return [{ ...readAttachment("bridge", settings), networkId: undefined, bridge: readInterface(bridge) }];
+}
+
+function readAttachment(network: string, document: NonNullable<AttachmentDocument>): Attachment {
+  // nerdctl names networks that it does not know itself, e.g. unknown-eth0.
+  const known = !network.startsWith("unknown-");
+  return {
+    network,
+    networkId: known ? document.NetworkID || network : undefined,
+    address: pair(document.IPAddress, document.GlobalIPv6Address),
+    gateway: pair(document.Gateway, document.IPv6Gateway),
+    gatewayPriority: document.GwPriority ?? undefined,
+    bridge: undefined,
+  };
+}
+
+function pair(ipv4: string | null | undefined, ipv6: string | null | undefined): Partial<Record<Family, string>> {
+  return {
+    ...(ipv4 ? { ipv4: readAddress(ipv4, "ipv4") } : {}),
+    ...(ipv6 ? { ipv6: readAddress(ipv6, "ipv6") } : {}),
+  };
+}
+
+function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publishes" | "withoutHostPort"> {
+  const publishes = new Map<string, Publish>();
+  const withoutHostPort: string[] = [];
+  for (const [key, bindings] of Object.entries(ports)) {
+    const { containerPort, protocol } = readPortKey(key);
+    for (const { HostIp, HostPort } of bindings ?? []) {
+      if (HostPort === undefined || HostPort === null || HostPort === "" || Number(HostPort) === 0) {
+        withoutHostPort.push(key);
+        continue;
+      }
+      const publish = { ...readHostIp(HostIp ?? ""), hostPort: readPort(HostPort), containerPort, protocol };
+      publishes.set(JSON.stringify(publish), publish);
+    }
+  }
+  return { publishes: [...publishes.values()].sort(byPublish), withoutHostPort: [...new Set(withoutHostPort)].sort() };
+}
+
+/** `80/tcp`; a key without its protocol is TCP. */
+function readPortKey(key: string): Pick<Publish, "containerPort" | "protocol"> {
+  const [port, word = "tcp"] = key.split("/");
+  const protocol = PROTOCOLS.find((known) => known === word.toLowerCase());
+  if (protocol === undefined) throw invalid("a published port's protocol", key);
+  return { containerPort: readPort(port ?? ""), protocol };
+}
+
+function readPort(text: string | number): number {
+  if (!/^\d{1,5}$/.test(String(text)) || Number(text) < 1 || Number(text) > 65535) {
+    throw invalid("a port", String(text));
+  }
+  return Number(text);
+}
+
+/** An empty HostIp is podman's word for 0.0.0.0. */
+function readHostIp(text: string): Pick<Publish, "family" | "hostAddress"> {
+  if (text === "" || text === "0.0.0.0") return { family: "ipv4", hostAddress: undefined };
+  const family = text.includes(":") ? "ipv6" : "ipv4";
+  const hostAddress = readAddress(text, family);
+  return { family, hostAddress: hostAddress === "::" ? undefined : hostAddress };
+}
+
+/** An address in the spelling of iptables-save. Throws Failure `client_answer_invalid`. */
+export function readAddress(text: string, family: Family): string {
+  const bare = text.replace(/^\[(.*)\]$/, "$1");
+  if (family === "ipv4" && ipaddr.IPv4.isValidFourPartDecimal(bare)) return ipaddr.IPv4.parse(bare).toString();
+  if (family === "ipv6" && ipaddr.IPv6.isValid(bare) && !bare.includes("%")) {
+    return ipaddr.IPv6.parse(bare).toRFC5952String();
+  }
+  throw invalid(family === "ipv4" ? "an IPv4 address" : "an IPv6 address", text);
+}
+
+/** A network interface's name. Throws Failure `client_answer_invalid`. */
+export function readInterface(text: string): string {
+  if (INTERFACE.test(text)) return text;
+  throw invalid("a network interface's name", text);
+}
+
+/** By host port, protocol, one address before every address, address, container port: the order of the rules. */
+function byPublish(a: Publish, b: Publish): number {
+  return (
+    a.hostPort - b.hostPort ||
+    PROTOCOLS.indexOf(a.protocol) - PROTOCOLS.indexOf(b.protocol) ||
+    Number(a.hostAddress === undefined) - Number(b.hostAddress === undefined) ||
+    compareText(a.hostAddress ?? "", b.hostAddress ?? "") ||
+    compareText(a.family, b.family) ||
+    a.containerPort - b.containerPort
+  );
+}
+
+/** By UTF-16 code unit; for the ASCII of names and addresses that is bytewise. */
+export function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function invalid(what: string, text: string): Failure {
+  return new Failure(
+    "client_answer_invalid",
+    `the client's answer holds ${JSON.stringify(excerpt(text, 80))} where ${what} should be`,
+    { value: excerpt(text, 200) },
+  );
+}

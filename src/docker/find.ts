@@ -1,0 +1,90 @@
+// Names -> Targets: waits until every container runs, then asks for their networks. The effects of this room.
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { Failure } from "../errors.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import { readInterfaces } from "../kernel/interfaces.ts";
+import { inspectContainers, inspectNetworks } from "./client.ts";
+import { type Container, readContainer } from "./container.ts";
+import { GATEWAY_BRIDGE, readNetwork } from "./network.ts";
+import { locate, type Target } from "./target.ts";
+
+/** The first pause between two looks, and the longest, in milliseconds; each is half as long again as the last. */
+const PAUSE = { first: 50, longest: 1000 };
+
+export interface Found {
+  targets: Target[];
+  /** Only when not waiting: names whose container does not exist or does not run yet, with what is known of it. */
+  pending: { name: string; why: string }[];
+}
+
+/**
+ * The containers of these names or ids, each once.
+ *
+ * Waits up to `wait_timeout` seconds for those that do not exist or run yet; with `wait` false it looks once.
+ * Throws Failure: `container_missing`, `container_not_running`, `interrupted`, and those of the client and of `locate`.
+ */
+export async function findTargets(args: Arguments, wait: boolean, signal: AbortSignal): Promise<Found> {
+  const { ready, pending } = wait ? await waitForAll(args, signal) : await look(args);
+  const containers = [...new Map(ready.map((container) => [container.name, container])).values()];
+  const networks = await inspectNetworks(args, networksOf(containers));
+  const interfaces = await readInterfaces();
+  const known = networks.map(readNetwork);
+  const gateway = await gatewayOf(
+    args,
+    containers,
+    known.some(({ driver }) => driver === "overlay"),
+  );
+  return {
+    targets: containers.map((container) => locate(container, [...known, ...gateway], interfaces, args.network)),
+    pending,
+  };
+}
+
+type Look = { ready: Container[]; pending: { name: string; why: string; exists: boolean }[] };
+
+async function look(args: Arguments): Promise<Look> {
+  const containers = (await inspectContainers(args, args.container)).map(readContainer);
+  const found: Look = { ready: [], pending: [] };
+  for (const name of args.container) {
+    const container = containers.find((one) => one.name === name) ?? containers.find((one) => one.id.startsWith(name));
+    if (container === undefined) found.pending.push({ name, why: "does not exist", exists: false });
+    else if (!container.running) found.pending.push({ name, why: `is ${container.status}`, exists: true });
+    else found.ready.push(container);
+  }
+  return found;
+}
+
+async function waitForAll(args: Arguments, signal: AbortSignal): Promise<Look> {
+  const deadline = Date.now() + args.wait_timeout * 1000;
+  for (let pause = PAUSE.first; ; pause = Math.min(pause * 1.5, PAUSE.longest)) {
+    const found = await look(args);
+    if (found.pending.length === 0) return found;
+    const left = deadline - Date.now();
+    if (left <= 0) throw notThere(found.pending, args);
+    await sleep(Math.min(pause, left), undefined, { signal }).catch(() => {});
+    if (signal.aborted)
+      throw new Failure("interrupted", "interrupted while waiting for a container; nothing was changed");
+  }
+}
+
+function notThere(pending: Look["pending"], { client, wait_timeout }: Arguments): Failure {
+  const each = pending.map(({ name, why }) => `${name} ${why}`).join(", ");
+  return new Failure(
+    pending.some(({ exists }) => !exists) ? "container_missing" : "container_not_running",
+    `not every container runs after ${wait_timeout} s: ${each}; see '${client} ps --all', or raise wait_timeout`,
+    { containers: pending.map(({ name }) => name), wait_timeout },
+  );
+}
+
+function networksOf(containers: readonly Container[]): string[] {
+  const publishing = containers.filter(({ publishes, mode }) => publishes.length > 0 && mode.kind === "networks");
+  const ids = publishing.flatMap(({ attachments }) => attachments.flatMap(({ networkId }) => networkId ?? []));
+  return [...new Set(ids)].sort();
+}
+
+/** docker_gwbridge is in no container's Networks, though overlay networks publish through it. */
+async function gatewayOf(args: Arguments, containers: readonly Container[], overlay: boolean) {
+  if (!overlay || containers.length === 0) return [];
+  return (await inspectNetworks(args, [GATEWAY_BRIDGE])).map(readNetwork);
+}

@@ -1,0 +1,134 @@
+// One document of `network inspect` -> Network, and the choice of the network that publishes. Pure.
+
+import { Failure } from "../errors.ts";
+import type { NetworkDocument } from "../generated/network.ts";
+import {
+  type Attachment,
+  type Container,
+  compareText,
+  FAMILIES,
+  type Family,
+  readAddress,
+  readInterface,
+} from "./container.ts";
+
+export interface Network {
+  name: string;
+  id: string;
+  driver: string;
+  internal: boolean;
+  /** The bridge's interface; undefined where the driver has none (macvlan, overlay) or the document does not say. */
+  bridge: string | undefined;
+  /** Container id -> its address in this network. */
+  members: Map<string, Partial<Record<Family, string>>>;
+}
+
+/** The network through which Docker publishes the ports of containers on overlay networks. */
+export const GATEWAY_BRIDGE = "docker_gwbridge";
+
+/** Docker and nerdctl write capital letters, podman 4 small ones, podman 3 the CNI list that it keeps. */
+export function readNetwork(document: NetworkDocument): Network {
+  const name = document.Name ?? document.name ?? "";
+  const id = document.Id ?? document.ID ?? document.id ?? name;
+  const driver = document.Driver ?? document.driver ?? (document.plugins ? "bridge" : "");
+  const bridge = driver === "bridge" ? bridgeOf(document, name, id) : undefined;
+  return {
+    name,
+    id,
+    driver,
+    internal: document.Internal ?? document.internal ?? false,
+    bridge: bridge ? readInterface(bridge) : undefined,
+    members: new Map(
+      Object.entries(document.Containers ?? {}).map(([member, place]) => [
+        member,
+        {
+          ...(place?.IPv4Address ? { ipv4: readAddress(withoutPrefix(place.IPv4Address), "ipv4") } : {}),
+          ...(place?.IPv6Address ? { ipv6: readAddress(withoutPrefix(place.IPv6Address), "ipv6") } : {}),
+        },
+      ]),
+    ),
+  };
+}
+
+function withoutPrefix(cidr: string): string {
+  return cidr.replace(/\/\d+$/, "");
+}
+
+function bridgeOf(document: NetworkDocument, name: string, id: string): string | undefined {
+  const option = document.Options?.["com.docker.network.bridge.name"];
+  if (option) return option;
+  if (document.network_interface) return document.network_interface;
+  const plugin = document.plugins?.find(({ type }) => type === "bridge");
+  if (plugin?.bridge) return plugin.bridge;
+  // Docker's own rule for a network that it made; nerdctl's ids are longer but made the same way.
+  if (document.Driver && name !== "bridge" && /^[0-9a-f]{12,}$/.test(id)) return `br-${id.slice(0, 12)}`;
+  return document.Driver && name === "bridge" ? "docker0" : undefined;
+}
+
+/** A container's place in a network, with what is known of that network. */
+export interface Place {
+  attachment: Attachment;
+  /** Undefined where there is no `network inspect` (Docker before 1.9, nerdctl's unknown networks). */
+  network: Network | undefined;
+}
+
+/**
+ * The place that publishes, by family: the network that was asked for, else Docker's order (libnetwork's
+ * endpoint order; from 28, where GwPriority is known, each family goes to the first network that has its gateway).
+ *
+ * Throws Failure `network_unknown`.
+ */
+export function choosePlaces(
+  container: Container,
+  places: readonly Place[],
+  asked: string | undefined,
+): Partial<Record<Family, Place>> {
+  const ranked = [...places].sort(byDockersOrder);
+  if (asked !== undefined) {
+    const place = ranked.find(({ attachment, network }) => attachment.network === asked || network?.name === asked);
+    if (place === undefined) throw notAttached(container, ranked, asked);
+    return only(place);
+  }
+  const publishing = ranked.filter(
+    ({ network }) => network?.internal !== true && (network === undefined || network.bridge),
+  );
+  const perFamily = publishing.some(({ attachment }) => attachment.gatewayPriority !== undefined);
+  if (!perFamily) {
+    const first = publishing.find(({ attachment }) => FAMILIES.some((family) => attachment.address[family]));
+    return first ? only(first) : {};
+  }
+  return Object.fromEntries(
+    FAMILIES.flatMap((family) => {
+      const place =
+        publishing.find(({ attachment }) => attachment.gateway[family] && attachment.address[family]) ??
+        publishing.find(({ attachment }) => attachment.address[family]);
+      return place ? [[family, place]] : [];
+    }),
+  );
+}
+
+function only(place: Place): Partial<Record<Family, Place>> {
+  return Object.fromEntries(
+    FAMILIES.filter((family) => place.attachment.address[family]).map((family) => [family, place]),
+  );
+}
+
+function byDockersOrder(a: Place, b: Place): number {
+  const families = ({ attachment }: Place) => FAMILIES.filter((family) => attachment.gateway[family]).length;
+  return (
+    (b.attachment.gatewayPriority ?? 0) - (a.attachment.gatewayPriority ?? 0) ||
+    Number(a.attachment.network === GATEWAY_BRIDGE) - Number(b.attachment.network === GATEWAY_BRIDGE) ||
+    Number(a.network?.internal ?? false) - Number(b.network?.internal ?? false) ||
+    families(b) - families(a) ||
+    compareText(a.attachment.network, b.attachment.network)
+  );
+}
+
+function notAttached(container: Container, places: readonly Place[], asked: string): Failure {
+  const names = places.map(({ attachment }) => attachment.network).sort();
+  const message =
+    names.length === 0
+      ? `the container ${container.name} is in no network of its own, so not in ${asked}`
+      : `the container ${container.name} is not in the network ${asked}; it is in: ${names.join(", ")}`;
+  return new Failure("network_unknown", message, { container: container.name, network: asked, networks: names });
+}

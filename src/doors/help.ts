@@ -1,0 +1,61 @@
+// The text of --help, from the same schema as everything else. Pure.
+
+import { FLAGS } from "./verbs.ts";
+
+export function helpText(): string {
+  return `docker_iptables keeps the host's iptables fragments true to its Docker containers.
+
+Usage:
+  docker_iptables create NAME…     publish the ports of running containers
+  docker_iptables delete NAME…     take their rules away; Docker is not asked
+  docker_iptables FILE             the same from a JSON file (Ansible)
+  docker_iptables < FILE           the same from JSON on stdin
+
+Examples:
+  docker_iptables create web
+  docker_iptables create web --check --diff      what would change, and nothing else
+  docker_iptables create web db --ipv6 --json    one inspect, one reload, one line of JSON
+  docker_iptables create web --reload restore    without a systemd service
+  docker_iptables delete web
+  echo '{"container": "web", "state": "present"}' | docker_iptables
+
+In a systemd unit:
+  ExecStartPost=/usr/local/bin/docker_iptables create web
+  ExecStopPost=/usr/local/bin/docker_iptables delete web
+
+Options:
+${FLAGS.map(describe).join("\n")}
+${row("--check", "Predict what would change, and change nothing.")}
+${row("--diff", "Show each file before and after.")}
+${row("--json", "Answer with one line of JSON.")}
+${row("--version", "The version.")}
+
+Exit status: 0 done, 1 failed, 2 wrong usage.
+`;
+}
+
+function describe({ flag, type, description, fallback, choices }: (typeof FLAGS)[number]): string {
+  const value =
+    type === "boolean"
+      ? ""
+      : choices
+        ? ` ${choices.join("|")}`
+        : type === "integer"
+          ? " SECONDS"
+          : ` ${flag.split("-").at(-1)?.toUpperCase()}`;
+  const name = type === "boolean" && fallback === true ? `--no-${flag}` : `--${flag}${value}`;
+  const negated = type === "boolean" && fallback === true ? `Not: ${description}` : description;
+  const known = fallback === undefined || type === "boolean" ? "" : ` Default: ${fallback}.`;
+  return row(name, `${negated}${known}`);
+}
+
+/** An option and its description, the latter in lines of at most 72 characters below it. */
+function row(name: string, description: string): string {
+  const lines = [""];
+  for (const word of description.split(" ")) {
+    const last = lines[lines.length - 1] ?? "";
+    if (last.length + word.length + 1 > 72) lines.push(word);
+    else lines[lines.length - 1] = last === "" ? word : `${last} ${word}`;
+  }
+  return [`  ${name}`, ...lines.map((line) => `      ${line}`)].join("\n");
+}

@@ -1,0 +1,46 @@
+// Result -> what is printed: one line of JSON for machines, some lines for a person. Pure.
+
+import { createTwoFilesPatch } from "diff";
+import type { Result } from "../generated/result.ts";
+
+export interface Printed {
+  stdout: string;
+  stderr: string;
+}
+
+/** One line, so that nothing that is merged into it can tear it apart. */
+export function printJson(result: Result): Printed {
+  return { stdout: `${JSON.stringify(result)}\n`, stderr: "" };
+}
+
+/** For a terminal or a journal: what happened, to which files, by which reload; what failed goes to stderr. */
+export function printForPerson(result: Result): Printed {
+  const said = [
+    ...(result.diff ?? []).map(({ before, after, before_header, after_header }) =>
+      createTwoFilesPatch(before_header, after_header, before, after, "before", "after").replace(/^=+\n/, "").trimEnd(),
+    ),
+    ...(result.failed ? [] : [result.msg]),
+    ...(result.files ?? [])
+      .filter(({ change }) => change !== "unchanged")
+      .map(({ path, change }) => `  ${change} ${path}`),
+    ...(result.reloaded ?? []).map((what) => `  reloaded ${what}`),
+  ];
+  const complaints = [
+    ...result.warnings.map((warning) => `warning: ${warning}`),
+    ...(result.failed ? [`docker_iptables: ${result.msg} [${result.error?.code}]`] : []),
+    ...(result.rolled_back ?? []).map((what) => (what.startsWith("NOT") ? `  ${what}` : `  put back: ${what}`)),
+    ...(typeof result.error?.["journal"] === "string"
+      ? [`  the service said:\n${indent(result.error["journal"])}`]
+      : []),
+    ...(typeof result.error?.["stack"] === "string" ? [result.error["stack"]] : []),
+  ];
+  return { stdout: lines(said), stderr: lines(complaints) };
+}
+
+function indent(text: string): string {
+  return text.replaceAll(/^/gm, "    ");
+}
+
+function lines(texts: readonly string[]): string {
+  return texts.map((text) => `${text}\n`).join("");
+}

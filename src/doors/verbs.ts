@@ -1,0 +1,72 @@
+// Door 3: verbs and flags. A flag for every argument of the schema; it ends in raw arguments, as the other doors do.
+
+import { type ParseArgsConfig, parseArgs } from "node:util";
+import schema from "../../schema/arguments.schema.json" with { type: "json" };
+import type { Raw } from "./json.ts";
+
+/** How a person named the states, since the original script. */
+const STATES: Record<string, string> = { create: "present", delete: "absent" };
+export const VERBS = Object.keys(STATES);
+
+/** The arguments that have a flag, with what kind of value it takes. */
+export const FLAGS = Object.entries(schema.properties)
+  .filter(([name]) => name !== "container" && name !== "state")
+  .map(([name, property]) => ({
+    name,
+    flag: name.replaceAll("_", "-"),
+    type: property.type,
+    description: property.description,
+    fallback: "default" in property ? property.default : undefined,
+    choices: "enum" in property ? property.enum : undefined,
+  }));
+
+export type Command =
+  | { kind: "help"; verb: string | undefined }
+  | { kind: "version" }
+  | { kind: "publish"; raw: Raw; json: boolean };
+
+/** Wrong usage of a verb; exit status 2. */
+export class UsageError extends Error {}
+
+/** Throws UsageError. */
+export function readCommand(argv: readonly string[]): Command {
+  const { values, positionals } = parse(argv);
+  const [verb, ...names] = positionals;
+  if (values["help"] === true || verb === "help") return { kind: "help", verb };
+  if (values["version"] === true) return { kind: "version" };
+  if (verb === undefined) throw new UsageError(`a verb is missing: ${VERBS.join(" or ")}`);
+  const state = STATES[verb];
+  if (state === undefined)
+    throw new UsageError(`there is no verb ${JSON.stringify(verb)}; there is ${VERBS.join(" and ")}`);
+  if (names.length === 0) throw new UsageError(`${verb} needs the name of a container`);
+  const raw: Raw = { container: names, state };
+  for (const { name, flag, type } of FLAGS) {
+    if (type === "boolean") {
+      if (values[flag] !== undefined) raw[name] = true;
+      if (values[`no-${flag}`] !== undefined) raw[name] = false;
+    } else if (values[flag] !== undefined) raw[name] = values[flag];
+  }
+  if (values["check"] === true) raw["_ansible_check_mode"] = true;
+  if (values["diff"] === true) raw["_ansible_diff"] = true;
+  return { kind: "publish", raw, json: values["json"] === true };
+}
+
+type Options = NonNullable<ParseArgsConfig["options"]>;
+
+function optionsOf(): Options {
+  const options: Options = { help: { type: "boolean", short: "h" } };
+  for (const flag of ["check", "diff", "json", "version"]) options[flag] = { type: "boolean" };
+  for (const { flag, type } of FLAGS) {
+    options[flag] = { type: type === "boolean" ? "boolean" : "string" };
+    if (type === "boolean") options[`no-${flag}`] = { type: "boolean" };
+  }
+  return options;
+}
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({ args: [...argv], allowPositionals: true, options: optionsOf() });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}

@@ -1,0 +1,43 @@
+// What a failure is: a code from the closed set of schema/result.schema.json, a sentence that names what
+// failed, on what, and what to do next, and the facts of the case for machines.
+
+import type { ErrorCode } from "./generated/result.ts";
+
+/** A failure that was foreseen. Everything else that is thrown is a bug and is reported as `internal`. */
+export class Failure extends Error {
+  readonly code: ErrorCode;
+  /** JSON values, e.g. `{command, exit_code, stderr}` or `{path}`. */
+  readonly facts: Readonly<Record<string, unknown>>;
+  /** What was put back after this failure; set by the transaction. */
+  rolledBack: string[] | undefined;
+
+  constructor(code: ErrorCode, message: string, facts: Record<string, unknown> = {}, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "Failure";
+    this.code = code;
+    this.facts = facts;
+  }
+}
+
+/** The `code` of a Node.js system error (`ENOENT`, `EACCES`, …), or "" for any other value. */
+export function errno(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "";
+}
+
+/** At most `limit` characters of a text from outside, so that a message stays readable. */
+export function excerpt(text: string, limit = 500): string {
+  const trimmed = text.trim();
+  return trimmed.length <= limit ? trimmed : `${trimmed.slice(0, limit)}…`;
+}
+
+/** A failure as it is; anything else that was thrown is a bug of ours. */
+export function asFailure(error: unknown): Failure {
+  if (error instanceof Failure) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  return new Failure(
+    "internal",
+    `a bug in docker_iptables: ${message}; please report it, with debug: true`,
+    {},
+    { cause: error },
+  );
+}

@@ -1,0 +1,74 @@
+// The one place that starts processes: execa, an argument vector, no shell, a time limit, a limit of output.
+
+import { execa } from "execa";
+import { Failure } from "./errors.ts";
+
+/** No command of ours prints nearly as much: 10,000 rules are about 1 MB. */
+const OUTPUT_LIMIT = 64 * 1024 * 1024;
+
+export interface Ran {
+  /** The command line, for messages only. */
+  command: string;
+  /** 0 to 255; 128 + n when signal n ended it, as a shell says it. */
+  exitCode: number;
+  stdout: string;
+  stderr: string;
+}
+
+interface RunOptions {
+  timeoutSeconds: number;
+  input?: string;
+  /** An open file that the command gets as its stdin, in place of `input`. */
+  descriptor?: number;
+}
+
+/**
+ * Runs a command to its end, whatever its exit status.
+ *
+ * Throws Failure: `command_missing`, `permission_denied`, `command_timeout`, `output_too_large`.
+ */
+export async function run(file: string, args: readonly string[], options: RunOptions): Promise<Ran> {
+  const { timeoutSeconds, input, descriptor } = options;
+  const result = await execa(file, args, {
+    reject: false,
+    encoding: "buffer",
+    stripFinalNewline: false,
+    timeout: timeoutSeconds * 1000,
+    forceKillAfterDelay: 500,
+    maxBuffer: OUTPUT_LIMIT,
+    // Any descriptor will do; execa's types know only those from 0 to 9.
+    ...(input === undefined ? { stdin: (descriptor as 3 | undefined) ?? "ignore" } : { input }),
+  });
+  const command = [file, ...args].join(" ");
+  if (result.code === "ENOENT") {
+    throw new Failure("command_missing", `${file} is not installed, or not on PATH`, { command });
+  }
+  if (result.code === "EACCES" || result.code === "EPERM") {
+    throw new Failure("permission_denied", `${file} may not be executed by this user`, { command });
+  }
+  if (result.timedOut) {
+    const message = `'${command}' did not end within ${timeoutSeconds} s and was stopped`;
+    throw new Failure("command_timeout", message, { command, timeout: timeoutSeconds });
+  }
+  if (result.isMaxBuffer) {
+    throw new Failure("output_too_large", `'${command}' printed more than 64 MiB and was stopped`, { command });
+  }
+  // An input that the command did not read to its end (EPIPE) says nothing that its exit status does not say.
+  const exitCode = result.exitCode ?? 128 + (SIGNAL_NUMBERS[result.signal ?? ""] ?? 0);
+  return { command, exitCode, stdout: decode(result.stdout), stderr: decode(result.stderr) };
+}
+
+const SIGNAL_NUMBERS: Record<string, number> = {
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGABRT: 6,
+  SIGKILL: 9,
+  SIGSEGV: 11,
+  SIGTERM: 15,
+};
+
+/** Text of a command: UTF-8, or UTF-16 with a byte order mark (documents that went through Windows). */
+function decode(bytes: Uint8Array): string {
+  const utf16 = bytes[0] === 0xff && bytes[1] === 0xfe;
+  return new TextDecoder(utf16 ? "utf-16le" : "utf-8").decode(bytes);
+}

@@ -1,0 +1,105 @@
+// The .d directories: which files are fragments, what is in them.
+
+import { constants } from "node:fs";
+import { open, readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { errno, Failure } from "../errors.ts";
+import type { Fragment } from "./assemble.ts";
+
+/** A fragment that may be replaced, with what its successor keeps. */
+export interface Own {
+  text: string;
+  /** The permission bits, e.g. 0o644. */
+  mode: number;
+  uid: number;
+  gid: number;
+}
+
+/** What editors and package managers leave behind; run-parts(8), dpkg and rpm name them so. */
+const LEFTOVER = /^#.*#$|~$|\.(bak|orig|rej|sw[a-z]|tmp|dpkg-[a-z]+|ucf-[a-z]+|rpm(save|new|orig))$/;
+
+/** Whether a loader should read a file of this name. */
+export function isFragmentName(name: string): boolean {
+  return !name.startsWith(".") && !LEFTOVER.test(name);
+}
+
+/**
+ * All fragments of a directory in bytewise order of their names.
+ *
+ * Throws Failure `directory_unusable`.
+ */
+export async function readFragments(directory: string): Promise<Fragment[]> {
+  const entries = await readdir(directory, { withFileTypes: true }).catch((error: unknown) => {
+    throw unusable(directory, error);
+  });
+  const names = entries
+    .filter((entry) => !entry.isDirectory() && isFragmentName(entry.name))
+    .map((entry) => entry.name);
+  names.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  return Promise.all(
+    names.map(async (name) => {
+      const path = join(directory, name);
+      const text = await readFile(path, "utf8").catch((error: unknown) => {
+        throw unusable(path, error);
+      });
+      return { path, text };
+    }),
+  );
+}
+
+/** Whether the directory is there. Throws Failure `directory_unusable` if something else is in its place. */
+export async function directoryExists(directory: string): Promise<boolean> {
+  try {
+    const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+    await handle.close();
+    return true;
+  } catch (error) {
+    if (errno(error) === "ENOENT") return false;
+    throw unusable(directory, error);
+  }
+}
+
+/**
+ * A container's fragment, or undefined where there is none. It is not followed if it is a symbolic link.
+ *
+ * Throws Failure `fragment_not_a_file`, `directory_unusable`.
+ */
+export async function readOwn(path: string): Promise<Own | undefined> {
+  const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch((error) => {
+    if (errno(error) === "ENOENT") return undefined;
+    if (errno(error) === "ELOOP") throw notAFile(path, "a symbolic link");
+    if (errno(error) === "ENXIO") throw notAFile(path, "a socket or a pipe");
+    throw unusable(path, error);
+  });
+  if (handle === undefined) return undefined;
+  try {
+    const stat = await handle.stat();
+    if (!stat.isFile()) throw notAFile(path, stat.isDirectory() ? "a directory" : "a special file");
+    return { text: await handle.readFile("utf8"), mode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid };
+  } finally {
+    await handle.close();
+  }
+}
+
+function notAFile(path: string, what: string): Failure {
+  return new Failure("fragment_not_a_file", `${path} is ${what}, not a plain file; look at it and remove it`, { path });
+}
+
+function unusable(path: string, error: unknown): Failure {
+  const code = errno(error);
+  if (code === "EACCES" || code === "EPERM") {
+    return new Failure(
+      "permission_denied",
+      `${path} may not be read by this user; run as root`,
+      { path },
+      { cause: error },
+    );
+  }
+  const why =
+    code === "ENOENT"
+      ? "does not exist; create it, or name another"
+      : code === "ENOTDIR"
+        ? "is no directory"
+        : `cannot be read (${code})`;
+  return new Failure("directory_unusable", `${path} ${why}`, { path, errno: code }, { cause: error });
+}

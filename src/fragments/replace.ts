@@ -1,0 +1,80 @@
+// Puts a fragment in its place, or takes it away, so that at any moment the whole old or the whole new one is there.
+//
+// On disk: the new text first stands in DIRECTORY/.docker_iptables.tmp, a name that no loader reads. The writer
+// holds the directory's lock, so one such name is enough, and what a killed run left under it is overwritten.
+
+import { constants } from "node:fs";
+import { open, rename, rm, unlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { errno, Failure } from "../errors.ts";
+import type { Own } from "./directory.ts";
+
+const TEMPORARY = ".docker_iptables.tmp";
+
+/**
+ * Writes `text` to `path`, with the mode and the owner of `former` (a new file: 0644, the caller's), or removes the
+ * file where `text` is undefined. Returns when the disk has it.
+ *
+ * Throws Failure `write_failed`, `permission_denied`; the file is then as it was.
+ */
+export async function replaceFragment(
+  path: string,
+  text: string | undefined,
+  former: Omit<Own, "text"> | undefined,
+): Promise<void> {
+  const directory = dirname(path);
+  try {
+    if (text === undefined) await unlink(path);
+    else await writeThenRename(directory, path, text, former);
+    await syncDirectory(directory);
+  } catch (error) {
+    throw failed(path, text === undefined ? "removed" : "written", error);
+  }
+}
+
+async function writeThenRename(directory: string, path: string, text: string, former: Omit<Own, "text"> | undefined) {
+  const temporary = join(directory, TEMPORARY);
+  await rm(temporary, { force: true });
+  try {
+    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+    const handle = await open(temporary, flags, 0o600);
+    try {
+      await handle.writeFile(text);
+      if (former) await handle.chown(former.uid, former.gid);
+      await handle.chmod(former?.mode ?? 0o644);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => {});
+    throw error;
+  }
+}
+
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, constants.O_RDONLY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+const REASONS: Record<string, string> = {
+  ENOSPC: "the disk is full",
+  EDQUOT: "the disk quota is used up",
+  EROFS: "the file system is read-only",
+  ENOENT: "the directory is gone",
+};
+
+function failed(path: string, done: string, error: unknown): Failure {
+  const code = errno(error);
+  if (code === "EACCES" || code === "EPERM") {
+    const message = `${path} may not be ${done} by this user; run as root`;
+    return new Failure("permission_denied", message, { path, errno: code }, { cause: error });
+  }
+  const why = REASONS[code] ?? (code || String(error));
+  return new Failure("write_failed", `${path} could not be ${done}: ${why}`, { path, errno: code }, { cause: error });
+}

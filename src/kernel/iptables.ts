@@ -1,0 +1,57 @@
+// iptables-save and iptables-restore, of either family, in the caller's network namespace.
+
+import type { Family } from "../docker/container.ts";
+import { excerpt, Failure } from "../errors.ts";
+import { type Ran, run } from "../exec.ts";
+import { type Live, readLive } from "../rules/live.ts";
+
+const COMMANDS = {
+  ipv4: { save: "iptables-save", restore: "iptables-restore" },
+  ipv6: { save: "ip6tables-save", restore: "ip6tables-restore" },
+} as const;
+
+/** Throws Failure `command_failed`, `permission_denied` and those of `run`. */
+export async function saveRules(family: Family, timeoutSeconds: number): Promise<Live> {
+  const ran = await run(COMMANDS[family].save, [], { timeoutSeconds });
+  if (ran.exitCode !== 0) throw failed(ran, "command_failed");
+  return readLive(ran.stdout);
+}
+
+/**
+ * Loads a text: each table that it names is replaced in one step, the others stay. Waits for the xtables lock.
+ * Returns the command's name. Throws Failure `reload_failed`, `permission_denied` and those of `run`.
+ */
+export async function restoreRules(family: Family, text: string, timeoutSeconds: number): Promise<string> {
+  const { restore } = COMMANDS[family];
+  const ran = await run(restore, ["--wait", String(timeoutSeconds)], {
+    timeoutSeconds: timeoutSeconds + 1,
+    input: text,
+  });
+  if (ran.exitCode !== 0) throw failed(ran, "reload_failed");
+  return restore;
+}
+
+/** The backends (nft, legacy) whose tables hold rules with this text; for the message when rules are not where they should be. */
+export async function backendsWith(family: Family, text: string, timeoutSeconds: number): Promise<string[]> {
+  const found: string[] = [];
+  for (const backend of ["nft", "legacy"]) {
+    const command = `${family === "ipv4" ? "iptables" : "ip6tables"}-${backend}-save`;
+    const ran = await run(command, [], { timeoutSeconds }).catch(() => undefined);
+    if (ran?.exitCode === 0 && ran.stdout.includes(text)) found.push(backend);
+  }
+  return found;
+}
+
+function failed(ran: Ran, code: "command_failed" | "reload_failed"): Failure {
+  const facts = {
+    command: ran.command,
+    exit_code: ran.exitCode,
+    stdout: excerpt(ran.stdout),
+    stderr: excerpt(ran.stderr, 2000),
+  };
+  const said = excerpt(ran.stderr) || excerpt(ran.stdout) || "it printed nothing";
+  if (/permission denied|must be root/i.test(ran.stderr)) {
+    return new Failure("permission_denied", `'${ran.command}' needs root: ${said}`, facts);
+  }
+  return new Failure(code, `'${ran.command}' failed with exit status ${ran.exitCode}: ${said}`, facts);
+}

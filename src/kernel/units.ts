@@ -1,0 +1,149 @@
+// The services that load the fragments: which they are, whether they load these directories, and how to have them do it.
+
+import { readFile, stat } from "node:fs/promises";
+import { excerpt, Failure } from "../errors.ts";
+import { type Ran, run } from "../exec.ts";
+
+/** A service and the directories that it has to load. */
+export interface Wish {
+  unit: string;
+  directories: string[];
+}
+
+/** A service that was looked at and found suitable. */
+export interface Unit {
+  name: string;
+  /** `reload` where the unit can and runs; a restart counts against its start limit and stops what requires it. */
+  verb: "reload" | "restart";
+}
+
+/** Units of others under the names that are ours by default, by what their text holds. */
+const STRANGERS: readonly [RegExp, string][] = [
+  [/netfilter-persistent/, "iptables-persistent (it loads /etc/iptables/rules.v4 and rules.v6)"],
+  [/iptables\.init|\/etc\/sysconfig\/ip6?tables/, "iptables-services (it loads /etc/sysconfig)"],
+  [/firewalld/, "firewalld"],
+  [/\bufw\b/, "ufw"],
+];
+
+/**
+ * Looks at a unit. It is suitable if its own text, or that of a script that it starts, names each directory.
+ *
+ * Throws Failure `unit_missing`, `unit_not_suitable`, `command_failed` and those of `run`.
+ */
+export async function findUnit({ unit, directories }: Wish, timeoutSeconds: number): Promise<Unit> {
+  const properties = await show(unit, timeoutSeconds);
+  if (properties.get("LoadState") !== "loaded") {
+    const state = properties.get("LoadState") ?? "unknown";
+    const message = `the service ${unit}, which should load ${directories.join(" and ")}, is not usable (systemd says: ${state}); install it, or use reload: restore`;
+    throw new Failure("unit_missing", message, { unit, load_state: state });
+  }
+  await refuseStrangers(unit, directories, properties);
+  const runs = properties.get("ActiveState") === "active" && properties.get("CanReload") === "yes";
+  return { name: unit, verb: runs ? "reload" : "restart" };
+}
+
+const SHOWN = [
+  "Id",
+  "LoadState",
+  "ActiveState",
+  "CanReload",
+  "FragmentPath",
+  "DropInPaths",
+  "ExecStart",
+  "ExecReload",
+  "Environment",
+];
+
+async function show(unit: string, timeoutSeconds: number): Promise<Map<string, string>> {
+  const ran = await run("systemctl", ["show", `--property=${SHOWN.join(",")}`, "--", unit], { timeoutSeconds });
+  if (ran.exitCode !== 0) throw failed(ran, "command_failed", `the state of ${unit} cannot be read`);
+  const properties = new Map<string, string>();
+  for (const line of ran.stdout.split("\n")) {
+    const at = line.indexOf("=");
+    if (at < 0) continue;
+    const key = line.slice(0, at);
+    properties.set(key, [properties.get(key), line.slice(at + 1)].filter((value) => value !== undefined).join("\n"));
+  }
+  return properties;
+}
+
+async function refuseStrangers(unit: string, directories: string[], properties: Map<string, string>): Promise<void> {
+  const told = [...properties.values()].join("\n");
+  const unitFiles = `${properties.get("FragmentPath") ?? ""} ${properties.get("DropInPaths") ?? ""}`.split(" ");
+  const commands = `${properties.get("ExecStart") ?? ""} ${properties.get("ExecReload") ?? ""}`;
+  const scripts = commands.match(/\/[^\s;"']+/g) ?? [];
+  const texts = [told, ...(await Promise.all([...new Set([...unitFiles, ...scripts])].map(readText)))];
+  const all = texts.join("\n");
+  const unloaded = directories.filter((directory) => !all.includes(directory));
+  if (unloaded.length === 0) return;
+  const stranger = STRANGERS.find(([pattern]) => pattern.test(all))?.[1];
+  const whose = stranger === undefined ? "" : `; it belongs to ${stranger}`;
+  throw new Failure(
+    "unit_not_suitable",
+    `${unit} does not load ${unloaded.join(" and ")}${whose}: neither the unit nor a script that it starts names that directory. ` +
+      "Name another service (iptables_service, ip6tables_service), or use reload: restore",
+    { unit, directories: unloaded, unit_file: properties.get("FragmentPath") ?? "" },
+  );
+}
+
+/** The text of a unit file or a script; "" for a program, a directory, or what is not there. */
+async function readText(path: string): Promise<string> {
+  try {
+    const { size } = await stat(path);
+    const text = size <= 256 * 1024 ? await readFile(path, "utf8") : "";
+    return text.includes("\0") ? "" : text;
+  } catch {
+    return "";
+  }
+}
+
+/**
+ * Has a unit load the directories, and waits for the end of it. Returns warnings.
+ *
+ * `ignore-dependencies`: without it a container's unit that is ordered after, or requires, this service would wait for
+ * itself in its ExecStopPost, or be restarted for ever (tried, systemd 252).
+ *
+ * Throws Failure `reload_failed` and those of `run`.
+ */
+export async function loadUnit({ name, verb }: Unit, timeoutSeconds: number): Promise<string[]> {
+  const args = ["--job-mode=ignore-dependencies", verb, "--", name];
+  const ran = await run("systemctl", args, { timeoutSeconds });
+  if (ran.exitCode === 0) return [];
+  if (!(await startLimitHit(name, ran, timeoutSeconds))) throw await reloadFailed(name, ran, timeoutSeconds);
+  await run("systemctl", ["reset-failed", "--", name], { timeoutSeconds });
+  const again = await run("systemctl", args, { timeoutSeconds });
+  if (again.exitCode !== 0) throw await reloadFailed(name, again, timeoutSeconds);
+  return [`${name} had hit systemd's start limit; it was reset. An ExecReload= in ${name} is not limited`];
+}
+
+async function startLimitHit(unit: string, ran: Ran, timeoutSeconds: number): Promise<boolean> {
+  if (/attempted too often|start-limit|start request repeated too quickly/i.test(ran.stderr)) return true;
+  const result = await run("systemctl", ["show", "--property=Result", "--", unit], { timeoutSeconds });
+  return result.stdout.includes("Result=start-limit-hit");
+}
+
+/** Whether the host is shutting down: then a job on another unit would be refused as destructive. */
+export async function isShuttingDown(timeoutSeconds: number): Promise<boolean> {
+  const ran = await run("systemctl", ["is-system-running"], { timeoutSeconds });
+  return ran.stdout.trim() === "stopping";
+}
+
+async function reloadFailed(unit: string, ran: Ran, timeoutSeconds: number): Promise<Failure> {
+  const journal = await run("journalctl", ["--unit", unit, "--lines=10", "--no-pager", "--output=cat"], {
+    timeoutSeconds,
+  }).catch(() => undefined);
+  const failure = failed(ran, "reload_failed", `${unit} could not load the rules; see 'journalctl --unit ${unit}'`);
+  const log = excerpt(journal?.exitCode === 0 ? journal.stdout : "", 2000);
+  return log ? new Failure(failure.code, failure.message, { ...failure.facts, journal: log }) : failure;
+}
+
+function failed(ran: Ran, code: "command_failed" | "reload_failed", what: string): Failure {
+  const facts = {
+    command: ran.command,
+    exit_code: ran.exitCode,
+    stdout: excerpt(ran.stdout),
+    stderr: excerpt(ran.stderr, 2000),
+  };
+  const said = excerpt(ran.stderr) || excerpt(ran.stdout) || "it printed nothing";
+  return new Failure(code, `${what}: '${ran.command}' failed with exit status ${ran.exitCode}: ${said}`, facts);
+}

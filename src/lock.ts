@@ -1,0 +1,54 @@
+// Locks of the kernel (flock(2)): they die with their holder, and leave nothing behind.
+//
+// A lock is held on the thing that it protects: a fragment directory, or the network namespace whose rules are
+// being loaded (/proc/self/ns/net). There is no lock file. flock(1) takes the lock on a descriptor that it inherits;
+// the lock belongs to the open file, so it stays ours when flock has ended.
+
+import { open, readdir, readFile } from "node:fs/promises";
+import { excerpt, Failure } from "./errors.ts";
+import { run } from "./exec.ts";
+
+/** What to lock to be the only one who loads rules. */
+export const KERNEL_RULES = "/proc/self/ns/net";
+
+/** Runs `body` while holding the lock on `path`. Throws Failure `locked` after `timeoutSeconds`, naming the holder. */
+export async function withLock<T>(path: string, timeoutSeconds: number, body: () => Promise<T>): Promise<T> {
+  const handle = await open(path, "r");
+  try {
+    const ran = await run("flock", ["--exclusive", "--wait", String(timeoutSeconds), "0"], {
+      timeoutSeconds: timeoutSeconds + 1,
+      descriptor: handle.fd,
+    });
+    if (ran.exitCode === 1) throw await locked(path, timeoutSeconds, (await handle.stat()).ino);
+    if (ran.exitCode !== 0) {
+      const message = `'${ran.command}' failed with exit status ${ran.exitCode}: ${excerpt(ran.stderr)}`;
+      throw new Failure("command_failed", message, { command: ran.command, exit_code: ran.exitCode, path });
+    }
+    return await body();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function locked(path: string, timeoutSeconds: number, inode: number): Promise<Failure> {
+  const what = path === KERNEL_RULES ? "the loading of rules" : path;
+  const holder = await holderOf(inode);
+  const by = holder === undefined ? "another process" : `process ${holder.pid} (${holder.command})`;
+  const message = `${what} is locked by ${by} for more than ${timeoutSeconds} s; wait for it, or raise timeout`;
+  return new Failure("locked", message, { path, ...holder });
+}
+
+/** The process that has a file with a lock on this inode open: /proc/PID/fdinfo says it (proc(5)). */
+async function holderOf(inode: number): Promise<{ pid: number; command: string } | undefined> {
+  for (const entry of await readdir("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    const descriptors = await readdir(`/proc/${entry}/fdinfo`).catch(() => []);
+    for (const descriptor of descriptors) {
+      const info = await readFile(`/proc/${entry}/fdinfo/${descriptor}`, "utf8").catch(() => "");
+      if (!new RegExp(`^lock:.*FLOCK.*:${inode} `, "m").test(info)) continue;
+      const command = await readFile(`/proc/${entry}/cmdline`, "utf8").catch(() => "");
+      return { pid: Number(entry), command: excerpt(command.replaceAll("\0", " "), 200) };
+    }
+  }
+  return undefined;
+}

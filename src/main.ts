@@ -1,0 +1,76 @@
+// The executable: picks the door, answers once, sets the exit status. The only user of process.*.
+
+import { existsSync } from "node:fs";
+import { helpText } from "./doors/help.ts";
+import { type Raw, readArgsFile, readStdin } from "./doors/json.ts";
+import { type Printed, printForPerson, printJson } from "./doors/print.ts";
+import { readCommand, UsageError, VERBS } from "./doors/verbs.ts";
+import { publish } from "./publish.ts";
+import { type Request, readRequest } from "./request.ts";
+import { resultOf, resultOfFailure } from "./result.ts";
+
+declare const VERSION: string;
+
+interface Answer extends Printed {
+  exitCode: number;
+}
+
+async function answer(argv: readonly string[]): Promise<Answer> {
+  const [first] = argv;
+  if (first === undefined) {
+    if (process.stdin.isTTY) throw new UsageError("give a verb, or JSON on stdin");
+    return fulfil(() => readStdin(process.stdin), printJson);
+  }
+  if (argv.length === 1 && isArgsFile(first)) return fulfil(() => readArgsFile(first), printJson);
+  const command = readCommand(argv);
+  if (command.kind === "help") return { stdout: helpText(), stderr: "", exitCode: 0 };
+  if (command.kind === "version") return { stdout: `docker_iptables ${VERSION}\n`, stderr: "", exitCode: 0 };
+  return fulfil(async () => command.raw, command.json ? printJson : printForPerson);
+}
+
+/** Door 2 has one argument, a path; a verb or a flag is none, unless it is written as a path. */
+function isArgsFile(argument: string): boolean {
+  if (argument.startsWith("-") || VERBS.includes(argument)) return false;
+  return argument.includes("/") || existsSync(argument);
+}
+
+/** The one catch: whatever went wrong becomes the same kind of answer. */
+async function fulfil(
+  read: () => Promise<Raw>,
+  print: (result: ReturnType<typeof resultOf>) => Printed,
+): Promise<Answer> {
+  let raw: Raw = {};
+  let request: Request | undefined;
+  try {
+    raw = await read();
+    request = readRequest(raw, { env: process.env, cwd: process.cwd() });
+    return { ...print(resultOf(request, await publish(request, onSignal()))), exitCode: 0 };
+  } catch (error) {
+    const debug = request?.args.debug ?? raw["debug"] === true;
+    return { ...print(resultOfFailure(error, request, debug, "_task" in raw)), exitCode: 1 };
+  }
+}
+
+/** SIGTERM and SIGINT end a wait; a transaction that has begun is finished or rolled back, then answered. */
+function onSignal(): AbortSignal {
+  const controller = new AbortController();
+  for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => controller.abort());
+  return controller.signal;
+}
+
+// systemd and ssh give short PATHs; iptables lives in sbin. Messages of commands are read, so they must be in English.
+process.env["PATH"] = [process.env["PATH"], "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+  .filter(Boolean)
+  .join(":");
+process.env["LC_ALL"] = "C";
+
+answer(process.argv.slice(2))
+  .catch((error: unknown): Answer => {
+    if (!(error instanceof UsageError)) throw error;
+    return { stdout: "", stderr: `docker_iptables: ${error.message}\nTry 'docker_iptables --help'.\n`, exitCode: 2 };
+  })
+  .then(({ stdout, stderr, exitCode }) => {
+    process.exitCode = exitCode;
+    process.stderr.write(stderr);
+    process.stdout.write(stdout);
+  });

@@ -1,0 +1,184 @@
+// Raw arguments -> Request: aliases, Ansible's coercions and messages, defaults. Pure.
+// The schema is the one list of arguments; messages are those of ansible-core 2.14's own modules.
+
+import { resolve } from "node:path/posix";
+import type { ErrorObject } from "ajv";
+import schema from "../schema/arguments.schema.json" with { type: "json" };
+import { Failure } from "./errors.ts";
+import type { Arguments } from "./generated/arguments.ts";
+import { validate } from "./generated/validate-arguments.js";
+
+export interface Request {
+  args: Arguments;
+  /** Predict, and change nothing. */
+  check: boolean;
+  /** Answer with each file's text before and after. */
+  diff: boolean;
+  warnings: string[];
+}
+
+/** What a path argument may lean on: Ansible expands `~` and `$VAR` on the host. */
+export interface Surroundings {
+  env: Readonly<Record<string, string | undefined>>;
+  cwd: string;
+}
+
+interface Property {
+  type: string;
+  default?: unknown;
+  "x-aliases"?: string[];
+  "x-type"?: string;
+}
+const PROPERTIES = Object.entries(schema.properties) as [string, Property][];
+
+/** Keys of Bolt's that are no arguments; so is every `_ansible_*`. */
+const BOLT_KEYS = new Set(["_task", "_noop", "_installdir", "_target"]);
+
+/** The raw arguments, as every door ends in them. Throws Failure `arguments_invalid`. */
+export function readRequest(raw: Readonly<Record<string, unknown>>, surroundings: Surroundings): Request {
+  const warnings: string[] = [];
+  const given = withoutNulls(raw);
+  resolveAliases(given, warnings);
+  refuseUnknown(given);
+  refuseMissing(given);
+  const args: unknown = Object.fromEntries(
+    PROPERTIES.filter(([name]) => given[name] !== undefined).map(([name, property]) => [
+      name,
+      coerce(name, property, given[name], surroundings),
+    ]),
+  );
+  if (!validate(args)) throw new Failure("arguments_invalid", describe(validate.errors ?? []));
+  return {
+    args: { ...args, container: [...new Set(args.container)] },
+    check: truthy(raw["_ansible_check_mode"]) || truthy(raw["_noop"]),
+    diff: truthy(raw["_ansible_diff"]),
+    warnings,
+  };
+}
+
+/** Explicit null is as good as absent, as Ansible's `omit` and templates expect. */
+function withoutNulls(raw: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const isArgument = (key: string) => !key.startsWith("_ansible_") && !BOLT_KEYS.has(key);
+  return Object.fromEntries(Object.entries(raw).filter(([key, value]) => isArgument(key) && value !== null));
+}
+
+/** Ansible lets the alias win when both are given, and warns. */
+function resolveAliases(given: Record<string, unknown>, warnings: string[]): void {
+  for (const [name, property] of PROPERTIES) {
+    for (const alias of property["x-aliases"] ?? []) {
+      if (given[alias] === undefined) continue;
+      if (given[name] !== undefined) warnings.push(`Both option ${name} and its alias ${alias} are set.`);
+      given[name] = given[alias];
+      delete given[alias];
+    }
+  }
+}
+
+function refuseUnknown(given: Record<string, unknown>): void {
+  const known = new Set(PROPERTIES.map(([name]) => name));
+  const unknown = Object.keys(given).filter((key) => !known.has(key));
+  if (unknown.length === 0) return;
+  const supported = PROPERTIES.map(([name, { "x-aliases": aliases }]) =>
+    aliases ? `${name} (${aliases.join(", ")})` : name,
+  );
+  throw new Failure(
+    "arguments_invalid",
+    `Unsupported parameters for (docker_iptables) module: ${unknown.sort().join(", ")}. ` +
+      `Supported parameters include: ${supported.sort().join(", ")}.`,
+  );
+}
+
+function refuseMissing(given: Record<string, unknown>): void {
+  const missing = schema.required.filter((name) => given[name] === undefined);
+  if (missing.length === 0) return;
+  throw new Failure("arguments_invalid", `missing required arguments: ${missing.join(", ")}`);
+}
+
+function coerce(name: string, { type, "x-type": special }: Property, value: unknown, surroundings: Surroundings) {
+  if (special === "path") return expandPath(asString(name, value, "path"), surroundings);
+  if (type === "boolean") return asBoolean(name, value);
+  if (type === "integer") return asInteger(name, value);
+  if (type === "array") return asList(name, value);
+  return asString(name, value, "str");
+}
+
+function asString(name: string, value: unknown, type: string): string {
+  if (typeof value === "string") return value;
+  if (typeof value === "number" || typeof value === "boolean") return String(value);
+  throw unconvertible(name, value, type, `${JSON.stringify(value)} is not a string and conversion is not allowed`);
+}
+
+const TRUE = new Set(["y", "yes", "on", "1", "true", "t"]);
+const FALSE = new Set(["n", "no", "off", "0", "false", "f"]);
+
+function asBoolean(name: string, value: unknown): boolean {
+  if (typeof value === "boolean") return value;
+  const word = typeof value === "string" || typeof value === "number" ? String(value).trim().toLowerCase() : "";
+  if (TRUE.has(word)) return true;
+  if (FALSE.has(word)) return false;
+  const shown = typeof value === "string" ? value : JSON.stringify(value);
+  throw unconvertible(
+    name,
+    value,
+    "bool",
+    `The value '${shown}' is not a valid boolean.  Valid booleans include: ${[...TRUE, ...FALSE].join(", ")}`,
+  );
+}
+
+function asInteger(name: string, value: unknown): number {
+  if (typeof value === "number" && Number.isInteger(value)) return value;
+  if (typeof value === "string" && /^\s*[+-]?\d+\s*$/.test(value)) return Number(value);
+  throw unconvertible(name, value, "int", `${pythonType(value)} cannot be converted to an int`);
+}
+
+function asList(name: string, value: unknown): string[] {
+  if (Array.isArray(value)) return value.map((element) => asString(name, element, "str"));
+  if (typeof value === "string") return value.split(",").map((element) => element.trim());
+  if (typeof value === "number") return [String(value)];
+  throw unconvertible(name, value, "list", `${pythonType(value)} cannot be converted to a list`);
+}
+
+function expandPath(path: string, { env, cwd }: Surroundings): string {
+  const expanded = path
+    .replace(/^~(?=\/|$)/, () => env["HOME"] ?? "~")
+    .replace(/\$(?:\{(\w+)\}|(\w+))/g, (match, braced, bare) => env[braced ?? bare] ?? match);
+  return expanded === "" ? "" : resolve(cwd, expanded);
+}
+
+function unconvertible(name: string, value: unknown, type: string, why: string): Failure {
+  const message = `argument '${name}' is of type <class '${pythonType(value)}'> and we were unable to convert to ${type}: ${why}`;
+  return new Failure("arguments_invalid", message);
+}
+
+function pythonType(value: unknown): string {
+  if (typeof value === "string") return "str";
+  if (typeof value === "boolean") return "bool";
+  if (typeof value === "number") return Number.isInteger(value) ? "int" : "float";
+  return Array.isArray(value) ? "list" : "dict";
+}
+
+function truthy(value: unknown): boolean {
+  return value === true || (typeof value === "string" && TRUE.has(value.toLowerCase()));
+}
+
+/** ajv's errors as one sentence: every offending argument once, every offending list element named. */
+function describe(errors: readonly ErrorObject[]): string {
+  const complaints = new Map<string, string[]>();
+  for (const error of errors) {
+    const name = error.instancePath.split("/")[1] ?? "";
+    if (error.keyword === "enum") {
+      const choices = (error.params as { allowedValues: string[] }).allowedValues.join(", ");
+      complaints.set(`value of ${name} must be one of: ${choices}`, [String(error.data)]);
+    } else {
+      const must = (error.parentSchema as { "x-must"?: string })["x-must"];
+      if (must === undefined) continue;
+      const key = `${name} ${must}`;
+      complaints.set(key, [...(complaints.get(key) ?? []), JSON.stringify(error.data)]);
+    }
+  }
+  return [...complaints].map(([what, got]) => `${what}, got: ${got.map((one) => shorten(one)).join(", ")}`).join("; ");
+}
+
+function shorten(value: string): string {
+  return value.length <= 80 ? value : `${value.slice(0, 80)}…`;
+}

@@ -1,0 +1,105 @@
+// Outcome or failure -> Result, the one JSON object of the contract. Pure.
+
+import { asFailure, type Failure } from "./errors.ts";
+import type { FileDiff, FileResult, Result, Tables } from "./generated/result.ts";
+import type { Outcome } from "./publish.ts";
+import type { Request } from "./request.ts";
+import { drifts } from "./rules/live.ts";
+import { type Rule, spell } from "./rules/rule.ts";
+import { fileChanges, type Item, itemChanges } from "./survey.ts";
+
+type ContainerResult = NonNullable<Result["containers"]>[number];
+
+/** The answer to a request that succeeded. */
+export function resultOf(request: Request, outcome: Outcome): Result {
+  const { args, check, diff } = request;
+  const containers = [
+    ...outcome.wanted.map(({ name }) => containerResult(name, outcome.items)),
+    ...outcome.pending.map((name): ContainerResult => ({ name, changed: true, reasons: ["file", "kernel"] })),
+  ];
+  const changed = containers.some((container) => container.changed);
+  const msg = sentence(containers, outcome.idle, args.state, check);
+  return {
+    changed,
+    state: args.state,
+    msg,
+    comment: msg,
+    rules: {
+      ipv4: tablesOf(outcome.wanted.map(({ rules }) => rules.ipv4)),
+      ipv6: tablesOf(outcome.wanted.map(({ rules }) => rules.ipv6)),
+    },
+    containers,
+    files: outcome.items.flatMap(fileResult),
+    reloaded: outcome.committed.reloaded,
+    warnings: [...request.warnings, ...outcome.warnings, ...outcome.committed.warnings],
+    ...(diff ? { diff: outcome.items.filter(fileChanges).map(fileDiff) } : {}),
+    invocation: { module_args: { ...args } },
+  };
+}
+
+/** The answer to a request that failed, or could not even be read (`request` undefined). */
+export function resultOfFailure(error: unknown, request: Request | undefined, debug: boolean, bolt: boolean): Result {
+  const failure = asFailure(error);
+  const told = { code: failure.code, ...failure.facts, ...(debug ? { stack: stackOf(failure) } : {}) };
+  return {
+    changed: false,
+    failed: true,
+    msg: failure.message,
+    comment: failure.message,
+    error: told,
+    warnings: request?.warnings ?? [],
+    ...(failure.rolledBack ? { rolled_back: failure.rolledBack } : {}),
+    ...(request ? { state: request.args.state, invocation: { module_args: { ...request.args } } } : {}),
+    ...(bolt ? { _error: { msg: failure.message, kind: `docker_iptables/${failure.code}`, details: told } } : {}),
+  };
+}
+
+function stackOf(failure: Failure): string {
+  const cause = failure.cause instanceof Error ? `\ncaused by ${failure.cause.stack}` : "";
+  return `${failure.stack}${cause}`;
+}
+
+function containerResult(name: string, items: readonly Item[]): ContainerResult {
+  const own = items.filter((item) => item.container === name);
+  const reasons: ContainerResult["reasons"] = [];
+  if (own.some(fileChanges)) reasons.push("file");
+  if (own.some(({ drift }) => drift && drifts(drift))) reasons.push("kernel");
+  return { name, changed: own.some(itemChanges), reasons };
+}
+
+function tablesOf(rulesets: readonly Partial<Record<string, Rule[]>>[]): Tables {
+  const tables: Record<string, string[]> = {};
+  for (const ruleset of rulesets) {
+    for (const [table, rules] of Object.entries(ruleset)) {
+      tables[table] ??= [];
+      for (const rule of rules ?? []) tables[table].push(spell(rule));
+    }
+  }
+  return tables;
+}
+
+function fileResult({ path, before, after }: Item): FileResult[] {
+  if (before === undefined) return after === undefined ? [] : [{ path, change: "created" }];
+  if (after === undefined) return [{ path, change: "removed" }];
+  return [{ path, change: before.text === after ? "unchanged" : "updated" }];
+}
+
+function fileDiff({ path, before, after }: Item): FileDiff {
+  const ended = (text: string) => (text === "" || text.endsWith("\n") ? text : `${text}\n`);
+  return { before: ended(before?.text ?? ""), after: ended(after ?? ""), before_header: path, after_header: path };
+}
+
+function sentence(containers: ContainerResult[], idle: string[], state: "present" | "absent", check: boolean): string {
+  const changed = containers.filter((one) => one.changed).map(({ name }) => name);
+  const would = check ? "would be " : "";
+  const verb = state === "present" ? "published" : "unpublished";
+  const same = containers
+    .filter((one) => !one.changed && !idle.some((why) => why.startsWith(`${one.name} `)))
+    .map(({ name }) => name);
+  const parts = [
+    changed.length > 0 ? `${would}${verb}: ${changed.join(", ")}` : "",
+    same.length > 0 ? `already ${verb}: ${same.join(", ")}` : "",
+    ...idle,
+  ];
+  return parts.filter((part) => part !== "").join("; ");
+}

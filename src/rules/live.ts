@@ -1,0 +1,120 @@
+// The kernel's rules, as iptables-save prints them, and what differs from the rules that should be there. Pure.
+
+import { commentOf, keyOf, type Rule, readChain, readComment, readWords } from "./rule.ts";
+import { readTables } from "./table-text.ts";
+
+/** One family's rules in the kernel. */
+export interface Live {
+  /** The output of iptables-save, word for word: the snapshot to go back to. */
+  text: string;
+  tables: ReadonlyMap<string, LiveTable>;
+}
+
+export interface LiveTable {
+  /** Chain -> policy; "-" for a user's chain. */
+  chains: ReadonlyMap<string, string>;
+  /** Lines as they stand. */
+  lines: readonly string[];
+  /** Key of each rule that carries a comment of ours -> its place in the table. */
+  ours: ReadonlyMap<string, number>;
+  /** Comment of ours -> keys of the rules that carry it. */
+  byComment: ReadonlyMap<string, readonly string[]>;
+  /** Keys of all rules; made when first asked for, because other people's rules may be many. */
+  keys(): ReadonlySet<string>;
+}
+
+/** Reads the output of iptables-save or ip6tables-save. */
+export function readLive(text: string): Live {
+  const tables = new Map<string, LiveTable>();
+  for (const { table, chains, lines } of readTables(text).sections) {
+    tables.set(
+      table,
+      liveTable(
+        chains,
+        lines.map((line) => line.text),
+      ),
+    );
+  }
+  return { text, tables };
+}
+
+function liveTable(chains: Map<string, string>, lines: string[]): LiveTable {
+  const ours = new Map<string, number>();
+  const byComment = new Map<string, string[]>();
+  for (const [index, line] of lines.entries()) {
+    if (!line.includes(commentOf(""))) continue;
+    const rule = readWords(line);
+    const comment = readComment(rule);
+    if (comment === undefined || readChain(rule) === undefined) continue;
+    const key = keyOf(rule);
+    if (!ours.has(key)) ours.set(key, index);
+    const known = byComment.get(comment);
+    if (known) known.push(key);
+    else byComment.set(comment, [key]);
+  }
+  let all: Set<string> | undefined;
+  const keys = () => {
+    all ??= new Set(lines.map((line) => keyOf(readWords(line))));
+    return all;
+  };
+  return { chains, lines, ours, byComment, keys };
+}
+
+/** What differs between one container's rules and the kernel. */
+export interface Drift {
+  /** Rules that should be live and are not. */
+  missing: Rule[];
+  /** How many live rules carry the container's comment, or stood in its former fragment, and should not be there. */
+  surplus: number;
+  /** All are there, in another order. */
+  disordered: boolean;
+}
+
+export function drifts({ missing, surplus, disordered }: Drift): boolean {
+  return missing.length > 0 || surplus > 0 || disordered;
+}
+
+/** Rules by table. */
+export type Tables = ReadonlyMap<string, readonly Rule[]>;
+
+/**
+ * Compares one container's wanted rules of one family with the kernel.
+ *
+ * `former` are the rules of the fragment that is being replaced: those of the original script carry no comment, and
+ * only from the file is it known that they were this container's.
+ */
+export function compareLive(container: string, wanted: Tables, former: Tables, live: Live): Drift {
+  const drift: Drift = { missing: [], surplus: 0, disordered: false };
+  for (const table of new Set([...wanted.keys(), ...former.keys(), ...live.tables.keys()])) {
+    const rules = wanted.get(table) ?? [];
+    const running = live.tables.get(table);
+    const keys = new Set(rules.map(keyOf));
+    const places = new Map<string, number>();
+    for (const rule of rules) {
+      const place = running?.ours.get(keyOf(rule));
+      const chain = readChain(rule) ?? "";
+      if (place === undefined) drift.missing.push(rule);
+      else if (place < (places.get(chain) ?? -1)) drift.disordered = true;
+      else places.set(chain, place);
+    }
+    const strays = running?.byComment.get(commentOf(container)) ?? [];
+    drift.surplus += strays.filter((key) => !keys.has(key)).length;
+    const uncommented = (former.get(table) ?? []).filter((rule) => readComment(rule) !== commentOf(container));
+    drift.surplus += uncommented.map(keyOf).filter((key) => !keys.has(key) && running?.keys().has(key)).length;
+  }
+  return drift;
+}
+
+/** Whether Docker keeps rules of its own: something in nat jumps to its chain DOCKER. */
+export function hasDockersRules({ tables }: Live): boolean {
+  return (tables.get("nat")?.lines ?? []).some((line) => / -j DOCKER(\s|$)/.test(line));
+}
+
+/** The text without what changes by itself: counters and the comments with date and version. */
+export function withoutCounters(text: string): string {
+  return text
+    .split("\n")
+    .filter((line) => !line.startsWith("#"))
+    .map((line) => line.replace(/ ?\[\d+:\d+\]/, ""))
+    .join("\n");
+}

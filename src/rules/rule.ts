@@ -1,0 +1,67 @@
+// What a rule is, and the one place that spells and reads it. Pure.
+// A rule is the argument vector that iptables would get, chain first: ["-A", "FORWARD", "-d", "172.17.0.2/32", …].
+
+import type { Family } from "../docker/container.ts";
+
+export type Rule = readonly string[];
+
+/** In the order in which fragments name them: guards first, so that no moment is wider than the end. */
+export const TABLES = ["raw", "nat", "filter"] as const;
+export type Table = (typeof TABLES)[number];
+
+/** Rules by family and table, in order. A table without a rule is not there. */
+export type Ruleset = Record<Family, Partial<Record<Table, Rule[]>>>;
+
+/** Every rule of ours carries this comment, so that it is found again in the kernel. */
+export function commentOf(container: string): string {
+  return `docker_iptables: ${container}`;
+}
+
+/** One line in the spelling of iptables-save: words, or double quotes around what is more than a word. */
+export function spell(rule: Rule): string {
+  return rule.map((word) => (/^[^\s"'\\]+$/.test(word) ? word : `"${word.replace(/["\\']/g, "\\$&")}"`)).join(" ");
+}
+
+/** A line of iptables-save or of a fragment as its words, quotes resolved. */
+export function readWords(line: string): string[] {
+  const words: string[] = [];
+  for (const match of line.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)) {
+    words.push(match[1] === undefined ? (match[2] ?? "") : match[1].replace(/\\(.)/g, "$1"));
+  }
+  return words;
+}
+
+/** The value of a rule's comment, or undefined. */
+export function readComment(rule: Rule): string | undefined {
+  const at = rule.indexOf("--comment");
+  return at < 0 ? undefined : rule[at + 1];
+}
+
+/** The chain of an appended rule ("-A CHAIN …"), or undefined for any other line. */
+export function readChain(rule: Rule): string | undefined {
+  return rule[0] === "-A" || rule[0] === "--append" ? rule[1] : undefined;
+}
+
+/**
+ * A key that is equal for two spellings of the same rule: the order of the matches, an address without its mask
+ * and the implied `-m tcp` make no difference.
+ */
+export function keyOf(rule: Rule): string {
+  const clauses: string[][] = [];
+  let negated = false;
+  for (const word of rule.slice(2)) {
+    if (word === "!") negated = true;
+    else if (word.startsWith("-") || clauses.length === 0) {
+      clauses.push(negated ? ["!", word] : [word]);
+      negated = false;
+    } else clauses.at(-1)?.push(negated ? `! ${word}` : word);
+  }
+  const told = clauses.map((clause) => canonical(clause).join(" "));
+  return [rule[1], ...told.filter((clause) => !/^-m (tcp|udp|sctp)$/.test(clause)).sort()].join("\n");
+}
+
+function canonical(clause: string[]): string[] {
+  const [option, value] = clause.slice(-2);
+  if ((option !== "-s" && option !== "-d") || value === undefined || value.includes("/")) return clause;
+  return [...clause.slice(0, -1), `${value}/${value.includes(":") ? 128 : 32}`];
+}

@@ -1,0 +1,66 @@
+// The text format of iptables-save and iptables-restore: sections of one table each. Pure.
+// It reads what iptables-restore reads (iptables 1.8), and says on which line it would refuse.
+
+/** One `*table … COMMIT` section. */
+export interface Section {
+  table: string;
+  /** Declared chains with their policy; "-" for a chain of the user's own. */
+  chains: Map<string, string>;
+  /** The other lines as they stand: `-A …`, and whatever else iptables takes. */
+  lines: { number: number; text: string }[];
+}
+
+export interface Problem {
+  line: number;
+  why: string;
+}
+
+export interface TableText {
+  sections: Section[];
+  problems: Problem[];
+}
+
+/** A whole file or output. What is wrong becomes a problem; the rest is still read. */
+export function readTables(text: string): TableText {
+  const sections: Section[] = [];
+  const problems: Problem[] = [];
+  let open: Section | undefined;
+  const lines = text.split("\n");
+  for (const [index, line] of lines.entries()) {
+    const number = index + 1;
+    if (line === "" || line.startsWith("#")) continue;
+    if (/^\s*$/.test(line)) continue;
+    if (line.startsWith("*")) {
+      if (open) problems.push({ line: number, why: `the table ${open.table} has no COMMIT before this line` });
+      open = { table: line.slice(1).trim(), chains: new Map(), lines: [] };
+      sections.push(open);
+    } else if (open === undefined) {
+      problems.push({ line: number, why: "this line stands in no table; a line such as *filter must come first" });
+    } else if (line.trimEnd() === "COMMIT") {
+      open = undefined;
+    } else if (line.startsWith(":")) {
+      const [chain, policy] = line.slice(1).split(/\s+/);
+      if (chain && policy) open.chains.set(chain, policy);
+      else problems.push({ line: number, why: "a chain's declaration has the form :CHAIN POLICY [0:0]" });
+    } else if (/^(\[\d+:\d+\] )?-/.test(line)) {
+      open.lines.push({ number, text: line });
+    } else {
+      problems.push({ line: number, why: "this is no rule, no chain, no table and no comment" });
+    }
+  }
+  if (open) problems.push({ line: lines.length, why: `the table ${open.table} has no COMMIT` });
+  return { sections, problems };
+}
+
+const BUILT_IN: Record<string, readonly string[]> = {
+  raw: ["PREROUTING", "OUTPUT"],
+  mangle: ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"],
+  nat: ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"],
+  filter: ["INPUT", "FORWARD", "OUTPUT"],
+  security: ["INPUT", "FORWARD", "OUTPUT"],
+};
+
+/** The built-in chains of a table (iptables(8)); none for a table that is not known. */
+export function builtInChains(table: string): readonly string[] {
+  return BUILT_IN[table] ?? [];
+}

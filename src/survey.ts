@@ -1,0 +1,116 @@
+// What is there and what should be: the containers' fragments and the kernel, compared. Reads, and changes nothing.
+
+import { join } from "node:path";
+import { FAMILIES, type Family } from "./docker/container.ts";
+import { Failure } from "./errors.ts";
+import { directoryExists, type Own, readOwn } from "./fragments/directory.ts";
+import type { Arguments } from "./generated/arguments.ts";
+import { saveRules } from "./kernel/iptables.ts";
+import { fragmentName, fragmentText, readFragment } from "./rules/fragment-text.ts";
+import { compareLive, type Drift, drifts, type Live, type Tables } from "./rules/live.ts";
+import type { Ruleset } from "./rules/rule.ts";
+
+/** One container and the rules that it should have; none of them for `absent`. */
+export interface Wanted {
+  name: string;
+  rules: Ruleset;
+}
+
+/** One container's fragment in one family: as it is, as it should be, and how the kernel differs. */
+export interface Item {
+  container: string;
+  family: Family;
+  path: string;
+  before: Own | undefined;
+  after: string | undefined;
+  former: Tables;
+  wanted: Tables;
+  /** Undefined where the kernel is not asked (`reload: none`). */
+  drift: Drift | undefined;
+}
+
+export interface Survey {
+  items: Item[];
+  live: Partial<Record<Family, Live>>;
+}
+
+export function fileChanges({ before, after }: Item): boolean {
+  return before?.text !== after;
+}
+
+export function itemChanges(item: Item): boolean {
+  return fileChanges(item) || (item.drift !== undefined && drifts(item.drift));
+}
+
+export function directoryOf(family: Family, args: Arguments): string {
+  return family === "ipv4" ? args.iptables_dir : args.ip6tables_dir;
+}
+
+/**
+ * Throws Failure `directory_unusable`, `fragment_not_a_file`, and those of iptables-save. A host without IPv6 fragments
+ * (no directory, no ip6tables) is one without IPv6, unless `ipv6` asks for it.
+ */
+export async function survey(wanted: readonly Wanted[], args: Arguments): Promise<Survey> {
+  const families = await familiesOf(args);
+  const [live, owns] = await Promise.all([
+    args.reload === "none" ? {} : readKernel(families, args),
+    Promise.all(wanted.flatMap(({ name, rules }) => families.map((family) => readItem(name, rules, family, args)))),
+  ]);
+  return { items: owns.map((item) => compare(item, live)), live };
+}
+
+/** The same items, compared with the kernel as it is now. */
+export async function surveyKernel(items: readonly Item[], args: Arguments): Promise<Survey> {
+  const live = await readKernel(await familiesOf(args), args);
+  return { items: items.map((item) => compare(item, live)), live };
+}
+
+async function familiesOf(args: Arguments): Promise<Family[]> {
+  const existing = await Promise.all(FAMILIES.map((family) => directoryExists(directoryOf(family, args))));
+  return FAMILIES.filter((family, index) => {
+    if (existing[index]) return true;
+    if (family === "ipv6" && !args.ipv6) return false;
+    const directory = directoryOf(family, args);
+    const message = `${directory} does not exist; create it, or name another with ${family === "ipv4" ? "iptables_dir" : "ip6tables_dir"}`;
+    throw new Failure("directory_unusable", message, { path: directory });
+  });
+}
+
+async function readKernel(families: readonly Family[], args: Arguments): Promise<Partial<Record<Family, Live>>> {
+  const saved = await Promise.all(
+    families.map(async (family) => {
+      try {
+        return [[family, await saveRules(family, args.timeout)] as const];
+      } catch (error) {
+        const dispensable = family === "ipv6" && !args.ipv6;
+        if (dispensable && error instanceof Failure && error.code === "command_missing") return [];
+        throw error;
+      }
+    }),
+  );
+  return Object.fromEntries(saved.flat());
+}
+
+async function readItem(
+  container: string,
+  rules: Ruleset,
+  family: Family,
+  args: Arguments,
+): Promise<Omit<Item, "drift">> {
+  const path = join(directoryOf(family, args), fragmentName(container));
+  const before = await readOwn(path);
+  return {
+    container,
+    family,
+    path,
+    before,
+    after: fragmentText(container, rules[family]),
+    former: readFragment(before?.text ?? ""),
+    wanted: new Map(Object.entries(rules[family])),
+  };
+}
+
+function compare(item: Omit<Item, "drift">, live: Partial<Record<Family, Live>>): Item {
+  const running = live[item.family];
+  return { ...item, drift: running && compareLive(item.container, item.wanted, item.former, running) };
+}

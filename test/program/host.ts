@@ -1,0 +1,229 @@
+// A host made of files: fragment directories, and fake clients on PATH that keep their state in a folder.
+// The built executable runs in it as it would on a real one. It needs neither root nor docker.
+
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { execa } from "execa";
+import { onTestFinished } from "vitest";
+import type { Result } from "../../src/generated/result.ts";
+import { validate } from "../../src/generated/validate-result.js";
+
+const FAKES = fileURLToPath(new URL("fakes", import.meta.url));
+const EXECUTABLE =
+  process.env["DOCKER_IPTABLES"] ?? fileURLToPath(new URL("../../dist/docker_iptables", import.meta.url));
+
+/** The base that the original's README has a reader write by hand. */
+export const BASE = `*nat
+:DOCKER_CONTAINERS - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER_CONTAINERS
+-A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER_CONTAINERS
+-A POSTROUTING -s 172.17.0.0/16 ! -o lo -j MASQUERADE
+COMMIT
+*filter
+-A FORWARD -o lo -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+COMMIT
+`;
+
+export interface Answered {
+  exitCode: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** The loopback interface stands in for the bridge: it is the one that every machine has. */
+export const BRIDGE = "lo";
+
+interface ContainerOptions {
+  ports?: Record<string, { HostIp: string; HostPort: string }[] | null>;
+  address?: string;
+  address6?: string;
+  status?: string;
+}
+
+export class FakeHost {
+  readonly root = mkdtempSync(join(tmpdir(), "docker_iptables-test-"));
+  readonly fake = join(this.root, "fake");
+  readonly bin = join(this.root, "bin");
+  readonly iptablesDir = join(this.root, "iptables.d");
+  readonly ip6tablesDir = join(this.root, "ip6tables.d");
+
+  constructor() {
+    for (const name of ["containers", "networks", "units", "kernel/ipv4", "kernel/ipv6"]) {
+      mkdirSync(join(this.fake, name), { recursive: true });
+    }
+    for (const path of [this.bin, this.iptablesDir, this.ip6tablesDir]) mkdirSync(path);
+    for (const name of ["docker", "systemctl", "iptables-save", "iptables-restore"]) this.install(name);
+    this.install("iptables-save", "ip6tables-save");
+    this.install("iptables-restore", "ip6tables-restore");
+    writeFileSync(join(this.fake, "system-state"), "running\n");
+    // Every fake logs its call, then runs what a test has put in its way.
+    const prelude = `name=$(basename "$0")
+printf '%s\\n' "$name $*" >> "$FAKE/calls"
+if [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
+`;
+    writeFileSync(join(this.fake, "prelude.sh"), prelude);
+    this.unit("iptables.service", this.iptablesDir);
+    this.unit("ip6tables.service", this.ip6tablesDir);
+    this.network("bridge", { Options: { "com.docker.network.bridge.name": BRIDGE } });
+    this.write("10_docker", BASE);
+    this.write(
+      "10_docker",
+      BASE.replaceAll("127.0.0.0/8", "::1/128").replace("172.17.0.0/16", "fd00::/64"),
+      this.ip6tablesDir,
+    );
+  }
+
+  install(fake: string, as = fake): void {
+    copyFileSync(join(FAKES, fake), join(this.bin, as));
+  }
+
+  /** Shell that a fake runs first; it may `exit`. */
+  on(fake: string, script: string): void {
+    writeFileSync(join(this.fake, `on-${fake}`), script);
+  }
+
+  unit(name: string, directory: string, properties: Record<string, string> = {}): void {
+    const all = {
+      LoadState: "loaded",
+      ActiveState: "active",
+      CanReload: "yes",
+      FragmentPath: `/lib/systemd/system/${name}`,
+      ExecStart: `{ path=/usr/local/bin/load-firewall ; argv[]=/usr/local/bin/load-firewall ${directory} ; }`,
+      ...properties,
+    };
+    const lines = Object.entries(all).map(([key, value]) => `${key}=${value}\n`);
+    writeFileSync(join(this.fake, "units", name), lines.join(""));
+  }
+
+  container(
+    name: string,
+    { ports = {}, address = "172.17.0.2", address6 = "", status = "running" }: ContainerOptions = {},
+  ): void {
+    const document = {
+      Id: Buffer.from(name.padEnd(32, "\0")).toString("hex"),
+      Name: `/${name}`,
+      State: { Status: status, Running: status === "running", Restarting: false },
+      HostConfig: { NetworkMode: "default" },
+      NetworkSettings: {
+        Bridge: "",
+        Ports: ports,
+        Networks: {
+          bridge: { NetworkID: "bridge", IPAddress: address, GlobalIPv6Address: address6, Gateway: "172.17.0.1" },
+        },
+      },
+    };
+    this.document(name, document);
+  }
+
+  document(name: string, document: unknown): void {
+    writeFileSync(join(this.fake, "containers", `${name}.json`), JSON.stringify(document));
+  }
+
+  network(name: string, document: Record<string, unknown>): void {
+    const whole = { Name: name, Id: name, Driver: "bridge", Internal: false, Options: {}, ...document };
+    writeFileSync(join(this.fake, "networks", `${name}.json`), JSON.stringify(whole));
+  }
+
+  write(name: string, text: string, directory = this.iptablesDir): void {
+    writeFileSync(join(directory, name), text);
+  }
+
+  /** The text of a container's fragment, or undefined. */
+  fragment(container: string, directory = this.iptablesDir): string | undefined {
+    const path = join(directory, `11-docker-container_${container}`);
+    return existsSync(path) ? readFileSync(path, "utf8") : undefined;
+  }
+
+  /** One table as the fake kernel has it. */
+  kernel(table: string, family = "ipv4"): string {
+    const path = join(this.fake, "kernel", family, table);
+    return existsSync(path) ? readFileSync(path, "utf8") : "";
+  }
+
+  flush(table: string, family = "ipv4"): void {
+    rmSync(join(this.fake, "kernel", family, table), { force: true });
+  }
+
+  /** The command lines of the fakes since the last time this was asked. */
+  calls(): string[] {
+    const path = join(this.fake, "calls");
+    const calls = existsSync(path) ? readFileSync(path, "utf8").trim().split("\n") : [];
+    rmSync(path, { force: true });
+    return calls;
+  }
+
+  /** Everything under both directories, and the kernel: for before and after. */
+  state(): Record<string, string> {
+    const state: Record<string, string> = {};
+    const folders = [
+      this.iptablesDir,
+      this.ip6tablesDir,
+      join(this.fake, "kernel/ipv4"),
+      join(this.fake, "kernel/ipv6"),
+    ];
+    for (const folder of folders) {
+      for (const name of existsSync(folder) ? readdirSync(folder) : []) {
+        state[`${basename(dirname(folder))}/${basename(folder)}/${name}`] = readFileSync(join(folder, name), "utf8");
+      }
+    }
+    return state;
+  }
+
+  /** Runs the executable with arguments, and perhaps stdin. */
+  async run(argv: readonly string[], stdin?: string | Uint8Array): Promise<Answered> {
+    const result = await execa(EXECUTABLE, argv, {
+      ...this.options(),
+      ...(stdin === undefined ? { stdin: "ignore" } : { input: stdin }),
+    });
+    return { exitCode: result.exitCode ?? -1, stdout: result.stdout, stderr: result.stderr };
+  }
+
+  /** How to start the executable oneself, for tests that send signals. */
+  options() {
+    const path = [this.bin, dirname(process.execPath), "/usr/bin", "/bin"].join(":");
+    const env = { PATH: path, FAKE: this.fake, DIRS: this.root, HOME: this.root };
+    return { env, extendEnv: false, reject: false, cwd: this.root, stripFinalNewline: false } as const;
+  }
+
+  get executable(): string {
+    return EXECUTABLE;
+  }
+
+  /** The arguments that name this host's directories, and those given. */
+  args(given: Record<string, unknown>): Record<string, unknown> {
+    return { iptables_dir: this.iptablesDir, ip6tables_dir: this.ip6tablesDir, wait_timeout: 0, timeout: 5, ...given };
+  }
+
+  /** Door 1: JSON in, JSON out. Checks what holds for every answer. */
+  async ask(given: Record<string, unknown>): Promise<Result & { exitCode: number }> {
+    return readAnswer(await this.run([], JSON.stringify(this.args(given))));
+  }
+}
+
+/** What holds for every answer of doors 1 and 2: one line of JSON that obeys the schema, nothing on stderr, exit 0 or 1. */
+export function readAnswer({ exitCode, stdout, stderr }: Answered): Result & { exitCode: number } {
+  if (stderr !== "") throw new Error(`stderr is not empty: ${stderr}`);
+  if (!/^\{.*\}\n$/.test(stdout)) throw new Error(`not one line of JSON: ${stdout.slice(0, 300)}`);
+  const result: unknown = JSON.parse(stdout);
+  if (!validate(result)) throw new Error(`not a result: ${JSON.stringify(validate.errors)}\n${stdout}`);
+  if (exitCode !== (result.failed ? 1 : 0)) throw new Error(`exit status ${exitCode} with ${stdout}`);
+  return { ...result, exitCode };
+}
+
+/** A host for one test; its folder goes when the test ends. */
+export function fakeHost(): FakeHost {
+  const host = new FakeHost();
+  onTestFinished(() => rmSync(host.root, { recursive: true, force: true }));
+  return host;
+}
