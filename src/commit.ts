@@ -1,17 +1,17 @@
 // The transaction: write the fragments, have the kernel load them, look whether it did; or put everything back.
 //
-// Two locks: the directory's while files are written, then the kernel's while rules are loaded. Whoever gets the second
-// looks first: another process's load may already have brought these rules.
+// The directory's lock is held twice, while files are written and while rules are loaded, and released in between: of many
+// processes all write first, and whoever loads then looks first, because another's load may have brought its rules.
 
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { asFailure, Failure } from "./errors.ts";
 import { assemble } from "./fragments/assemble.ts";
 import { type Own, readFragments, readOwn } from "./fragments/directory.ts";
-import { replaceFragment } from "./fragments/replace.ts";
+import { clearTemporary, replaceFragment } from "./fragments/replace.ts";
 import type { Arguments } from "./generated/arguments.ts";
-import { backendsWith, restoreRules, saveRules } from "./kernel/iptables.ts";
-import { findUnit, isShuttingDown, loadUnit, type Unit } from "./kernel/units.ts";
-import { KERNEL_RULES, withLock } from "./lock.ts";
+import { backendsWith, restoreCommand, restoreRules, saveRules } from "./kernel/iptables.ts";
+import { findUnit, isShuttingDown, loadUnit, type Unit, type Wish } from "./kernel/units.ts";
+import { withLock } from "./lock.ts";
 import { refuseBrokenFragments } from "./refuse.ts";
 import { drifts, type Live, withoutCounters } from "./rules/live.ts";
 import { commentOf, spell } from "./rules/rule.ts";
@@ -33,13 +33,18 @@ export type Loader = { kind: "none" } | { kind: "restore" } | { kind: "systemd";
 export async function chooseLoader({ items }: Survey, args: Arguments): Promise<Loader> {
   if (args.reload !== "systemd") return { kind: args.reload };
   if (args.state === "absent" && (await isShuttingDown(args.timeout))) return { kind: "shutdown" };
-  const directories = new Map<string, string[]>();
+  const wishes = new Map<string, Wish>();
   for (const family of FAMILIES.filter((one) => items.some((item) => item.family === one && itemChanges(item)))) {
     const unit = withSuffix(family === "ipv4" ? args.iptables_service : args.ip6tables_service);
-    directories.set(unit, [...(directories.get(unit) ?? []), directoryOf(family, args)]);
+    const wish = wishes.get(unit) ?? { unit, directories: [], families: [] };
+    wish.directories.push(directoryOf(family, args));
+    wish.families.push(family);
+    wishes.set(unit, wish);
   }
-  const wishes = [...directories].map(([unit, loads]) => ({ unit, directories: loads }));
-  return { kind: "systemd", units: await Promise.all(wishes.map((wish) => findUnit(wish, args.timeout))) };
+  return {
+    kind: "systemd",
+    units: await Promise.all([...wishes.values()].map((wish) => findUnit(wish, args.timeout))),
+  };
 }
 
 function withSuffix(unit: string): string {
@@ -53,35 +58,46 @@ function withSuffix(unit: string): string {
  */
 export async function commit(before: Survey, loader: Loader, args: Arguments): Promise<Committed> {
   const undo: Undo[] = [];
-  const orElse = rollingBack(undo, args);
-  return orElse(async () => {
-    await writeFragments(before.items, undo, args);
-    if (loader.kind === "none") return { reloaded: [], warnings: [] };
-    if (loader.kind === "shutdown") {
-      return {
-        reloaded: [],
-        warnings: ["the host is shutting down: nothing was reloaded, the rules go with the host"],
-      };
+  // What fails is undone before the lock is released, so that nobody loads what is being taken back.
+  const alone = <T>(patience: number, steps: () => Promise<T>) =>
+    withLock(args.iptables_dir, patience, async () => {
+      await Promise.all(FAMILIES.map((family) => clearTemporary(directoryOf(family, args))));
+      return orRollBack(undo, args, steps);
+    });
+
+  if (before.items.some(fileChanges)) await alone(args.timeout, () => writeFragments(before.items, undo));
+  if (loader.kind === "none") return { reloaded: [], warnings: [] };
+  if (loader.kind === "shutdown") {
+    return { reloaded: [], warnings: ["the host is shutting down: nothing was reloaded, the rules go with the host"] };
+  }
+  // Twice the patience: without the lock there is no way on, nor back.
+  return alone(2 * args.timeout, () => load(before.items, loader, undo, args)).catch((error: unknown) => {
+    const failure = asFailure(error);
+    if (failure.code === "locked" && args.state === "present" && undo.length > 0) {
+      failure.rolledBack = [`NOT put back: the fragments just written; ${failure.message}`];
+      failure.changed = true;
     }
-    // A failed load is undone before the lock is released, so that nobody loads what is being taken back.
-    return withLock(KERNEL_RULES, args.timeout, () => orElse(() => load(before.items, loader, undo, args)));
+    throw failure;
   });
 }
 
 /** A step back. It returns what it put back, or undefined when there was no need. */
 type Undo = () => Promise<string | undefined>;
 
-/** A runner of steps: when one fails, what was done so far is undone, the last first, and the failure says so. */
-function rollingBack(undo: Undo[], args: Arguments) {
-  return async <T>(steps: () => Promise<T>): Promise<T> => {
-    try {
-      return await steps();
-    } catch (error) {
-      const failure = asFailure(error);
-      if (args.state === "present") failure.rolledBack ??= await rollBack(undo);
-      throw failure;
+/** Takes the steps; when one fails, what was done so far is undone, the last first, and the failure says so. */
+async function orRollBack<T>(undo: Undo[], { state }: Arguments, steps: () => Promise<T>): Promise<T> {
+  try {
+    return await steps();
+  } catch (error) {
+    const failure = asFailure(error);
+    if (state === "absent") {
+      failure.changed = undo.length > 0;
+    } else if (undo.length > 0) {
+      failure.rolledBack = await rollBack(undo);
+      failure.changed = failure.rolledBack.some((what) => what.startsWith("NOT put back"));
     }
-  };
+    throw failure;
+  }
 }
 
 async function rollBack(undo: Undo[]): Promise<string[]> {
@@ -93,19 +109,12 @@ async function rollBack(undo: Undo[]): Promise<string[]> {
   return done;
 }
 
-async function writeFragments(items: readonly Item[], undo: Undo[], args: Arguments): Promise<void> {
-  for (const family of FAMILIES) {
-    const changing = items.filter((item) => item.family === family && fileChanges(item));
-    if (changing.length === 0) continue;
-    const directory = directoryOf(family, args);
-    await withLock(directory, args.timeout, async () => {
-      for (const { path, after } of changing) {
-        const former = await readOwn(path);
-        if (former?.text === after) continue;
-        await replaceFragment(path, after, former);
-        undo.push(() => withLock(directory, args.timeout, () => putBack(path, after, former)));
-      }
-    });
+async function writeFragments(items: readonly Item[], undo: Undo[]): Promise<void> {
+  for (const { path, after } of items.filter(fileChanges)) {
+    const former = await readOwn(path);
+    if (former?.text === after) continue;
+    await replaceFragment(path, after, former);
+    undo.push(() => putBack(path, after, former));
   }
 }
 
@@ -121,39 +130,60 @@ async function putBack(
   return path;
 }
 
-/** Under the kernel's lock: look, load, look again. */
+/** Under the lock: look, load, look again. */
 async function load(items: readonly Item[], loader: Loader, undo: Undo[], args: Arguments): Promise<Committed> {
   const before = await surveyKernel(items, args);
   const families = FAMILIES.filter((family) =>
     before.items.some((item) => item.family === family && item.drift && drifts(item.drift)),
   );
   if (families.length === 0) return { reloaded: [], warnings: [] };
-  undo.push(...families.map((family) => () => restoreSnapshot(family, before.live[family], args)));
+  // A service may load more than what drifts, so every family has its way back.
+  undo.push(...FAMILIES.map((family) => () => restoreSnapshot(family, before.live[family], args)));
   const loaded = await loadWith(loader, families, before, args);
   await refuseDrift(items, args);
   return loaded;
 }
 
+/** A failed `present` stops at once; `absent` goes on, so that one family's failure does not leave the other's ports open. */
 async function loadWith(
   loader: Loader,
   families: readonly Family[],
   before: Survey,
   args: Arguments,
 ): Promise<Committed> {
-  if (loader.kind === "systemd") {
-    const warnings: string[] = [];
-    for (const unit of loader.units) warnings.push(...(await loadUnit(unit, args.timeout)));
-    return { reloaded: loader.units.map(({ name }) => name), warnings };
+  const units = loader.kind === "systemd" ? loader.units : [];
+  const needed = units.filter((unit) => unit.families.some((family) => families.includes(family)));
+  const loads =
+    loader.kind === "systemd"
+      ? needed.map((unit) => () => loadUnit(unit, args.timeout))
+      : families.map((family) => () => loadFragments(family, before, args));
+  const warnings: string[] = [];
+  const failures: unknown[] = [];
+  for (const load of loads) {
+    try {
+      warnings.push(...(await load()));
+    } catch (error) {
+      if (args.state === "present") throw error;
+      failures.push(error);
+    }
   }
-  const reloaded: string[] = [];
-  for (const family of families) {
-    const fragments = await readFragments(directoryOf(family, args));
-    refuseBrokenFragments(fragments);
-    const live = before.live[family] ?? (await saveRules(family, args.timeout));
-    const gone = before.items.filter((item) => item.family === family).flatMap(({ former }) => [...former.keys()]);
-    reloaded.push(await restoreRules(family, assemble(fragments, gone, live).text, args.timeout));
-  }
-  return { reloaded, warnings: [] };
+  if (failures.length > 0) throw failures[0];
+  return {
+    reloaded: loader.kind === "systemd" ? needed.map(({ name }) => name) : families.map(restoreCommand),
+    warnings,
+  };
+}
+
+/** `reload: restore`: the directory as one text, given to iptables-restore. */
+async function loadFragments(family: Family, before: Survey, args: Arguments): Promise<string[]> {
+  const fragments = await readFragments(directoryOf(family, args));
+  refuseBrokenFragments(fragments);
+  const live = before.live[family] ?? (await saveRules(family, args.timeout));
+  // Tables that hold rules of ours, though perhaps no fragment names them any more.
+  const ours = [...live.tables].filter(([, { byComment }]) => byComment.size > 0).map(([table]) => table);
+  const gone = before.items.filter((item) => item.family === family).flatMap(({ former }) => [...former.keys()]);
+  await restoreRules(family, assemble(fragments, [...gone, ...ours], live).text, args.timeout);
+  return [];
 }
 
 /** Throws Failure `rules_not_live`. The former fragment's rules are not asked for again: another fragment may hold the same. */
@@ -185,7 +215,7 @@ async function refuseDrift(items: readonly Item[], args: Arguments): Promise<voi
   });
 }
 
-/** Loads the rules that were there, counters included, if the kernel has others now. */
+/** Loads the rules that were there, if the kernel has others now. */
 async function restoreSnapshot(
   family: Family,
   snapshot: Live | undefined,

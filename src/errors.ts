@@ -10,6 +10,8 @@ export class Failure extends Error {
   readonly facts: Readonly<Record<string, unknown>>;
   /** What was put back after this failure; set by the transaction. */
   rolledBack: string[] | undefined;
+  /** Whether something stays changed in spite of the failure; set by the transaction. */
+  changed = false;
 
   constructor(code: ErrorCode, message: string, facts: Record<string, unknown> = {}, options?: ErrorOptions) {
     super(message, options);

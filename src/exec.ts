@@ -1,5 +1,6 @@
 // The one place that starts processes: execa, an argument vector, no shell, a time limit, a limit of output.
 
+import type { Readable } from "node:stream";
 import { execa } from "execa";
 import { Failure } from "./errors.ts";
 
@@ -23,39 +24,70 @@ interface RunOptions {
 }
 
 /**
- * Runs a command to its end, whatever its exit status.
+ * Runs a command to its end, whatever its exit status. The limit of time holds also for what the command leaves behind
+ * on its output. It gets a session of its own, so that a Ctrl-C ends the wait and not a half-done restore.
  *
  * Throws Failure: `command_missing`, `permission_denied`, `command_timeout`, `output_too_large`.
  */
 export async function run(file: string, args: readonly string[], options: RunOptions): Promise<Ran> {
   const { timeoutSeconds, input, descriptor } = options;
-  const result = await execa(file, args, {
+  const command = [file, ...args].join(" ");
+  const subprocess = execa(file, args, {
     reject: false,
-    encoding: "buffer",
-    stripFinalNewline: false,
-    timeout: timeoutSeconds * 1000,
+    // Collected here: execa would put all of it into a message, and wait for whoever holds the other end.
+    buffer: false,
+    detached: true,
     forceKillAfterDelay: 500,
-    maxBuffer: OUTPUT_LIMIT,
     // Any descriptor will do; execa's types know only those from 0 to 9.
     ...(input === undefined ? { stdin: (descriptor as 3 | undefined) ?? "ignore" } : { input }),
   });
-  const command = [file, ...args].join(" ");
+  let stopped: "timeout" | "output" | undefined;
+  const stop = (why: "timeout" | "output") => {
+    stopped ??= why;
+    subprocess.kill();
+    subprocess.stdout.destroy();
+    subprocess.stderr.destroy();
+  };
+  const timer = setTimeout(() => stop("timeout"), timeoutSeconds * 1000);
+  const [stdout, stderr, result] = await Promise.all([
+    collect(subprocess.stdout, () => stop("output")),
+    collect(subprocess.stderr, () => stop("output")),
+    subprocess,
+  ]);
+  clearTimeout(timer);
+
   if (result.code === "ENOENT") {
     throw new Failure("command_missing", `${file} is not installed, or not on PATH`, { command });
   }
   if (result.code === "EACCES" || result.code === "EPERM") {
     throw new Failure("permission_denied", `${file} may not be executed by this user`, { command });
   }
-  if (result.timedOut) {
+  if (stopped === "timeout") {
     const message = `'${command}' did not end within ${timeoutSeconds} s and was stopped`;
     throw new Failure("command_timeout", message, { command, timeout: timeoutSeconds });
   }
-  if (result.isMaxBuffer) {
+  if (stopped === "output") {
     throw new Failure("output_too_large", `'${command}' printed more than 64 MiB and was stopped`, { command });
   }
   // An input that the command did not read to its end (EPIPE) says nothing that its exit status does not say.
   const exitCode = result.exitCode ?? 128 + (SIGNAL_NUMBERS[result.signal ?? ""] ?? 0);
-  return { command, exitCode, stdout: decode(result.stdout), stderr: decode(result.stderr) };
+  return { command, exitCode, stdout: decode(stdout), stderr: decode(stderr) };
+}
+
+/** What a stream brings until it ends or is destroyed. */
+async function collect(stream: Readable, onTooMuch: () => void): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  stream.on("data", (chunk: Buffer) => {
+    size += chunk.length;
+    if (size <= OUTPUT_LIMIT) chunks.push(chunk);
+    else onTooMuch();
+  });
+  await new Promise((done) => {
+    stream.on("close", done);
+    stream.on("error", done);
+  });
+  return Buffer.concat(chunks);
 }
 
 const SIGNAL_NUMBERS: Record<string, number> = {

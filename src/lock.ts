@@ -1,15 +1,11 @@
 // Locks of the kernel (flock(2)): they die with their holder, and leave nothing behind.
 //
-// A lock is held on the thing that it protects: a fragment directory, or the network namespace whose rules are
-// being loaded (/proc/self/ns/net). There is no lock file. flock(1) takes the lock on a descriptor that it inherits;
-// the lock belongs to the open file, so it stays ours when flock has ended.
+// A lock is held on the thing that it protects, a fragment directory; there is no lock file. flock(1) takes the lock on
+// a descriptor that it inherits; the lock belongs to the open file, so it stays ours when flock has ended.
 
 import { open, readdir, readFile } from "node:fs/promises";
 import { excerpt, Failure } from "./errors.ts";
 import { run } from "./exec.ts";
-
-/** What to lock to be the only one who loads rules. */
-export const KERNEL_RULES = "/proc/self/ns/net";
 
 /** Runs `body` while holding the lock on `path`. Throws Failure `locked` after `timeoutSeconds`, naming the holder. */
 export async function withLock<T>(path: string, timeoutSeconds: number, body: () => Promise<T>): Promise<T> {
@@ -31,10 +27,9 @@ export async function withLock<T>(path: string, timeoutSeconds: number, body: ()
 }
 
 async function locked(path: string, timeoutSeconds: number, inode: number): Promise<Failure> {
-  const what = path === KERNEL_RULES ? "the loading of rules" : path;
   const holder = await holderOf(inode);
   const by = holder === undefined ? "another process" : `process ${holder.pid} (${holder.command})`;
-  const message = `${what} is locked by ${by} for more than ${timeoutSeconds} s; wait for it, or raise timeout`;
+  const message = `${path} is locked by ${by} for more than ${timeoutSeconds} s; wait for it, or raise timeout`;
   return new Failure("locked", message, { path, ...holder });
 }
 

@@ -71,6 +71,11 @@ answer(process.argv.slice(2))
   })
   .then(({ stdout, stderr, exitCode }) => {
     process.exitCode = exitCode;
+    // A reader that is gone, or a full disk behind a redirection: nobody is left to tell but the caller's exit status.
+    process.stderr.on("error", () => {});
+    process.stdout.on("error", () => {
+      process.exitCode ||= 1;
+    });
     process.stderr.write(stderr);
     process.stdout.write(stdout);
   });

@@ -31,9 +31,10 @@ export async function publish({ args, check }: Request, signal: AbortSignal): Pr
   await refuseWhatCannotWork(found.items, args);
   const warnings = [...asked.warnings, ...warnOfDocker(found)];
   const outcome = { ...asked, items: found.items, warnings, committed: { reloaded: [], warnings: [] } };
-  if (check || !found.items.some(itemChanges)) return outcome;
+  if (!found.items.some(itemChanges)) return outcome;
 
   const loader = await chooseLoader(found, args);
+  if (check) return outcome;
   if (signal.aborted) throw new Failure("interrupted", "interrupted before anything was changed");
   return { ...outcome, committed: await commit(found, loader, args) };
 }
@@ -58,12 +59,11 @@ const CONTAINER_ID = /^[0-9a-f]{12,64}$/;
 
 /** Docker is not needed, save to find the name that belongs to an id. */
 async function askForAbsent(args: Arguments): Promise<Asked> {
-  const asked: Asked = { wanted: [], pending: [], idle: [], warnings: [] };
-  for (const name of args.container) {
-    const resolved = CONTAINER_ID.test(name) ? await resolveId(name, args, asked.warnings) : name;
-    asked.wanted.push({ name: resolved, rules: { ipv4: {}, ipv6: {} } });
-  }
-  return asked;
+  const names = new Set<string>();
+  const warnings: string[] = [];
+  for (const name of args.container) names.add(CONTAINER_ID.test(name) ? await resolveId(name, args, warnings) : name);
+  const wanted = [...names].map((name): Wanted => ({ name, rules: { ipv4: {}, ipv6: {} } }));
+  return { wanted, pending: [], idle: [], warnings };
 }
 
 async function resolveId(id: string, args: Arguments, warnings: string[]): Promise<string> {

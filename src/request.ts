@@ -4,7 +4,7 @@
 import { resolve } from "node:path/posix";
 import type { ErrorObject } from "ajv";
 import schema from "../schema/arguments.schema.json" with { type: "json" };
-import { Failure } from "./errors.ts";
+import { excerpt, Failure } from "./errors.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { validate } from "./generated/validate-arguments.js";
 
@@ -83,7 +83,7 @@ function refuseUnknown(given: Record<string, unknown>): void {
   );
   throw new Failure(
     "arguments_invalid",
-    `Unsupported parameters for (docker_iptables) module: ${unknown.sort().join(", ")}. ` +
+    `Unsupported parameters for (docker_iptables) module: ${excerpt(unknown.sort().join(", "))}. ` +
       `Supported parameters include: ${supported.sort().join(", ")}.`,
   );
 }
@@ -104,8 +104,9 @@ function coerce(name: string, { type, "x-type": special }: Property, value: unkn
 
 function asString(name: string, value: unknown, type: string): string {
   if (typeof value === "string") return value;
-  if (typeof value === "number" || typeof value === "boolean") return String(value);
-  throw unconvertible(name, value, type, `${JSON.stringify(value)} is not a string and conversion is not allowed`);
+  if (typeof value === "number") return String(value);
+  if (typeof value === "boolean") return value ? "True" : "False";
+  throw unconvertible(name, value, type, `${pythonType(value)} is not a string and conversion is not allowed`);
 }
 
 const TRUE = new Set(["y", "yes", "on", "1", "true", "t"]);
@@ -116,7 +117,7 @@ function asBoolean(name: string, value: unknown): boolean {
   const word = typeof value === "string" || typeof value === "number" ? String(value).trim().toLowerCase() : "";
   if (TRUE.has(word)) return true;
   if (FALSE.has(word)) return false;
-  const shown = typeof value === "string" ? value : JSON.stringify(value);
+  const shown = typeof value === "object" ? pythonType(value) : excerpt(String(value), 80);
   throw unconvertible(
     name,
     value,
@@ -133,7 +134,7 @@ function asInteger(name: string, value: unknown): number {
 
 function asList(name: string, value: unknown): string[] {
   if (Array.isArray(value)) return value.map((element) => asString(name, element, "str"));
-  if (typeof value === "string") return value.split(",").map((element) => element.trim());
+  if (typeof value === "string") return value.split(",").map((element) => element.replace(/^ +| +$/g, ""));
   if (typeof value === "number") return [String(value)];
   throw unconvertible(name, value, "list", `${pythonType(value)} cannot be converted to a list`);
 }
@@ -168,17 +169,18 @@ function describe(errors: readonly ErrorObject[]): string {
     const name = error.instancePath.split("/")[1] ?? "";
     if (error.keyword === "enum") {
       const choices = (error.params as { allowedValues: string[] }).allowedValues.join(", ");
-      complaints.set(`value of ${name} must be one of: ${choices}`, [String(error.data)]);
+      complaints.set(`value of ${name} must be one of: ${choices}`, [excerpt(String(error.data), 80)]);
     } else {
       const must = (error.parentSchema as { "x-must"?: string })["x-must"];
       if (must === undefined) continue;
       const key = `${name} ${must}`;
-      complaints.set(key, [...(complaints.get(key) ?? []), JSON.stringify(error.data)]);
+      complaints.set(key, [...(complaints.get(key) ?? []), shown(error.data)]);
     }
   }
-  return [...complaints].map(([what, got]) => `${what}, got: ${got.map((one) => shorten(one)).join(", ")}`).join("; ");
+  return [...complaints].map(([what, got]) => `${what}, got: ${got.join(", ")}`).join("; ");
 }
 
-function shorten(value: string): string {
-  return value.length <= 80 ? value : `${value.slice(0, 80)}…`;
+/** A value as a message shows it: short, and with its control characters visible. */
+function shown(value: unknown): string {
+  return typeof value === "string" ? excerpt(JSON.stringify(value), 80) : excerpt(String(value), 80);
 }

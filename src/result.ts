@@ -42,7 +42,7 @@ export function resultOfFailure(error: unknown, request: Request | undefined, de
   const failure = asFailure(error);
   const told = { code: failure.code, ...failure.facts, ...(debug ? { stack: stackOf(failure) } : {}) };
   return {
-    changed: false,
+    changed: failure.changed,
     failed: true,
     msg: failure.message,
     comment: failure.message,

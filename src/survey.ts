@@ -1,5 +1,6 @@
 // What is there and what should be: the containers' fragments and the kernel, compared. Reads, and changes nothing.
 
+import { realpath } from "node:fs/promises";
 import { join } from "node:path";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
@@ -67,6 +68,7 @@ export async function surveyKernel(items: readonly Item[], args: Arguments): Pro
 
 async function familiesOf(args: Arguments): Promise<Family[]> {
   const existing = await Promise.all(FAMILIES.map((family) => directoryExists(directoryOf(family, args))));
+  await refuseOneForBoth(args);
   return FAMILIES.filter((family, index) => {
     if (existing[index]) return true;
     if (family === "ipv6" && !args.ipv6) return false;
@@ -74,6 +76,16 @@ async function familiesOf(args: Arguments): Promise<Family[]> {
     const message = `${directory} does not exist; create it, or name another with ${family === "ipv4" ? "iptables_dir" : "ip6tables_dir"}`;
     throw new Failure("directory_unusable", message, { path: directory });
   });
+}
+
+/** In one directory for both families, each would take the other's fragment for its own. */
+async function refuseOneForBoth({ iptables_dir, ip6tables_dir }: Arguments): Promise<void> {
+  const [first, second] = await Promise.all(
+    [iptables_dir, ip6tables_dir].map((path) => realpath(path).catch(() => path)),
+  );
+  if (first !== second) return;
+  const message = `iptables_dir and ip6tables_dir are one directory, ${first}; each family needs its own`;
+  throw new Failure("arguments_invalid", message, { path: first });
 }
 
 async function readKernel(families: readonly Family[], args: Arguments): Promise<Partial<Record<Family, Live>>> {

@@ -43,7 +43,7 @@ export async function inspectNetworks(client: Client, names: readonly string[]):
 }
 
 /** How each client names the option for its daemon's socket; docker's own is the common one. */
-const HOST_OPTION: Record<string, string> = { podman: "--url" };
+const HOST_OPTION = new Map([["podman", "--url"]]);
 
 const NOT_FOUND = /no such (object|container|image or container|network)|network \S+ not found|no container with name/i;
 const NO_RIGHTS = /permission denied|must be run as root|operation not permitted/i;
@@ -55,18 +55,23 @@ const NO_DAEMON =
  * not exist is no failure.
  */
 async function ask({ client, docker_host, timeout }: Client, args: string[]): Promise<Ran> {
-  const host = docker_host === undefined ? [] : [HOST_OPTION[basename(client)] ?? "--host", docker_host];
+  const host = docker_host === undefined ? [] : [HOST_OPTION.get(basename(client)) ?? "--host", docker_host];
   const ran = await run(client, [...host, ...args], { timeoutSeconds: timeout });
   if (ran.exitCode === 0) return ran;
   const facts = { command: ran.command, exit_code: ran.exitCode, stderr: excerpt(ran.stderr, 2000) };
   const said = excerpt(ran.stderr) || `exit status ${ran.exitCode}`;
-  if (NO_RIGHTS.test(ran.stderr)) {
+  // A warning (of an unreadable configuration, say) is no reason to fail.
+  const complaints = ran.stderr
+    .split("\n")
+    .filter((line) => line.trim() !== "" && !/^warning|level=(warn|info)/i.test(line));
+  const someSay = (pattern: RegExp) => complaints.some((line) => pattern.test(line));
+  if (someSay(NO_RIGHTS)) {
     throw new Failure("permission_denied", `${client} may not talk to its daemon; run as root: ${said}`, facts);
   }
-  if (NO_DAEMON.test(ran.stderr)) {
+  if (someSay(NO_DAEMON)) {
     throw new Failure("daemon_unreachable", `${client} cannot reach its daemon; is it running? ${said}`, facts);
   }
-  if (NOT_FOUND.test(ran.stderr)) return ran;
+  if (complaints.length > 0 && complaints.every((line) => NOT_FOUND.test(line))) return ran;
   throw new Failure("client_failed", `'${ran.command}' failed: ${said}`, facts);
 }
 

@@ -51,8 +51,8 @@ export interface Container {
 }
 
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,234}$/;
-/** Linux: at most 15 bytes, no space, no slash. A trailing "+" would be a wildcard to iptables. */
-const INTERFACE = /^[a-zA-Z0-9_.:@-]{1,15}$/;
+/** Linux: at most 15 bytes, no space, no slash. A trailing "+" would be a wildcard to iptables, a leading "-" an option. */
+const INTERFACE = /^[a-zA-Z0-9_.:@][a-zA-Z0-9_.:@-]{0,14}$/;
 
 /** Throws Failure `client_answer_invalid` when a value that goes into rules is not what it claims to be. */
 export function readContainer(document: ContainerDocument): Container {
@@ -95,7 +95,7 @@ function readAttachment(network: string, document: NonNullable<AttachmentDocumen
   const known = !network.startsWith("unknown-");
   return {
     network,
-    networkId: known ? document.NetworkID || network : undefined,
+    networkId: document.NetworkID || (known ? network : undefined),
     address: pair(document.IPAddress, document.GlobalIPv6Address),
     gateway: pair(document.Gateway, document.IPv6Gateway),
     gatewayPriority: document.GwPriority ?? undefined,
@@ -129,10 +129,10 @@ function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publ
 
 /** `80/tcp`; a key without its protocol is TCP. */
 function readPortKey(key: string): Pick<Publish, "containerPort" | "protocol"> {
-  const [port, word = "tcp"] = key.split("/");
+  const [, port, word = "tcp"] = /^(\d+)(?:\/(\w+))?$/.exec(key) ?? [];
   const protocol = PROTOCOLS.find((known) => known === word.toLowerCase());
-  if (protocol === undefined) throw invalid("a published port's protocol", key);
-  return { containerPort: readPort(port ?? ""), protocol };
+  if (port === undefined || protocol === undefined) throw invalid("a container's port and protocol", key);
+  return { containerPort: readPort(port), protocol };
 }
 
 function readPort(text: string | number): number {
@@ -142,8 +142,9 @@ function readPort(text: string | number): number {
   return Number(text);
 }
 
-/** An empty HostIp is podman's word for 0.0.0.0. */
-function readHostIp(text: string): Pick<Publish, "family" | "hostAddress"> {
+/** An empty HostIp is podman's word for 0.0.0.0; it also keeps an IPv4-mapped address as it was typed. */
+function readHostIp(typed: string): Pick<Publish, "family" | "hostAddress"> {
+  const text = ipaddr.IPv6.isValid(typed) ? ipaddr.process(typed).toString() : typed;
   if (text === "" || text === "0.0.0.0") return { family: "ipv4", hostAddress: undefined };
   const family = text.includes(":") ? "ipv6" : "ipv4";
   const hostAddress = readAddress(text, family);

@@ -75,7 +75,10 @@ function whyIdle({ name, mode, publishes }: Container): string | undefined {
 function placesOf(container: Container, networks: readonly Network[]): Place[] {
   const places: Place[] = container.attachments.map((attachment) => ({
     attachment,
-    network: networks.find(({ id, name }) => id === attachment.networkId || name === attachment.network),
+    // Two networks may have one name.
+    network:
+      networks.find(({ id }) => id === attachment.networkId) ??
+      networks.find(({ name }) => name === attachment.network),
   }));
   const gateway = networks.find(({ name }) => name === GATEWAY_BRIDGE);
   const address = gateway?.members.get(container.id);
@@ -118,7 +121,9 @@ function endpointOf(container: Container, place: Place, family: Family, interfac
   const address = place.attachment.address[family];
   if (address === undefined) return undefined;
   const named = place.network ? place.network.bridge : place.attachment.bridge;
-  const bridge = named ?? interfaceWithSubnetOf(address, interfaces);
+  // A macvlan shares its parent's subnet: that interface is no bridge of the container's.
+  const bridged = place.network === undefined || place.network.driver === "bridge" || place.network.driver === "";
+  const bridge = named ?? (bridged ? interfaceWithSubnetOf(address, interfaces) : undefined);
   if (bridge !== undefined && interfaces.names.has(bridge)) return { family, address, bridge };
   const network = place.attachment.network;
   throw new Failure(
@@ -129,11 +134,13 @@ function endpointOf(container: Container, place: Place, family: Family, interfac
   );
 }
 
-/** The interface that is in the container's subnet, for clients whose networks do not name their bridge. */
+/** The interface in the narrowest subnet that holds the address, for clients whose networks do not name their bridge. */
 function interfaceWithSubnetOf(address: string, { subnets }: Interfaces): string | undefined {
   const wanted = ipaddr.parse(address);
-  return subnets.find(({ cidr }) => {
-    const [network, prefix] = ipaddr.parseCIDR(cidr);
-    return network.kind() === wanted.kind() && wanted.match([network, prefix] as never);
-  })?.name;
+  const matching = subnets
+    .map(({ name, cidr }) => ({ name, subnet: ipaddr.parseCIDR(cidr) }))
+    .filter(({ subnet: [network, prefix] }) => {
+      return network.kind() === wanted.kind() && wanted.match([network, prefix] as never);
+    });
+  return matching.sort((a, b) => b.subnet[1] - a.subnet[1])[0]?.name;
 }

@@ -17,7 +17,9 @@ export function printJson(result: Result): Printed {
 export function printForPerson(result: Result): Printed {
   const said = [
     ...(result.diff ?? []).map(({ before, after, before_header, after_header }) =>
-      createTwoFilesPatch(before_header, after_header, before, after, "before", "after").replace(/^=+\n/, "").trimEnd(),
+      createTwoFilesPatch(before_header, after_header, before, after, "before", "after")
+        .replace(/^(Index: .*\n)?=+\n/, "")
+        .trimEnd(),
     ),
     ...(result.failed ? [] : [result.msg]),
     ...(result.files ?? [])

@@ -40,10 +40,12 @@ export function assemble(fragments: readonly Fragment[], alsoTables: Iterable<st
   };
   for (const { path, text } of fragments) {
     const read = readTables(text);
-    problems.push(...read.problems.map((problem) => ({ path, ...problem })));
+    for (const problem of read.problems) problems.push({ path, ...problem });
     for (const section of read.sections) {
       const table = open(section.table);
-      for (const [chain, policy] of section.chains) table.chains.set(chain, policy);
+      for (const [chain, policy] of section.chains) {
+        if (policy !== "-" || !table.chains.has(chain)) table.chains.set(chain, policy);
+      }
       for (const line of section.lines) {
         const created = newChain(line.text);
         if (created === undefined) table.lines.push(line.text);
@@ -68,12 +70,16 @@ function newChain(line: string): string | undefined {
   return option === "-N" || option === "--new-chain" ? chain : undefined;
 }
 
+/** A "-" states no policy; for a built-in chain the nft backend would take it for ACCEPT (tried). */
 function withPolicies(table: string, chains: Map<string, string>, live: Live): Map<string, string> {
   const running = live.tables.get(table)?.chains;
-  const builtIn = builtInChains(table).map(
-    (chain) => [chain, chains.get(chain) ?? running?.get(chain) ?? "ACCEPT"] as const,
-  );
-  return new Map([...builtIn, ...chains]);
+  const all = new Map<string, string>();
+  for (const chain of builtInChains(table)) {
+    const stated = chains.get(chain) ?? "-";
+    all.set(chain, stated === "-" ? (running?.get(chain) ?? "ACCEPT") : stated);
+  }
+  for (const [chain, policy] of chains) if (!all.has(chain)) all.set(chain, policy);
+  return all;
 }
 
 function tableOrder(name: string): number {

@@ -1,9 +1,10 @@
 // The .d directories: which files are fragments, what is in them.
 
 import { constants } from "node:fs";
-import { open, readdir, readFile } from "node:fs/promises";
+import { open, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { errno, Failure } from "../errors.ts";
+import { fragmentName, markOf } from "../rules/fragment-text.ts";
 import type { Fragment } from "./assemble.ts";
 
 /** A fragment that may be replaced, with what its successor keeps. */
@@ -18,9 +19,9 @@ export interface Own {
 /** What editors and package managers leave behind; run-parts(8), dpkg and rpm name them so. */
 const LEFTOVER = /^#.*#$|~$|\.(bak|orig|rej|sw[a-z]|tmp|dpkg-[a-z]+|ucf-[a-z]+|rpm(save|new|orig))$/;
 
-/** Whether a loader should read a file of this name. */
-export function isFragmentName(name: string): boolean {
-  return !name.startsWith(".") && !LEFTOVER.test(name);
+/** Whether a loader should read a file. A container may be called web.bak: then its fragment says so itself. */
+function isFragment(name: string, text: string): boolean {
+  return !LEFTOVER.test(name) || text.startsWith(`${markOf(name.slice(fragmentName("").length))}\n`);
 }
 
 /**
@@ -32,19 +33,30 @@ export async function readFragments(directory: string): Promise<Fragment[]> {
   const entries = await readdir(directory, { withFileTypes: true }).catch((error: unknown) => {
     throw unusable(directory, error);
   });
-  const names = entries
-    .filter((entry) => !entry.isDirectory() && isFragmentName(entry.name))
-    .map((entry) => entry.name);
+  const names = entries.filter((entry) => !entry.isDirectory() && !entry.name.startsWith(".")).map(({ name }) => name);
   names.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
-  return Promise.all(
-    names.map(async (name) => {
-      const path = join(directory, name);
-      const text = await readFile(path, "utf8").catch((error: unknown) => {
-        throw unusable(path, error);
-      });
-      return { path, text };
-    }),
-  );
+  const files = await Promise.all(names.map((name) => readNamed(directory, name)));
+  return files
+    .flat()
+    .filter(({ name, text }) => isFragment(name, text))
+    .map(({ path, text }) => ({ path, text }));
+}
+
+/** A pipe or a device is no fragment: reading it might never end. */
+async function readNamed(directory: string, name: string): Promise<{ name: string; path: string; text: string }[]> {
+  const path = join(directory, name);
+  try {
+    const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      return (await handle.stat()).isFile() ? [{ name, path, text: await handle.readFile("utf8") }] : [];
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    // A socket, a symbolic link that leads nowhere, or a file that has just been removed.
+    if (errno(error) === "ENXIO" || errno(error) === "ENOENT") return [];
+    throw unusable(path, error);
+  }
 }
 
 /** Whether the directory is there. Throws Failure `directory_unusable` if something else is in its place. */

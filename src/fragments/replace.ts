@@ -1,7 +1,7 @@
 // Puts a fragment in its place, or takes it away, so that at any moment the whole old or the whole new one is there.
 //
 // On disk: the new text first stands in DIRECTORY/.docker_iptables.tmp, a name that no loader reads. The writer
-// holds the directory's lock, so one such name is enough, and what a killed run left under it is overwritten.
+// holds the directory's lock, so one such name is enough, and what a killed run left under it is removed.
 
 import { constants } from "node:fs";
 import { open, rename, rm, unlink } from "node:fs/promises";
@@ -32,9 +32,13 @@ export async function replaceFragment(
   }
 }
 
+/** Removes what a killed run may have left half-written. For the holder of the lock only. */
+export async function clearTemporary(directory: string): Promise<void> {
+  await rm(join(directory, TEMPORARY), { force: true }).catch(() => {});
+}
+
 async function writeThenRename(directory: string, path: string, text: string, former: Omit<Own, "text"> | undefined) {
   const temporary = join(directory, TEMPORARY);
-  await rm(temporary, { force: true });
   try {
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
     const handle = await open(temporary, flags, 0o600);

@@ -19,16 +19,19 @@ export async function saveRules(family: Family, timeoutSeconds: number): Promise
 
 /**
  * Loads a text: each table that it names is replaced in one step, the others stay. Waits for the xtables lock.
- * Returns the command's name. Throws Failure `reload_failed`, `permission_denied` and those of `run`.
+ * Throws Failure `reload_failed`, `permission_denied` and those of `run`.
  */
-export async function restoreRules(family: Family, text: string, timeoutSeconds: number): Promise<string> {
-  const { restore } = COMMANDS[family];
-  const ran = await run(restore, ["--wait", String(timeoutSeconds)], {
+export async function restoreRules(family: Family, text: string, timeoutSeconds: number): Promise<void> {
+  const ran = await run(restoreCommand(family), ["--wait", String(timeoutSeconds)], {
     timeoutSeconds: timeoutSeconds + 1,
     input: text,
   });
   if (ran.exitCode !== 0) throw failed(ran, "reload_failed");
-  return restore;
+}
+
+/** The command that loads a family's rules. */
+export function restoreCommand(family: Family): string {
+  return COMMANDS[family].restore;
 }
 
 /** The backends (nft, legacy) whose tables hold rules with this text; for the message when rules are not where they should be. */

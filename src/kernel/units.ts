@@ -1,6 +1,7 @@
 // The services that load the fragments: which they are, whether they load these directories, and how to have them do it.
 
 import { readFile, stat } from "node:fs/promises";
+import type { Family } from "../docker/container.ts";
 import { excerpt, Failure } from "../errors.ts";
 import { type Ran, run } from "../exec.ts";
 
@@ -8,11 +9,13 @@ import { type Ran, run } from "../exec.ts";
 export interface Wish {
   unit: string;
   directories: string[];
+  families: Family[];
 }
 
 /** A service that was looked at and found suitable. */
 export interface Unit {
   name: string;
+  families: Family[];
   /** `reload` where the unit can and runs; a restart counts against its start limit and stops what requires it. */
   verb: "reload" | "restart";
 }
@@ -30,7 +33,7 @@ const STRANGERS: readonly [RegExp, string][] = [
  *
  * Throws Failure `unit_missing`, `unit_not_suitable`, `command_failed` and those of `run`.
  */
-export async function findUnit({ unit, directories }: Wish, timeoutSeconds: number): Promise<Unit> {
+export async function findUnit({ unit, directories, families }: Wish, timeoutSeconds: number): Promise<Unit> {
   const properties = await show(unit, timeoutSeconds);
   if (properties.get("LoadState") !== "loaded") {
     const state = properties.get("LoadState") ?? "unknown";
@@ -39,7 +42,7 @@ export async function findUnit({ unit, directories }: Wish, timeoutSeconds: numb
   }
   await refuseStrangers(unit, directories, properties);
   const runs = properties.get("ActiveState") === "active" && properties.get("CanReload") === "yes";
-  return { name: unit, verb: runs ? "reload" : "restart" };
+  return { name: unit, families, verb: runs ? "reload" : "restart" };
 }
 
 const SHOWN = [
@@ -74,7 +77,7 @@ async function refuseStrangers(unit: string, directories: string[], properties: 
   const scripts = commands.match(/\/[^\s;"']+/g) ?? [];
   const texts = [told, ...(await Promise.all([...new Set([...unitFiles, ...scripts])].map(readText)))];
   const all = texts.join("\n");
-  const unloaded = directories.filter((directory) => !all.includes(directory));
+  const unloaded = directories.filter((directory) => !names(all, directory));
   if (unloaded.length === 0) return;
   const stranger = STRANGERS.find(([pattern]) => pattern.test(all))?.[1];
   const whose = stranger === undefined ? "" : `; it belongs to ${stranger}`;
@@ -84,6 +87,14 @@ async function refuseStrangers(unit: string, directories: string[], properties: 
       "Name another service (iptables_service, ip6tables_service), or use reload: restore",
     { unit, directories: unloaded, unit_file: properties.get("FragmentPath") ?? "" },
   );
+}
+
+/** Whether a text names a path, and not only one that begins like it. */
+function names(text: string, path: string): boolean {
+  for (let at = text.indexOf(path); at >= 0; at = text.indexOf(path, at + 1)) {
+    if (!/^[\w-]|^\.\w/.test(text.slice(at + path.length, at + path.length + 2))) return true;
+  }
+  return false;
 }
 
 /** The text of a unit file or a script; "" for a program, a directory, or what is not there. */

@@ -12,6 +12,11 @@ export function fragmentName(container: string): string {
   return `11-docker-container_${container}`;
 }
 
+/** The first line of a container's fragment: it is ours, and whose it is. */
+export function markOf(container: string): string {
+  return `# ${commentOf(container)} (do not edit: it is written anew)`;
+}
+
 /** The text of the fragment, or undefined when there is no rule: then there is no file. */
 export function fragmentText(container: string, rules: Partial<Record<Table, Rule[]>>): string | undefined {
   const sections = TABLES.flatMap((table) => {
@@ -19,14 +24,16 @@ export function fragmentText(container: string, rules: Partial<Record<Table, Rul
     return lines.length === 0 ? [] : [`*${table}`, ...lines.map(spell), "COMMIT"];
   });
   if (sections.length === 0) return undefined;
-  return [`# ${commentOf(container)} (do not edit: it is written anew)`, ...sections, ""].join("\n");
+  return [markOf(container), ...sections, ""].join("\n");
 }
 
 /** The rules of a fragment, ours or the original script's, by table. */
 export function readFragment(text: string): Map<string, Rule[]> {
   const rules = new Map<string, Rule[]>();
   for (const { table, lines } of readTables(text).sections) {
-    rules.set(table, [...(rules.get(table) ?? []), ...lines.map((line) => readWords(line.text))]);
+    const known = rules.get(table) ?? [];
+    rules.set(table, known);
+    for (const { text } of lines) known.push(readWords(text));
   }
   return rules;
 }

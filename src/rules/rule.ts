@@ -25,7 +25,7 @@ export function spell(rule: Rule): string {
 /** A line of iptables-save or of a fragment as its words, quotes resolved. */
 export function readWords(line: string): string[] {
   const words: string[] = [];
-  for (const match of line.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)) {
+  for (const match of line.matchAll(/"([^"\\]*(?:\\.[^"\\]*)*)"|(\S+)/g)) {
     words.push(match[1] === undefined ? (match[2] ?? "") : match[1].replace(/\\(.)/g, "$1"));
   }
   return words;

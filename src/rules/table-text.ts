@@ -29,10 +29,13 @@ export function readTables(text: string): TableText {
   for (const [index, line] of lines.entries()) {
     const number = index + 1;
     if (line === "" || line.startsWith("#")) continue;
-    if (/^\s*$/.test(line)) continue;
+    if (line.trim() === "") continue;
+    if (line.endsWith("\r")) problems.push({ line: number, why: "it has a Windows line end (CR LF)" });
     if (line.startsWith("*")) {
       if (open) problems.push({ line: number, why: `the table ${open.table} has no COMMIT before this line` });
-      open = { table: line.slice(1).trim(), chains: new Map(), lines: [] };
+      const table = line.slice(1).trim().split(/\s+/)[0] ?? "";
+      if (table === "") problems.push({ line: number, why: "a table's name must follow the *" });
+      open = { table, chains: new Map(), lines: [] };
       sections.push(open);
     } else if (open === undefined) {
       problems.push({ line: number, why: "this line stands in no table; a line such as *filter must come first" });
@@ -52,15 +55,15 @@ export function readTables(text: string): TableText {
   return { sections, problems };
 }
 
-const BUILT_IN: Record<string, readonly string[]> = {
-  raw: ["PREROUTING", "OUTPUT"],
-  mangle: ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"],
-  nat: ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"],
-  filter: ["INPUT", "FORWARD", "OUTPUT"],
-  security: ["INPUT", "FORWARD", "OUTPUT"],
-};
+const BUILT_IN: ReadonlyMap<string, readonly string[]> = new Map([
+  ["raw", ["PREROUTING", "OUTPUT"]],
+  ["mangle", ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"]],
+  ["nat", ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"]],
+  ["filter", ["INPUT", "FORWARD", "OUTPUT"]],
+  ["security", ["INPUT", "FORWARD", "OUTPUT"]],
+]);
 
 /** The built-in chains of a table (iptables(8)); none for a table that is not known. */
 export function builtInChains(table: string): readonly string[] {
-  return BUILT_IN[table] ?? [];
+  return BUILT_IN.get(table) ?? [];
 }

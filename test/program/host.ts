@@ -4,10 +4,12 @@
 import {
   copyFileSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
@@ -15,8 +17,8 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
-import { onTestFinished } from "vitest";
-import type { Result } from "../../src/generated/result.ts";
+import { afterAll, expect } from "vitest";
+import type { ErrorCode, Result } from "../../src/generated/result.ts";
 import { validate } from "../../src/generated/validate-result.js";
 
 const FAKES = fileURLToPath(new URL("fakes", import.meta.url));
@@ -130,6 +132,11 @@ if [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     writeFileSync(join(this.fake, "containers", `${name}.json`), JSON.stringify(document));
   }
 
+  /** The text that the client has for a container. */
+  documentOf(name: string): string {
+    return readFileSync(join(this.fake, "containers", `${name}.json`), "utf8");
+  }
+
   network(name: string, document: Record<string, unknown>): void {
     const whole = { Name: name, Id: name, Driver: "bridge", Internal: false, Options: {}, ...document };
     writeFileSync(join(this.fake, "networks", `${name}.json`), JSON.stringify(whole));
@@ -174,10 +181,26 @@ if [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     ];
     for (const folder of folders) {
       for (const name of existsSync(folder) ? readdirSync(folder) : []) {
-        state[`${basename(dirname(folder))}/${basename(folder)}/${name}`] = readFileSync(join(folder, name), "utf8");
+        state[`${basename(dirname(folder))}/${basename(folder)}/${name}`] = contentsOf(join(folder, name));
       }
     }
     return state;
+  }
+
+  /** Brings a host to what `state()` said of another one. */
+  put(state: Record<string, string>): void {
+    for (const [name, text] of Object.entries(state)) {
+      const base = name.startsWith("kernel/") ? this.fake : this.root;
+      writeFileSync(join(base, name.replace(/^docker_iptables-test-[^/]*\//, "")), text);
+    }
+  }
+
+  /** What a boot does: both services load their directories. The fake kernel then has the base. */
+  async boot(): Promise<void> {
+    for (const unit of ["iptables.service", "ip6tables.service"]) {
+      await execa(join(this.bin, "systemctl"), ["restart", unit], { ...this.options(), reject: true });
+    }
+    this.calls();
   }
 
   /** Runs the executable with arguments, and perhaps stdin. */
@@ -189,11 +212,28 @@ if [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     return { exitCode: result.exitCode ?? -1, stdout: result.stdout, stderr: result.stderr };
   }
 
+  /** Runs shell with the executable as $EXE, its JSON as $JSON: for closed descriptors, mounts and limits. */
+  async shell(script: string, given: Record<string, unknown> = {}): Promise<Answered> {
+    const { env, ...options } = this.options();
+    const more = { EXE: EXECUTABLE, JSON: JSON.stringify(this.args(given)), DIR: this.iptablesDir };
+    const result = await execa("/bin/sh", ["-c", script], { ...options, env: { ...env, ...more }, stdin: "ignore" });
+    return { exitCode: result.exitCode ?? -1, stdout: result.stdout, stderr: result.stderr };
+  }
+
   /** How to start the executable oneself, for tests that send signals. */
   options() {
     const path = [this.bin, dirname(process.execPath), "/usr/bin", "/bin"].join(":");
     const env = { PATH: path, FAKE: this.fake, DIRS: this.root, HOME: this.root };
-    return { env, extendEnv: false, reject: false, cwd: this.root, stripFinalNewline: false } as const;
+    // A run that hangs must not keep its locks, or the tests beside it would fail too.
+    return {
+      env,
+      extendEnv: false,
+      reject: false,
+      cwd: this.root,
+      stripFinalNewline: false,
+      timeout: 20_000,
+      killSignal: "SIGKILL",
+    } as const;
   }
 
   get executable(): string {
@@ -209,6 +249,28 @@ if [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
   async ask(given: Record<string, unknown>): Promise<Result & { exitCode: number }> {
     return readAnswer(await this.run([], JSON.stringify(this.args(given))));
   }
+
+  /** Door 1, for what must fail with this code and leave files and kernel exactly as they were. */
+  async refuses(given: Record<string, unknown>, code: ErrorCode): Promise<Result> {
+    const before = this.state();
+    const result = await this.ask(given);
+    expect(result.error, result.msg).toMatchObject({ code });
+    expect(result).toMatchObject({ failed: true, changed: false, comment: result.msg });
+    expect(result.error).not.toHaveProperty("stack");
+    expect(result.msg).not.toMatch(STACK);
+    expect(this.state()).toEqual(before);
+    return result;
+  }
+}
+
+/** A line of a stack trace. */
+export const STACK = /^\s+at .*[:(]/m;
+
+/** A file's text, or what else is there, without following or opening it. */
+function contentsOf(path: string): string {
+  const stat = lstatSync(path);
+  if (stat.isFile()) return readFileSync(path, "utf8");
+  return stat.isSymbolicLink() ? `-> ${readlinkSync(path)}` : stat.isDirectory() ? "directory" : "special";
 }
 
 /** What holds for every answer of doors 1 and 2: one line of JSON that obeys the schema, nothing on stderr, exit 0 or 1. */
@@ -221,9 +283,14 @@ export function readAnswer({ exitCode, stdout, stderr }: Answered): Result & { e
   return { ...result, exitCode };
 }
 
-/** A host for one test; its folder goes when the test ends. */
+const roots: string[] = [];
+afterAll(() => {
+  for (const root of roots) rmSync(root, { recursive: true, force: true });
+});
+
+/** A host for one test; its folder goes when the file's tests have ended, for they run side by side. */
 export function fakeHost(): FakeHost {
   const host = new FakeHost();
-  onTestFinished(() => rmSync(host.root, { recursive: true, force: true }));
+  roots.push(host.root);
   return host;
 }

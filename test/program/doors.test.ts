@@ -1,0 +1,338 @@
+// The three doors: what each takes, what it prints, and with which exit status it ends.
+
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import type { Result } from "../../src/generated/result.ts";
+import { type FakeHost, fakeHost, readAnswer, STACK } from "./host.ts";
+
+const PORTS = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
+
+function hostWithWeb(): FakeHost {
+  const host = fakeHost();
+  host.container("web", { ports: PORTS });
+  return host;
+}
+
+function argumentsOf(result: Result): Record<string, unknown> {
+  return (result.invocation?.module_args ?? {}) as Record<string, unknown>;
+}
+
+describe.concurrent("door 1, JSON on stdin", () => {
+  test.each<[string, string | Uint8Array, RegExp]>([
+    ["empty", "", /stdin is empty/],
+    ["blank", " \n\t\n", /stdin is empty/],
+    ["no JSON", "container=web state=present", /stdin is not JSON/],
+    ["half an object", '{"container": "web"', /stdin is not JSON/],
+    ["an array", '[{"container": "web"}]', /JSON that is no object/],
+    ["a string", '"web"', /JSON that is no object/],
+    ["a number", "7", /JSON that is no object/],
+    ["null", "null", /JSON that is no object/],
+    ["zero bytes", new Uint8Array(1000), /stdin is not JSON/],
+    ["bytes that are no text", Uint8Array.from([0xff, 0xfe, 0x80, 0xc0, 0x7b]), /stdin is not JSON/],
+    ["two objects", '{"container": "web"}\n{"container": "db"}', /stdin is not JSON/],
+  ])("%s", async (_what, stdin, message) => {
+    const host = fakeHost();
+    const result = readAnswer(await host.run([], stdin));
+    expect(result).toMatchObject({ failed: true, changed: false, error: { code: "arguments_invalid" } });
+    expect(result.msg).toMatch(message);
+    expect(result.comment).toBe(result.msg);
+    expect(host.calls()).toEqual([]);
+  });
+
+  test.each([
+    ["/dev/null", '"$EXE" < /dev/null'],
+    ["a closed descriptor", '"$EXE" <&-'],
+    ["a directory", '"$EXE" < /'],
+    ["a pipe that nobody writes to", ': | "$EXE"'],
+  ])("no stdin: %s", async (_what, script) => {
+    const result = readAnswer(await fakeHost().shell(script));
+    expect(result).toMatchObject({ failed: true, error: { code: "arguments_invalid" } });
+  });
+
+  test("a terminal is told the usage, not waited for", async () => {
+    const answered = await fakeHost().shell(`script --quiet --return --command '"$EXE"' /dev/null < /dev/null`);
+    expect(answered.stdout).toMatch(/give a verb, or JSON on stdin/);
+    expect(answered.exitCode).toBe(2);
+  });
+
+  test("50 MB of JSON are refused, and their writer sees no broken pipe", async () => {
+    const stdin = JSON.stringify({ container: "w".repeat(50 * 1024 * 1024) });
+    const result = readAnswer(await fakeHost().run([], stdin));
+    expect(result).toMatchObject({ failed: true, error: { code: "arguments_invalid" } });
+    expect(result.msg).toMatch(/larger than \d+ bytes/);
+    expect(JSON.stringify(result).length).toBeLessThan(10_000);
+  });
+
+  test("deeply nested JSON is refused as any other wrong type", async () => {
+    const result = readAnswer(await fakeHost().run([], `{"container": ${"[".repeat(200_000)}${"]".repeat(200_000)}}`));
+    expect(result).toMatchObject({ failed: true, error: { code: "arguments_invalid" } });
+  });
+
+  test("a byte order mark, white space and CRLF are no part of the JSON", async () => {
+    const host = hostWithWeb();
+    const stdin = `\uFEFF\r\n${JSON.stringify(host.args({ container: "web" }), null, 2).replaceAll("\n", "\r\n")}\r\n`;
+    expect(readAnswer(await host.run([], stdin))).toMatchObject({ changed: true });
+  });
+
+  test("arguments in ANSIBLE_MODULE_ARGS", async () => {
+    const host = hostWithWeb();
+    const stdin = JSON.stringify({ ANSIBLE_MODULE_ARGS: host.args({ container: "web", _ansible_check_mode: true }) });
+    expect(readAnswer(await host.run([], stdin))).toMatchObject({ changed: true, state: "present" });
+    expect(host.fragment("web")).toBeUndefined();
+  });
+
+  test("a reader that is gone gets no stack trace", async () => {
+    const host = hostWithWeb();
+    const script = '{ printf %s "$JSON" | "$EXE"; } | :; sleep 0.5; printf %s "$JSON" | "$EXE" > /dev/full';
+    expect((await host.shell(script, { container: "web" })).stderr).not.toMatch(STACK);
+    expect(host.fragment("web")).toBeDefined();
+  });
+});
+
+describe.concurrent("door 2, a file of arguments", () => {
+  test.each(["args.json", "./args.json", "dir/args.json"])("%s", async (name) => {
+    const host = hostWithWeb();
+    mkdirSync(join(host.root, "dir"));
+    writeFileSync(join(host.root, name), JSON.stringify(host.args({ container: "web" })));
+    expect(readAnswer(await host.run([name]))).toMatchObject({ changed: true, msg: "published: web" });
+  });
+
+  test("an absolute path, as Ansible gives it; stdin is not read", async () => {
+    const host = hostWithWeb();
+    const path = join(host.root, "args");
+    writeFileSync(path, JSON.stringify(host.args({ container: "web", _ansible_check_mode: false })));
+    expect(readAnswer(await host.run([path], "not JSON"))).toMatchObject({ changed: true });
+  });
+
+  test.each([
+    ["missing", "/nowhere/args", /\/nowhere\/args cannot be read \(ENOENT\)/],
+    ["a directory", "/", /\/ cannot be read \(EISDIR\)/],
+    ["empty", "/dev/null", /\/dev\/null is empty/],
+  ])("%s", async (_what, path, message) => {
+    const result = readAnswer(await fakeHost().run([path]));
+    expect(result).toMatchObject({ failed: true, error: { code: "arguments_invalid" } });
+    expect(result.msg).toMatch(message);
+  });
+
+  test("a file that happens to have a verb's name does not hide the verb", async () => {
+    const host = fakeHost();
+    writeFileSync(join(host.root, "create"), "{}");
+    expect((await host.run(["create"])).exitCode).toBe(2);
+  });
+});
+
+describe.concurrent("Ansible's and Bolt's ways with arguments", () => {
+  test.each<[string, Record<string, unknown>, Record<string, unknown>]>([
+    ["words for booleans", { ipv6: "no", guards: "Off", debug: "YES" }, { ipv6: false, guards: false, debug: true }],
+    ["numbers for booleans", { ipv6: 0, guards: 1, debug: "t" }, { ipv6: false, guards: true, debug: true }],
+    ["strings for numbers", { timeout: "9", wait_timeout: " 0 " }, { timeout: 9, wait_timeout: 0 }],
+    ["null as absent", { chain: null, network: null, ipv6: null }, { chain: "DOCKER_CONTAINERS", ipv6: false }],
+    ["a name", { container: "web" }, { container: ["web"] }],
+    ["names with commas", { container: "web, 10,web" }, { container: ["web", "10"] }],
+    ["a number as a name", { container: 10 }, { container: ["10"] }],
+    ["numbers in a list", { container: [10, "web"] }, { container: ["10", "web"] }],
+    ["control keys of Ansible's", { _ansible_verbosity: 3, _ansible_no_log: false, _ansible_new_key: {} }, {}],
+    ["control keys of Bolt's", { _task: "docker_iptables", _installdir: "/x", _target: { name: "y" } }, {}],
+  ])("%s", async (_what, given, understood) => {
+    const host = hostWithWeb();
+    host.container("10", { ports: {}, address: "172.17.0.3" });
+    const result = await host.ask({ container: "web", _ansible_check_mode: true, ...given });
+    expect(result.failed, result.msg).toBeUndefined();
+    expect(argumentsOf(result)).toMatchObject(understood);
+    expect(Object.keys(argumentsOf(result)).filter((key) => key.startsWith("_"))).toEqual([]);
+  });
+
+  test("name is an alias of container; with both, the alias wins and a warning says so", async () => {
+    const host = hostWithWeb();
+    const alone = await host.ask({ name: "web", _ansible_check_mode: true });
+    expect(argumentsOf(alone)).toMatchObject({ container: ["web"] });
+    expect(alone.warnings).toEqual([]);
+    const both = await host.ask({ name: "web", container: "db", _ansible_check_mode: true });
+    expect(argumentsOf(both)).toMatchObject({ container: ["web"] });
+    expect(both.warnings).toEqual(["Both option container and its alias name are set."]);
+  });
+
+  test("paths: ~, variables, and relative ones", async () => {
+    const host = hostWithWeb();
+    const paths = { iptables_dir: "~/iptables.d/", ip6tables_dir: `$\{DIRS}/x/../ip6tables.d` };
+    expect(argumentsOf(await host.ask({ container: "web", ...paths }))).toMatchObject({
+      iptables_dir: host.iptablesDir,
+      ip6tables_dir: host.ip6tablesDir,
+    });
+    const relative = await host.ask({
+      container: "web",
+      iptables_dir: "iptables.d",
+      ip6tables_dir: "$HOME/ip6tables.d",
+    });
+    expect(relative).toMatchObject({ changed: false });
+    expect(host.fragment("web")).toBeDefined();
+  });
+
+  test("check mode and diff come by _ansible_check_mode, _ansible_diff and _noop", async () => {
+    const host = hostWithWeb();
+    for (const control of [{ _ansible_check_mode: true }, { _noop: true, _task: "docker_iptables" }]) {
+      expect(await host.ask({ container: "web", ...control })).toMatchObject({ changed: true, reloaded: [] });
+      expect(host.fragment("web")).toBeUndefined();
+    }
+    expect(await host.ask({ container: "web", _ansible_check_mode: true })).not.toHaveProperty("diff");
+    expect((await host.ask({ container: "web", _ansible_check_mode: true, _ansible_diff: true })).diff).toHaveLength(1);
+  });
+
+  test("Bolt gets its _error, and nobody else does", async () => {
+    const host = fakeHost();
+    const plain = await host.ask({ container: "web" });
+    expect(plain).not.toHaveProperty("_error");
+    const bolt = await host.ask({ container: "web", _task: "docker_iptables" });
+    expect(bolt._error).toEqual({ msg: bolt.msg, kind: "docker_iptables/container_missing", details: bolt.error });
+    expect(await host.ask({ colour: "red", _task: "docker_iptables" })).toMatchObject({
+      _error: { kind: "docker_iptables/arguments_invalid" },
+    });
+  });
+
+  test("debug adds the stack to a failure, also to one of the arguments", async () => {
+    const host = fakeHost();
+    expect((await host.ask({ container: "web", debug: true })).error?.["stack"]).toMatch(STACK);
+    expect((await host.ask({ container: "-rf", debug: true })).error?.["stack"]).toMatch(STACK);
+    expect((await host.ask({ container: "web", debug: false })).error).not.toHaveProperty("stack");
+  });
+});
+
+describe.concurrent("door 3, verbs", () => {
+  const directories = (host: FakeHost) => [
+    `--iptables-dir=${host.iptablesDir}`,
+    `--ip6tables-dir=${host.ip6tablesDir}`,
+  ];
+
+  test("create and delete as they stand in the original's unit", async () => {
+    const host = hostWithWeb();
+    const created = await host.run(["create", "web", ...directories(host)]);
+    expect(created).toMatchObject({ exitCode: 0, stderr: "" });
+    expect(created.stdout).toBe(
+      `published: web\n  created ${host.iptablesDir}/11-docker-container_web\n  reloaded iptables.service\n`,
+    );
+    expect(await host.run(["create", "web", ...directories(host)])).toEqual({
+      exitCode: 0,
+      stdout: "already published: web\n",
+      stderr: "",
+    });
+    const deleted = await host.run(["delete", "web", ...directories(host)]);
+    expect(deleted).toMatchObject({ exitCode: 0, stderr: "" });
+    expect(deleted.stdout).toMatch(/^unpublished: web\n {2}removed /);
+    expect(host.fragment("web")).toBeUndefined();
+  });
+
+  test.each<[string, (options: string[]) => string[]]>([
+    ["after the name", (options) => ["create", "web", "--json", ...options]],
+    ["between verb and name", (options) => ["create", "--json", ...options, "web"]],
+    ["before the verb", (options) => [...options, "--json", "create", "web"]],
+    ["before --", (options) => ["create", "--json", ...options, "--", "web"]],
+  ])("flags %s", async (_where, argv) => {
+    const host = hostWithWeb();
+    expect(readAnswer(await host.run(argv(directories(host))))).toMatchObject({ changed: true, msg: "published: web" });
+  });
+
+  test("several names are one call", async () => {
+    const host = hostWithWeb();
+    host.container("db", { ports: { "5432/tcp": [{ HostIp: "127.0.0.1", HostPort: "5432" }] }, address: "172.17.0.3" });
+    const result = readAnswer(await host.run(["create", "web", "db", "--json", ...directories(host)]));
+    expect(result).toMatchObject({ changed: true, msg: "published: web, db" });
+    expect(host.calls().filter((call) => call.startsWith("docker inspect"))).toEqual(["docker inspect web db"]);
+  });
+
+  test("every argument has its flag", async () => {
+    const host = hostWithWeb();
+    const argv = [
+      ...["create", "web", "--check", "--json", ...directories(host), "--chain", "DOCKER_CONTAINERS", "--ipv6"],
+      ...["--no-guards", "--reload=restore", "--iptables-service=a", "--ip6tables-service", "b.service"],
+      ...["--network", "bridge", "--wait-timeout", "3", "--timeout=4", "--client", "docker"],
+      ...["--docker-host", "unix:///run/docker.sock", "--debug"],
+    ];
+    const result = readAnswer(await host.run(argv));
+    expect(argumentsOf(result)).toEqual({
+      container: ["web"],
+      state: "present",
+      chain: "DOCKER_CONTAINERS",
+      ipv6: true,
+      guards: false,
+      iptables_dir: host.iptablesDir,
+      ip6tables_dir: host.ip6tablesDir,
+      reload: "restore",
+      iptables_service: "a",
+      ip6tables_service: "b.service",
+      network: "bridge",
+      wait_timeout: 3,
+      timeout: 4,
+      client: "docker",
+      docker_host: "unix:///run/docker.sock",
+      debug: true,
+    });
+    expect(result.rules?.ipv4).not.toHaveProperty("raw");
+  });
+
+  test("--check --diff shows a person what would change, and changes nothing", async () => {
+    const host = hostWithWeb();
+    const before = host.state();
+    const { exitCode, stdout, stderr } = await host.run(["create", "web", "--check", "--diff", ...directories(host)]);
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
+    expect(stdout).toMatch(/^would be published: web$/m);
+    expect(stdout).toMatch(/^\+\+\+ .*11-docker-container_web/m);
+    expect(stdout).toMatch(/^\+-A DOCKER_CONTAINERS .*--to-destination 172\.17\.0\.2:80$/m);
+    expect(stdout).not.toMatch(/No newline at end of file/);
+    expect(host.state()).toEqual(before);
+  });
+
+  test("a failure goes to stderr in a line, with its code and without a stack trace", async () => {
+    const { exitCode, stdout, stderr } = await fakeHost().run(["create", "web", "--wait-timeout=0"]);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
+    expect(stderr).toMatch(/^docker_iptables: .*web does not exist.* \[container_missing\]\n$/);
+  });
+
+  test("a failure with --json is the JSON of the other doors", async () => {
+    const result = readAnswer(await fakeHost().run(["create", "a b", "--json"]));
+    expect(result).toMatchObject({ failed: true, error: { code: "arguments_invalid" } });
+  });
+
+  test("--debug prints the stack", async () => {
+    expect((await fakeHost().run(["create", "web", "--wait-timeout=0", "--debug"])).stderr).toMatch(STACK);
+  });
+
+  test.each([
+    [["--colour"], /--colour/],
+    [["create", "web", "--colour=red"], /--colour/],
+    [["create"], /create needs the name of a container/],
+    [["delete"], /delete needs the name of a container/],
+    [["--json"], /a verb is missing/],
+    [["publish", "web"], /no verb "publish"/],
+    [["web"], /no verb "web"/],
+    [[""], /verb/],
+    [["create", "-rf"], /-r/],
+    [["create", "web", "--timeout"], /--timeout/],
+    [["create", "web", "--ipv6=yes"], /--ipv6/],
+  ])("wrong usage: %j", async (argv, message) => {
+    const host = fakeHost();
+    const { exitCode, stdout, stderr } = await host.run(argv);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: "" });
+    expect(stderr).toMatch(message);
+    expect(stderr).toMatch(/Try 'docker_iptables --help'\.\n$/);
+    expect(stderr).not.toMatch(STACK);
+    expect(host.calls()).toEqual([]);
+  });
+
+  test.each([[["--help"]], [["-h"]], [["help"]], [["create", "--help"]], [["help", "delete"]]])(
+    "%j prints the help",
+    async (argv) => {
+      const { exitCode, stdout, stderr } = await fakeHost().run(argv);
+      expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
+      expect(stdout).toMatch(/Usage:\n {2}docker_iptables create NAME/);
+      for (const flag of ["--wait-timeout", "--no-guards", "--ipv6", "--check", "--diff", "--json", "--version"]) {
+        expect(stdout).toContain(flag);
+      }
+    },
+  );
+
+  test("--version", async () => {
+    expect(await fakeHost().run(["--version"])).toMatchObject({ exitCode: 0, stderr: "" });
+    expect((await fakeHost().run(["--version"])).stdout).toMatch(/^docker_iptables \d+\.\d+\.\d+\n$/);
+  });
+});

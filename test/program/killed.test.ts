@@ -1,0 +1,208 @@
+// Killed at any moment: every fragment is whole, the old one or the new one, and a next run completes.
+// Asked to end: a wait ends, a transaction is finished or rolled back, and there is an answer.
+
+import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { execa } from "execa";
+import { describe, expect, test } from "vitest";
+import { type FakeHost, fakeHost, readAnswer } from "./host.ts";
+
+const CRASH = fileURLToPath(new URL("fakes/crash.cjs", import.meta.url));
+const FAKES = ["docker", "iptables-save", "ip6tables-save", "iptables-restore"];
+const PORTS = {
+  "80/tcp": [
+    { HostIp: "0.0.0.0", HostPort: "8080" },
+    { HostIp: "::", HostPort: "8080" },
+  ],
+};
+
+let outdated: Promise<Record<string, string>> | undefined;
+
+/** web was published at an address that it has no more. */
+async function outdatedHost(): Promise<{ host: FakeHost; former: string }> {
+  const host = fakeHost();
+  outdated ??= publishedState();
+  host.put(await outdated);
+  host.container("web", { ports: PORTS, address: "172.17.0.9", address6: "fd00::9" });
+  return { host, former: host.fragment("web") ?? "" };
+}
+
+async function publishedState(): Promise<Record<string, string>> {
+  const host = fakeHost();
+  host.container("web", { ports: PORTS, address6: "fd00::2" });
+  await host.boot();
+  await host.ask({ container: "web" });
+  return host.state();
+}
+
+/** Starts the executable through door 1. */
+function start(host: FakeHost, given: Record<string, unknown>, env: Record<string, string> = {}, detached = false) {
+  const options = host.options();
+  const input = JSON.stringify(host.args(given));
+  const subprocess = execa(host.executable, [], { ...options, env: { ...options.env, ...env }, input, detached });
+  const done = subprocess.then((result) => ({
+    exitCode: result.exitCode ?? -1,
+    signal: result.signal,
+    stdout: result.stdout,
+    stderr: result.stderr,
+  }));
+  return { pid: subprocess.pid ?? 0, done };
+}
+
+/** What a loader would read (`cat DIRECTORY/*`) besides the base. */
+function visible(host: FakeHost): string[] {
+  return readdirSync(host.iptablesDir).filter((name) => !name.startsWith(".") && name !== "10_docker");
+}
+
+/** After a kill nothing is torn, and the same call again completes and leaves no temporary file. */
+async function expectWholeAndCompleted(host: FakeHost, former: string, given: Record<string, unknown>): Promise<void> {
+  const absent = given["state"] === "absent";
+  const left = host.fragment("web");
+  const found = visible(host);
+  for (const name of FAKES) host.on(name, "");
+  const next = await host.ask(given);
+  expect(next.failed, next.msg).toBeUndefined();
+  const after = host.fragment("web");
+  expect([former, after]).toContain(left);
+  expect(found).toEqual(left === undefined ? [] : ["11-docker-container_web"]);
+  expect(readdirSync(host.iptablesDir).sort()).toEqual(
+    absent ? ["10_docker"] : ["10_docker", "11-docker-container_web"],
+  );
+  for (const table of ["raw", "nat", "filter"]) {
+    expect(host.kernel(table)).not.toContain("172.17.0.2");
+    expect(host.kernel(table).includes("172.17.0.9")).toBe(!absent);
+  }
+}
+
+describe.concurrent.each(["present", "absent"])("killed with SIGKILL (%s)", (state) => {
+  const given = { container: "web", state, reload: "restore" };
+
+  test("at every step of every write", async () => {
+    let killed = 0;
+    for (let at = 1; ; at++) {
+      const { host, former } = await outdatedHost();
+      const env = { NODE_OPTIONS: `--require ${CRASH}`, CRASH_AT: String(at) };
+      const { signal } = await start(host, given, env).done;
+      if (signal === undefined) break;
+      killed += 1;
+      await expectWholeAndCompleted(host, former, given);
+    }
+    expect(killed).toBeGreaterThanOrEqual(state === "present" ? 7 : 2);
+  });
+
+  test("at every command that it runs", async () => {
+    let killed = 0;
+    for (let at = 1; ; at++) {
+      const { host, former } = await outdatedHost();
+      const hook = `[ "$(wc -l < "$FAKE/calls")" -ge ${at} ] && {
+        until [ -s "$FAKE/pid" ]; do sleep 0.01; done; kill -KILL "$(cat "$FAKE/pid")"; exit 1; }`;
+      for (const name of FAKES) host.on(name, hook);
+      const { pid, done } = start(host, given);
+      writeFileSync(join(host.fake, "pid"), String(pid));
+      const { signal } = await done;
+      if (signal === undefined) break;
+      killed += 1;
+      await expectWholeAndCompleted(host, former, given);
+    }
+    expect(killed).toBeGreaterThanOrEqual(4);
+  });
+
+  test("at any time", async () => {
+    for (let delay = 40; delay <= 190; delay += 50) {
+      const { host, former } = await outdatedHost();
+      const { pid, done } = start(host, given);
+      await sleep(delay);
+      killQuietly(pid, "SIGKILL");
+      await done;
+      await expectWholeAndCompleted(host, former, given);
+    }
+  });
+});
+
+test("killed while it takes a failed load back: the next run completes", async () => {
+  for (let at = 8; ; at++) {
+    const { host, former } = await outdatedHost();
+    host.on("iptables-restore", "exit 1");
+    const env = { NODE_OPTIONS: `--require ${CRASH}`, CRASH_AT: String(at) };
+    const { signal } = await start(host, { container: "web", reload: "restore" }, env).done;
+    if (signal === undefined) {
+      expect(at).toBeGreaterThan(8);
+      break;
+    }
+    await expectWholeAndCompleted(host, former, { container: "web", reload: "restore" });
+  }
+});
+
+describe.concurrent.each(["SIGTERM", "SIGINT"] as const)("%s", (name) => {
+  test("ends a wait for a container", async () => {
+    const host = fakeHost();
+    const before = host.state();
+    const { pid, done } = start(host, { container: "web", wait_timeout: 600 });
+    await until(() => existsSync(join(host.fake, "calls")));
+    process.kill(pid, name);
+    expect(readAnswer(await done)).toMatchObject({ failed: true, error: { code: "interrupted" } });
+    expect(host.state()).toEqual(before);
+  });
+
+  test("ends a wait for a container, to the whole process group", async () => {
+    const host = fakeHost();
+    host.on("docker", 'echo > "$FAKE/asked"; sleep 0.3');
+    const before = host.state();
+    const { pid, done } = start(host, { container: "web", wait_timeout: 600 }, {}, true);
+    await until(() => existsSync(join(host.fake, "asked")));
+    process.kill(-pid, name);
+    const result = readAnswer(await done);
+    expect(result, result.msg).toMatchObject({ failed: true, error: { code: "interrupted" } });
+    expect(host.state()).toEqual(before);
+  });
+
+  test.each(["systemd", "restore"])("during a load: it is finished, then answered (reload: %s)", async (reload) => {
+    const { host } = await outdatedHost();
+    host.on("iptables-restore", 'echo > "$FAKE/loading"; sleep 0.3');
+    const { pid, done } = start(host, { container: "web", reload });
+    await until(() => existsSync(join(host.fake, "loading")));
+    process.kill(pid, name);
+    expect(readAnswer(await done)).toMatchObject({ changed: true, msg: "published: web" });
+    expect(host.kernel("nat")).toContain("172.17.0.9");
+  });
+
+  test("during a load, to the whole process group: it is finished or rolled back", async () => {
+    const { host } = await outdatedHost();
+    const before = host.state();
+    host.on("iptables-restore", '[ -e "$FAKE/loading" ] || { echo > "$FAKE/loading"; sleep 0.3; }');
+    const { pid, done } = start(host, { container: "web", reload: "restore" }, {}, true);
+    await until(() => existsSync(join(host.fake, "loading")));
+    process.kill(-pid, name);
+    const result = readAnswer(await done);
+    if (result.failed) expect(host.state()).toEqual(before);
+    else expect(host.kernel("nat")).toContain("172.17.0.9");
+  });
+
+  test("while it waits for a lock of another: rolled back, or finished", async () => {
+    const { host } = await outdatedHost();
+    const before = host.state();
+    const holder = execa("sh", ["-c", 'exec 9< "$0"; flock 9; echo held; sleep 2', host.iptablesDir]);
+    await new Promise((resolve) => holder.stdout.once("data", resolve));
+    const { pid, done } = start(host, { container: "web" });
+    // The last thing before the lock is the question for the service.
+    await until(() => host.calls().some((call) => call.startsWith("systemctl show")));
+    process.kill(pid, name);
+    const result = readAnswer(await done);
+    if (result.failed) expect(host.state()).toEqual(before);
+    else expect(host.kernel("nat")).toContain("172.17.0.9");
+    await holder;
+  });
+});
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await sleep(10);
+}
+
+/** It may have ended by itself. */
+function killQuietly(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {}
+}

@@ -1,0 +1,146 @@
+// Many processes at once, and locks that others hold.
+
+import { readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { execa } from "execa";
+import { afterAll, describe, expect, test } from "vitest";
+import { type FakeHost, fakeHost } from "./host.ts";
+
+const NUMBERS = Array.from({ length: 20 }, (_, index) => index);
+const port = (HostPort: number) => ({ "80/tcp": [{ HostIp: "0.0.0.0", HostPort: String(HostPort) }] });
+
+async function hostWith(names: string[]): Promise<FakeHost> {
+  const host = fakeHost();
+  for (const [index, name] of names.entries()) {
+    host.container(name, { ports: port(8000 + index), address: `172.17.1.${index + 1}` });
+  }
+  await host.boot();
+  return host;
+}
+
+const holders: (() => Promise<void>)[] = [];
+afterAll(() => Promise.all(holders.map((release) => release())));
+
+/** Another process holds the lock on a path, until it is told to let go. */
+async function hold(path: string): Promise<{ pid: number; release: () => Promise<void> }> {
+  const holder = execa("sh", ["-c", 'exec 9< "$0"; flock 9; echo held; exec cat', path], { reject: false });
+  await new Promise((resolve) => holder.stdout.once("data", resolve));
+  const release = async () => {
+    holder.stdin.end();
+    await holder;
+  };
+  holders.push(release);
+  return { pid: holder.pid ?? 0, release };
+}
+
+describe.each(["restore", "systemd"])("twenty processes at once (reload: %s)", (reload) => {
+  test("for twenty containers: all succeed, and all rules are live", async () => {
+    const names = NUMBERS.map((number) => `web${number}`);
+    const host = await hostWith(names);
+    const given = { reload, timeout: 60 };
+    const results = await Promise.all(names.map((container) => host.ask({ ...given, container })));
+    for (const result of results) expect(result, result.msg).toMatchObject({ changed: true });
+    for (const number of NUMBERS) expect(host.kernel("nat")).toContain(`--to-destination 172.17.1.${number + 1}:80`);
+    expect(await host.ask({ ...given, container: names })).toMatchObject({ changed: false });
+    expect(readdirSync(host.iptablesDir)).toHaveLength(21);
+  });
+});
+
+describe.concurrent("many processes at once", () => {
+  test("for one container: all succeed, and one of them did it", async () => {
+    const host = await hostWith(["web"]);
+    const given = { timeout: 60, container: "web" };
+    const results = await Promise.all(NUMBERS.slice(10).map(() => host.ask(given)));
+    for (const result of results) expect(result.failed, result.msg).toBeUndefined();
+    expect(results.some(({ reloaded }) => reloaded?.length === 1)).toBe(true);
+    expect(await host.ask(given)).toMatchObject({ changed: false });
+  });
+
+  test("eight come while eight go: all succeed, and the kernel has the eight that came", async () => {
+    const coming = NUMBERS.slice(0, 8).map((number) => `in${number}`);
+    const going = NUMBERS.slice(8, 16).map((number) => `out${number}`);
+    const host = await hostWith([...coming, ...going]);
+    const given = { reload: "restore", timeout: 60 };
+    await host.ask({ ...given, container: going });
+    const results = await Promise.all([
+      ...coming.map((container) => host.ask({ ...given, container })),
+      ...going.map((container) => host.ask({ ...given, container, state: "absent" })),
+    ]);
+    for (const result of results) expect(result, result.msg).toMatchObject({ changed: true });
+    for (const number of NUMBERS.slice(0, 16)) {
+      expect(host.kernel("nat").includes(`172.17.1.${number + 1}:80`), `rule ${number}`).toBe(number < 8);
+    }
+    expect(readdirSync(host.iptablesDir)).toHaveLength(9);
+  });
+});
+
+describe.concurrent("a lock that another process holds", () => {
+  test.each(["present", "absent"])("on the directory: locked, naming the process (%s)", async (state) => {
+    const host = await hostWith(["web"]);
+    if (state === "absent") await host.ask({ container: "web" });
+    const { pid } = await hold(host.iptablesDir);
+    const { msg, error } = await host.refuses({ container: "web", state, timeout: 1 }, "locked");
+    expect(msg).toContain(`${host.iptablesDir} is locked by process ${pid} (cat)`);
+    expect(error).toMatchObject({ pid, path: host.iptablesDir });
+  });
+
+  test("and releases in time: it was only waited for", async () => {
+    const host = await hostWith(["web"]);
+    const { release } = await hold(host.iptablesDir);
+    const asked = host.ask({ container: "web" });
+    await sleep(600);
+    expect(host.fragment("web")).toBeUndefined();
+    await release();
+    expect(await asked).toMatchObject({ changed: true });
+  });
+
+  test("is no matter where nothing changes", async () => {
+    const host = await hostWith(["web", "db"]);
+    await host.ask({ container: "web" });
+    await hold(host.iptablesDir);
+    const given = { timeout: 1 };
+    expect(await host.ask({ ...given, container: "web" })).toMatchObject({ changed: false });
+    expect(await host.ask({ ...given, container: "db", _ansible_check_mode: true })).toMatchObject({ changed: true });
+    expect(await host.ask({ ...given, container: "db", state: "absent" })).toMatchObject({ changed: false });
+  });
+
+  test("between our write and our load, and it loads what we wrote: file and kernel agree in the end", async () => {
+    const host = await hostWith(["web"]);
+    // The second flock, which is that of the load, waits for us.
+    const wait = `echo >> "$FAKE/locks"; [ "$(wc -l < "$FAKE/locks")" = 2 ] && until [ -e "$FAKE/go" ]; do sleep 0.02; done`;
+    writeFileSync(join(host.bin, "flock"), `#!/bin/sh\n${wait}\nPATH=\${PATH#*:} exec flock "$@"\n`, { mode: 0o755 });
+    const asked = host.ask({ container: "web", timeout: 1 });
+    while (host.fragment("web") === undefined) await sleep(10);
+    const { release } = await hold(host.iptablesDir);
+    writeFileSync(join(host.fake, "go"), "");
+    await host.boot();
+    await sleep(1400);
+    await release();
+    const result = await asked;
+    const file = host.fragment("web") !== undefined;
+    const live = host.kernel("nat").includes("172.17.1.1:80");
+    expect({ file, live }, result.msg).toEqual({ file: !result.failed, live: !result.failed });
+  });
+
+  test("for longer than our patience, between our write and our load: the answer says what was not put back", async () => {
+    const host = await hostWith(["web"]);
+    const wait = `echo >> "$FAKE/locks"; [ "$(wc -l < "$FAKE/locks")" = 2 ] && until [ -e "$FAKE/go" ]; do sleep 0.02; done`;
+    writeFileSync(join(host.bin, "flock"), `#!/bin/sh\n${wait}\nPATH=\${PATH#*:} exec flock "$@"\n`, { mode: 0o755 });
+    const asked = host.ask({ container: "web", timeout: 1 });
+    while (host.fragment("web") === undefined) await sleep(10);
+    await hold(host.iptablesDir);
+    writeFileSync(join(host.fake, "go"), "");
+    const result = await asked;
+    expect(result, result.msg).toMatchObject({ failed: true, error: { code: "locked" } });
+    if (host.fragment("web") !== undefined)
+      expect(result.rolled_back).toEqual([expect.stringMatching(/^NOT put back/)]);
+  });
+
+  test("dies with its holder", async () => {
+    const host = await hostWith(["web"]);
+    const { pid } = await hold(host.iptablesDir);
+    process.kill(pid, "SIGKILL");
+    expect(await host.ask({ container: "web" })).toMatchObject({ changed: true });
+  });
+});

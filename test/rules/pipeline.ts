@@ -1,0 +1,59 @@
+// From what the client prints to the fragments, through the product's own pure functions in the product's order.
+// What it leaves out: asking the client, and waiting for a container.
+
+import { readContainer } from "../../src/docker/container.ts";
+import { GATEWAY_BRIDGE, readNetwork } from "../../src/docker/network.ts";
+import { locate } from "../../src/docker/target.ts";
+import { Failure } from "../../src/errors.ts";
+import { validate as validateContainer } from "../../src/generated/validate-container.js";
+import { validate as validateNetwork } from "../../src/generated/validate-network.js";
+import { readRequest } from "../../src/request.ts";
+import { fragmentText } from "../../src/rules/fragment-text.ts";
+import { makeRules } from "../../src/rules/publish-rules.ts";
+import type { Ruleset } from "../../src/rules/rule.ts";
+
+export interface Given {
+  /** Raw arguments, as a door hands them over. */
+  args: Record<string, unknown>;
+  /** What `inspect` prints: an array of one document. */
+  inspect: unknown[];
+  /** What `network inspect` prints. Those that the product would not ask for are left out. */
+  networks: unknown[];
+  interfaces: { names: string[]; subnets: { name: string; cidr: string }[] };
+}
+
+export interface Told {
+  name: string;
+  idle: string | undefined;
+  warnings: string[];
+  rules: Ruleset;
+  fragments: Record<"ipv4" | "ipv6", string | undefined>;
+}
+
+/** Throws Failure as the product would; for documents that the schema refuses it is `client_answer_invalid`. */
+export function tell({ args, inspect, networks, interfaces }: Given): Told {
+  const { args: request } = readRequest(args, { env: {}, cwd: "/" });
+  const [document] = inspect;
+  if (!validateContainer(document)) throw new Failure("client_answer_invalid", "not what inspect prints");
+  const container = readContainer(document);
+  if (!container.running) {
+    throw new Failure("container_not_running", `${container.name} is ${container.status}`);
+  }
+  const asked = new Set([GATEWAY_BRIDGE, ...container.attachments.map(({ networkId }) => networkId)]);
+  const known = networks
+    .map((network) => {
+      if (!validateNetwork(network)) throw new Failure("client_answer_invalid", "not what network inspect prints");
+      return readNetwork(network);
+    })
+    .filter(({ id, name }) => asked.has(id) || asked.has(name));
+  const { names, subnets } = interfaces;
+  const target = locate(container, known, { names: new Set(names), subnets }, request.network);
+  const { rules, warnings } = makeRules(target, request);
+  return {
+    name: target.name,
+    idle: target.idle,
+    warnings: [...target.warnings, ...warnings],
+    rules,
+    fragments: { ipv4: fragmentText(target.name, rules.ipv4), ipv6: fragmentText(target.name, rules.ipv6) },
+  };
+}

@@ -1,0 +1,84 @@
+// What a result looks like on a terminal or in a journal (src/doors/print.ts).
+
+import { expect, test } from "vitest";
+import { printForPerson, printJson } from "../../src/doors/print.ts";
+import type { Result } from "../../src/generated/result.ts";
+
+const PATH = "/etc/iptables.d/11-docker-container_web";
+
+function result(more: Partial<Result> = {}): Result {
+  return { changed: false, msg: "already published: web", comment: "already published: web", warnings: [], ...more };
+}
+
+test("nothing to tell is one line on stdout", () => {
+  const files: Result["files"] = [{ path: PATH, change: "unchanged" }];
+  expect(printForPerson(result({ files, reloaded: [] }))).toEqual({ stdout: "already published: web\n", stderr: "" });
+});
+
+test("files that changed and reloads are told, warnings go to stderr", () => {
+  const told = result({
+    msg: "published: web",
+    files: [
+      { path: PATH, change: "created" },
+      { path: "/etc/ip6tables.d/11-docker-container_web", change: "unchanged" },
+    ],
+    reloaded: ["iptables.service"],
+    warnings: ["one", "two"],
+  });
+  expect(printForPerson(told)).toEqual({
+    stdout: `published: web\n  created ${PATH}\n  reloaded iptables.service\n`,
+    stderr: "warning: one\nwarning: two\n",
+  });
+});
+
+test("a failure goes to stderr with its code and what was put back", () => {
+  const told = result({
+    failed: true,
+    msg: "the reload failed",
+    error: { code: "reload_failed", journal: "line 1\nline 2" },
+    warnings: ["before"],
+    rolled_back: [PATH, "NOT put back: the kernel"],
+  });
+  expect(printForPerson(told)).toEqual({
+    stdout: "",
+    stderr: [
+      "warning: before",
+      "docker_iptables: the reload failed [reload_failed]",
+      `  put back: ${PATH}`,
+      "  NOT put back: the kernel",
+      "  the service said:",
+      "    line 1",
+      "    line 2",
+      "",
+    ].join("\n"),
+  });
+});
+
+test("a stack only where there is one", () => {
+  const failed = result({ failed: true, msg: "bad", error: { code: "internal", stack: "Error: bad\n    at x" } });
+  expect(printForPerson(failed).stderr).toBe("docker_iptables: bad [internal]\nError: bad\n    at x\n");
+});
+
+test("a diff comes first, as a patch of the file", () => {
+  const diff = [{ before: "old\nsame\n", after: "new\nsame\n", before_header: PATH, after_header: PATH }];
+  expect(printForPerson(result({ msg: "would be published: web", diff })).stdout).toBe(
+    [
+      `--- ${PATH}\tbefore`,
+      `+++ ${PATH}\tafter`,
+      "@@ -1,2 +1,2 @@",
+      "-old",
+      "+new",
+      " same",
+      "would be published: web",
+      "",
+    ].join("\n"),
+  );
+});
+
+test("for machines it is one line, whatever is in it, and nothing on stderr", () => {
+  const told = result({ warnings: ["two\nlines"] });
+  const { stdout, stderr } = printJson(told);
+  expect(stderr).toBe("");
+  expect(stdout.match(/\n/g)).toHaveLength(1);
+  expect(JSON.parse(stdout)).toEqual(told);
+});

@@ -1,0 +1,181 @@
+// What holds for the fragments of every container: stable bytes, no drift against themselves, never wider than asked.
+// The grammar below is written down a second time on purpose: it shares nothing with the code that spells the rules.
+
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { assemble } from "../../src/fragments/assemble.ts";
+import { readFragment } from "../../src/rules/fragment-text.ts";
+import { compareLive, drifts, readLive } from "../../src/rules/live.ts";
+import { type Told, tell } from "./pipeline.ts";
+import { shuffled, type World, world } from "./worlds.ts";
+
+const RUNS = { seed: 3, numRuns: 400 };
+const FAMILIES = ["ipv4", "ipv6"] as const;
+
+test("the same container gives the same bytes and words, in whatever order the client tells it", () => {
+  const property = fc.property(world, fc.nat(), ({ given }, seed) => {
+    const { fragments, warnings, idle } = tell(given);
+    const again = tell(shuffled(given, seed));
+    expect({ fragments: again.fragments, warnings: again.warnings, idle: again.idle }).toEqual({
+      fragments,
+      warnings,
+      idle,
+    });
+  });
+  fc.assert(property, RUNS);
+});
+
+test("a fragment reads back as the rules it was made of, and drifts not from itself, among others' rules too", () => {
+  const property = fc.property(world, world, ({ given }, other) => {
+    const { name, rules, fragments } = tell(given);
+    for (const family of FAMILIES) {
+      const wanted = new Map(Object.entries(rules[family]));
+      const text = fragments[family] ?? "";
+      expect(readFragment(text)).toEqual(wanted);
+      const neighbour = tell(other.given);
+      if (neighbour.name === name) continue;
+      const all = [text, neighbour.fragments[family] ?? ""].map((each, index) => ({ path: `/${index}`, text: each }));
+      const { text: loaded, problems } = assemble(all, [], readLive(""));
+      expect(problems).toEqual([]);
+      const live = readLive(loaded);
+      expect(drifts(compareLive(name, wanted, wanted, live))).toBe(false);
+      expect(
+        drifts(compareLive(neighbour.name, new Map(Object.entries(neighbour.rules[family])), new Map(), live)),
+      ).toBe(false);
+      // Without the container nothing of it may stay: every rule of its fragment is found as surplus.
+      const count = [...wanted.values()].flat().length;
+      expect(compareLive(name, new Map(), wanted, live)).toEqual({ missing: [], surplus: count, disordered: false });
+    }
+  });
+  fc.assert(property, RUNS);
+});
+
+const COMMENT = '-m comment --comment "docker_iptables: (?<name>[^"]+)"';
+const PORT = "-p (?<protocol>\\S+) -m \\k<protocol> --dport (?<port>\\d+)";
+const GRAMMAR = {
+  ipv4: {
+    direct: new RegExp(`^-A PREROUTING -d (?<to>[\\d.]+)/32 ! -i (?<bridge>\\S+) ${COMMENT} -j DROP$`),
+    loopback: new RegExp(`^-A PREROUTING -d (?<to>127[\\d.]+)/32 ! -i lo ${PORT} ${COMMENT} -j DROP$`),
+    dnat: new RegExp(
+      `^-A DOCKER_CONTAINERS (-d (?<to>[\\d.]+)/32 )?! -i (?<bridge>\\S+) ${PORT} ${COMMENT} ` +
+        "-j DNAT --to-destination (?<address>[\\d.]+):(?<inside>\\d+)$",
+    ),
+    accept: new RegExp(
+      `^-A FORWARD -d (?<address>[\\d.]+)/32 ! -i (?<bridge>\\S+) -o \\k<bridge> ${PORT} ${COMMENT} -j ACCEPT$`,
+    ),
+  },
+  ipv6: {
+    direct: new RegExp(`^-A PREROUTING -d (?<to>[\\da-f:]+)/128 ! -i (?<bridge>\\S+) ${COMMENT} -j DROP$`),
+    loopback: /^never$/,
+    dnat: new RegExp(
+      `^-A DOCKER_CONTAINERS ! -s fe80::/10 (-d (?<to>[\\da-f:]+)/128 )?! -i (?<bridge>\\S+) ${PORT} ${COMMENT} ` +
+        "-j DNAT --to-destination \\[(?<address>[\\da-f:]+)\\]:(?<inside>\\d+)$",
+    ),
+    accept: new RegExp(
+      `^-A FORWARD -d (?<address>[\\da-f:]+)/128 ! -i (?<bridge>\\S+) -o \\k<bridge> ${PORT} ${COMMENT} -j ACCEPT$`,
+    ),
+  },
+} as const;
+
+type Groups = Record<string, string | undefined>;
+
+/** The fragment's lines by what they are; a line that is none of them, or stands in another table, fails. */
+function parse(text: string | undefined, family: "ipv4" | "ipv6", name: string) {
+  const grammar = GRAMMAR[family];
+  const found: Record<keyof typeof grammar, Groups[]> = { direct: [], loopback: [], dnat: [], accept: [] };
+  const kinds = { raw: ["loopback", "direct"], nat: ["dnat"], filter: ["accept"] } as const;
+  let open: keyof typeof kinds | undefined;
+  for (const line of (text ?? "").split("\n").slice(1, -1)) {
+    if (/^\*(raw|nat|filter)$/.test(line)) open = line.slice(1) as keyof typeof kinds;
+    else if (line === "COMMIT") open = undefined;
+    else {
+      const kind = kinds[open as keyof typeof kinds].find((one) => grammar[one].test(line));
+      if (kind === undefined) throw new Error(`not a rule that may be: ${line}`);
+      const groups: Groups = { ...grammar[kind].exec(line)?.groups };
+      expect(groups["name"]).toBe(name);
+      found[kind].push(groups);
+    }
+  }
+  return found;
+}
+
+/** What was published, as the rules of one family should have it. */
+function bindings({ publishes }: World, family: "ipv4" | "ipv6") {
+  const every = family === "ipv4" ? ["0.0.0.0", ""] : ["::"];
+  const spelled = (ip: string) => (every.includes(ip) ? "" : ip === "2001:DB8:0:0::11" ? "2001:db8::11" : ip);
+  return publishes
+    .filter(({ hostIp }) => hostIp.includes(":") === (family === "ipv6"))
+    .map((one) => ({ ...one, to: spelled(one.hostIp) }));
+}
+
+const unique = (texts: string[]) => [...new Set(texts)].sort();
+
+test("never wider than asked, and never narrower", () => {
+  const property = fc.property(world, (drawn) => {
+    const told = tell(drawn.given);
+    for (const family of FAMILIES) lookAt(drawn, told, family);
+  });
+  fc.assert(property, RUNS);
+});
+
+function lookAt(drawn: World, told: Told, family: "ipv4" | "ipv6"): void {
+  const { args } = drawn.given;
+  const { direct, loopback, dnat, accept } = parse(told.fragments[family], family, told.name);
+  const asked = bindings(drawn, family);
+  if (family === "ipv6" && !args["ipv6"]) {
+    expect(told.fragments.ipv6).toBeUndefined();
+    return;
+  }
+
+  // All DNATs go to one address of the container, on the bridge that has it.
+  const targets = unique(dnat.map(({ address, bridge }) => `${address} ${bridge}`));
+  expect(targets.length).toBeLessThanOrEqual(1);
+  const owned = drawn.addresses.map(({ address, bridge }) => `${address} ${bridge}`);
+  for (const target of targets) expect(owned).toContain(target);
+
+  // Every DNAT is a publish, and every publish is a DNAT or told to be none.
+  const made = dnat.map(({ to, port, protocol, inside }) => `${to ?? ""} ${port} ${protocol} ${inside}`);
+  const wanted = unique(asked.map((one) => `${one.to} ${one.hostPort} ${one.protocol} ${one.containerPort}`));
+  expect(made).toEqual([...new Set(made)]);
+  if (made.length > 0) expect([...made].sort()).toEqual(wanted);
+  else if (wanted.length > 0) expect(told.warnings.join()).toMatch(/no (IPv[46] )?address/);
+
+  // Each 127.x has its guard, and nothing else has one.
+  const guarded = loopback.map(({ to, port, protocol }) => `${to} ${port} ${protocol}`);
+  const local = dnat.filter(({ to }) => to?.startsWith("127."));
+  expect(unique(guarded)).toEqual(unique(local.map(({ to, port, protocol }) => `${to} ${port} ${protocol}`)));
+
+  // Accepted is what a DNAT leads to, each once.
+  const accepted = accept.map(({ address, bridge, port, protocol }) => `${address} ${bridge} ${port} ${protocol}`);
+  expect(accepted).toEqual([...new Set(accepted)]);
+  expect([...accepted].sort()).toEqual(
+    unique(dnat.map(({ address, bridge, inside, protocol }) => `${address} ${bridge} ${inside} ${protocol}`)),
+  );
+
+  // With guards every address of the family is closed to other interfaces; without rules there is nothing to guard.
+  const closed = direct.map(({ to, bridge }) => `${to} ${bridge}`);
+  const all = owned.filter((one) => /^\S*:/.test(one) === (family === "ipv6"));
+  expect([...closed].sort()).toEqual(args["guards"] && dnat.length > 0 ? all.sort() : []);
+}
+
+test("a rule for one host address comes before the rule for every address of the same port", () => {
+  const property = fc.property(world, ({ given }) => {
+    const { name, fragments } = tell(given);
+    for (const family of FAMILIES) {
+      const seen = new Set<string>();
+      for (const { to, port, protocol } of parse(fragments[family], family, name).dnat) {
+        if (to === undefined) seen.add(`${port} ${protocol}`);
+        else expect(seen).not.toContain(`${port} ${protocol}`);
+      }
+    }
+  });
+  fc.assert(property, RUNS);
+});
+
+test("the worlds are not empty: most have rules, each kind of rule occurs", () => {
+  const worlds = fc.sample(world, { seed: 3, numRuns: 200 }).map(({ given }) => tell(given));
+  const text = worlds.flatMap(({ fragments }) => [fragments.ipv4 ?? "", fragments.ipv6 ?? ""]).join("\n");
+  expect(worlds.filter(({ fragments }) => fragments.ipv4 || fragments.ipv6).length).toBeGreaterThan(100);
+  for (const part of ["! -i lo ", "--to-destination [", "-d 127.", "-p sctp", "-d ::1/128"])
+    expect(text).toContain(part);
+});

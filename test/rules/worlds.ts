@@ -1,0 +1,113 @@
+// Arbitrary containers with their networks and host, as documents, and what was published in plain terms:
+// the material of the property tests.
+
+import fc from "fast-check";
+import type { Given } from "./pipeline.ts";
+
+type Binding = { HostIp: string; HostPort: string };
+
+export interface World {
+  given: Given;
+  publishes: { hostIp: string; hostPort: number; containerPort: number; protocol: string }[];
+  /** Every address of the container by its bridge, internal networks too. */
+  addresses: { address: string; bridge: string }[];
+}
+
+const port = fc.oneof(fc.integer({ min: 1, max: 65535 }), fc.constantFrom(80, 81, 443, 8080));
+const hostIp = fc.constantFrom(
+  ...["0.0.0.0", "", "::", "127.0.0.1", "127.0.0.53", "127.255.255.254", "192.0.2.10", "198.51.100.4"],
+  ...["::1", "2001:db8::10", "2001:DB8:0:0::11", "128.0.0.1", "12.7.0.1"],
+);
+const publish = fc.record({
+  hostIp,
+  hostPort: port,
+  containerPort: port,
+  protocol: fc.constantFrom("tcp", "udp", "sctp"),
+});
+
+const mostly = (value: boolean) => fc.constantFrom(value, value, value, !value);
+
+const network = fc.record({
+  name: fc.stringMatching(/^[a-z][a-z0-9_.-]{0,8}$/),
+  ipv4: mostly(true),
+  ipv6: fc.boolean(),
+  gateways: fc.boolean(),
+  internal: mostly(false),
+  priority: fc.integer({ min: -2, max: 2 }),
+});
+
+export const world: fc.Arbitrary<World> = fc
+  .record({
+    name: fc.stringMatching(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,30}$/),
+    publishes: fc.array(publish, { maxLength: 12 }),
+    networks: fc.uniqueArray(network, { minLength: 1, maxLength: 4, selector: ({ name }) => name }),
+    priorities: fc.boolean(),
+    ipv6: fc.boolean(),
+    guards: fc.boolean(),
+  })
+  .map(({ name, publishes, networks, priorities, ipv6, guards }) => {
+    const places = networks.map((one, index) => ({
+      ...one,
+      id: `${index}`.repeat(64),
+      bridge: `br-${`${index}`.repeat(12)}`,
+      address4: one.ipv4 ? `172.${20 + index}.0.2` : "",
+      address6: one.ipv6 ? `fd00:${20 + index}::2` : "",
+    }));
+    const Ports: Record<string, Binding[]> = {};
+    for (const { hostIp, hostPort, containerPort, protocol } of publishes) {
+      const key = `${containerPort}/${protocol}`;
+      Ports[key] = [...(Ports[key] ?? []), { HostIp: hostIp, HostPort: String(hostPort) }];
+    }
+    const Networks = Object.fromEntries(
+      places.map((one) => [
+        one.name,
+        {
+          NetworkID: one.id,
+          IPAddress: one.address4,
+          GlobalIPv6Address: one.address6,
+          Gateway: one.gateways && one.ipv4 ? `172.${one.id[0]}.0.1` : "",
+          IPv6Gateway: one.gateways && one.ipv6 ? "fd00::1" : "",
+          ...(priorities ? { GwPriority: one.priority } : {}),
+        },
+      ]),
+    );
+    return {
+      given: {
+        args: { container: name, ipv6, guards },
+        inspect: [{ Id: "c", Name: `/${name}`, State: { Running: true }, NetworkSettings: { Ports, Networks } }],
+        networks: places.map((one) => ({ Name: one.name, Id: one.id, Driver: "bridge", Internal: one.internal })),
+        interfaces: { names: places.map(({ bridge }) => bridge), subnets: [] },
+      },
+      publishes,
+      addresses: places.flatMap(({ bridge, address4, address6 }) =>
+        [address4, address6].filter((address) => address !== "").map((address) => ({ address, bridge })),
+      ),
+    };
+  });
+
+/** The same world told in another order: ports, bindings, networks, network documents and interfaces. */
+export function shuffled({ inspect, networks, interfaces, ...rest }: Given, seed: number): Given {
+  let state = seed;
+  const mix = <T>(list: readonly T[]): T[] => {
+    const keyed = list.map((item) => {
+      state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+      return { item, key: state };
+    });
+    return keyed.sort((a, b) => a.key - b.key).map(({ item }) => item);
+  };
+  const mixKeys = <T>(object: Record<string, T>) => Object.fromEntries(mix(Object.entries(object)));
+  const [document] = structuredClone(inspect) as [
+    { NetworkSettings: { Ports: Record<string, Binding[]>; Networks: Record<string, unknown> } },
+  ];
+  const { Ports, Networks } = document.NetworkSettings;
+  document.NetworkSettings.Ports = mixKeys(
+    Object.fromEntries(Object.entries(Ports).map(([key, bindings]) => [key, mix(bindings)])),
+  );
+  document.NetworkSettings.Networks = mixKeys(Networks);
+  return {
+    ...rest,
+    inspect: [document],
+    networks: mix(networks),
+    interfaces: { ...interfaces, names: mix(interfaces.names) },
+  };
+}
