@@ -222,7 +222,7 @@ if [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
 
   /** How to start the executable oneself, for tests that send signals. */
   options() {
-    const path = [this.bin, dirname(process.execPath), "/usr/bin", "/bin"].join(":");
+    const path = [this.bin, process.env["PRODUCT_NODE"] ?? dirname(process.execPath), "/usr/bin", "/bin"].join(":");
     const env = { PATH: path, FAKE: this.fake, DIRS: this.root, HOME: this.root };
     // A run that hangs must not keep its locks, or the tests beside it would fail too.
     return {
