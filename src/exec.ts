@@ -2,7 +2,8 @@
 
 import type { Readable } from "node:stream";
 import { execa } from "execa";
-import { Failure } from "./errors.ts";
+import { excerpt, Failure } from "./errors.ts";
+import type { ErrorCode } from "./generated/result.ts";
 
 /** No command of ours prints nearly as much: 10,000 rules are about 1 MB. */
 const OUTPUT_LIMIT = 64 * 1024 * 1024;
@@ -72,6 +73,14 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   // An input that the command did not read to its end (EPIPE) says nothing that its exit status does not say.
   const exitCode = result.exitCode ?? 128 + (SIGNAL_NUMBERS[result.signal ?? ""] ?? 0);
   return { command, exitCode, stdout: decode(stdout), stderr: decode(stderr) };
+}
+
+/** A command that ended and failed: `what` went wrong, in the command's own words, with its exit status and output as facts. */
+export function commandFailure(code: ErrorCode, what: string, ran: Ran, more: Record<string, unknown> = {}): Failure {
+  const said = excerpt(ran.stderr) || excerpt(ran.stdout) || "it printed nothing";
+  const { command, exitCode: exit_code } = ran;
+  const facts = { command, exit_code, stdout: excerpt(ran.stdout), stderr: excerpt(ran.stderr, 2000), ...more };
+  return new Failure(code, `${what}: '${command}' failed with exit status ${exit_code}: ${said}`, facts);
 }
 
 /** What a stream brings until it ends or is destroyed. */

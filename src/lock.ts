@@ -5,7 +5,7 @@
 
 import { open, readdir, readFile } from "node:fs/promises";
 import { excerpt, Failure } from "./errors.ts";
-import { run } from "./exec.ts";
+import { commandFailure, run } from "./exec.ts";
 
 /** Runs `body` while holding the lock on `path`. Throws Failure `locked` after `timeoutSeconds`, naming the holder. */
 export async function withLock<T>(path: string, timeoutSeconds: number, body: () => Promise<T>): Promise<T> {
@@ -16,10 +16,7 @@ export async function withLock<T>(path: string, timeoutSeconds: number, body: ()
       descriptor: handle.fd,
     });
     if (ran.exitCode === 1) throw await locked(path, timeoutSeconds, (await handle.stat()).ino);
-    if (ran.exitCode !== 0) {
-      const message = `'${ran.command}' failed with exit status ${ran.exitCode}: ${excerpt(ran.stderr)}`;
-      throw new Failure("command_failed", message, { command: ran.command, exit_code: ran.exitCode, path });
-    }
+    if (ran.exitCode !== 0) throw commandFailure("command_failed", `${path} cannot be locked`, ran, { path });
     return await body();
   } finally {
     await handle.close();

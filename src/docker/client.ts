@@ -3,7 +3,7 @@
 
 import { basename } from "node:path";
 import { excerpt, Failure } from "../errors.ts";
-import { type Ran, run } from "../exec.ts";
+import { commandFailure, type Ran, run } from "../exec.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import type { ContainerDocument } from "../generated/container.ts";
 import type { NetworkDocument } from "../generated/network.ts";
@@ -58,21 +58,15 @@ async function ask({ client, docker_host, timeout }: Client, args: string[]): Pr
   const host = docker_host === undefined ? [] : [HOST_OPTION.get(basename(client)) ?? "--host", docker_host];
   const ran = await run(client, [...host, ...args], { timeoutSeconds: timeout });
   if (ran.exitCode === 0) return ran;
-  const facts = { command: ran.command, exit_code: ran.exitCode, stderr: excerpt(ran.stderr, 2000) };
-  const said = excerpt(ran.stderr) || `exit status ${ran.exitCode}`;
   // A warning (of an unreadable configuration, say) is no reason to fail.
-  const complaints = ran.stderr
-    .split("\n")
-    .filter((line) => line.trim() !== "" && !/^warning|level=(warn|info)/i.test(line));
-  const someSay = (pattern: RegExp) => complaints.some((line) => pattern.test(line));
-  if (someSay(NO_RIGHTS)) {
-    throw new Failure("permission_denied", `${client} may not talk to its daemon; run as root: ${said}`, facts);
-  }
+  const said = ran.stderr.split("\n").filter((line) => line.trim() !== "" && !/^warning|level=(warn|info)/i.test(line));
+  const someSay = (pattern: RegExp) => said.some((line) => pattern.test(line));
+  if (someSay(NO_RIGHTS)) throw commandFailure("permission_denied", `${client} needs more rights; run as root`, ran);
   if (someSay(NO_DAEMON)) {
-    throw new Failure("daemon_unreachable", `${client} cannot reach its daemon; is it running? ${said}`, facts);
+    throw commandFailure("daemon_unreachable", `${client} cannot reach its daemon; is it running?`, ran);
   }
-  if (complaints.length > 0 && complaints.every((line) => NOT_FOUND.test(line))) return ran;
-  throw new Failure("client_failed", `'${ran.command}' failed: ${said}`, facts);
+  if (said.length > 0 && said.every((line) => NOT_FOUND.test(line))) return ran;
+  throw commandFailure("client_failed", `${client} failed`, ran);
 }
 
 function parse(ran: Ran): unknown[] {

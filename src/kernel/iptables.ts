@@ -1,8 +1,8 @@
 // iptables-save and iptables-restore, of either family, in the caller's network namespace.
 
 import type { Family } from "../docker/container.ts";
-import { excerpt, Failure } from "../errors.ts";
-import { type Ran, run } from "../exec.ts";
+import type { Failure } from "../errors.ts";
+import { commandFailure, type Ran, run } from "../exec.ts";
 import { type Live, readLive } from "../rules/live.ts";
 
 const COMMANDS = {
@@ -13,7 +13,7 @@ const COMMANDS = {
 /** Throws Failure `command_failed`, `permission_denied` and those of `run`. */
 export async function saveRules(family: Family, timeoutSeconds: number): Promise<Live> {
   const ran = await run(COMMANDS[family].save, [], { timeoutSeconds });
-  if (ran.exitCode !== 0) throw failed(ran, "command_failed");
+  if (ran.exitCode !== 0) throw failed(ran, "command_failed", "the running rules cannot be read");
   return readLive(ran.stdout);
 }
 
@@ -26,7 +26,7 @@ export async function restoreRules(family: Family, text: string, timeoutSeconds:
     timeoutSeconds: timeoutSeconds + 1,
     input: text,
   });
-  if (ran.exitCode !== 0) throw failed(ran, "reload_failed");
+  if (ran.exitCode !== 0) throw failed(ran, "reload_failed", "the rules could not be loaded");
 }
 
 /** The command that loads a family's rules. */
@@ -45,16 +45,8 @@ export async function backendsWith(family: Family, text: string, timeoutSeconds:
   return found;
 }
 
-function failed(ran: Ran, code: "command_failed" | "reload_failed"): Failure {
-  const facts = {
-    command: ran.command,
-    exit_code: ran.exitCode,
-    stdout: excerpt(ran.stdout),
-    stderr: excerpt(ran.stderr, 2000),
-  };
-  const said = excerpt(ran.stderr) || excerpt(ran.stdout) || "it printed nothing";
-  if (/permission denied|must be root/i.test(ran.stderr)) {
-    return new Failure("permission_denied", `'${ran.command}' needs root: ${said}`, facts);
-  }
-  return new Failure(code, `'${ran.command}' failed with exit status ${ran.exitCode}: ${said}`, facts);
+function failed(ran: Ran, code: "command_failed" | "reload_failed", what: string): Failure {
+  if (/permission denied|must be root/i.test(ran.stderr))
+    return commandFailure("permission_denied", "root is needed", ran);
+  return commandFailure(code, what, ran);
 }

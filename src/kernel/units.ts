@@ -3,7 +3,7 @@
 import { readFile, stat } from "node:fs/promises";
 import type { Family } from "../docker/container.ts";
 import { excerpt, Failure } from "../errors.ts";
-import { type Ran, run } from "../exec.ts";
+import { commandFailure, type Ran, run } from "../exec.ts";
 
 /** A service and the directories that it has to load. */
 export interface Wish {
@@ -59,7 +59,7 @@ const SHOWN = [
 
 async function show(unit: string, timeoutSeconds: number): Promise<Map<string, string>> {
   const ran = await run("systemctl", ["show", `--property=${SHOWN.join(",")}`, "--", unit], { timeoutSeconds });
-  if (ran.exitCode !== 0) throw failed(ran, "command_failed", `the state of ${unit} cannot be read`);
+  if (ran.exitCode !== 0) throw commandFailure("command_failed", `the state of ${unit} cannot be read`, ran);
   const properties = new Map<string, string>();
   for (const line of ran.stdout.split("\n")) {
     const at = line.indexOf("=");
@@ -140,21 +140,9 @@ export async function isShuttingDown(timeoutSeconds: number): Promise<boolean> {
 }
 
 async function reloadFailed(unit: string, ran: Ran, timeoutSeconds: number): Promise<Failure> {
-  const journal = await run("journalctl", ["--unit", unit, "--lines=10", "--no-pager", "--output=cat"], {
-    timeoutSeconds,
-  }).catch(() => undefined);
-  const failure = failed(ran, "reload_failed", `${unit} could not load the rules; see 'journalctl --unit ${unit}'`);
-  const log = excerpt(journal?.exitCode === 0 ? journal.stdout : "", 2000);
-  return log ? new Failure(failure.code, failure.message, { ...failure.facts, journal: log }) : failure;
-}
-
-function failed(ran: Ran, code: "command_failed" | "reload_failed", what: string): Failure {
-  const facts = {
-    command: ran.command,
-    exit_code: ran.exitCode,
-    stdout: excerpt(ran.stdout),
-    stderr: excerpt(ran.stderr, 2000),
-  };
-  const said = excerpt(ran.stderr) || excerpt(ran.stdout) || "it printed nothing";
-  return new Failure(code, `${what}: '${ran.command}' failed with exit status ${ran.exitCode}: ${said}`, facts);
+  const args = ["--unit", unit, "--lines=10", "--no-pager", "--output=cat"];
+  const read = await run("journalctl", args, { timeoutSeconds }).catch(() => undefined);
+  const journal = excerpt(read?.exitCode === 0 ? read.stdout : "", 2000);
+  const what = `${unit} could not load the rules (see 'journalctl --unit ${unit}')`;
+  return commandFailure("reload_failed", what, ran, journal === "" ? {} : { journal });
 }

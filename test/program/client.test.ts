@@ -79,7 +79,7 @@ describe.concurrent("the client fails", () => {
       "permission denied",
       "echo 'permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock' >&2; exit 1",
       "permission_denied",
-      /docker may not talk to its daemon/,
+      /docker needs more rights/,
     ],
     ["an error of its own", "echo 'boom: 500' >&2; exit 125", "client_failed", /boom: 500/],
     ["an error without a word", "exit 3", "client_failed", /exit status 3/],
