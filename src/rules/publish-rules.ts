@@ -26,6 +26,7 @@ interface Wishes {
 export function makeRules(target: Target, { chain, ipv6, guards }: Wishes): Made {
   const rules: Ruleset = { ipv4: {}, ipv6: {} };
   const warnings: string[] = [];
+  if (!ipv6 && target.idle === undefined) warnings.push(...onlyIpv6(target));
   for (const family of FAMILIES) {
     if (family === "ipv6" && !ipv6) continue;
     const publishes = target.idle === undefined ? target.publishes.filter((publish) => publish.family === family) : [];
@@ -114,13 +115,32 @@ function withoutRepeats(rules: Rule[]): Rule[] {
   return [...new Map(rules.map((rule) => [keyOf(rule), rule])).values()];
 }
 
+/**
+ * What is published on IPv6 alone gets no rule without `ipv6`; nothing else would say so. `[::]:N` beside `0.0.0.0:M` is
+ * one publish, also where the two ephemeral ports differ (Docker before 27).
+ */
+function onlyIpv6({ name, publishes }: Target): string[] {
+  const ipv4 = publishes.filter(({ family }) => family === "ipv4");
+  const alone = publishes.filter((one) => {
+    const isTwin = ({ protocol, hostPort, containerPort }: Publish) =>
+      protocol === one.protocol &&
+      (one.hostAddress === undefined ? containerPort === one.containerPort : hostPort === one.hostPort);
+    return one.family === "ipv6" && !ipv4.some(isTwin);
+  });
+  return alone.length === 0 ? [] : [`${name} publishes on ${listed(alone)} only: it gets no rule without ipv6`];
+}
+
 function withoutAddress({ name }: Target, family: Family, publishes: readonly Publish[]): string {
   const word = family === "ipv4" ? "IPv4" : "IPv6";
-  const any = family === "ipv4" ? "0.0.0.0" : "[::]";
-  const told = publishes.slice(0, 3).map(({ hostAddress, hostPort, protocol }) => {
-    const address = hostAddress?.includes(":") ? `[${hostAddress}]` : (hostAddress ?? any);
-    return `${address}:${hostPort}/${protocol}`;
+  return `${name} has no ${word} address, so what it publishes on ${listed(publishes)} gets no ${word} rule`;
+}
+
+/** Some publishes in words; of many the first three. */
+function listed(publishes: readonly Publish[]): string {
+  const told = publishes.slice(0, 3).map(({ family, hostAddress, hostPort, protocol }) => {
+    const address = hostAddress ?? (family === "ipv4" ? "0.0.0.0" : "::");
+    return `${address.includes(":") ? `[${address}]` : address}:${hostPort}/${protocol}`;
   });
-  const more = publishes.length > told.length ? ` and ${publishes.length - told.length} more` : "";
-  return `${name} has no ${word} address, so what it publishes on ${told.join(", ")}${more} gets no ${word} rule`;
+  const more = publishes.length - told.length;
+  return `${told.join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
 }
