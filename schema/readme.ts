@@ -18,6 +18,7 @@ interface Property {
   default?: unknown;
   enum?: string[];
   "x-type"?: string;
+  "x-required"?: boolean;
   "x-aliases"?: string[];
 }
 
@@ -31,7 +32,7 @@ const tables: Record<string, string> = {
     ["argument", "type", "default", ""],
     Object.entries(args.properties as Record<string, Property>).map(([name, property]) => {
       const alias = property["x-aliases"] ? ` (alias \`${property["x-aliases"].join("`, `")}\`)` : "";
-      const fallback = args.required.includes(name) ? "required" : String(property.default ?? "");
+      const fallback = property["x-required"] ? "required" : String(property.default ?? "");
       return [`\`${name}\`${alias}`, typeOf(property), fallback, property.description ?? ""];
     }),
   ),

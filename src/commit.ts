@@ -3,19 +3,20 @@
 // The directory's lock is held twice, while files are written and while rules are loaded, and released in between: of many
 // processes all write first, and whoever loads then looks first, because another's load may have brought its rules.
 
+import { dirname } from "node:path";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { asFailure, Failure } from "./errors.ts";
-import { assemble } from "./fragments/assemble.ts";
-import { type Own, readFragments, readOwn } from "./fragments/directory.ts";
+import { confirmationOf } from "./fragments/confirmed.ts";
+import { type Own, readOwn } from "./fragments/directory.ts";
 import { clearTemporary, replaceFragment } from "./fragments/replace.ts";
 import type { Arguments } from "./generated/arguments.ts";
-import { backendsWith, restoreCommand, restoreRules, saveRules } from "./kernel/iptables.ts";
+import { backendsWith, restoreCommand } from "./kernel/iptables.ts";
+import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { findUnit, isShuttingDown, loadUnit, type Unit, type Wish } from "./kernel/units.ts";
+import { load } from "./load.ts";
 import { withLock } from "./lock.ts";
-import { refuseBrokenFragments } from "./refuse.ts";
-import { drifts, type Live, withoutCounters } from "./rules/live.ts";
+import { drifts } from "./rules/live.ts";
 import { commentOf, spell } from "./rules/rule.ts";
-import { builtInChains } from "./rules/table-text.ts";
 import { directoryOf, fileChanges, type Item, itemChanges, type Survey, surveyKernel } from "./survey.ts";
 
 export interface Committed {
@@ -65,13 +66,15 @@ export async function commit(before: Survey, loader: Loader, args: Arguments): P
       return orRollBack(undo, args, steps);
     });
 
-  if (before.items.some(fileChanges)) await alone(args.timeout, () => writeFragments(before.items, undo));
+  if (before.items.some(fileChanges) || before.unconfirmed.length > 0) {
+    await alone(args.timeout, () => writeFragments(before, undo));
+  }
   if (loader.kind === "none") return { reloaded: [], warnings: [] };
   if (loader.kind === "shutdown") {
     return { reloaded: [], warnings: ["the host is shutting down: nothing was reloaded, the rules go with the host"] };
   }
   // Twice the patience: without the lock there is no way on, nor back.
-  return alone(2 * args.timeout, () => load(before.items, loader, undo, args)).catch((error: unknown) => {
+  return alone(2 * args.timeout, () => lookAndLoad(before.items, loader, undo, args)).catch((error: unknown) => {
     const failure = asFailure(error);
     if (failure.code === "locked" && args.state === "present" && undo.length > 0) {
       failure.rolledBack = [`NOT put back: the fragments just written; ${failure.message}`];
@@ -93,7 +96,7 @@ async function orRollBack<T>(undo: Undo[], { state }: Arguments, steps: () => Pr
     if (state === "absent") {
       failure.changed = undo.length > 0;
     } else if (undo.length > 0) {
-      failure.rolledBack = await rollBack(undo);
+      failure.rolledBack = [...(failure.rolledBack ?? []), ...(await rollBack(undo))];
       failure.changed = failure.rolledBack.some((what) => what.startsWith("NOT put back"));
     }
     throw failure;
@@ -109,81 +112,74 @@ async function rollBack(undo: Undo[]): Promise<string[]> {
   return done;
 }
 
-async function writeFragments(items: readonly Item[], undo: Undo[]): Promise<void> {
-  for (const { path, after } of items.filter(fileChanges)) {
+async function writeFragments({ items, unconfirmed }: Survey, undo: Undo[]): Promise<void> {
+  const write = async (path: string, after: string | undefined, report: boolean) => {
     const former = await readOwn(path);
-    if (former?.text === after) continue;
+    if (former?.text === after) return;
     await replaceFragment(path, after, former);
-    undo.push(() => putBack(path, after, former));
+    undo.push(async () => ((await putBack(path, after, former)) && report ? path : undefined));
+  };
+  for (const { path, after } of items.filter(fileChanges)) await write(path, after, true);
+  for (const directory of new Set(unconfirmed.map((path) => dirname(path)))) {
+    const confirming = unconfirmed.filter((path) => dirname(path) === directory);
+    const { path, after } = await confirmationOf(directory, confirming);
+    await write(path, after, false);
   }
 }
 
-/** Only if it still is what this process wrote: a later writer's bytes are not ours to undo. */
-async function putBack(
-  path: string,
-  written: string | undefined,
-  former: Own | undefined,
-): Promise<string | undefined> {
+/** Only if it still is what this process wrote: a later writer's bytes are not ours to undo. Says whether it was. */
+async function putBack(path: string, written: string | undefined, former: Own | undefined): Promise<boolean> {
   const now = await readOwn(path);
-  if (now?.text !== written) return undefined;
+  if (now?.text !== written) return false;
   await replaceFragment(path, former?.text, former);
-  return path;
+  return true;
 }
 
 /** Under the lock: look, load, look again. */
-async function load(items: readonly Item[], loader: Loader, undo: Undo[], args: Arguments): Promise<Committed> {
+async function lookAndLoad(items: readonly Item[], loader: Loader, undo: Undo[], args: Arguments): Promise<Committed> {
   const before = await surveyKernel(items, args);
   const families = FAMILIES.filter((family) =>
     before.items.some((item) => item.family === family && item.drift && drifts(item.drift)),
   );
   if (families.length === 0) return { reloaded: [], warnings: [] };
   // A service may load more than what drifts, so every family has its way back.
-  undo.push(...FAMILIES.map((family) => () => restoreSnapshot(family, before.live[family], args)));
-  const loaded = await loadWith(loader, families, before, args);
+  for (const family of FAMILIES) {
+    const snapshot = before.live[family];
+    if (snapshot) undo.push(() => restoreSnapshot(family, snapshot, args.timeout));
+  }
+  const loaded = await loadWith(loader, families, args);
   await refuseDrift(items, args);
   return loaded;
 }
 
+async function loadWith(loader: Loader, families: readonly Family[], args: Arguments): Promise<Committed> {
+  if (loader.kind === "systemd") {
+    const units = loader.units.filter((unit) => unit.families.some((family) => families.includes(family)));
+    const warnings = await inTurn(units, args, (unit) => loadUnit(unit, args.timeout));
+    return { reloaded: units.map(({ name }) => name), warnings };
+  }
+  const warnings = await inTurn(families, args, async (family) => {
+    const directories = { [family]: directoryOf(family, args) };
+    const putBack = args.state === "present";
+    return (await load({ directories, timeout: args.timeout, stateDirectory: undefined, putBack })).warnings;
+  });
+  return { reloaded: families.map(restoreCommand), warnings };
+}
+
 /** A failed `present` stops at once; `absent` goes on, so that one family's failure does not leave the other's ports open. */
-async function loadWith(
-  loader: Loader,
-  families: readonly Family[],
-  before: Survey,
-  args: Arguments,
-): Promise<Committed> {
-  const units = loader.kind === "systemd" ? loader.units : [];
-  const needed = units.filter((unit) => unit.families.some((family) => families.includes(family)));
-  const loads =
-    loader.kind === "systemd"
-      ? needed.map((unit) => () => loadUnit(unit, args.timeout))
-      : families.map((family) => () => loadFragments(family, before, args));
+async function inTurn<T>(things: readonly T[], { state }: Arguments, step: (thing: T) => Promise<string[]>) {
   const warnings: string[] = [];
   const failures: unknown[] = [];
-  for (const load of loads) {
+  for (const thing of things) {
     try {
-      warnings.push(...(await load()));
+      warnings.push(...(await step(thing)));
     } catch (error) {
-      if (args.state === "present") throw error;
+      if (state === "present") throw error;
       failures.push(error);
     }
   }
   if (failures.length > 0) throw failures[0];
-  return {
-    reloaded: loader.kind === "systemd" ? needed.map(({ name }) => name) : families.map(restoreCommand),
-    warnings,
-  };
-}
-
-/** `reload: restore`: the directory as one text, given to iptables-restore. */
-async function loadFragments(family: Family, before: Survey, args: Arguments): Promise<string[]> {
-  const fragments = await readFragments(directoryOf(family, args));
-  refuseBrokenFragments(fragments);
-  const live = before.live[family] ?? (await saveRules(family, args.timeout));
-  // Tables that hold rules of ours, though perhaps no fragment names them any more.
-  const ours = [...live.tables].filter(([, { byComment }]) => byComment.size > 0).map(([table]) => table);
-  const gone = before.items.filter((item) => item.family === family).flatMap(({ former }) => [...former.keys()]);
-  await restoreRules(family, assemble(fragments, [...gone, ...ours], live).text, args.timeout);
-  return [];
+  return warnings;
 }
 
 /** Throws Failure `rules_not_live`. The former fragment's rules are not asked for again: another fragment may hold the same. */
@@ -213,24 +209,4 @@ async function refuseDrift(items: readonly Item[], args: Arguments): Promise<voi
     surplus: drift.surplus,
     backends,
   });
-}
-
-/** Loads the rules that were there, if the kernel has others now. */
-async function restoreSnapshot(
-  family: Family,
-  snapshot: Live | undefined,
-  args: Arguments,
-): Promise<string | undefined> {
-  if (snapshot === undefined) return undefined;
-  const now = await saveRules(family, args.timeout);
-  if (withoutCounters(now.text) === withoutCounters(snapshot.text)) return undefined;
-  const added = [...now.tables.keys()].filter((table) => !snapshot.tables.has(table));
-  const emptied = added.map((table) => [
-    `*${table}`,
-    ...builtInChains(table).map((chain) => `:${chain} ACCEPT [0:0]`),
-    "COMMIT",
-    "",
-  ]);
-  await restoreRules(family, snapshot.text + emptied.flat().join("\n"), args.timeout);
-  return `the kernel's ${family === "ipv4" ? "IPv4" : "IPv6"} rules`;
 }

@@ -1,11 +1,15 @@
 // Locks of the kernel (flock(2)): they die with their holder, and leave nothing behind.
 //
-// A lock is held on the thing that it protects, a fragment directory; there is no lock file. flock(1) takes the lock on
-// a descriptor that it inherits; the lock belongs to the open file, so it stays ours when flock has ended.
+// A lock is held on the thing that it protects: a fragment directory, or the network namespace whose rules are loaded.
+// There is no lock file. flock(1) takes the lock on a descriptor that it inherits; the lock belongs to the open file, so
+// it stays ours when flock has ended. Who holds the directory's may wait for the namespace's, never the other way round.
 
 import { open, readdir, readFile } from "node:fs/promises";
 import { excerpt, Failure } from "./errors.ts";
 import { commandFailure, run } from "./exec.ts";
+
+/** What a load locks. The service's load takes no other lock, so one may wait for the service while holding another. */
+export const KERNEL_RULES = "/proc/self/ns/net";
 
 /** Runs `body` while holding the lock on `path`. Throws Failure `locked` after `timeoutSeconds`, naming the holder. */
 export async function withLock<T>(path: string, timeoutSeconds: number, body: () => Promise<T>): Promise<T> {
@@ -26,7 +30,8 @@ export async function withLock<T>(path: string, timeoutSeconds: number, body: ()
 async function locked(path: string, timeoutSeconds: number, inode: number): Promise<Failure> {
   const holder = await holderOf(inode);
   const by = holder === undefined ? "another process" : `process ${holder.pid} (${holder.command})`;
-  const message = `${path} is locked by ${by} for more than ${timeoutSeconds} s; wait for it, or raise timeout`;
+  const what = path === KERNEL_RULES ? "the loading of rules" : path;
+  const message = `${what} is locked by ${by} for more than ${timeoutSeconds} s; wait for it, or raise timeout`;
   return new Failure("locked", message, { path, ...holder });
 }
 

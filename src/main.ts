@@ -1,13 +1,16 @@
 // The executable: picks the door, answers once, sets the exit status. The only user of process.*.
 
 import { existsSync } from "node:fs";
+import type { Family } from "./docker/container.ts";
 import { helpText } from "./doors/help.ts";
 import { type Raw, readArgsFile, readStdin } from "./doors/json.ts";
 import { type Printed, printForPerson, printJson } from "./doors/print.ts";
 import { readCommand, UsageError, VERBS } from "./doors/verbs.ts";
+import type { Result } from "./generated/result.ts";
+import { loadDirectories } from "./load.ts";
 import { publish } from "./publish.ts";
-import { type Request, readRequest } from "./request.ts";
-import { resultOf, resultOfFailure } from "./result.ts";
+import { type Request, readRequest, type Surroundings } from "./request.ts";
+import { resultOf, resultOfFailure, resultOfLoad } from "./result.ts";
 
 declare const VERSION: string;
 
@@ -25,7 +28,36 @@ async function answer(argv: readonly string[]): Promise<Answer> {
   const command = readCommand(argv);
   if (command.kind === "help") return { stdout: helpText(), stderr: "", exitCode: 0 };
   if (command.kind === "version") return { stdout: `docker_iptables ${VERSION}\n`, stderr: "", exitCode: 0 };
-  return fulfil(async () => command.raw, command.json ? printJson : printForPerson);
+  const print = command.json ? printJson : printForPerson;
+  if (command.kind === "publish") return fulfil(async () => command.raw, print);
+  return fulfil(
+    async () => command.raw,
+    print,
+    (raw) => loadHost(raw, command.families),
+  );
+}
+
+type Deed = (raw: Raw) => { request: Request; result: () => Promise<Result> };
+
+/** present and absent, of every door. */
+function publishContainers(raw: Raw): ReturnType<Deed> {
+  const request = readRequest(raw, surroundings());
+  return { request, result: async () => resultOf(request, await publish(request, onSignal())) };
+}
+
+/** The verb of the services that load the directories. */
+function loadHost(raw: Raw, families: readonly Family[]): ReturnType<Deed> {
+  const request = readRequest(raw, surroundings(), false);
+  const stateDirectory = process.env["STATE_DIRECTORY"];
+  onSignal();
+  return {
+    request,
+    result: async () => resultOfLoad(request, await loadDirectories(request, families, stateDirectory)),
+  };
+}
+
+function surroundings(): Surroundings {
+  return { env: process.env, cwd: process.cwd() };
 }
 
 /** Door 2 has one argument, a path; a verb or a flag is none, unless it is written as a path. */
@@ -37,14 +69,16 @@ function isArgsFile(argument: string): boolean {
 /** The one catch: whatever went wrong becomes the same kind of answer. */
 async function fulfil(
   read: () => Promise<Raw>,
-  print: (result: ReturnType<typeof resultOf>) => Printed,
+  print: (result: Result) => Printed,
+  deed: Deed = publishContainers,
 ): Promise<Answer> {
   let raw: Raw = {};
   let request: Request | undefined;
   try {
     raw = await read();
-    request = readRequest(raw, { env: process.env, cwd: process.cwd() });
-    return { ...print(resultOf(request, await publish(request, onSignal()))), exitCode: 0 };
+    const todo = deed(raw);
+    request = todo.request;
+    return { ...print(await todo.result()), exitCode: 0 };
   } catch (error) {
     const debug = request?.args.debug ?? raw["debug"] === true;
     return { ...print(resultOfFailure(error, request, debug, "_task" in raw)), exitCode: 1 };

@@ -31,7 +31,7 @@ export async function publish({ args, check }: Request, signal: AbortSignal): Pr
   await refuseWhatCannotWork(found.items, args);
   const warnings = [...asked.warnings, ...warnOfDocker(found)];
   const outcome = { ...asked, items: found.items, warnings, committed: { reloaded: [], warnings: [] } };
-  if (!found.items.some(itemChanges)) return outcome;
+  if (!found.items.some(itemChanges) && (check || found.unconfirmed.length === 0)) return outcome;
 
   const loader = await chooseLoader(found, args);
   if (check) return outcome;

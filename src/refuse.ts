@@ -2,9 +2,10 @@
 
 import type { Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
-import type { Fragment } from "./fragments/assemble.ts";
+import { assemble, type Fragment, refuseProblems } from "./fragments/assemble.ts";
 import { readFragments } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
+import { readLive } from "./rules/live.ts";
 import { readWords } from "./rules/rule.ts";
 import { readTables } from "./rules/table-text.ts";
 import { directoryOf, type Item } from "./survey.ts";
@@ -16,7 +17,7 @@ export async function refuseWhatCannotWork(items: readonly Item[], args: Argumen
     const own = new Set(items.filter((item) => item.family === family).map(({ path }) => path));
     const fragments = (await readFragments(directoryOf(family, args))).filter(({ path }) => !own.has(path));
     refuseUnreachedChain(fragments, family, args);
-    if (args.reload === "restore") refuseBrokenFragments(fragments);
+    if (args.reload === "restore") refuseProblems(assemble(fragments, [], readLive("")).problems);
   }
 }
 
@@ -44,14 +45,4 @@ function refuseUnreachedChain(fragments: readonly Fragment[], family: Family, ar
       { chain, path: directory },
     );
   }
-}
-
-/** Throws Failure `fragment_invalid`, naming file and line. */
-export function refuseBrokenFragments(fragments: readonly Fragment[]): void {
-  const problems = fragments.flatMap(({ path, text }) =>
-    readTables(text).problems.map((problem) => ({ path, ...problem })),
-  );
-  const [first] = problems;
-  if (first === undefined) return;
-  throw new Failure("fragment_invalid", `${first.path} line ${first.line}: ${first.why}`, { ...first, problems });
 }

@@ -9,6 +9,7 @@ import type { Arguments } from "./generated/arguments.ts";
 import { validate } from "./generated/validate-arguments.js";
 
 export interface Request {
+  /** `container` is empty only where a verb needs none. */
   args: Arguments;
   /** Predict, and change nothing. */
   check: boolean;
@@ -28,19 +29,27 @@ interface Property {
   default?: unknown;
   "x-aliases"?: string[];
   "x-type"?: string;
+  "x-required"?: boolean;
 }
 const PROPERTIES = Object.entries(schema.properties) as [string, Property][];
 
 /** Keys of Bolt's that are no arguments; so is every `_ansible_*`. */
 const BOLT_KEYS = new Set(["_task", "_noop", "_installdir", "_target"]);
 
-/** The raw arguments, as every door ends in them. Throws Failure `arguments_invalid`. */
-export function readRequest(raw: Readonly<Record<string, unknown>>, surroundings: Surroundings): Request {
+/**
+ * The raw arguments, as every door ends in them; `needsContainer` is false for verbs that are about the whole host.
+ * Throws Failure `arguments_invalid`.
+ */
+export function readRequest(
+  raw: Readonly<Record<string, unknown>>,
+  surroundings: Surroundings,
+  needsContainer = true,
+): Request {
   const warnings: string[] = [];
   const given = withoutNulls(raw);
   resolveAliases(given, warnings);
   refuseUnknown(given);
-  refuseMissing(given);
+  if (needsContainer) refuseMissing(given);
   const args: unknown = Object.fromEntries(
     PROPERTIES.filter(([name]) => given[name] !== undefined).map(([name, property]) => [
       name,
@@ -49,7 +58,7 @@ export function readRequest(raw: Readonly<Record<string, unknown>>, surroundings
   );
   if (!validate(args)) throw new Failure("arguments_invalid", describe(validate.errors ?? []));
   return {
-    args: { ...args, container: [...new Set(args.container)] },
+    args: { ...args, container: [...new Set(args.container ?? [])] },
     check: truthy(raw["_ansible_check_mode"]) || truthy(raw["_noop"]),
     diff: truthy(raw["_ansible_diff"]),
     warnings,
@@ -89,9 +98,9 @@ function refuseUnknown(given: Record<string, unknown>): void {
 }
 
 function refuseMissing(given: Record<string, unknown>): void {
-  const missing = schema.required.filter((name) => given[name] === undefined);
+  const missing = PROPERTIES.filter(([name, property]) => property["x-required"] && given[name] === undefined);
   if (missing.length === 0) return;
-  throw new Failure("arguments_invalid", `missing required arguments: ${missing.join(", ")}`);
+  throw new Failure("arguments_invalid", `missing required arguments: ${missing.map(([name]) => name).join(", ")}`);
 }
 
 function coerce(name: string, { type, "x-type": special }: Property, value: unknown, surroundings: Surroundings) {

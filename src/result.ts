@@ -2,6 +2,8 @@
 
 import { asFailure, type Failure } from "./errors.ts";
 import type { FileDiff, FileResult, Result, Tables } from "./generated/result.ts";
+import { restoreCommand } from "./kernel/iptables.ts";
+import type { Loaded } from "./load.ts";
 import type { Outcome } from "./publish.ts";
 import type { Request } from "./request.ts";
 import { drifts } from "./rules/live.ts";
@@ -34,6 +36,20 @@ export function resultOf(request: Request, outcome: Outcome): Result {
     warnings: [...request.warnings, ...outcome.warnings, ...outcome.committed.warnings],
     ...(diff ? { diff: outcome.items.filter(fileChanges).map(fileDiff) } : {}),
     invocation: { module_args: { ...args } },
+  };
+}
+
+/** The answer to the verb load. */
+export function resultOfLoad(request: Request, { plans, warnings }: Loaded): Result {
+  const changing = plans.filter(({ changes }) => changes).map(({ family }) => (family === "ipv4" ? "IPv4" : "IPv6"));
+  const loaded = request.check ? "would be loaded" : "loaded";
+  const msg = changing.length > 0 ? `${changing.join(" and ")} rules ${loaded}` : "the rules are loaded already";
+  return {
+    changed: changing.length > 0,
+    msg,
+    comment: msg,
+    reloaded: request.check ? [] : plans.filter(({ changes }) => changes).map(({ family }) => restoreCommand(family)),
+    warnings: [...request.warnings, ...warnings],
   };
 }
 

@@ -4,7 +4,8 @@ import { realpath } from "node:fs/promises";
 import { join } from "node:path";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
-import { directoryExists, type Own, readOwn } from "./fragments/directory.ts";
+import { isConfirmed } from "./fragments/confirmed.ts";
+import { directoryExists, missingDirectory, type Own, readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { saveRules } from "./kernel/iptables.ts";
 import { fragmentName, fragmentText, readFragment } from "./rules/fragment-text.ts";
@@ -32,6 +33,8 @@ export interface Item {
 
 export interface Survey {
   items: Item[];
+  /** Paths of wanted fragments that do not count as of this boot yet, so that a load would leave them out. */
+  unconfirmed: string[];
   live: Partial<Record<Family, Live>>;
 }
 
@@ -57,11 +60,17 @@ export async function survey(wanted: readonly Wanted[], args: Arguments): Promis
     args.reload === "none" ? {} : readKernel(families, args),
     Promise.all(wanted.flatMap(({ name, rules }) => families.map((family) => readItem(name, rules, family, args)))),
   ]);
-  return { items: owns.map((item) => compare(item, live)), live };
+  const lasting = owns.filter(({ after }) => after !== undefined).map(({ path }) => path);
+  const confirmed = await Promise.all(lasting.map(isConfirmed));
+  return {
+    items: owns.map((item) => compare(item, live)),
+    unconfirmed: lasting.filter((_, index) => !confirmed[index]),
+    live,
+  };
 }
 
 /** The same items, compared with the kernel as it is now. */
-export async function surveyKernel(items: readonly Item[], args: Arguments): Promise<Survey> {
+export async function surveyKernel(items: readonly Item[], args: Arguments): Promise<Omit<Survey, "unconfirmed">> {
   const live = await readKernel(await familiesOf(args), args);
   return { items: items.map((item) => compare(item, live)), live };
 }
@@ -72,9 +81,7 @@ async function familiesOf(args: Arguments): Promise<Family[]> {
   return FAMILIES.filter((family, index) => {
     if (existing[index]) return true;
     if (family === "ipv6" && !args.ipv6) return false;
-    const directory = directoryOf(family, args);
-    const message = `${directory} does not exist; create it, or name another with ${family === "ipv4" ? "iptables_dir" : "ip6tables_dir"}`;
-    throw new Failure("directory_unusable", message, { path: directory });
+    throw missingDirectory(directoryOf(family, args));
   });
 }
 

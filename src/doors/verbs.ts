@@ -2,11 +2,12 @@
 
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import schema from "../../schema/arguments.schema.json" with { type: "json" };
+import { FAMILIES, type Family } from "../docker/container.ts";
 import type { Raw } from "./json.ts";
 
 /** How a person named the states, since the original script. */
 const STATES: Record<string, string> = { create: "present", delete: "absent" };
-export const VERBS = Object.keys(STATES);
+export const VERBS = [...Object.keys(STATES), "load"];
 
 /** The arguments that have a flag, with what kind of value it takes. */
 export const FLAGS = Object.entries(schema.properties)
@@ -23,7 +24,8 @@ export const FLAGS = Object.entries(schema.properties)
 export type Command =
   | { kind: "help"; verb: string | undefined }
   | { kind: "version" }
-  | { kind: "publish"; raw: Raw; json: boolean };
+  | { kind: "publish"; raw: Raw; json: boolean }
+  | { kind: "load"; raw: Raw; json: boolean; families: readonly Family[] };
 
 /** Wrong usage of a verb; exit status 2. */
 export class UsageError extends Error {}
@@ -34,12 +36,27 @@ export function readCommand(argv: readonly string[]): Command {
   const [verb, ...names] = positionals;
   if (values["help"] === true || verb === "help") return { kind: "help", verb };
   if (values["version"] === true) return { kind: "version" };
-  if (verb === undefined) throw new UsageError(`a verb is missing: ${VERBS.join(" or ")}`);
+  if (verb === undefined) throw new UsageError(`a verb is missing: ${VERBS.join(", ")}`);
+  const json = values["json"] === true;
+  const raw = rawOf(values);
+  if (verb === "load") return { kind: "load", raw, json, families: readFamilies(names) };
   const state = STATES[verb];
   if (state === undefined)
-    throw new UsageError(`there is no verb ${JSON.stringify(verb)}; there is ${VERBS.join(" and ")}`);
+    throw new UsageError(`there is no verb ${JSON.stringify(verb)}; there are ${VERBS.join(", ")}`);
   if (names.length === 0) throw new UsageError(`${verb} needs the name of a container`);
-  const raw: Raw = { container: names, state };
+  return { kind: "publish", raw: { container: names, state, ...raw }, json };
+}
+
+/** `load ipv4`, `load ipv6`, or both. */
+function readFamilies(names: readonly string[]): readonly Family[] {
+  const unknown = names.find((name) => !FAMILIES.some((family) => family === name));
+  if (unknown !== undefined)
+    throw new UsageError(`load takes ${FAMILIES.join(" or ")}, not ${JSON.stringify(unknown)}`);
+  return names.length === 0 ? FAMILIES : FAMILIES.filter((family) => names.includes(family));
+}
+
+function rawOf(values: ReturnType<typeof parse>["values"]): Raw {
+  const raw: Raw = {};
   for (const { name, flag, type } of FLAGS) {
     if (type === "boolean") {
       if (values[flag] !== undefined) raw[name] = true;
@@ -48,7 +65,7 @@ export function readCommand(argv: readonly string[]): Command {
   }
   if (values["check"] === true) raw["_ansible_check_mode"] = true;
   if (values["diff"] === true) raw["_ansible_diff"] = true;
-  return { kind: "publish", raw, json: values["json"] === true };
+  return raw;
 }
 
 type Options = NonNullable<ParseArgsConfig["options"]>;

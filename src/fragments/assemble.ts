@@ -3,6 +3,7 @@
 // Given the fragments one after another, iptables-restore flushes nat again at every `*nat` line, and refuses a
 // fragment that names a chain which an earlier one declared (tried, 1.8.9, both backends).
 
+import { Failure } from "../errors.ts";
 import type { Live } from "../rules/live.ts";
 import { readWords, TABLES } from "../rules/rule.ts";
 import { builtInChains, readTables } from "../rules/table-text.ts";
@@ -18,50 +19,81 @@ export interface FragmentProblem {
   why: string;
 }
 
-interface Assembled {
-  text: string;
+export interface Assembled {
+  /** The lines of the text, without their ends. */
+  lines: string[];
+  /** Where each line comes from; undefined for what no fragment wrote: table names, policies, COMMIT. */
+  origins: (Origin | undefined)[];
   problems: FragmentProblem[];
+}
+
+interface Origin {
+  path: string;
+  line: number;
+}
+
+interface Table {
+  chains: Map<string, string>;
+  rules: { text: string; origin: Origin }[];
 }
 
 /**
  * The fragments, in the order given, as one text.
  *
- * `alsoTables` are named even if no fragment names them: those of a fragment that is gone, so that its rules go.
+ * `alsoTables` are named even if no fragment names them, so that they are emptied.
  * A built-in chain whose policy no fragment states keeps the kernel's: on the nft backend a `*filter` without
  * `:FORWARD` resets a DROP policy to ACCEPT (tried).
  */
 export function assemble(fragments: readonly Fragment[], alsoTables: Iterable<string>, live: Live): Assembled {
-  const tables = new Map<string, { chains: Map<string, string>; lines: string[] }>();
-  const problems: FragmentProblem[] = [];
-  const open = (name: string) => {
-    const table = tables.get(name) ?? { chains: new Map<string, string>(), lines: [] };
-    tables.set(name, table);
-    return table;
+  const { tables, problems } = collect(fragments);
+  for (const name of alsoTables) if (!tables.has(name)) tables.set(name, { chains: new Map(), rules: [] });
+  const assembled: Assembled = { lines: [], origins: [], problems };
+  const add = (line: string, origin?: Origin) => {
+    assembled.lines.push(line);
+    assembled.origins.push(origin);
   };
+  for (const [name, { chains, rules }] of [...tables].sort(([a], [b]) => tableOrder(a) - tableOrder(b))) {
+    add(`*${name}`);
+    for (const [chain, policy] of withPolicies(name, chains, live)) add(`:${chain} ${policy} [0:0]`);
+    for (const { text, origin } of rules) add(text, origin);
+    add("COMMIT");
+  }
+  return assembled;
+}
+
+/** Throws Failure `fragment_invalid`, naming file and line, if there is a problem. */
+export function refuseProblems(problems: readonly FragmentProblem[]): void {
+  const [first] = problems;
+  if (first === undefined) return;
+  throw new Failure("fragment_invalid", `${first.path} line ${first.line}: ${first.why}`, { ...first, problems });
+}
+
+/** The text for iptables-restore. */
+export function textOf({ lines }: Pick<Assembled, "lines">): string {
+  return [...lines, ""].join("\n");
+}
+
+/** All sections of all fragments, by table. A chain that is declared again keeps its rules, and its policy against "-". */
+function collect(fragments: readonly Fragment[]) {
+  const tables = new Map<string, Table>();
+  const problems: FragmentProblem[] = [];
   for (const { path, text } of fragments) {
     const read = readTables(text);
     for (const problem of read.problems) problems.push({ path, ...problem });
     for (const section of read.sections) {
-      const table = open(section.table);
+      const table = tables.get(section.table) ?? { chains: new Map<string, string>(), rules: [] };
+      tables.set(section.table, table);
       for (const [chain, policy] of section.chains) {
         if (policy !== "-" || !table.chains.has(chain)) table.chains.set(chain, policy);
       }
       for (const line of section.lines) {
         const created = newChain(line.text);
-        if (created === undefined) table.lines.push(line.text);
+        if (created === undefined) table.rules.push({ text: line.text, origin: { path, line: line.number } });
         else if (!table.chains.has(created)) table.chains.set(created, "-");
       }
     }
   }
-  for (const name of alsoTables) open(name);
-  const ordered = [...tables].sort(([a], [b]) => tableOrder(a) - tableOrder(b));
-  const text = ordered.flatMap(([name, { chains, lines }]) => [
-    `*${name}`,
-    ...[...withPolicies(name, chains, live)].map(([chain, policy]) => `:${chain} ${policy} [0:0]`),
-    ...lines,
-    "COMMIT",
-  ]);
-  return { text: [...text, ""].join("\n"), problems };
+  return { tables, problems };
 }
 
 /** `-N CHAIN` is a declaration in other words; as a line it would fail on a chain that is declared too. */

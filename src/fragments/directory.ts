@@ -71,6 +71,11 @@ export async function directoryExists(directory: string): Promise<boolean> {
   }
 }
 
+export function missingDirectory(path: string): Failure {
+  const message = `${path} does not exist; create it, or name another with iptables_dir or ip6tables_dir`;
+  return new Failure("directory_unusable", message, { path });
+}
+
 /**
  * A container's fragment, or undefined where there is none. It is not followed if it is a symbolic link.
  *

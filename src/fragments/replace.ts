@@ -7,7 +7,13 @@ import { constants } from "node:fs";
 import { open, rename, rm, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { errno, Failure } from "../errors.ts";
-import type { Own } from "./directory.ts";
+
+/** What the new file gets: permission bits, and owner and group if they are not the caller's. */
+export interface Attributes {
+  mode: number;
+  uid?: number;
+  gid?: number;
+}
 
 const TEMPORARY = ".docker_iptables.tmp";
 
@@ -17,11 +23,7 @@ const TEMPORARY = ".docker_iptables.tmp";
  *
  * Throws Failure `write_failed`, `permission_denied`; the file is then as it was.
  */
-export async function replaceFragment(
-  path: string,
-  text: string | undefined,
-  former: Omit<Own, "text"> | undefined,
-): Promise<void> {
+export async function replaceFragment(path: string, text: string | undefined, former?: Attributes): Promise<void> {
   const directory = dirname(path);
   try {
     if (text === undefined) await unlink(path);
@@ -37,14 +39,14 @@ export async function clearTemporary(directory: string): Promise<void> {
   await rm(join(directory, TEMPORARY), { force: true }).catch(() => {});
 }
 
-async function writeThenRename(directory: string, path: string, text: string, former: Omit<Own, "text"> | undefined) {
+async function writeThenRename(directory: string, path: string, text: string, former: Attributes | undefined) {
   const temporary = join(directory, TEMPORARY);
   try {
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
     const handle = await open(temporary, flags, 0o600);
     try {
       await handle.writeFile(text);
-      if (former) await handle.chown(former.uid, former.gid);
+      if (former?.uid !== undefined && former.gid !== undefined) await handle.chown(former.uid, former.gid);
       await handle.chmod(former?.mode ?? 0o644);
       await handle.sync();
     } finally {

@@ -77,7 +77,7 @@ async function refuseStrangers(unit: string, directories: string[], properties: 
   const scripts = commands.match(/\/[^\s;"']+/g) ?? [];
   const texts = [told, ...(await Promise.all([...new Set([...unitFiles, ...scripts])].map(readText)))];
   const all = texts.join("\n");
-  const unloaded = directories.filter((directory) => !names(all, directory));
+  const unloaded = directories.filter((directory) => !names(all, directory) && !loadsByDefault(commands, directory));
   if (unloaded.length === 0) return;
   const stranger = STRANGERS.find(([pattern]) => pattern.test(all))?.[1];
   const whose = stranger === undefined ? "" : `; it belongs to ${stranger}`;
@@ -87,6 +87,12 @@ async function refuseStrangers(unit: string, directories: string[], properties: 
       "Name another service (iptables_service, ip6tables_service), or use reload: restore",
     { unit, directories: unloaded, unit_file: properties.get("FragmentPath") ?? "" },
   );
+}
+
+/** `docker_iptables load` without another directory loads the default ones. */
+function loadsByDefault(commands: string, directory: string): boolean {
+  const isDefault = ["/etc/iptables.d", "/etc/ip6tables.d"].includes(directory);
+  return isDefault && /docker_iptables load\b(?!.*tables-dir)/.test(commands);
 }
 
 /** Whether a text names a path, and not only one that begins like it. */

@@ -2,7 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { assemble } from "../../src/fragments/assemble.ts";
+import { assemble, textOf as joined } from "../../src/fragments/assemble.ts";
 import { readLive } from "../../src/rules/live.ts";
 import { readTables } from "../../src/rules/table-text.ts";
 
@@ -12,7 +12,8 @@ const DROPPING = readLive("*filter\n:INPUT DROP [1:60]\n:FORWARD DROP [0:0]\n:OU
 /** The text of fragments of these contents, none of them with a problem. */
 function textOf(contents: string[], alsoTables: string[] = [], live = NOTHING): string {
   const fragments = contents.map((text, index) => ({ path: `/d/${index}`, text }));
-  const { text, problems } = assemble(fragments, alsoTables, live);
+  const { lines, problems } = assemble(fragments, alsoTables, live);
+  const text = joined({ lines });
   expect(problems).toEqual([]);
   return text;
 }
@@ -97,7 +98,8 @@ test("problems name path and line, and the rest is still there", () => {
     { path: "/d/1", text: "*filter\n-A FORWARD -j ONE\nCOMMIT\n" },
     { path: "/d/2", text: "# mine\n*filter\nForward everything\nCOMMIT\n" },
   ];
-  const { text, problems } = assemble(fragments, [], NOTHING);
+  const { lines, problems } = assemble(fragments, [], NOTHING);
+  const text = joined({ lines });
   expect(problems).toEqual([{ path: "/d/2", line: 3, why: expect.any(String) }]);
   expect(linesOf(text, "-A")).toEqual(["-A FORWARD -j ONE"]);
 });

@@ -31,6 +31,9 @@ mount --bind "$NODE" usr/local/bin/node
 mount -t proc -o nosuid,nodev,noexec proc proc
 mount --bind proc/sys proc/sys
 mount --bind proc/sys/net proc/sys/net
+# Each boot has an id of its own, as on a machine.
+cat proc/sys/kernel/random/uuid >"$HOST_DIRECTORY/boot_id"
+mount --bind "$HOST_DIRECTORY/boot_id" proc/sys/kernel/random/boot_id
 mount -o remount,bind,ro proc/sys
 if [ -e proc/sysrq-trigger ]; then mount --bind /dev/null proc/sysrq-trigger; fi
 mount -t sysfs -o nosuid,nodev,noexec,ro sysfs sys

@@ -19,7 +19,6 @@ export function filesByHand(): Record<string, string> {
   return {
     "/etc/iptables.d/10_docker": example("iptables.d/10_docker"),
     "/etc/ip6tables.d/10_docker": example("ip6tables.d/10_docker"),
-    "/usr/local/sbin/load-fragments": example("systemd/load-fragments"),
     "/etc/systemd/system/iptables.service": example("systemd/iptables.service"),
     "/etc/systemd/system/ip6tables.service": example("systemd/ip6tables.service"),
   };

@@ -159,9 +159,20 @@ export class Host {
     return (await this.run("test", ["-e", path], { check: false })).exitCode === 0;
   }
 
-  /** The names in a directory, sorted. */
+  /** The names in a directory, sorted; hidden ones are left out. */
   async list(path: string): Promise<string[]> {
-    const { stdout } = await this.run("find", [path, "-mindepth", "1", "-maxdepth", "1", "-printf", "%f\\n"]);
+    const { stdout } = await this.run("find", [
+      path,
+      "-mindepth",
+      "1",
+      "-maxdepth",
+      "1",
+      "-not",
+      "-name",
+      ".*",
+      "-printf",
+      "%f\\n",
+    ]);
     return stdout.split("\n").filter(Boolean).sort();
   }
 

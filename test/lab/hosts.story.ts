@@ -91,8 +91,11 @@ story(
     await host.write("/etc/iptables.d/20_other", "*filter\n-A FORWARD -j NO_SUCH_CHAIN\nCOMMIT\n");
     for (const reload of ["systemd", "restore"]) {
       const result = await ask(host, { container: "db", reload });
-      expect(result).toMatchObject({ failed: true, changed: false, error: { code: "reload_failed" } });
-      expect(JSON.stringify(result.error)).toContain("NO_SUCH_CHAIN");
+      const code = reload === "systemd" ? "reload_failed" : "fragment_invalid";
+      expect(result).toMatchObject({ failed: true, changed: false, error: { code } });
+      expect(JSON.stringify(result)).toContain(
+        "/etc/iptables.d/20_other line 2: iptables refuses '-A FORWARD -j NO_SUCH_CHAIN'",
+      );
       expect(result.rolled_back).toContain("/etc/iptables.d/11-docker-container_db");
       expect(await host.exists("/etc/iptables.d/11-docker-container_db")).toBe(false);
       expect((await host.run("iptables-save")).stdout.replaceAll(/^#.*|\[\d+:\d+\]/gm, "")).toBe(before);

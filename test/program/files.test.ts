@@ -6,7 +6,6 @@ import {
   existsSync,
   linkSync,
   mkdirSync,
-  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -126,7 +125,7 @@ describe.concurrent("in the fragment's place is", () => {
     symlinkSync(join(host.root, "secret"), join(host.iptablesDir, ".docker_iptables.tmp"));
     expect(await host.ask({ container: "web" })).toMatchObject({ changed: true });
     expect(readFileSync(join(host.root, "secret"), "utf8")).toBe("precious");
-    expect(readdirSync(host.iptablesDir).sort()).toEqual(["10_docker", "11-docker-container_web"]);
+    expect(host.names(host.iptablesDir).sort()).toEqual(["10_docker", "11-docker-container_web"]);
   });
 
   test("a directory in the temporary file's place: a failure, and nothing is lost", async () => {

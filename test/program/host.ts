@@ -65,14 +65,14 @@ export class FakeHost {
       mkdirSync(join(this.fake, name), { recursive: true });
     }
     for (const path of [this.bin, this.iptablesDir, this.ip6tablesDir]) mkdirSync(path);
-    for (const name of ["docker", "systemctl", "iptables-save", "iptables-restore"]) this.install(name);
+    for (const name of ["docker", "systemctl", "unshare", "iptables-save", "iptables-restore"]) this.install(name);
     this.install("iptables-save", "ip6tables-save");
     this.install("iptables-restore", "ip6tables-restore");
     writeFileSync(join(this.fake, "system-state"), "running\n");
     // Every fake logs its call, then runs what a test has put in its way.
     const prelude = `name=$(basename "$0")
 printf '%s\\n' "$name $*" >> "$FAKE/calls"
-if [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
+if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
 `;
     writeFileSync(join(this.fake, "prelude.sh"), prelude);
     this.unit("iptables.service", this.iptablesDir);
@@ -150,6 +150,11 @@ if [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
   fragment(container: string, directory = this.iptablesDir): string | undefined {
     const path = join(directory, `11-docker-container_${container}`);
     return existsSync(path) ? readFileSync(path, "utf8") : undefined;
+  }
+
+  /** The names in a directory, without the list of this boot's fragments. */
+  names(directory: string): string[] {
+    return readdirSync(directory).filter((name) => name !== ".docker_iptables.boot");
   }
 
   /** One table as the fake kernel has it. */

@@ -153,7 +153,7 @@ describe.concurrent.each(["restore", "systemd"])("the load fails (reload: %s)", 
     const host = await bootedHost();
     await host.ask({ container: "web", reload });
     move(host);
-    host.write("50_stranger", "*filter\n-A INPUT -m broken\nCOMMIT\n");
+    host.write("50_stranger", "*filter\n-A INPUT -m shaky\nCOMMIT\n");
     const { rolled_back } = await host.refuses({ container: "web", reload }, "reload_failed");
     expect(rolled_back).toEqual(["the kernel's IPv4 rules", join(host.iptablesDir, PATH)]);
     expect(host.fragment("web")).toContain("172.17.0.2");
@@ -209,7 +209,7 @@ describe.concurrent.each(["restore", "systemd"])("the load fails (reload: %s)", 
   test("and absent brings neither file nor rule back", async () => {
     const host = await bootedHost();
     await host.ask({ container: "web", reload, ipv6: true });
-    host.write("50_stranger", "*filter\n-A INPUT -m broken\nCOMMIT\n");
+    host.write("50_stranger", "*filter\n-A INPUT -m shaky\nCOMMIT\n");
     const result = await host.ask({ container: "web", reload, state: "absent" });
     expect(result).toMatchObject({ failed: true, error: { code: "reload_failed" } });
     expect(result).not.toHaveProperty("rolled_back");

@@ -1,7 +1,7 @@
 // Killed at any moment: every fragment is whole, the old one or the new one, and a next run completes.
 // Asked to end: a wait ends, a transaction is finished or rolled back, and there is an answer.
 
-import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -53,7 +53,7 @@ function start(host: FakeHost, given: Record<string, unknown>, env: Record<strin
 
 /** What a loader would read (`cat DIRECTORY/*`) besides the base. */
 function visible(host: FakeHost): string[] {
-  return readdirSync(host.iptablesDir).filter((name) => !name.startsWith(".") && name !== "10_docker");
+  return host.names(host.iptablesDir).filter((name) => !name.startsWith(".") && name !== "10_docker");
 }
 
 /** After a kill nothing is torn, and the same call again completes and leaves no temporary file. */
@@ -67,7 +67,7 @@ async function expectWholeAndCompleted(host: FakeHost, former: string, given: Re
   const after = host.fragment("web");
   expect([former, after]).toContain(left);
   expect(found).toEqual(left === undefined ? [] : ["11-docker-container_web"]);
-  expect(readdirSync(host.iptablesDir).sort()).toEqual(
+  expect(host.names(host.iptablesDir).sort()).toEqual(
     absent ? ["10_docker"] : ["10_docker", "11-docker-container_web"],
   );
   for (const table of ["raw", "nat", "filter"]) {

@@ -1,6 +1,6 @@
 // Many processes at once, and locks that others hold.
 
-import { readdirSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
@@ -43,7 +43,7 @@ describe.each(["restore", "systemd"])("twenty processes at once (reload: %s)", (
     for (const result of results) expect(result, result.msg).toMatchObject({ changed: true });
     for (const number of NUMBERS) expect(host.kernel("nat")).toContain(`--to-destination 172.17.1.${number + 1}:80`);
     expect(await host.ask({ ...given, container: names })).toMatchObject({ changed: false });
-    expect(readdirSync(host.iptablesDir)).toHaveLength(21);
+    expect(host.names(host.iptablesDir)).toHaveLength(21);
   });
 });
 
@@ -71,7 +71,7 @@ describe.concurrent("many processes at once", () => {
     for (const number of NUMBERS.slice(0, 16)) {
       expect(host.kernel("nat").includes(`172.17.1.${number + 1}:80`), `rule ${number}`).toBe(number < 8);
     }
-    expect(readdirSync(host.iptablesDir)).toHaveLength(9);
+    expect(host.names(host.iptablesDir)).toHaveLength(9);
   });
 });
 

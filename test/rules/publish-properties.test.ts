@@ -3,7 +3,7 @@
 
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { assemble } from "../../src/fragments/assemble.ts";
+import { assemble, textOf } from "../../src/fragments/assemble.ts";
 import { readFragment } from "../../src/rules/fragment-text.ts";
 import { compareLive, drifts, readLive } from "../../src/rules/live.ts";
 import { type Told, tell } from "./pipeline.ts";
@@ -35,7 +35,8 @@ test("a fragment reads back as the rules it was made of, and drifts not from its
       const neighbour = tell(other.given);
       if (neighbour.name === name) continue;
       const all = [text, neighbour.fragments[family] ?? ""].map((each, index) => ({ path: `/${index}`, text: each }));
-      const { text: loaded, problems } = assemble(all, [], readLive(""));
+      const { lines: loadedLines, problems } = assemble(all, [], readLive(""));
+      const loaded = textOf({ lines: loadedLines });
       expect(problems).toEqual([]);
       const live = readLive(loaded);
       expect(drifts(compareLive(name, wanted, wanted, live))).toBe(false);

@@ -1,0 +1,234 @@
+// load: replaces the running rules of one or both families by the fragments of their directories. What the service runs,
+// and what `reload: restore` does in process.
+//
+// Everything that can be found wrong is found before the kernel is touched; each table is then replaced in one step, so
+// there is no moment without rules; what fails later is put back from a snapshot.
+
+import { mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { FAMILIES, type Family } from "./docker/container.ts";
+import { asFailure, errno, Failure } from "./errors.ts";
+import { type Assembled, assemble, refuseProblems, textOf } from "./fragments/assemble.ts";
+import { sortByBoot } from "./fragments/confirmed.ts";
+import { directoryExists, missingDirectory, readFragments } from "./fragments/directory.ts";
+import { replaceFragment } from "./fragments/replace.ts";
+import { restoreRules, saveRules } from "./kernel/iptables.ts";
+import { restoreSnapshot } from "./kernel/snapshot.ts";
+import { tryLines } from "./kernel/trial.ts";
+import { KERNEL_RULES, withLock } from "./lock.ts";
+import type { Request } from "./request.ts";
+import type { Live } from "./rules/live.ts";
+import { keyOf, readWords } from "./rules/rule.ts";
+
+export interface LoadRequest {
+  /** The families to load, with the directory of each. */
+  directories: Partial<Record<Family, string>>;
+  timeout: number;
+  /** Where the last good text of each family is kept (systemd's StateDirectory=); undefined keeps none. */
+  stateDirectory: string | undefined;
+  /** Whether a failed load loads the snapshot again; not for `absent`, which never brings a rule back. */
+  putBack: boolean;
+}
+
+/** The verb: both families, or those named, whose directories exist. Throws Failure as `load`, and `directory_unusable`. */
+export async function loadDirectories(
+  { args, check }: Request,
+  families: readonly Family[],
+  stateDirectory: string | undefined,
+): Promise<Loaded> {
+  const directories: LoadRequest["directories"] = {};
+  for (const family of families) {
+    const directory = family === "ipv4" ? args.iptables_dir : args.ip6tables_dir;
+    if (await directoryExists(directory)) directories[family] = directory;
+    else if (family === "ipv4" || families.length === 1) throw missingDirectory(directory);
+  }
+  const request = { directories, timeout: args.timeout, stateDirectory, putBack: true };
+  return check ? planLoad(request) : load(request);
+}
+
+export interface Loaded {
+  plans: Plan[];
+  warnings: string[];
+}
+
+/** What a load would do to one family. */
+export interface Plan {
+  family: Family;
+  assembled: Assembled;
+  /** The text without the containers' rules, which is good at a boot too. */
+  lasting: string;
+  live: Live;
+  /** Paths of container fragments from before this boot. */
+  stale: string[];
+  /** Live rules that stand in no fragment, and will be gone. */
+  lost: string[];
+  changes: boolean;
+}
+
+/** Reads, assembles, tries. Changes nothing. Throws Failure `fragment_invalid`, `directory_unusable` and those of iptables. */
+export async function planLoad({ directories, timeout }: LoadRequest): Promise<Loaded> {
+  const families = FAMILIES.filter((family) => directories[family] !== undefined);
+  const plans = await Promise.all(families.map((family) => planFamily(family, directories[family] ?? "", timeout)));
+  const untried = await Promise.all(plans.map((plan) => refuseWhatFails(plan, timeout)));
+  const warnings = [...new Set(untried.flat()), ...plans.flatMap(warningsOf)];
+  return { plans, warnings };
+}
+
+async function planFamily(family: Family, directory: string, timeout: number): Promise<Plan> {
+  const [fragments, live] = await Promise.all([readFragments(directory), saveRules(family, timeout)]);
+  const { current, stale } = await sortByBoot(directory, fragments);
+  const assembled = assemble(current, live.tables.keys(), live);
+  refuseProblems(assembled.problems);
+  const hosts = current.filter(({ path }) => !path.includes("/11-docker-container_"));
+  return {
+    family,
+    assembled,
+    lasting: textOf(assemble(hosts, [], live)),
+    live,
+    stale: stale.map(({ path }) => path),
+    ...compare(assembled, live),
+  };
+}
+
+/** Which live rules the text does not have, and whether it changes anything at all. */
+function compare({ lines }: Assembled, live: Live): Pick<Plan, "lost" | "changes"> {
+  const lost: string[] = [];
+  const tables = new Map<string, string[]>();
+  let open: string[] = [];
+  for (const line of lines) {
+    if (line.startsWith("*")) {
+      open = [];
+      tables.set(line.slice(1), open);
+    } else if (line !== "COMMIT") open.push(line.replace(/ \[0:0\]$/, ""));
+  }
+  let changes = [...tables].some(([name, text]) => !live.tables.has(name) && text.some((line) => line.startsWith("-")));
+  for (const [name, table] of live.tables) {
+    const text = tables.get(name) ?? [];
+    const running = [...[...table.chains].map(([chain, policy]) => `:${chain} ${policy}`), ...table.lines];
+    if (!sameTable(running, text)) changes = true;
+    const known = new Set(text);
+    const unknown = table.lines.filter((line) => !known.has(line));
+    if (unknown.length === 0) continue;
+    const keys = new Set(text.filter((line) => line.startsWith("-")).map((line) => keyOf(readWords(line))));
+    lost.push(
+      ...unknown
+        .filter((line) => !keys.has(keyOf(readWords(line))))
+        .filter((line) => !line.includes('"docker_iptables: ')),
+    );
+  }
+  return { lost, changes };
+}
+
+/** Whether two tables are the same: chains in any order, the rules of each chain in theirs, in whatever spelling. */
+function sameTable(a: readonly string[], b: readonly string[]): boolean {
+  const byChain = (lines: readonly string[], spelt: (line: string) => string) => {
+    const chains = new Map<string, string[]>();
+    for (const line of lines) {
+      const chain = line.startsWith(":") ? line : (line.split(" ")[1] ?? "");
+      const rules = chains.get(chain) ?? [];
+      chains.set(chain, rules);
+      rules.push(spelt(line));
+    }
+    return JSON.stringify([...chains].sort(([x], [y]) => (x < y ? -1 : 1)));
+  };
+  const asIs = (line: string) => line;
+  const asKey = (line: string) => keyOf(readWords(line));
+  return a.length === b.length && (byChain(a, asIs) === byChain(b, asIs) || byChain(a, asKey) === byChain(b, asKey));
+}
+
+/** Returns a warning where the text could not be tried. Throws Failure `fragment_invalid`, naming fragment, line and rule. */
+async function refuseWhatFails({ family, assembled }: Plan, timeout: number): Promise<string[]> {
+  const trial = await tryLines(family, assembled.lines, timeout);
+  if (trial.kind === "good") return [];
+  if (trial.kind === "impossible") return [`the rules were not tried in a namespace of their own first: ${trial.why}`];
+  throw refused(assembled, trial.line, trial.words);
+}
+
+function refused({ lines, origins }: Assembled, line: number | undefined, words: string): Failure {
+  const rule = line === undefined ? undefined : lines[line];
+  const origin = line === undefined ? undefined : origins[line];
+  const where = origin ? `${origin.path} line ${origin.line}` : "the fragments together";
+  const what = rule === undefined ? "" : ` '${rule}'`;
+  return new Failure("fragment_invalid", `${where}: iptables refuses${what}: ${words}`, {
+    ...(origin ? { path: origin.path, line: origin.line } : {}),
+    ...(rule === undefined ? {} : { rule }),
+    stderr: words,
+  });
+}
+
+function warningsOf({ family, stale, lost }: Plan): string[] {
+  const word = family === "ipv4" ? "IPv4" : "IPv6";
+  const left = stale.map((path) => `${path} is from before this boot; left out until 'create' confirms it`);
+  if (lost.length === 0) return left;
+  const more = lost.length > 3 ? ` and ${lost.length - 3} more` : "";
+  return [...left, `${word} rules that stand in no fragment are gone: ${lost.slice(0, 3).join("; ")}${more}`];
+}
+
+/**
+ * Loads the directories. Throws Failure: nothing was changed, or what was is put back; where the kernel had no rules yet,
+ * the last good text is loaded, and the failure says so.
+ */
+export async function load(request: LoadRequest): Promise<Loaded> {
+  return withLock(KERNEL_RULES, request.timeout, async () => {
+    try {
+      const planned = await planLoad(request);
+      await restoreAll(
+        planned.plans.filter(({ changes }) => changes),
+        request,
+      );
+      await Promise.all(planned.plans.map((plan) => keepLastGood(plan, request)));
+      return planned;
+    } catch (error) {
+      throw await withLastGood(asFailure(error), request);
+    }
+  });
+}
+
+async function restoreAll(plans: readonly Plan[], { timeout, putBack }: LoadRequest): Promise<void> {
+  for (const [index, { family, assembled }] of plans.entries()) {
+    try {
+      await restoreRules(family, textOf(assembled), timeout);
+    } catch (error) {
+      if (!putBack) throw error;
+      const failure = asFailure(error);
+      const undone = [];
+      for (const plan of plans.slice(0, index + 1)) undone.push(await restoreSnapshot(plan.family, plan.live, timeout));
+      failure.rolledBack = undone.filter((what) => what !== undefined);
+      throw failure;
+    }
+  }
+}
+
+function lastGood(family: Family, stateDirectory: string): string {
+  return join(stateDirectory, `${family}.rules`);
+}
+
+/** For the service's next boot; plain iptables-restore can load it. */
+async function keepLastGood({ family, lasting }: Plan, { stateDirectory }: LoadRequest): Promise<void> {
+  if (stateDirectory === undefined) return;
+  await mkdir(stateDirectory, { recursive: true, mode: 0o700 });
+  await replaceFragment(lastGood(family, stateDirectory), lasting, { mode: 0o600 });
+}
+
+/** A host that boots is never open because of one bad file. */
+async function withLastGood(failure: Failure, { directories, stateDirectory, timeout }: LoadRequest): Promise<Failure> {
+  if (stateDirectory === undefined) return failure;
+  const loaded: Family[] = [];
+  for (const family of FAMILIES.filter((one) => directories[one] !== undefined)) {
+    const live = await saveRules(family, timeout).catch(() => undefined);
+    if (live === undefined || [...live.tables.values()].some(({ lines }) => lines.length > 0)) continue;
+    const text = await readFile(lastGood(family, stateDirectory), "utf8").catch((error: unknown) => {
+      if (errno(error) === "ENOENT") return undefined;
+      throw error;
+    });
+    if (text === undefined) continue;
+    await restoreRules(family, text, timeout);
+    loaded.push(family);
+  }
+  if (loaded.length === 0) return failure;
+  const words = loaded.map((family) => (family === "ipv4" ? "IPv4" : "IPv6")).join(" and ");
+  const message = `${failure.message}; the kernel had no rules, so the last good ${words} rules were loaded instead`;
+  const told = new Failure(failure.code, message, { ...failure.facts, last_good: loaded }, { cause: failure });
+  told.changed = true;
+  return told;
+}
