@@ -256,7 +256,7 @@ describe.runIf(canMount)("disks", { concurrent: true }, () => {
   test.each(["present", "absent"])("read-only (%s)", async (state) => {
     const host = hostWithWeb();
     host.write("11-docker-container_web", "# former\n");
-    const { result, disk } = await onDisk(host, 'mount -o remount,ro "$DIR"', { container: "web", state });
+    const { result, disk } = await onDisk(host, 'mount -o remount,bind,ro "$DIR"', { container: "web", state });
     expect(result, result.msg).toMatchObject({ failed: true, error: { code: "write_failed", errno: "EROFS" } });
     expect(result.msg).toMatch(/the file system is read-only/);
     expect(disk).toMatch(/^10_docker \d+\n11-docker-container_web 9\n$/);
