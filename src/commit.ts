@@ -22,6 +22,8 @@ import { directoryOf, fileChanges, type Item, itemChanges, type Survey, surveyKe
 export interface Committed {
   reloaded: string[];
   warnings: string[];
+  /** The kernel afterwards; empty where it was not looked at. */
+  live: Survey["live"];
 }
 
 /** How the kernel will get the rules; found out before anything is written. */
@@ -69,9 +71,10 @@ export async function commit(before: Survey, loader: Loader, args: Arguments): P
   if (before.items.some(fileChanges) || before.unconfirmed.length > 0) {
     await alone(args.timeout, () => writeFragments(before, undo));
   }
-  if (loader.kind === "none") return { reloaded: [], warnings: [] };
+  if (loader.kind === "none") return { reloaded: [], warnings: [], live: {} };
   if (loader.kind === "shutdown") {
-    return { reloaded: [], warnings: ["the host is shutting down: nothing was reloaded, the rules go with the host"] };
+    const warnings = ["the host is shutting down: nothing was reloaded, the rules go with the host"];
+    return { reloaded: [], warnings, live: {} };
   }
   // Twice the patience: without the lock there is no way on, nor back.
   return alone(2 * args.timeout, () => lookAndLoad(before.items, loader, undo, args)).catch((error: unknown) => {
@@ -141,18 +144,21 @@ async function lookAndLoad(items: readonly Item[], loader: Loader, undo: Undo[],
   const families = FAMILIES.filter((family) =>
     before.items.some((item) => item.family === family && item.drift && drifts(item.drift)),
   );
-  if (families.length === 0) return { reloaded: [], warnings: [] };
+  if (families.length === 0) return { reloaded: [], warnings: [], live: before.live };
   // A service may load more than what drifts, so every family has its way back.
   for (const family of FAMILIES) {
     const snapshot = before.live[family];
     if (snapshot) undo.push(() => restoreSnapshot(family, snapshot, args.timeout));
   }
   const loaded = await loadWith(loader, families, args);
-  await refuseDrift(items, args);
-  return loaded;
+  return { ...loaded, live: await refuseDrift(items, args) };
 }
 
-async function loadWith(loader: Loader, families: readonly Family[], args: Arguments): Promise<Committed> {
+async function loadWith(
+  loader: Loader,
+  families: readonly Family[],
+  args: Arguments,
+): Promise<Omit<Committed, "live">> {
   if (loader.kind === "systemd") {
     const units = loader.units.filter((unit) => unit.families.some((family) => families.includes(family)));
     const warnings = await inTurn(units, args, (unit) => loadUnit(unit, args.timeout));
@@ -182,15 +188,15 @@ async function inTurn<T>(things: readonly T[], { state }: Arguments, step: (thin
   return warnings;
 }
 
-/** Throws Failure `rules_not_live`. The former fragment's rules are not asked for again: another fragment may hold the same. */
-async function refuseDrift(items: readonly Item[], args: Arguments): Promise<void> {
+/** Returns the kernel's rules, or throws Failure `rules_not_live`. The former fragment's rules are not asked for again: another fragment may hold the same. */
+async function refuseDrift(items: readonly Item[], args: Arguments): Promise<Survey["live"]> {
   const after = await surveyKernel(
     items.map((item) => ({ ...item, former: new Map() })),
     args,
   );
   const drifting = after.items.filter(({ drift }) => drift && drifts(drift));
   const [first] = drifting;
-  if (first?.drift === undefined) return;
+  if (first?.drift === undefined) return after.live;
   const { container, family, drift } = first;
   const what =
     drift.missing[0] !== undefined

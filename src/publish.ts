@@ -3,13 +3,13 @@
 
 import { type Committed, chooseLoader, commit } from "./commit.ts";
 import { inspectContainers } from "./docker/client.ts";
-import { readContainer } from "./docker/container.ts";
+import { FAMILIES, readContainer } from "./docker/container.ts";
 import { findTargets } from "./docker/find.ts";
 import { Failure } from "./errors.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { refuseWhatCannotWork } from "./refuse.ts";
 import type { Request } from "./request.ts";
-import { hasDockersRules } from "./rules/live.ts";
+import { barrierOf, hasDockersRules } from "./rules/live.ts";
 import { makeRules } from "./rules/publish-rules.ts";
 import { type Item, itemChanges, type Survey, survey, type Wanted } from "./survey.ts";
 
@@ -30,13 +30,28 @@ export async function publish({ args, check }: Request, signal: AbortSignal): Pr
   const found = await survey(asked.wanted, args);
   await refuseWhatCannotWork(found.items, args);
   const warnings = [...asked.warnings, ...warnOfDocker(found)];
-  const outcome = { ...asked, items: found.items, warnings, committed: { reloaded: [], warnings: [] } };
+  const nothing: Committed = { reloaded: [], warnings: [], live: found.live };
+  const outcome = { ...asked, items: found.items, warnings, committed: nothing };
   if (!found.items.some(itemChanges) && (check || found.unconfirmed.length === 0)) return outcome;
 
   const loader = await chooseLoader(found, args);
   if (check) return outcome;
   if (signal.aborted) throw new Failure("interrupted", "interrupted before anything was changed");
   return { ...outcome, committed: await commit(found, loader, args) };
+}
+
+/** An ACCEPT of ours behind a final DROP or REJECT in FORWARD is never reached. */
+export function warnOfBarriers({ wanted, committed }: Pick<Outcome, "wanted" | "committed">): string[] {
+  return FAMILIES.flatMap((family) => {
+    const live = committed.live[family];
+    const barrier = live && barrierOf("filter", "FORWARD", live);
+    if (barrier === undefined) return [];
+    const hidden = wanted.filter(({ rules }) => rules[family].filter?.some(barrier.hides)).map(({ name }) => name);
+    if (hidden.length === 0) return [];
+    return [
+      `'${barrier.rule}' comes before the rules of ${hidden.join(", ")}, which are never reached; put it into a fragment that sorts later`,
+    ];
+  });
 }
 
 type Asked = Pick<Outcome, "wanted" | "pending" | "idle" | "warnings">;

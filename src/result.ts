@@ -4,7 +4,7 @@ import { asFailure, type Failure } from "./errors.ts";
 import type { FileDiff, FileResult, Result, Tables } from "./generated/result.ts";
 import { restoreCommand } from "./kernel/iptables.ts";
 import type { Loaded } from "./load.ts";
-import type { Outcome } from "./publish.ts";
+import { type Outcome, warnOfBarriers } from "./publish.ts";
 import type { Request } from "./request.ts";
 import { drifts } from "./rules/live.ts";
 import { type Rule, spell } from "./rules/rule.ts";
@@ -33,7 +33,7 @@ export function resultOf(request: Request, outcome: Outcome): Result {
     containers,
     files: outcome.items.flatMap(fileResult),
     reloaded: outcome.committed.reloaded,
-    warnings: [...request.warnings, ...outcome.warnings, ...outcome.committed.warnings],
+    warnings: [...request.warnings, ...outcome.warnings, ...outcome.committed.warnings, ...warnOfBarriers(outcome)],
     ...(diff ? { diff: outcome.items.filter(fileChanges).map(fileDiff) } : {}),
     invocation: { module_args: { ...args } },
   };

@@ -105,6 +105,19 @@ export function compareLive(container: string, wanted: Tables, former: Tables, l
   return drift;
 }
 
+/** The first rule of a chain that refuses every packet that comes so far, and which live rules of ours stand behind it. */
+export function barrierOf(
+  table: string,
+  chain: string,
+  { tables }: Live,
+): { rule: string; hides: (ours: Rule) => boolean } | undefined {
+  const running = tables.get(table);
+  const refusesAll = new RegExp(`^-A ${chain} (-m comment --comment ("[^"]*"|\\S+) )?-j (DROP|REJECT)( |$)`);
+  const place = running?.lines.findIndex((line) => refusesAll.test(line)) ?? -1;
+  const rule = running?.lines[place];
+  return rule === undefined ? undefined : { rule, hides: (ours) => (running?.ours.get(keyOf(ours)) ?? -1) > place };
+}
+
 /** Whether Docker keeps rules of its own: something in nat jumps to its chain DOCKER. */
 export function hasDockersRules({ tables }: Live): boolean {
   return (tables.get("nat")?.lines ?? []).some((line) => / -j DOCKER(\s|$)/.test(line));

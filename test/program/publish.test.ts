@@ -62,6 +62,27 @@ describe("present", () => {
   );
 });
 
+describe("a rule that refuses everything", () => {
+  const REJECT = "-A FORWARD -j REJECT --reject-with icmp-port-unreachable";
+
+  test("before ours in FORWARD is told, changed or not", async () => {
+    const host = fakeHost();
+    host.container("web", { ports: PORTS });
+    host.write("05_policy", `*filter\n${REJECT}\nCOMMIT\n`);
+    const warning = expect.stringContaining(`'${REJECT}' comes before the rules of web`);
+    for (const reload of ["systemd", "restore"]) {
+      expect(await host.ask({ container: "web", reload })).toMatchObject({ warnings: [warning] });
+    }
+  });
+
+  test("after ours is as it should be", async () => {
+    const host = fakeHost();
+    host.container("web", { ports: PORTS });
+    host.write("95_policy", `*filter\n${REJECT}\nCOMMIT\n`);
+    expect(await host.ask({ container: "web" })).toMatchObject({ changed: true, warnings: [] });
+  });
+});
+
 describe("absent", () => {
   test("removes file and rules without asking Docker", async () => {
     const host = fakeHost();
