@@ -38,6 +38,12 @@ describe.each([
     expect(await client.connect(host.address, 8082)).toMatchObject({ reached: true, peer: client.address });
     expect(await client.connect(host.address6, 8082)).toMatchObject({ reached: false });
 
+    // On the host's loopback and on the same bridge it is docker-proxy that answers.
+    const byProxy = userlandProxy ? { reached: true, peer: "172.17.0.1" } : { reached: false };
+    await host.docker.run("peer");
+    expect(await host.docker.connect("peer", host.address, 8080)).toMatchObject(byProxy);
+    expect(await host.connect("127.0.0.1", 8080)).toMatchObject(byProxy);
+
     const deleted = await host.run("docker_iptables", ["delete", "web"]);
     expect(deleted.stdout).toContain("removed /etc/ip6tables.d/11-docker-container_web");
     expect(await ourRules(host)).toEqual([]);

@@ -4,16 +4,21 @@
  */
 
 import { test } from "vitest";
-import { type Lab, startLab } from "./lab.ts";
+import { type Lab, type LabOptions, startLab } from "./lab.ts";
 
-export const story = test.extend("lab", async ({ task }, { onCleanup }) => {
-  const lab = await startLab();
-  onCleanup(async () => {
-    if ((task.result?.errors ?? []).length > 0) await tell(lab);
-    await lab.stop();
+/** Stories whose hosts need more than Docker and iptables. */
+export function storyWith(options: LabOptions) {
+  return test.extend("lab", async ({ task }, { onCleanup }) => {
+    const lab = await startLab(options);
+    onCleanup(async () => {
+      if ((task.result?.errors ?? []).length > 0) await tell(lab);
+      await lab.stop();
+    });
+    return lab;
   });
-  return lab;
-});
+}
+
+export const story = storyWith({});
 
 async function tell(lab: Lab): Promise<void> {
   for (const host of lab.hosts.filter(({ pid }) => pid !== 0)) {
