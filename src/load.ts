@@ -5,11 +5,11 @@
 // there is no moment without rules; what fails later is put back from a snapshot.
 
 import { mkdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { asFailure, errno, Failure } from "./errors.ts";
 import { type Assembled, assemble, refuseProblems, textOf } from "./fragments/assemble.ts";
-import { sortByBoot } from "./fragments/confirmed.ts";
+import { isContainers, sortByBoot } from "./fragments/confirmed.ts";
 import { directoryExists, missingDirectory, readFragments } from "./fragments/directory.ts";
 import { replaceFragment } from "./fragments/replace.ts";
 import { restoreRules, saveRules } from "./kernel/iptables.ts";
@@ -17,7 +17,7 @@ import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { tryLines } from "./kernel/trial.ts";
 import { KERNEL_RULES, withLock } from "./lock.ts";
 import type { Request } from "./request.ts";
-import type { Live } from "./rules/live.ts";
+import { type Live, readLive } from "./rules/live.ts";
 import { keyOf, readWords } from "./rules/rule.ts";
 
 export interface LoadRequest {
@@ -55,8 +55,6 @@ export interface Loaded {
 export interface Plan {
   family: Family;
   assembled: Assembled;
-  /** The text without the containers' rules, which is good at a boot too. */
-  lasting: string;
   live: Live;
   /** Paths of container fragments from before this boot. */
   stale: string[];
@@ -68,27 +66,29 @@ export interface Plan {
 /** Reads, assembles, tries. Changes nothing. Throws Failure `fragment_invalid`, `directory_unusable` and those of iptables. */
 export async function planLoad({ directories, timeout }: LoadRequest): Promise<Loaded> {
   const families = FAMILIES.filter((family) => directories[family] !== undefined);
-  const plans = await Promise.all(families.map((family) => planFamily(family, directories[family] ?? "", timeout)));
-  const untried = await Promise.all(plans.map((plan) => refuseWhatFails(plan, timeout)));
-  const warnings = [...new Set(untried.flat()), ...plans.flatMap(warningsOf)];
-  return { plans, warnings };
+  const planned = await Promise.all(families.map((family) => planFamily(family, directories[family] ?? "", timeout)));
+  const plans = planned.map(({ plan }) => plan);
+  const untried = new Set(planned.flatMap(({ warnings }) => warnings));
+  return { plans, warnings: [...untried, ...plans.flatMap(warningsOf)] };
 }
 
-async function planFamily(family: Family, directory: string, timeout: number): Promise<Plan> {
-  const [fragments, live] = await Promise.all([readFragments(directory), saveRules(family, timeout)]);
-  const { current, stale } = await sortByBoot(directory, fragments);
-  const assembled = assemble(current, live.tables.keys(), live);
-  refuseProblems(assembled.problems);
-  const hosts = current.filter(({ path }) => !path.includes("/11-docker-container_"));
-  return {
-    family,
-    assembled,
-    lasting: textOf(assemble(hosts, [], live)),
-    live,
-    stale: stale.map(({ path }) => path),
-    ...compare(assembled, live),
-  };
+async function planFamily(
+  family: Family,
+  directory: string,
+  timeout: number,
+): Promise<{ plan: Plan; warnings: string[] }> {
+  const { current, stale } = await sortByBoot(directory, await readFragments(directory));
+  // The trial needs nothing of the kernel's rules, so both are asked for side by side.
+  const trial = refuseWhatFails(family, assemble(current, [], NO_RULES), timeout);
+  const planning = saveRules(family, timeout).then((live): Plan => {
+    const assembled = assemble(current, live.tables.keys(), live);
+    return { family, assembled, live, stale: stale.map(({ path }) => path), ...compare(assembled, live) };
+  });
+  const [warnings, plan] = await Promise.all([trial, planning]);
+  return { plan, warnings };
 }
+
+const NO_RULES = readLive("");
 
 /** Which live rules the text does not have, and whether it changes anything at all. */
 function compare({ lines }: Assembled, live: Live): Pick<Plan, "lost" | "changes"> {
@@ -101,7 +101,10 @@ function compare({ lines }: Assembled, live: Live): Pick<Plan, "lost" | "changes
       tables.set(line.slice(1), open);
     } else if (line !== "COMMIT") open.push(line.replace(/ \[0:0\]$/, ""));
   }
-  let changes = [...tables].some(([name, text]) => !live.tables.has(name) && text.some((line) => line.startsWith("-")));
+  // A table that is not there yet is as good as one without rules whose policies are ACCEPT.
+  const isNew = ([name, text]: [string, string[]]) =>
+    !live.tables.has(name) && text.some((line) => !/^:\S+ ACCEPT$/.test(line));
+  let changes = [...tables].some(isNew);
   for (const [name, table] of live.tables) {
     const text = tables.get(name) ?? [];
     const running = [...[...table.chains].map(([chain, policy]) => `:${chain} ${policy}`), ...table.lines];
@@ -110,11 +113,9 @@ function compare({ lines }: Assembled, live: Live): Pick<Plan, "lost" | "changes
     const unknown = table.lines.filter((line) => !known.has(line));
     if (unknown.length === 0) continue;
     const keys = new Set(text.filter((line) => line.startsWith("-")).map((line) => keyOf(readWords(line))));
-    lost.push(
-      ...unknown
-        .filter((line) => !keys.has(keyOf(readWords(line))))
-        .filter((line) => !line.includes('"docker_iptables: ')),
-    );
+    for (const line of unknown) {
+      if (!line.includes('"docker_iptables: ') && !keys.has(keyOf(readWords(line)))) lost.push(line);
+    }
   }
   return { lost, changes };
 }
@@ -137,7 +138,8 @@ function sameTable(a: readonly string[], b: readonly string[]): boolean {
 }
 
 /** Returns a warning where the text could not be tried. Throws Failure `fragment_invalid`, naming fragment, line and rule. */
-async function refuseWhatFails({ family, assembled }: Plan, timeout: number): Promise<string[]> {
+async function refuseWhatFails(family: Family, assembled: Assembled, timeout: number): Promise<string[]> {
+  refuseProblems(assembled.problems);
   const trial = await tryLines(family, assembled.lines, timeout);
   if (trial.kind === "good") return [];
   if (trial.kind === "impossible") return [`the rules were not tried in a namespace of their own first: ${trial.why}`];
@@ -203,9 +205,13 @@ function lastGood(family: Family, stateDirectory: string): string {
   return join(stateDirectory, `${family}.rules`);
 }
 
-/** For the service's next boot; plain iptables-restore can load it. */
-async function keepLastGood({ family, lasting }: Plan, { stateDirectory }: LoadRequest): Promise<void> {
+/** For the service's next boot, without the containers' rules; plain iptables-restore can load it. */
+async function keepLastGood(
+  { family, assembled: { lines, origins } }: Plan,
+  { stateDirectory }: LoadRequest,
+): Promise<void> {
   if (stateDirectory === undefined) return;
+  const lasting = textOf({ lines: lines.filter((_, index) => !isContainers(basename(origins[index]?.path ?? ""))) });
   await mkdir(stateDirectory, { recursive: true, mode: 0o700 });
   await replaceFragment(lastGood(family, stateDirectory), lasting, { mode: 0o600 });
 }

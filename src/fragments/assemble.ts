@@ -98,6 +98,7 @@ function collect(fragments: readonly Fragment[]) {
 
 /** `-N CHAIN` is a declaration in other words; as a line it would fail on a chain that is declared too. */
 function newChain(line: string): string | undefined {
+  if (!line.startsWith("-N") && !line.startsWith("--new-chain")) return undefined;
   const [option, chain] = readWords(line);
   return option === "-N" || option === "--new-chain" ? chain : undefined;
 }

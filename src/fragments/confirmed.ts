@@ -41,7 +41,8 @@ export async function confirmationOf(
   return { path: join(directory, FILE), after: lines.join("\n") };
 }
 
-function isContainers(name: string): boolean {
+/** Whether a file of this name is a container's fragment. */
+export function isContainers(name: string): boolean {
   return name.startsWith(fragmentName(""));
 }
 
