@@ -1,5 +1,5 @@
 /*
- * The text of a patch given to the real iptables-restore --noflush of both backends, for random hosts: the kernel then
+ * `reload: patch` on a host whose rules others change, too. And the text of a patch given to the real iptables-restore --noflush of both backends, for random hosts: the kernel then
  * has the rules that the model in test/rules says, and every rule that was not touched has its counters.
  */
 
@@ -8,7 +8,54 @@ import { describe, expect } from "vitest";
 import { readLive } from "../../src/rules/live.ts";
 import { goalOf, patchText } from "../../src/rules/patch.ts";
 import { anyCase, applyPatch, type Model, saveModel } from "../rules/patch-model.ts";
+import { ask, hostByHand } from "./fixtures.ts";
 import { story } from "./story.ts";
+
+/** What fail2ban and a person put into the kernel; no fragment has it. The rules that count have counters. */
+const LIVE = `*filter
+:f2b-sshd - [0:0]
+[7:420] -A f2b-sshd -s 192.0.2.66/32 -j REJECT --reject-with icmp-port-unreachable
+[9:540] -A f2b-sshd -j RETURN
+[11:660] -A INPUT -p tcp -m tcp --dport 2222 -j f2b-sshd
+[13:780] -A FORWARD -s 192.0.2.67/32 -j DROP
+[15:900] -A FORWARD -j REJECT --reject-with icmp-host-prohibited
+COMMIT
+`;
+
+story("other people's rules and counters stay, whatever becomes of ours", async ({ lab }) => {
+  const host = await hostByHand(lab, { name: "web1" });
+  const client = await lab.client("laptop");
+  const patch = { container: "web", reload: "patch", timeout: 60 };
+  const strangers = async () => {
+    const { stdout } = await host.run("iptables-save", ["-c"]);
+    return stdout.split("\n").filter((line) => /^\[.*(2222|f2b-|192\.0\.2\.|icmp-host-prohibited)/.test(line));
+  };
+  const reach = () => client.connect(host.address, 8080);
+  await host.docker.run("web", { publish: ["8080:80"] });
+  await host.run("iptables-restore", ["--noflush", "--counters"], { input: LIVE });
+  await host.write("/etc/iptables.d/50_stranger", "*filter\n-A INPUT -m nonsense -j ACCEPT\nhello\n");
+  expect((await host.systemctl(["reload", "iptables"], { check: false })).exitCode).not.toBe(0);
+  const before = await strangers();
+  expect(before).toHaveLength(5);
+
+  expect(await ask(host, patch)).toMatchObject({ changed: true, reloaded: ["iptables-restore"], warnings: [] });
+  // The REJECT at the chain's end is a person's and in no fragment: our ACCEPT stands before it.
+  expect(await reach()).toMatchObject({ server: "web", peer: client.address });
+  expect(await strangers()).toEqual(before);
+  expect(await ask(host, patch)).toMatchObject({ changed: false, reloaded: [] });
+
+  await host.run("iptables", ["-t", "nat", "-F"]);
+  expect(await reach()).not.toMatchObject({ peer: client.address });
+  expect(await ask(host, patch)).toMatchObject({ containers: [{ name: "web", reasons: ["kernel"] }] });
+  expect(await reach()).toMatchObject({ server: "web", peer: client.address });
+  expect(await strangers()).toEqual(before);
+
+  await host.systemctl(["stop", "docker.socket", "docker.service"]);
+  expect(await ask(host, { ...patch, state: "absent" })).toMatchObject({ changed: true, msg: "unpublished: web" });
+  expect((await host.run("iptables-save")).stdout).not.toContain("docker_iptables: ");
+  expect(await strangers()).toEqual(before);
+  expect((await host.run("iptables", ["-S", "FORWARD"])).stdout).toContain("-P FORWARD DROP");
+});
 
 const CASES = 300;
 

@@ -119,6 +119,20 @@ describe("what goes", () => {
     expect(lines).toEqual([gone, gone, rule("1.0.0.1", "web")]);
   });
 
+  test("a rule that is there twice, wanted twice, on two sides of an anchor: half of it cannot move", () => {
+    const twice = [own("web", "1.0.0.1"), stranger("3.0.0.1"), own("web", "1.0.0.1")];
+    const [first, anchor] = [rule("1.0.0.1", "web"), rule("3.0.0.1")];
+    expect(patch(twice, live(first, anchor, first))).toBeUndefined();
+    const gone = `-D FORWARD ${spec(first)}`;
+    expect(patch(twice, live(anchor, first, first))).toEqual([gone, gone, `-I FORWARD 1 ${spec(first)}`, first]);
+  });
+
+  test("what a fragment of ours and a stranger's both declare stays the stranger's once it is live", () => {
+    const both = [{ text: `${markOf("base")}\n${filter(rule("1.0.0.1"))}` }, stranger("1.0.0.1")];
+    expect(patch(both, live())).toEqual([rule("1.0.0.1")]);
+    expect(patch(both, live(rule("1.0.0.1")))).toBeUndefined();
+  });
+
   test("a rule on the wrong side of an anchor moves; its neighbours stay", () => {
     const running = live(rule("1.0.0.1", "web"), rule("3.0.0.1"), rule("1.0.0.2", "web"));
     expect(patch([own("web", "1.0.0.1", "1.0.0.2"), stranger("3.0.0.1")], running)).toEqual([
