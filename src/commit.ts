@@ -6,6 +6,7 @@
 import { dirname } from "node:path";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { asFailure, Failure } from "./errors.ts";
+import { exchangeRules } from "./exchange.ts";
 import { confirmationOf } from "./fragments/confirmed.ts";
 import { type Own, readOwn } from "./fragments/directory.ts";
 import { clearTemporary, replaceFragment } from "./fragments/replace.ts";
@@ -27,7 +28,7 @@ export interface Committed {
 }
 
 /** How the kernel will get the rules; found out before anything is written. */
-export type Loader = { kind: "none" } | { kind: "restore" } | { kind: "systemd"; units: Unit[] } | { kind: "shutdown" };
+export type Loader = { kind: "none" | "restore" | "patch" } | { kind: "systemd"; units: Unit[] } | { kind: "shutdown" };
 
 /**
  * Throws Failure `unit_missing`, `unit_not_suitable`. A host that shuts down loads nothing for `absent`: systemd would
@@ -145,18 +146,20 @@ async function lookAndLoad(items: readonly Item[], loader: Loader, undo: Undo[],
     before.items.some((item) => item.family === family && item.drift && drifts(item.drift)),
   );
   if (families.length === 0) return { reloaded: [], warnings: [], live: before.live };
-  // A service may load more than what drifts, so every family has its way back.
-  for (const family of FAMILIES) {
+  // A service may load more than what drifts, so every family has its way back. A patch knows its own.
+  for (const family of loader.kind === "patch" ? [] : FAMILIES) {
     const snapshot = before.live[family];
     if (snapshot) undo.push(() => restoreSnapshot(family, snapshot, args.timeout));
   }
-  const loaded = await loadWith(loader, families, args);
+  const loaded = await loadWith(loader, families, before.items, undo, args);
   return { ...loaded, live: await refuseDrift(items, args) };
 }
 
 async function loadWith(
   loader: Loader,
   families: readonly Family[],
+  items: readonly Item[],
+  undo: Undo[],
   args: Arguments,
 ): Promise<Omit<Committed, "live">> {
   if (loader.kind === "systemd") {
@@ -165,6 +168,7 @@ async function loadWith(
     return { reloaded: units.map(({ name }) => name), warnings };
   }
   const warnings = await inTurn(families, args, async (family) => {
+    if (loader.kind === "patch") return patch(family, items, undo, args);
     const directories = { [family]: directoryOf(family, args) };
     const putBack = args.state === "present";
     return (await load({ directories, timeout: args.timeout, stateDirectory: undefined, putBack })).warnings;
@@ -186,6 +190,13 @@ async function inTurn<T>(things: readonly T[], { state }: Arguments, step: (thin
   }
   if (failures.length > 0) throw failures[0];
   return warnings;
+}
+
+/** `reload: patch`: our rules exchanged, the others left alone. */
+async function patch(family: Family, items: readonly Item[], undo: Undo[], args: Arguments): Promise<string[]> {
+  const former = items.filter((item) => item.family === family).map((item) => item.former);
+  await exchangeRules(family, former, args, (wayBack) => undo.push(wayBack));
+  return [];
 }
 
 /** Returns the kernel's rules, or throws Failure `rules_not_live`. The former fragment's rules are not asked for again: another fragment may hold the same. */

@@ -5,19 +5,24 @@ import { Failure } from "./errors.ts";
 import { assemble, type Fragment, refuseProblems } from "./fragments/assemble.ts";
 import { readFragments } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
+import { isMarked } from "./rules/fragment-text.ts";
 import { readLive } from "./rules/live.ts";
 import { readWords } from "./rules/rule.ts";
 import { readTables } from "./rules/table-text.ts";
 import { directoryOf, type Item } from "./survey.ts";
 
-/** Throws Failure `chain_not_declared`, `chain_not_reached`; with `reload: restore` also `fragment_invalid`. */
+/** Throws Failure `chain_not_declared`, `chain_not_reached`; with `reload: restore` and `patch` also `fragment_invalid`. */
 export async function refuseWhatCannotWork(items: readonly Item[], args: Arguments): Promise<void> {
   const families = new Set(items.filter(({ after }) => after !== undefined).map(({ family }) => family));
   for (const family of families) {
     const own = new Set(items.filter((item) => item.family === family).map(({ path }) => path));
     const fragments = (await readFragments(directoryOf(family, args))).filter(({ path }) => !own.has(path));
     refuseUnreachedChain(fragments, family, args);
-    if (args.reload === "restore") refuseProblems(assemble(fragments, [], readLive("")).problems);
+    // A patch loads nothing of a stranger's, so his broken fragment is no obstacle.
+    const loaded = args.reload === "patch" ? fragments.filter(({ text }) => isMarked(text)) : fragments;
+    if (args.reload === "restore" || args.reload === "patch") {
+      refuseProblems(assemble(loaded, [], readLive("")).problems);
+    }
   }
 }
 

@@ -240,7 +240,7 @@ describe("refused because it would do harm", () => {
     ["iptables_service", "--now"],
     ["iptables_service", "a b"],
     ["ip6tables_service", "../x"],
-    ["reload", "patch"],
+    ["reload", "flush"],
   ])("%s %j", (name, value) => {
     expect(refusal({ container: "web", [name]: value })).toMatch(new RegExp(`^(value of )?${name} must`));
   });

@@ -22,7 +22,16 @@ export async function saveRules(family: Family, timeoutSeconds: number): Promise
  * Throws Failure `reload_failed`, `permission_denied` and those of `run`.
  */
 export async function restoreRules(family: Family, text: string, timeoutSeconds: number): Promise<void> {
-  const ran = await run(restoreCommand(family), ["--wait", String(timeoutSeconds)], {
+  await restore(family, [], text, timeoutSeconds);
+}
+
+/** Carries out a text's lines on the tables as they are: what it does not name stays, counters included. Throws likewise. */
+export async function patchRules(family: Family, text: string, timeoutSeconds: number): Promise<void> {
+  await restore(family, ["--noflush"], text, timeoutSeconds);
+}
+
+async function restore(family: Family, flags: string[], text: string, timeoutSeconds: number): Promise<void> {
+  const ran = await run(restoreCommand(family), ["--wait", String(timeoutSeconds), ...flags], {
     timeoutSeconds: timeoutSeconds + 1,
     input: text,
   });

@@ -17,6 +17,11 @@ export function markOf(container: string): string {
   return `# ${commentOf(container)} (do not edit: it is written anew)`;
 }
 
+/** Whether a text is a fragment of ours: its first line says so. */
+export function isMarked(text: string): boolean {
+  return text.startsWith(`# ${commentOf("")}`);
+}
+
 /** The text of the fragment, or undefined when there is no rule: then there is no file. */
 export function fragmentText(container: string, rules: Partial<Record<Table, Rule[]>>): string | undefined {
   const sections = TABLES.flatMap((table) => {

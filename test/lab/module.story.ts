@@ -10,7 +10,7 @@ import { story } from "./story.ts";
 /** Seconds a systemd service is given; generous, because the machine may be busy. */
 const patience = { timeout: 60 };
 
-describe.each(["systemd", "restore"] as const)("reload: %s", (reload) => {
+describe.each(["systemd", "restore", "patch"] as const)("reload: %s", (reload) => {
   story("a published port answers a client, who is seen as who he is", async ({ lab }) => {
     const host = await hostByHand(lab, { name: "web1" });
     const client = await lab.client("laptop");

@@ -65,7 +65,8 @@ export class FakeHost {
       mkdirSync(join(this.fake, name), { recursive: true });
     }
     for (const path of [this.bin, this.iptablesDir, this.ip6tablesDir]) mkdirSync(path);
-    for (const name of ["docker", "systemctl", "unshare", "iptables-save", "iptables-restore"]) this.install(name);
+    for (const name of ["docker", "systemctl", "unshare", "iptables-save", "iptables-restore", "noflush.awk"])
+      this.install(name);
     this.install("iptables-save", "ip6tables-save");
     this.install("iptables-restore", "ip6tables-restore");
     writeFileSync(join(this.fake, "system-state"), "running\n");

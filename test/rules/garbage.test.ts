@@ -3,8 +3,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { assemble, textOf } from "../../src/fragments/assemble.ts";
-import { readFragment } from "../../src/rules/fragment-text.ts";
+import { markOf, readFragment } from "../../src/rules/fragment-text.ts";
 import { compareLive, hasDockersRules, readLive, withoutCounters } from "../../src/rules/live.ts";
+import { goalOf, patchText } from "../../src/rules/patch.ts";
 import { keyOf, readComment, readWords } from "../../src/rules/rule.ts";
 import { readTables } from "../../src/rules/table-text.ts";
 
@@ -28,6 +29,7 @@ function readAll(garbage: string): void {
   compareLive("web", fragment, fragment, live);
   compareLive("web", new Map(), fragment, live);
   assemble([{ path: "/d/1", text: garbage }], ["filter", garbage.slice(0, 20)], live);
+  patchText(goalOf([{ text: garbage }, { text: `${markOf("web")}\n${garbage}` }], [fragment], live), live);
   const words = readWords(garbage);
   keyOf(words);
   readComment(words);

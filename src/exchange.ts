@@ -1,0 +1,69 @@
+// `reload: patch`: exchanges our own rules in the kernel and touches no others. It needs no service.
+
+import type { Family } from "./docker/container.ts";
+import { sortByBoot } from "./fragments/confirmed.ts";
+import { readFragments } from "./fragments/directory.ts";
+import type { Arguments } from "./generated/arguments.ts";
+import { patchRules, saveRules } from "./kernel/iptables.ts";
+import { KERNEL_RULES, withLock } from "./lock.ts";
+import type { Live, Tables } from "./rules/live.ts";
+import { type Goal, goalOf, goalOfSnapshot, patchText } from "./rules/patch.ts";
+import { directoryOf } from "./survey.ts";
+
+/** Between a look at the kernel and the patch somebody else may change a chain; then the patch is made anew. */
+const ATTEMPTS = 3;
+
+/**
+ * Makes our live rules those of the fragments. `former` are the rules of the fragments that were replaced.
+ *
+ * `remember` gets the way back before the kernel is touched. It is a patch, too: what others do in the meantime stays.
+ */
+export async function exchangeRules(
+  family: Family,
+  former: readonly Tables[],
+  args: Arguments,
+  remember: (wayBack: () => Promise<string | undefined>) => void,
+): Promise<void> {
+  const directory = directoryOf(family, args);
+  const { current } = await sortByBoot(directory, await readFragments(directory));
+  // No load of ours comes between.
+  const alone = <T>(steps: (live: Live) => Promise<T>) =>
+    withLock(KERNEL_RULES, args.timeout, async () => steps(await saveRules(family, args.timeout)));
+
+  await alone(async (before) => {
+    const goal = goalOf(current, former, before);
+    remember(() =>
+      alone(async (now) => {
+        const changed = await exchange(family, now, () => goalOfSnapshot(before, goal), args.timeout);
+        return changed ? `the kernel's ${family === "ipv4" ? "IPv4" : "IPv6"} rules` : undefined;
+      }),
+    );
+    await exchange(family, before, (live) => goalOf(current, former, live), args.timeout);
+  });
+}
+
+/** Returns whether there was anything to do. */
+async function exchange(
+  family: Family,
+  before: Live,
+  goalFor: (live: Live) => Goal,
+  timeout: number,
+): Promise<boolean> {
+  let live = before;
+  let failed: { text: string; error: unknown } | undefined;
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+    const text = patchText(goalFor(live), live);
+    if (text === undefined) return attempt > 1;
+    // The kernel has not changed since it refused this very text: it would refuse it again.
+    if (failed?.text === text) throw failed.error;
+    failed = undefined;
+    try {
+      await patchRules(family, text, timeout);
+    } catch (error) {
+      if (attempt === ATTEMPTS) throw error;
+      failed = { text, error };
+    }
+    live = await saveRules(family, timeout);
+  }
+  return true;
+}

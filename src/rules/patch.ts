@@ -1,0 +1,337 @@
+// Fragments and live rules -> the text for `iptables-restore --noflush` that exchanges our rules and no others. Pure.
+//
+// Between iptables-save and iptables-restore somebody else may change a chain: nothing holds them off. So a rule of ours
+// is deleted by its spelling (a number might hit a stranger's rule), and a chain is created with -N (a second `:CHAIN`
+// would flush it). Only insertions have numbers; at worst such a rule lands beside its place. They count on the chain
+// as the lines before them leave it, which holds for both backends (tried).
+//
+// Where our rules go: a live rule that another hand's fragment declares is an anchor, and ours keep to the side of it
+// on which a full load would put them. Between two anchors new rules join the ones that are there; when there are none,
+// they go to the end, but before a rule that ends the chain for every packet.
+
+import { isMarked } from "./fragment-text.ts";
+import { increasing } from "./increasing.ts";
+import type { Live, LiveTable, Tables } from "./live.ts";
+import { commentOf, keyOf, type Rule, readChain, readComment, readWords, TABLES } from "./rule.ts";
+import { readTables } from "./table-text.ts";
+
+/** A rule that should be there: ours, or a stranger's that serves as an anchor. */
+interface Declared {
+  key: string;
+  /** What follows "-A CHAIN". */
+  spec: string;
+  words: Rule;
+  ours: boolean;
+}
+
+interface GoalTable {
+  /** Chains of their own that fragments declare. */
+  declared: Set<string>;
+  chains: Map<string, Declared[]>;
+  /** Key of a rule of ours without our comment -> how many live ones are ours. */
+  bare: Map<string, number>;
+}
+
+/** One family's rules as they should be. */
+export type Goal = ReadonlyMap<string, GoalTable>;
+
+/**
+ * What the fragments, in their order, ask of the kernel. Ours are those with our mark, whatever is in the others.
+ *
+ * `former` are the rules of fragments that were replaced: the original script's carry no comment, and only from the
+ * file is it known that they were ours. Where nothing live jumps to a chain that our rules need, the jumps that other
+ * fragments declare count as ours: without them our rules would never match.
+ */
+export function goalOf(fragments: readonly { text: string }[], former: readonly Tables[], live: Live): Goal {
+  const goal = new Map<string, GoalTable>();
+  for (const { text } of fragments) {
+    const ours = isMarked(text);
+    for (const { table, chains, lines } of readTables(text).sections) {
+      const into = goalTable(goal, table);
+      for (const [chain, policy] of chains) if (policy === "-") into.declared.add(chain);
+      for (const line of lines) addLine(into, line.text, ours);
+    }
+  }
+  for (const [name, table] of goal) {
+    takeNeeded(table, live.tables.get(name)?.lines ?? []);
+    countBare(table);
+  }
+  for (const [table, rules] of former.flatMap((tables) => [...tables])) addFormer(goalTable(goal, table), rules);
+  return goal;
+}
+
+/** The way back: our rules as a snapshot has them. */
+export function goalOfSnapshot(snapshot: Live, undone: Goal): Goal {
+  const goal = new Map<string, GoalTable>();
+  for (const name of new Set([...undone.keys(), ...snapshot.tables.keys()])) {
+    const bare = undone.get(name)?.bare ?? new Map<string, number>();
+    const running = snapshot.tables.get(name);
+    const chains = new Map<string, Declared[]>();
+    for (const [chain, lines] of byChain(running?.lines ?? [])) {
+      chains.set(
+        chain,
+        readRunning(lines, bare).map((rule) => ({ ...rule, spec: specOf(rule.line), words: readWords(rule.line) })),
+      );
+    }
+    goal.set(name, { declared: new Set(running?.chains.keys()), chains, bare });
+  }
+  return goal;
+}
+
+/** The text that makes our live rules those of the goal; undefined when they are. */
+export function patchText(goal: Goal, live: Live): string | undefined {
+  const order: readonly string[] = TABLES;
+  const names = new Set([...goal.keys(), ...live.tables.keys()]);
+  const text = [...names]
+    .sort((a, b) => order.indexOf(a) - order.indexOf(b))
+    .flatMap((name) => {
+      const lines = patchTable(goal.get(name), live.tables.get(name));
+      return lines.length === 0 ? [] : [`*${name}`, ...lines, "COMMIT"];
+    });
+  return text.length === 0 ? undefined : [...text, ""].join("\n");
+}
+
+function goalTable(goal: Map<string, GoalTable>, name: string): GoalTable {
+  const table = goal.get(name) ?? { declared: new Set(), chains: new Map(), bare: new Map() };
+  goal.set(name, table);
+  return table;
+}
+
+function addLine({ declared, chains }: GoalTable, line: string, ours: boolean): void {
+  const words = readWords(line.replace(COUNTERS, ""));
+  const [option, chain] = words;
+  if ((option === "-N" || option === "--new-chain") && chain !== undefined) declared.add(chain);
+  if (readChain(words) === undefined || chain === undefined) return;
+  const rule = { key: keyOf(words), spec: specOf(line), words, ours: ours || isCommented(words) };
+  const known = chains.get(chain);
+  if (known) known.push(rule);
+  else chains.set(chain, [rule]);
+}
+
+/** Decides about the rules that are ours and a stranger's, too: the jumps to our chains, and what both declare. */
+function takeNeeded({ chains }: GoalTable, lines: readonly string[]): void {
+  const running = byChain(lines);
+  const needed = new Set([...chains].filter(([, rules]) => rules.some(({ ours }) => ours)).map(([chain]) => chain));
+  for (const [chain, rules] of chains) {
+    const jumps = rules.filter(({ ours, words }) => !ours && needed.has(targetOf(words) ?? ""));
+    if (jumps.length > 0) {
+      const reached = new Set((running.get(chain) ?? []).map((line) => targetOf(readWords(line))));
+      for (const rule of jumps) rule.ours = !reached.has(targetOf(rule.words));
+    }
+    const bare = rules.filter(({ ours, words }) => ours && !isCommented(words));
+    const strangers = new Set(bare.length === 0 ? [] : rules.filter(({ ours }) => !ours).map(({ key }) => key));
+    const shared = bare.filter(({ key }) => strangers.has(key));
+    if (shared.length === 0) continue;
+    const keys = new Set((running.get(chain) ?? []).map((line) => keyOf(readWords(line))));
+    for (const rule of shared) if (keys.has(rule.key)) rule.ours = false;
+  }
+}
+
+function countBare({ chains, bare }: GoalTable): void {
+  for (const { key } of [...chains.values()].flat().filter(({ ours, words }) => ours && !isCommented(words))) {
+    bare.set(key, (bare.get(key) ?? 0) + 1);
+  }
+}
+
+/** What a stranger's fragment declares as well stays the stranger's. */
+function addFormer({ chains, bare }: GoalTable, rules: readonly Rule[]): void {
+  const counts = new Map<string, number>();
+  for (const rule of rules.filter((rule) => readChain(rule) !== undefined && !isCommented(rule))) {
+    const key = keyOf(rule);
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  }
+  if (counts.size === 0) return;
+  const strangers = new Set([...chains.values()].flat().flatMap(({ ours, key }) => (ours ? [] : [key])));
+  for (const [key, count] of counts) if (!strangers.has(key)) bare.set(key, Math.max(count, bare.get(key) ?? 0));
+}
+
+function patchTable(goal: GoalTable | undefined, running: LiveTable | undefined): string[] {
+  const live = byChain(running?.lines ?? []);
+  const bareChains = [...(goal?.bare.keys() ?? [])].map((key) => key.split("\n", 1)[0] ?? "");
+  const wanted = [...(goal?.chains ?? [])].filter(([, rules]) => rules.some(({ ours }) => ours));
+  const touched = new Set([...wanted.map(([chain]) => chain), ...bareChains]);
+  for (const [chain, lines] of live) if (lines.some(mayBeOurs)) touched.add(chain);
+  const needed = wanted.flatMap(([chain, rules]) => [
+    chain,
+    ...rules.filter(({ ours }) => ours).map(({ words }) => targetOf(words)),
+  ]);
+  const created = [...new Set(needed)].filter(
+    (chain) => chain !== undefined && goal?.declared.has(chain) && !running?.chains.has(chain),
+  );
+  const edits = [...touched].map((chain) =>
+    patchChain(chain, goal?.chains.get(chain) ?? [], readRunning(live.get(chain) ?? [], goal?.bare ?? new Map())),
+  );
+  return [
+    ...created.map((chain) => `-N ${chain}`),
+    ...edits.flatMap(({ deletions }) => deletions),
+    ...edits.flatMap(({ insertions }) => insertions),
+  ];
+}
+
+/** A rule in the kernel. */
+interface Running {
+  line: string;
+  key: string;
+  ours: boolean;
+}
+
+function readRunning(lines: readonly string[], bare: ReadonlyMap<string, number>): Running[] {
+  const left = new Map(bare);
+  return lines.map((line) => {
+    const words = readWords(line);
+    const key = keyOf(words);
+    if (isCommented(words)) return { line, key, ours: true };
+    const more = left.get(key) ?? 0;
+    left.set(key, more - 1);
+    return { line, key, ours: more > 0 };
+  });
+}
+
+function patchChain(chain: string, wanted: readonly Declared[], live: readonly Running[]) {
+  const places = placesOf(wanted, live);
+  const anchors = increasing(
+    live.flatMap((rule, at) => (!rule.ours && places[at] !== undefined ? [at] : [])),
+    (at) => places[at] ?? 0,
+  );
+  const gapOfPlace = gaps(wanted.length, new Set(anchors.map((at) => places[at])));
+  const gapOfLive = gaps(live.length, new Set(anchors));
+  const candidates = live.flatMap(({ ours }, at) => {
+    const place = places[at];
+    return ours && place !== undefined && gapOfPlace[place] === gapOfLive[at] ? [at] : [];
+  });
+  const kept = withoutHalfTwins(
+    live,
+    increasing(candidates, (at) => places[at] ?? 0),
+  );
+  const deletions = live.flatMap(({ ours, line }, at) =>
+    ours && !kept.has(at) ? [`-D ${chain} ${specOf(line)}`] : [],
+  );
+  const after = insertAfter(wanted, live, kept, places, gapOfPlace, gapOfLive);
+  return { deletions, insertions: insertionLines(chain, live, kept, after) };
+}
+
+/** Each live rule's place among the wanted ones; of equal rules the first is the first. */
+function placesOf(wanted: readonly Declared[], live: readonly Running[]): (number | undefined)[] {
+  const free = new Map<string, number[]>();
+  const name = ({ key, ours }: { key: string; ours: boolean }) => `${ours ? "ours" : "theirs"}\n${key}`;
+  for (const [place, rule] of [...wanted.entries()].reverse()) {
+    const known = free.get(name(rule));
+    if (known) known.push(place);
+    else free.set(name(rule), [place]);
+  }
+  return live.map((rule) => free.get(name(rule))?.pop());
+}
+
+/** For each index, and for the end, how many anchors stand before it. */
+function gaps(length: number, anchors: ReadonlySet<number | undefined>): number[] {
+  const counts: number[] = [];
+  let count = 0;
+  for (let at = 0; at <= length; at++) {
+    counts.push(count);
+    if (anchors.has(at)) count++;
+  }
+  return counts;
+}
+
+/** -D takes the first of equal rules: if one of them must go, all go, and come back where they belong. */
+function withoutHalfTwins(live: readonly Running[], kept: readonly number[]): Set<number> {
+  const keeping = new Set(kept);
+  const going = new Set(live.filter(({ ours }, at) => ours && !keeping.has(at)).map(({ line }) => line));
+  return new Set(kept.filter((at) => !going.has(live[at]?.line ?? "")));
+}
+
+/** Index of a live rule, or -1 for the chain's start -> the specs to insert right after it. */
+function insertAfter(
+  wanted: readonly Declared[],
+  live: readonly Running[],
+  kept: ReadonlySet<number>,
+  places: readonly (number | undefined)[],
+  gapOfPlace: readonly number[],
+  gapOfLive: readonly number[],
+): Map<number, string[]> {
+  const settled = new Map([...kept].map((at) => [places[at], at]));
+  // Where the rules of a gap go before one of ours is met: before its first live one of ours, or to the gap's end.
+  const starts = new Map<number, number>();
+  for (const at of kept) {
+    const gap = gapOfLive[at] ?? 0;
+    if (!starts.has(gap)) starts.set(gap, at - 1);
+  }
+  for (const [at, rule] of live.entries()) {
+    const gap = gapOfLive[at] ?? 0;
+    if (!starts.has(gap) && !rule.ours && endsChain(rule.line)) starts.set(gap, at - 1);
+  }
+  const ends = new Map(gapOfLive.map((gap, at) => [gap, at - 1]));
+  const insertions = new Map<number, string[]>();
+  let gap = -1;
+  let at = -1;
+  for (const [place, { ours, spec }] of wanted.entries()) {
+    if (!ours) continue;
+    const here = gapOfPlace[place] ?? 0;
+    if (here !== gap) at = starts.get(here) ?? ends.get(here) ?? -1;
+    gap = here;
+    const standing = settled.get(place);
+    if (standing !== undefined) at = standing;
+    else if (insertions.has(at)) insertions.get(at)?.push(spec);
+    else insertions.set(at, [spec]);
+  }
+  return insertions;
+}
+
+/** Front to back: each number counts on all that stands before it. */
+function insertionLines(
+  chain: string,
+  live: readonly Running[],
+  kept: ReadonlySet<number>,
+  after: ReadonlyMap<number, readonly string[]>,
+): string[] {
+  const lines: string[] = [];
+  let left = live.filter(({ ours }, at) => !ours || kept.has(at)).length;
+  let number = 1;
+  for (let at = -1; at < live.length; at++) {
+    if (at >= 0 && (!live[at]?.ours || kept.has(at))) {
+      number++;
+      left--;
+    }
+    for (const spec of after.get(at) ?? []) {
+      lines.push(left === 0 ? `-A ${chain} ${spec}` : `-I ${chain} ${number} ${spec}`);
+      number++;
+    }
+  }
+  return lines;
+}
+
+const COUNTERS = /^\[\d+:\d+\] /;
+
+function specOf(line: string): string {
+  return line.replace(COUNTERS, "").replace(/^\S+\s+\S+\s*/, "");
+}
+
+function mayBeOurs(line: string): boolean {
+  return line.includes(commentOf(""));
+}
+
+function isCommented(rule: Rule): boolean {
+  return readComment(rule)?.startsWith(commentOf("")) ?? false;
+}
+
+function targetOf(rule: Rule): string | undefined {
+  const at = rule.findIndex((word) => /^(-j|--jump|-g|--goto)$/.test(word));
+  return at < 0 ? undefined : rule[at + 1];
+}
+
+/** Whether no packet gets past a rule: a verdict without a condition. */
+function endsChain(line: string): boolean {
+  return /^-A \S+ (-m comment --comment ("([^"\\]|\\.)*"|\S+) )?-j (ACCEPT|DROP|REJECT|RETURN|QUEUE)( |$)/.test(line);
+}
+
+function byChain(lines: readonly string[]): Map<string, string[]> {
+  const chains = new Map<string, string[]>();
+  for (const line of lines) {
+    const chain = /^-A (\S+)/.exec(line)?.[1];
+    if (chain === undefined) continue;
+    const known = chains.get(chain);
+    if (known) known.push(line);
+    else chains.set(chain, [line]);
+  }
+  return chains;
+}
