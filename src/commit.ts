@@ -214,7 +214,9 @@ async function refuseDrift(items: readonly Item[], args: Arguments): Promise<Sur
       ? `the kernel lacks '${spell(drift.missing[0])}'`
       : drift.surplus > 0
         ? `${drift.surplus} of its rules are still there`
-        : "its rules are there in another order";
+        : drift.unreached !== undefined
+          ? `nothing jumps to the chain ${drift.unreached}`
+          : "its rules are there in another order";
   const backends = await backendsWith(family, commentOf(container), args.timeout);
   const hint =
     backends.length > 0

@@ -5,7 +5,7 @@ import { sortByBoot } from "./fragments/confirmed.ts";
 import { readFragments } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { patchRules, saveRules } from "./kernel/iptables.ts";
-import { KERNEL_RULES, withLock } from "./lock.ts";
+import { withLoadLock } from "./lock.ts";
 import type { Live, Tables } from "./rules/live.ts";
 import { type Goal, goalOf, goalOfSnapshot, patchText } from "./rules/patch.ts";
 import { directoryOf } from "./survey.ts";
@@ -28,7 +28,7 @@ export async function exchangeRules(
   const { current } = await sortByBoot(directory, await readFragments(directory));
   // No load of ours comes between.
   const alone = <T>(steps: (live: Live) => Promise<T>) =>
-    withLock(KERNEL_RULES, args.timeout, async () => steps(await saveRules(family, args.timeout)));
+    withLoadLock([directory], args.timeout, async () => steps(await saveRules(family, args.timeout)));
 
   await alone(async (before) => {
     const goal = goalOf(current, former, before);

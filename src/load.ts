@@ -15,7 +15,7 @@ import { replaceFragment } from "./fragments/replace.ts";
 import { restoreRules, saveRules } from "./kernel/iptables.ts";
 import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { tryLines } from "./kernel/trial.ts";
-import { KERNEL_RULES, withLock } from "./lock.ts";
+import { withLoadLock } from "./lock.ts";
 import type { Request } from "./request.ts";
 import { type Live, readLive } from "./rules/live.ts";
 import { keyOf, readWords } from "./rules/rule.ts";
@@ -171,13 +171,11 @@ function warningsOf({ family, stale, lost }: Plan): string[] {
  * the last good text is loaded, and the failure says so.
  */
 export async function load(request: LoadRequest): Promise<Loaded> {
-  return withLock(KERNEL_RULES, request.timeout, async () => {
+  return withLoadLock(Object.values(request.directories), request.timeout, async () => {
     try {
       const planned = await planLoad(request);
-      await restoreAll(
-        planned.plans.filter(({ changes }) => changes),
-        request,
-      );
+      const changing = planned.plans.filter(({ changes }) => changes);
+      await restoreAll(changing, request);
       await Promise.all(planned.plans.map((plan) => keepLastGood(plan, request)));
       return planned;
     } catch (error) {

@@ -1,15 +1,26 @@
 // Locks of the kernel (flock(2)): they die with their holder, and leave nothing behind.
 //
-// A lock is held on the thing that it protects: a fragment directory, or the network namespace whose rules are loaded.
-// There is no lock file. flock(1) takes the lock on a descriptor that it inherits; the lock belongs to the open file, so
-// it stays ours when flock has ended. Who holds the directory's may wait for the namespace's, never the other way round.
+// There is no lock file. Who writes into a fragment directory locks the directory; who loads it locks the directory above
+// (/etc). flock(1) takes the lock on a descriptor that it inherits; the lock belongs to the open file, so it stays ours
+// when flock has ended. Who holds the first may wait for the second, never the other way round.
 
 import { open, readdir, readFile } from "node:fs/promises";
+import { dirname } from "node:path";
 import { excerpt, Failure } from "./errors.ts";
 import { commandFailure, run } from "./exec.ts";
 
-/** What a load locks. The service's load takes no other lock, so one may wait for the service while holding another. */
-export const KERNEL_RULES = "/proc/self/ns/net";
+/**
+ * Runs `body` while no other load of these directories runs. The service's load takes no other lock, so one may wait for
+ * the service while holding a directory's own. Throws Failure as `withLock`.
+ */
+export function withLoadLock<T>(
+  directories: readonly string[],
+  timeoutSeconds: number,
+  body: () => Promise<T>,
+): Promise<T> {
+  const above = [...new Set(directories.map((directory) => dirname(directory)))].sort();
+  return above.reduceRight((inner, path) => () => withLock(path, timeoutSeconds, inner), body)();
+}
 
 /** Runs `body` while holding the lock on `path`. Throws Failure `locked` after `timeoutSeconds`, naming the holder. */
 export async function withLock<T>(path: string, timeoutSeconds: number, body: () => Promise<T>): Promise<T> {
@@ -30,8 +41,7 @@ export async function withLock<T>(path: string, timeoutSeconds: number, body: ()
 async function locked(path: string, timeoutSeconds: number, inode: number): Promise<Failure> {
   const holder = await holderOf(inode);
   const by = holder === undefined ? "another process" : `process ${holder.pid} (${holder.command})`;
-  const what = path === KERNEL_RULES ? "the loading of rules" : path;
-  const message = `${what} is locked by ${by} for more than ${timeoutSeconds} s; wait for it, or raise timeout`;
+  const message = `${path} is locked by ${by} for more than ${timeoutSeconds} s; wait for it, or raise timeout`;
   return new Failure("locked", message, { path, ...holder });
 }
 

@@ -17,6 +17,8 @@ export interface LiveTable {
   lines: readonly string[];
   /** Key of each rule that carries a comment of ours -> its place in the table. */
   ours: ReadonlyMap<string, number>;
+  /** What some rule jumps or goes to. */
+  targets: ReadonlySet<string>;
   /** Comment of ours -> keys of the rules that carry it. */
   byComment: ReadonlyMap<string, readonly string[]>;
   /** Keys of all rules; made when first asked for, because other people's rules may be many. */
@@ -41,7 +43,10 @@ export function readLive(text: string): Live {
 function liveTable(chains: Map<string, string>, lines: string[]): LiveTable {
   const ours = new Map<string, number>();
   const byComment = new Map<string, string[]>();
+  const targets = new Set<string>();
   for (const [index, line] of lines.entries()) {
+    const target = / (?:-j|-g|--jump|--goto) (\S+)/.exec(line)?.[1];
+    if (target !== undefined) targets.add(target);
     if (!line.includes(commentOf(""))) continue;
     const rule = readWords(line);
     const comment = readComment(rule);
@@ -57,7 +62,7 @@ function liveTable(chains: Map<string, string>, lines: string[]): LiveTable {
     all ??= new Set(lines.map((line) => keyOf(readWords(line))));
     return all;
   };
-  return { chains, lines, ours, byComment, keys };
+  return { chains, lines, ours, targets, byComment, keys };
 }
 
 /** What differs between one container's rules and the kernel. */
@@ -68,10 +73,12 @@ export interface Drift {
   surplus: number;
   /** All are there, in another order. */
   disordered: boolean;
+  /** A chain of the DNAT rules to which nothing live jumps, so that they never match. */
+  unreached?: string;
 }
 
-export function drifts({ missing, surplus, disordered }: Drift): boolean {
-  return missing.length > 0 || surplus > 0 || disordered;
+export function drifts({ missing, surplus, disordered, unreached }: Drift): boolean {
+  return missing.length > 0 || surplus > 0 || disordered || unreached !== undefined;
 }
 
 /** Rules by table. */
@@ -102,6 +109,8 @@ export function compareLive(container: string, wanted: Tables, former: Tables, l
     const uncommented = (former.get(table) ?? []).filter((rule) => readComment(rule) !== commentOf(container));
     drift.surplus += uncommented.map(keyOf).filter((key) => !keys.has(key) && running?.keys().has(key)).length;
   }
+  const chain = readChain(wanted.get("nat")?.[0] ?? []);
+  if (chain !== undefined && !live.tables.get("nat")?.targets.has(chain)) drift.unreached = chain;
   return drift;
 }
 

@@ -164,6 +164,10 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     return existsSync(path) ? readFileSync(path, "utf8") : "";
   }
 
+  setKernel(table: string, text: string, family = "ipv4"): void {
+    writeFileSync(join(this.fake, "kernel", family, table), text);
+  }
+
   flush(table: string, family = "ipv4"): void {
     rmSync(join(this.fake, "kernel", family, table), { force: true });
   }

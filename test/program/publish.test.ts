@@ -62,6 +62,22 @@ describe("present", () => {
   );
 });
 
+test.each(["systemd", "restore", "patch"])(
+  "a jump to the chain that is gone is put back (reload: %s)",
+  async (reload) => {
+    const host = fakeHost();
+    host.container("web", { ports: PORTS });
+    await host.ask({ container: "web", reload });
+    const jump = /^-A (PREROUTING|OUTPUT) .*-j DOCKER_CONTAINERS\n/gm;
+    host.setKernel("nat", host.kernel("nat").replaceAll(jump, ""));
+    expect(await host.ask({ container: "web", reload })).toMatchObject({
+      changed: true,
+      containers: [{ name: "web", reasons: ["kernel"] }],
+    });
+    expect(host.kernel("nat").match(jump)).toHaveLength(2);
+  },
+);
+
 describe("a rule that refuses everything", () => {
   const REJECT = "-A FORWARD -j REJECT --reject-with icmp-port-unreachable";
 

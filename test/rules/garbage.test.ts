@@ -58,7 +58,7 @@ test("what has no problem in it loses no rule on its way through assemble", () =
   fc.assert(property, { seed: 5, numRuns: 500 });
 });
 
-describe("much of it takes no long time", () => {
+describe("four megabytes of it: what takes quadratic time does not end before the test's time is up", () => {
   test.each([
     ["quotes that never close", '"a '],
     ["escaped quotes", '"a\\"b '],
@@ -73,12 +73,7 @@ describe("much of it takes no long time", () => {
     ["negations", "! "],
     ["junk", "junk\n"],
   ])("%s", (_what, piece) => {
-    const garbage = piece.repeat(Math.ceil(400_000 / piece.length));
-    for (const whole of [garbage, `*nat\n-A ${garbage}`]) {
-      const start = performance.now();
-      readAll(whole);
-      // Linear takes a tenth of it, quadratic more than it.
-      expect(performance.now() - start).toBeLessThan(3000);
-    }
+    const garbage = piece.repeat(Math.ceil(4_000_000 / piece.length));
+    for (const whole of [garbage, `*nat\n-A ${garbage}`]) expect(() => readAll(whole)).not.toThrow();
   });
 });

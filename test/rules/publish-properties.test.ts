@@ -34,7 +34,10 @@ test("a fragment reads back as the rules it was made of, and drifts not from its
       expect(readFragment(text)).toEqual(wanted);
       const neighbour = tell(other.given);
       if (neighbour.name === name) continue;
-      const all = [text, neighbour.fragments[family] ?? ""].map((each, index) => ({ path: `/${index}`, text: each }));
+      const chains = [given, other.given].map(({ args }) => String(args["chain"] ?? "DOCKER_CONTAINERS"));
+      const base = `*nat\n${chains.map((chain) => `-A PREROUTING -j ${chain}\n`).join("")}COMMIT\n`;
+      const texts = [base, text, neighbour.fragments[family] ?? ""];
+      const all = texts.map((each, index) => ({ path: `/${index}`, text: each }));
       const { lines: loadedLines, problems } = assemble(all, [], readLive(""));
       const loaded = textOf({ lines: loadedLines });
       expect(problems).toEqual([]);
