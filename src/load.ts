@@ -11,7 +11,7 @@ import { asFailure, errno, Failure } from "./errors.ts";
 import { type Assembled, assemble, refuseProblems, textOf } from "./fragments/assemble.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import { directoryExists, missingDirectory, readFragments } from "./fragments/directory.ts";
-import { replaceFragment } from "./fragments/replace.ts";
+import { clearTemporary, replaceFragment } from "./fragments/replace.ts";
 import { restoreRules, saveRules } from "./kernel/iptables.ts";
 import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { tryLines } from "./kernel/trial.ts";
@@ -176,8 +176,8 @@ export async function load(request: LoadRequest): Promise<Loaded> {
         planned.plans.filter(({ changes }) => changes),
         request,
       );
-      await Promise.all(planned.plans.map((plan) => keepLastGood(plan, request)));
-      return planned;
+      const warnings = [...planned.warnings, ...(await keepLastGood(planned.plans, request))];
+      return { ...planned, warnings };
     } catch (error) {
       throw await withLastGood(asFailure(error), request);
     }
@@ -203,32 +203,47 @@ function lastGood(family: Family, stateDirectory: string): string {
   return join(stateDirectory, `${family}.rules`);
 }
 
-/** For the service's next boot; plain iptables-restore can load it. */
-async function keepLastGood({ family, lasting }: Plan, { stateDirectory }: LoadRequest): Promise<void> {
-  if (stateDirectory === undefined) return;
-  await mkdir(stateDirectory, { recursive: true, mode: 0o700 });
-  await replaceFragment(lastGood(family, stateDirectory), lasting, { mode: 0o600 });
+/** For the service's next boot; plain iptables-restore can load it. The rules are live: what fails here is a warning. */
+async function keepLastGood(plans: readonly Plan[], { stateDirectory }: LoadRequest): Promise<string[]> {
+  if (stateDirectory === undefined) return [];
+  try {
+    await mkdir(stateDirectory, { recursive: true, mode: 0o700 });
+    await clearTemporary(stateDirectory);
+    for (const { family, lasting } of plans) {
+      await replaceFragment(lastGood(family, stateDirectory), lasting, { mode: 0o600 });
+    }
+    return [];
+  } catch (error) {
+    return [`the rules are loaded, but not kept for the next boot: ${wordsOf(error)}`];
+  }
 }
 
 /** A host that boots is never open because of one bad file. */
 async function withLastGood(failure: Failure, { directories, stateDirectory, timeout }: LoadRequest): Promise<Failure> {
   if (stateDirectory === undefined) return failure;
   const loaded: Family[] = [];
+  const failed: string[] = [];
   for (const family of FAMILIES.filter((one) => directories[one] !== undefined)) {
     const live = await saveRules(family, timeout).catch(() => undefined);
     if (live === undefined || [...live.tables.values()].some(({ lines }) => lines.length > 0)) continue;
-    const text = await readFile(lastGood(family, stateDirectory), "utf8").catch((error: unknown) => {
-      if (errno(error) === "ENOENT") return undefined;
-      throw error;
-    });
-    if (text === undefined) continue;
-    await restoreRules(family, text, timeout);
-    loaded.push(family);
+    try {
+      await restoreRules(family, await readFile(lastGood(family, stateDirectory), "utf8"), timeout);
+      loaded.push(family);
+    } catch (error) {
+      if (errno(error) !== "ENOENT") failed.push(`; the last good rules could not be loaded either: ${wordsOf(error)}`);
+    }
   }
-  if (loaded.length === 0) return failure;
+  if (loaded.length === 0 && failed.length === 0) return failure;
   const words = loaded.map((family) => (family === "ipv4" ? "IPv4" : "IPv6")).join(" and ");
-  const message = `${failure.message}; the kernel had no rules, so the last good ${words} rules were loaded instead`;
+  const done = words === "" ? "" : `; the kernel had no rules, so the last good ${words} rules were loaded instead`;
+  const message = [failure.message, done, ...failed].join("");
   const told = new Failure(failure.code, message, { ...failure.facts, last_good: loaded }, { cause: failure });
-  told.changed = true;
+  told.rolledBack = failure.rolledBack;
+  told.changed = loaded.length > 0;
   return told;
+}
+
+/** What a failure of ours, or one of Node.js's, says. */
+function wordsOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
