@@ -101,7 +101,10 @@ function compare({ lines }: Assembled, live: Live): Pick<Plan, "lost" | "changes
       tables.set(line.slice(1), open);
     } else if (line !== "COMMIT") open.push(line.replace(/ \[0:0\]$/, ""));
   }
-  let changes = [...tables].some(([name, text]) => !live.tables.has(name) && text.some((line) => line.startsWith("-")));
+  // A table that the kernel does not have yet is an empty one that accepts.
+  let changes = [...tables].some(
+    ([name, text]) => !live.tables.has(name) && text.some((line) => !/^:\S+ ACCEPT$/.test(line)),
+  );
   for (const [name, table] of live.tables) {
     const text = tables.get(name) ?? [];
     const running = [...[...table.chains].map(([chain, policy]) => `:${chain} ${policy}`), ...table.lines];
