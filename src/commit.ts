@@ -80,9 +80,10 @@ export async function commit(before: Survey, loader: Loader, args: Arguments): P
   // Twice the patience: without the lock there is no way on, nor back.
   return alone(2 * args.timeout, () => lookAndLoad(before.items, loader, undo, args)).catch((error: unknown) => {
     const failure = asFailure(error);
-    if (failure.code === "locked" && args.state === "present" && undo.length > 0) {
+    // Only where the lock could not be had: else they are undone.
+    if (undo.length > 0) failure.changed = true;
+    if (undo.length > 0 && args.state === "present") {
       failure.rolledBack = [`NOT put back: the fragments just written; ${failure.message}`];
-      failure.changed = true;
     }
     throw failure;
   });
@@ -120,8 +121,13 @@ async function writeFragments({ items, unconfirmed }: Survey, undo: Undo[]): Pro
   const write = async (path: string, after: string | undefined, report: boolean) => {
     const former = await readOwn(path);
     if (former?.text === after) return;
-    await replaceFragment(path, after, former);
-    undo.push(async () => ((await putBack(path, after, former)) && report ? path : undefined));
+    const back = async () => ((await putBack(path, after, former)) && report ? path : undefined);
+    await replaceFragment(path, after, former).catch(async (error: unknown) => {
+      // The disk may have refused after the rename: then the new text is there.
+      if ((await readOwn(path))?.text === after) undo.push(back);
+      throw error;
+    });
+    undo.push(back);
   };
   for (const { path, after } of items.filter(fileChanges)) await write(path, after, true);
   for (const directory of new Set(unconfirmed.map((path) => dirname(path)))) {

@@ -11,7 +11,7 @@ import { asFailure, errno, Failure } from "./errors.ts";
 import { type Assembled, assemble, refuseProblems, textOf } from "./fragments/assemble.ts";
 import { isContainers, sortByBoot } from "./fragments/confirmed.ts";
 import { directoryExists, missingDirectory, readFragments } from "./fragments/directory.ts";
-import { replaceFragment } from "./fragments/replace.ts";
+import { clearTemporary, replaceFragment } from "./fragments/replace.ts";
 import { restoreRules, saveRules } from "./kernel/iptables.ts";
 import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { tryLines } from "./kernel/trial.ts";
@@ -101,10 +101,10 @@ function compare({ lines }: Assembled, live: Live): Pick<Plan, "lost" | "changes
       tables.set(line.slice(1), open);
     } else if (line !== "COMMIT") open.push(line.replace(/ \[0:0\]$/, ""));
   }
-  // A table that is not there yet is as good as one without rules whose policies are ACCEPT.
-  const isNew = ([name, text]: [string, string[]]) =>
-    !live.tables.has(name) && text.some((line) => !/^:\S+ ACCEPT$/.test(line));
-  let changes = [...tables].some(isNew);
+  // A table that the kernel does not have yet is an empty one that accepts.
+  let changes = [...tables].some(
+    ([name, text]) => !live.tables.has(name) && text.some((line) => !/^:\S+ ACCEPT$/.test(line)),
+  );
   for (const [name, table] of live.tables) {
     const text = tables.get(name) ?? [];
     const running = [...[...table.chains].map(([chain, policy]) => `:${chain} ${policy}`), ...table.lines];
@@ -176,8 +176,8 @@ export async function load(request: LoadRequest): Promise<Loaded> {
       const planned = await planLoad(request);
       const changing = planned.plans.filter(({ changes }) => changes);
       await restoreAll(changing, request);
-      await Promise.all(planned.plans.map((plan) => keepLastGood(plan, request)));
-      return planned;
+      const warnings = [...planned.warnings, ...(await keepLastGood(planned.plans, request))];
+      return { ...planned, warnings };
     } catch (error) {
       throw await withLastGood(asFailure(error), request);
     }
@@ -203,36 +203,54 @@ function lastGood(family: Family, stateDirectory: string): string {
   return join(stateDirectory, `${family}.rules`);
 }
 
-/** For the service's next boot, without the containers' rules; plain iptables-restore can load it. */
-async function keepLastGood(
-  { family, assembled: { lines, origins } }: Plan,
-  { stateDirectory }: LoadRequest,
-): Promise<void> {
-  if (stateDirectory === undefined) return;
-  const lasting = textOf({ lines: lines.filter((_, index) => !isContainers(basename(origins[index]?.path ?? ""))) });
-  await mkdir(stateDirectory, { recursive: true, mode: 0o700 });
-  await replaceFragment(lastGood(family, stateDirectory), lasting, { mode: 0o600 });
+/**
+ * For the service's next boot, without the containers' rules; plain iptables-restore can load it. The rules are live: what
+ * fails here is a warning.
+ */
+async function keepLastGood(plans: readonly Plan[], { stateDirectory }: LoadRequest): Promise<string[]> {
+  if (stateDirectory === undefined) return [];
+  try {
+    await mkdir(stateDirectory, { recursive: true, mode: 0o700 });
+    await clearTemporary(stateDirectory);
+    for (const { family, assembled } of plans) {
+      const { lines, origins } = assembled;
+      const isLasting = (_: string, index: number) => !isContainers(basename(origins[index]?.path ?? ""));
+      await replaceFragment(lastGood(family, stateDirectory), textOf({ lines: lines.filter(isLasting) }), {
+        mode: 0o600,
+      });
+    }
+    return [];
+  } catch (error) {
+    return [`the rules are loaded, but not kept for the next boot: ${wordsOf(error)}`];
+  }
 }
 
 /** A host that boots is never open because of one bad file. */
 async function withLastGood(failure: Failure, { directories, stateDirectory, timeout }: LoadRequest): Promise<Failure> {
   if (stateDirectory === undefined) return failure;
   const loaded: Family[] = [];
+  const failed: string[] = [];
   for (const family of FAMILIES.filter((one) => directories[one] !== undefined)) {
     const live = await saveRules(family, timeout).catch(() => undefined);
     if (live === undefined || [...live.tables.values()].some(({ lines }) => lines.length > 0)) continue;
-    const text = await readFile(lastGood(family, stateDirectory), "utf8").catch((error: unknown) => {
-      if (errno(error) === "ENOENT") return undefined;
-      throw error;
-    });
-    if (text === undefined) continue;
-    await restoreRules(family, text, timeout);
-    loaded.push(family);
+    try {
+      await restoreRules(family, await readFile(lastGood(family, stateDirectory), "utf8"), timeout);
+      loaded.push(family);
+    } catch (error) {
+      if (errno(error) !== "ENOENT") failed.push(`; the last good rules could not be loaded either: ${wordsOf(error)}`);
+    }
   }
-  if (loaded.length === 0) return failure;
+  if (loaded.length === 0 && failed.length === 0) return failure;
   const words = loaded.map((family) => (family === "ipv4" ? "IPv4" : "IPv6")).join(" and ");
-  const message = `${failure.message}; the kernel had no rules, so the last good ${words} rules were loaded instead`;
+  const done = words === "" ? "" : `; the kernel had no rules, so the last good ${words} rules were loaded instead`;
+  const message = [failure.message, done, ...failed].join("");
   const told = new Failure(failure.code, message, { ...failure.facts, last_good: loaded }, { cause: failure });
-  told.changed = true;
+  told.rolledBack = failure.rolledBack;
+  told.changed = loaded.length > 0;
   return told;
+}
+
+/** What a failure of ours, or one of Node.js's, says. */
+function wordsOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -34,7 +34,8 @@ export async function withLock<T>(path: string, timeoutSeconds: number, body: ()
     if (ran.exitCode !== 0) throw commandFailure("command_failed", `${path} cannot be locked`, ran, { path });
     return await body();
   } finally {
-    await handle.close();
+    // The lock is gone then, whatever close says; the work is done.
+    await handle.close().catch(() => {});
   }
 }
 

@@ -61,11 +61,17 @@ export function assemble(fragments: readonly Fragment[], alsoTables: Iterable<st
   return assembled;
 }
 
+/** A file that is no fragment at all may have a problem a line. */
+const MOST_TOLD = 20;
+
 /** Throws Failure `fragment_invalid`, naming file and line, if there is a problem. */
 export function refuseProblems(problems: readonly FragmentProblem[]): void {
   const [first] = problems;
   if (first === undefined) return;
-  throw new Failure("fragment_invalid", `${first.path} line ${first.line}: ${first.why}`, { ...first, problems });
+  throw new Failure("fragment_invalid", `${first.path} line ${first.line}: ${first.why}`, {
+    ...first,
+    problems: problems.slice(0, MOST_TOLD),
+  });
 }
 
 /** The text for iptables-restore. */

@@ -21,7 +21,8 @@ const TEMPORARY = ".docker_iptables.tmp";
  * Writes `text` to `path`, with the mode and the owner of `former` (a new file: 0644, the caller's), or removes the
  * file where `text` is undefined. Returns when the disk has it.
  *
- * Throws Failure `write_failed`, `permission_denied`; the file is then as it was.
+ * Throws Failure `write_failed`, `permission_denied`; the file is then as it was, or, where only the directory could not be
+ * synced, already as it should be.
  */
 export async function replaceFragment(path: string, text: string | undefined, former?: Attributes): Promise<void> {
   const directory = dirname(path);

@@ -31,6 +31,8 @@ export function readTables(text: string): TableText {
     if (line === "" || line.startsWith("#")) continue;
     if (line.trim() === "") continue;
     if (line.endsWith("\r")) problems.push({ line: number, why: "it has a Windows line end (CR LF)" });
+    // iptables-restore reads no further than there, and the rule would be another, perhaps wider one.
+    if (line.includes("\0")) problems.push({ line: number, why: "it has a NUL byte" });
     if (line.startsWith("*")) {
       if (open) problems.push({ line: number, why: `the table ${open.table} has no COMMIT before this line` });
       const table = line.slice(1).trim().split(/\s+/)[0] ?? "";

@@ -5,6 +5,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect } from "vitest";
+import type { Client } from "./client.ts";
 import { ask, hostByHand, ourRules } from "./fixtures.ts";
 import type { Host } from "./host.ts";
 import { story } from "./story.ts";
@@ -100,12 +101,52 @@ async function lossesDuring(connect: () => Promise<boolean>, body: () => Promise
   return { opened: answers.length, lost: answers.filter((good) => !good).length };
 }
 
+/** Says who has connected, then repeats what it hears. */
+const ECHO = `require("node:net").createServer((one) => {
+  one.on("error", () => {});
+  one.write(one.remoteAddress.replace("::ffff:", "") + "\\n");
+  one.pipe(one);
+}).listen(81)`;
+
+/** Keeps one connection busy until there is a file; prints whom the server saw and how often it answered. */
+const TALK = `const [host, stop] = process.argv.slice(1);
+const talk = () => {
+  let answers = 0, peer = "";
+  const one = require("node:net").connect(81 + 8000, host);
+  const fail = (why) => { console.error(why, answers); process.exit(1); };
+  one.on("error", (error) => (answers === 0 && error.code === "ECONNREFUSED" ? setTimeout(talk, 50) : fail(error.code)));
+  one.on("end", () => fail("closed"));
+  one.setTimeout(10_000, () => fail("silence"));
+  one.on("data", (data) => {
+    if (peer === "") peer = String(data).trim();
+    answers += 1;
+    if (!require("node:fs").existsSync(stop)) return setTimeout(() => one.write("?"), 5);
+    console.log(JSON.stringify({ peer, answers }));
+    process.exit(0);
+  });
+};
+talk();`;
+
+/** Opens a connection through a published port, and keeps it in use; the function ends it and tells how it went. */
+async function conversation(host: Host, client: Client): Promise<() => Promise<{ peer: string; answers: number }>> {
+  const { Pid } = (await host.docker.inspect("web")).State;
+  void host.run("nsenter", [`--net=/proc/${Pid}/ns/net`, "node", "-e", ECHO], { check: false });
+  const stop = "/run/lab/conversation-ends";
+  const talk = client.run(process.execPath, ["-e", TALK, "--", host.address, stop], { check: false });
+  return async () => {
+    await client.run("touch", [stop]);
+    const { stdout, stderr } = await talk;
+    return stdout === "" ? { peer: stderr, answers: 0 } : JSON.parse(stdout);
+  };
+}
+
 describe.each(["nft", "legacy"] as const)("a hundred loads in a row on iptables-%s", (backend) => {
-  story("lose no connection; flush and restore does", async ({ lab }) => {
+  story("lose no connection, new or established; flush and restore does", async ({ lab }) => {
     const host = await hostByHand(lab, { name: "web1", backend });
     const client = await lab.client("laptop");
-    await host.docker.run("web", { publish: ["8080:80"] });
+    await host.docker.run("web", { publish: ["8080:80", "8081:81"], ports: [80] });
     await ask(host, { container: "web" });
+    const endConversation = await conversation(host, client);
     const connect = async () => {
       const result = await client.connect(host.address, 8080, { timeoutMs: 900 });
       return result.reached && result.peer === client.address;
@@ -121,6 +162,9 @@ describe.each(["nft", "legacy"] as const)("a hundred loads in a row on iptables-
     console.log(`${backend}: ${loads.lost} of ${loads.opened} connections lost over 100 loads`);
     expect(loads.opened).toBeGreaterThan(500);
     expect(loads.lost).toBe(0);
+    const { peer, answers } = await endConversation();
+    expect(peer).toBe(client.address);
+    expect(answers).toBeGreaterThan(100);
 
     const flushing = `iptables-save > /run/all; for i in $(seq 100); do
       for t in raw nat filter; do iptables -t $t -F; done; sleep 0.02; iptables-restore < /run/all || exit 1

@@ -188,6 +188,7 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
       this.ip6tablesDir,
       join(this.fake, "kernel/ipv4"),
       join(this.fake, "kernel/ipv6"),
+      join(this.root, "state"),
     ];
     for (const folder of folders) {
       for (const name of existsSync(folder) ? readdirSync(folder) : []) {

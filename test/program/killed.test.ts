@@ -1,7 +1,7 @@
-// Killed at any moment: every fragment is whole, the old one or the new one, and a next run completes.
+// Killed at any moment (at every step: faults.test.ts): every fragment is whole, the old one or the new one, and a next run completes.
 // Asked to end: a wait ends, a transaction is finished or rolled back, and there is an answer.
 
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -9,7 +9,7 @@ import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import { type FakeHost, fakeHost, readAnswer } from "./host.ts";
 
-const CRASH = fileURLToPath(new URL("fakes/crash.cjs", import.meta.url));
+const FAULT = fileURLToPath(new URL("fakes/fault.cjs", import.meta.url));
 const FAKES = ["docker", "iptables-save", "ip6tables-save", "iptables-restore"];
 const PORTS = {
   "80/tcp": [
@@ -76,63 +76,33 @@ async function expectWholeAndCompleted(host: FakeHost, former: string, given: Re
   }
 }
 
-describe.concurrent.each(["present", "absent"])("killed with SIGKILL (%s)", (state) => {
+test.concurrent.each(["present", "absent"])("killed with SIGKILL at any time (%s)", async (state) => {
   const given = { container: "web", state, reload: "restore" };
-
-  test("at every step of every write", async () => {
-    let killed = 0;
-    for (let at = 1; ; at++) {
-      const { host, former } = await outdatedHost();
-      const env = { NODE_OPTIONS: `--require ${CRASH}`, CRASH_AT: String(at) };
-      const { signal } = await start(host, given, env).done;
-      if (signal === undefined) break;
-      killed += 1;
-      await expectWholeAndCompleted(host, former, given);
-    }
-    expect(killed).toBeGreaterThanOrEqual(state === "present" ? 7 : 2);
-  });
-
-  test("at every command that it runs", async () => {
-    let killed = 0;
-    for (let at = 1; ; at++) {
-      const { host, former } = await outdatedHost();
-      const hook = `[ "$(wc -l < "$FAKE/calls")" -ge ${at} ] && {
-        until [ -s "$FAKE/pid" ]; do sleep 0.01; done; kill -KILL "$(cat "$FAKE/pid")"; exit 1; }`;
-      for (const name of FAKES) host.on(name, hook);
-      const { pid, done } = start(host, given);
-      writeFileSync(join(host.fake, "pid"), String(pid));
-      const { signal } = await done;
-      if (signal === undefined) break;
-      killed += 1;
-      await expectWholeAndCompleted(host, former, given);
-    }
-    expect(killed).toBeGreaterThanOrEqual(4);
-  });
-
-  test("at any time", async () => {
-    for (let delay = 40; delay <= 190; delay += 50) {
-      const { host, former } = await outdatedHost();
-      const { pid, done } = start(host, given);
-      await sleep(delay);
-      killQuietly(pid, "SIGKILL");
-      await done;
-      await expectWholeAndCompleted(host, former, given);
-    }
-  });
+  for (let delay = 40; delay <= 190; delay += 50) {
+    const { host, former } = await outdatedHost();
+    const { pid, done } = start(host, given);
+    await sleep(delay);
+    killQuietly(pid, "SIGKILL");
+    await done;
+    await expectWholeAndCompleted(host, former, given);
+  }
 });
 
-test("killed while it takes a failed load back: the next run completes", async () => {
-  for (let at = 8; ; at++) {
+test("killed while it takes a failed load back, at every step: the next run completes", async () => {
+  const given = { container: "web", reload: "restore" };
+  let back = 0;
+  for (let at = 1; ; at++) {
     const { host, former } = await outdatedHost();
     host.on("iptables-restore", "exit 1");
-    const env = { NODE_OPTIONS: `--require ${CRASH}`, CRASH_AT: String(at) };
-    const { signal } = await start(host, { container: "web", reload: "restore" }, env).done;
-    if (signal === undefined) {
-      expect(at).toBeGreaterThan(8);
-      break;
-    }
-    await expectWholeAndCompleted(host, former, { container: "web", reload: "restore" });
+    const log = join(host.fake, "steps");
+    const env = { NODE_OPTIONS: `--require ${FAULT}`, FAULT: "kill", FAULT_AT: String(at), FAULT_LOG: log };
+    const { signal } = await start(host, given, env).done;
+    if (signal === undefined) break;
+    if (!readFileSync(log, "utf8").includes("run iptables-restore")) continue;
+    back += 1;
+    await expectWholeAndCompleted(host, former, given);
   }
+  expect(back).toBeGreaterThan(8);
 });
 
 describe.concurrent.each(["SIGTERM", "SIGINT"] as const)("%s", (name) => {

@@ -1,0 +1,85 @@
+// Loaded into the executable by NODE_OPTIONS: counts the steps that it takes, and at the FAULT_ATth does what FAULT says.
+//
+//   fail  a file operation throws EIO, a command exits with 70
+//   kill  the process is killed (SIGKILL) before the step, or after the last one
+//   term  it gets SIGTERM before the step, and goes on
+//
+// It knows no step by name: all of node:fs/promises and of its file handles is wrapped, and every command; a write is
+// two steps. What only reads counts where FAULT_READS is set: a kill there leaves what one at the next change leaves.
+// Each step is a line in the file FAULT_LOG.
+
+const { appendFileSync, constants } = require("node:fs");
+const files = require("node:fs/promises");
+const processes = require("node:child_process");
+
+const { FAULT, FAULT_AT, FAULT_LOG, FAULT_READS } = process.env;
+const READS = new Set(["access", "lstat", "read", "readFile", "readdir", "readlink", "readv", "realpath", "stat"]);
+const WRITING = constants.O_WRONLY | constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC;
+let steps = 0;
+
+/** Whether the step that is about to be taken has to fail. */
+function step(name, changes) {
+  if (!changes && !FAULT_READS) return false;
+  steps += 1;
+  appendFileSync(FAULT_LOG, `${name}\n`);
+  if (steps !== Number(FAULT_AT)) return false;
+  if (FAULT === "fail") return true;
+  process.kill(process.pid, FAULT === "kill" ? "SIGKILL" : "SIGTERM");
+  while (FAULT === "kill");
+  return false;
+}
+
+if (FAULT === "kill") process.once("exit", () => step("end", true));
+
+function broken(name) {
+  return Object.assign(new Error(`EIO: i/o error, ${name}`), { code: "EIO", errno: -5, syscall: name });
+}
+
+for (const name of Object.keys(files)) {
+  const real = files[name];
+  if (typeof real !== "function") continue;
+  files[name] = async (path, ...rest) => {
+    const changes = name === "open" ? writes(rest[0]) : !READS.has(name);
+    if (step(`${name} ${path}`, changes)) throw broken(name);
+    const result = await real(path, ...rest);
+    if (name === "open") wrapHandle(result, String(path), changes);
+    return result;
+  };
+}
+
+function writes(flags) {
+  return typeof flags === "string" ? flags !== "r" : ((flags ?? 0) & WRITING) !== 0;
+}
+
+function wrapHandle(handle, path, writer) {
+  const prototype = Object.getPrototypeOf(handle);
+  // close is the handle's own property, the others are its prototype's.
+  for (const name of [...Object.getOwnPropertyNames(prototype), "close"]) {
+    if (name === "fd") continue;
+    const real = handle[name];
+    if (typeof real !== "function" || name === "constructor" || name === "getAsyncId") continue;
+    handle[name] = async (...rest) => {
+      const changes = name === "close" ? writer : !READS.has(name);
+      if (step(`${name} ${path}`, changes)) {
+        // Linux lets go of a descriptor even where close(2) fails.
+        if (name === "close") await real.call(handle);
+        throw broken(name);
+      }
+      return name === "writeFile" ? writeInHalves(handle, real, ...rest) : real.apply(handle, rest);
+    };
+  }
+}
+
+async function writeInHalves(handle, write, text) {
+  const half = Math.floor(text.length / 2);
+  await write.call(handle, text.slice(0, half));
+  if (step("writeFile: half", true)) throw broken("writeFile");
+  await write.call(handle, text.slice(half));
+}
+
+const { spawn } = processes;
+processes.spawn = (file, args, options) => {
+  const fails = step(`run ${file} ${args.join(" ")}`, true);
+  const script = "cat > /dev/null 2>&1; echo broke >&2; exit 70";
+  return fails ? spawn("/bin/sh", ["-c", script], options) : spawn(file, args, options);
+};

@@ -1,0 +1,246 @@
+// Every step of present, absent and load goes wrong once: it fails, the process is killed there, or asked to end.
+// Afterwards every file and every table is the old one or the new one, and one more run reaches the goal.
+// fakes/fault.cjs finds the steps.
+
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { execa } from "execa";
+import { describe, expect, test } from "vitest";
+import type { Result } from "../../src/generated/result.ts";
+import { type FakeHost, fakeHost, readAnswer } from "./host.ts";
+
+const FAULT = fileURLToPath(new URL("fakes/fault.cjs", import.meta.url));
+const FAULTS = ["fail", "kill", "term"] as const;
+const PORTS = {
+  "80/tcp": [
+    { HostIp: "0.0.0.0", HostPort: "8080" },
+    { HostIp: "::", HostPort: "8080" },
+  ],
+};
+/** What a run that was killed leaves is no part of the state: no loader reads it, and the next run removes it. */
+const TEMPORARY = /\/\.docker_iptables\.tmp$/;
+
+type State = Record<string, string>;
+
+interface Case {
+  /** From the state that is there before. */
+  prepare: (host: FakeHost) => void;
+  argv: (host: FakeHost) => string[];
+  input?: (host: FakeHost) => string;
+  /** Whether a failed run brings back what was there. */
+  putsBack: boolean;
+  /** Whether what only reads fails too: it is the same for absent, and with a service. */
+  reads: boolean;
+  /** Steps that must be among those found, or the test would pass for want of any. */
+  steps: RegExp[];
+}
+
+const WRITES = [/^writeFile: half$/, /^rename .*\.tmp$/, /^sync /, /^run flock /];
+const LOADS = [/^run unshare --net -- ip6tables-restore/, /^run iptables-restore /, /^run ip6tables-restore /];
+const READS = [/^readdir .*iptables\.d$/, /^open .*docker_iptables-test-[^/]*$/, /^close .*10_docker$/];
+
+function door1(given: Record<string, unknown>): Pick<Case, "prepare" | "argv" | "input"> {
+  return {
+    prepare: (host) => {
+      host.container("web", { ports: PORTS, address: "172.17.0.9", address6: "fd00::9" });
+      if (given["ipv6"] === false) rmSync(host.ip6tablesDir, { recursive: true });
+    },
+    argv: () => [],
+    input: (host) => JSON.stringify(host.args({ container: "web", ipv6: true, ...given })),
+  };
+}
+
+const CASES: Record<string, Case> = {
+  "present (restore)": {
+    ...door1({ reload: "restore" }),
+    putsBack: true,
+    reads: true,
+    steps: [...WRITES, ...LOADS],
+  },
+  "present (systemd)": {
+    ...door1({ ipv6: false }),
+    putsBack: true,
+    reads: false,
+    steps: [...WRITES, /^run systemctl .* reload /],
+  },
+  "present (patch)": {
+    ...door1({ reload: "patch", ipv6: false }),
+    putsBack: true,
+    reads: false,
+    steps: [...WRITES, /^run iptables-restore .*--noflush/],
+  },
+  "absent (restore)": {
+    ...door1({ reload: "restore", state: "absent" }),
+    putsBack: false,
+    reads: false,
+    steps: [/^unlink .*_web$/, ...LOADS],
+  },
+  "absent (systemd)": {
+    ...door1({ ipv6: false, state: "absent" }),
+    putsBack: false,
+    reads: false,
+    steps: [/^unlink .*_web$/, /^run systemctl .* reload /],
+  },
+  load: {
+    prepare: (host) => {
+      for (const directory of [host.iptablesDir, host.ip6tablesDir]) {
+        host.write("20_more", "*filter\n-A INPUT -p tcp --dport 22 -j ACCEPT\nCOMMIT\n", directory);
+      }
+    },
+    argv: (host) => ["load", "--json", "--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir],
+    putsBack: true,
+    reads: true,
+    steps: [...WRITES, ...LOADS],
+  },
+};
+
+let published: Promise<State> | undefined;
+
+/** web was published, all was loaded and kept, then something changed. */
+async function hostFor({ prepare }: Case): Promise<FakeHost> {
+  published ??= publishedState();
+  const host = fakeHost();
+  mkdirSync(join(host.root, "state"));
+  host.put(await published);
+  prepare(host);
+  return host;
+}
+
+async function publishedState(): Promise<State> {
+  const host = fakeHost();
+  host.container("web", { ports: PORTS, address6: "fd00::2" });
+  await host.boot();
+  await host.ask({ container: "web", ipv6: true });
+  await start(host, CASES["load"] as Case);
+  return stateOf(host);
+}
+
+async function start(host: FakeHost, { argv, input }: Case, env: Record<string, string> = {}) {
+  const options = host.options();
+  const all = { ...options.env, STATE_DIRECTORY: join(host.root, "state"), ...env };
+  const { signal, exitCode, stdout, stderr } = await execa(host.executable, argv(host), {
+    ...options,
+    env: all,
+    input: input?.(host) ?? "",
+  });
+  return { signal, exitCode: exitCode ?? -1, stdout, stderr };
+}
+
+function stateOf(host: FakeHost): State {
+  const entries = Object.entries(host.state()).map(([name, text]) => [
+    name.replace(/^docker_iptables-test-[^/]*\//, ""),
+    text,
+  ]);
+  return Object.fromEntries(entries);
+}
+
+function withoutTemporary(state: State): State {
+  return Object.fromEntries(Object.entries(state).filter(([name]) => !TEMPORARY.test(name)));
+}
+
+/** One run with the fault at its nth step; undefined when it has fewer. */
+async function faultyRun(one: Case, fault: (typeof FAULTS)[number], at: number, reads: boolean) {
+  const host = await hostFor(one);
+  const log = join(host.fake, "steps");
+  // What each load finds: for what came back in between.
+  for (const name of ["iptables-restore", "ip6tables-restore"]) {
+    host.on(
+      name,
+      'grep -hs 172.17.0.2 "$FAKE"/kernel/ipv4/* > /dev/null && echo there >> "$FAKE/seen" || echo gone >> "$FAKE/seen"',
+    );
+  }
+  const env = {
+    NODE_OPTIONS: `--require ${FAULT}`,
+    FAULT: fault,
+    FAULT_AT: String(at),
+    FAULT_LOG: log,
+    ...(reads ? { FAULT_READS: "yes" } : {}),
+  };
+  const ran = await start(host, one, env);
+  const steps = existsSync(log) ? readFileSync(log, "utf8").trimEnd().split("\n") : [];
+  const step = steps[at - 1];
+  if (step === undefined) return undefined;
+  const seen = existsSync(join(host.fake, "seen")) ? readFileSync(join(host.fake, "seen"), "utf8") : "";
+  return { ...ran, host, step, seen };
+}
+
+/** What another run makes of what a faulty one left; asked once for each thing that was left. */
+function repairs(one: Case, goal: State) {
+  const known = new Map<string, Promise<void>>();
+  return (host: FakeHost): Promise<void> => {
+    const key = JSON.stringify(stateOf(host));
+    const repair = known.get(key) ?? expectRepaired(one, host, goal);
+    known.set(key, repair);
+    return repair;
+  };
+}
+
+async function expectRepaired(one: Case, host: FakeHost, goal: State): Promise<void> {
+  for (const name of ["iptables-restore", "ip6tables-restore"]) host.on(name, "");
+  const result = readAnswer(await start(host, one));
+  expect(result.failed, result.msg).toBeUndefined();
+  expect(stateOf(host)).toEqual(goal);
+}
+
+function expectOldOrNew(now: State, before: State, goal: State): void {
+  for (const name of new Set([...Object.keys(before), ...Object.keys(goal), ...Object.keys(now)])) {
+    expect([before[name], goal[name]], name).toContain(now[name]);
+  }
+}
+
+/** An answer is true: done is done, failed is as before, and what stays changed is told. */
+function expectTrue(result: Result, now: State, before: State, goal: State, putsBack: boolean): void {
+  if (!result.failed) {
+    // That the rules could not be kept for the next boot is a warning.
+    const kept = !result.warnings.some((warning) => warning.includes("not kept for the next boot"));
+    const told = (state: State) => Object.entries(state).filter(([name]) => kept || !name.startsWith("state/"));
+    expect(told(now)).toEqual(told(goal));
+  }
+  if (result.failed && putsBack && result.changed)
+    expect(result.rolled_back?.join(), result.msg).toContain("NOT put back");
+  if (!result.changed) expect(now).toEqual(before);
+}
+
+describe.each(Object.entries(CASES))("%s", (_, one) => {
+  test.each(FAULTS)("%s, at every step", { timeout: 300_000 }, async (fault) => {
+    const whole = await hostFor(one);
+    const before = stateOf(whole);
+    expect(readAnswer(await start(whole, one))).toMatchObject({ changed: true });
+    const goal = stateOf(whole);
+    expect(goal).not.toEqual(before);
+    const expectRepair = repairs(one, goal);
+    const reads = fault === "fail" && one.reads;
+    const found: string[] = [];
+    const wrong: string[] = [];
+    let next = 1;
+    let ended = false;
+    const worker = async () => {
+      while (!ended) {
+        const at = next++;
+        const run = await faultyRun(one, fault, at, reads);
+        if (run === undefined) {
+          ended = true;
+          return;
+        }
+        found.push(run.step);
+        try {
+          const now = withoutTemporary(stateOf(run.host));
+          expectOldOrNew(now, before, goal);
+          if (!one.putsBack) expect(run.seen).not.toMatch(/gone\n(gone\n)*there/);
+          if (fault === "kill") expect(run.signal).toBe("SIGKILL");
+          else expectTrue(readAnswer(run), now, before, goal, one.putsBack);
+          await expectRepair(run.host);
+        } catch (error) {
+          wrong.push(`step ${at}, ${run.step}: ${error}\n${run.stdout}`);
+        } finally {
+          rmSync(run.host.root, { recursive: true });
+        }
+      }
+    };
+    await Promise.all([worker(), worker(), worker(), worker()]);
+    expect(wrong).toEqual([]);
+    for (const step of [...one.steps, ...(reads ? READS : [])])
+      expect(found).toContainEqual(expect.stringMatching(step));
+  });
+});

@@ -1,0 +1,527 @@
+// The verb load, with the fake kernel: what it loads and leaves, says, keeps and refuses.
+
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { execa } from "execa";
+import { describe, expect, test } from "vitest";
+import { type FakeHost, fakeHost, readAnswer } from "./host.ts";
+
+const ACCEPTS = (port: number) => `*filter\n-A INPUT -p tcp --dport ${port} -j ACCEPT\nCOMMIT\n`;
+const BOOT = ".docker_iptables.boot";
+const OTHER_BOOT = "# docker_iptables: boot 00000000-0000-4000-8000-000000000000\n";
+const PUBLISHED = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
+
+function start(host: FakeHost, words: readonly string[], env: Record<string, string> = {}) {
+  const options = host.options();
+  // Tests that run side by side load one after another: there is one kernel.
+  const flags = ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir, "--timeout", "15"];
+  return execa(host.executable, ["load", ...flags, ...words], {
+    ...options,
+    env: { ...options.env, ...env },
+    stdin: "ignore",
+  });
+}
+
+async function load(host: FakeHost, words: readonly string[] = [], env: Record<string, string> = {}) {
+  const { exitCode, stdout, stderr } = await start(host, ["--json", ...words], env);
+  return readAnswer({ exitCode: exitCode ?? -1, stdout, stderr });
+}
+
+const restores = (host: FakeHost) => host.calls().filter((call) => /^ip6?tables-restore --wait \d+$/.test(call));
+
+/** The last good texts are kept here. */
+function stateOf(host: FakeHost) {
+  const directory = join(host.root, "state");
+  return {
+    directory,
+    env: { STATE_DIRECTORY: directory },
+    file: (family: string) => join(directory, `${family}.rules`),
+  };
+}
+
+/** A fragment of web, and a list of confirmed ones of another boot. */
+function rebootedHost(): FakeHost {
+  const host = fakeHost();
+  host.container("web", { ports: PUBLISHED });
+  host.write(
+    "11-docker-container_web",
+    "*nat\n-A DOCKER_CONTAINERS -p tcp --dport 8080 -j DNAT --to 172.17.0.9:80\nCOMMIT\n",
+  );
+  host.write(BOOT, `${OTHER_BOOT}# 11-docker-container_web\n`);
+  return host;
+}
+
+describe.concurrent("load", () => {
+  test("loads both families, says so, and has nothing to do the second time", async () => {
+    const host = fakeHost();
+    expect(await load(host)).toMatchObject({
+      changed: true,
+      msg: "IPv4 and IPv6 rules loaded",
+      reloaded: ["iptables-restore", "ip6tables-restore"],
+      warnings: [],
+    });
+    expect(host.kernel("nat")).toContain("172.17.0.0/16");
+    expect(host.kernel("nat", "ipv6")).toContain("fd00::/64");
+    host.calls();
+    expect(await load(host)).toMatchObject({ changed: false, msg: "the rules are loaded already", reloaded: [] });
+    expect(host.calls().filter((call) => /^ip6?tables-restore/.test(call)).length).toBe(
+      2, // the trials
+    );
+  });
+
+  test.each([
+    ["ipv4", "ipv6"],
+    ["ipv6", "ipv4"],
+  ])("of %s alone leaves %s as it is", async (one, other) => {
+    const host = fakeHost();
+    const result = await load(host, [one]);
+    expect(result).toMatchObject({ changed: true, msg: `${one === "ipv4" ? "IPv4" : "IPv6"} rules loaded` });
+    expect(result.reloaded).toHaveLength(1);
+    expect(host.kernel("nat", one)).toContain("MASQUERADE");
+    expect(host.kernel("nat", other)).toBe("");
+    expect(host.calls().some((call) => call.startsWith(other === "ipv6" ? "ip6tables" : "iptables"))).toBe(false);
+  });
+
+  test("takes each table from all fragments, in bytewise order, and empties what none names", async () => {
+    const host = fakeHost();
+    writeFileSync(join(host.fake, "kernel/ipv4/mangle"), "*mangle\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -j LOST\nCOMMIT\n");
+    host.write("9_last", ACCEPTS(9));
+    host.write("20_web", ACCEPTS(20));
+    const result = await load(host);
+    expect(host.kernel("filter")).toMatch(/--dport 20 .*\n.*--dport 9 /);
+    expect(host.kernel("mangle")).not.toContain("LOST");
+    expect(result.warnings).toEqual(["IPv4 rules that stand in no fragment are gone: -A OUTPUT -j LOST"]);
+  });
+
+  test.each([
+    ["a policy", ":INPUT DROP"],
+    ["a chain", ":MINE -"],
+  ])("loads %s alone into a kernel that has no table yet", async (_, declaration) => {
+    const host = fakeHost();
+    host.write("10_docker", `*mangle\n${declaration} [0:0]\nCOMMIT\n`);
+    expect(await load(host, ["ipv4"])).toMatchObject({ changed: true });
+    expect(host.kernel("mangle")).toContain(declaration);
+  });
+
+  test("tells three lost rules, counts the others, and does not count its own", async () => {
+    const host = fakeHost();
+    const lines = [1, 2, 3, 4, 5].map((mark) => `-A INPUT -m mark --mark ${mark} -j DROP\n`);
+    const ours = '-A INPUT -m comment --comment "docker_iptables: gone" -j ACCEPT\n';
+    writeFileSync(
+      join(host.fake, "kernel/ipv4/filter"),
+      `*filter\n:INPUT ACCEPT [0:0]\n${lines.join("")}${ours}COMMIT\n`,
+    );
+    const { warnings } = await load(host);
+    expect(warnings).toHaveLength(1);
+    expect(warnings[0]).toMatch(/--mark 1 .*--mark 2 .*--mark 3 -j DROP and 2 more$/);
+  });
+
+  test("with --check changes nothing, and foretells", async () => {
+    const host = fakeHost();
+    const { directory, env } = stateOf(host);
+    const before = host.state();
+    expect(await load(host, ["--check"], env)).toMatchObject({
+      changed: true,
+      msg: "IPv4 and IPv6 rules would be loaded",
+      reloaded: [],
+    });
+    expect(host.state()).toEqual(before);
+    expect(restores(host).length).toBe(2); // the trials
+    expect(existsSync(directory)).toBe(false);
+    await load(host);
+    expect(await load(host, ["--check"])).toMatchObject({ changed: false });
+  });
+
+  test("prints for a person without --json", async () => {
+    const host = fakeHost();
+    const { exitCode, stdout, stderr } = await start(host, []);
+    expect({ exitCode, stdout, stderr }).toEqual({
+      exitCode: 0,
+      stdout: "IPv4 and IPv6 rules loaded\n  reloaded iptables-restore\n  reloaded ip6tables-restore\n",
+      stderr: "",
+    });
+    host.write("20_web", "*filter\nnonsense\nCOMMIT\n");
+    const failed = await start(host, []);
+    expect(failed).toMatchObject({ exitCode: 1, stdout: "" });
+    expect(failed.stderr).toMatch(/^docker_iptables: .*20_web line 2: .* \[fragment_invalid\]\n$/);
+  });
+
+  test.each([["ipv5"], ["ipv4", "web"], ["all"], ["--frobnicate"]])(
+    "%s %s: wrong usage, exit status 2",
+    async (...words) => {
+      const host = fakeHost();
+      const before = host.state();
+      const { exitCode, stdout, stderr } = await start(host, words.filter(Boolean));
+      expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: "" });
+      expect(stderr).toContain(words.at(-1));
+      expect(host.state()).toEqual(before);
+    },
+  );
+
+  test("a host without a directory for IPv6 is one without IPv6, unless that is asked for", async () => {
+    const host = fakeHost();
+    rmSync(host.ip6tablesDir, { recursive: true });
+    expect(await load(host)).toMatchObject({ changed: true, reloaded: ["iptables-restore"] });
+    expect(await load(host, ["ipv6"])).toMatchObject({
+      failed: true,
+      exitCode: 1,
+      error: { code: "directory_unusable", path: host.ip6tablesDir },
+    });
+  });
+
+  test("a missing directory for IPv4 is a failure, and nothing is loaded", async () => {
+    const host = fakeHost();
+    rmSync(host.iptablesDir, { recursive: true });
+    expect(await load(host)).toMatchObject({ failed: true, error: { code: "directory_unusable" } });
+    expect(host.kernel("nat", "ipv6")).toBe("");
+    expect(await load(host, ["ipv6"])).toMatchObject({ changed: true });
+  });
+
+  test("skips hidden files, directories and what editors and package managers leave", async () => {
+    const host = fakeHost();
+    const leftovers = ["20~", "#20#", "20.bak", "20.orig", "20.rej", "20.swp", "20.swo", "20.tmp", ".20"];
+    const packages = [
+      "20.dpkg-old",
+      "20.dpkg-new",
+      "20.dpkg-dist",
+      "20.ucf-old",
+      "20.rpmsave",
+      "20.rpmnew",
+      "20.rpmorig",
+    ];
+    for (const name of [...leftovers, ...packages]) host.write(name, "nonsense\n");
+    mkdirSync(join(host.iptablesDir, "20_directory"));
+    symlinkSync("nowhere", join(host.iptablesDir, "20_link"));
+    host.write("20.rules", ACCEPTS(20));
+    expect(await load(host)).toMatchObject({ changed: true, warnings: [] });
+    expect(host.kernel("filter")).toContain("--dport 20 ");
+  });
+});
+
+describe.concurrent("what is wrong", () => {
+  test("a rule that iptables refuses in the trial: fragment and line, and nothing is loaded, of neither family", async () => {
+    const host = fakeHost();
+    await load(host);
+    host.write("20_web", `# mine\n${ACCEPTS(20)}`);
+    host.write("30_db", "*filter\n-A INPUT -j ACCEPT\n\n# here\n-A INPUT -j broken\nCOMMIT\n", host.ip6tablesDir);
+    const before = host.state();
+    const result = await load(host);
+    expect(result).toMatchObject({
+      failed: true,
+      changed: false,
+      error: { code: "fragment_invalid", path: join(host.ip6tablesDir, "30_db"), line: 5, rule: "-A INPUT -j broken" },
+    });
+    expect(host.state()).toEqual(before);
+  });
+
+  test("a trial that cannot be made: a warning, and the rules are loaded", async () => {
+    const host = fakeHost();
+    host.on("unshare", 'echo "unshare: unshare failed: Operation not permitted" >&2; exit 1');
+    const result = await load(host);
+    expect(result).toMatchObject({ changed: true });
+    expect(result.warnings).toEqual([expect.stringMatching(/were not tried .*: unshare: unshare failed: Operation/)]);
+    expect(host.kernel("nat")).toContain("MASQUERADE");
+  });
+
+  test.each([
+    ["a second table", "iptables.d", "IPv4"],
+    ["the second family", "ip6tables.d", "IPv6"],
+  ])("%s fails in the kernel alone: all is put back, and told", async (_, directory, family) => {
+    const host = fakeHost();
+    await load(host);
+    for (const each of [host.iptablesDir, host.ip6tablesDir])
+      host.write("15_more", `*raw\n-A OUTPUT -j DROP\nCOMMIT\n`, each);
+    host.write("20_web", "*filter\n-A INPUT -j shaky\nCOMMIT\n", join(host.root, directory));
+    const rules = () => ["nat", "filter"].flatMap((table) => [host.kernel(table), host.kernel(table, "ipv6")]);
+    const before = rules();
+    const result = await load(host);
+    expect(result).toMatchObject({ failed: true, changed: false, error: { code: "reload_failed" } });
+    expect(result.rolled_back).toContain(`the kernel's ${family} rules`);
+    expect(result.rolled_back).toContain("the kernel's IPv4 rules");
+    expect(rules()).toEqual(before);
+    for (const version of ["ipv4", "ipv6"]) expect(host.kernel("raw", version)).not.toContain("DROP");
+  });
+
+  test("another load's lock is held: locked, and nothing is loaded", async () => {
+    const host = fakeHost();
+    const holder = execa("flock", [host.root, "sh", "-c", "echo held; exec sleep 2.5"]);
+    await new Promise((resolve) => holder.stdout.once("data", resolve));
+    const result = await load(host, ["--timeout", "1"]);
+    expect(result).toMatchObject({ failed: true, error: { code: "locked" } });
+    expect(host.kernel("nat")).toBe("");
+    await holder;
+  });
+});
+
+describe.concurrent("container fragments of another boot", () => {
+  test("are left out with a warning, and confirmed again by present", async () => {
+    const host = rebootedHost();
+    const path = join(host.iptablesDir, "11-docker-container_web");
+    const { warnings } = await load(host);
+    expect(warnings).toEqual([`${path} is from before this boot; left out until 'create' confirms it`]);
+    expect(host.kernel("nat")).not.toContain("172.17.0.9");
+    expect(host.kernel("nat")).toContain("MASQUERADE");
+    expect(await host.ask({ container: "web", reload: "restore" })).toMatchObject({ changed: true, warnings: [] });
+    expect(host.kernel("nat")).toContain("172.17.0.2:80");
+    expect(await load(host)).toMatchObject({ changed: false, warnings: [] });
+  });
+
+  test("are confirmed by present also where not a byte of them changes", async () => {
+    const host = rebootedHost();
+    await host.ask({ container: "web", reload: "none" });
+    const text = host.fragment("web");
+    host.write(BOOT, OTHER_BOOT);
+    await load(host);
+    expect(host.kernel("nat")).not.toContain("172.17.0.2");
+    expect(await host.ask({ container: "web", reload: "restore" })).toMatchObject({
+      changed: true,
+      containers: [{ reasons: ["kernel"] }],
+    });
+    expect(host.fragment("web")).toBe(text);
+    expect(host.kernel("nat")).toContain("172.17.0.2:80");
+  });
+
+  test("are not confirmed by another's present", async () => {
+    const host = rebootedHost();
+    host.container("db", { ports: { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8081" }] }, address: "172.17.0.3" });
+    const { warnings } = await host.ask({ container: "db", reload: "restore" });
+    expect(warnings).toEqual([expect.stringContaining("11-docker-container_web is from before this boot")]);
+    expect(host.kernel("nat")).toContain("172.17.0.3:80");
+    expect(host.kernel("nat")).not.toContain("172.17.0.9");
+  });
+
+  test("without such a list all count, and the first present lists all that are there", async () => {
+    const host = rebootedHost();
+    rmSync(join(host.iptablesDir, BOOT));
+    host.write("11-docker-container_db", ACCEPTS(81));
+    expect(await load(host)).toMatchObject({ changed: true, warnings: [] });
+    expect(host.kernel("nat")).toContain("172.17.0.9");
+    host.container("new", { ports: PUBLISHED, address: "172.17.0.7" });
+    await host.ask({ container: "new", reload: "restore" });
+    const [mark, ...names] = readFileSync(join(host.iptablesDir, BOOT), "utf8").trimEnd().split("\n");
+    expect(mark).toMatch(/^# docker_iptables: boot [0-9a-f-]{36}$/);
+    expect(names).toEqual(["db", "new", "web"].map((name) => `# 11-docker-container_${name}`));
+    for (const address of ["172.17.0.9", "172.17.0.7"]) expect(host.kernel("nat")).toContain(address);
+  });
+
+  test.each([
+    ["there is none", undefined],
+    ["it is of another boot", OTHER_BOOT],
+  ])("a failed present leaves that list as it was: %s", async (_, list) => {
+    const host = rebootedHost();
+    if (list === undefined) rmSync(join(host.iptablesDir, BOOT));
+    else host.write(BOOT, list);
+    host.on("iptables-restore", "exit 9");
+    await host.refuses({ container: "web", reload: "restore" }, "reload_failed");
+    expect(existsSync(join(host.iptablesDir, BOOT))).toBe(list !== undefined);
+  });
+});
+
+describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
+  test("are kept after a good load, for root alone, without the containers' rules", async () => {
+    const host = fakeHost();
+    const { directory, env, file } = stateOf(host);
+    host.write("11-docker-container_web", ACCEPTS(8080));
+    host.write("20_web", ACCEPTS(20));
+    expect(await load(host, [], env)).toMatchObject({ changed: true, warnings: [] });
+    expect(readdirSync(directory).sort()).toEqual(["ipv4.rules", "ipv6.rules"]);
+    for (const family of ["ipv4", "ipv6"]) expect(statSync(file(family)).mode & 0o777).toBe(0o600);
+    expect(readFileSync(file("ipv4"), "utf8")).toContain("--dport 20 ");
+    expect(readFileSync(file("ipv4"), "utf8")).not.toContain("--dport 8080 ");
+    expect(host.kernel("filter")).toContain("--dport 8080 ");
+  });
+
+  test("are written over what a killed run left, and over the former ones", async () => {
+    const host = fakeHost();
+    const { directory, env, file } = stateOf(host);
+    mkdirSync(directory);
+    writeFileSync(join(directory, ".docker_iptables.tmp"), "*fil");
+    writeFileSync(file("ipv4"), "former\n");
+    expect(await load(host, [], env)).toMatchObject({ changed: true, warnings: [] });
+    expect(readFileSync(file("ipv4"), "utf8")).toContain("MASQUERADE");
+    expect(readdirSync(directory)).toHaveLength(2);
+  });
+
+  test("cannot be kept: the rules are live, and that is a warning", async () => {
+    const host = fakeHost();
+    const { directory, env } = stateOf(host);
+    writeFileSync(directory, "in the way\n");
+    const result = await load(host, [], env);
+    expect(result).toMatchObject({ changed: true });
+    expect(result.warnings).toEqual([expect.stringContaining("not kept for the next boot")]);
+    expect(host.kernel("nat")).toContain("MASQUERADE");
+  });
+
+  test("come where a load fails and the kernel has no rules: exit status 1, and it says so", async () => {
+    const host = fakeHost();
+    const { env, file } = stateOf(host);
+    await load(host, [], env);
+    const kept = readFileSync(file("ipv4"), "utf8");
+    for (const table of ["nat", "filter"]) for (const family of ["ipv4", "ipv6"]) host.flush(table, family);
+    host.write("20_web", "*filter\nnonsense\nCOMMIT\n");
+    const result = await load(host, ["ipv4"], env);
+    expect(result).toMatchObject({
+      failed: true,
+      changed: true,
+      exitCode: 1,
+      error: { code: "fragment_invalid", line: 2, last_good: ["ipv4"] },
+    });
+    expect(result.msg).toMatch(/20_web line 2: .*; the kernel had no rules, so the last good IPv4 rules were loaded/);
+    expect(host.kernel("nat")).toContain("MASQUERADE");
+    expect(host.kernel("nat", "ipv6")).toBe("");
+    expect(readFileSync(file("ipv4"), "utf8")).toBe(kept);
+  });
+
+  test.each([
+    ["a kernel that has rules keeps them", [], true],
+    ["none are kept: the failure is the same", ["nat", "filter"], false],
+  ])("do not come: %s", async (_, flushed, live) => {
+    const host = fakeHost();
+    const { directory, env } = stateOf(host);
+    await load(host, [], env);
+    for (const table of flushed) for (const family of ["ipv4", "ipv6"]) host.flush(table, family);
+    if (!live) rmSync(directory, { recursive: true });
+    host.write("20_web", "*filter\nnonsense\nCOMMIT\n");
+    const before = host.state();
+    const result = await load(host, [], env);
+    expect(result).toMatchObject({ failed: true, changed: false, error: { code: "fragment_invalid" } });
+    expect(result.msg).not.toContain("last good");
+    expect(host.state()).toEqual(before);
+  });
+
+  test("do not load either: the first failure is told, and this one too", async () => {
+    const host = fakeHost();
+    const { directory, env, file } = stateOf(host);
+    mkdirSync(directory);
+    writeFileSync(file("ipv4"), "*filter\n-A INPUT -j shaky\nCOMMIT\n");
+    host.write("20_web", "*filter\nnonsense\nCOMMIT\n");
+    const result = await load(host, ["ipv4"], env);
+    expect(result).toMatchObject({ failed: true, changed: false, error: { code: "fragment_invalid", line: 2 } });
+    expect(result.msg).toMatch(/20_web line 2: .*; the last good rules could not be loaded either: /);
+  });
+
+  test("are not touched by present, which loads in process", async () => {
+    const host = fakeHost();
+    const { directory } = stateOf(host);
+    host.container("web", { ports: PUBLISHED });
+    expect(await host.ask({ container: "web", reload: "restore" })).toMatchObject({ changed: true });
+    expect(existsSync(directory)).toBe(false);
+  });
+});
+
+describe("odd fragments, with --check", () => {
+  async function check(text: string | Uint8Array, name = "20_odd") {
+    const host = fakeHost();
+    writeFileSync(join(host.iptablesDir, name), text);
+    return load(host, ["--check"]);
+  }
+
+  test("10 MB of rules are read", async () => {
+    const rules = Array.from(
+      { length: 100_000 },
+      (_, mark) => `-A INPUT -m mark --mark ${mark} -m comment --comment "${"x".repeat(60)}" -j ACCEPT\n`,
+    );
+    const text = `*filter\n${rules.join("")}COMMIT\n`;
+    expect(text.length).toBeGreaterThan(10_000_000);
+    expect(await check(text)).toMatchObject({ changed: true });
+  });
+
+  test("10 MB in one line, and 10 MB of nonsense, are refused with a readable message", async () => {
+    for (const text of ["x".repeat(10_000_000), "junk\n".repeat(2_000_000)]) {
+      const result = await check(text);
+      expect(result).toMatchObject({ failed: true, error: { code: "fragment_invalid", line: 1 } });
+      expect(JSON.stringify(result).length).toBeLessThan(100_000);
+    }
+  });
+
+  test("NUL bytes and bytes that are no UTF-8 end in an answer", async () => {
+    expect(await check("\0\0\0\n")).toMatchObject({ failed: true, error: { code: "fragment_invalid", line: 1 } });
+    expect(await check(Buffer.from([0xff, 0xfe, 0x0a]))).toMatchObject({
+      error: { code: "fragment_invalid", line: 1 },
+    });
+  });
+
+  test("a NUL byte within a rule is refused: iptables would read no further", async () => {
+    expect(await check("*filter\n-A INPUT -s 192.0.2.1 \0 -j DROP\nCOMMIT\n")).toMatchObject({
+      failed: true,
+      error: { code: "fragment_invalid", line: 2 },
+    });
+  });
+
+  test.each([
+    ["CRLF", ACCEPTS(20).replaceAll("\n", "\r\n"), 1],
+    ["no COMMIT", "*filter\n-A INPUT -j ACCEPT\n", 3],
+    ["no final newline, no COMMIT", "*filter\n-A INPUT -j ACCEPT", 2],
+    ["a rule before any table", "-A INPUT -j ACCEPT\n", 1],
+    ["an indented rule", "*filter\n  -A INPUT -j ACCEPT\nCOMMIT\n", 2],
+    ["shell", "iptables -A INPUT -j ACCEPT\n", 1],
+    ["nft", "table ip filter {\n}\n", 1],
+    ["a table within a table", "*filter\n*nat\nCOMMIT\n", 2],
+  ])("%s: refused, with the line", async (_, text, line) => {
+    expect(await check(text)).toMatchObject({ failed: true, error: { code: "fragment_invalid", line } });
+  });
+
+  test.each([
+    ["no final newline", "*filter\n-A INPUT -p tcp --dport 20 -j ACCEPT\nCOMMIT"],
+    ["two sections of one table", ACCEPTS(20) + ACCEPTS(21)],
+    ["empty", ""],
+    ["comments", "# only\n\n   \n#\n"],
+    ["a table of a module", "*custom\nCOMMIT\n"],
+  ])("%s: taken", async (_, text) => {
+    expect(await check(text)).toMatchObject({ changed: true });
+  });
+
+  test("two sections of one table become one", async () => {
+    const host = fakeHost();
+    host.write("20_twice", ACCEPTS(20) + ACCEPTS(21));
+    await load(host);
+    expect(host.kernel("filter").match(/^\*filter$/gm)).toHaveLength(1);
+    expect(host.kernel("filter")).toMatch(/--dport 20 .*\n.*--dport 21 /);
+  });
+
+  test("200 fragments with 20,000 rules are loaded, all of them, in order", async () => {
+    const host = fakeHost();
+    for (let file = 0; file < 200; file++) {
+      const rules = Array.from(
+        { length: 100 },
+        (_, rule) => `-A INPUT -m mark --mark ${file * 100 + rule} -j ACCEPT\n`,
+      );
+      host.write(`2${String(file).padStart(3, "0")}`, `*filter\n${rules.join("")}COMMIT\n`);
+    }
+    expect(await load(host)).toMatchObject({ changed: true });
+    const marks = [...host.kernel("filter").matchAll(/--mark (\d+) /g)].map(([, mark]) => Number(mark));
+    expect(marks).toEqual(Array.from({ length: 20_000 }, (_, mark) => mark));
+    expect(await load(host)).toMatchObject({ changed: false });
+  });
+
+  const REAL = new URL("../fragments/real/", import.meta.url);
+  test.each(readdirSync(REAL))("%s, as it is found in the wild: no line is refused, none is lost", async (name) => {
+    const host = fakeHost();
+    const text = readFileSync(new URL(name, REAL), "utf8");
+    host.write("00_real", text);
+    expect(await load(host)).toMatchObject({ changed: true, warnings: [] });
+    const rules = text.split("\n").filter((line) => /^(\[\d+:\d+\] )?-[AI] /.test(line));
+    expect(rules.length).toBeGreaterThan(1);
+    const tables = ["mangle", "nat", "filter"].map((table) => host.kernel(table)).join("");
+    for (const rule of rules) expect(tables.split("\n")).toContain(rule);
+    for (const [, chain] of text.matchAll(/^(?::|-N )(\S+)/gm)) expect(tables).toMatch(new RegExp(`^:${chain} `, "m"));
+  });
+});
+
+test("a directory that may not be read: permission_denied", async ({ skip }) => {
+  if (process.getuid?.() === 0) skip("root may read all");
+  const host = fakeHost();
+  chmodSync(host.iptablesDir, 0);
+  expect(await load(host)).toMatchObject({ failed: true, error: { code: "permission_denied" } });
+  chmodSync(host.iptablesDir, 0o755);
+});
