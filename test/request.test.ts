@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { Failure } from "../src/errors.ts";
 import { type Request, readRequest } from "../src/request.ts";
 
-const SURROUNDINGS = { env: { HOME: "/root", RULES: "/srv/rules", EMPTY: "" }, cwd: "/work" };
+const SURROUNDINGS = { env: { HOME: "/root", RULES: "/srv/rules", EMPTY: "" }, cwd: "/srv" };
 
 function read(raw: Record<string, unknown>): Request {
   return readRequest({ container: "web", ...raw }, SURROUNDINGS);
@@ -91,8 +91,8 @@ describe("coercions", () => {
     ["~", "/root"],
     ["$RULES/a", "/srv/rules/a"],
     [`\${RULES}4`, "/srv/rules4"],
-    ["$NOBODY/a", "/work/$NOBODY/a"],
-    ["rules", "/work/rules"],
+    ["$NOBODY/a", "/srv/$NOBODY/a"],
+    ["rules", "/srv/rules"],
     ["/a/../b//c/", "/b/c"],
     ["/a~/b", "/a~/b"],
   ])("the path %j is %j", (value, expected) => {
