@@ -163,7 +163,7 @@ function warningsOf({ family, stale, lost }: Plan): string[] {
   const left = stale.map((path) => `${path} is from before this boot; left out until 'create' confirms it`);
   if (lost.length === 0) return left;
   const more = lost.length > 3 ? ` and ${lost.length - 3} more` : "";
-  return [...left, `${word} rules that stand in no fragment are gone: ${lost.slice(0, 3).join("; ")}${more}`];
+  return [...left, `${word} rules that stand in no fragment go: ${lost.slice(0, 3).join("; ")}${more}`];
 }
 
 /**

@@ -42,9 +42,12 @@ export function readChain(rule: Rule): string | undefined {
   return rule[0] === "-A" || rule[0] === "--append" ? rule[1] : undefined;
 }
 
+/** What iptables adds by itself: the match of a protocol, and how a REJECT answers (iptables-extensions(8)). */
+const IMPLIED = /^(-m (tcp|udp|sctp)|--reject-with icmp6?-port-unreachable)$/;
+
 /**
  * A key that is equal for two spellings of the same rule: the order of the matches, an address without its mask
- * and the implied `-m tcp` make no difference.
+ * and what is implied make no difference.
  */
 export function keyOf(rule: Rule): string {
   const clauses: string[][] = [];
@@ -57,7 +60,7 @@ export function keyOf(rule: Rule): string {
     } else clauses.at(-1)?.push(negated ? `! ${word}` : word);
   }
   const told = clauses.map((clause) => canonical(clause).join(" "));
-  return [rule[1], ...told.filter((clause) => !/^-m (tcp|udp|sctp)$/.test(clause)).sort()].join("\n");
+  return [rule[1], ...told.filter((clause) => !IMPLIED.test(clause)).sort()].join("\n");
 }
 
 function canonical(clause: string[]): string[] {
