@@ -15,7 +15,7 @@ import { backendsWith, restoreCommand } from "./kernel/iptables.ts";
 import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { findUnit, isShuttingDown, loadUnit, type Unit, type Wish } from "./kernel/units.ts";
 import { load } from "./load.ts";
-import { withLock } from "./lock.ts";
+import { withWriteLock } from "./lock.ts";
 import { drifts } from "./rules/live.ts";
 import { commentOf, spell } from "./rules/rule.ts";
 import { directoryOf, fileChanges, type Item, itemChanges, type Survey, surveyKernel } from "./survey.ts";
@@ -64,7 +64,7 @@ export async function commit(before: Survey, loader: Loader, args: Arguments): P
   const undo: Undo[] = [];
   // What fails is undone before the lock is released, so that nobody loads what is being taken back.
   const alone = <T>(patience: number, steps: () => Promise<T>) =>
-    withLock(args.iptables_dir, patience, async () => {
+    withWriteLock(args.iptables_dir, patience, async () => {
       await Promise.all(FAMILIES.map((family) => clearTemporary(directoryOf(family, args))));
       return orRollBack(undo, args, steps);
     });

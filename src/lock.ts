@@ -1,37 +1,48 @@
-// Locks of the kernel (flock(2)): they die with their holder, and leave nothing behind.
+// Locks of the kernel (flock(2)): they die with their holder.
 //
-// There is no lock file. Who writes into a fragment directory locks the directory; who loads it locks the directory above
-// (/etc). flock(1) takes the lock on a descriptor that it inherits; the lock belongs to the open file, so it stays ours
-// when flock has ended. Who holds the first may wait for the second, never the other way round.
+// On disk: DIRECTORY/.docker_iptables.lock for who writes into a fragment directory, .docker_iptables.load for who loads
+// it; empty, never removed, and of mode 0600: on a file that others may open, any user could hold the lock and with it a
+// port open. flock(1) takes the lock on a descriptor that it inherits; it belongs to the open file, so it stays ours when
+// flock has ended. Who holds the first may wait for the second, never the other way round.
 
+import { constants } from "node:fs";
 import { open, readdir, readFile } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { excerpt, Failure } from "./errors.ts";
 import { commandFailure, run } from "./exec.ts";
+import { writeFailure } from "./fragments/replace.ts";
+
+/** Runs `body` while nobody else writes into the directory. Throws Failure as `withLock`. */
+export function withWriteLock<T>(directory: string, timeoutSeconds: number, body: () => Promise<T>): Promise<T> {
+  return withLock(join(directory, ".docker_iptables.lock"), timeoutSeconds, body);
+}
 
 /**
- * Runs `body` while no other load of these directories runs. The service's load takes no other lock, so one may wait for
- * the service while holding a directory's own. Throws Failure as `withLock`.
+ * Runs `body` while nobody else loads these directories. The service's load takes no other lock, so one may wait for the
+ * service while writing is locked. Throws Failure as `withLock`.
  */
 export function withLoadLock<T>(
   directories: readonly string[],
   timeoutSeconds: number,
   body: () => Promise<T>,
 ): Promise<T> {
-  const above = [...new Set(directories.map((directory) => dirname(directory)))].sort();
-  return above.reduceRight((inner, path) => () => withLock(path, timeoutSeconds, inner), body)();
+  const paths = [...directories].sort().map((directory) => join(directory, ".docker_iptables.load"));
+  return paths.reduceRight((inner, path) => () => withLock(path, timeoutSeconds, inner), body)();
 }
 
-/** Runs `body` while holding the lock on `path`. Throws Failure `locked` after `timeoutSeconds`, naming the holder. */
-export async function withLock<T>(path: string, timeoutSeconds: number, body: () => Promise<T>): Promise<T> {
-  const handle = await open(path, "r");
+/** Throws Failure `locked` after `timeoutSeconds`, naming the holder; `write_failed`, `permission_denied`. */
+async function withLock<T>(path: string, timeoutSeconds: number, body: () => Promise<T>): Promise<T> {
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
+  const handle = await open(path, flags, 0o600).catch((error: unknown) => {
+    throw writeFailure(path, "opened", error);
+  });
   try {
     const ran = await run("flock", ["--exclusive", "--wait", String(timeoutSeconds), "0"], {
       timeoutSeconds: timeoutSeconds + 1,
       descriptor: handle.fd,
     });
-    if (ran.exitCode === 1) throw await locked(path, timeoutSeconds, (await handle.stat()).ino);
-    if (ran.exitCode !== 0) throw commandFailure("command_failed", `${path} cannot be locked`, ran, { path });
+    if (ran.exitCode === 1) throw await locked(dirname(path), timeoutSeconds, (await handle.stat()).ino);
+    if (ran.exitCode !== 0) throw commandFailure("command_failed", `${dirname(path)} cannot be locked`, ran, { path });
     return await body();
   } finally {
     // The lock is gone then, whatever close says; the work is done.

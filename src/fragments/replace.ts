@@ -31,7 +31,7 @@ export async function replaceFragment(path: string, text: string | undefined, fo
     else await writeThenRename(directory, path, text, former);
     await syncDirectory(directory);
   } catch (error) {
-    throw failed(path, text === undefined ? "removed" : "written", error);
+    throw writeFailure(path, text === undefined ? "removed" : "written", error);
   }
 }
 
@@ -76,7 +76,8 @@ const REASONS: Record<string, string> = {
   ENOENT: "the directory is gone",
 };
 
-function failed(path: string, done: string, error: unknown): Failure {
+/** A file that could not be written, removed or opened for it: `write_failed` or `permission_denied`, with the reason. */
+export function writeFailure(path: string, done: string, error: unknown): Failure {
   const code = errno(error);
   if (code === "EACCES" || code === "EPERM") {
     const message = `${path} may not be ${done} by this user; run as root`;

@@ -155,7 +155,7 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
 
   /** The names in a directory, without the list of this boot's fragments. */
   names(directory: string): string[] {
-    return readdirSync(directory).filter((name) => name !== ".docker_iptables.boot");
+    return readdirSync(directory).filter((name) => !/^\.docker_iptables\.(boot|lock|load)$/.test(name));
   }
 
   /** One table as the fake kernel has it. */
@@ -180,7 +180,7 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     return calls;
   }
 
-  /** Everything under both directories, and the kernel: for before and after. */
+  /** Everything under both directories but the empty lock files, and the kernel: for before and after. */
   state(): Record<string, string> {
     const state: Record<string, string> = {};
     const folders = [
@@ -192,6 +192,7 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     ];
     for (const folder of folders) {
       for (const name of existsSync(folder) ? readdirSync(folder) : []) {
+        if (/^\.docker_iptables\.(lock|load)$/.test(name)) continue;
         state[`${basename(dirname(folder))}/${basename(folder)}/${name}`] = contentsOf(join(folder, name));
       }
     }

@@ -153,7 +153,11 @@ describe.concurrent.each(["SIGTERM", "SIGINT"] as const)("%s", (name) => {
   test("while it waits for a lock of another: rolled back, or finished", async () => {
     const { host } = await outdatedHost();
     const before = host.state();
-    const holder = execa("sh", ["-c", 'exec 9< "$0"; flock 9; echo held; sleep 2', host.iptablesDir]);
+    const holder = execa("sh", [
+      "-c",
+      'exec 9> "$0"; flock 9; echo held; sleep 2',
+      join(host.iptablesDir, ".docker_iptables.lock"),
+    ]);
     await new Promise((resolve) => holder.stdout.once("data", resolve));
     const { pid, done } = start(host, { container: "web" });
     // The last thing before the lock is the question for the service.

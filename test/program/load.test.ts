@@ -254,7 +254,12 @@ describe.concurrent("what is wrong", () => {
 
   test("another load's lock is held: locked, and nothing is loaded", async () => {
     const host = fakeHost();
-    const holder = execa("flock", [host.root, "sh", "-c", "echo held; exec sleep 2.5"]);
+    const holder = execa("flock", [
+      join(host.iptablesDir, ".docker_iptables.load"),
+      "sh",
+      "-c",
+      "echo held; exec sleep 2.5",
+    ]);
     await new Promise((resolve) => holder.stdout.once("data", resolve));
     const result = await load(host, ["--timeout", "1"]);
     expect(result).toMatchObject({ failed: true, error: { code: "locked" } });

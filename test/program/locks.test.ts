@@ -1,6 +1,6 @@
 // Many processes at once, and locks that others hold.
 
-import { writeFileSync } from "node:fs";
+import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
@@ -23,8 +23,12 @@ const holders: (() => Promise<void>)[] = [];
 afterAll(() => Promise.all(holders.map((release) => release())));
 
 /** Another process holds the lock on a path, until it is told to let go. */
-async function hold(path: string): Promise<{ pid: number; release: () => Promise<void> }> {
-  const holder = execa("sh", ["-c", 'exec 9< "$0"; flock 9; echo held; exec cat', path], { reject: false });
+async function hold(directory: string): Promise<{ pid: number; release: () => Promise<void> }> {
+  const holder = execa(
+    "sh",
+    ["-c", 'exec 9> "$0"; flock 9; echo held; exec cat', join(directory, ".docker_iptables.lock")],
+    { reject: false },
+  );
   await new Promise((resolve) => holder.stdout.once("data", resolve));
   const release = async () => {
     holder.stdin.end();
@@ -83,6 +87,14 @@ describe.concurrent("a lock that another process holds", () => {
     const { msg, error } = await host.refuses({ container: "web", state, timeout: 1 }, "locked");
     expect(msg).toContain(`${host.iptablesDir} is locked by process ${pid} (cat)`);
     expect(error).toMatchObject({ pid, path: host.iptablesDir });
+  });
+
+  test("is on a file that no other user can open", async () => {
+    const host = await hostWith(["web"]);
+    await host.ask({ container: "web", reload: "restore" });
+    for (const name of ["lock", "load"]) {
+      expect(statSync(join(host.iptablesDir, `.docker_iptables.${name}`)).mode & 0o777).toBe(0o600);
+    }
   });
 
   test("and releases in time: it was only waited for", async () => {
