@@ -10,10 +10,10 @@ import { compile, type JSONSchema } from "json-schema-to-typescript";
 const SCHEMAS = ["arguments", "result", "container", "network"] as const;
 const OUT = new URL("../src/generated/", import.meta.url);
 
-/** What a reader may rely on: defaults are filled in by the validator, what is x-required by src/request.ts. */
+/** What a reader may rely on: defaults are filled in by the validator, what is x-required-unless by src/request.ts. */
 function withDefaultsRequired(schema: JSONSchema & { required?: string[] }): JSONSchema {
   const filled = Object.entries(schema.properties ?? {}).filter(
-    ([, property]) => property.default !== undefined || property["x-required"],
+    ([, property]) => property.default !== undefined || property["x-required-unless"],
   );
   return { ...structuredClone(schema), required: [...(schema.required ?? []), ...filled.map(([key]) => key)] };
 }
@@ -28,7 +28,7 @@ const ajv = new Ajv({
   allowUnionTypes: true,
   code: { source: true, esm: true, lines: true },
 });
-ajv.addVocabulary(["x-must", "x-required", "x-aliases", "x-type", "x-means"]);
+ajv.addVocabulary(["x-must", "x-required-unless", "x-aliases", "x-type", "x-means", "x-excludes", "x-needs"]);
 
 for (const name of SCHEMAS) {
   const schema = JSON.parse(await readFile(new URL(`${name}.schema.json`, import.meta.url), "utf8"));

@@ -18,7 +18,7 @@ interface Property {
   default?: unknown;
   enum?: string[];
   "x-type"?: string;
-  "x-required"?: boolean;
+  "x-required-unless"?: string;
   "x-aliases"?: string[];
 }
 
@@ -32,7 +32,8 @@ const tables: Record<string, string> = {
     ["argument", "type", "default", ""],
     Object.entries(args.properties as Record<string, Property>).map(([name, property]) => {
       const alias = property["x-aliases"] ? ` (alias \`${property["x-aliases"].join("`, `")}\`)` : "";
-      const fallback = property["x-required"] ? "required" : String(property.default ?? "");
+      const unless = property["x-required-unless"];
+      const fallback = unless ? `required, or \`${unless}\`` : String(property.default ?? "");
       return [`\`${name}\`${alias}`, typeOf(property), fallback, property.description ?? ""];
     }),
   ),

@@ -3,22 +3,41 @@
 // The directory's lock is held twice, while files are written and while rules are loaded, and released in between: of many
 // processes all write first, and whoever loads then looks first, because another's load may have brought its rules.
 
+import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
+import { type BasePlan, unitChanges, wishesFor } from "./base.ts";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { asFailure, Failure } from "./errors.ts";
-import { exchangeRules } from "./exchange.ts";
+import { dropChain, exchangeRules } from "./exchange.ts";
 import { confirmationOf } from "./fragments/confirmed.ts";
 import { type Own, readOwn } from "./fragments/directory.ts";
-import { clearTemporary, replaceFragment } from "./fragments/replace.ts";
+import { clearTemporary, replaceFragment, writeFailure } from "./fragments/replace.ts";
 import type { Arguments } from "./generated/arguments.ts";
+import {
+  disableUnit,
+  enableUnit,
+  type PlannedUnit,
+  reloadManager,
+  removeLastGood,
+  stopUnit,
+} from "./kernel/install.ts";
 import { backendsWith, restoreCommand } from "./kernel/iptables.ts";
+import { emptyBackend, restoreBackend } from "./kernel/others.ts";
 import { restoreSnapshot } from "./kernel/snapshot.ts";
-import { findUnit, isShuttingDown, loadUnit, type Unit, type Wish } from "./kernel/units.ts";
+import { findUnit, isShuttingDown, loadUnit, type Unit } from "./kernel/units.ts";
 import { load } from "./load.ts";
 import { withWriteLock } from "./lock.ts";
 import { drifts } from "./rules/live.ts";
 import { commentOf, spell } from "./rules/rule.ts";
-import { directoryOf, fileChanges, type Item, itemChanges, type Survey, surveyKernel } from "./survey.ts";
+import {
+  directoryOf,
+  type FileChange,
+  fileChanges,
+  type Item,
+  itemChanges,
+  type Survey,
+  surveyKernel,
+} from "./survey.ts";
 
 export interface Committed {
   reloaded: string[];
@@ -30,62 +49,102 @@ export interface Committed {
 /** How the kernel will get the rules; found out before anything is written. */
 export type Loader = { kind: "none" | "restore" | "patch" } | { kind: "systemd"; units: Unit[] } | { kind: "shutdown" };
 
+/** All that a call is about to change. */
+export interface Plan {
+  found: Survey;
+  base: BasePlan;
+  loader: Loader;
+}
+
 /**
- * Throws Failure `unit_missing`, `unit_not_suitable`. A host that shuts down loads nothing for `absent`: systemd would
+ * Throws Failure `unit_missing`, `unit_not_suitable`. The base brings its own services. A host that shuts down loads nothing for `absent`: systemd would
  * refuse the job, and the rules go with the host.
  */
-export async function chooseLoader({ items }: Survey, args: Arguments): Promise<Loader> {
+export async function chooseLoader({ items }: Survey, base: BasePlan, args: Arguments): Promise<Loader> {
   if (args.reload !== "systemd") return { kind: args.reload };
+  if (args.base && args.state === "present") return { kind: "systemd", units: base.units };
   if (args.state === "absent" && (await isShuttingDown(args.timeout))) return { kind: "shutdown" };
-  const wishes = new Map<string, Wish>();
-  for (const family of FAMILIES.filter((one) => items.some((item) => item.family === one && itemChanges(item)))) {
-    const unit = withSuffix(family === "ipv4" ? args.iptables_service : args.ip6tables_service);
-    const wish = wishes.get(unit) ?? { unit, directories: [], families: [] };
-    wish.directories.push(directoryOf(family, args));
-    wish.families.push(family);
-    wishes.set(unit, wish);
-  }
+  const changing = FAMILIES.filter((one) => items.some((item) => item.family === one && itemChanges(item)));
   return {
     kind: "systemd",
-    units: await Promise.all([...wishes.values()].map((wish) => findUnit(wish, args.timeout))),
+    units: await Promise.all(wishesFor(changing, args).map((wish) => findUnit(wish, args.timeout))),
   };
 }
 
-function withSuffix(unit: string): string {
-  return /\.[a-z]+$/.test(unit) ? unit : `${unit}.service`;
-}
-
 /**
- * Makes files and kernel as the survey wants them. Throws Failure; what was undone stands in its `rolledBack`.
+ * Makes files, services and kernel as planned. Throws Failure; what was undone stands in its `rolledBack`.
  *
  * A failed `present` puts back what was there. A failed `absent` never brings a rule back.
  */
-export async function commit(before: Survey, loader: Loader, args: Arguments): Promise<Committed> {
+export async function commit(plan: Plan, args: Arguments): Promise<Committed> {
   const undo: Undo[] = [];
+  return change(plan, undo, args).catch((error: unknown) => {
+    const failure = asFailure(error);
+    // Nothing is left to undo after a roll back; only where a lock could not be had there was none.
+    if (undo.length > 0) {
+      failure.changed = true;
+      if (args.state === "present") {
+        failure.rolledBack = [`NOT put back: the fragments just written; ${failure.message}`];
+      }
+    }
+    throw failure;
+  });
+}
+
+async function change({ found, base, loader }: Plan, undo: Undo[], args: Arguments): Promise<Committed> {
+  const directories = FAMILIES.map((family) => directoryOf(family, args));
   // What fails is undone before the lock is released, so that nobody loads what is being taken back.
   const alone = <T>(patience: number, steps: () => Promise<T>) =>
     withWriteLock(args.iptables_dir, patience, async () => {
-      await Promise.all(FAMILIES.map((family) => clearTemporary(directoryOf(family, args))));
+      await Promise.all([...directories, ...base.units.map(({ path }) => dirname(path))].map(clearTemporary));
       return orRollBack(undo, args, steps);
     });
 
-  if (before.items.some(fileChanges) || before.unconfirmed.length > 0) {
-    await alone(args.timeout, () => writeFragments(before, undo));
+  for (const directory of base.directories) await makeDirectory(directory);
+  const installs = args.state === "present" && base.units.some(unitChanges);
+  if (base.files.some(fileChanges) || found.items.some(fileChanges) || found.unconfirmed.length > 0 || installs) {
+    await alone(args.timeout, async () => {
+      await writeFragments([...base.files, ...found.items], found.unconfirmed, undo);
+      if (installs) await installUnits(base.units, undo, args.timeout);
+    });
   }
+  const loaded = await loadRules(found, base, loader, undo, args, alone);
+  if (args.state === "absent" && base.units.length > 0) {
+    await alone(args.timeout, () => removeUnits(base.units, undo, args.timeout));
+  }
+  return loaded;
+}
+
+async function makeDirectory(path: string): Promise<void> {
+  await mkdir(path, { recursive: true, mode: 0o755 }).catch((error: unknown) => {
+    throw writeFailure(path, "made", error);
+  });
+}
+
+async function loadRules(
+  { items }: Survey,
+  base: BasePlan,
+  loader: Loader,
+  undo: Undo[],
+  args: Arguments,
+  alone: <T>(patience: number, steps: () => Promise<T>) => Promise<T>,
+): Promise<Committed> {
   if (loader.kind === "none") return { reloaded: [], warnings: [], live: {} };
   if (loader.kind === "shutdown") {
     const warnings = ["the host is shutting down: nothing was reloaded, the rules go with the host"];
     return { reloaded: [], warnings, live: {} };
   }
   // Twice the patience: without the lock there is no way on, nor back.
-  return alone(2 * args.timeout, () => lookAndLoad(before.items, loader, undo, args)).catch((error: unknown) => {
-    const failure = asFailure(error);
-    // Only where the lock could not be had: else they are undone.
-    if (undo.length > 0) failure.changed = true;
-    if (undo.length > 0 && args.state === "present") {
-      failure.rolledBack = [`NOT put back: the fragments just written; ${failure.message}`];
+  return alone(2 * args.timeout, async () => {
+    const loaded = await lookAndLoad(items, loader, undo, args);
+    for (const { family, other } of base.others) {
+      undo.push(async () => {
+        await restoreBackend(family, other.backend, other.live, args.timeout);
+        return `the rules of the ${other.backend} backend`;
+      });
+      await emptyBackend(family, other.backend, other.live, args.timeout);
     }
-    throw failure;
+    return loaded;
   });
 }
 
@@ -98,9 +157,7 @@ async function orRollBack<T>(undo: Undo[], { state }: Arguments, steps: () => Pr
     return await steps();
   } catch (error) {
     const failure = asFailure(error);
-    if (state === "absent") {
-      failure.changed = undo.length > 0;
-    } else if (undo.length > 0) {
+    if (state === "present" && undo.length > 0) {
       failure.rolledBack = [...(failure.rolledBack ?? []), ...(await rollBack(undo))];
       failure.changed = failure.rolledBack.some((what) => what.startsWith("NOT put back"));
     }
@@ -117,24 +174,59 @@ async function rollBack(undo: Undo[]): Promise<string[]> {
   return done;
 }
 
-async function writeFragments({ items, unconfirmed }: Survey, undo: Undo[]): Promise<void> {
-  const write = async (path: string, after: string | undefined, report: boolean) => {
-    const former = await readOwn(path);
-    if (former?.text === after) return;
-    const back = async () => ((await putBack(path, after, former)) && report ? path : undefined);
-    await replaceFragment(path, after, former).catch(async (error: unknown) => {
-      // The disk may have refused after the rename: then the new text is there.
-      if ((await readOwn(path))?.text === after) undo.push(back);
-      throw error;
-    });
-    undo.push(back);
-  };
-  for (const { path, after } of items.filter(fileChanges)) await write(path, after, true);
+async function writeFragments(files: readonly FileChange[], unconfirmed: readonly string[], undo: Undo[]) {
+  for (const { path, after } of files.filter(fileChanges)) await write(path, after, undo);
   for (const directory of new Set(unconfirmed.map((path) => dirname(path)))) {
     const confirming = unconfirmed.filter((path) => dirname(path) === directory);
     const { path, after } = await confirmationOf(directory, confirming);
-    await write(path, after, false);
+    await write(path, after, undo, false);
   }
+}
+
+/** `report`: whether it is told when it is put back. */
+async function write(path: string, after: string | undefined, undo: Undo[], report = true): Promise<void> {
+  const former = await readOwn(path);
+  if (former?.text === after) return;
+  const back = async () => ((await putBack(path, after, former)) && report ? path : undefined);
+  await replaceFragment(path, after, former).catch(async (error: unknown) => {
+    // The disk may have refused after the rename: then the new text is there.
+    if ((await readOwn(path))?.text === after) undo.push(back);
+    throw error;
+  });
+  undo.push(back);
+}
+
+/** The services' files, known to systemd, and enabled. They are started where the rules are loaded. */
+async function installUnits(units: readonly PlannedUnit[], undo: Undo[], timeout: number): Promise<void> {
+  const quietly =
+    (step: () => Promise<void>): Undo =>
+    async () => {
+      await step();
+      return undefined;
+    };
+  const ours = units.filter(({ after }) => after !== undefined);
+  if (ours.some((unit) => unit.unread || fileChanges(unit))) {
+    // Steps are undone from the last to the first: systemd is to read the files that are put back.
+    undo.push(quietly(() => reloadManager(timeout)));
+    for (const { path, after } of ours.filter(fileChanges)) await write(path, after, undo);
+    await reloadManager(timeout);
+  }
+  for (const { name, enabled, start } of ours) {
+    if (start) undo.push(quietly(() => stopUnit(name, timeout)));
+    if (enabled) continue;
+    undo.push(quietly(() => disableUnit(name, timeout)));
+    await enableUnit(name, timeout);
+  }
+}
+
+async function removeUnits(units: readonly PlannedUnit[], undo: Undo[], timeout: number): Promise<void> {
+  for (const { name, path, after } of units) {
+    await disableUnit(name, timeout);
+    await stopUnit(name, timeout);
+    await write(path, after, undo);
+    await removeLastGood(path);
+  }
+  await reloadManager(timeout);
 }
 
 /** Only if it still is what this process wrote: a later writer's bytes are not ours to undo. Says whether it was. */
@@ -151,7 +243,8 @@ async function lookAndLoad(items: readonly Item[], loader: Loader, undo: Undo[],
   const families = FAMILIES.filter((family) =>
     before.items.some((item) => item.family === family && item.drift && drifts(item.drift)),
   );
-  if (families.length === 0) return { reloaded: [], warnings: [], live: before.live };
+  const idle = loader.kind === "systemd" && loader.units.some(({ start }) => start);
+  if (families.length === 0 && !idle) return { reloaded: [], warnings: [], live: before.live };
   // A service may load more than what drifts, so every family has its way back. A patch knows its own.
   for (const family of loader.kind === "patch" ? [] : FAMILIES) {
     const snapshot = before.live[family];
@@ -169,7 +262,9 @@ async function loadWith(
   args: Arguments,
 ): Promise<Omit<Committed, "live">> {
   if (loader.kind === "systemd") {
-    const units = loader.units.filter((unit) => unit.families.some((family) => families.includes(family)));
+    const units = loader.units.filter(
+      (unit) => unit.start || unit.families.some((family) => families.includes(family)),
+    );
     const warnings = await inTurn(units, args, (unit) => loadUnit(unit, args.timeout));
     return { reloaded: units.map(({ name }) => name), warnings };
   }
@@ -202,6 +297,7 @@ async function inTurn<T>(things: readonly T[], { state }: Arguments, step: (thin
 async function patch(family: Family, items: readonly Item[], undo: Undo[], args: Arguments): Promise<string[]> {
   const former = items.filter((item) => item.family === family).map((item) => item.former);
   await exchangeRules(family, former, args, (wayBack) => undo.push(wayBack));
+  if (args.base && args.state === "absent") await dropChain(family, args);
   return [];
 }
 
@@ -214,7 +310,7 @@ async function refuseDrift(items: readonly Item[], args: Arguments): Promise<Sur
   const drifting = after.items.filter(({ drift }) => drift && drifts(drift));
   const [first] = drifting;
   if (first?.drift === undefined) return after.live;
-  const { container, family, drift } = first;
+  const { owner, family, drift } = first;
   const what =
     drift.missing[0] !== undefined
       ? `the kernel lacks '${spell(drift.missing[0])}'`
@@ -223,13 +319,13 @@ async function refuseDrift(items: readonly Item[], args: Arguments): Promise<Sur
         : drift.unreached !== undefined
           ? `nothing jumps to the chain ${drift.unreached}`
           : "its rules are there in another order";
-  const backends = await backendsWith(family, commentOf(container), args.timeout);
+  const backends = await backendsWith(family, commentOf(owner), args.timeout);
   const hint =
     backends.length > 0
-      ? `; the ${backends.join(" and the ")} backend holds rules of ${container}: do all parties use the same iptables?`
+      ? `; the ${backends.join(" and the ")} backend holds rules of ${owner}: do all parties use the same iptables?`
       : "";
-  throw new Failure("rules_not_live", `the rules were loaded, and for ${container} ${what}${hint}`, {
-    containers: drifting.map((item) => item.container),
+  throw new Failure("rules_not_live", `the rules were loaded, and for ${owner} ${what}${hint}`, {
+    containers: drifting.map((item) => item.owner),
     missing: drift.missing.map(spell),
     surplus: drift.surplus,
     backends,

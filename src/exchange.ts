@@ -8,6 +8,7 @@ import { patchRules, saveRules } from "./kernel/iptables.ts";
 import { withLoadLock } from "./lock.ts";
 import type { Live, Tables } from "./rules/live.ts";
 import { type Goal, goalOf, goalOfSnapshot, patchText } from "./rules/patch.ts";
+import { readTables } from "./rules/table-text.ts";
 import { directoryOf } from "./survey.ts";
 
 /** Between a look at the kernel and the patch somebody else may change a chain; then the patch is made anew. */
@@ -39,6 +40,21 @@ export async function exchangeRules(
       }),
     );
     await exchange(family, before, (live) => goalOf(current, former, live), args.timeout);
+  });
+}
+
+/** Removes the base's chain with the base, unless a fragment declares it, or it is in use. Throws Failure of iptables. */
+export async function dropChain(family: Family, args: Arguments): Promise<void> {
+  const { chain, timeout } = args;
+  const directory = directoryOf(family, args);
+  const fragments = await readFragments(directory);
+  const declares = ({ text }: { text: string }) =>
+    readTables(text).sections.some(({ table, chains }) => table === "nat" && chains.has(chain));
+  if (fragments.some(declares)) return;
+  await withLoadLock([directory], timeout, async () => {
+    const nat = (await saveRules(family, timeout)).tables.get("nat");
+    const used = nat?.targets.has(chain) || nat?.lines.some((line) => line.startsWith(`-A ${chain} `));
+    if (nat?.chains.has(chain) && !used) await patchRules(family, `*nat\n-X ${chain}\nCOMMIT\n`, timeout);
   });
 }
 

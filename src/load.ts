@@ -9,7 +9,7 @@ import { basename, join } from "node:path";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { asFailure, errno, Failure } from "./errors.ts";
 import { type Assembled, assemble, refuseProblems, textOf } from "./fragments/assemble.ts";
-import { isContainers, sortByBoot } from "./fragments/confirmed.ts";
+import { sortByBoot } from "./fragments/confirmed.ts";
 import { directoryExists, missingDirectory, readFragments } from "./fragments/directory.ts";
 import { clearTemporary, replaceFragment } from "./fragments/replace.ts";
 import { restoreRules, saveRules } from "./kernel/iptables.ts";
@@ -17,6 +17,7 @@ import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { tryLines } from "./kernel/trial.ts";
 import { withLoadLock } from "./lock.ts";
 import type { Request } from "./request.ts";
+import { isContainers } from "./rules/fragment-text.ts";
 import { type Live, readLive } from "./rules/live.ts";
 import { keyOf, readWords } from "./rules/rule.ts";
 
@@ -137,8 +138,8 @@ function sameTable(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && (byChain(a, asIs) === byChain(b, asIs) || byChain(a, asKey) === byChain(b, asKey));
 }
 
-/** Returns a warning where the text could not be tried. Throws Failure `fragment_invalid`, naming fragment, line and rule. */
-async function refuseWhatFails(family: Family, assembled: Assembled, timeout: number): Promise<string[]> {
+/** Tries a text in a namespace. Returns a warning where it could not be tried. Throws Failure `fragment_invalid`, naming fragment, line and rule. */
+export async function refuseWhatFails(family: Family, assembled: Assembled, timeout: number): Promise<string[]> {
   refuseProblems(assembled.problems);
   const trial = await tryLines(family, assembled.lines, timeout);
   if (trial.kind === "good") return [];

@@ -28,7 +28,8 @@ async function answer(argv: readonly string[]): Promise<Answer> {
   const command = readCommand(argv);
   if (command.kind === "help") return { stdout: helpText(), stderr: "", exitCode: 0 };
   if (command.kind === "version") return { stdout: `docker_iptables ${VERSION}\n`, stderr: "", exitCode: 0 };
-  const print = command.json ? printJson : printForPerson;
+  const check = command.raw["_ansible_check_mode"] === true;
+  const print = command.json ? printJson : (result: Result) => printForPerson(result, check);
   if (command.kind === "publish") return fulfil(async () => command.raw, print);
   return fulfil(
     async () => command.raw,

@@ -1,21 +1,26 @@
-// present and absent: the straight line from a request to an outcome. Up to `commit` nothing changes the system;
-// check mode stops there.
+// present and absent, of containers and of the base: the straight line from a request to an outcome. Up to `commit`
+// nothing changes the system; check mode stops there.
 
+import { askForBase, type BasePlan, keepForeignFiles, NO_BASE, planBase, planChanges } from "./base.ts";
 import { type Committed, chooseLoader, commit } from "./commit.ts";
 import { inspectContainers } from "./docker/client.ts";
 import { FAMILIES, readContainer } from "./docker/container.ts";
 import { findTargets } from "./docker/find.ts";
 import { Failure } from "./errors.ts";
 import type { Arguments } from "./generated/arguments.ts";
-import { refuseWhatCannotWork } from "./refuse.ts";
+import { foresee, refuseWhatCannotWork, warnOfUncovered } from "./refuse.ts";
 import type { Request } from "./request.ts";
+import { containerFragment, type Wanted } from "./rules/fragment-text.ts";
 import { barrierOf, hasDockersRules } from "./rules/live.ts";
 import { makeRules } from "./rules/publish-rules.ts";
-import { type Item, itemChanges, type Survey, survey, type Wanted } from "./survey.ts";
+import { familiesOf, type Item, itemChanges, type Kernel, readKernel, survey } from "./survey.ts";
 
 export interface Outcome {
+  /** All fragments asked for, in the order of their names. */
   wanted: Wanted[];
   items: Item[];
+  /** Undefined where the base was not asked for. */
+  base: { networks: string[]; plan: BasePlan } | undefined;
   /** Containers of which check mode cannot foretell the rules. */
   pending: string[];
   /** Why a container publishes nothing, in a person's words. */
@@ -27,17 +32,40 @@ export interface Outcome {
 /** Throws Failure. `signal` ends a wait; once something was written, the transaction is finished or rolled back. */
 export async function publish({ args, check }: Request, signal: AbortSignal): Promise<Outcome> {
   const asked = args.state === "present" ? await askForPresent(args, !check, signal) : await askForAbsent(args);
-  const found = await survey(asked.wanted, args);
-  await refuseWhatCannotWork(found.items, args);
-  const warnings = [...asked.warnings, ...warnOfDocker(found)];
-  const nothing: Committed = { reloaded: [], warnings: [], live: found.live };
-  const outcome = { ...asked, items: found.items, warnings, committed: nothing };
-  if (!found.items.some(itemChanges) && (check || found.unconfirmed.length === 0)) return outcome;
+  const possible = await familiesOf(args);
+  const live = await readKernel(possible, args);
+  const families = possible.filter((family) => !args.base || args.reload === "none" || live[family] !== undefined);
+  const base = args.base ? await askForBase(families, args) : undefined;
+  const [first, last] = base?.wanted ?? [];
+  const wanted = [first, ...asked.wanted, last].filter((one) => one !== undefined);
+  const all = await survey(wanted, families, live, args);
+  const { items, warnings: kept } = keepForeignFiles(all.items);
+  const found = { ...all, items };
+  const plan = base === undefined ? NO_BASE : await planBase(found.items, base, live, args);
+  const future = await foresee([...plan.files, ...found.items], args);
+  refuseWhatCannotWork(found.items, future, args);
+  const outcome: Outcome = {
+    ...asked,
+    wanted,
+    items: found.items,
+    base: base && { networks: base.networks.filter(({ bridge }) => bridge).map(({ name }) => name), plan },
+    committed: { reloaded: [], warnings: [], live },
+    warnings: [
+      ...asked.warnings,
+      ...(base?.warnings ?? []),
+      ...plan.warnings,
+      ...kept,
+      ...(base?.daemon === undefined ? warnOfDocker(live) : []),
+      ...warnOfUncovered(found.items, future),
+    ],
+  };
+  const changes = found.items.some(itemChanges) || planChanges(plan);
+  if (!changes && (check || found.unconfirmed.length === 0)) return outcome;
 
-  const loader = await chooseLoader(found, args);
+  const loader = await chooseLoader(found, plan, args);
   if (check) return outcome;
   if (signal.aborted) throw new Failure("interrupted", "interrupted before anything was changed");
-  return { ...outcome, committed: await commit(found, loader, args) };
+  return { ...outcome, committed: await commit({ found, base: plan, loader }, args) };
 }
 
 /** An ACCEPT of ours behind a final DROP or REJECT in FORWARD is never reached. */
@@ -46,7 +74,7 @@ export function warnOfBarriers({ wanted, committed }: Pick<Outcome, "wanted" | "
     const live = committed.live[family];
     const barrier = live && barrierOf("filter", "FORWARD", live);
     if (barrier === undefined) return [];
-    const hidden = wanted.filter(({ rules }) => rules[family].filter?.some(barrier.hides)).map(({ name }) => name);
+    const hidden = wanted.filter(({ rules }) => rules[family].filter?.some(barrier.hides)).map(({ owner }) => owner);
     if (hidden.length === 0) return [];
     return [
       `'${barrier.rule}' comes before the rules of ${hidden.join(", ")}, which are never reached; put it into a fragment that sorts later`,
@@ -57,10 +85,11 @@ export function warnOfBarriers({ wanted, committed }: Pick<Outcome, "wanted" | "
 type Asked = Pick<Outcome, "wanted" | "pending" | "idle" | "warnings">;
 
 async function askForPresent(args: Arguments, wait: boolean, signal: AbortSignal): Promise<Asked> {
+  if (args.container.length === 0) return { wanted: [], pending: [], idle: [], warnings: [] };
   const { targets, pending } = await findTargets(args, wait, signal);
   const made = targets.map((target) => ({ target, ...makeRules(target, args) }));
   return {
-    wanted: made.map(({ target, rules }) => ({ name: target.name, rules })),
+    wanted: made.map(({ target, rules }) => containerFragment(target.name, rules)),
     pending: pending.map(({ name }) => name),
     idle: made.flatMap(({ target }) => target.idle ?? []),
     warnings: [
@@ -77,12 +106,12 @@ async function askForAbsent(args: Arguments): Promise<Asked> {
   const names = new Set<string>();
   const warnings: string[] = [];
   for (const name of args.container) names.add(CONTAINER_ID.test(name) ? await resolveId(name, args, warnings) : name);
-  const wanted = [...names].map((name): Wanted => ({ name, rules: { ipv4: {}, ipv6: {} } }));
-  return { wanted, pending: [], idle: [], warnings };
+  return { wanted: [...names].map((name) => containerFragment(name)), pending: [], idle: [], warnings };
 }
 
 async function resolveId(id: string, args: Arguments, warnings: string[]): Promise<string> {
-  const { items } = await survey([{ name: id, rules: { ipv4: {}, ipv6: {} } }], args);
+  const families = await familiesOf(args);
+  const { items } = await survey([containerFragment(id)], families, await readKernel(families, args), args);
   if (items.some(itemChanges)) return id;
   const containers = await inspectContainers(args, [id]).catch((error: unknown) =>
     error instanceof Failure ? error : Promise.reject(error),
@@ -99,7 +128,7 @@ async function resolveId(id: string, args: Arguments, warnings: string[]): Promi
   return id;
 }
 
-function warnOfDocker({ live }: Survey): string[] {
+function warnOfDocker(live: Kernel): string[] {
   const daemons = Object.entries(live).filter(([, rules]) => hasDockersRules(rules));
   return daemons.map(
     ([family]) =>

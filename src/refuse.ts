@@ -1,22 +1,46 @@
-// What must hold before a container's fragment is written: some fragment of the host declares the chain, and jumps to it.
+// What must hold before anything is written, and what is told though it does not stop us: seen on the fragments as
+// they will be. Reads, and changes nothing.
 
-import type { Family } from "./docker/container.ts";
+import { basename, dirname, join } from "node:path";
+import { FAMILIES, type Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
 import { assemble, type Fragment, refuseProblems } from "./fragments/assemble.ts";
-import { readFragments } from "./fragments/directory.ts";
+import { directoryExists, readFragments } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
-import { isMarked } from "./rules/fragment-text.ts";
+import { isContainers, isMarked } from "./rules/fragment-text.ts";
 import { readLive } from "./rules/live.ts";
 import { readWords } from "./rules/rule.ts";
 import { readTables } from "./rules/table-text.ts";
-import { directoryOf, type Item } from "./survey.ts";
+import { directoryOf, type FileChange, type Item } from "./survey.ts";
 
-/** Throws Failure `chain_not_declared`, `chain_not_reached`; with `reload: restore` and `patch` also `fragment_invalid`. */
-export async function refuseWhatCannotWork(items: readonly Item[], args: Arguments): Promise<void> {
+/** The fragments of each family as they will be, in their order; of a directory that is to be made, the coming ones. */
+export type Future = Partial<Record<Family, Fragment[]>>;
+
+/** The directories' fragments with these changes. Throws Failure `directory_unusable`. */
+export async function foresee(changes: readonly FileChange[], args: Arguments): Promise<Future> {
+  const future: Future = {};
+  for (const family of FAMILIES) {
+    const directory = directoryOf(family, args);
+    const here = changes.filter(({ path }) => dirname(path) === directory);
+    const changed = new Set(here.map(({ path }) => path));
+    const kept = (await directoryExists(directory)) ? await readFragments(directory) : [];
+    const coming = here.flatMap(({ path, after }) => (after === undefined ? [] : [{ path, text: after }]));
+    future[family] = [...kept.filter(({ path }) => !changed.has(path)), ...coming].sort(byName);
+  }
+  return future;
+}
+
+function byName(a: Fragment, b: Fragment): number {
+  return Buffer.compare(Buffer.from(basename(a.path)), Buffer.from(basename(b.path)));
+}
+
+/**
+ * Throws Failure `chain_not_declared`, `chain_not_reached`; with `reload: restore` and `patch` also `fragment_invalid`.
+ */
+export function refuseWhatCannotWork(items: readonly Item[], future: Future, args: Arguments): void {
   const families = new Set(items.filter(({ after }) => after !== undefined).map(({ family }) => family));
   for (const family of families) {
-    const own = new Set(items.filter((item) => item.family === family).map(({ path }) => path));
-    const fragments = (await readFragments(directoryOf(family, args))).filter(({ path }) => !own.has(path));
+    const fragments = future[family] ?? [];
     refuseUnreachedChain(fragments, family, args);
     // A patch loads nothing of a stranger's, so his broken fragment is no obstacle.
     const loaded = args.reload === "patch" ? fragments.filter(({ text }) => isMarked(text)) : fragments;
@@ -35,8 +59,8 @@ function refuseUnreachedChain(fragments: readonly Fragment[], family: Family, ar
   if (!nat.some(({ chains }) => chains.has(chain)) && !lines.some(creates)) {
     throw new Failure(
       "chain_not_declared",
-      `no fragment in ${directory} declares the chain ${chain} of the nat table; put ':${chain} - [0:0]' and the jumps to it ` +
-        `into ${directory}/10_docker (see "The base" in the README), or name another with chain`,
+      `no fragment in ${directory} declares the chain ${chain} of the nat table: run 'docker_iptables setup' once (or give ` +
+        `base: true), which writes ${join(directory, "10_docker")}; or name another chain with chain`,
       { chain, path: directory },
     );
   }
@@ -46,8 +70,43 @@ function refuseUnreachedChain(fragments: readonly Fragment[], family: Family, ar
     throw new Failure(
       "chain_not_reached",
       `no fragment in ${directory} jumps to the chain ${chain} of the nat table, so its rules would never match; add ` +
-        `'-A PREROUTING -m addrtype --dst-type LOCAL -j ${chain}' where it is declared`,
+        `'-A PREROUTING -m addrtype --dst-type LOCAL -j ${chain}' where it is declared, or have 'docker_iptables setup' write both`,
       { chain, path: directory },
     );
   }
+}
+
+/**
+ * Containers whose bridge no fragment of the host names: then what they answer may not get out, and they reach nobody.
+ * A fragment that accepts all answers, whatever the interface, names it too.
+ */
+export function warnOfUncovered(items: readonly Item[], future: Future): string[] {
+  const warnings = new Set<string>();
+  for (const { owner, path, family, wanted } of items) {
+    const bridge = isContainers(basename(path)) ? bridgeOf(wanted.get("filter")?.[0] ?? []) : undefined;
+    if (bridge === undefined) continue;
+    const base = (future[family] ?? []).filter((fragment) => !isContainers(basename(fragment.path)));
+    if (base.some(({ text }) => names(text, bridge))) continue;
+    warnings.add(
+      `the base does not cover the bridge ${bridge} of ${owner}'s network: its answers may not get out, and it may ` +
+        "reach nobody; 'docker_iptables setup' (or base: true) adds what is missing",
+    );
+  }
+  return [...warnings];
+}
+
+function bridgeOf(accept: readonly string[]): string | undefined {
+  return accept[accept.indexOf("-o") + 1];
+}
+
+function names(text: string, bridge: string): boolean {
+  return readTables(text).sections.some(({ lines }) =>
+    lines.some((line) => coversBridge(readWords(line.text), bridge)),
+  );
+}
+
+function coversBridge(rule: readonly string[], bridge: string): boolean {
+  const interfaces = rule.filter((_, at) => /^(-[io]|--(in|out)-interface)$/.test(rule[at - 1] ?? ""));
+  if (interfaces.length === 0) return rule.some((word) => word.split(",").includes("ESTABLISHED"));
+  return interfaces.some((name) => name === bridge || (name.endsWith("+") && bridge.startsWith(name.slice(0, -1))));
 }

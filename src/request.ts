@@ -9,7 +9,7 @@ import type { Arguments } from "./generated/arguments.ts";
 import { validate } from "./generated/validate-arguments.js";
 
 export interface Request {
-  /** `container` is empty only where a verb needs none. */
+  /** `container` is empty only where the request is about the host. */
   args: Arguments;
   /** Predict, and change nothing. */
   check: boolean;
@@ -29,7 +29,11 @@ interface Property {
   default?: unknown;
   "x-aliases"?: string[];
   "x-type"?: string;
-  "x-required"?: boolean;
+  /** Ansible's required_one_of. */
+  "x-required-unless"?: string;
+  /** Ansible's mutually_exclusive and required_by. */
+  "x-excludes"?: string;
+  "x-needs"?: string;
 }
 const PROPERTIES = Object.entries(schema.properties) as [string, Property][];
 
@@ -49,7 +53,6 @@ export function readRequest(
   const given = withoutNulls(raw);
   resolveAliases(given, warnings);
   refuseUnknown(given);
-  if (needsContainer) refuseMissing(given);
   const args: unknown = Object.fromEntries(
     PROPERTIES.filter(([name]) => given[name] !== undefined).map(([name, property]) => [
       name,
@@ -57,6 +60,7 @@ export function readRequest(
     ]),
   );
   if (!validate(args)) throw new Failure("arguments_invalid", describe(validate.errors ?? []));
+  refuseCombinations(args as unknown as Record<string, unknown>, needsContainer);
   return {
     args: { ...args, container: [...new Set(args.container ?? [])] },
     check: truthy(raw["_ansible_check_mode"]) || truthy(raw["_noop"]),
@@ -97,10 +101,20 @@ function refuseUnknown(given: Record<string, unknown>): void {
   );
 }
 
-function refuseMissing(given: Record<string, unknown>): void {
-  const missing = PROPERTIES.filter(([name, property]) => property["x-required"] && given[name] === undefined);
-  if (missing.length === 0) return;
-  throw new Failure("arguments_invalid", `missing required arguments: ${missing.map(([name]) => name).join(", ")}`);
+/** In Ansible's words for required_one_of, mutually_exclusive and required_by. */
+function refuseCombinations(args: Readonly<Record<string, unknown>>, needsContainer: boolean): void {
+  const has = (name: string | undefined) => name !== undefined && args[name] !== undefined && args[name] !== false;
+  for (const [name, { "x-required-unless": alternative, "x-excludes": other, "x-needs": needed }] of PROPERTIES) {
+    if (alternative !== undefined && needsContainer && !has(name) && !has(alternative)) {
+      throw new Failure("arguments_invalid", `one of the following is required: ${name}, ${alternative}`);
+    }
+    if (other !== undefined && has(name) && has(other)) {
+      throw new Failure("arguments_invalid", `parameters are mutually exclusive: ${name}|${other}`);
+    }
+    if (needed !== undefined && has(name) && !has(needed)) {
+      throw new Failure("arguments_invalid", `missing parameter(s) required by '${name}': ${needed}`);
+    }
+  }
 }
 
 function coerce(name: string, { type, "x-type": special }: Property, value: unknown, surroundings: Surroundings) {

@@ -1,26 +1,36 @@
 // Outcome or failure -> Result, the one JSON object of the contract. Pure.
 
+import { basename } from "node:path/posix";
+import { planChanges, unitChanges } from "./base.ts";
 import { asFailure, type Failure } from "./errors.ts";
 import type { FileDiff, FileResult, Result, Tables } from "./generated/result.ts";
 import { restoreCommand } from "./kernel/iptables.ts";
 import type { Loaded } from "./load.ts";
 import { type Outcome, warnOfBarriers } from "./publish.ts";
 import type { Request } from "./request.ts";
+import { isContainers } from "./rules/fragment-text.ts";
 import { drifts } from "./rules/live.ts";
 import { type Rule, spell } from "./rules/rule.ts";
-import { fileChanges, type Item, itemChanges } from "./survey.ts";
+import { type FileChange, fileChanges, type Item, itemChanges } from "./survey.ts";
 
 type ContainerResult = NonNullable<Result["containers"]>[number];
+type BaseResult = NonNullable<Result["base"]>;
 
 /** The answer to a request that succeeded. */
 export function resultOf(request: Request, outcome: Outcome): Result {
   const { args, check, diff } = request;
   const containers = [
-    ...outcome.wanted.map(({ name }) => containerResult(name, outcome.items)),
+    ...outcome.wanted
+      .filter(({ file }) => isContainers(file))
+      .map(({ owner }) => containerResult(owner, outcome.items)),
     ...outcome.pending.map((name): ContainerResult => ({ name, changed: true, reasons: ["file", "kernel"] })),
   ];
-  const changed = containers.some((container) => container.changed);
-  const msg = sentence(containers, outcome.idle, args.state, check);
+  const base = outcome.base && baseResult(outcome.base, outcome.items);
+  const changed = (base?.changed ?? false) || containers.some((container) => container.changed);
+  const files = [...(outcome.base?.plan.files ?? []), ...outcome.items, ...(outcome.base?.plan.units ?? [])];
+  const msg = [base && baseSentence(base, args.state, check), sentence(containers, outcome.idle, args.state, check)]
+    .filter(Boolean)
+    .join("; ");
   return {
     changed,
     state: args.state,
@@ -30,11 +40,12 @@ export function resultOf(request: Request, outcome: Outcome): Result {
       ipv4: tablesOf(outcome.wanted.map(({ rules }) => rules.ipv4)),
       ipv6: tablesOf(outcome.wanted.map(({ rules }) => rules.ipv6)),
     },
+    ...(base ? { base } : {}),
     containers,
-    files: outcome.items.flatMap(fileResult),
+    files: files.flatMap(fileResult),
     reloaded: outcome.committed.reloaded,
     warnings: [...request.warnings, ...outcome.warnings, ...outcome.committed.warnings, ...warnOfBarriers(outcome)],
-    ...(diff ? { diff: outcome.items.filter(fileChanges).map(fileDiff) } : {}),
+    ...(diff ? { diff: files.filter(fileChanges).map(fileDiff) } : {}),
     invocation: { module_args: { ...args } },
   };
 }
@@ -76,11 +87,27 @@ function stackOf(failure: Failure): string {
 }
 
 function containerResult(name: string, items: readonly Item[]): ContainerResult {
-  const own = items.filter((item) => item.container === name);
+  const own = items.filter((item) => item.owner === name);
   const reasons: ContainerResult["reasons"] = [];
   if (own.some(fileChanges)) reasons.push("file");
   if (own.some(({ drift }) => drift && drifts(drift))) reasons.push("kernel");
   return { name, changed: own.some(itemChanges), reasons };
+}
+
+function baseResult({ networks, plan }: NonNullable<Outcome["base"]>, items: readonly Item[]): BaseResult {
+  const own = items.filter(({ path }) => !isContainers(basename(path)));
+  const reasons: BaseResult["reasons"] = [];
+  if ([...own, ...plan.files].some(fileChanges)) reasons.push("file");
+  if (plan.others.length > 0 || own.some(({ drift }) => drift && drifts(drift))) reasons.push("kernel");
+  if (plan.units.some(unitChanges)) reasons.push("unit");
+  return { changed: planChanges(plan) || own.some(itemChanges), reasons, networks };
+}
+
+function baseSentence({ changed, networks }: BaseResult, state: "present" | "absent", check: boolean): string {
+  const would = check ? "would be" : "is";
+  if (state === "absent") return changed ? `the base ${would} removed` : "there is no base";
+  const covered = networks.length === 0 ? "" : ` for the networks ${[...networks].sort().join(", ")}`;
+  return changed ? `the base ${would} set up${covered}` : `the base is up to date${covered}`;
 }
 
 function tablesOf(rulesets: readonly Partial<Record<string, Rule[]>>[]): Tables {
@@ -94,13 +121,13 @@ function tablesOf(rulesets: readonly Partial<Record<string, Rule[]>>[]): Tables 
   return tables;
 }
 
-function fileResult({ path, before, after }: Item): FileResult[] {
+function fileResult({ path, before, after }: FileChange): FileResult[] {
   if (before === undefined) return after === undefined ? [] : [{ path, change: "created" }];
   if (after === undefined) return [{ path, change: "removed" }];
   return [{ path, change: before.text === after ? "unchanged" : "updated" }];
 }
 
-function fileDiff({ path, before, after }: Item): FileDiff {
+function fileDiff({ path, before, after }: FileChange): FileDiff {
   const ended = (text: string) => (text === "" || text.endsWith("\n") ? text : `${text}\n`);
   return { before: ended(before?.text ?? ""), after: ended(after ?? ""), before_header: path, after_header: path };
 }

@@ -1,30 +1,28 @@
-// What is there and what should be: the containers' fragments and the kernel, compared. Reads, and changes nothing.
+// What is there and what should be: our fragments and the kernel, compared. Reads, and changes nothing.
 
 import { realpath } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
 import { isConfirmed } from "./fragments/confirmed.ts";
 import { directoryExists, missingDirectory, type Own, readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { saveRules } from "./kernel/iptables.ts";
-import { fragmentName, fragmentText, readFragment } from "./rules/fragment-text.ts";
+import { isContainers, readFragment, type Wanted } from "./rules/fragment-text.ts";
 import { compareLive, type Drift, drifts, type Live, type Tables } from "./rules/live.ts";
-import type { Ruleset } from "./rules/rule.ts";
 
-/** One container and the rules that it should have; none of them for `absent`. */
-export interface Wanted {
-  name: string;
-  rules: Ruleset;
-}
-
-/** One container's fragment in one family: as it is, as it should be, and how the kernel differs. */
-export interface Item {
-  container: string;
-  family: Family;
+/** A file as it is and as it should be; undefined where there is none. */
+export interface FileChange {
   path: string;
   before: Own | undefined;
   after: string | undefined;
+}
+
+/** One fragment of ours in one family, and how the kernel differs. */
+export interface Item extends FileChange {
+  /** Whose it is: a container's name, or a file of the base in parentheses. */
+  owner: string;
+  family: Family;
   former: Tables;
   wanted: Tables;
   /** Undefined where the kernel is not asked (`reload: none`). */
@@ -38,7 +36,7 @@ export interface Survey {
   live: Partial<Record<Family, Live>>;
 }
 
-export function fileChanges({ before, after }: Item): boolean {
+export function fileChanges({ before, after }: FileChange): boolean {
   return before?.text !== after;
 }
 
@@ -50,17 +48,23 @@ export function directoryOf(family: Family, args: Arguments): string {
   return family === "ipv4" ? args.iptables_dir : args.ip6tables_dir;
 }
 
+/** The kernel's rules; a family that this host does not have is left out. */
+export type Kernel = Partial<Record<Family, Live>>;
+
 /**
- * Throws Failure `directory_unusable`, `fragment_not_a_file`, and those of iptables-save. A host without IPv6 fragments
- * (no directory, no ip6tables) is one without IPv6, unless `ipv6` asks for it.
+ * Throws Failure `fragment_not_a_file`, `directory_unusable`. `families` are those that the fragments are for, `live` is the
+ * kernel, empty where it is not asked.
  */
-export async function survey(wanted: readonly Wanted[], args: Arguments): Promise<Survey> {
-  const families = await familiesOf(args);
-  const [live, owns] = await Promise.all([
-    args.reload === "none" ? {} : readKernel(families, args),
-    Promise.all(wanted.flatMap(({ name, rules }) => families.map((family) => readItem(name, rules, family, args)))),
-  ]);
-  const lasting = owns.filter(({ after }) => after !== undefined).map(({ path }) => path);
+export async function survey(
+  wanted: readonly Wanted[],
+  families: readonly Family[],
+  live: Kernel,
+  args: Arguments,
+): Promise<Survey> {
+  const owns = await Promise.all(wanted.flatMap((one) => families.map((family) => readItem(one, family, args))));
+  const lasting = owns
+    .filter(({ path, after }) => after !== undefined && isContainers(basename(path)))
+    .map(({ path }) => path);
   const confirmed = await Promise.all(lasting.map(isConfirmed));
   return {
     items: owns.map((item) => compare(item, live)),
@@ -71,15 +75,20 @@ export async function survey(wanted: readonly Wanted[], args: Arguments): Promis
 
 /** The same items, compared with the kernel as it is now. */
 export async function surveyKernel(items: readonly Item[], args: Arguments): Promise<Omit<Survey, "unconfirmed">> {
-  const live = await readKernel(await familiesOf(args), args);
+  const live = await readKernel([...new Set(items.map(({ family }) => family))], args);
   return { items: items.map((item) => compare(item, live)), live };
 }
 
-async function familiesOf(args: Arguments): Promise<Family[]> {
+/**
+ * Throws Failure `directory_unusable`, `arguments_invalid`. A host without a directory for IPv6 fragments is one without
+ * IPv6, unless `ipv6` asks for it. The base makes the directories.
+ */
+export async function familiesOf(args: Arguments): Promise<Family[]> {
   const existing = await Promise.all(FAMILIES.map((family) => directoryExists(directoryOf(family, args))));
   await refuseOneForBoth(args);
+  const made = args.base && args.state === "present";
   return FAMILIES.filter((family, index) => {
-    if (existing[index]) return true;
+    if (existing[index] || made) return true;
     if (family === "ipv6" && !args.ipv6) return false;
     throw missingDirectory(directoryOf(family, args));
   });
@@ -95,7 +104,9 @@ async function refuseOneForBoth({ iptables_dir, ip6tables_dir }: Arguments): Pro
   throw new Failure("arguments_invalid", message, { path: first });
 }
 
-async function readKernel(families: readonly Family[], args: Arguments): Promise<Partial<Record<Family, Live>>> {
+/** Throws Failure of iptables-save. IPv6 is left out where there is no ip6tables, unless `ipv6` asks for it. */
+export async function readKernel(families: readonly Family[], args: Arguments): Promise<Kernel> {
+  if (args.reload === "none") return {};
   const saved = await Promise.all(
     families.map(async (family) => {
       try {
@@ -111,25 +122,24 @@ async function readKernel(families: readonly Family[], args: Arguments): Promise
 }
 
 async function readItem(
-  container: string,
-  rules: Ruleset,
+  { owner, file, rules, texts }: Wanted,
   family: Family,
   args: Arguments,
 ): Promise<Omit<Item, "drift">> {
-  const path = join(directoryOf(family, args), fragmentName(container));
+  const path = join(directoryOf(family, args), file);
   const before = await readOwn(path);
   return {
-    container,
+    owner,
     family,
     path,
     before,
-    after: fragmentText(container, rules[family]),
+    after: texts[family],
     former: readFragment(before?.text ?? ""),
     wanted: new Map(Object.entries(rules[family])),
   };
 }
 
-function compare(item: Omit<Item, "drift">, live: Partial<Record<Family, Live>>): Item {
+function compare(item: Omit<Item, "drift">, live: Kernel): Item {
   const running = live[item.family];
-  return { ...item, drift: running && compareLive(item.container, item.wanted, item.former, running) };
+  return { ...item, drift: running && compareLive(item.owner, item.wanted, item.former, running) };
 }

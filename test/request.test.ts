@@ -29,6 +29,9 @@ test("one name is enough; the rest has the defaults of the contract", () => {
     args: {
       container: ["web"],
       state: "present",
+      base: false,
+      adopt: false,
+      replace: false,
       guards: true,
       chain: "DOCKER_CONTAINERS",
       ipv6: false,
@@ -149,11 +152,15 @@ describe("what is no argument", () => {
 
 describe("refused in Ansible's words", () => {
   test.each<[Record<string, unknown>, RegExp]>([
-    [{}, /^missing required arguments: container$/],
-    [{ container: null }, /^missing required arguments: container$/],
+    [{}, /^one of the following is required: container, base$/],
+    [{ container: null }, /^one of the following is required: container, base$/],
+    [{ base: false }, /^one of the following is required: container, base$/],
+    [{ container: "web", adopt: true }, /^missing parameter\(s\) required by 'adopt': base$/],
+    [{ container: "web", base: "no", replace: "yes" }, /^missing parameter\(s\) required by 'replace': base$/],
+    [{ base: true, adopt: true, replace: true }, /^parameters are mutually exclusive: adopt\|replace$/],
     [
       { container: "web", zeta: 1, alpha: 2 },
-      /^Unsupported parameters for \(docker_iptables\) module: alpha, zeta\. Supported parameters include: chain, client, container \(name\), /,
+      /^Unsupported parameters for \(docker_iptables\) module: alpha, zeta\. Supported parameters include: adopt, base, chain, client, container \(name\), /,
     ],
     [JSON.parse('{"container": "web", "__proto__": 1}'), /^Unsupported parameters .*: __proto__\. /],
     [{ container: "web", constructor: 1 }, /^Unsupported parameters .*: constructor\. /],

@@ -42,6 +42,22 @@ export async function inspectNetworks(client: Client, names: readonly string[]):
   });
 }
 
+/** The documents of all networks. Throws Failure: see `ask`. */
+export async function inspectAllNetworks(client: Client): Promise<NetworkDocument[]> {
+  const ran = await ask(client, ["network", "ls", "--quiet"]);
+  const ids = ran.stdout.split("\n").map((line) => line.trim());
+  return inspectNetworks(
+    client,
+    ids.filter((id) => /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(id)),
+  );
+}
+
+/** The daemon's version, e.g. "20.10.24"; undefined where the client does not say. Throws Failure: see `ask`. */
+export async function askVersion(client: Client): Promise<string | undefined> {
+  const { stdout } = await ask(client, ["version", "--format", "{{.Server.Version}}"]);
+  return /^\d+\.\S+$/.test(stdout.trim()) ? stdout.trim() : undefined;
+}
+
 /** How each client names the option for its daemon's socket; docker's own is the common one. */
 const HOST_OPTION = new Map([["podman", "--url"]]);
 

@@ -1,6 +1,7 @@
 // One document of `network inspect` -> Network, and the choice of the network that publishes. Pure.
 
-import { Failure } from "../errors.ts";
+import ipaddr from "ipaddr.js";
+import { excerpt, Failure } from "../errors.ts";
 import type { NetworkDocument } from "../generated/network.ts";
 import {
   type Attachment,
@@ -19,6 +20,16 @@ export interface Network {
   internal: boolean;
   /** The bridge's interface; undefined where the driver has none (macvlan, overlay) or the document does not say. */
   bridge: string | undefined;
+  /** Docker's own default network. */
+  isDefault: boolean;
+  /** CIDR in canonical spelling, e.g. "172.18.0.0/16". */
+  subnets: Record<Family, string[]>;
+  /** Whether what leaves the network gets the host's address. */
+  masquerade: Record<Family, boolean>;
+  /** Whether unpublished ports may be reached from outside (gateway mode nat-unprotected). */
+  unprotected: Record<Family, boolean>;
+  /** Whether its containers may talk to each other. */
+  icc: boolean;
   /** Container id -> its address in this network. */
   members: Map<string, Partial<Record<Family, string>>>;
 }
@@ -32,12 +43,16 @@ export function readNetwork(document: NetworkDocument): Network {
   const id = document.Id ?? document.ID ?? document.id ?? name;
   const driver = document.Driver ?? document.driver ?? (document.plugins ? "bridge" : "");
   const bridge = driver === "bridge" ? bridgeOf(document, name, id) : undefined;
+  const isDefault = document.Options?.["com.docker.network.bridge.default_bridge"] === "true";
   return {
     name,
     id,
     driver,
     internal: document.Internal ?? document.internal ?? false,
     bridge: bridge ? readInterface(bridge) : undefined,
+    isDefault,
+    subnets: subnetsOf(document),
+    ...readOptions(document, isDefault),
     members: new Map(
       Object.entries(document.Containers ?? {}).map(([member, place]) => [
         member,
@@ -48,6 +63,55 @@ export function readNetwork(document: NetworkDocument): Network {
       ]),
     ),
   };
+}
+
+const BRIDGE_OPTION = "com.docker.network.bridge.";
+
+/**
+ * A daemon with `--iptables=false` says of its default network that it does not masquerade (tried, 20.10): there that is
+ * no wish of anybody's.
+ */
+function readOptions({ Options, plugins }: NetworkDocument, isDefault: boolean) {
+  const option = (name: string) => Options?.[`${BRIDGE_OPTION}${name}`] ?? undefined;
+  const masquerades =
+    (isDefault || option("enable_ip_masquerade") !== "false") && !plugins?.some(({ ipMasq }) => ipMasq === false);
+  const hasMode = (family: Family, mode: string) => option(`gateway_mode_${family}`) === mode;
+  return {
+    masquerade: {
+      ipv4: masquerades && !hasMode("ipv4", "routed"),
+      ipv6: masquerades && !hasMode("ipv6", "routed"),
+    },
+    unprotected: { ipv4: hasMode("ipv4", "nat-unprotected"), ipv6: hasMode("ipv6", "nat-unprotected") },
+    icc: option("enable_icc") !== "false",
+  };
+}
+
+function subnetsOf({ IPAM, subnets, plugins }: NetworkDocument): Record<Family, string[]> {
+  const told = [
+    ...(IPAM?.Config ?? []).map((config) => config?.Subnet),
+    ...(subnets ?? []).map((one) => one?.subnet),
+    ...(plugins ?? []).flatMap(({ ipam }) =>
+      (ipam?.ranges ?? []).flatMap((range) => (range ?? []).map((one) => one?.subnet)),
+    ),
+  ];
+  const all = told.flatMap((subnet) => (subnet ? [readSubnet(subnet)] : []));
+  return {
+    ipv4: all.filter((subnet) => !subnet.includes(":")),
+    ipv6: all.filter((subnet) => subnet.includes(":")),
+  };
+}
+
+function readSubnet(text: string): string {
+  const kind = [ipaddr.IPv4, ipaddr.IPv6].find((one) => one.isValidCIDR(text));
+  if (kind === undefined) {
+    const shown = JSON.stringify(excerpt(text, 80));
+    throw new Failure("client_answer_invalid", `the client's answer holds ${shown} where a subnet should be`, {
+      value: excerpt(text, 200),
+    });
+  }
+  const prefix = text.slice(text.indexOf("/"));
+  const network = kind.networkAddressFromCIDR(text);
+  return `${network instanceof ipaddr.IPv6 ? network.toRFC5952String() : network.toString()}${prefix}`;
 }
 
 function withoutPrefix(cidr: string): string {

@@ -11,6 +11,14 @@ export interface Endpoint {
   family: Family;
   address: string;
   bridge: string;
+  /** Undefined where docker-proxy answers the bridge's own containers and the host's loopback. */
+  hairpin?: Hairpin | undefined;
+}
+
+/** The daemon runs without docker-proxy: our rules serve the bridge's own containers and the host's loopback, too. */
+export interface Hairpin {
+  /** Subnets of the bridge whose packets between each other bypass iptables; none where they pass it. */
+  neighbours: readonly string[];
 }
 
 export interface Target {

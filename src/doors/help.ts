@@ -6,6 +6,7 @@ export function helpText(): string {
   return `docker_iptables keeps the host's iptables fragments true to its Docker containers.
 
 Usage:
+  docker_iptables setup            make the host ready, once and after each new network
   docker_iptables create NAME…     publish the ports of running containers
   docker_iptables delete NAME…     take their rules away; Docker is not asked
   docker_iptables load [ipv4|ipv6] replace the running rules by the fragments; what the services run
@@ -13,6 +14,9 @@ Usage:
   docker_iptables < FILE           the same from JSON on stdin
 
 Examples:
+  docker_iptables setup --check --diff           what it would write, and nothing else
+  docker_iptables setup --adopt                  keep the rules that run now as fragments
+  docker_iptables setup --remove                 take it back
   docker_iptables create web
   docker_iptables create web --check --diff      what would change, and nothing else
   docker_iptables create web db --ipv6 --json    one inspect, one reload, one line of JSON
@@ -29,6 +33,7 @@ Options:
 ${FLAGS.map(describe).join("\n")}
 ${row("--check", "Predict what would change, and change nothing.")}
 ${row("--diff", "Show each file before and after.")}
+${row("--remove", "With setup: take the base away, and the services that it installed.")}
 ${row("--json", "Answer with one line of JSON.")}
 ${row("--version", "The version.")}
 

@@ -14,7 +14,7 @@ export function printJson(result: Result): Printed {
 }
 
 /** For a terminal or a journal: what happened, to which files, by which reload; what failed goes to stderr. */
-export function printForPerson(result: Result): Printed {
+export function printForPerson(result: Result, check = false): Printed {
   const said = [
     ...(result.diff ?? []).map(({ before, after, before_header, after_header }) =>
       createTwoFilesPatch(before_header, after_header, before, after, "before", "after")
@@ -24,7 +24,7 @@ export function printForPerson(result: Result): Printed {
     ...(result.failed ? [] : [result.msg]),
     ...(result.files ?? [])
       .filter(({ change }) => change !== "unchanged")
-      .map(({ path, change }) => `  ${change} ${path}`),
+      .map(({ path, change }) => `  ${check ? `would be ${change}` : change} ${path}`),
     ...(result.reloaded ?? []).map((what) => `  reloaded ${what}`),
   ];
   const complaints = [

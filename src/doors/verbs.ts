@@ -7,7 +7,7 @@ import type { Raw } from "./json.ts";
 
 /** How a person named the states, since the original script. */
 const STATES: Record<string, string> = { create: "present", delete: "absent" };
-export const VERBS = [...Object.keys(STATES), "load"];
+export const VERBS = [...Object.keys(STATES), "setup", "load"];
 
 /** The arguments that have a flag, with what kind of value it takes. */
 export const FLAGS = Object.entries(schema.properties)
@@ -40,6 +40,12 @@ export function readCommand(argv: readonly string[]): Command {
   const json = values["json"] === true;
   const raw = rawOf(values);
   if (verb === "load") return { kind: "load", raw, json, families: readFamilies(names) };
+  if (verb === "setup") {
+    if (names.length > 0) throw new UsageError("setup is about the whole host and takes no name; 'create' publishes");
+    const state = values["remove"] === true ? "absent" : "present";
+    return { kind: "publish", raw: { base: true, state, ...raw }, json };
+  }
+  if (values["remove"] === true) throw new UsageError("--remove belongs to setup");
   const state = STATES[verb];
   if (state === undefined)
     throw new UsageError(`there is no verb ${JSON.stringify(verb)}; there are ${VERBS.join(", ")}`);
@@ -72,7 +78,7 @@ type Options = NonNullable<ParseArgsConfig["options"]>;
 
 function optionsOf(): Options {
   const options: Options = { help: { type: "boolean", short: "h" } };
-  for (const flag of ["check", "diff", "json", "version"]) options[flag] = { type: "boolean" };
+  for (const flag of ["check", "diff", "json", "remove", "version"]) options[flag] = { type: "boolean" };
   for (const { flag, type } of FLAGS) {
     options[flag] = { type: type === "boolean" ? "boolean" : "string" };
     if (type === "boolean") options[`no-${flag}`] = { type: "boolean" };

@@ -8,7 +8,7 @@
 
 import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { fragmentName } from "../rules/fragment-text.ts";
+import { isContainers } from "../rules/fragment-text.ts";
 import type { Fragment } from "./assemble.ts";
 import { readOwn } from "./directory.ts";
 
@@ -39,11 +39,6 @@ export async function confirmationOf(
   const names = [...new Set([...known, ...paths.map((path) => basename(path))])].sort();
   const lines = [`${MARK}${await bootId()}`, ...names.map((name) => `# ${name}`), ""];
   return { path: join(directory, FILE), after: lines.join("\n") };
-}
-
-/** Whether a file of this name is a container's fragment. */
-export function isContainers(name: string): boolean {
-  return name.startsWith(fragmentName(""));
 }
 
 /** Undefined where there is no such file; empty where it is of another boot. */

@@ -5,7 +5,8 @@ import type { Failure } from "../errors.ts";
 import { commandFailure, type Ran, run } from "../exec.ts";
 import { type Live, readLive } from "../rules/live.ts";
 
-const COMMANDS = {
+/** Each family's commands. */
+export const COMMANDS = {
   ipv4: { save: "iptables-save", restore: "iptables-restore" },
   ipv6: { save: "ip6tables-save", restore: "ip6tables-restore" },
 } as const;

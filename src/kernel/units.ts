@@ -12,12 +12,14 @@ export interface Wish {
   families: Family[];
 }
 
-/** A service that was looked at and found suitable. */
+/** A service that was looked at and found suitable, or one that is about to be installed. */
 export interface Unit {
   name: string;
   families: Family[];
   /** `reload` where the unit can and runs; a restart counts against its start limit and stops what requires it. */
   verb: "reload" | "restart";
+  /** Whether it is started though the rules are live. */
+  start: boolean;
 }
 
 /** Units of others under the names that are ours by default, by what their text holds. */
@@ -34,15 +36,19 @@ const STRANGERS: readonly [RegExp, string][] = [
  * Throws Failure `unit_missing`, `unit_not_suitable`, `command_failed` and those of `run`.
  */
 export async function findUnit({ unit, directories, families }: Wish, timeoutSeconds: number): Promise<Unit> {
-  const properties = await show(unit, timeoutSeconds);
+  const properties = await showUnit(unit, timeoutSeconds);
   if (properties.get("LoadState") !== "loaded") {
     const state = properties.get("LoadState") ?? "unknown";
     const message = `the service ${unit}, which should load ${directories.join(" and ")}, is not usable (systemd says: ${state}); install it, or use reload: restore`;
     throw new Failure("unit_missing", message, { unit, load_state: state });
   }
   await refuseStrangers(unit, directories, properties);
-  const runs = properties.get("ActiveState") === "active" && properties.get("CanReload") === "yes";
-  return { name: unit, families, verb: runs ? "reload" : "restart" };
+  return { name: unit, families, verb: verbFor(properties), start: false };
+}
+
+/** A unit that runs and can is reloaded. */
+export function verbFor(properties: ReadonlyMap<string, string>): Unit["verb"] {
+  return properties.get("ActiveState") === "active" && properties.get("CanReload") === "yes" ? "reload" : "restart";
 }
 
 const SHOWN = [
@@ -50,6 +56,8 @@ const SHOWN = [
   "LoadState",
   "ActiveState",
   "CanReload",
+  "UnitFileState",
+  "NeedDaemonReload",
   "FragmentPath",
   "DropInPaths",
   "ExecStart",
@@ -57,7 +65,8 @@ const SHOWN = [
   "Environment",
 ];
 
-async function show(unit: string, timeoutSeconds: number): Promise<Map<string, string>> {
+/** A unit's properties, as systemctl(1) show prints them. Throws Failure `command_failed` and those of `run`. */
+export async function showUnit(unit: string, timeoutSeconds: number): Promise<Map<string, string>> {
   const ran = await run("systemctl", ["show", `--property=${SHOWN.join(",")}`, "--", unit], { timeoutSeconds });
   if (ran.exitCode !== 0) throw commandFailure("command_failed", `the state of ${unit} cannot be read`, ran);
   const properties = new Map<string, string>();
@@ -101,6 +110,11 @@ function names(text: string, path: string): boolean {
     if (!/^[\w-]|^\.\w/.test(text.slice(at + path.length, at + path.length + 2))) return true;
   }
   return false;
+}
+
+/** The full name of a unit: a service unless it says otherwise. */
+export function unitName(unit: string): string {
+  return /\.[a-z]+$/.test(unit) ? unit : `${unit}.service`;
 }
 
 /** The text of a unit file or a script; "" for a program, a directory, or what is not there. */

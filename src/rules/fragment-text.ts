@@ -1,35 +1,69 @@
-// A container's fragment: its rules as the text of one file, and back. Pure.
+// A fragment of ours: its rules as the text of one file, and back. Pure.
 //
 // On disk: a line that marks the file as ours, then a section for each table that has rules (raw, nat, filter).
-// No chain is declared: the chain is the host's, and a second declaration would flush it. No time, no container id:
-// the same container gives the same bytes.
+// A container's declares no chain: that is the base's. No time, no container id: the same container gives the same bytes.
 
-import { commentOf, type Rule, readWords, spell, TABLES, type Table } from "./rule.ts";
+import { FAMILIES, type Family } from "../docker/container.ts";
+import { commentOf, type Rule, type Ruleset, readWords, spell, TABLES, type Table } from "./rule.ts";
 import { readTables } from "./table-text.ts";
+
+/** One fragment of ours as it should be: a container's, or one of the base. */
+export interface Wanted {
+  /** Whose it is, in the comment of each rule: a container's name, or "(10_docker)", which no container can have. */
+  owner: string;
+  /** Its name in either directory. */
+  file: string;
+  rules: Ruleset;
+  /** By family; without a rule there is no file. */
+  texts: Partial<Record<Family, string | undefined>>;
+}
+
+/** A container's fragment; without rules, what is left of it when it goes. */
+export function containerFragment(name: string, rules: Ruleset = { ipv4: {}, ipv6: {} }): Wanted {
+  const texts = Object.fromEntries(FAMILIES.map((family) => [family, fragmentText(name, rules[family])]));
+  return { owner: name, file: fragmentName(name), rules, texts };
+}
 
 /** The name of a container's fragment in either directory; the original script's, so that it takes over its files. */
 export function fragmentName(container: string): string {
   return `11-docker-container_${container}`;
 }
 
-/** The first line of a container's fragment: it is ours, and whose it is. */
-export function markOf(container: string): string {
-  return `# ${commentOf(container)} (do not edit: it is written anew)`;
+/** Whether a file of this name is a container's fragment. */
+export function isContainers(name: string): boolean {
+  return name.startsWith(fragmentName(""));
 }
 
-/** Whether a text is a fragment of ours: its first line says so. */
+/** The first line of a file of ours: it is ours, and whose it is. */
+export function markOf(owner: string): string {
+  return `# ${commentOf(owner)} (do not edit: it is written anew)`;
+}
+
+/** Whether a text is a file of ours: its first line says so. */
 export function isMarked(text: string): boolean {
   return text.startsWith(`# ${commentOf("")}`);
 }
 
-/** The text of the fragment, or undefined when there is no rule: then there is no file. */
-export function fragmentText(container: string, rules: Partial<Record<Table, Rule[]>>): string | undefined {
+interface Besides {
+  /** A chain of the nat table that the fragment declares. */
+  chain?: string | undefined;
+  /** Lines for who reads it. */
+  notes?: readonly string[];
+}
+
+/** The text of a fragment, or undefined when there is no rule: then there is no file. */
+export function fragmentText(
+  owner: string,
+  rules: Partial<Record<Table, Rule[]>>,
+  { chain, notes = [] }: Besides = {},
+): string | undefined {
   const sections = TABLES.flatMap((table) => {
     const lines = rules[table] ?? [];
-    return lines.length === 0 ? [] : [`*${table}`, ...lines.map(spell), "COMMIT"];
+    const declared = table === "nat" && chain !== undefined ? [`:${chain} - [0:0]`] : [];
+    return lines.length === 0 ? [] : [`*${table}`, ...declared, ...lines.map(spell), "COMMIT"];
   });
   if (sections.length === 0) return undefined;
-  return [markOf(container), ...sections, ""].join("\n");
+  return [markOf(owner), ...notes.map((note) => `# ${note}`), ...sections, ""].join("\n");
 }
 
 /** The rules of a fragment, ours or the original script's, by table. */

@@ -1,7 +1,7 @@
 // The kernel's rules, as iptables-save prints them, and what differs from the rules that should be there. Pure.
 
 import { commentOf, keyOf, type Rule, readChain, readComment, readWords } from "./rule.ts";
-import { readTables } from "./table-text.ts";
+import { builtInChains, readTables } from "./table-text.ts";
 
 /** One family's rules in the kernel. */
 export interface Live {
@@ -65,11 +65,11 @@ function liveTable(chains: Map<string, string>, lines: string[]): LiveTable {
   return { chains, lines, ours, targets, byComment, keys };
 }
 
-/** What differs between one container's rules and the kernel. */
+/** What differs between the rules of one fragment of ours and the kernel. */
 export interface Drift {
   /** Rules that should be live and are not. */
   missing: Rule[];
-  /** How many live rules carry the container's comment, or stood in its former fragment, and should not be there. */
+  /** How many live rules carry the fragment's comment, or stood in its former text, and should not be there. */
   surplus: number;
   /** All are there, in another order. */
   disordered: boolean;
@@ -85,12 +85,12 @@ export function drifts({ missing, surplus, disordered, unreached }: Drift): bool
 export type Tables = ReadonlyMap<string, readonly Rule[]>;
 
 /**
- * Compares one container's wanted rules of one family with the kernel.
+ * Compares the wanted rules of one fragment, in one family, with the kernel. `owner` is whose they are in their comment.
  *
  * `former` are the rules of the fragment that is being replaced: those of the original script carry no comment, and
  * only from the file is it known that they were this container's.
  */
-export function compareLive(container: string, wanted: Tables, former: Tables, live: Live): Drift {
+export function compareLive(owner: string, wanted: Tables, former: Tables, live: Live): Drift {
   const drift: Drift = { missing: [], surplus: 0, disordered: false };
   for (const table of new Set([...wanted.keys(), ...former.keys(), ...live.tables.keys()])) {
     const rules = wanted.get(table) ?? [];
@@ -104,12 +104,16 @@ export function compareLive(container: string, wanted: Tables, former: Tables, l
       else if (place < (places.get(chain) ?? -1)) drift.disordered = true;
       else places.set(chain, place);
     }
-    const strays = running?.byComment.get(commentOf(container)) ?? [];
+    const strays = running?.byComment.get(commentOf(owner)) ?? [];
     drift.surplus += strays.filter((key) => !keys.has(key)).length;
-    const uncommented = (former.get(table) ?? []).filter((rule) => readComment(rule) !== commentOf(container));
+    const uncommented = (former.get(table) ?? []).filter((rule) => readComment(rule) !== commentOf(owner));
     drift.surplus += uncommented.map(keyOf).filter((key) => !keys.has(key) && running?.keys().has(key)).length;
   }
-  const chain = readChain(wanted.get("nat")?.[0] ?? []);
+  const builtIn: readonly (string | undefined)[] = builtInChains("nat");
+  const chain = wanted
+    .get("nat")
+    ?.map(readChain)
+    .find((one) => !builtIn.includes(one));
   if (chain !== undefined && !live.tables.get("nat")?.targets.has(chain)) drift.unreached = chain;
   return drift;
 }

@@ -12,7 +12,18 @@
 import { isMarked } from "./fragment-text.ts";
 import { increasing } from "./increasing.ts";
 import type { Live, LiveTable, Tables } from "./live.ts";
-import { commentOf, keyOf, type Rule, readChain, readComment, readWords, TABLES } from "./rule.ts";
+import {
+  byChain,
+  commentOf,
+  isOurs,
+  keyOf,
+  type Rule,
+  readChain,
+  readTarget,
+  readWords,
+  TABLES,
+  uncounted,
+} from "./rule.ts";
 import { readTables } from "./table-text.ts";
 
 /** A rule that should be there: ours, or a stranger's that serves as an anchor. */
@@ -98,11 +109,11 @@ function goalTable(goal: Map<string, GoalTable>, name: string): GoalTable {
 }
 
 function addLine({ declared, chains }: GoalTable, line: string, ours: boolean): void {
-  const words = readWords(line.replace(COUNTERS, ""));
+  const words = readWords(uncounted(line));
   const [option, chain] = words;
   if ((option === "-N" || option === "--new-chain") && chain !== undefined) declared.add(chain);
   if (readChain(words) === undefined || chain === undefined) return;
-  const rule = { key: keyOf(words), spec: specOf(line), words, ours: ours || isCommented(words) };
+  const rule = { key: keyOf(words), spec: specOf(line), words, ours: ours || isOurs(words) };
   const known = chains.get(chain);
   if (known) known.push(rule);
   else chains.set(chain, [rule]);
@@ -113,12 +124,12 @@ function takeNeeded({ chains }: GoalTable, lines: readonly string[]): void {
   const running = byChain(lines);
   const needed = new Set([...chains].filter(([, rules]) => rules.some(({ ours }) => ours)).map(([chain]) => chain));
   for (const [chain, rules] of chains) {
-    const jumps = rules.filter(({ ours, words }) => !ours && needed.has(targetOf(words) ?? ""));
+    const jumps = rules.filter(({ ours, words }) => !ours && needed.has(readTarget(words) ?? ""));
     if (jumps.length > 0) {
-      const reached = new Set((running.get(chain) ?? []).map((line) => targetOf(readWords(line))));
-      for (const rule of jumps) rule.ours = !reached.has(targetOf(rule.words));
+      const reached = new Set((running.get(chain) ?? []).map((line) => readTarget(readWords(line))));
+      for (const rule of jumps) rule.ours = !reached.has(readTarget(rule.words));
     }
-    const bare = rules.filter(({ ours, words }) => ours && !isCommented(words));
+    const bare = rules.filter(({ ours, words }) => ours && !isOurs(words));
     const strangers = new Set(bare.length === 0 ? [] : rules.filter(({ ours }) => !ours).map(({ key }) => key));
     const shared = bare.filter(({ key }) => strangers.has(key));
     if (shared.length === 0) continue;
@@ -128,7 +139,7 @@ function takeNeeded({ chains }: GoalTable, lines: readonly string[]): void {
 }
 
 function countBare({ chains, bare }: GoalTable): void {
-  for (const { key } of [...chains.values()].flat().filter(({ ours, words }) => ours && !isCommented(words))) {
+  for (const { key } of [...chains.values()].flat().filter(({ ours, words }) => ours && !isOurs(words))) {
     bare.set(key, (bare.get(key) ?? 0) + 1);
   }
 }
@@ -136,7 +147,7 @@ function countBare({ chains, bare }: GoalTable): void {
 /** What a stranger's fragment declares as well stays the stranger's. */
 function addFormer({ chains, bare }: GoalTable, rules: readonly Rule[]): void {
   const counts = new Map<string, number>();
-  for (const rule of rules.filter((rule) => readChain(rule) !== undefined && !isCommented(rule))) {
+  for (const rule of rules.filter((rule) => readChain(rule) !== undefined && !isOurs(rule))) {
     const key = keyOf(rule);
     counts.set(key, (counts.get(key) ?? 0) + 1);
   }
@@ -153,7 +164,7 @@ function patchTable(goal: GoalTable | undefined, running: LiveTable | undefined)
   for (const [chain, lines] of live) if (lines.some(mayBeOurs)) touched.add(chain);
   const needed = wanted.flatMap(([chain, rules]) => [
     chain,
-    ...rules.filter(({ ours }) => ours).map(({ words }) => targetOf(words)),
+    ...rules.filter(({ ours }) => ours).map(({ words }) => readTarget(words)),
   ]);
   const created = [...new Set(needed)].filter(
     (chain) => chain !== undefined && goal?.declared.has(chain) && !running?.chains.has(chain),
@@ -180,7 +191,7 @@ function readRunning(lines: readonly string[], bare: ReadonlyMap<string, number>
   return lines.map((line) => {
     const words = readWords(line);
     const key = keyOf(words);
-    if (isCommented(words)) return { line, key, ours: true };
+    if (isOurs(words)) return { line, key, ours: true };
     const more = left.get(key) ?? 0;
     left.set(key, more - 1);
     return { line, key, ours: more > 0 };
@@ -300,38 +311,15 @@ function insertionLines(
   return lines;
 }
 
-const COUNTERS = /^\[\d+:\d+\] /;
-
 function specOf(line: string): string {
-  return line.replace(COUNTERS, "").replace(/^\S+\s+\S+\s*/, "");
+  return uncounted(line).replace(/^\S+\s+\S+\s*/, "");
 }
 
 function mayBeOurs(line: string): boolean {
   return line.includes(commentOf(""));
 }
 
-function isCommented(rule: Rule): boolean {
-  return readComment(rule)?.startsWith(commentOf("")) ?? false;
-}
-
-function targetOf(rule: Rule): string | undefined {
-  const at = rule.findIndex((word) => /^(-j|--jump|-g|--goto)$/.test(word));
-  return at < 0 ? undefined : rule[at + 1];
-}
-
 /** Whether no packet gets past a rule: a verdict without a condition. */
 function endsChain(line: string): boolean {
   return /^-A \S+ (-m comment --comment ("([^"\\]|\\.)*"|\S+) )?-j (ACCEPT|DROP|REJECT|RETURN|QUEUE)( |$)/.test(line);
-}
-
-function byChain(lines: readonly string[]): Map<string, string[]> {
-  const chains = new Map<string, string[]>();
-  for (const line of lines) {
-    const chain = /^-A (\S+)/.exec(line)?.[1];
-    if (chain === undefined) continue;
-    const known = chains.get(chain);
-    if (known) known.push(line);
-    else chains.set(chain, [line]);
-  }
-  return chains;
 }

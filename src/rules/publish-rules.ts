@@ -1,15 +1,18 @@
 // Target -> Ruleset: the rules that publish one container's ports. Pure, and the heart of it.
 //
-//   raw     PREROUTING  drop what comes to a port published on 127.x from another interface than lo
-//   raw     PREROUTING  drop what comes to the container's own address from another interface than its bridge
-//   nat     the chain   DNAT of each published port
-//   filter  FORWARD     accept what the DNAT let through to the container's port
+//   raw     PREROUTING   drop what comes to a port published on 127.x from another interface than lo
+//   raw     PREROUTING   drop what comes to the container's own address from another interface than its bridge
+//   nat     the chain    DNAT of each published port
+//   nat     POSTROUTING  without docker-proxy: masquerade what a container sends to itself, or to its neighbour, through
+//                        a published port, so that the answer takes the same way back
+//   filter  FORWARD      accept what the DNAT let through to the container's port
 //
-// They are Docker's own (docker 29, iptables backend), in the chain that `--iptables=false` leaves to us.
+// They are Docker's own (docker 29, iptables backend), in the chain that `--iptables=false` leaves to us; but contiguous
+// ports are one rule, however many they are.
 
-import { FAMILIES, type Family, type Publish } from "../docker/container.ts";
+import { FAMILIES, type Family, PROTOCOLS, type Protocol, type Publish } from "../docker/container.ts";
 import type { Endpoint, Target } from "../docker/target.ts";
-import { commentOf, keyOf, type Rule, type Ruleset, TABLES } from "./rule.ts";
+import { commentOf, type Rule, type Ruleset, TABLES } from "./rule.ts";
 
 export interface Made {
   rules: Ruleset;
@@ -38,63 +41,136 @@ export function makeRules(target: Target, { chain, ipv6, guards }: Wishes): Made
       continue;
     }
     const comment = ["-m", "comment", "--comment", commentOf(target.name)];
-    const made = {
+    const ranges = rangesOf(publishes);
+    const ports = portsOf(publishes);
+    const endpoints = target.endpoints.filter((one) => one.family === family);
+    const made: Record<(typeof TABLES)[number], Rule[]> = {
       raw: [
-        ...publishes.flatMap((publish) => loopbackGuard(publish, comment)),
-        ...(guards
-          ? target.endpoints.filter((one) => one.family === family).map((one) => directGuard(one, comment))
-          : []),
+        ...ranges.filter(isLoopback).map((range) => loopbackGuard(range, comment)),
+        ...(guards ? endpoints.map((one) => directGuard(one, comment)) : []),
       ],
-      nat: publishes.map((publish) => dnat(chain, publish, endpoint, comment)),
-      filter: publishes.map((publish) => accept(publish, endpoint, comment)),
+      nat: [
+        ...ranges.map((range) => dnat(chain, range, endpoint, comment)),
+        ...ports.flatMap((some) => hairpins(some, endpoint, comment)),
+      ],
+      filter: ports.map((some) => accept(some, endpoint, comment)),
     };
-    for (const table of TABLES) if (made[table].length > 0) rules[family][table] = withoutRepeats(made[table]);
+    for (const table of TABLES) if (made[table].length > 0) rules[family][table] = made[table];
   }
   return { rules, warnings };
 }
 
-function dnat(chain: string, publish: Publish, { family, address, bridge }: Endpoint, comment: Rule): Rule {
-  const { hostAddress, hostPort, containerPort } = publish;
-  const to = family === "ipv6" ? `[${address}]:${containerPort}` : `${address}:${containerPort}`;
+/** Publishes on one host address whose ports follow each other on both sides. */
+interface Range {
+  hostAddress: string | undefined;
+  protocol: Protocol;
+  hostPort: number;
+  containerPort: number;
+  count: number;
+}
+
+/** As few as they can be. Those on one address come first: one on every address would take their packets. */
+function rangesOf(publishes: readonly Publish[]): Range[] {
+  const ranges: Range[] = [];
+  const open = new Map<string, Range>();
+  for (const { hostAddress, protocol, hostPort, containerPort } of publishes) {
+    const key = [hostAddress, protocol, hostPort - containerPort].join(" ");
+    const last = open.get(key);
+    if (last !== undefined && hostPort === last.hostPort + last.count) last.count++;
+    else {
+      const range = { hostAddress, protocol, hostPort, containerPort, count: 1 };
+      ranges.push(range);
+      open.set(key, range);
+    }
+  }
+  return [
+    ...ranges.filter(({ hostAddress }) => hostAddress !== undefined),
+    ...ranges.filter(({ hostAddress }) => hostAddress === undefined),
+  ];
+}
+
+/** Container ports that follow each other. */
+interface Ports {
+  protocol: Protocol;
+  first: number;
+  last: number;
+}
+
+/** Several host ports may lead to one container port. */
+function portsOf(publishes: readonly Publish[]): Ports[] {
+  return PROTOCOLS.flatMap((protocol) => {
+    const numbers = new Set(publishes.filter((one) => one.protocol === protocol).map((one) => one.containerPort));
+    const ports: Ports[] = [];
+    for (const number of [...numbers].sort((a, b) => a - b)) {
+      const last = ports.at(-1);
+      if (last !== undefined && number === last.last + 1) last.last = number;
+      else ports.push({ protocol, first: number, last: number });
+    }
+    return ports;
+  });
+}
+
+function dnat(chain: string, range: Range, { family, address, bridge, hairpin }: Endpoint, comment: Rule): Rule {
   return [
     ...["-A", chain],
     // Link-local clients cannot be answered through a DNAT: the reply would leave by another interface (Docker's rule).
     ...(family === "ipv6" ? ["!", "-s", "fe80::/10"] : []),
-    ...(hostAddress === undefined ? [] : ["-d", host(hostAddress)]),
-    ...["!", "-i", bridge],
-    ...port(publish, hostPort),
+    ...(range.hostAddress === undefined ? [] : ["-d", host(range.hostAddress)]),
+    // The bridge's own containers reach the port through docker-proxy, where there is one.
+    ...(hairpin === undefined ? ["!", "-i", bridge] : []),
+    ...hostPorts(range),
     ...comment,
-    ...["-j", "DNAT", "--to-destination", to],
+    ...["-j", "DNAT", "--to-destination", destination(range, address)],
   ];
 }
 
-function accept(publish: Publish, { address, bridge }: Endpoint, comment: Rule): Rule {
+/**
+ * iptables-extensions(8), DNAT: a bare address keeps the port; `first-last/base` maps one to one, which `first-last` alone
+ * does not (tried, 1.8.9). An IPv6 address without a port lists without brackets.
+ */
+function destination({ hostPort, containerPort, count }: Range, address: string): string {
+  const bracketed = address.includes(":") ? `[${address}]` : address;
+  if (count === 1) return `${bracketed}:${containerPort}`;
+  if (hostPort === containerPort) return address;
+  return `${bracketed}:${containerPort}-${containerPort + count - 1}/${hostPort}`;
+}
+
+function accept(ports: Ports, { address, bridge }: Endpoint, comment: Rule): Rule {
   return [
     ...["-A", "FORWARD", "-d", host(address), "!", "-i", bridge, "-o", bridge],
-    ...port(publish, publish.containerPort),
+    ...containerPorts(ports),
     ...comment,
     ...["-j", "ACCEPT"],
   ];
 }
 
+/**
+ * Without docker-proxy, what a container sends to itself through a published port must not look as if it came from
+ * itself. Where packets between a bridge's ports bypass iptables, a neighbour's answer would go to the container that
+ * asked, past the address that it asked: there all neighbours are masqueraded.
+ */
+function hairpins(ports: Ports, { address, hairpin }: Endpoint, comment: Rule): Rule[] {
+  if (hairpin === undefined) return [];
+  const sources = hairpin.neighbours.length > 0 ? hairpin.neighbours : [host(address)];
+  return sources.map((source) => [
+    ...["-A", "POSTROUTING", "-s", source, "-d", host(address)],
+    ...containerPorts(ports),
+    ...comment,
+    ...["-j", "MASQUERADE"],
+  ]);
+}
+
+function isLoopback({ hostAddress }: Range): boolean {
+  return hostAddress?.startsWith("127.") ?? false;
+}
+
 /** PREROUTING comes before the kernel's martian check: a neighbour who routes 127.0.0.1 to us would reach the DNAT. */
-function loopbackGuard(publish: Publish, comment: Rule): Rule[] {
-  const { family, hostAddress, hostPort } = publish;
-  if (family !== "ipv4" || !hostAddress?.startsWith("127.")) return [];
+function loopbackGuard(range: Range, comment: Rule): Rule {
   return [
-    [
-      "-A",
-      "PREROUTING",
-      "-d",
-      host(hostAddress),
-      "!",
-      "-i",
-      "lo",
-      ...port(publish, hostPort),
-      ...comment,
-      "-j",
-      "DROP",
-    ],
+    ...["-A", "PREROUTING", "-d", host(range.hostAddress ?? ""), "!", "-i", "lo"],
+    ...hostPorts(range),
+    ...comment,
+    ...["-j", "DROP"],
   ];
 }
 
@@ -106,13 +182,16 @@ function host(address: string): string {
   return `${address}/${address.includes(":") ? 128 : 32}`;
 }
 
-function port({ protocol }: Publish, number: number): Rule {
-  return ["-p", protocol, "-m", protocol, "--dport", String(number)];
+function hostPorts({ protocol, hostPort, count }: Range): Rule {
+  return portMatch(protocol, hostPort, hostPort + count - 1);
 }
 
-/** Two host ports may lead to one container port: one ACCEPT serves both. */
-function withoutRepeats(rules: Rule[]): Rule[] {
-  return [...new Map(rules.map((rule) => [keyOf(rule), rule])).values()];
+function containerPorts({ protocol, first, last }: Ports): Rule {
+  return portMatch(protocol, first, last);
+}
+
+function portMatch(protocol: Protocol, first: number, last: number): Rule {
+  return ["-p", protocol, "-m", protocol, "--dport", first === last ? String(first) : `${first}:${last}`];
 }
 
 /**

@@ -45,6 +45,35 @@ export function readChain(rule: Rule): string | undefined {
 /** What iptables adds by itself: the match of a protocol, and how a REJECT answers (iptables-extensions(8)). */
 const IMPLIED = /^(-m (tcp|udp|sctp)|--reject-with icmp6?-port-unreachable)$/;
 
+/** Where a rule sends its packets (-j or -g), or undefined. A comment may look like it. */
+export function readTarget(rule: Rule): string | undefined {
+  const at = rule.findIndex((word, index) => /^(-j|--jump|-g|--goto)$/.test(word) && rule[index - 1] !== "--comment");
+  return at < 0 ? undefined : rule[at + 1];
+}
+
+/** Whether a rule is ours: its comment says so. */
+export function isOurs(rule: Rule): boolean {
+  return readComment(rule)?.startsWith(commentOf("")) ?? false;
+}
+
+/** A rule's line without the counters that iptables-save -c puts before it. */
+export function uncounted(line: string): string {
+  return line.replace(/^\[\d+:\d+\] /, "");
+}
+
+/** The rules of each chain, in their order. */
+export function byChain(lines: readonly string[]): Map<string, string[]> {
+  const chains = new Map<string, string[]>();
+  for (const line of lines.map(uncounted)) {
+    const chain = /^-A (\S+)/.exec(line)?.[1];
+    if (chain === undefined) continue;
+    const known = chains.get(chain);
+    if (known) known.push(line);
+    else chains.set(chain, [line]);
+  }
+  return chains;
+}
+
 /**
  * A key that is equal for two spellings of the same rule: the order of the matches, an address without its mask
  * and what is implied make no difference.

@@ -5,7 +5,7 @@
  */
 
 import { execa } from "execa";
-import { ask, hostByHand } from "./fixtures.ts";
+import { ask } from "./fixtures.ts";
 import { startLab } from "./lab.ts";
 import type { ProbeResult } from "./probe.ts";
 import { recordedDemo } from "./recorded-demo.ts";
@@ -15,19 +15,22 @@ const step = (text: string) => say(`\n== ${text}`);
 
 async function realDemo(): Promise<void> {
   await using lab = await startLab();
-  const host = await hostByHand(lab, { name: "web1" });
+  const host = await lab.host({ name: "web1" });
   const client = await lab.client("laptop");
   const shown = async (command: string, ...args: string[]) => say((await host.run(command, args)).stdout.trimEnd());
   const connect = async () =>
     say(`laptop (${client.address}) -> ${host.address}:8080: ${told(await client.connect(host.address, 8080))}`);
 
-  step("A host with dockerd --iptables=false, FORWARD policy DROP, and the base of examples/iptables.d/10_docker");
+  step("A host with dockerd --iptables=false, and nothing else");
   await shown("docker", "version", "--format", "dockerd {{.Server.Version}}");
   await shown("iptables", "--version");
 
   step("docker run --name web --publish 8080:80: nobody made rules, so docker-proxy hides who connects");
   await host.docker.run("web", { publish: ["8080:80"] });
   await connect();
+
+  step("docker_iptables setup");
+  await shown("docker_iptables", "setup");
 
   const asked = { container: "web" };
   step(`echo '${JSON.stringify(asked)}' | docker_iptables`);
@@ -43,7 +46,7 @@ async function realDemo(): Promise<void> {
 
   step("docker_iptables delete web");
   await shown("docker_iptables", "delete", "web");
-  await shown("sh", "-c", "echo rules left: $(iptables-save | grep -c docker_iptables)");
+  await shown("sh", "-c", "echo rules of web left: $(iptables-save | grep -c 'docker_iptables: web')");
   await connect();
 }
 

@@ -18,7 +18,9 @@ export function example(path: string): string {
 export function filesByHand(): Record<string, string> {
   return {
     "/etc/iptables.d/10_docker": example("iptables.d/10_docker"),
+    "/etc/iptables.d/90_docker": example("iptables.d/90_docker"),
     "/etc/ip6tables.d/10_docker": example("ip6tables.d/10_docker"),
+    "/etc/ip6tables.d/90_docker": example("ip6tables.d/90_docker"),
     "/etc/systemd/system/iptables.service": example("systemd/iptables.service"),
     "/etc/systemd/system/ip6tables.service": example("systemd/ip6tables.service"),
   };
@@ -47,10 +49,16 @@ export async function tagOriginalImage(host: Host): Promise<void> {
   await host.docker.cli("tag", serverImage, "quay.io/getpantheon/hello-world:master");
 }
 
-/** The rules of ours in a host's kernel, IPv4. */
+/** The containers' rules in a host's kernel, IPv4. */
 export async function ourRules(host: Host): Promise<string[]> {
   const { stdout } = await host.run("iptables-save");
-  return stdout.split("\n").filter((line) => line.includes("docker_iptables: "));
+  return stdout.split("\n").filter((line) => /docker_iptables: [^(]/.test(line));
+}
+
+/** The base's rules in a host's kernel, IPv4 unless told. */
+export async function baseRules(host: Host, command = "iptables-save"): Promise<string[]> {
+  const { stdout } = await host.run(command);
+  return stdout.split("\n").filter((line) => line.includes('"docker_iptables: ('));
 }
 
 /** Waits until something holds, for at most a minute. */

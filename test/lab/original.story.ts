@@ -24,11 +24,11 @@ describe.each(["nft", "legacy"] as const)("the original's README on iptables-%s"
 
     await host.systemctl(["enable", "--now", NAME]);
     expect(await seen()).toMatchObject({ reached: true, peer: client.address });
-    expect(await host.list("/etc/iptables.d")).toEqual(["10_docker", FRAGMENT]);
+    expect(await host.list("/etc/iptables.d")).toEqual(["10_docker", FRAGMENT, "90_docker"]);
 
     await host.systemctl(["stop", NAME]);
     expect(await seen()).toEqual({ reached: false, why: "refused" });
-    expect(await host.list("/etc/iptables.d")).toEqual(["10_docker"]);
+    expect(await host.list("/etc/iptables.d")).toEqual(["10_docker", "90_docker"]);
     expect(await ourRules(host)).toEqual([]);
 
     await host.systemctl(["start", NAME]);
@@ -38,19 +38,19 @@ describe.each(["nft", "legacy"] as const)("the original's README on iptables-%s"
     // The unit restarts itself ten seconds after the crash; in between nothing of it is left.
     await host.docker.cli("kill", NAME);
     await until(async () => (await ourRules(host)).length === 0);
-    expect(await host.list("/etc/iptables.d")).toEqual(["10_docker"]);
+    expect(await host.list("/etc/iptables.d")).toEqual(["10_docker", "90_docker"]);
     await until(async () => (await seen()).peer === client.address);
 
     await host.systemctl(["enable", "witness"]);
     await host.reboot();
     await until(async () => (await seen()).peer === client.address);
-    expect(await host.read("/var/witness")).toBe("10_docker\n");
-    expect(await host.list("/etc/iptables.d")).toEqual(["10_docker", FRAGMENT]);
+    expect(await host.read("/var/witness")).toBe("10_docker\n90_docker\n");
+    expect(await host.list("/etc/iptables.d")).toEqual(["10_docker", FRAGMENT, "90_docker"]);
 
     await host.systemctl(["disable", NAME]);
     await host.shutdown();
     await host.boot();
-    expect(await host.list("/etc/iptables.d")).toEqual(["10_docker"]);
+    expect(await host.list("/etc/iptables.d")).toEqual(["10_docker", "90_docker"]);
     expect(await ourRules(host)).toEqual([]);
     expect(await seen()).toEqual({ reached: false, why: "refused" });
   });
@@ -136,6 +136,6 @@ story("files that the Python script wrote are taken over, and taken away", async
   expect(await client.connect(host.address, 8080)).toMatchObject({ reached: true, peer: client.address });
   await host.write(path, pythonFragment("", "172.17.0.2"));
   await host.run("docker_iptables", ["delete", "web"]);
-  expect(await host.list("/etc/iptables.d")).toEqual(["10_docker"]);
+  expect(await host.list("/etc/iptables.d")).toEqual(["10_docker", "90_docker"]);
   expect(await ourRules(host)).toEqual([]);
 });

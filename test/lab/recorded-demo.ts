@@ -3,12 +3,11 @@
  * network namespace of its own where the kernel allows one and iptables is installed; else the files alone.
  */
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
-import { example } from "./fixtures.ts";
 
 const EXECUTABLE = fileURLToPath(new URL("../../dist/docker_iptables", import.meta.url));
 
@@ -40,14 +39,12 @@ export async function recordedDemo(say: (text: string) => void, step: (text: str
       Id: "bridge",
       Driver: "bridge",
       Options: { "com.docker.network.bridge.name": bridge },
+      IPAM: { Config: [{ Subnet: "172.17.0.0/16" }] },
     };
-    for (const name of ["iptables.d", "ip6tables.d"]) mkdirSync(join(folder, name));
-    writeFileSync(join(folder, "iptables.d/10_docker"), example("iptables.d/10_docker"));
     const client = join(folder, "docker");
     const answer = (document: unknown) => `echo '${JSON.stringify([document])}'`;
-    writeFileSync(client, `#!/bin/sh\ncase $1 in network) ${answer(network)} ;; *) ${answer(CONTAINER)} ;; esac\n`, {
-      mode: 0o755,
-    });
+    const cases = [`"network ls") echo bridge ;;`, `network*) ${answer(network)} ;;`, `*) ${answer(CONTAINER)} ;;`];
+    writeFileSync(client, `#!/bin/sh\ncase "$1 $2" in ${cases.join(" ")} esac\n`, { mode: 0o755 });
 
     const args = {
       container: "web",
@@ -59,14 +56,14 @@ export async function recordedDemo(say: (text: string) => void, step: (text: str
     const fragment = join(args.iptables_dir, "11-docker-container_web");
     const script = [
       ...(inNamespace ? ["ip link add docker0 type bridge"] : []),
-      ...[args, args, { ...args, state: "absent" }].flatMap((asked) => [
-        `echo; echo "== docker_iptables, state ${"state" in asked ? asked.state : "present"}"`,
+      ...[{ ...args, base: true }, args, { ...args, state: "absent" }].flatMap((asked) => [
+        `echo; echo '== docker_iptables, ${"base" in asked ? "base: true, " : ""}state: ${"state" in asked ? asked.state : "present"}'`,
         `echo '${JSON.stringify(asked)}' | '${EXECUTABLE}'`,
         `echo "-- the fragment"; cat '${fragment}' 2>/dev/null`,
         ...(inNamespace ? ['echo "-- the kernel"; iptables-save | grep docker_iptables'] : []),
       ]),
     ];
-    step("The base of examples/iptables.d/10_docker, and a container that publishes 8080:80");
+    step("No base yet, and a container that publishes 8080:80");
     const enter = inNamespace ? ["unshare", "--user", "--map-root-user", "--net"] : [];
     const [command = "sh", ...rest] = [...enter, "sh", "-c", script.join("\n")];
     const env = { PATH: `${process.env["PATH"]}:${dirname(process.execPath)}:/usr/sbin:/sbin` };

@@ -198,7 +198,9 @@ describe.concurrent("wrong types, in Ansible's words", () => {
   test("unknown arguments are named, with all that there are", async () => {
     const message = await refusal({ container: "web", colour: "red", adress: "x" });
     expect(message).toContain("Unsupported parameters for (docker_iptables) module: adress, colour. ");
-    expect(message).toMatch(/Supported parameters include: chain, client, container \(name\), .*wait_timeout\.$/);
+    expect(message).toMatch(
+      /Supported parameters include: adopt, base, chain, client, container \(name\), .*wait_timeout\.$/,
+    );
   });
 
   test.each(["__proto__", "constructor", "toString", "hasOwnProperty"])("%s is unknown, too", async (key) => {
@@ -209,10 +211,13 @@ describe.concurrent("wrong types, in Ansible's words", () => {
   });
 
   test("a missing container is named, null and an empty object included", async () => {
-    expect(await refusal({})).toBe("missing required arguments: container");
-    expect(await refusal({ container: null })).toBe("missing required arguments: container");
+    expect(await refusal({})).toBe("one of the following is required: container, base");
+    expect(await refusal({ container: null })).toBe("one of the following is required: container, base");
     const answered = await fakeHost().run([], "{}");
-    expect(JSON.parse(answered.stdout)).toMatchObject({ failed: true, msg: "missing required arguments: container" });
+    expect(JSON.parse(answered.stdout)).toMatchObject({
+      failed: true,
+      msg: "one of the following is required: container, base",
+    });
   });
 
   test("a huge value of the wrong type is not echoed", async () => {

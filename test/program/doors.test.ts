@@ -246,12 +246,15 @@ describe.concurrent("door 3, verbs", () => {
       ...["create", "web", "--check", "--json", ...directories(host), "--chain", "DOCKER_CONTAINERS", "--ipv6"],
       ...["--no-guards", "--reload=restore", "--iptables-service=a", "--ip6tables-service", "b.service"],
       ...["--network", "bridge", "--wait-timeout", "3", "--timeout=4", "--client", "docker"],
-      ...["--docker-host", "unix:///run/docker.sock", "--debug"],
+      ...["--docker-host", "unix:///run/docker.sock", "--debug", "--no-base", "--no-adopt", "--no-replace"],
     ];
     const result = readAnswer(await host.run(argv));
     expect(argumentsOf(result)).toEqual({
       container: ["web"],
       state: "present",
+      base: false,
+      adopt: false,
+      replace: false,
       chain: "DOCKER_CONTAINERS",
       ipv6: true,
       guards: false,
@@ -324,7 +327,7 @@ describe.concurrent("door 3, verbs", () => {
     async (argv) => {
       const { exitCode, stdout, stderr } = await fakeHost().run(argv);
       expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
-      expect(stdout).toMatch(/Usage:\n {2}docker_iptables create NAME/);
+      expect(stdout).toMatch(/Usage:\n {2}docker_iptables setup/);
       for (const flag of ["--wait-timeout", "--no-guards", "--ipv6", "--check", "--diff", "--json", "--version"]) {
         expect(stdout).toContain(flag);
       }

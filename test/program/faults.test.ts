@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
-import { type FakeHost, fakeHost, readAnswer } from "./host.ts";
+import { BRIDGE, type FakeHost, fakeHost, readAnswer } from "./host.ts";
 
 const FAULT = fileURLToPath(new URL("fakes/fault.cjs", import.meta.url));
 const FAULTS = ["fail", "kill", "term"] as const;
@@ -25,7 +25,7 @@ type State = Record<string, string>;
 
 interface Case {
   /** From the state that is there before. */
-  prepare: (host: FakeHost) => void;
+  prepare: (host: FakeHost) => void | Promise<void>;
   argv: (host: FakeHost) => string[];
   input?: (host: FakeHost) => string;
   /** Whether a failed run brings back what was there. */
@@ -83,6 +83,40 @@ const CASES: Record<string, Case> = {
     reads: false,
     steps: [/^unlink .*_web$/, /^run systemctl .* reload /],
   },
+  setup: {
+    prepare: (host) => {
+      bare(host);
+      host.container("web", { ports: PORTS });
+    },
+    argv: () => [],
+    input: (host) => JSON.stringify(host.args({ base: true, container: "web" })),
+    putsBack: true,
+    reads: false,
+    steps: [
+      ...WRITES,
+      /^mkdir /,
+      /^run systemctl daemon-reload/,
+      /^run systemctl enable /,
+      /^run systemctl .* restart /,
+    ],
+  },
+  "setup --remove": {
+    prepare: async (host) => {
+      bare(host);
+      rmSync(join(host.bin, "ip6tables-save"));
+      await host.ask({ base: true });
+    },
+    argv: () => [],
+    input: (host) => JSON.stringify(host.args({ base: true, state: "absent" })),
+    putsBack: false,
+    reads: false,
+    steps: [
+      /^unlink .*10_docker$/,
+      /^unlink .*iptables.service$/,
+      /^run systemctl disable /,
+      /^run systemctl .* reload /,
+    ],
+  },
   load: {
     prepare: (host) => {
       for (const directory of [host.iptablesDir, host.ip6tablesDir]) {
@@ -96,6 +130,18 @@ const CASES: Record<string, Case> = {
   },
 };
 
+/** A host that nobody has made ready, with one network of both families. */
+function bare(host: FakeHost): void {
+  host.bare();
+  for (const family of ["ipv4", "ipv6"]) {
+    for (const table of ["raw", "nat", "filter"]) host.setKernel(table, `*${table}\nCOMMIT\n`, family);
+  }
+  host.network("bridge", {
+    Options: { "com.docker.network.bridge.name": BRIDGE },
+    IPAM: { Config: [{ Subnet: "172.17.0.0/16" }, { Subnet: "fd00::/64" }] },
+  });
+}
+
 let published: Promise<State> | undefined;
 
 /** web was published, all was loaded and kept, then something changed. */
@@ -104,7 +150,7 @@ async function hostFor({ prepare }: Case): Promise<FakeHost> {
   const host = fakeHost();
   mkdirSync(join(host.root, "state"));
   host.put(await published);
-  prepare(host);
+  await prepare(host);
   return host;
 }
 
@@ -131,7 +177,7 @@ async function start(host: FakeHost, { argv, input }: Case, env: Record<string, 
 function stateOf(host: FakeHost): State {
   const entries = Object.entries(host.state()).map(([name, text]) => [
     name.replace(/^docker_iptables-test-[^/]*\//, ""),
-    text,
+    text.replaceAll(host.root, "ROOT"),
   ]);
   return Object.fromEntries(entries);
 }
@@ -207,7 +253,8 @@ describe.each(Object.entries(CASES))("%s", (_, one) => {
   test.each(FAULTS)("%s, at every step", { timeout: 300_000 }, async (fault) => {
     const whole = await hostFor(one);
     const before = stateOf(whole);
-    expect(readAnswer(await start(whole, one))).toMatchObject({ changed: true });
+    const first = readAnswer(await start(whole, one));
+    expect(first, first.msg).toMatchObject({ changed: true });
     const goal = stateOf(whole);
     expect(goal).not.toEqual(before);
     const expectRepair = repairs(one, goal);
@@ -235,7 +282,8 @@ describe.each(Object.entries(CASES))("%s", (_, one) => {
         } catch (error) {
           wrong.push(`step ${at}, ${run.step}: ${error}\n${run.stdout}`);
         } finally {
-          rmSync(run.host.root, { recursive: true });
+          // What a killed run had started may still be writing.
+          rmSync(run.host.root, { recursive: true, maxRetries: 50, retryDelay: 20 });
         }
       }
     };

@@ -11,6 +11,7 @@ import {
   readFileSync,
   readlinkSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -59,16 +60,22 @@ export class FakeHost {
   readonly bin = join(this.root, "bin");
   readonly iptablesDir = join(this.root, "iptables.d");
   readonly ip6tablesDir = join(this.root, "ip6tables.d");
+  readonly unitDir = join(this.root, "etc/systemd/system");
 
   constructor() {
-    for (const name of ["containers", "networks", "units", "kernel/ipv4", "kernel/ipv6"]) {
+    for (const name of [
+      ...["containers", "networks", "units", "enabled", "active", "known"],
+      ...["kernel/ipv4", "kernel/ipv6", "legacy/ipv4", "legacy/ipv6"],
+    ]) {
       mkdirSync(join(this.fake, name), { recursive: true });
     }
-    for (const path of [this.bin, this.iptablesDir, this.ip6tablesDir]) mkdirSync(path);
-    for (const name of ["docker", "systemctl", "unshare", "iptables-save", "iptables-restore", "noflush.awk"])
-      this.install(name);
-    this.install("iptables-save", "ip6tables-save");
-    this.install("iptables-restore", "ip6tables-restore");
+    for (const path of [this.bin, this.iptablesDir, this.ip6tablesDir, this.unitDir])
+      mkdirSync(path, { recursive: true });
+    for (const name of ["docker", "systemctl", "unshare", "nft", "noflush.awk"]) this.install(name);
+    for (const command of ["save", "restore"]) {
+      for (const name of ["iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy"])
+        this.install(`iptables-${command}`, `${name}-${command}`);
+    }
     writeFileSync(join(this.fake, "system-state"), "running\n");
     // Every fake logs its call, then runs what a test has put in its way.
     const prelude = `name=$(basename "$0")
@@ -158,6 +165,15 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     return readdirSync(directory).filter((name) => !/^\.docker_iptables\.(boot|lock|load)$/.test(name));
   }
 
+  /** A host that nobody has made ready: no directories, no services of anybody, the executable on PATH. */
+  bare(): this {
+    for (const path of [this.iptablesDir, this.ip6tablesDir, join(this.fake, "units")])
+      rmSync(path, { recursive: true, force: true });
+    mkdirSync(join(this.fake, "units"));
+    symlinkSync(EXECUTABLE, join(this.bin, "docker_iptables"));
+    return this;
+  }
+
   /** One table as the fake kernel has it. */
   kernel(table: string, family = "ipv4"): string {
     const path = join(this.fake, "kernel", family, table);
@@ -188,7 +204,11 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
       this.ip6tablesDir,
       join(this.fake, "kernel/ipv4"),
       join(this.fake, "kernel/ipv6"),
+      join(this.fake, "legacy/ipv4"),
+      join(this.fake, "legacy/ipv6"),
       join(this.root, "state"),
+      this.unitDir,
+      join(this.fake, "enabled"),
     ];
     for (const folder of folders) {
       for (const name of existsSync(folder) ? readdirSync(folder) : []) {
@@ -297,7 +317,7 @@ export function readAnswer({ exitCode, stdout, stderr }: Answered): Result & { e
 
 const roots: string[] = [];
 afterAll(() => {
-  for (const root of roots) rmSync(root, { recursive: true, force: true });
+  for (const root of roots) rmSync(root, { recursive: true, force: true, maxRetries: 50, retryDelay: 20 });
 });
 
 /** A host for one test; its folder goes when the file's tests have ended, for they run side by side. */

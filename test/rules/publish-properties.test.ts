@@ -55,14 +55,16 @@ test("a fragment reads back as the rules it was made of, and drifts not from its
 });
 
 const COMMENT = '-m comment --comment "docker_iptables: (?<name>[^"]+)"';
-const PORT = "-p (?<protocol>\\S+) -m \\k<protocol> --dport (?<port>\\d+)";
+const PORT = "-p (?<protocol>\\S+) -m \\k<protocol> --dport (?<port>\\d+)(:(?<last>\\d+))?";
+/** After the address: the one port, or how a range maps; a range without either keeps its ports. */
+const INSIDE = "(:(?<inside>\\d+)(-(?<insideLast>\\d+)/(?<base>\\d+))?)?";
 const GRAMMAR = {
   ipv4: {
     direct: new RegExp(`^-A PREROUTING -d (?<to>[\\d.]+)/32 ! -i (?<bridge>\\S+) ${COMMENT} -j DROP$`),
     loopback: new RegExp(`^-A PREROUTING -d (?<to>127[\\d.]+)/32 ! -i lo ${PORT} ${COMMENT} -j DROP$`),
     dnat: new RegExp(
       `^-A DOCKER_CONTAINERS (-d (?<to>[\\d.]+)/32 )?! -i (?<bridge>\\S+) ${PORT} ${COMMENT} ` +
-        "-j DNAT --to-destination (?<address>[\\d.]+):(?<inside>\\d+)$",
+        `-j DNAT --to-destination (?<address>[\\d.]+)${INSIDE}$`,
     ),
     accept: new RegExp(
       `^-A FORWARD -d (?<address>[\\d.]+)/32 ! -i (?<bridge>\\S+) -o \\k<bridge> ${PORT} ${COMMENT} -j ACCEPT$`,
@@ -73,7 +75,7 @@ const GRAMMAR = {
     loopback: /^never$/,
     dnat: new RegExp(
       `^-A DOCKER_CONTAINERS ! -s fe80::/10 (-d (?<to>[\\da-f:]+)/128 )?! -i (?<bridge>\\S+) ${PORT} ${COMMENT} ` +
-        "-j DNAT --to-destination \\[(?<address>[\\da-f:]+)\\]:(?<inside>\\d+)$",
+        `-j DNAT --to-destination (\\[(?=[^ ]*\\]:))?(?<address>[\\da-f:]+)(\\](?=:))?${INSIDE}$`,
     ),
     accept: new RegExp(
       `^-A FORWARD -d (?<address>[\\da-f:]+)/128 ! -i (?<bridge>\\S+) -o \\k<bridge> ${PORT} ${COMMENT} -j ACCEPT$`,
@@ -97,10 +99,27 @@ function parse(text: string | undefined, family: "ipv4" | "ipv6", name: string) 
       if (kind === undefined) throw new Error(`not a rule that may be: ${line}`);
       const groups: Groups = { ...grammar[kind].exec(line)?.groups };
       expect(groups["name"]).toBe(name);
-      found[kind].push(groups);
+      found[kind].push(...portByPort(kind, groups));
     }
   }
   return found;
+}
+
+/** A rule for a range as one rule a port: what a packet to each of them meets. */
+function portByPort(kind: string, groups: Groups): Groups[] {
+  const { port, last, inside, insideLast, base } = groups;
+  if (port === undefined) return [groups];
+  const count = Number(last ?? port) - Number(port) + 1;
+  expect(count).toBeGreaterThan(last === undefined ? 0 : 1);
+  if (kind === "dnat") {
+    if (last === undefined) expect([inside, insideLast]).toEqual([expect.stringMatching(/^\d+$/), undefined]);
+    else if (inside !== undefined) expect([base, Number(insideLast)]).toEqual([port, Number(inside) + count - 1]);
+  }
+  return Array.from({ length: count }, (_, index) => ({
+    ...groups,
+    port: String(Number(port) + index),
+    inside: String(Number(inside ?? port) + index),
+  }));
 }
 
 /** What was published, as the rules of one family should have it. */
@@ -176,10 +195,44 @@ test("a rule for one host address comes before the rule for every address of the
   fc.assert(property, RUNS);
 });
 
+test("no two rules could be one", () => {
+  const property = fc.property(world, ({ given }) => {
+    for (const { rules } of [tell(given)]) {
+      for (const rule of FAMILIES.flatMap((family) => Object.values(rules[family]).flat())) {
+        const at = rule.indexOf("--dport");
+        if (at < 0 || rule.includes("DROP")) continue;
+        const [first = 0, last = first] = (rule[at + 1] ?? "").split(":").map(Number);
+        const next = FAMILIES.flatMap((family) => Object.values(rules[family]).flat()).find(
+          (other) => other[at + 1]?.split(":")[0] === String(last + 1) && sameButPorts(rule, other, last + 1 - first),
+        );
+        expect(next).toBeUndefined();
+      }
+    }
+  });
+  fc.assert(property, RUNS);
+});
+
+/** Whether two rules differ by nothing but their ports, the second's being so many further on. */
+function sameButPorts(rule: readonly string[], other: readonly string[], further: number): boolean {
+  const at = rule.indexOf("--dport");
+  const inside = (one: readonly string[]) => {
+    const port = Number((one[at + 1] ?? "").split(":")[0]);
+    const [, told] = /[\].\da-f]:(\d+)(-\d+\/\d+)?$/.exec(one.at(-1) ?? "") ?? [];
+    return one[one.length - 2] === "--to-destination" && told !== undefined ? Number(told) : port;
+  };
+  const address = (one: readonly string[]) => (one.at(-1) ?? "").replace(/\]?:\d+(-\d+\/\d+)?$/, "").replace("[", "");
+  const rest = (one: readonly string[]) => one.slice(0, -1).filter((_, index) => index !== at + 1);
+  return (
+    rest(rule).join(" ") === rest(other).join(" ") &&
+    address(rule) === address(other) &&
+    inside(other) - inside(rule) === further
+  );
+}
+
 test("the worlds are not empty: most have rules, each kind of rule occurs", () => {
   const worlds = fc.sample(world, { seed: 3, numRuns: 200 }).map(({ given }) => tell(given));
   const text = worlds.flatMap(({ fragments }) => [fragments.ipv4 ?? "", fragments.ipv6 ?? ""]).join("\n");
   expect(worlds.filter(({ fragments }) => fragments.ipv4 || fragments.ipv6).length).toBeGreaterThan(100);
-  for (const part of ["! -i lo ", "--to-destination [", "-d 127.", "-p sctp", "-d ::1/128"])
+  for (const part of ["! -i lo ", "--to-destination [", "-d 127.", "-p sctp", "-d ::1/128", "--dport 8000:", "/8000\n"])
     expect(text).toContain(part);
 });

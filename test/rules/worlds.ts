@@ -25,6 +25,23 @@ const publish = fc.record({
   protocol: fc.constantFrom("tcp", "udp", "sctp"),
 });
 
+/** Ports that follow each other, on one address, equal or shifted. */
+const range = fc
+  .record({
+    hostIp,
+    protocol: fc.constantFrom("tcp", "udp"),
+    count: fc.integer({ min: 2, max: 5 }),
+    shift: fc.constantFrom(0, 0, 1000, -7),
+  })
+  .map(({ hostIp, protocol, count, shift }) =>
+    Array.from({ length: count }, (_, index) => ({
+      hostIp,
+      protocol,
+      hostPort: 8000 + index,
+      containerPort: 8000 + index + shift,
+    })),
+  );
+
 const mostly = (value: boolean) => fc.constantFrom(value, value, value, !value);
 
 const network = fc.record({
@@ -40,12 +57,13 @@ export const world: fc.Arbitrary<World> = fc
   .record({
     name: fc.stringMatching(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,30}$/),
     publishes: fc.array(publish, { maxLength: 12 }),
+    ranges: fc.array(range, { maxLength: 2 }),
     networks: fc.uniqueArray(network, { minLength: 1, maxLength: 4, selector: ({ name }) => name }),
     priorities: fc.boolean(),
     ipv6: fc.boolean(),
     guards: fc.boolean(),
   })
-  .map(({ name, publishes, networks, priorities, ipv6, guards }) => {
+  .map(({ name, publishes: single, ranges, networks, priorities, ipv6, guards }) => {
     const places = networks.map((one, index) => ({
       ...one,
       id: `${index}`.repeat(64),
@@ -53,6 +71,7 @@ export const world: fc.Arbitrary<World> = fc
       address4: one.ipv4 ? `172.${20 + index}.0.2` : "",
       address6: one.ipv6 ? `fd00:${20 + index}::2` : "",
     }));
+    const publishes = [...single, ...ranges.flat()];
     const Ports: Record<string, Binding[]> = {};
     for (const { hostIp, hostPort, containerPort, protocol } of publishes) {
       const key = `${containerPort}/${protocol}`;

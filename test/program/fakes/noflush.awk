@@ -1,4 +1,4 @@
-# iptables-restore --noflush on the fake kernel: -N, -D by spelling, -A, and -I with a number; each table in one step.
+# iptables-restore --noflush on the fake kernel: -N, -X, -D by spelling, -A, and -I with a number; each table in one step.
 function fail(why) { print "iptables-restore: line " NR " failed: " why > "/dev/stderr"; failed = 1; exit 1 }
 function insert(at, text,   i) { for (i = n; i >= at; i--) line[i + 1] = line[i]; line[at] = text; n++ }
 function rest(words,   text) { text = $0; while (words-- > 0) sub(/^[^ ]+ /, "", text); return text }
@@ -14,6 +14,12 @@ function rest(words,   text) { text = $0; while (words-- > 0) sub(/^[^ ]+ /, "",
   print "COMMIT" > file; close(file); next
 }
 /^-N / { for (i = 1; i <= n; i++) if (index(line[i], ":" $2 " ") == 1) fail("exists"); insert(1, ":" $2 " - [0:0]"); next }
+/^-X / {
+  for (i = 1; i <= n && index(line[i], ":" $2 " ") != 1; i++) if (index(line[i], "-A " $2 " ") == 1) fail("in use")
+  if (i > n) fail("no such chain")
+  for (; i < n; i++) line[i] = line[i + 1]
+  n--; next
+}
 /^-A / { line[++n] = $0; next }
 /^-D / {
   wanted = "-A " rest(1)

@@ -1,0 +1,298 @@
+// The host's base: what there is to do so that containers can be published at all. Reads, and changes nothing.
+
+import { basename, join } from "node:path";
+import { askVersion, inspectAllNetworks } from "./docker/client.ts";
+import type { Family } from "./docker/container.ts";
+import { adviseDaemon, type Daemon, findDaemon, forwardingWarnings } from "./docker/daemon.ts";
+import { type Network, readNetwork } from "./docker/network.ts";
+import { Failure } from "./errors.ts";
+import { assemble } from "./fragments/assemble.ts";
+import { readOwn } from "./fragments/directory.ts";
+import type { Arguments } from "./generated/arguments.ts";
+import { type PlannedUnit, planRemoval, planUnits } from "./kernel/install.ts";
+import { readInterfaces } from "./kernel/interfaces.ts";
+import { firewalldRuns, foreignTables, type OtherBackend, otherBackend } from "./kernel/others.ts";
+import { unitName, type Wish } from "./kernel/units.ts";
+import { refuseWhatFails } from "./load.ts";
+import { type Future, foresee } from "./refuse.ts";
+import { BASE_FILES, makeBase, ownerOf } from "./rules/base-rules.ts";
+import { isContainers, isMarked, type Wanted } from "./rules/fragment-text.ts";
+import { hasDockersRules, readLive } from "./rules/live.ts";
+import { adopt, listUndeclared, type Undeclared, undeclaredOf } from "./rules/undeclared.ts";
+import { directoryOf, type FileChange, fileChanges, type Item, type Kernel } from "./survey.ts";
+
+/** What the base comes to, as far as the client says. */
+export interface BaseWishes {
+  wanted: Wanted[];
+  networks: Network[];
+  daemon: Daemon | undefined;
+  warnings: string[];
+}
+
+/** What there is to do for the base besides its own fragments. */
+export interface BasePlan {
+  /** To be made where they are missing. */
+  directories: string[];
+  /** Fragments with the rules that ran before. */
+  files: FileChange[];
+  units: PlannedUnit[];
+  /** The other backend's rules, which are to go. */
+  others: { family: Family; other: OtherBackend }[];
+  warnings: string[];
+}
+
+export const NO_BASE: BasePlan = { directories: [], files: [], units: [], others: [], warnings: [] };
+
+/** Whether there is anything to do besides the base's own fragments. */
+export function planChanges({ files, units, others }: BasePlan): boolean {
+  return files.some(fileChanges) || units.some(unitChanges) || others.length > 0;
+}
+
+/** Whether a service of ours is to be written, enabled, started or removed. */
+export function unitChanges({ before, after, enabled, unread, start }: PlannedUnit): boolean {
+  return before?.text !== after || (after !== undefined && (!enabled || unread || start));
+}
+
+/**
+ * The base as it should be; for `absent` its files without a rule. Throws Failure of the client, and `bridge_missing` where
+ * the networks are those of another host.
+ */
+export async function askForBase(families: readonly Family[], args: Arguments): Promise<BaseWishes> {
+  if (args.state === "absent")
+    return { wanted: BASE_FILES.map(emptyFile), networks: [], daemon: undefined, warnings: [] };
+  const networks = (await inspectAllNetworks(args)).map(readNetwork);
+  const { names } = await readInterfaces();
+  const lost = networks.find(({ isDefault, bridge }) => isDefault && bridge !== undefined && !names.has(bridge));
+  if (lost !== undefined) {
+    const message = `the bridge ${lost.bridge} of Docker's network ${lost.name} is no interface of this host; run docker_iptables on the daemon's own host and in its network namespace`;
+    throw new Failure("bridge_missing", message, { network: lost.name, bridge: lost.bridge });
+  }
+  const daemon = await findDaemon();
+  const version = daemon !== undefined && daemon.ip6tables === undefined ? await askVersion(args) : undefined;
+  const inUse = families.filter((family) => networks.some(({ subnets }) => subnets[family].length > 0));
+  const warnings = [...adviseDaemon(daemon, version), ...(await forwardingWarnings(inUse))];
+  return { wanted: makeBase(networks, families, args), networks, daemon, warnings };
+}
+
+function emptyFile(file: string): Wanted {
+  return { owner: ownerOf(file), file, rules: { ipv4: {}, ipv6: {} }, texts: {} };
+}
+
+/**
+ * What is to be done besides the fragments of ours. Throws Failure: `fragment_foreign` (a file of another hand in the base's
+ * place), `rules_undeclared` (a load would lose what runs), `fragment_invalid`, `base_in_use`, and those of `planUnits`.
+ */
+export async function planBase(
+  items: readonly Item[],
+  { networks, daemon }: BaseWishes,
+  live: Kernel,
+  args: Arguments,
+): Promise<BasePlan> {
+  if (args.state === "absent") return planRemovalOfBase(items, args);
+  refuseForeignFiles(items);
+  const families = [...new Set(items.map(({ family }) => family))];
+  const directories = families.map((family) => directoryOf(family, args));
+  const plan: BasePlan = { ...NO_BASE, directories, warnings: [] };
+  if (args.reload === "none") return plan;
+  const around = await lookAround(families, await foresee(items, args), networks, live, args);
+  const { lost, kept } = describeTraps(around, daemon, live, args);
+  if (args.reload === "patch") return { ...plan, warnings: kept };
+  if (!args.adopt && !args.replace) refuseTraps([...lost, ...kept], around);
+  const files = args.adopt ? await adoptedFiles(around.families, args) : [];
+  const future = await foresee([...items, ...files], args);
+  const warnings = [...kept, ...(args.replace ? lost.map((what) => `replaced: ${what}`) : [])];
+  for (const family of families) {
+    warnings.push(...(await refuseWhatFails(family, assemble(future[family] ?? [], [], readLive("")), args.timeout)));
+  }
+  const units = args.reload === "systemd" ? await planUnits(wishesFor(families, args), args.timeout) : [];
+  for (const { name, after, enabled } of units) {
+    if (after === undefined && !enabled) {
+      warnings.push(`${name} was not written by docker_iptables and is not enabled: nothing loads the rules at boot`);
+    }
+  }
+  const others = around.families.flatMap(({ family, other }) => (other === undefined ? [] : [{ family, other }]));
+  return { ...plan, files, units, others, warnings };
+}
+
+function refuseForeignFiles(items: readonly Item[]): void {
+  const foreign = items.find(({ path, before }) => isBaseFile(path) && before !== undefined && !isMarked(before.text));
+  if (foreign === undefined) return;
+  const { path } = foreign;
+  throw new Failure(
+    "fragment_foreign",
+    `${path} was not written by docker_iptables, and is not overwritten: keep it and do without setup, or move it away ` +
+      `(mv ${path} ${path}.orig: that name is not loaded) and run setup again; what it holds besides the base belongs into a fragment of another name`,
+    { path },
+  );
+}
+
+/** Base files of another hand are not removed either; they are told. */
+export function keepForeignFiles(items: readonly Item[]): { items: Item[]; warnings: string[] } {
+  const isForeign = ({ path, before, after }: Item) =>
+    isBaseFile(path) && after === undefined && before !== undefined && !isMarked(before.text);
+  return {
+    items: items.filter((item) => !isForeign(item)),
+    warnings: items.filter(isForeign).map(({ path }) => `${path} was not written by docker_iptables; it stays`),
+  };
+}
+
+function isBaseFile(path: string): boolean {
+  return BASE_FILES.some((file) => file === basename(path));
+}
+
+/** Who else has a hand in the packet filter. */
+interface Around {
+  families: { family: Family; undeclared: Undeclared; other: OtherBackend | undefined }[];
+  tables: string[];
+  firewalld: boolean;
+}
+
+async function lookAround(
+  families: readonly Family[],
+  future: Future,
+  networks: readonly Network[],
+  live: Kernel,
+  { timeout }: Arguments,
+): Promise<Around> {
+  const bridges = networks.flatMap(({ bridge, subnets }) =>
+    bridge === undefined ? [] : [{ bridge, subnets: [...subnets.ipv4, ...subnets.ipv6] }],
+  );
+  const [tables, firewalld, ...found] = await Promise.all([
+    foreignTables(timeout),
+    firewalldRuns(timeout),
+    ...families.map(async (family) => ({
+      family,
+      undeclared: undeclaredOf(live[family] ?? readLive(""), future[family] ?? [], bridges),
+      other: await otherBackend(family, timeout),
+    })),
+  ]);
+  return { families: found, tables, firewalld };
+}
+
+const WORDS: Record<Family, string> = { ipv4: "IPv4", ipv6: "IPv6" };
+
+/** What a load would lose, and what would stay and decide beside our rules, in a person's words. */
+function describeTraps(
+  { families, tables, firewalld }: Around,
+  daemon: Daemon | undefined,
+  live: Kernel,
+  { reload }: Arguments,
+): { lost: string[]; kept: string[] } {
+  const lost: string[] = [];
+  const kept: string[] = [];
+  for (const { family, undeclared, other } of families) {
+    const rules = listUndeclared(undeclared);
+    if (rules.length > 0) {
+      lost.push(`${WORDS[family]} rules that no fragment declares: ${someOf(rules)}${ownersOf(rules)}`);
+    }
+    if (other !== undefined) {
+      const into = reload === "patch" ? kept : lost;
+      const lines = [...other.live.tables.values()].flatMap((table) => table.lines);
+      into.push(`${WORDS[family]} rules in the ${other.backend} backend, which decide as well: ${someOf(lines)}`);
+    }
+    const running = live[family];
+    const setting = family === "ipv4" ? "iptables" : "ip6tables";
+    const manages = daemon !== undefined && (daemon[setting] !== false || daemon.changedSince);
+    if (manages && running && hasDockersRules(running)) {
+      kept.push(`${WORDS[family]} rules of the Docker daemon, which manages them itself and would make them again`);
+    }
+  }
+  if (tables.length > 0) kept.push(`nftables tables of others, which decide as well: ${tables.join(", ")}`);
+  if (firewalld && reload === "systemd") kept.push("firewalld runs, and starting iptables.service stops it");
+  return { lost, kept };
+}
+
+/** Programs that make their rules again at each start, by the names of their chains. */
+const OWNERS: readonly [RegExp, string][] = [
+  [/ ufw6?-/, "ufw"],
+  [/ f2b-/, "fail2ban"],
+  [/ LIBVIRT_/, "libvirt"],
+  [/ KUBE-/, "Kubernetes"],
+  [/ (FWDI|FWDO|INPUT_direct|FORWARD_direct)/, "firewalld"],
+];
+
+function ownersOf(rules: readonly string[]): string {
+  const owners = OWNERS.filter(([pattern]) => rules.some((rule) => pattern.test(rule))).map(([, name]) => name);
+  if (owners.length === 0) return "";
+  return ` (they look like those of ${owners.join(" and ")}, which makes its rules itself: reload: patch leaves them to it)`;
+}
+
+function someOf(rules: readonly string[]): string {
+  const told = rules.slice(0, 3).map((rule) => `'${rule}'`);
+  return `${told.join(", ")}${rules.length > 3 ? ` and ${rules.length - 3} more` : ""}`;
+}
+
+function refuseTraps(traps: readonly string[], { families, tables }: Around): void {
+  if (traps.length === 0) return;
+  const rules = families.flatMap(({ family, undeclared }) =>
+    listUndeclared(undeclared).map((rule) => `${WORDS[family]} ${rule}`),
+  );
+  throw new Failure(
+    "rules_undeclared",
+    `this host has more than its fragments say, and the next reload would lose or fight it: ${traps.join("; ")}. Choose: adopt ` +
+      "(save these rules as the fragments 00_existing and 95_existing), replace (go on without them), or reload: patch " +
+      "(exchange only docker_iptables' own rules, and leave all others alone)",
+    { traps, rules: rules.slice(0, MOST_TOLD), tables },
+  );
+}
+
+const MOST_TOLD = 100;
+
+/** 00_existing sorts before the base, 95_existing behind all containers. */
+async function adoptedFiles(families: Around["families"], args: Arguments): Promise<FileChange[]> {
+  const files: FileChange[] = [];
+  for (const { family, undeclared, other } of families) {
+    const all = other === undefined ? [undeclared] : [undeclared, undeclaredOf(other.live, [], [])];
+    const texts = all.map(adopt);
+    for (const [name, text] of [
+      ["00_existing", texts.map(({ first }) => first ?? "").join("")],
+      ["95_existing", texts.map(({ last }) => last ?? "").join("")],
+    ] as const) {
+      if (text === "") continue;
+      const path = join(directoryOf(family, args), name);
+      const before = await readOwn(path);
+      if (before !== undefined) {
+        const message = `${path} is there already, from an earlier adopt perhaps, and is not overwritten: add what is new to it or to another fragment, or move it away; new: ${someOf(listUndeclared(undeclared))}`;
+        throw new Failure("fragment_foreign", message, { path });
+      }
+      files.push({ path, before, after: text });
+    }
+  }
+  return files;
+}
+
+/** The services that have to load these families; one may load both. */
+export function wishesFor(families: readonly Family[], args: Arguments): Wish[] {
+  const wishes = new Map<string, Wish>();
+  for (const family of families) {
+    const unit = unitName(family === "ipv4" ? args.iptables_service : args.ip6tables_service);
+    const wish = wishes.get(unit) ?? { unit, directories: [], families: [] };
+    wish.directories.push(directoryOf(family, args));
+    wish.families.push(family);
+    wishes.set(unit, wish);
+  }
+  return [...wishes.values()];
+}
+
+async function planRemovalOfBase(items: readonly Item[], args: Arguments): Promise<BasePlan> {
+  const future = await foresee(items, args);
+  const left = Object.values(future).flatMap((fragments) =>
+    fragments.map(({ path }) => path).filter((path) => isContainers(basename(path))),
+  );
+  if (left.length > 0) {
+    const message = `containers still lean on the base: ${someOf(left)}; 'docker_iptables delete' them first`;
+    throw new Failure("base_in_use", message, { paths: left });
+  }
+  const kept = Object.values(future).flatMap((fragments) =>
+    fragments.map(({ path }) => path).filter((path) => /_existing$/.test(path)),
+  );
+  const warnings = kept.map((path) => `${path} holds rules that ran before setup; it stays`);
+  if (args.reload === "none") return { ...NO_BASE, warnings };
+  const names = [args.iptables_service, args.ip6tables_service].map(unitName);
+  const units = await planRemoval([...new Set(names)], args.timeout).catch((error: unknown) => {
+    // Without systemd there are no services to remove.
+    if (args.reload === "systemd") throw error;
+    return [];
+  });
+  return { ...NO_BASE, units, warnings };
+}

@@ -1,0 +1,180 @@
+// The services that load the fragments at boot: planned, installed, taken away. Never over a unit of another hand.
+
+import { constants } from "node:fs";
+import { access, rm, rmdir } from "node:fs/promises";
+import { dirname, isAbsolute, join, resolve } from "node:path";
+import { FAMILIES } from "../docker/container.ts";
+import { Failure } from "../errors.ts";
+import { commandFailure, run } from "../exec.ts";
+import { type Own, readOwn } from "../fragments/directory.ts";
+import { writeFailure } from "../fragments/replace.ts";
+import { isMarked } from "../rules/fragment-text.ts";
+import { unitText } from "./unit-text.ts";
+import { findUnit, showUnit, type Unit, verbFor, type Wish } from "./units.ts";
+
+/** A service of ours as it is and as it should be. */
+export interface PlannedUnit extends Unit {
+  path: string;
+  before: Own | undefined;
+  after: string | undefined;
+  enabled: boolean;
+  /** Whether systemd knows another text than the file's, or none. */
+  unread: boolean;
+}
+
+/**
+ * What is to be done so that each wished service loads its directories, now and at boot. A service of another hand that
+ * does is left as it is.
+ *
+ * Throws Failure `unit_not_suitable` (another's unit, or a masked one), `executable_unusable`, `fragment_not_a_file` and
+ * those of `run`.
+ */
+export async function planUnits(wishes: readonly Wish[], timeoutSeconds: number): Promise<PlannedUnit[]> {
+  const directory = await unitDirectory(timeoutSeconds);
+  const looked = await Promise.all(
+    wishes.map(async (wish) => ({ wish, properties: await showUnit(wish.unit, timeoutSeconds) })),
+  );
+  const planned: PlannedUnit[] = [];
+  let executable: string | undefined;
+  for (const { wish, properties } of looked) {
+    const path = join(directory, wish.unit);
+    const state = unitState(properties);
+    const before = await ownUnit(path, wish.unit, properties);
+    if (before === "another's") {
+      await refuseUnsuitable(wish, timeoutSeconds);
+      planned.push({ ...state, name: wish.unit, families: wish.families, path, before: undefined, after: undefined });
+      continue;
+    }
+    executable ??= await findExecutable(timeoutSeconds);
+    const directories = wish.families.map((family, index) => [family, wish.directories[index] ?? ""] as const);
+    const after = unitText(wish.unit, executable, directories);
+    planned.push({ ...state, name: wish.unit, families: wish.families, path, before, after });
+  }
+  return planned;
+}
+
+/** The services of ours under these names, as they are when they are to go. */
+export async function planRemoval(units: readonly string[], timeoutSeconds: number): Promise<PlannedUnit[]> {
+  const directory = await unitDirectory(timeoutSeconds);
+  const planned: PlannedUnit[] = [];
+  for (const unit of units) {
+    const properties = await showUnit(unit, timeoutSeconds);
+    const path = join(directory, unit);
+    const before = await ownUnit(path, unit, properties);
+    if (before === "another's" || before === undefined) continue;
+    planned.push({ ...unitState(properties), name: unit, families: [], path, before, after: undefined });
+  }
+  return planned;
+}
+
+function unitState(properties: ReadonlyMap<string, string>) {
+  return {
+    enabled: properties.get("UnitFileState") === "enabled",
+    unread: properties.get("NeedDaemonReload") === "yes" || properties.get("LoadState") === "not-found",
+    start: properties.get("ActiveState") !== "active",
+    verb: verbFor(properties),
+  };
+}
+
+/** Our file under the unit's name, undefined where there is none; or the word that the unit is another's. */
+async function ownUnit(
+  path: string,
+  unit: string,
+  properties: ReadonlyMap<string, string>,
+): Promise<Own | undefined | "another's"> {
+  if (properties.get("LoadState") === "masked") {
+    const message = `${unit} is masked; 'systemctl unmask ${unit}' if docker_iptables may use it, or name another service (iptables_service, ip6tables_service)`;
+    throw new Failure("unit_not_suitable", message, { unit });
+  }
+  const fragment = properties.get("FragmentPath") ?? "";
+  if (fragment !== "" && fragment !== path) return "another's";
+  const before = await readOwn(path);
+  return before === undefined || isMarked(before.text) ? before : "another's";
+}
+
+/** Another's service may do the work; else it says whose it is, and what to do. */
+async function refuseUnsuitable(wish: Wish, timeoutSeconds: number): Promise<void> {
+  await findUnit(wish, timeoutSeconds);
+}
+
+/** Where an administrator's units stand: the manager's own answer, /etc/systemd/system on every usual host. */
+async function unitDirectory(timeoutSeconds: number): Promise<string> {
+  const ran = await run("systemctl", ["show", "--property=UnitPath"], { timeoutSeconds });
+  if (ran.exitCode !== 0) throw commandFailure("command_failed", "systemd cannot be asked for its units", ran);
+  const paths = ran.stdout
+    .trim()
+    .replace(/^UnitPath=/, "")
+    .split(" ");
+  return paths.find((path) => /\/etc\/systemd\/system$/.test(path)) ?? "/etc/systemd/system";
+}
+
+/** systemd's own, where the manager does not say (systemd.exec(5)). */
+const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/**
+ * The docker_iptables that services can run: on their PATH, not on the caller's; it is run once with nothing else in its
+ * environment, because its Node.js must be there, too. Never this very file: Ansible's is a temporary copy.
+ */
+async function findExecutable(timeoutSeconds: number): Promise<string> {
+  const environment = await run("systemctl", ["show-environment"], { timeoutSeconds });
+  const path = /^PATH=(.+)$/m.exec(environment.stdout)?.[1] ?? DEFAULT_PATH;
+  for (const directory of path.split(":").filter(isAbsolute)) {
+    const executable = join(directory, "docker_iptables");
+    if (!(await isExecutable(executable))) continue;
+    const ran = await run("env", ["-i", `PATH=${path}`, executable, "--version"], { timeoutSeconds });
+    if (ran.exitCode === 0 && ran.stdout.startsWith("docker_iptables ")) return executable;
+    const what = `${executable} does not run with the environment of a service (is node on ${path}?)`;
+    throw commandFailure("executable_unusable", what, ran, { path: executable });
+  }
+  const message =
+    `the services run docker_iptables, and it is in no directory of systemd's PATH (${path}): ` +
+    "install it as /usr/local/bin/docker_iptables, or use reload: restore or patch, which need no service";
+  throw new Failure("executable_unusable", message, { path });
+}
+
+async function isExecutable(path: string): Promise<boolean> {
+  return access(path, constants.X_OK).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Has systemd read its unit files again. Throws Failure `command_failed`. */
+export async function reloadManager(timeoutSeconds: number): Promise<void> {
+  await systemctl(["daemon-reload"], "systemd cannot read its unit files again", timeoutSeconds);
+}
+
+/** At each boot from now on. Throws Failure `command_failed`. */
+export async function enableUnit(unit: string, timeoutSeconds: number): Promise<void> {
+  await systemctl(["enable", "--", unit], `${unit} cannot be enabled`, timeoutSeconds);
+}
+
+/** No more at boot. Throws Failure `command_failed`. */
+export async function disableUnit(unit: string, timeoutSeconds: number): Promise<void> {
+  await systemctl(["disable", "--", unit], `${unit} cannot be disabled`, timeoutSeconds);
+}
+
+/** Forgets that a unit of ours was started, or failed; without an ExecStop the rules stay. Throws Failure of `run`. */
+export async function stopUnit(unit: string, timeoutSeconds: number): Promise<void> {
+  for (const verb of ["stop", "reset-failed"]) await run("systemctl", [verb, "--", unit], { timeoutSeconds });
+}
+
+/**
+ * Removes the last good rules, which the services of ours kept (StateDirectory=), and their directory, if that is all that
+ * was in it. `systemctl clean` would do it where there is a message bus (tried, 252).
+ */
+export async function removeLastGood(unitPath: string): Promise<void> {
+  // Below the root that has the units.
+  const directory = resolve(dirname(unitPath), "../../../var/lib/docker_iptables");
+  for (const path of FAMILIES.map((family) => join(directory, `${family}.rules`))) {
+    await rm(path, { force: true }).catch((error: unknown) => {
+      throw writeFailure(path, "removed", error);
+    });
+  }
+  await rmdir(directory).catch(() => {});
+}
+
+async function systemctl(args: string[], what: string, timeoutSeconds: number): Promise<void> {
+  const ran = await run("systemctl", args, { timeoutSeconds });
+  if (ran.exitCode !== 0) throw commandFailure("command_failed", what, ran);
+}

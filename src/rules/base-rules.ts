@@ -1,0 +1,136 @@
+// The daemon's networks -> the base: what the host needs besides the containers' own rules. Pure.
+//
+//   10_docker  nat     the chain; PREROUTING and OUTPUT jump to it; POSTROUTING masquerades each network
+//              filter  FORWARD accepts the answers to each network
+//   90_docker  filter  FORWARD, behind the containers' accepts: first drop what may not enter a network, whoever sends
+//                      it, then accept what comes from one
+//
+// They are Docker's own (docker 29, iptables backend). Every bridge's drops come before any bridge's accept, or one
+// network's containers would reach the unpublished ports of another's.
+
+import { compareText, FAMILIES, type Family } from "../docker/container.ts";
+import type { Network } from "../docker/network.ts";
+import { fragmentText, type Wanted } from "./fragment-text.ts";
+import { commentOf, type Rule, type Ruleset } from "./rule.ts";
+
+/** The base's files, in both directories. No container can have these names. */
+export const BASE_FILES = ["10_docker", "90_docker"] as const;
+
+interface Wishes {
+  chain: string;
+  guards: boolean;
+}
+
+/** Whose the rules of a base file are, as their comment has it. */
+export function ownerOf(file: string): string {
+  return `(${file})`;
+}
+
+/** Both fragments of the base for these families. Networks without a bridge on this host (macvlan, overlay) need nothing. */
+export function makeBase(networks: readonly Network[], families: readonly Family[], wishes: Wishes): Wanted[] {
+  const bridged = networks.filter(hasBridge).sort((a, b) => compareText(a.name, b.name) || compareText(a.id, b.id));
+  const [first, last] = BASE_FILES;
+  return [
+    fragmentOf(
+      first,
+      families,
+      (family) => firstRules(reaching(bridged, family), family, wishes.chain),
+      wishes.chain,
+      bridged,
+    ),
+    fragmentOf(last, families, (family) => lastRules(reaching(bridged, family), family, wishes.guards)),
+  ];
+}
+
+type Bridged = Network & { bridge: string };
+
+function hasBridge(network: Network): network is Bridged {
+  return network.bridge !== undefined;
+}
+
+function reaching(networks: readonly Bridged[], family: Family): Bridged[] {
+  return networks.filter(({ subnets }) => subnets[family].length > 0);
+}
+
+type Rules = Ruleset[Family];
+
+function fragmentOf(
+  file: string,
+  families: readonly Family[],
+  rulesOf: (family: Family) => Rules,
+  chain?: string,
+  networks: readonly Bridged[] = [],
+): Wanted {
+  const owner = ownerOf(file);
+  const rules: Ruleset = { ipv4: {}, ipv6: {} };
+  const texts: Wanted["texts"] = {};
+  for (const family of FAMILIES.filter((one) => families.includes(one))) {
+    rules[family] = commented(rulesOf(family), owner);
+    const notes = reaching(networks, family).map((network) => noteOf(network, family));
+    texts[family] = fragmentText(owner, rules[family], { chain, notes });
+  }
+  return { owner, file, rules, texts };
+}
+
+function firstRules(networks: readonly Bridged[], family: Family, chain: string): Rules {
+  const toHost = ["-m", "addrtype", "--dst-type", "LOCAL"];
+  const loopback = family === "ipv4" ? "127.0.0.0/8" : "::1/128";
+  const outward = networks.filter(({ internal }) => !internal);
+  const answers = outward.map(({ bridge }) => [
+    ...["-A", "FORWARD", "-o", bridge],
+    ...["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"],
+  ]);
+  return {
+    nat: [
+      ["-A", "PREROUTING", ...toHost, "-j", chain],
+      // What goes to the loopback address is docker-proxy's.
+      ["-A", "OUTPUT", "!", "-d", loopback, ...toHost, "-j", chain],
+      ...outward
+        .filter(({ masquerade }) => masquerade[family])
+        .flatMap(({ bridge, subnets }) =>
+          subnets[family].map((subnet) => ["-A", "POSTROUTING", "-s", subnet, "!", "-o", bridge, "-j", "MASQUERADE"]),
+        ),
+    ],
+    ...(answers.length > 0 ? { filter: answers } : {}),
+  };
+}
+
+/** An internal network is closed, and icc=false holds, whether or not there are guards: somebody asked for that. */
+function lastRules(networks: readonly Bridged[], family: Family, guards: boolean): Rules {
+  const filter = [
+    ...networks.flatMap(({ bridge, internal, unprotected }): Rule[] => {
+      const enter = ["-A", "FORWARD", "!", "-i", bridge, "-o", bridge];
+      if (internal)
+        return [
+          [...enter, "-j", "DROP"],
+          ["-A", "FORWARD", "-i", bridge, "!", "-o", bridge, "-j", "DROP"],
+        ];
+      if (unprotected[family]) return [[...enter, "-j", "ACCEPT"]];
+      return guards ? [[...enter, "-j", "DROP"]] : [];
+    }),
+    ...networks
+      .filter(({ icc }) => !icc)
+      .map(({ bridge }) => ["-A", "FORWARD", "-i", bridge, "-o", bridge, "-j", "DROP"]),
+    ...networks.map(({ bridge }) => ["-A", "FORWARD", "-i", bridge, "-j", "ACCEPT"]),
+  ];
+  return filter.length > 0 ? { filter } : {};
+}
+
+/** The comment stands before the target, where iptables-save prints it. */
+function commented(rules: Rules, owner: string): Rules {
+  const withComment = (rule: Rule) => [
+    ...rule.slice(0, -2),
+    "-m",
+    "comment",
+    "--comment",
+    commentOf(owner),
+    ...rule.slice(-2),
+  ];
+  return Object.fromEntries(Object.entries(rules).map(([table, lines]) => [table, lines.map(withComment)]));
+}
+
+/** For who reads the file: which network a bridge is. */
+function noteOf({ name, bridge, subnets, internal }: Bridged, family: Family): string {
+  const shown = name.replace(/[^\w.-]/g, "?").slice(0, 64);
+  return `network ${shown}: ${bridge}, ${subnets[family].join(", ")}${internal ? ", internal" : ""}`;
+}

@@ -1,0 +1,315 @@
+// What the kernel holds and no fragment declares: what a full load would lose, and the fragments that keep it. Pure.
+//
+// What a Docker daemon left that managed iptables itself is told apart: our base and the containers' fragments stand in
+// for it. Only rules that Docker is known to make count as its own; whatever else looks like them is the user's.
+
+import { type BridgeNetwork, DOCKERS_CHAINS, type Dockers, dockersOf, USERS_CHAIN } from "./dockers.ts";
+import type { Live, LiveTable } from "./live.ts";
+import { byChain, isOurs, keyOf, type Rule, readChain, readTarget, readWords, uncounted } from "./rule.ts";
+import { builtInChains, readTables } from "./table-text.ts";
+
+/** One family: what runs and stands in no fragment. */
+export interface Undeclared {
+  /** A table without any is not there. */
+  tables: ReadonlyMap<string, UndeclaredTable>;
+  /** How many rules are left over from a daemon that managed iptables. */
+  dockers: number;
+}
+
+export interface UndeclaredTable {
+  /** The chains of their own that the rules stand in or jump to and no fragment declares. */
+  chains: readonly string[];
+  /** Built-in chain -> its policy, where it is not ACCEPT, which it would be after a boot. */
+  policies: ReadonlyMap<string, string>;
+  /** In the kernel's order. */
+  rules: readonly UndeclaredRule[];
+}
+
+export interface UndeclaredRule {
+  /** As iptables-save prints it. */
+  line: string;
+  /** Whether it belongs to the end of its built-in chain: what ends it for every packet, and what stands behind. */
+  last: boolean;
+}
+
+/** `fragments` are all that will be on disk, our own base included. */
+export function undeclaredOf(
+  live: Live,
+  fragments: readonly { text: string }[],
+  networks: readonly BridgeNetwork[],
+): Undeclared {
+  const declared = declaredOf(fragments);
+  const docker = dockersOf(networks, live);
+  const tables = new Map<string, UndeclaredTable>();
+  let dockers = 0;
+  for (const [name, running] of live.tables) {
+    const found = undeclaredTable(name, running, declared.get(name) ?? newDeclared(), docker);
+    dockers += found.dockers;
+    if (found.table.rules.length > 0 || found.table.policies.size > 0) tables.set(name, found.table);
+  }
+  return { tables, dockers };
+}
+
+/** A line for each rule and policy, for messages: "-A INPUT -j DROP", ":FORWARD DROP", "nat: -A …". */
+export function listUndeclared({ tables }: Undeclared): string[] {
+  return [...tables].flatMap(([name, { policies, rules }]) =>
+    [...[...policies].map(([chain, policy]) => `:${chain} ${policy}`), ...rules.map(({ line }) => line)].map((line) =>
+      name === "filter" ? line : `${name}: ${line}`,
+    ),
+  );
+}
+
+/** The texts of two fragments; undefined where one would be empty. */
+export interface Adopted {
+  /** For a name that sorts before all others. */
+  first: string | undefined;
+  /** For one that sorts behind the containers' fragments: after these rules a chain has ended. */
+  last: string | undefined;
+}
+
+/** The fragments that declare what no other does. */
+export function adopt({ tables }: Undeclared): Adopted {
+  const linesOf = (rules: readonly UndeclaredRule[], last: boolean) =>
+    rules.filter((rule) => rule.last === last).map(({ line }) => line);
+  const first = [...tables].flatMap(([name, { chains, policies, rules }]) =>
+    section(name, [
+      ...[...policies].map(([chain, policy]) => `:${chain} ${policy} [0:0]`),
+      ...chains.map((chain) => `:${chain} - [0:0]`),
+      ...linesOf(rules, false),
+    ]),
+  );
+  const last = [...tables].flatMap(([name, { rules }]) => section(name, linesOf(rules, true)));
+  return { first: adoptedText(FIRST, first), last: adoptedText(LAST, last) };
+}
+
+const SAVED = "ran here before docker_iptables was set up; 'setup --adopt' saved them. They are yours to edit.";
+const FIRST = `# Rules that ${SAVED}`;
+const LAST = `# Rules that end a chain for every packet, so that they come last, and ${SAVED}`;
+
+function section(table: string, lines: readonly string[]): string[] {
+  return lines.length === 0 ? [] : [`*${table}`, ...lines, "COMMIT"];
+}
+
+function adoptedText(head: string, lines: readonly string[]): string | undefined {
+  return lines.length === 0 ? undefined : [head, ...lines, ""].join("\n");
+}
+
+/** What the fragments say of one table. */
+interface Declared {
+  /** The lines of rules, without counters. */
+  lines: Set<string>;
+  /** Chains of their own. */
+  chains: Set<string>;
+  /** Built-in chains whose policy is stated. */
+  policies: Set<string>;
+  /** Keys of the rules, those with a comment of ours also without it; made when first asked for. */
+  keys(): ReadonlySet<string>;
+}
+
+function newDeclared(): Declared {
+  const lines = new Set<string>();
+  let all: Set<string> | undefined;
+  const keys = () => {
+    all ??= new Set([...lines].flatMap((line) => keysOf(readAdded(line))));
+    return all;
+  };
+  return { lines, chains: new Set(), policies: new Set(), keys };
+}
+
+function declaredOf(fragments: readonly { text: string }[]): Map<string, Declared> {
+  const tables = new Map<string, Declared>();
+  for (const { text } of fragments) {
+    for (const { table, chains, lines } of readTables(text).sections) {
+      const into = tables.get(table) ?? newDeclared();
+      tables.set(table, into);
+      for (const [chain, policy] of chains) (policy === "-" ? into.chains : into.policies).add(chain);
+      for (const line of lines) addLine(into, uncounted(line.text));
+    }
+  }
+  return tables;
+}
+
+function addLine({ lines, chains, policies }: Declared, line: string): void {
+  lines.add(line);
+  if (/^-(A|-append) /.test(line)) return;
+  const [option, chain] = readWords(line);
+  if (chain === undefined) return;
+  if (option === "-N" || option === "--new-chain") chains.add(chain);
+  if (option === "-P" || option === "--policy") policies.add(chain);
+}
+
+/** A line that adds a rule, as if it appended it; an insertion's number is gone. */
+function readAdded(line: string): Rule | undefined {
+  const words = readWords(line);
+  const [option, chain, ...rest] = words;
+  if (readChain(words) !== undefined) return words;
+  if ((option !== "-I" && option !== "--insert") || chain === undefined) return undefined;
+  return ["-A", chain, ...(/^\d+$/.test(rest[0] ?? "") ? rest.slice(1) : rest)];
+}
+
+function keysOf(rule: Rule | undefined): string[] {
+  if (rule === undefined) return [];
+  if (!isOurs(rule)) return [keyOf(rule)];
+  const at = rule.indexOf("--comment");
+  return [keyOf(rule), keyOf([...rule.slice(0, at - 2), ...rule.slice(at + 2)])];
+}
+
+/** A live rule that no fragment declares. */
+interface Stranger {
+  /** Its place in the table. */
+  at: number;
+  line: string;
+  words: Rule;
+  key: string;
+  chain: string;
+  target: string | undefined;
+}
+
+function undeclaredTable(
+  name: string,
+  running: LiveTable,
+  declared: Declared,
+  docker: Dockers,
+): { table: UndeclaredTable; dockers: number } {
+  const strangers = strangersOf(running, declared);
+  const isDockers = dockersTest(name, strangers, declared, docker);
+  const theirs = new Set(strangers.filter(isDockers).map(({ at }) => at));
+  const kept = strangers.filter(({ at }) => !theirs.has(at));
+  const needed = new Set(kept.flatMap(({ chain, target }) => [chain, target]));
+  // Empty chains that nothing jumps to stay, too, with their fellows: ufw's scripts flush some by name.
+  const isKept = (chain: string) => needed.has(chain) || (kept.length > 0 && !chain.startsWith("DOCKER"));
+  const chains = [...running.chains].filter(
+    ([chain, policy]) => policy === "-" && isKept(chain) && !declared.chains.has(chain),
+  );
+  const dockersDrop = name === "filter" && [...running.chains.keys()].some((chain) => DOCKERS_CHAINS.has(chain));
+  const policies = [...running.chains].filter(
+    ([chain, policy]) =>
+      policy !== "-" &&
+      policy !== "ACCEPT" &&
+      !declared.policies.has(chain) &&
+      !(dockersDrop && chain === "FORWARD" && policy === "DROP"),
+  );
+  const last = lastOf(name, running, kept, theirs);
+  const rules = kept.map(({ at, line }) => ({ line, last: last.has(at) }));
+  return {
+    table: { chains: chains.map(([chain]) => chain), policies: new Map(policies), rules },
+    dockers: theirs.size,
+  };
+}
+
+function strangersOf({ lines }: LiveTable, declared: Declared): Stranger[] {
+  return lines.flatMap((counted, at): Stranger[] => {
+    const line = uncounted(counted);
+    if (declared.lines.has(line)) return [];
+    const words = readWords(line);
+    const chain = readChain(words);
+    if (chain === undefined || isOurs(words)) return [];
+    const key = keyOf(words);
+    return declared.keys().has(key) ? [] : [{ at, line, words, key, chain, target: readTarget(words) }];
+  });
+}
+
+/** Which undeclared rules of a table are Docker's own. */
+function dockersTest(
+  table: string,
+  strangers: readonly Stranger[],
+  declared: Declared,
+  docker: Dockers,
+): (rule: Stranger) => boolean {
+  // A RETURN of Docker's stands at the chain's end; one with rules behind it keeps them from being asked.
+  const byUser = strangers.filter(
+    ({ chain, line, target }) => chain === USERS_CHAIN && !isBareReturn(line) && !DOCKERS_CHAINS.has(target ?? ""),
+  );
+  const lastByUser = byUser.at(-1)?.at ?? -1;
+  const used =
+    byUser.length > 0 ||
+    [...declared.lines].some((line) => {
+      if (!line.includes(USERS_CHAIN)) return false;
+      const rule = readAdded(line);
+      return rule?.[1] === USERS_CHAIN && rule.slice(2).join(" ") !== "-j RETURN";
+    });
+  const isKnown = docker(table);
+  return ({ at, line, words, key, chain, target }) => {
+    if (DOCKERS_CHAINS.has(chain) || DOCKERS_CHAINS.has(target ?? "")) return true;
+    if (chain === USERS_CHAIN && isBareReturn(line)) return at > lastByUser;
+    return (target === USERS_CHAIN && !used) || isKnown(words, key);
+  };
+}
+
+function isBareReturn(line: string): boolean {
+  return line === `-A ${USERS_CHAIN} -j RETURN`;
+}
+
+const COMMENTS = String.raw`(?:-m comment --comment (?:"(?:[^"\\]|\\.)*"|[^\s"]\S*) )*`;
+const UNCONDITIONAL = new RegExp(String.raw`^-A \S+ ${COMMENTS}-([jg]) (\S+)`);
+const LOGS = new RegExp(
+  String.raw`^-A \S+ ${COMMENTS}(?:-m limit --limit \S+ (?:--limit-burst \d+ )?)?${COMMENTS}-j (?:LOG|NFLOG)(?: |$)`,
+);
+const VERDICT = /^(ACCEPT|DROP|REJECT|QUEUE)$/;
+
+/**
+ * The places of the undeclared rules at the end of built-in chains: from the first rule on that ends the chain for every
+ * packet, be it declared or not, and what logs right before it.
+ */
+function lastOf(
+  table: string,
+  running: LiveTable,
+  kept: readonly Stranger[],
+  dockers: ReadonlySet<number>,
+): ReadonlySet<number> {
+  const builtIn = new Set(builtInChains(table));
+  const keeping = new Map(kept.map((rule) => [rule.at, rule]));
+  const endsAll = endingChains(running);
+  const last = new Set<number>();
+  const ended = new Set<string>();
+  const logging = new Map<string, number[]>();
+  for (const [at, counted] of running.lines.entries()) {
+    const line = uncounted(counted);
+    const chain = /^-A (\S+)/.exec(line)?.[1] ?? "";
+    if (!builtIn.has(chain) || dockers.has(at)) continue;
+    const target = UNCONDITIONAL.exec(line)?.[2] ?? "";
+    // What DOCKER-USER decides it decides before the containers' rules: its jump stays in front.
+    if (
+      !ended.has(chain) &&
+      (target === "RETURN" || VERDICT.test(target) || (target !== USERS_CHAIN && endsAll(target)))
+    ) {
+      ended.add(chain);
+      for (const log of logging.get(chain) ?? []) last.add(log);
+    }
+    if (!keeping.has(at)) continue;
+    if (ended.has(chain)) last.add(at);
+    else if (!LOGS.test(line)) logging.delete(chain);
+    else if (logging.has(chain)) logging.get(chain)?.push(at);
+    else logging.set(chain, [at]);
+  }
+  return last;
+}
+
+/** Whether a chain of its own has a verdict for every packet, so that none comes back from it. */
+function endingChains({ lines, chains }: LiveTable): (chain: string) => boolean {
+  let rules: Map<string, string[]> | undefined;
+  const known = new Map<string, boolean>();
+  const endsAll = (chain: string): boolean => {
+    if (chains.get(chain) !== "-") return false;
+    const told = known.get(chain);
+    if (told !== undefined) return told;
+    rules ??= byChain(lines);
+    known.set(chain, false); // A jump back to here, which no kernel takes, ends nothing.
+    const ends = endsRules(rules.get(chain) ?? [], endsAll);
+    known.set(chain, ends);
+    return ends;
+  };
+  return endsAll;
+}
+
+function endsRules(lines: readonly string[], endsAll: (chain: string) => boolean): boolean {
+  for (const line of lines) {
+    const always = UNCONDITIONAL.exec(line)?.[2] ?? "";
+    if (VERDICT.test(always) || endsAll(always)) return true;
+    const words = readWords(line);
+    const target = readTarget(words) ?? "";
+    // From a chain that a goto entered a packet goes back to where this one was called.
+    if (target === "RETURN" || (words.includes("-g") && !endsAll(target))) return false;
+  }
+  return false;
+}

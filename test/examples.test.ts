@@ -1,0 +1,34 @@
+// examples/ holds what setup writes on a host with Docker's default network alone; `npx vitest run test/examples.test.ts -u`
+// writes it anew.
+
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import { FAMILIES } from "../src/docker/container.ts";
+import { readNetwork } from "../src/docker/network.ts";
+import { unitText } from "../src/kernel/unit-text.ts";
+import { makeBase } from "../src/rules/base-rules.ts";
+
+const EXAMPLES = fileURLToPath(new URL("../examples/", import.meta.url));
+const DIRECTORIES = { ipv4: "iptables.d", ipv6: "ip6tables.d" };
+
+const network = readNetwork({
+  Name: "bridge",
+  Driver: "bridge",
+  IPAM: { Config: [{ Subnet: "172.17.0.0/16" }, { Subnet: "2001:db8:2::/64" }] },
+});
+const base = makeBase([network], FAMILIES, { chain: "DOCKER_CONTAINERS", guards: true });
+
+test.each(FAMILIES.flatMap((family) => base.map(({ file, texts }) => [family, file, texts[family]] as const)))(
+  "the %s base: %s",
+  async (family, file, text) => {
+    await expect(text).toMatchFileSnapshot(`${EXAMPLES}${DIRECTORIES[family]}/${file}`);
+  },
+);
+
+test.each([
+  ["iptables.service", "ipv4"],
+  ["ip6tables.service", "ipv6"],
+] as const)("%s", async (unit, family) => {
+  const text = unitText(unit, "/usr/local/bin/docker_iptables", [[family, `/etc/${DIRECTORIES[family]}`]]);
+  await expect(text).toMatchFileSnapshot(`${EXAMPLES}systemd/${unit}`);
+});

@@ -1,0 +1,457 @@
+// setup, and base: true through JSON: the host is made ready, or told why not, and it is taken back.
+
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import type { Result } from "../../src/generated/result.ts";
+import { BASE, BRIDGE, type FakeHost, fakeHost, readAnswer } from "./host.ts";
+
+const PORTS = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
+const UNITS = ["ip6tables.service", "iptables.service"];
+const OURS = /"docker_iptables: \((10|90)_docker\)"/;
+
+/** Nothing is there but a daemon with its default network, and one more that has IPv6. */
+function bareHost(): FakeHost {
+  const host = fakeHost().bare();
+  host.network("bridge", {
+    Options: { "com.docker.network.bridge.name": BRIDGE, "com.docker.network.bridge.default_bridge": "true" },
+    IPAM: { Config: [{ Subnet: "172.17.0.0/16" }] },
+  });
+  host.network("app", {
+    Options: { "com.docker.network.bridge.name": "br-app" },
+    IPAM: { Config: [{ Subnet: "172.18.0.0/16" }, { Subnet: "fd00:18::/64" }] },
+  });
+  return host;
+}
+
+const verb = (host: FakeHost, ...more: string[]) =>
+  host.run(["setup", "--json", "--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir, ...more]);
+
+async function setup(host: FakeHost, ...more: string[]): Promise<Result & { exitCode: number }> {
+  return readAnswer(await verb(host, ...more));
+}
+
+/** Without what is told of the machine itself: whether it forwards, and of a daemon of its own. */
+const warnings = (result: Result) =>
+  result.warnings.filter((one) => !/^(this host forwards|the Docker daemon)/.test(one));
+
+function read(host: FakeHost, file: string, directory = host.iptablesDir): string {
+  return readFileSync(join(directory, file), "utf8");
+}
+
+const unitFiles = (host: FakeHost) => readdirSync(host.unitDir).sort();
+const enabled = (host: FakeHost) => readdirSync(join(host.fake, "enabled")).sort();
+
+describe.concurrent("on a bare host", () => {
+  test("makes directories, base and services; again, it changes nothing", async () => {
+    const host = bareHost();
+    const result = await setup(host);
+    expect(result, result.msg).toMatchObject({
+      changed: true,
+      state: "present",
+      msg: "the base is set up for the networks app, bridge",
+      base: { changed: true, reasons: ["file", "kernel", "unit"], networks: ["app", "bridge"] },
+      containers: [],
+      reloaded: ["iptables.service", "ip6tables.service"],
+    });
+    expect(warnings(result)).toEqual([]);
+    expect(result.files).toEqual(
+      [
+        ...[join(host.iptablesDir, "10_docker"), join(host.ip6tablesDir, "10_docker")],
+        ...[join(host.iptablesDir, "90_docker"), join(host.ip6tablesDir, "90_docker")],
+        ...[join(host.unitDir, "iptables.service"), join(host.unitDir, "ip6tables.service")],
+      ].map((path) => ({ path, change: "created" })),
+    );
+    expect(unitFiles(host)).toEqual(UNITS);
+    expect(enabled(host)).toEqual(UNITS);
+    expect(host.kernel("nat")).toMatch(/^-A POSTROUTING -s 172\.18\.0\.0\/16 ! -o br-app .* -j MASQUERADE$/m);
+    expect(host.kernel("nat", "ipv6")).toMatch(/^-A POSTROUTING -s fd00:18::\/64 ! -o br-app .* -j MASQUERADE$/m);
+    expect(host.kernel("nat", "ipv6")).not.toContain("172.");
+
+    const before = host.state();
+    host.calls();
+    const again = await setup(host);
+    expect(again).toMatchObject({ changed: false, reloaded: [], base: { changed: false, reasons: [] } });
+    expect(again.files?.every(({ change }) => change === "unchanged")).toBe(true);
+    expect(host.state()).toEqual(before);
+    expect(host.calls().filter((call) => /restart|reload|enable /.test(call))).toEqual([]);
+  });
+
+  test("the containers come between: their accepts before every drop, all drops before the base's accepts", async () => {
+    const host = bareHost();
+    host.container("web", { ports: PORTS });
+    const result = await host.ask({ container: "web", base: true });
+    expect(result, result.msg).toMatchObject({
+      changed: true,
+      msg: "the base is set up for the networks app, bridge; published: web",
+      containers: [{ name: "web", changed: true, reasons: ["file", "kernel"] }],
+      reloaded: ["iptables.service", "ip6tables.service"],
+    });
+    const forward = host
+      .kernel("filter")
+      .split("\n")
+      .filter((line) => line.startsWith("-A FORWARD"))
+      .map((line) => line.replace(/ -m comment --comment "[^"]*"/, ""));
+    expect(forward).toEqual([
+      "-A FORWARD -o br-app -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+      `-A FORWARD -o ${BRIDGE} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
+      `-A FORWARD -d 172.17.0.2/32 ! -i ${BRIDGE} -o ${BRIDGE} -p tcp -m tcp --dport 80 -j ACCEPT`,
+      "-A FORWARD ! -i br-app -o br-app -j DROP",
+      `-A FORWARD ! -i ${BRIDGE} -o ${BRIDGE} -j DROP`,
+      "-A FORWARD -i br-app -j ACCEPT",
+      `-A FORWARD -i ${BRIDGE} -j ACCEPT`,
+    ]);
+    expect(result.rules?.ipv4["filter"]?.map((rule) => rule.replace(/ -m comment --comment "[^"]*"/, ""))).toEqual(
+      forward,
+    );
+    expect(await host.ask({ container: "web", base: true })).toMatchObject({
+      changed: false,
+      msg: "the base is up to date for the networks app, bridge; already published: web",
+    });
+  });
+
+  test("--check --diff shows all of it and changes nothing; the directories are not made either", async () => {
+    const host = bareHost();
+    const before = host.state();
+    const result = await setup(host, "--check", "--diff");
+    expect(result).toMatchObject({ changed: true, reloaded: [] });
+    expect(result.msg).toBe("the base would be set up for the networks app, bridge");
+    expect(result.diff?.map(({ after_header }) => after_header)).toEqual(result.files?.map(({ path }) => path));
+    expect(result.diff?.map(({ before }) => before).join("")).toBe("");
+    expect(host.state()).toEqual(before);
+    expect(existsSync(host.iptablesDir)).toBe(false);
+    expect(host.calls().filter((call) => /restart|reload|enable |-restore --wait/.test(call))).toEqual([
+      expect.stringMatching(/^unshare|^iptables-restore|^ip6tables-restore/),
+      expect.stringMatching(/^unshare|^iptables-restore|^ip6tables-restore/),
+      expect.stringMatching(/^unshare|^iptables-restore|^ip6tables-restore/),
+      expect.stringMatching(/^unshare|^iptables-restore|^ip6tables-restore/),
+    ]);
+  });
+
+  test("a person reads what it did", async () => {
+    const host = bareHost();
+    const dirs = ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
+    const would = await host.run(["setup", "--check", ...dirs]);
+    expect(would.stdout).toMatch(/^ {2}would be created .*\/iptables\.d\/10_docker$/m);
+    const did = await host.run(["setup", ...dirs]);
+    expect(did).toMatchObject({ exitCode: 0 });
+    expect(did.stdout).toMatch(/^the base is set up for the networks app, bridge\n {2}created /);
+    expect(did.stdout).toMatch(/^ {2}created .*\/etc\/systemd\/system\/iptables\.service$/m);
+    expect(did.stdout).toMatch(/^ {2}reloaded iptables\.service$/m);
+  });
+
+  test.each(["restore", "patch", "none"])("with reload: %s there are no services", async (reload) => {
+    const host = bareHost();
+    const result = await host.ask({ base: true, reload });
+    expect(result, result.msg).toMatchObject({ changed: true });
+    expect(unitFiles(host)).toEqual([]);
+    expect(host.calls().filter((call) => /systemctl .*(enable|restart|reload)/.test(call))).toEqual([]);
+    expect(read(host, "10_docker")).toMatch(OURS);
+    expect(OURS.test(host.kernel("filter"))).toBe(reload !== "none");
+    expect(await host.ask({ base: true, reload })).toMatchObject({ changed: false });
+  });
+
+  test("one service may load both directories", async () => {
+    const host = bareHost();
+    const result = await setup(host, "--iptables-service", "firewall", "--ip6tables-service", "firewall.service");
+    expect(result.reloaded).toEqual(["firewall.service"]);
+    expect(unitFiles(host)).toEqual(["firewall.service"]);
+    const text = read(host, "firewall.service", host.unitDir);
+    expect(text).toContain(`load --iptables-dir ${host.iptablesDir} --ip6tables-dir ${host.ip6tablesDir}\n`);
+    expect(text.match(/^ExecStopPost=/gm)).toHaveLength(2);
+  });
+
+  test("without ip6tables there is IPv4 alone; with ipv6 it is asked for", async () => {
+    const host = bareHost();
+    host.on("ip6tables-save", "exit 127");
+    rmSync(join(host.bin, "ip6tables-save"));
+    const result = await setup(host);
+    expect(result, result.msg).toMatchObject({ changed: true, reloaded: ["iptables.service"] });
+    expect(unitFiles(host)).toEqual(["iptables.service"]);
+    expect(await setup(host, "--ipv6")).toMatchObject({ failed: true, error: { code: "command_missing" } });
+  });
+});
+
+describe.concurrent("networks", () => {
+  test("that came and went are followed", async () => {
+    const host = bareHost();
+    await setup(host);
+    rmSync(join(host.fake, "networks/app.json"));
+    host.network("new", {
+      Id: "0123456789abcdef0123",
+      IPAM: { Config: [{ Subnet: "10.1.0.0/24" }] },
+    });
+    const result = await setup(host);
+    expect(result).toMatchObject({ changed: true, base: { networks: ["bridge", "new"], reasons: ["file", "kernel"] } });
+    expect(read(host, "10_docker")).toContain("# network new: br-0123456789ab, 10.1.0.0/24\n");
+    expect(host.kernel("nat")).not.toContain("br-app");
+    expect(host.kernel("filter")).toMatch(/-A FORWARD ! -i br-0123456789ab -o br-0123456789ab .*DROP/);
+  });
+
+  test("that are internal, without masquerade, without icc, routed, or no bridges get what they ask for", async () => {
+    const host = bareHost();
+    rmSync(join(host.fake, "networks/app.json"));
+    const network = (name: string, more: Record<string, unknown>, options: Record<string, string> = {}) =>
+      host.network(name, {
+        Options: { "com.docker.network.bridge.name": `br-${name}`, ...options },
+        IPAM: { Config: [{ Subnet: `10.${name.length}.0.0/16` }] },
+        ...more,
+      });
+    network("inner", { Internal: true });
+    network("plain", {}, { "com.docker.network.bridge.enable_ip_masquerade": "false" });
+    network("quiet1", {}, { "com.docker.network.bridge.enable_icc": "false" });
+    network("routed1", {}, { "com.docker.network.bridge.gateway_mode_ipv4": "routed" });
+    network("lan", { Driver: "macvlan", Options: { parent: "eth0" } });
+    await setup(host, "--no-guards");
+    const rules = `${host.kernel("nat")}${host.kernel("filter")}`.replaceAll(/ -m comment --comment "[^"]*"/g, "");
+    expect(rules.match(/-A POSTROUTING -s (\S+)/g)).toEqual([
+      "-A POSTROUTING -s 172.17.0.0/16",
+      "-A POSTROUTING -s 10.6.0.0/16",
+    ]);
+    expect(rules.match(/^.*DROP$/gm)).toEqual([
+      "-A FORWARD ! -i br-inner -o br-inner -j DROP",
+      "-A FORWARD -i br-inner ! -o br-inner -j DROP",
+      "-A FORWARD -i br-quiet1 -o br-quiet1 -j DROP",
+    ]);
+    expect(rules).not.toMatch(/eth0|br-lan/);
+  });
+
+  test("whose default bridge is not here are another host's", async () => {
+    const host = bareHost();
+    host.network("bridge", {
+      Options: { "com.docker.network.bridge.name": "docker9", "com.docker.network.bridge.default_bridge": "true" },
+      IPAM: { Config: [{ Subnet: "172.17.0.0/16" }] },
+    });
+    const { msg } = await host.refuses({ base: true }, "bridge_missing");
+    expect(msg).toContain("docker9");
+  });
+
+  test.each(["10.0.0.0/33", "10.0.0.0", "x", "10.0.0.0/8 -j ACCEPT", "fd00::/129"])(
+    "a subnet %j is refused",
+    async (subnet) => {
+      const host = bareHost();
+      host.network("app", { IPAM: { Config: [{ Subnet: subnet }] } });
+      const { msg } = await host.refuses({ base: true }, "client_answer_invalid");
+      expect(msg).toContain("where a subnet should be");
+    },
+  );
+
+  test("a name that would break out of its comment does not", async () => {
+    const host = bareHost();
+    host.network("app", {
+      Name: "a\n-A INPUT -j ACCEPT",
+      IPAM: { Config: [{ Subnet: "10.0.0.0/8" }] },
+      Id: "0123456789ab",
+    });
+    await setup(host);
+    expect(read(host, "10_docker")).toContain("# network a?-A?INPUT?-j?ACCEPT: br-0123456789ab, 10.0.0.0/8\n");
+  });
+
+  test("that are not covered are told by present, with the command", async () => {
+    const host = bareHost();
+    host.container("web", { ports: PORTS });
+    rmSync(join(host.fake, "networks/bridge.json"));
+    await setup(host);
+    host.network("bridge", { Options: { "com.docker.network.bridge.name": BRIDGE } });
+    const result = await host.ask({ container: "web" });
+    expect(result, result.msg).toMatchObject({ changed: true });
+    expect(warnings(result)).toEqual([
+      expect.stringMatching(/^the base does not cover the bridge lo of web's network: .*'docker_iptables setup'/),
+    ]);
+    host.network("bridge", {
+      Options: { "com.docker.network.bridge.name": BRIDGE },
+      IPAM: { Config: [{ Subnet: "172.17.0.0/16" }] },
+    });
+    expect(warnings(await host.ask({ container: "web", base: true }))).toEqual([]);
+    expect(warnings(await host.ask({ container: "web" }))).toEqual([]);
+  });
+});
+
+describe.concurrent("what is of another hand", () => {
+  test.each(["10_docker", "90_docker"])("%s is not overwritten", async (file) => {
+    const host = bareHost();
+    mkdirSync(host.ip6tablesDir);
+    host.write(file, BASE, host.ip6tablesDir);
+    const { msg, error } = await host.refuses({ base: true }, "fragment_foreign");
+    expect(error?.["path"]).toBe(join(host.ip6tablesDir, file));
+    expect(msg).toContain(`mv ${join(host.ip6tablesDir, file)} `);
+    expect(existsSync(host.iptablesDir)).toBe(false);
+  });
+
+  test("nor followed, if it is a symbolic link", async () => {
+    const host = bareHost();
+    mkdirSync(host.iptablesDir);
+    symlinkSync("/dev/null", join(host.iptablesDir, "10_docker"));
+    await host.refuses({ base: true }, "fragment_not_a_file");
+  });
+
+  test("a service that loads the directories is used as it is", async () => {
+    const host = bareHost();
+    host.unit("iptables.service", host.iptablesDir, { UnitFileState: "enabled" });
+    host.unit("ip6tables.service", host.ip6tablesDir, { UnitFileState: "disabled" });
+    const result = await setup(host);
+    expect(result, result.msg).toMatchObject({ changed: true, reloaded: ["iptables.service", "ip6tables.service"] });
+    expect(unitFiles(host)).toEqual([]);
+    expect(enabled(host)).toEqual([]);
+    expect(warnings(result)).toEqual([
+      "ip6tables.service was not written by docker_iptables and is not enabled: nothing loads the rules at boot",
+    ]);
+    expect(await setup(host)).toMatchObject({ changed: false });
+  });
+
+  test("a service that does not is explained", async () => {
+    const host = bareHost();
+    host.unit("iptables.service", "/etc/iptables/rules.v4", {
+      FragmentPath: "/lib/systemd/system/netfilter-persistent.service",
+    });
+    const { msg } = await host.refuses({ base: true }, "unit_not_suitable");
+    expect(msg).toMatch(/iptables-persistent.*iptables_service.*reload: restore/);
+  });
+
+  test("a unit file that systemd has not read yet is not overwritten", async () => {
+    const host = bareHost();
+    writeFileSync(join(host.unitDir, "iptables.service"), "[Service]\nExecStart=/bin/true\n");
+    await host.refuses({ base: true }, "unit_missing");
+    expect(read(host, "iptables.service", host.unitDir)).toContain("/bin/true");
+  });
+
+  test("a masked service is told", async () => {
+    const host = bareHost();
+    host.unit("ip6tables.service", "", { LoadState: "masked" });
+    const { msg } = await host.refuses({ base: true }, "unit_not_suitable");
+    expect(msg).toContain("systemctl unmask ip6tables.service");
+  });
+});
+
+describe.concurrent("the executable of the services", () => {
+  test("is nowhere on their PATH", async () => {
+    const host = bareHost();
+    rmSync(join(host.bin, "docker_iptables"));
+    const { msg } = await host.refuses({ base: true }, "executable_unusable");
+    expect(msg).toContain("/usr/local/bin/docker_iptables");
+  });
+
+  test("does not run there", async () => {
+    const host = bareHost();
+    rmSync(join(host.bin, "docker_iptables"));
+    writeFileSync(join(host.bin, "docker_iptables"), "#!/bin/sh\nnode-of-nobody --version\n", { mode: 0o755 });
+    const { msg, error } = await host.refuses({ base: true }, "executable_unusable");
+    expect(msg).toContain("is node on ");
+    expect(error?.["stderr"]).toContain("node-of-nobody");
+  });
+
+  test("is the one on PATH, not the file that runs", async () => {
+    const host = bareHost();
+    await setup(host);
+    expect(read(host, "iptables.service", host.unitDir)).toContain(`ExecStart=${host.bin}/docker_iptables load ipv4 `);
+  });
+});
+
+describe.concurrent("what fails is taken back", () => {
+  const FAILURES: [string, (host: FakeHost) => void, string][] = [
+    [
+      "a load",
+      (host) => host.on("ip6tables-restore", '[ "$1" = --version ] || { echo no >&2; exit 1; }'),
+      "reload_failed",
+    ],
+    [
+      "daemon-reload",
+      (host) =>
+        host.on(
+          "systemctl",
+          'case "$*" in daemon-reload) [ -e "$FAKE/once" ] || { : > "$FAKE/once"; exit 1; } ;; esac',
+        ),
+      "command_failed",
+    ],
+    ["enable", (host) => host.on("systemctl", 'case "$*" in enable*ip6*) exit 1 ;; esac'), "command_failed"],
+  ];
+  test.each(FAILURES)("%s", async (_, breakIt, code) => {
+    const host = bareHost();
+    breakIt(host);
+    const result = await setup(host);
+    expect(result.error, result.msg).toMatchObject({ code });
+    expect(result.changed).toBe(false);
+    expect(result.rolled_back).toContain(join(host.unitDir, "iptables.service"));
+    expect(result.rolled_back?.some((what) => what.startsWith("NOT"))).toBe(false);
+    expect(unitFiles(host)).toEqual([]);
+    expect(enabled(host)).toEqual([]);
+    expect(host.names(host.iptablesDir)).toEqual([]);
+    expect(host.kernel("nat")).not.toContain("DOCKER_CONTAINERS");
+    expect(readdirSync(join(host.fake, "known"))).toEqual([]);
+    host.on("systemctl", "");
+    host.on("ip6tables-restore", "");
+    expect(await setup(host)).toMatchObject({ changed: true });
+  });
+});
+
+describe.concurrent("setup --remove", () => {
+  test("takes all of it back; again, it changes nothing", async () => {
+    const host = bareHost();
+    await setup(host);
+    const would = await setup(host, "--remove", "--check");
+    expect(would).toMatchObject({ changed: true, msg: "the base would be removed" });
+    const result = await setup(host, "--remove");
+    expect(result, result.msg).toMatchObject({
+      changed: true,
+      state: "absent",
+      msg: "the base is removed",
+      base: { reasons: ["file", "kernel", "unit"] },
+    });
+    expect(host.names(host.iptablesDir)).toEqual([]);
+    expect(host.names(host.ip6tablesDir)).toEqual([]);
+    expect(unitFiles(host)).toEqual([]);
+    expect(enabled(host)).toEqual([]);
+    expect(readdirSync(join(host.fake, "active"))).toEqual([]);
+    expect(host.kernel("nat")).not.toContain("DOCKER_CONTAINERS");
+    expect(host.kernel("filter")).not.toMatch(OURS);
+    expect(await setup(host, "--remove", "--reload", "restore")).toMatchObject({
+      changed: false,
+      msg: "there is no base",
+    });
+  });
+
+  test("leaves a host of patch without our chain, and with all else", async () => {
+    const host = bareHost();
+    const foreign = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -s 192.0.2.1/32 -j DROP\nCOMMIT\n";
+    host.setKernel("filter", foreign);
+    await setup(host, "--reload", "patch");
+    expect(host.kernel("filter")).toMatch(OURS);
+    const result = await setup(host, "--remove", "--reload", "patch");
+    expect(result, result.msg).toMatchObject({ changed: true });
+    expect(host.kernel("filter")).toContain("-A FORWARD -s 192.0.2.1/32 -j DROP");
+    expect(`${host.kernel("filter")}${host.kernel("nat")}`).not.toMatch(/DOCKER_CONTAINERS|docker_iptables/);
+  });
+
+  test("is refused while containers lean on the base", async () => {
+    const host = bareHost();
+    host.container("web", { ports: PORTS });
+    await host.ask({ container: "web", base: true });
+    const { msg } = await host.refuses({ base: true, state: "absent" }, "base_in_use");
+    expect(msg).toMatch(/11-docker-container_web.*docker_iptables delete/);
+    const both = await host.ask({ container: "web", base: true, state: "absent" });
+    expect(both, both.msg).toMatchObject({ changed: true, msg: "the base is removed; unpublished: web" });
+    expect(host.names(host.iptablesDir)).toEqual([]);
+  });
+
+  test("leaves what is of another hand", async () => {
+    const host = fakeHost();
+    await host.boot();
+    const before = host.state();
+    const result = await setup(host, "--remove");
+    expect(result, result.msg).toMatchObject({ changed: false, msg: "there is no base" });
+    expect(warnings(result)).toEqual([
+      `${join(host.iptablesDir, "10_docker")} was not written by docker_iptables; it stays`,
+      `${join(host.ip6tablesDir, "10_docker")} was not written by docker_iptables; it stays`,
+    ]);
+    expect(host.state()).toEqual(before);
+  });
+});
+
+test("setup takes no name, and --remove belongs to it", async () => {
+  const host = fakeHost();
+  expect(await host.run(["setup", "web"])).toMatchObject({
+    exitCode: 2,
+    stderr: expect.stringContaining("takes no name"),
+  });
+  expect(await host.run(["create", "web", "--remove"])).toMatchObject({ exitCode: 2 });
+});
