@@ -5,6 +5,7 @@ import { askVersion, inspectAllNetworks } from "./docker/client.ts";
 import type { Family } from "./docker/container.ts";
 import { adviseDaemon, type Daemon, findDaemon, forwardingWarnings } from "./docker/daemon.ts";
 import { type Network, readNetwork } from "./docker/network.ts";
+import { usesProxy } from "./docker/proxy.ts";
 import { Failure } from "./errors.ts";
 import { assemble } from "./fragments/assemble.ts";
 import { readOwn } from "./fragments/directory.ts";
@@ -71,7 +72,11 @@ export async function askForBase(families: readonly Family[], args: Arguments): 
   const version = daemon !== undefined && daemon.ip6tables === undefined ? await askVersion(args) : undefined;
   const inUse = families.filter((family) => networks.some(({ subnets }) => subnets[family].length > 0));
   const warnings = [...adviseDaemon(daemon, version), ...(await forwardingWarnings(inUse))];
-  return { wanted: makeBase(networks, families, args), networks, daemon, warnings };
+  const proxy = await usesProxy(
+    daemon,
+    networks.flatMap(({ bridge }) => bridge ?? []),
+  );
+  return { wanted: makeBase(networks, families, { ...args, proxy }), networks, daemon, warnings };
 }
 
 function emptyFile(file: string): Wanted {

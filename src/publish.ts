@@ -8,7 +8,8 @@ import { FAMILIES, readContainer } from "./docker/container.ts";
 import { findTargets } from "./docker/find.ts";
 import { Failure } from "./errors.ts";
 import type { Arguments } from "./generated/arguments.ts";
-import { foresee, refuseWhatCannotWork, warnOfUncovered } from "./refuse.ts";
+import { fitGuards } from "./guards.ts";
+import { foresee, refuseWhatCannotWork, warnOfLoopback, warnOfUncovered } from "./refuse.ts";
 import type { Request } from "./request.ts";
 import { containerFragment, type Wanted } from "./rules/fragment-text.ts";
 import { barrierOf, hasDockersRules } from "./rules/live.ts";
@@ -34,10 +35,11 @@ export async function publish({ args, check }: Request, signal: AbortSignal): Pr
   const asked = args.state === "present" ? await askForPresent(args, !check, signal) : await askForAbsent(args);
   const possible = await familiesOf(args);
   const live = await readKernel(possible, args);
+  const guarded = await fitGuards(asked.wanted, live, args.timeout);
   const families = possible.filter((family) => !args.base || args.reload === "none" || live[family] !== undefined);
   const base = args.base ? await askForBase(families, args) : undefined;
   const [first, last] = base?.wanted ?? [];
-  const wanted = [first, ...asked.wanted, last].filter((one) => one !== undefined);
+  const wanted = [first, ...guarded.wanted, last].filter((one) => one !== undefined);
   const all = await survey(wanted, families, live, args);
   const { items, warnings: kept } = keepForeignFiles(all.items);
   const found = { ...all, items };
@@ -52,11 +54,13 @@ export async function publish({ args, check }: Request, signal: AbortSignal): Pr
     committed: { reloaded: [], warnings: [], live },
     warnings: [
       ...asked.warnings,
+      ...guarded.warnings,
       ...(base?.warnings ?? []),
       ...plan.warnings,
       ...kept,
       ...(base?.daemon === undefined ? warnOfDocker(live) : []),
       ...warnOfUncovered(found.items, future),
+      ...warnOfLoopback(found.items, future, args),
     ],
   };
   const changes = found.items.some(itemChanges) || planChanges(plan);

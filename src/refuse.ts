@@ -9,7 +9,7 @@ import { directoryExists, readFragments } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { isContainers, isMarked } from "./rules/fragment-text.ts";
 import { readLive } from "./rules/live.ts";
-import { readWords } from "./rules/rule.ts";
+import { readTarget, readWords } from "./rules/rule.ts";
 import { readTables } from "./rules/table-text.ts";
 import { directoryOf, type FileChange, type Item } from "./survey.ts";
 
@@ -109,4 +109,31 @@ function coversBridge(rule: readonly string[], bridge: string): boolean {
   const interfaces = rule.filter((_, at) => /^(-[io]|--(in|out)-interface)$/.test(rule[at - 1] ?? ""));
   if (interfaces.length === 0) return rule.some((word) => word.split(",").includes("ESTABLISHED"));
   return interfaces.some((name) => name === bridge || (name.endsWith("+") && bridge.startsWith(name.slice(0, -1))));
+}
+
+/**
+ * Containers for which the base's jump from OUTPUT does not fit: without docker-proxy the chain must get what goes to
+ * 127.0.0.1, and with it must not. The daemon's `userland-proxy` was changed since, or the base was written by hand.
+ */
+export function warnOfLoopback(items: readonly Item[], future: Future, { chain }: Arguments): string[] {
+  const jumps = (future.ipv4 ?? []).flatMap(({ text }) =>
+    readTables(text).sections.flatMap(({ table, lines }) =>
+      table === "nat" ? lines.map((line) => readWords(line.text)).filter((rule) => jumpsFromOutput(rule, chain)) : [],
+    ),
+  );
+  const passes = jumps.some((rule) => !rule.some((word, at) => word === "!" && rule[at + 2]?.startsWith("127.")));
+  const unfit = items.filter(({ family, path, wanted }) => {
+    const dnats = isContainers(basename(path)) ? (wanted.get("nat") ?? []).filter((rule) => rule[1] === chain) : [];
+    return family === "ipv4" && dnats.length > 0 && dnats.some((rule) => rule.includes("-i")) === passes;
+  });
+  if (unfit.length === 0) return [];
+  const owners = unfit.map(({ owner }) => owner).join(", ");
+  const why = passes
+    ? `docker-proxy serves ${owners}, and the base takes what goes to 127.0.0.1 away from it`
+    : `no docker-proxy serves ${owners}, and the base keeps what goes to 127.0.0.1 from the chain ${chain}`;
+  return [`${why}: on this host itself 127.0.0.1 may not reach the published ports; 'docker_iptables setup' mends it`];
+}
+
+function jumpsFromOutput(rule: readonly string[], chain: string): boolean {
+  return rule[1] === "OUTPUT" && readTarget(rule) === chain;
 }

@@ -8,7 +8,7 @@ import { isAbsolute } from "node:path";
 export interface DaemonSettings {
   iptables: boolean | undefined;
   ip6tables: boolean | undefined;
-  ipForward: boolean | undefined;
+  userlandProxy: boolean | undefined;
   /** The flags among them, as they stand on the command line. The others stand in the file: dockerd refuses both. */
   flags: readonly string[];
 }
@@ -21,7 +21,7 @@ export interface Daemon extends DaemonSettings {
   changedSince: boolean;
 }
 
-const SETTINGS = { iptables: "iptables", ip6tables: "ip6tables", ipForward: "ip-forward" } as const;
+const SETTINGS = { iptables: "iptables", ip6tables: "ip6tables", userlandProxy: "userland-proxy" } as const;
 const DEFAULT_CONFIG = "/etc/docker/daemon.json";
 /** bytes */
 const CONFIG_LIMIT = 1024 * 1024;
@@ -136,7 +136,7 @@ export function readSettings(cmdline: readonly string[], configText: string | un
   return {
     iptables: stated(SETTINGS.iptables),
     ip6tables: stated(SETTINGS.ip6tables),
-    ipForward: stated(SETTINGS.ipForward),
+    userlandProxy: stated(SETTINGS.userlandProxy),
     flags,
   };
 }

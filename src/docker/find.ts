@@ -7,6 +7,7 @@ import { readInterfaces } from "../kernel/interfaces.ts";
 import { inspectContainers, inspectNetworks } from "./client.ts";
 import { type Container, readContainer } from "./container.ts";
 import { GATEWAY_BRIDGE, readNetwork } from "./network.ts";
+import { findHairpins } from "./proxy.ts";
 import { locate, type Target } from "./target.ts";
 
 /** The first pause between two looks, and the longest, in milliseconds; each is half as long again as the last. */
@@ -35,10 +36,8 @@ export async function findTargets(args: Arguments, wait: boolean, signal: AbortS
     containers,
     known.some(({ driver }) => driver === "overlay"),
   );
-  return {
-    targets: containers.map((container) => locate(container, [...known, ...gateway], interfaces, args.network)),
-    pending,
-  };
+  const targets = containers.map((container) => locate(container, [...known, ...gateway], interfaces, args.network));
+  return { targets: await findHairpins(targets, interfaces), pending };
 }
 
 type Look = { ready: Container[]; pending: { name: string; why: string; exists: boolean }[] };

@@ -101,7 +101,8 @@ function subnetsOf({ IPAM, subnets, plugins }: NetworkDocument): Record<Family, 
   };
 }
 
-function readSubnet(text: string): string {
+/** A subnet in canonical spelling, e.g. 172.17.0.0/16 for 172.17.0.1/16. Throws Failure `client_answer_invalid`. */
+export function readSubnet(text: string): string {
   const kind = [ipaddr.IPv4, ipaddr.IPv6].find((one) => one.isValidCIDR(text));
   if (kind === undefined) {
     const shown = JSON.stringify(excerpt(text, 80));

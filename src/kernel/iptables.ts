@@ -19,6 +19,14 @@ export async function saveRules(family: Family, timeoutSeconds: number): Promise
 }
 
 /**
+ * Whether the kernel has a table, be it empty: iptables-save shows only those in use. The legacy backend loads the table's
+ * module for that (tried, 1.8.9); the nft backend has every table. Throws Failure of `run`.
+ */
+export async function hasTable(family: Family, table: string, timeoutSeconds: number): Promise<boolean> {
+  return (await run(COMMANDS[family].save, ["--table", table], { timeoutSeconds })).exitCode === 0;
+}
+
+/**
  * Loads a text: each table that it names is replaced in one step, the others stay. Waits for the xtables lock.
  * Throws Failure `reload_failed`, `permission_denied` and those of `run`.
  */

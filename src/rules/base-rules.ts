@@ -1,6 +1,7 @@
 // The daemon's networks -> the base: what the host needs besides the containers' own rules. Pure.
 //
-//   10_docker  nat     the chain; PREROUTING and OUTPUT jump to it; POSTROUTING masquerades each network
+//   10_docker  nat     the chain; PREROUTING and OUTPUT jump to it; POSTROUTING masquerades each network, and without
+//                      docker-proxy what the host itself sends to a container from its loopback address
 //              filter  FORWARD accepts the answers to each network
 //   90_docker  filter  FORWARD, behind the containers' accepts: first drop what may not enter a network, whoever sends
 //                      it, then accept what comes from one
@@ -19,6 +20,8 @@ export const BASE_FILES = ["10_docker", "90_docker"] as const;
 interface Wishes {
   chain: string;
   guards: boolean;
+  /** Whether docker-proxy answers what goes to the host's loopback address. */
+  proxy: boolean;
 }
 
 /** Whose the rules of a base file are, as their comment has it. */
@@ -34,7 +37,7 @@ export function makeBase(networks: readonly Network[], families: readonly Family
     fragmentOf(
       first,
       families,
-      (family) => firstRules(reaching(bridged, family), family, wishes.chain),
+      (family) => firstRules(reaching(bridged, family), family, wishes),
       wishes.chain,
       bridged,
     ),
@@ -72,7 +75,7 @@ function fragmentOf(
   return { owner, file, rules, texts };
 }
 
-function firstRules(networks: readonly Bridged[], family: Family, chain: string): Rules {
+function firstRules(networks: readonly Bridged[], family: Family, { chain, proxy }: Wishes): Rules {
   const toHost = ["-m", "addrtype", "--dst-type", "LOCAL"];
   const loopback = family === "ipv4" ? "127.0.0.0/8" : "::1/128";
   const outward = networks.filter(({ internal }) => !internal);
@@ -83,13 +86,16 @@ function firstRules(networks: readonly Bridged[], family: Family, chain: string)
   return {
     nat: [
       ["-A", "PREROUTING", ...toHost, "-j", chain],
-      // What goes to the loopback address is docker-proxy's.
-      ["-A", "OUTPUT", "!", "-d", loopback, ...toHost, "-j", chain],
+      // What goes to the loopback address is docker-proxy's, where there is one.
+      ["-A", "OUTPUT", ...(proxy ? ["!", "-d", loopback] : []), ...toHost, "-j", chain],
       ...outward
         .filter(({ masquerade }) => masquerade[family])
         .flatMap(({ bridge, subnets }) =>
           subnets[family].map((subnet) => ["-A", "POSTROUTING", "-s", subnet, "!", "-o", bridge, "-j", "MASQUERADE"]),
         ),
+      ...(proxy ? [] : outward).map(({ bridge }) => [
+        ...["-A", "POSTROUTING", "-o", bridge, "-m", "addrtype", "--src-type", "LOCAL", "-j", "MASQUERADE"],
+      ]),
     ],
     ...(answers.length > 0 ? { filter: answers } : {}),
   };

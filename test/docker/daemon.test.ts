@@ -52,22 +52,24 @@ describe("settings", () => {
     expect(readSettings([], undefined)).toEqual({
       iptables: undefined,
       ip6tables: undefined,
-      ipForward: undefined,
+      userlandProxy: undefined,
       flags: [],
     });
   });
 
   test("all three, by flag and by file", () => {
-    expect(readSettings(["dockerd", "--iptables=0", "--ip6tables=0", "--ip-forward=0"], undefined)).toEqual({
+    expect(readSettings(["dockerd", "--iptables=0", "--ip6tables=0", "--userland-proxy=0"], undefined)).toEqual({
       iptables: false,
       ip6tables: false,
-      ipForward: false,
-      flags: ["--iptables=0", "--ip6tables=0", "--ip-forward=0"],
+      userlandProxy: false,
+      flags: ["--iptables=0", "--ip6tables=0", "--userland-proxy=0"],
     });
-    expect(readSettings(["dockerd"], '{"iptables":false,"ip6tables":false,"ip-forward":true,"debug":true}')).toEqual({
+    expect(
+      readSettings(["dockerd"], '{"iptables":false,"ip6tables":false,"userland-proxy":true,"debug":true}'),
+    ).toEqual({
       iptables: false,
       ip6tables: false,
-      ipForward: true,
+      userlandProxy: true,
       flags: [],
     });
   });
@@ -103,8 +105,8 @@ describe("settings", () => {
     fc.assert(
       fc.property(fc.array(word), text, (cmdline, config) => {
         expect(typeof configFileOf(cmdline)).toBe("string");
-        const { iptables, ip6tables, ipForward } = readSettings(cmdline, config);
-        for (const value of [iptables, ip6tables, ipForward]) expect([true, false, undefined]).toContain(value);
+        const { iptables, ip6tables, userlandProxy } = readSettings(cmdline, config);
+        for (const value of [iptables, ip6tables, userlandProxy]) expect([true, false, undefined]).toContain(value);
       }),
     );
   });

@@ -15,7 +15,8 @@ describe.each([
   { backend: "legacy", userlandProxy: false },
 ] as const)("iptables-$backend, userland proxy $userlandProxy", ({ backend, userlandProxy }) => {
   story("create and delete by hand, IPv4 and IPv6, tcp and udp", async ({ lab }) => {
-    const host = await hostByHand(lab, { name: "web1", backend, docker: { ipv6: true, userlandProxy } });
+    const host = await lab.host({ name: "web1", backend, docker: { ipv6: true, userlandProxy } });
+    await host.run("docker_iptables", ["setup"]);
     const client = await lab.client("laptop");
     await host.docker.run("web", { publish: ["8080:80", "8080:80/udp", `${host.address}:8082:80`] });
 
@@ -38,11 +39,12 @@ describe.each([
     expect(await client.connect(host.address, 8082)).toMatchObject({ reached: true, peer: client.address });
     expect(await client.connect(host.address6, 8082)).toMatchObject({ reached: false });
 
-    // On the host's loopback and on the same bridge it is docker-proxy that answers.
-    const byProxy = userlandProxy ? { reached: true, peer: "172.17.0.1" } : { reached: false };
+    // On the host's loopback and on the same bridge it is docker-proxy that answers, or else the rules themselves do.
     await host.docker.run("peer");
-    expect(await host.docker.connect("peer", host.address, 8080)).toMatchObject(byProxy);
-    expect(await host.connect("127.0.0.1", 8080)).toMatchObject(byProxy);
+    const peer = userlandProxy ? "172.17.0.1" : await host.docker.address("peer");
+    expect(await host.docker.connect("peer", host.address, 8080)).toMatchObject({ reached: true, peer });
+    expect(await host.connect("127.0.0.1", 8080)).toMatchObject({ reached: true, peer: "172.17.0.1" });
+    expect(await host.docker.connect("web", host.address, 8080)).toMatchObject({ reached: true, peer: "172.17.0.1" });
 
     const deleted = await host.run("docker_iptables", ["delete", "web"]);
     expect(deleted.stdout).toContain("removed /etc/ip6tables.d/11-docker-container_web");

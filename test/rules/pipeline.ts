@@ -3,6 +3,7 @@
 
 import { readContainer } from "../../src/docker/container.ts";
 import { GATEWAY_BRIDGE, readNetwork } from "../../src/docker/network.ts";
+import { type Proxying, withHairpins } from "../../src/docker/proxy.ts";
 import { locate } from "../../src/docker/target.ts";
 import { Failure } from "../../src/errors.ts";
 import { validate as validateContainer } from "../../src/generated/validate-container.js";
@@ -20,6 +21,8 @@ export interface Given {
   /** What `network inspect` prints. Those that the product would not ask for are left out. */
   networks: unknown[];
   interfaces: { names: string[]; subnets: { name: string; cidr: string }[] };
+  /** What the host says of docker-proxy; left out where it serves all containers. */
+  proxying?: { routed: string[]; proxied: string[]; filtered: ("ipv4" | "ipv6")[] };
 }
 
 export interface Told {
@@ -31,7 +34,7 @@ export interface Told {
 }
 
 /** Throws Failure as the product would; for documents that the schema refuses it is `client_answer_invalid`. */
-export function tell({ args, inspect, networks, interfaces }: Given): Told {
+export function tell({ args, inspect, networks, interfaces, proxying }: Given): Told {
   const { args: request } = readRequest(args, { env: {}, cwd: "/" });
   const [document] = inspect;
   if (!validateContainer(document)) throw new Failure("client_answer_invalid", "not what inspect prints");
@@ -47,7 +50,9 @@ export function tell({ args, inspect, networks, interfaces }: Given): Told {
     })
     .filter(({ id, name }) => asked.has(id) || asked.has(name));
   const { names, subnets } = interfaces;
-  const target = locate(container, known, { names: new Set(names), subnets }, request.network);
+  const host = { names: new Set(names), subnets };
+  const located = locate(container, known, host, request.network);
+  const target = proxying === undefined ? located : withHairpins(located, setsOf(proxying), host);
   const { rules, warnings } = makeRules(target, request);
   return {
     name: target.name,
@@ -56,4 +61,8 @@ export function tell({ args, inspect, networks, interfaces }: Given): Told {
     rules,
     fragments: { ipv4: fragmentText(target.name, rules.ipv4), ipv6: fragmentText(target.name, rules.ipv6) },
   };
+}
+
+function setsOf({ routed, proxied, filtered }: NonNullable<Given["proxying"]>): Proxying {
+  return { routed: new Set(routed), proxied: new Set(proxied), filtered: new Set(filtered) };
 }

@@ -62,8 +62,11 @@ const GRAMMAR = {
   ipv4: {
     direct: new RegExp(`^-A PREROUTING -d (?<to>[\\d.]+)/32 ! -i (?<bridge>\\S+) ${COMMENT} -j DROP$`),
     loopback: new RegExp(`^-A PREROUTING -d (?<to>127[\\d.]+)/32 ! -i lo ${PORT} ${COMMENT} -j DROP$`),
+    hairpin: new RegExp(
+      `^-A POSTROUTING -s (?<source>[\\d.]+/\\d+) -d (?<address>[\\d.]+)/32 ${PORT} ${COMMENT} -j MASQUERADE$`,
+    ),
     dnat: new RegExp(
-      `^-A DOCKER_CONTAINERS (-d (?<to>[\\d.]+)/32 )?! -i (?<bridge>\\S+) ${PORT} ${COMMENT} ` +
+      `^-A DOCKER_CONTAINERS (-d (?<to>[\\d.]+)/32 )?(! -i (?<bridge>\\S+) )?${PORT} ${COMMENT} ` +
         `-j DNAT --to-destination (?<address>[\\d.]+)${INSIDE}$`,
     ),
     accept: new RegExp(
@@ -73,8 +76,11 @@ const GRAMMAR = {
   ipv6: {
     direct: new RegExp(`^-A PREROUTING -d (?<to>[\\da-f:]+)/128 ! -i (?<bridge>\\S+) ${COMMENT} -j DROP$`),
     loopback: /^never$/,
+    hairpin: new RegExp(
+      `^-A POSTROUTING -s (?<source>[\\da-f:]+/\\d+) -d (?<address>[\\da-f:]+)/128 ${PORT} ${COMMENT} -j MASQUERADE$`,
+    ),
     dnat: new RegExp(
-      `^-A DOCKER_CONTAINERS ! -s fe80::/10 (-d (?<to>[\\da-f:]+)/128 )?! -i (?<bridge>\\S+) ${PORT} ${COMMENT} ` +
+      `^-A DOCKER_CONTAINERS ! -s fe80::/10 (-d (?<to>[\\da-f:]+)/128 )?(! -i (?<bridge>\\S+) )?${PORT} ${COMMENT} ` +
         `-j DNAT --to-destination (\\[(?=[^ ]*\\]:))?(?<address>[\\da-f:]+)(\\](?=:))?${INSIDE}$`,
     ),
     accept: new RegExp(
@@ -88,8 +94,8 @@ type Groups = Record<string, string | undefined>;
 /** The fragment's lines by what they are; a line that is none of them, or stands in another table, fails. */
 function parse(text: string | undefined, family: "ipv4" | "ipv6", name: string) {
   const grammar = GRAMMAR[family];
-  const found: Record<keyof typeof grammar, Groups[]> = { direct: [], loopback: [], dnat: [], accept: [] };
-  const kinds = { raw: ["loopback", "direct"], nat: ["dnat"], filter: ["accept"] } as const;
+  const found: Record<keyof typeof grammar, Groups[]> = { direct: [], loopback: [], dnat: [], hairpin: [], accept: [] };
+  const kinds = { raw: ["loopback", "direct"], nat: ["dnat", "hairpin"], filter: ["accept"] } as const;
   let open: keyof typeof kinds | undefined;
   for (const line of (text ?? "").split("\n").slice(1, -1)) {
     if (/^\*(raw|nat|filter)$/.test(line)) open = line.slice(1) as keyof typeof kinds;
@@ -143,15 +149,19 @@ test("never wider than asked, and never narrower", () => {
 
 function lookAt(drawn: World, told: Told, family: "ipv4" | "ipv6"): void {
   const { args } = drawn.given;
-  const { direct, loopback, dnat, accept } = parse(told.fragments[family], family, told.name);
+  const { direct, loopback, dnat, hairpin, accept } = parse(told.fragments[family], family, told.name);
   const asked = bindings(drawn, family);
   if (family === "ipv6" && !args["ipv6"]) {
     expect(told.fragments.ipv6).toBeUndefined();
     return;
   }
 
-  // All DNATs go to one address of the container, on the bridge that has it.
-  const targets = unique(dnat.map(({ address, bridge }) => `${address} ${bridge}`));
+  // All DNATs go to one address of the container, on the bridge that has it, which docker-proxy serves if there is one.
+  const bridgeOf = new Map(drawn.addresses.map(({ address, bridge }) => [address, bridge]));
+  for (const { address, bridge } of dnat) {
+    expect(bridge).toBe(drawn.hairpin ? undefined : bridgeOf.get(address ?? ""));
+  }
+  const targets = unique(dnat.map(({ address }) => `${address} ${bridgeOf.get(address ?? "")}`));
   expect(targets.length).toBeLessThanOrEqual(1);
   const owned = drawn.addresses.map(({ address, bridge }) => `${address} ${bridge}`);
   for (const target of targets) expect(owned).toContain(target);
@@ -172,7 +182,22 @@ function lookAt(drawn: World, told: Told, family: "ipv4" | "ipv6"): void {
   const accepted = accept.map(({ address, bridge, port, protocol }) => `${address} ${bridge} ${port} ${protocol}`);
   expect(accepted).toEqual([...new Set(accepted)]);
   expect([...accepted].sort()).toEqual(
-    unique(dnat.map(({ address, bridge, inside, protocol }) => `${address} ${bridge} ${inside} ${protocol}`)),
+    unique(
+      dnat.map(({ address, inside, protocol }) => `${address} ${bridgeOf.get(address ?? "")} ${inside} ${protocol}`),
+    ),
+  );
+
+  // Without docker-proxy the container's own packets come back to it masked; its neighbours' only where they bypass iptables.
+  const masked = hairpin.map(({ source, address, port, protocol }) => `${source} ${address} ${port} ${protocol}`);
+  const bypassed = !drawn.given.proxying?.filtered.includes(family);
+  const networkOf = new Map(drawn.addresses.map(({ address, network }) => [address, network]));
+  const sourceOf = (address: string) =>
+    bypassed ? networkOf.get(address) : `${address}/${family === "ipv4" ? 32 : 128}`;
+  expect(masked).toEqual([...new Set(masked)]);
+  expect([...masked].sort()).toEqual(
+    drawn.hairpin
+      ? unique(dnat.map((one) => `${sourceOf(one.address ?? "")} ${one.address} ${one.inside} ${one.protocol}`))
+      : [],
   );
 
   // With guards every address of the family is closed to other interfaces; without rules there is nothing to guard.
@@ -233,6 +258,15 @@ test("the worlds are not empty: most have rules, each kind of rule occurs", () =
   const worlds = fc.sample(world, { seed: 3, numRuns: 200 }).map(({ given }) => tell(given));
   const text = worlds.flatMap(({ fragments }) => [fragments.ipv4 ?? "", fragments.ipv6 ?? ""]).join("\n");
   expect(worlds.filter(({ fragments }) => fragments.ipv4 || fragments.ipv6).length).toBeGreaterThan(100);
-  for (const part of ["! -i lo ", "--to-destination [", "-d 127.", "-p sctp", "-d ::1/128", "--dport 8000:", "/8000\n"])
+  for (const part of [
+    "! -i lo ",
+    "--to-destination [",
+    "-d 127.",
+    "-p sctp",
+    "-d ::1/128",
+    "--dport 8000:",
+    "/8000\n",
+    "-s 172.20.0.0/16 ",
+  ])
     expect(text).toContain(part);
 });

@@ -10,7 +10,9 @@ export interface World {
   given: Given;
   publishes: { hostIp: string; hostPort: number; containerPort: number; protocol: string }[];
   /** Every address of the container by its bridge, internal networks too. */
-  addresses: { address: string; bridge: string }[];
+  addresses: { address: string; bridge: string; network: string }[];
+  /** No docker-proxy serves the container. */
+  hairpin: boolean;
 }
 
 const port = fc.oneof(fc.integer({ min: 1, max: 65535 }), fc.constantFrom(80, 81, 443, 8080));
@@ -62,8 +64,11 @@ export const world: fc.Arbitrary<World> = fc
     priorities: fc.boolean(),
     ipv6: fc.boolean(),
     guards: fc.boolean(),
+    routed: fc.boolean(),
+    proxied: mostly(false),
+    filtered: fc.subarray(["ipv4", "ipv6"] as const),
   })
-  .map(({ name, publishes: single, ranges, networks, priorities, ipv6, guards }) => {
+  .map(({ name, publishes: single, ranges, networks, priorities, ipv6, guards, routed, proxied, filtered }) => {
     const places = networks.map((one, index) => ({
       ...one,
       id: `${index}`.repeat(64),
@@ -95,12 +100,26 @@ export const world: fc.Arbitrary<World> = fc
         args: { container: name, ipv6, guards },
         inspect: [{ Id: "c", Name: `/${name}`, State: { Running: true }, NetworkSettings: { Ports, Networks } }],
         networks: places.map((one) => ({ Name: one.name, Id: one.id, Driver: "bridge", Internal: one.internal })),
-        interfaces: { names: places.map(({ bridge }) => bridge), subnets: [] },
+        interfaces: {
+          names: places.map(({ bridge }) => bridge),
+          subnets: places.flatMap(({ bridge }, index) => [
+            { name: bridge, cidr: `172.${20 + index}.0.1/16` },
+            { name: bridge, cidr: `fd00:${20 + index}::1/64` },
+            { name: bridge, cidr: "fe80::1/64" },
+          ]),
+        },
+        proxying: {
+          routed: routed ? places.map(({ bridge }) => bridge) : [],
+          proxied: proxied ? places.flatMap(({ address4, address6 }) => [address4, address6].filter(Boolean)) : [],
+          filtered: [...filtered],
+        },
       },
       publishes,
-      addresses: places.flatMap(({ bridge, address4, address6 }) =>
-        [address4, address6].filter((address) => address !== "").map((address) => ({ address, bridge })),
-      ),
+      addresses: places.flatMap(({ bridge, address4, address6 }, index) => [
+        ...(address4 === "" ? [] : [{ address: address4, bridge, network: `172.${20 + index}.0.0/16` }]),
+        ...(address6 === "" ? [] : [{ address: address6, bridge, network: `fd00:${20 + index}::/64` }]),
+      ]),
+      hairpin: routed && !proxied,
     };
   });
 

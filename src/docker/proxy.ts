@@ -1,0 +1,107 @@
+// Whether docker-proxy serves a container, found out: the daemon's userland-proxy is on unless somebody turned it off.
+//
+// Without it dockerd sets route_localnet of the bridge, also with --iptables=false (tried, 20.10). A 1 may be left over
+// from before a restart of the daemon (moby#45578), so it is confirmed by there being no docker-proxy for the container.
+
+import { readdir, readFile } from "node:fs/promises";
+import type { Interfaces } from "../kernel/interfaces.ts";
+import { FAMILIES, type Family } from "./container.ts";
+import type { Daemon } from "./daemon.ts";
+import { readSubnet } from "./network.ts";
+import type { Endpoint, Target } from "./target.ts";
+
+/** The targets, their endpoints with what hairpin needs where there is no docker-proxy. Never throws. */
+export async function findHairpins(targets: readonly Target[], interfaces: Interfaces): Promise<Target[]> {
+  const bridges = targets.flatMap(({ publishing }) => Object.values(publishing).map(({ bridge }) => bridge));
+  const routed = await routingLoopback(bridges);
+  if (routed.size === 0) return [...targets];
+  const [proxied, filtered] = await Promise.all([proxiedAddresses(), filteredFamilies()]);
+  return targets.map((target) => withHairpins(target, { routed, proxied, filtered }, interfaces));
+}
+
+/**
+ * Whether containers on these bridges are served by docker-proxy: as the daemon was told, else, where there is none to ask,
+ * as the kernel and the processes say. Never throws.
+ */
+export async function usesProxy(daemon: Daemon | undefined, bridges: readonly string[]): Promise<boolean> {
+  if (daemon !== undefined && !daemon.changedSince) return daemon.userlandProxy !== false;
+  const routed = await routingLoopback(bridges);
+  return routed.size === 0 || (await proxiedAddresses()).size > 0;
+}
+
+/** Those of the bridges to which the host's loopback addresses are routed. */
+async function routingLoopback(bridges: readonly string[]): Promise<Set<string>> {
+  const routed = new Set<string>();
+  for (const bridge of new Set(bridges)) {
+    if (await isSet(`/proc/sys/net/ipv4/conf/${bridge}/route_localnet`)) routed.add(bridge);
+  }
+  return routed;
+}
+
+/** The addresses behind all docker-proxies that run; one process serves one published port. */
+async function proxiedAddresses(): Promise<Set<string>> {
+  const pids = (await readdir("/proc").catch(() => [])).filter((name) => /^\d+$/.test(name));
+  const read = (path: string) => readFile(path, "utf8").catch(() => "");
+  const served = await Promise.all(
+    pids.map(async (pid) =>
+      (await read(`/proc/${pid}/comm`)) === "docker-proxy\n" ? servedAddress(await read(`/proc/${pid}/cmdline`)) : [],
+    ),
+  );
+  return new Set(served.flat());
+}
+
+/** `docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80` */
+function servedAddress(cmdline: string): string[] {
+  const words = cmdline.split("\0");
+  const at = words.indexOf("-container-ip");
+  return at < 0 ? [] : words.slice(at + 1, at + 2);
+}
+
+const BRIDGED_CALLS: Record<Family, string> = {
+  ipv4: "/proc/sys/net/bridge/bridge-nf-call-iptables",
+  ipv6: "/proc/sys/net/bridge/bridge-nf-call-ip6tables",
+};
+
+/** The files are there only with the module br_netfilter. */
+async function filteredFamilies(): Promise<Set<Family>> {
+  const filtered = new Set<Family>();
+  for (const family of FAMILIES) if (await isSet(BRIDGED_CALLS[family])) filtered.add(family);
+  return filtered;
+}
+
+async function isSet(path: string): Promise<boolean> {
+  const text = await readFile(path, "utf8").catch(() => "");
+  return text.trim() === "1";
+}
+
+/** What the host says of docker-proxy. */
+export interface Proxying {
+  /** Bridges to which loopback addresses are routed. */
+  routed: ReadonlySet<string>;
+  /** Addresses of containers that a docker-proxy serves. */
+  proxied: ReadonlySet<string>;
+  /** Families whose packets between the ports of a bridge pass iptables. */
+  filtered: ReadonlySet<Family>;
+}
+
+/** Pure. Both families of a container are served alike. */
+export function withHairpins(target: Target, { routed, proxied, filtered }: Proxying, { subnets }: Interfaces): Target {
+  const isProxied = target.endpoints.some(({ address }) => proxied.has(address));
+  const withHairpin = (endpoint: Endpoint): Endpoint => {
+    const { family, bridge } = endpoint;
+    if (isProxied || !routed.has(bridge)) return endpoint;
+    const here = subnets
+      .filter(({ name, cidr }) => name === bridge && cidr.includes(":") === (family === "ipv6"))
+      .filter(({ cidr }) => !cidr.startsWith("fe80:"));
+    return {
+      ...endpoint,
+      hairpin: { neighbours: filtered.has(family) ? [] : here.map(({ cidr }) => readSubnet(cidr)) },
+    };
+  };
+  return {
+    ...target,
+    publishing: Object.fromEntries(
+      Object.entries(target.publishing).map(([family, endpoint]) => [family, withHairpin(endpoint)]),
+    ),
+  };
+}
