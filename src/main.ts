@@ -6,11 +6,12 @@ import { helpText } from "./doors/help.ts";
 import { type Raw, readArgsFile, readStdin } from "./doors/json.ts";
 import { type Printed, printForPerson, printJson } from "./doors/print.ts";
 import { readCommand, UsageError, VERBS } from "./doors/verbs.ts";
+import { explain } from "./explain.ts";
 import type { Result } from "./generated/result.ts";
 import { loadDirectories } from "./load.ts";
 import { publish } from "./publish.ts";
 import { type Request, readRequest, type Surroundings } from "./request.ts";
-import { resultOf, resultOfFailure, resultOfLoad } from "./result.ts";
+import { resultOf, resultOfExplain, resultOfFailure, resultOfLoad } from "./result.ts";
 
 declare const VERSION: string;
 
@@ -30,6 +31,7 @@ async function answer(argv: readonly string[]): Promise<Answer> {
   if (command.kind === "version") return { stdout: `docker_iptables ${VERSION}\n`, stderr: "", exitCode: 0 };
   const check = command.raw["_ansible_check_mode"] === true;
   const print = command.json ? printJson : (result: Result) => printForPerson(result, check);
+  if (command.kind === "explain") return fulfil(async () => command.raw, print, explainContainers);
   if (command.kind === "publish") return fulfil(async () => command.raw, print);
   return fulfil(
     async () => command.raw,
@@ -44,6 +46,12 @@ type Deed = (raw: Raw) => { request: Request; result: () => Promise<Result> };
 function publishContainers(raw: Raw): ReturnType<Deed> {
   const request = readRequest(raw, surroundings());
   return { request, result: async () => resultOf(request, await publish(request, onSignal())) };
+}
+
+/** Who reaches what. */
+function explainContainers(raw: Raw): ReturnType<Deed> {
+  const request = readRequest(raw, surroundings());
+  return { request, result: async () => resultOfExplain(request, await explain(request, onSignal())) };
 }
 
 /** The verb of the services that load the directories. */

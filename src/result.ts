@@ -3,6 +3,7 @@
 import { basename } from "node:path/posix";
 import { planChanges, unitChanges } from "./base.ts";
 import { asFailure, type Failure } from "./errors.ts";
+import type { Explained, Explanation } from "./explain.ts";
 import type { FileDiff, FileResult, Result, Tables } from "./generated/result.ts";
 import { restoreCommand } from "./kernel/iptables.ts";
 import type { Loaded } from "./load.ts";
@@ -10,11 +11,13 @@ import { type Outcome, warnOfBarriers } from "./publish.ts";
 import type { Request } from "./request.ts";
 import { isContainers } from "./rules/fragment-text.ts";
 import { drifts } from "./rules/live.ts";
+import { bracketed, spellPublish } from "./rules/publish-rules.ts";
 import { type Rule, spell } from "./rules/rule.ts";
 import { type FileChange, fileChanges, type Item, itemChanges } from "./survey.ts";
 
 type ContainerResult = NonNullable<Result["containers"]>[number];
 type BaseResult = NonNullable<Result["base"]>;
+type ViewResult = NonNullable<Result["explained"]>[number]["views"][number];
 
 /** The answer to a request that succeeded. */
 export function resultOf(request: Request, outcome: Outcome): Result {
@@ -61,6 +64,42 @@ export function resultOfLoad(request: Request, { plans, warnings }: Loaded): Res
     comment: msg,
     reloaded: request.check ? [] : plans.filter(({ changes }) => changes).map(({ family }) => restoreCommand(family)),
     warnings: [...request.warnings, ...warnings],
+  };
+}
+
+/** The answer to the verb explain. */
+export function resultOfExplain(request: Request, { explained, idle, warnings }: Explanation): Result {
+  const count = explained.length;
+  const msg = [count === 0 ? "" : `${count} published ${count === 1 ? "port" : "ports or ranges"} followed`, ...idle]
+    .filter(Boolean)
+    .join("; ");
+  return {
+    changed: false,
+    msg,
+    comment: msg,
+    explained: explained.map(({ container, publish, count: ports, addresses, views }) => ({
+      container,
+      publish: spellPublish(publish, ports),
+      views: views.map((view) => viewResult(view, addresses)),
+    })),
+    warnings: [...request.warnings, ...warnings],
+  };
+}
+
+function viewResult({ from, trip, arrival }: Explained["views"][number], addresses: readonly string[]): ViewResult {
+  const { reached, why, by, doubts } = arrival;
+  const reaches = reached !== undefined && addresses.includes(reached.address);
+  return {
+    from,
+    to: `${bracketed(trip.destination)}:${trip.port}`,
+    reaches,
+    seen_as: reached?.seenAs ?? null,
+    why:
+      reached === undefined || reaches
+        ? why
+        : `it reaches ${bracketed(reached.address)}:${reached.port}, which is another's`,
+    by,
+    unless: doubts,
   };
 }
 

@@ -4,6 +4,7 @@
 // from before a restart of the daemon (moby#45578), so it is confirmed by there being no docker-proxy for the container.
 
 import { readdir, readFile } from "node:fs/promises";
+import ipaddr from "ipaddr.js";
 import type { Interfaces } from "../kernel/interfaces.ts";
 import { FAMILIES, type Family } from "./container.ts";
 import type { Daemon } from "./daemon.ts";
@@ -15,7 +16,8 @@ export async function findHairpins(targets: readonly Target[], interfaces: Inter
   const bridges = targets.flatMap(({ publishing }) => Object.values(publishing).map(({ bridge }) => bridge));
   const routed = await routingLoopback(bridges);
   if (routed.size === 0) return [...targets];
-  const [proxied, filtered] = await Promise.all([proxiedAddresses(), filteredFamilies()]);
+  const [proxies, filtered] = await Promise.all([findProxies(), filteredFamilies()]);
+  const proxied = new Set(proxies.map(({ address }) => address));
   return targets.map((target) => withHairpins(target, { routed, proxied, filtered }, interfaces));
 }
 
@@ -26,11 +28,11 @@ export async function findHairpins(targets: readonly Target[], interfaces: Inter
 export async function usesProxy(daemon: Daemon | undefined, bridges: readonly string[]): Promise<boolean> {
   if (daemon !== undefined && !daemon.changedSince) return daemon.userlandProxy !== false;
   const routed = await routingLoopback(bridges);
-  return routed.size === 0 || (await proxiedAddresses()).size > 0;
+  return routed.size === 0 || (await findProxies()).length > 0;
 }
 
-/** Those of the bridges to which the host's loopback addresses are routed. */
-async function routingLoopback(bridges: readonly string[]): Promise<Set<string>> {
+/** Those of the bridges to which the host's loopback addresses are routed. Never throws. */
+export async function routingLoopback(bridges: readonly string[]): Promise<Set<string>> {
   const routed = new Set<string>();
   for (const bridge of new Set(bridges)) {
     if (await isSet(`/proc/sys/net/ipv4/conf/${bridge}/route_localnet`)) routed.add(bridge);
@@ -38,23 +40,42 @@ async function routingLoopback(bridges: readonly string[]): Promise<Set<string>>
   return routed;
 }
 
-/** The addresses behind all docker-proxies that run; one process serves one published port. */
-async function proxiedAddresses(): Promise<Set<string>> {
+/** One docker-proxy: where it listens, and the container's address and port behind it. */
+export interface DockerProxy {
+  protocol: string;
+  hostAddress: string;
+  hostPort: number;
+  address: string;
+  port: number;
+}
+
+/** All docker-proxies that run; one process serves one published port on one host address. Never throws. */
+export async function findProxies(): Promise<DockerProxy[]> {
   const pids = (await readdir("/proc").catch(() => [])).filter((name) => /^\d+$/.test(name));
   const read = (path: string) => readFile(path, "utf8").catch(() => "");
   const served = await Promise.all(
     pids.map(async (pid) =>
-      (await read(`/proc/${pid}/comm`)) === "docker-proxy\n" ? servedAddress(await read(`/proc/${pid}/cmdline`)) : [],
+      (await read(`/proc/${pid}/comm`)) === "docker-proxy\n" ? readProxy(await read(`/proc/${pid}/cmdline`)) : [],
     ),
   );
-  return new Set(served.flat());
+  return served.flat();
 }
 
 /** `docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80` */
-function servedAddress(cmdline: string): string[] {
+function readProxy(cmdline: string): DockerProxy[] {
   const words = cmdline.split("\0");
-  const at = words.indexOf("-container-ip");
-  return at < 0 ? [] : words.slice(at + 1, at + 2);
+  const argument = (flag: string) => words[words.indexOf(flag) + 1] ?? "";
+  const address = argument("-container-ip");
+  if (!ipaddr.isValid(address)) return [];
+  return [
+    {
+      protocol: argument("-proto"),
+      hostAddress: argument("-host-ip"),
+      hostPort: Number(argument("-host-port")),
+      address,
+      port: Number(argument("-container-port")),
+    },
+  ];
 }
 
 const BRIDGED_CALLS: Record<Family, string> = {
@@ -62,8 +83,8 @@ const BRIDGED_CALLS: Record<Family, string> = {
   ipv6: "/proc/sys/net/bridge/bridge-nf-call-ip6tables",
 };
 
-/** The files are there only with the module br_netfilter. */
-async function filteredFamilies(): Promise<Set<Family>> {
+/** Families whose packets between a bridge's ports pass iptables; none without the module br_netfilter. Never throws. */
+export async function filteredFamilies(): Promise<Set<Family>> {
   const filtered = new Set<Family>();
   for (const family of FAMILIES) if (await isSet(BRIDGED_CALLS[family])) filtered.add(family);
   return filtered;

@@ -9,6 +9,7 @@ Usage:
   docker_iptables setup            make the host ready, once and after each new network
   docker_iptables create NAME…     publish the ports of running containers
   docker_iptables delete NAME…     take their rules away; Docker is not asked
+  docker_iptables explain NAME…    who reaches the published ports, from where, seen as whom, and which rule decides
   docker_iptables load [ipv4|ipv6] replace the running rules by the fragments; what the services run
   docker_iptables FILE             the same from a JSON file (Ansible)
   docker_iptables < FILE           the same from JSON on stdin
@@ -22,6 +23,7 @@ Examples:
   docker_iptables create web db --ipv6 --json    one inspect, one reload, one line of JSON
   docker_iptables create web --reload restore    without a systemd service
   docker_iptables delete web
+  docker_iptables explain web
   docker_iptables load --check                   what is wrong with the fragments, if anything
   echo '{"container": "web", "state": "present"}' | docker_iptables
 

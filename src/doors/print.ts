@@ -21,6 +21,7 @@ export function printForPerson(result: Result, check = false): Printed {
         .replace(/^(Index: .*\n)?=+\n/, "")
         .trimEnd(),
     ),
+    ...(result.explained ?? []).flatMap(explained),
     ...(result.failed ? [] : [result.msg]),
     ...(result.files ?? [])
       .filter(({ change }) => change !== "unchanged")
@@ -37,6 +38,22 @@ export function printForPerson(result: Result, check = false): Printed {
     ...(typeof result.error?.["stack"] === "string" ? [result.error["stack"]] : []),
   ];
   return { stdout: lines(said), stderr: lines(complaints) };
+}
+
+type Explained = NonNullable<Result["explained"]>[number];
+
+function explained({ container, publish, views }: Explained): string[] {
+  const widest = (texts: string[]) => Math.max(...texts.map((text) => text.length));
+  const [from, to] = [widest(views.map((view) => view.from)), widest(views.map((view) => view.to))];
+  return [
+    `${publish} of ${container}`,
+    ...views.flatMap((view) => [
+      `  ${view.from.padEnd(from)}  ${view.to.padEnd(to)}  ${view.reaches ? `reaches it, seen as ${view.seen_as}` : `no: ${view.why}`}`,
+      ...view.by.map((what) => `      ${what}`),
+      ...view.unless.map((rule) => `      unless: ${rule}`),
+    ]),
+    "",
+  ];
 }
 
 function indent(text: string): string {

@@ -7,7 +7,7 @@ import type { Raw } from "./json.ts";
 
 /** How a person named the states, since the original script. */
 const STATES: Record<string, string> = { create: "present", delete: "absent" };
-export const VERBS = [...Object.keys(STATES), "setup", "load"];
+export const VERBS = [...Object.keys(STATES), "setup", "load", "explain"];
 
 /** The arguments that have a flag, with what kind of value it takes. */
 export const FLAGS = Object.entries(schema.properties)
@@ -25,6 +25,7 @@ export type Command =
   | { kind: "help"; verb: string | undefined }
   | { kind: "version" }
   | { kind: "publish"; raw: Raw; json: boolean }
+  | { kind: "explain"; raw: Raw; json: boolean }
   | { kind: "load"; raw: Raw; json: boolean; families: readonly Family[] };
 
 /** Wrong usage of a verb; exit status 2. */
@@ -47,9 +48,10 @@ export function readCommand(argv: readonly string[]): Command {
   }
   if (values["remove"] === true) throw new UsageError("--remove belongs to setup");
   const state = STATES[verb];
-  if (state === undefined)
+  if (!VERBS.includes(verb))
     throw new UsageError(`there is no verb ${JSON.stringify(verb)}; there are ${VERBS.join(", ")}`);
   if (names.length === 0) throw new UsageError(`${verb} needs the name of a container`);
+  if (state === undefined) return { kind: "explain", raw: { container: names, ...raw }, json };
   return { kind: "publish", raw: { container: names, state, ...raw }, json };
 }
 

@@ -61,7 +61,7 @@ export function makeRules(target: Target, { chain, ipv6, guards }: Wishes): Made
 }
 
 /** Publishes on one host address whose ports follow each other on both sides. */
-interface Range {
+export interface Range {
   hostAddress: string | undefined;
   protocol: Protocol;
   hostPort: number;
@@ -70,7 +70,7 @@ interface Range {
 }
 
 /** As few as they can be. Those on one address come first: one on every address would take their packets. */
-function rangesOf(publishes: readonly Publish[]): Range[] {
+export function rangesOf(publishes: readonly Publish[]): Range[] {
   const ranges: Range[] = [];
   const open = new Map<string, Range>();
   for (const { hostAddress, protocol, hostPort, containerPort } of publishes) {
@@ -129,10 +129,9 @@ function dnat(chain: string, range: Range, { family, address, bridge, hairpin }:
  * does not (tried, 1.8.9). An IPv6 address without a port lists without brackets.
  */
 function destination({ hostPort, containerPort, count }: Range, address: string): string {
-  const bracketed = address.includes(":") ? `[${address}]` : address;
-  if (count === 1) return `${bracketed}:${containerPort}`;
+  if (count === 1) return `${bracketed(address)}:${containerPort}`;
   if (hostPort === containerPort) return address;
-  return `${bracketed}:${containerPort}-${containerPort + count - 1}/${hostPort}`;
+  return `${bracketed(address)}:${containerPort}-${containerPort + count - 1}/${hostPort}`;
 }
 
 function accept(ports: Ports, { address, bridge }: Endpoint, comment: Rule): Rule {
@@ -214,12 +213,23 @@ function withoutAddress({ name }: Target, family: Family, publishes: readonly Pu
   return `${name} has no ${word} address, so what it publishes on ${listed(publishes)} gets no ${word} rule`;
 }
 
+/** As 0.0.0.0:8080/tcp, or [::]:8080-8089/tcp for `count` ports. */
+export function spellPublish(
+  { family, hostAddress, hostPort, protocol }: Omit<Publish, "containerPort">,
+  count = 1,
+): string {
+  const ports = count === 1 ? String(hostPort) : `${hostPort}-${hostPort + count - 1}`;
+  return `${bracketed(hostAddress ?? (family === "ipv4" ? "0.0.0.0" : "::"))}:${ports}/${protocol}`;
+}
+
+/** An address as it stands before a port. */
+export function bracketed(address: string): string {
+  return address.includes(":") ? `[${address}]` : address;
+}
+
 /** Some publishes in words; of many the first three. */
 function listed(publishes: readonly Publish[]): string {
-  const told = publishes.slice(0, 3).map(({ family, hostAddress, hostPort, protocol }) => {
-    const address = hostAddress ?? (family === "ipv4" ? "0.0.0.0" : "::");
-    return `${address.includes(":") ? `[${address}]` : address}:${hostPort}/${protocol}`;
-  });
+  const told = publishes.slice(0, 3).map((publish) => spellPublish(publish));
   const more = publishes.length - told.length;
   return `${told.join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
 }

@@ -1,0 +1,115 @@
+// explain: who reaches a container's published ports, from where, seen as whom, and which rule decides. It follows packets
+// through the rules that the kernel has now; it reads, and changes nothing.
+
+import { networkInterfaces } from "node:os";
+import { inspectAllNetworks } from "./docker/client.ts";
+import { FAMILIES, type Family, type Publish } from "./docker/container.ts";
+import { forwardingWarnings } from "./docker/daemon.ts";
+import { findTargets } from "./docker/find.ts";
+import { readNetwork } from "./docker/network.ts";
+import { filteredFamilies, findProxies, routingLoopback } from "./docker/proxy.ts";
+import type { Target } from "./docker/target.ts";
+import { Failure } from "./errors.ts";
+import { foreignTables, otherBackend } from "./kernel/others.ts";
+import type { Request } from "./request.ts";
+import { type Arrival, type Host, isLoopback, type Trip, travel } from "./rules/journey.ts";
+import { ruleWith } from "./rules/packet.ts";
+import { rangesOf } from "./rules/publish-rules.ts";
+import { vantagesOf } from "./rules/vantage.ts";
+import { type Kernel, readKernel } from "./survey.ts";
+
+/** One published port, or a range of which the first stands for all. */
+export interface Explained {
+  container: string;
+  publish: Publish;
+  /** How many ports the range has. */
+  count: number;
+  /** The container's own addresses. */
+  addresses: string[];
+  views: { from: string; trip: Trip; arrival: Arrival }[];
+}
+
+export interface Explanation {
+  explained: Explained[];
+  /** Why a container publishes nothing. */
+  idle: string[];
+  warnings: string[];
+}
+
+/** Throws Failure: `container_missing`, `container_not_running`, and those of the client and of iptables-save. */
+export async function explain({ args }: Request, signal: AbortSignal): Promise<Explanation> {
+  const [{ targets }, documents, live] = await Promise.all([
+    findTargets({ ...args, wait_timeout: 0 }, true, signal),
+    inspectAllNetworks(args),
+    // The kernel is what this is about, whatever reloads it.
+    readKernel(FAMILIES, { ...args, reload: "restore" }),
+  ]);
+  const networks = documents.map(readNetwork);
+  const host = await readHost(
+    live,
+    networks.flatMap(({ bridge }) => bridge ?? []),
+  );
+  const explained = targets.flatMap((target) =>
+    publishesOf(target).map(({ publish, count }) => ({
+      container: target.name,
+      publish,
+      count,
+      addresses: target.endpoints.map(({ address }) => address),
+      views: vantagesOf(publish, target, networks, host).map(({ from, trip }) => ({
+        from,
+        trip,
+        arrival: travel(host, trip),
+      })),
+    })),
+  );
+  const inUse = FAMILIES.filter((family) => explained.some(({ publish }) => publish.family === family));
+  return {
+    explained,
+    idle: targets.flatMap(({ idle }) => idle ?? []),
+    warnings: [
+      ...targets.flatMap(({ warnings }) => warnings),
+      ...(await forwardingWarnings(inUse)),
+      ...(await othersWarnings(inUse, args.timeout)),
+    ],
+  };
+}
+
+async function readHost(live: Kernel, bridges: readonly string[]): Promise<Host> {
+  const subnets = Object.entries(networkInterfaces()).flatMap(([name, addresses]) =>
+    (addresses ?? []).flatMap(({ cidr }) => (cidr ? [{ name, cidr }] : [])),
+  );
+  const own = new Set(subnets.map(({ cidr }) => cidr.replace(/\/\d+$/, "")));
+  const isLocal = (address: string) => own.has(address) || isLoopback(address);
+  const rulings = Object.fromEntries(Object.entries(live).map(([family, rules]) => [family, ruleWith(rules, isLocal)]));
+  const [proxies, routed, filtered] = await Promise.all([findProxies(), routingLoopback(bridges), filteredFamilies()]);
+  return { rulings, subnets, proxies, routed, filtered };
+}
+
+/** Contiguous ports as one: their rules are one, too. */
+function publishesOf({ publishes, idle }: Target): { publish: Publish; count: number }[] {
+  if (idle !== undefined) return [];
+  return FAMILIES.flatMap((family) =>
+    rangesOf(publishes.filter((publish) => publish.family === family)).map(({ count, ...range }) => ({
+      publish: { family, ...range },
+      count,
+    })),
+  );
+}
+
+/** Who else decides about packets, and is not looked at. */
+async function othersWarnings(families: readonly Family[], timeoutSeconds: number): Promise<string[]> {
+  const tables = await foreignTables(timeoutSeconds);
+  const others = await Promise.all(families.map((family) => otherBackend(family, timeoutSeconds).catch(nothingOf)));
+  return [
+    ...(tables.length > 0
+      ? [`nftables tables of others decide as well, and are not followed here: ${tables.join(", ")}`]
+      : []),
+    ...others.flatMap((other) =>
+      other ? [`the ${other.backend} backend holds rules that decide as well, and are not followed here`] : [],
+    ),
+  ];
+}
+
+function nothingOf(error: unknown): undefined {
+  if (!(error instanceof Failure)) throw error;
+}

@@ -1,0 +1,210 @@
+// The way of a new connection through this host, from where it comes to the container that answers: hooks of netfilter in
+// the kernel's order, routing, docker-proxy. Pure.
+
+import ipaddr from "ipaddr.js";
+import type { Family } from "../docker/container.ts";
+import type { DockerProxy } from "../docker/proxy.ts";
+import { type Packet, type Ruling, type Verdict, walk } from "./packet.ts";
+
+/** What of this host decides. */
+export interface Host {
+  /** A family whose rules could not be read is not there. */
+  rulings: Partial<Record<Family, Ruling>>;
+  /** Interfaces with their addresses, as `address/prefix`. */
+  subnets: readonly { name: string; cidr: string }[];
+  proxies: readonly DockerProxy[];
+  /** Bridges to which loopback addresses are routed (route_localnet). */
+  routed: ReadonlySet<string>;
+  /** Families whose packets between the ports of one bridge pass iptables. */
+  filtered: ReadonlySet<Family>;
+}
+
+/** Who asks whom. */
+export interface Trip {
+  family: Family;
+  /** The interface it comes in by; undefined for the host itself. */
+  from: string | undefined;
+  source: string;
+  destination: string;
+  protocol: string;
+  port: number;
+}
+
+export interface Arrival {
+  /** Where it ended: a container's address and port, and who it seems to come from. Undefined where it did not arrive. */
+  reached: { address: string; port: number; seenAs: string } | undefined;
+  /** Why not, in a person's words; "" where it arrived. */
+  why: string;
+  /** What decided, in order: rules, or "docker-proxy". */
+  by: string[];
+  /** Rules that may decide otherwise. */
+  doubts: string[];
+}
+
+/** Follows one connection. A family without rules at hand is as one without rules. */
+export function travel(host: Host, trip: Trip): Arrival {
+  const way = new Way(host, trip);
+  const stop = way.arrive() ?? way.goOn();
+  return { reached: undefined, why: "", ...stop, by: way.by, doubts: [...new Set(way.doubts)] };
+}
+
+type Stop = Pick<Arrival, "reached"> | Pick<Arrival, "why">;
+
+class Way {
+  readonly by: string[] = [];
+  readonly doubts: string[] = [];
+  readonly #host: Host;
+  readonly #trip: Trip;
+  readonly #packet: Packet;
+
+  constructor(host: Host, trip: Trip) {
+    this.#host = host;
+    this.#trip = trip;
+    this.#packet = { ...trip, to: undefined, translated: false };
+  }
+
+  /** Until its destination is settled; a Stop where it ends before. */
+  arrive(): Stop | undefined {
+    const packet = this.#packet;
+    const { family, from, destination } = this.#trip;
+    if (family === "ipv6" && destination === "::1" && from !== undefined)
+      return { why: "no kernel takes ::1 from outside" };
+    const hook = from === undefined ? "OUTPUT" : "PREROUTING";
+    if (from === undefined) packet.to = this.#route(destination);
+    const stop = this.#refusedBy("raw", hook) ?? this.#refusedBy("mangle", hook);
+    if (stop) return stop;
+    this.#translate(this.#walk("nat", hook));
+    if (from !== undefined && isLoopback(packet.destination)) {
+      return { why: "the kernel takes nothing for its loopback address from outside" };
+    }
+    if (from === undefined) {
+      packet.to = this.#route(packet.destination);
+      return this.#refusedBy("filter", "OUTPUT");
+    }
+    return undefined;
+  }
+
+  goOn(): Stop {
+    return this.#isLocal(this.#packet.destination) ? this.#deliver() : this.#forward();
+  }
+
+  /** To a process of the host's: docker-proxy, if one listens there. */
+  #deliver(): Stop {
+    const packet = this.#packet;
+    packet.from = this.#trip.from ?? "lo";
+    packet.to = undefined;
+    const stop = this.#refusedBy("mangle", "INPUT") ?? this.#refusedBy("filter", "INPUT");
+    if (stop) return stop;
+    const proxy = this.#host.proxies.find(
+      ({ protocol, hostAddress, hostPort }) =>
+        protocol === packet.protocol && hostPort === packet.port && isFor(hostAddress, packet),
+    );
+    if (proxy === undefined) return { why: "no rule translates it, and no docker-proxy listens there" };
+    this.by.push("docker-proxy");
+    const { address, port } = proxy;
+    const bridge = this.#route(address);
+    return { reached: { address, port, seenAs: this.#addressOf(bridge, address) } };
+  }
+
+  #forward(): Stop {
+    const packet = this.#packet;
+    const { from, source } = this.#trip;
+    const bridge = this.#route(packet.destination);
+    if (bridge === undefined) return { why: `${packet.destination} is in no network of this host` };
+    packet.to = bridge;
+    if (from !== undefined) {
+      const stop = this.#refusedBy("mangle", "FORWARD") ?? this.#refusedBy("filter", "FORWARD");
+      if (stop) return stop;
+    }
+    packet.from = undefined;
+    const seenAs = this.#sourceAfter(this.#walk("nat", "POSTROUTING"), bridge);
+    const masked = seenAs !== source;
+    if (isLoopback(source) && !(masked && this.#host.routed.has(bridge))) {
+      return { why: `the kernel sends nothing from its loopback address to ${bridge}` };
+    }
+    if (from === bridge && !masked) {
+      if (source === packet.destination)
+        return { why: "a container's packet to itself must not seem to come from itself" };
+      if (!this.#host.filtered.has(packet.family)) {
+        return { why: "the answer takes another way: packets between the bridge's ports bypass iptables" };
+      }
+    }
+    return { reached: { address: packet.destination, port: packet.port, seenAs } };
+  }
+
+  #walk(table: string, chain: string): Verdict | undefined {
+    const ruling = this.#host.rulings[this.#packet.family];
+    if (ruling === undefined) return undefined;
+    const { verdict, doubts } = walk(ruling, table, chain, this.#packet);
+    this.doubts.push(...doubts);
+    return verdict;
+  }
+
+  #refusedBy(table: string, chain: string): Stop | undefined {
+    const verdict = this.#walk(table, chain);
+    if (verdict === undefined) return undefined;
+    if (verdict.target === "ACCEPT") {
+      if (table === "filter" && !verdict.rule.startsWith(":")) this.by.push(verdict.rule);
+      return undefined;
+    }
+    this.by.push(verdict.rule);
+    return { why: verdict.target === "REJECT" ? "refused by a rule" : "dropped by a rule" };
+  }
+
+  /** iptables-extensions(8), DNAT: `address`, `address:port`, or `address:first-last/base`. */
+  #translate(verdict: Verdict | undefined): void {
+    if (verdict?.target !== "DNAT") return;
+    const packet = this.#packet;
+    const to = verdict.options[verdict.options.indexOf("--to-destination") + 1] ?? "";
+    const [, bracketed, bare, first, base] =
+      /^(?:\[([^\]]+)\]|([^:]+|[^[]*:[^[]*))(?::(\d+)(?:-\d+\/(\d+))?)?$/.exec(to) ?? [];
+    const address = bracketed ?? bare;
+    if (address === undefined || !ipaddr.isValid(address)) return;
+    this.by.push(verdict.rule);
+    packet.destination = address;
+    packet.translated = true;
+    if (base !== undefined) packet.port = Number(first) + packet.port - Number(base);
+    else if (first !== undefined) packet.port = Number(first);
+  }
+
+  #sourceAfter(verdict: Verdict | undefined, bridge: string): string {
+    const { source, destination } = this.#packet;
+    if (verdict?.target !== "MASQUERADE" && verdict?.target !== "SNAT") return source;
+    this.by.push(verdict.rule);
+    const given = verdict.options[verdict.options.indexOf("--to-source") + 1]?.split(":")[0];
+    return verdict.target === "SNAT" && given !== undefined ? given : this.#addressOf(bridge, destination);
+  }
+
+  /** The interface in the narrowest subnet that holds an address; lo for the host's own. */
+  #route(address: string): string | undefined {
+    if (this.#isLocal(address)) return "lo";
+    const matching = this.#host.subnets
+      .map(({ name, cidr }) => ({ name, range: ipaddr.parseCIDR(cidr) }))
+      .filter(({ range }) => holds(range, address));
+    return matching.sort((a, b) => b.range[1] - a.range[1])[0]?.name;
+  }
+
+  /** The host's own address on an interface, in the subnet of a neighbour there. */
+  #addressOf(name: string | undefined, neighbour: string): string {
+    const own = this.#host.subnets.find((one) => one.name === name && holds(ipaddr.parseCIDR(one.cidr), neighbour));
+    return own?.cidr.replace(/\/\d+$/, "") ?? "";
+  }
+
+  #isLocal(address: string): boolean {
+    return isLoopback(address) || this.#host.subnets.some(({ cidr }) => cidr.replace(/\/\d+$/, "") === address);
+  }
+}
+
+/** Whether an address is one of the kernel's loopback addresses. */
+export function isLoopback(address: string): boolean {
+  return address === "::1" || address.startsWith("127.");
+}
+
+function holds(range: [ipaddr.IPv4 | ipaddr.IPv6, number], address: string): boolean {
+  const parsed = ipaddr.parse(address);
+  return parsed.kind() === range[0].kind() && parsed.match(range);
+}
+
+function isFor(hostAddress: string, { family, destination }: Packet): boolean {
+  return hostAddress === destination || hostAddress === (family === "ipv4" ? "0.0.0.0" : "::");
+}

@@ -1,0 +1,228 @@
+// One new connection's first packet, and what a chain of the kernel's rules does with it. Pure.
+//
+// It knows the matches that firewalls decide by: addresses, interfaces, protocol, ports, connection state, address types.
+// Of any other match (a set, a mark, a limit, an owner) it cannot say whether it holds: such a rule is a doubt, and the walk
+// goes on as if it did not match.
+
+import ipaddr from "ipaddr.js";
+import type { Family } from "../docker/container.ts";
+import type { Live } from "./live.ts";
+import { byChain, readTarget, readWords } from "./rule.ts";
+
+export interface Packet {
+  family: Family;
+  /** The interface it came in by; undefined for what the host itself sends. */
+  from: string | undefined;
+  /** The interface it leaves by; undefined before it is routed. */
+  to: string | undefined;
+  source: string;
+  destination: string;
+  protocol: string;
+  /** The destination's port. */
+  port: number;
+  /** Whether a DNAT changed its destination (conntrack's state DNAT). */
+  translated: boolean;
+}
+
+/** What a rule or a policy does with a packet: `target` as iptables names it, "ACCEPT" or "DNAT". */
+export interface Verdict {
+  target: string;
+  /** The rule as iptables-save prints it, or the policy as `:FORWARD DROP`. */
+  rule: string;
+  /** What follows the target: `--to-destination 172.17.0.2:80`. */
+  options: readonly string[];
+}
+
+export interface Walk {
+  /** Undefined where the table or the chain is not there. */
+  verdict: Verdict | undefined;
+  /** Rules that would decide otherwise if they match, which cannot be told. */
+  doubts: string[];
+}
+
+interface Clause {
+  negated: boolean;
+  option: string;
+  values: string[];
+}
+
+interface Parsed {
+  line: string;
+  clauses: Clause[];
+  target: string;
+  isGoto: boolean;
+  options: string[];
+}
+
+/** One family's rules, read once for many packets. */
+export interface Ruling {
+  tables: ReadonlyMap<string, { policies: ReadonlyMap<string, string>; chains: ReadonlyMap<string, Parsed[]> }>;
+  /** Whether an address is one of this host's own. */
+  isLocal: (address: string) => boolean;
+}
+
+/** `isLocal` tells the host's own addresses. */
+export function ruleWith(live: Live, isLocal: (address: string) => boolean): Ruling {
+  const tables = new Map<string, { policies: ReadonlyMap<string, string>; chains: Map<string, Parsed[]> }>();
+  for (const [name, { chains, lines }] of live.tables) {
+    const parsed = [...byChain(lines)].map(([chain, rules]) => [chain, rules.map(parse)] as const);
+    tables.set(name, { policies: chains, chains: new Map(parsed) });
+  }
+  return { tables, isLocal };
+}
+
+function parse(line: string): Parsed {
+  const words = readWords(line).slice(2);
+  const target = readTarget(["", "", ...words]) ?? "";
+  const at = words.findIndex((word, index) => /^(-j|--jump|-g|--goto)$/.test(word) && words[index - 1] !== "--comment");
+  const clauses: Clause[] = [];
+  let negated = false;
+  for (const word of at < 0 ? words : words.slice(0, at)) {
+    const isValue = clauses.at(-1)?.option === "--comment" && clauses.at(-1)?.values.length === 0;
+    if (word === "!") negated = true;
+    else if (word.startsWith("-") && !isValue) {
+      clauses.push({ negated, option: word, values: [] });
+      negated = false;
+    } else clauses.at(-1)?.values.push(word);
+  }
+  const isGoto = at >= 0 && /^(-g|--goto)$/.test(words[at] ?? "");
+  return { line, clauses, target, isGoto, options: at < 0 ? [] : words.slice(at + 2) };
+}
+
+/** What a built-in chain does with a packet. */
+export function walk(ruling: Ruling, table: string, chain: string, packet: Packet): Walk {
+  const doubts: string[] = [];
+  const found = ruling.tables.get(table);
+  const policy = found?.policies.get(chain);
+  if (found === undefined || policy === undefined) return { verdict: undefined, doubts };
+  const verdict = walkChain(found.chains, chain, packet, ruling.isLocal, doubts, 0);
+  const byPolicy = { target: policy, rule: `:${chain} ${policy}`, options: [] };
+  return { verdict: verdict === undefined || verdict === "return" ? byPolicy : verdict, doubts };
+}
+
+/** Deeper than any ruleset that the kernel takes. */
+const DEEPEST = 64;
+const ENDS = /^(ACCEPT|DROP|REJECT|QUEUE|NFQUEUE|DNAT|SNAT|MASQUERADE|REDIRECT|NETMAP)$/;
+
+function walkChain(
+  chains: ReadonlyMap<string, Parsed[]>,
+  chain: string,
+  packet: Packet,
+  isLocal: (address: string) => boolean,
+  doubts: string[],
+  depth: number,
+): Verdict | "return" | undefined {
+  if (depth > DEEPEST) return undefined;
+  for (const rule of chains.get(chain) ?? []) {
+    const matches = matchesAll(rule, packet, isLocal);
+    if (matches === false) continue;
+    if (rule.target === "RETURN") {
+      if (matches === true) return "return";
+      doubts.push(rule.line);
+    } else if (ENDS.test(rule.target)) {
+      if (matches === true) return { target: rule.target, rule: rule.line, options: rule.options };
+      doubts.push(rule.line);
+    } else if (chains.has(rule.target)) {
+      const inner: string[] = [];
+      const verdict = walkChain(chains, rule.target, packet, isLocal, inner, depth + 1);
+      const decides = verdict !== undefined && verdict !== "return";
+      if (matches !== true) {
+        if (decides || inner.length > 0) doubts.push(rule.line);
+        continue;
+      }
+      doubts.push(...inner);
+      if (decides) return verdict;
+      if (rule.isGoto) return "return";
+    }
+  }
+  return undefined;
+}
+
+/** True, false, or undefined where it cannot be told. */
+type Answer = boolean | undefined;
+
+function matchesAll({ clauses }: Parsed, packet: Packet, isLocal: (address: string) => boolean): Answer {
+  let answer: Answer = true;
+  for (const { negated, option, values } of clauses) {
+    const plain = matchesOne(option, values, packet, isLocal);
+    const one = plain === undefined ? undefined : plain !== negated;
+    if (one === false) return false;
+    if (one === undefined) answer = undefined;
+  }
+  return answer;
+}
+
+/** Modules whose options say all that they match. */
+const MODULES = /^(tcp|udp|sctp|comment|addrtype|conntrack|state|multiport)$/;
+
+function matchesOne(
+  option: string,
+  values: readonly string[],
+  packet: Packet,
+  isLocal: (address: string) => boolean,
+): Answer {
+  const value = values[0] ?? "";
+  switch (option) {
+    case "-s":
+      return within(packet.source, value);
+    case "-d":
+      return within(packet.destination, value);
+    case "-i":
+      return isInterface(packet.from, value);
+    case "-o":
+      return isInterface(packet.to, value);
+    case "-p":
+      return isProtocol(packet.protocol, value);
+    case "-m":
+      return MODULES.test(value) ? true : undefined;
+    case "--comment":
+      return true;
+    case "--dport":
+    case "--dports":
+      return value.split(",").some((range) => inRange(packet.port, range));
+    case "--ctstate":
+    case "--state":
+      return value.split(",").some((state) => state === "NEW" || (state === "DNAT" && packet.translated));
+    case "--src-type":
+      return isOfType(packet.source, value, isLocal);
+    case "--dst-type":
+      return isOfType(packet.destination, value, isLocal);
+    case "--syn":
+      return true;
+    case "--tcp-flags":
+      return values.join(" ") === "FIN,SYN,RST,ACK SYN" ? true : undefined;
+    default:
+      return undefined;
+  }
+}
+
+function within(address: string, subnet: string): Answer {
+  if (!/\/\d+$/.test(subnet)) return ipaddr.isValid(subnet) ? address === subnet : undefined;
+  if (!ipaddr.isValidCIDR(subnet)) return undefined;
+  const parsed = ipaddr.parse(address);
+  const range = ipaddr.parseCIDR(subnet);
+  return parsed.kind() === range[0].kind() && parsed.match(range);
+}
+
+/** iptables(8): a trailing + stands for any rest. */
+function isInterface(name: string | undefined, pattern: string): boolean {
+  if (name === undefined) return false;
+  return pattern.endsWith("+") ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
+}
+
+const NUMBERS: Record<string, string> = { tcp: "6", udp: "17", sctp: "132" };
+
+function isProtocol(protocol: string, value: string): boolean {
+  return value === "all" || value === "0" || value === protocol || value === NUMBERS[protocol];
+}
+
+function inRange(port: number, range: string): boolean {
+  const [first, last = first] = range.split(":").map(Number);
+  return port >= (first ?? 0) && port <= (last ?? 65535);
+}
+
+function isOfType(address: string, type: string, isLocal: (address: string) => boolean): Answer {
+  const types = type.split(",");
+  if (!types.every((one) => /^(LOCAL|UNICAST|BROADCAST|MULTICAST|ANYCAST)$/.test(one))) return undefined;
+  return types.includes(isLocal(address) ? "LOCAL" : "UNICAST");
+}
