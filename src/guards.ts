@@ -40,7 +40,7 @@ function unguarded(wanted: readonly Wanted[], family: Family): string[] {
   const [word, module] = family === "ipv4" ? ["IPv4", "iptable_raw"] : ["IPv6", "ip6table_raw"];
   const owners = (isLoopback: boolean) =>
     wanted
-      .filter(({ rules }) => rules[family].raw?.some((rule) => rule.includes("lo") === isLoopback))
+      .filter(({ rules }) => rules[family].raw?.some((rule) => (rule[3]?.startsWith("127.") ?? false) === isLoopback))
       .map(({ owner }) => owner)
       .join(", ");
   const [local, direct] = [owners(true), owners(false)];

@@ -102,8 +102,19 @@ class Way {
     if (proxy === undefined) return { why: "no rule translates it, and no docker-proxy listens there" };
     this.by.push("docker-proxy");
     const { address, port } = proxy;
+    const answers = this.#answersFrom(proxy);
+    if (answers !== packet.destination) {
+      return { why: `docker-proxy's answers come from ${answers}, not from the address that was asked` };
+    }
     const bridge = this.#route(address);
     return { reached: { address, port, seenAs: this.#addressOf(bridge, address) } };
+  }
+
+  /** A UDP socket on every address answers from the one that the kernel prefers towards the client (tried, 20.10). */
+  #answersFrom({ protocol, hostAddress }: DockerProxy): string {
+    const { from, source, destination } = this.#trip;
+    const isAny = hostAddress === "0.0.0.0" || hostAddress === "::";
+    return protocol === "udp" && isAny && from !== undefined ? this.#addressOf(from, source) : destination;
   }
 
   #forward(): Stop {
@@ -119,7 +130,8 @@ class Way {
     packet.from = undefined;
     const seenAs = this.#sourceAfter(this.#walk("nat", "POSTROUTING"), bridge);
     const masked = seenAs !== source;
-    if (isLoopback(source) && !(masked && this.#host.routed.has(bridge))) {
+    // IPv6 has no route_localnet: answers to ::1 never come back (tried, 6.18).
+    if (isLoopback(source) && !(packet.family === "ipv4" && masked && this.#host.routed.has(bridge))) {
       return { why: `the kernel sends nothing from its loopback address to ${bridge}` };
     }
     if (from === bridge && !masked) {
@@ -184,9 +196,10 @@ class Way {
     return matching.sort((a, b) => b.range[1] - a.range[1])[0]?.name;
   }
 
-  /** The host's own address on an interface, in the subnet of a neighbour there. */
+  /** The host's own address on an interface: in the subnet of a neighbour there, else the first of its family. */
   #addressOf(name: string | undefined, neighbour: string): string {
-    const own = this.#host.subnets.find((one) => one.name === name && holds(ipaddr.parseCIDR(one.cidr), neighbour));
+    const here = this.#host.subnets.filter((one) => one.name === name && sameFamily(one.cidr, neighbour));
+    const own = here.find(({ cidr }) => holds(ipaddr.parseCIDR(cidr), neighbour)) ?? here[0];
     return own?.cidr.replace(/\/\d+$/, "") ?? "";
   }
 
@@ -203,6 +216,10 @@ export function isLoopback(address: string): boolean {
 function holds(range: [ipaddr.IPv4 | ipaddr.IPv6, number], address: string): boolean {
   const parsed = ipaddr.parse(address);
   return parsed.kind() === range[0].kind() && parsed.match(range);
+}
+
+function sameFamily(a: string, b: string): boolean {
+  return a.includes(":") === b.includes(":");
 }
 
 function isFor(hostAddress: string, { family, destination }: Packet): boolean {

@@ -34,7 +34,7 @@ export interface Verdict {
 }
 
 export interface Walk {
-  /** Undefined where the table or the chain is not there. */
+  /** Undefined where the table is not there. */
   verdict: Verdict | undefined;
   /** Rules that would decide otherwise if they match, which cannot be told. */
   doubts: string[];
@@ -93,8 +93,8 @@ function parse(line: string): Parsed {
 export function walk(ruling: Ruling, table: string, chain: string, packet: Packet): Walk {
   const doubts: string[] = [];
   const found = ruling.tables.get(table);
-  const policy = found?.policies.get(chain);
-  if (found === undefined || policy === undefined) return { verdict: undefined, doubts };
+  if (found === undefined) return { verdict: undefined, doubts };
+  const policy = found.policies.get(chain) ?? "ACCEPT";
   const verdict = walkChain(found.chains, chain, packet, ruling.isLocal, doubts, 0);
   const byPolicy = { target: policy, rule: `:${chain} ${policy}`, options: [] };
   return { verdict: verdict === undefined || verdict === "return" ? byPolicy : verdict, doubts };

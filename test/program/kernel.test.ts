@@ -443,3 +443,41 @@ describe.concurrent("what is in the kernel by hand", () => {
     expect(result.warnings).toEqual([expect.stringMatching(/the Docker daemon manages iptables itself/)]);
   });
 });
+
+describe.concurrent("a kernel without the raw table", () => {
+  const LOCAL = { ...PORTS, "81/tcp": [{ HostIp: "127.0.0.1", HostPort: "8081" }] };
+
+  async function withoutRaw(): Promise<FakeHost> {
+    const host = fakeHost();
+    host.container("web", { ports: LOCAL });
+    await host.boot();
+    host.flush("raw");
+    host.on("iptables-save", `case "$*" in *"--table raw"*) echo "Table does not exist" >&2; exit 1 ;; esac`);
+    host.on(
+      "iptables-restore",
+      `case "$*" in *--version*) ;; *) cat > "$FAKE/in"; grep -q '^*raw' "$FAKE/in" && exit 1; exec < "$FAKE/in" ;; esac`,
+    );
+    return host;
+  }
+
+  test.each(["restore", "patch"])("publishes without guards, and says what cannot be guarded: %s", async (reload) => {
+    const host = await withoutRaw();
+    const result = await host.ask({ container: "web", reload });
+    expect(result, result.msg).toMatchObject({ changed: true });
+    expect(result.rules?.ipv4).not.toHaveProperty("raw");
+    expect(result.warnings.join("\n")).toMatch(
+      /no raw table for IPv4 \(module iptable_raw\): what web publishes on 127\.x.*unpublished ports of web/,
+    );
+    expect(host.fragment("web")).not.toContain("*raw");
+    const again = await host.ask({ container: "web", reload });
+    expect(again).toMatchObject({ changed: false, warnings: result.warnings });
+  });
+
+  test("is not asked for it where the table is there", async () => {
+    const host = await bootedHost();
+    await host.ask({ container: "web" });
+    host.calls();
+    await host.ask({ container: "web" });
+    expect(host.calls().filter((call) => call.includes("--table"))).toEqual([]);
+  });
+});
