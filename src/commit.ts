@@ -13,6 +13,7 @@ import { confirmationOf } from "./fragments/confirmed.ts";
 import { type Own, readOwn } from "./fragments/directory.ts";
 import { clearTemporary, replaceFragment, writeFailure } from "./fragments/replace.ts";
 import type { Arguments } from "./generated/arguments.ts";
+import { deleteStaleFlows } from "./kernel/conntrack.ts";
 import {
   disableUnit,
   enableUnit,
@@ -27,6 +28,7 @@ import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { findUnit, isShuttingDown, loadUnit, type Unit } from "./kernel/units.ts";
 import { load } from "./load.ts";
 import { withWriteLock } from "./lock.ts";
+import { changedForwards } from "./rules/flows.ts";
 import { drifts } from "./rules/live.ts";
 import { commentOf, spell } from "./rules/rule.ts";
 import {
@@ -122,7 +124,7 @@ async function makeDirectory(path: string): Promise<void> {
 }
 
 async function loadRules(
-  { items }: Survey,
+  { items, live }: Survey,
   base: BasePlan,
   loader: Loader,
   undo: Undo[],
@@ -135,7 +137,7 @@ async function loadRules(
     return { reloaded: [], warnings, live: {} };
   }
   // Twice the patience: without the lock there is no way on, nor back.
-  return alone(2 * args.timeout, async () => {
+  const loaded = await alone(2 * args.timeout, async () => {
     const loaded = await lookAndLoad(items, loader, undo, args);
     for (const { family, other } of base.others) {
       undo.push(async () => {
@@ -146,6 +148,9 @@ async function loadRules(
     }
     return loaded;
   });
+  // Last, because nothing brings a flow back; and also where another process's load has brought our rules.
+  const warnings = await deleteStaleFlows(changedForwards(items, live), args.timeout);
+  return { ...loaded, warnings: [...loaded.warnings, ...warnings] };
 }
 
 /** A step back. It returns what it put back, or undefined when there was no need. */
