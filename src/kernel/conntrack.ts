@@ -66,9 +66,10 @@ function failed(what: string, ran: Ran): Failure {
 /** The host ports of what changed, in words; of many the first three. */
 function portsOf(changes: ReadonlyMap<Family, Changes>): string {
   const changed = [...changes.values()].flatMap(({ fresh, gone }) => [...fresh, ...gone]);
-  const ports = [
-    ...new Set(changed.map(({ firstPort: from, lastPort: to }) => (from === to ? `${from}` : `${from}-${to}`))),
-  ];
+  const told = changed.map(({ firstPort: from, lastPort: to }) =>
+    from === to ? `port ${from}` : `ports ${from}-${to}`,
+  );
+  const ports = [...new Set(told)];
   const more = ports.length > 3 ? ` and ${ports.length - 3} more` : "";
-  return `${ports.length === 1 ? "port" : "ports"} ${ports.slice(0, 3).join(", ")}${more}`;
+  return `${ports.slice(0, 3).join(", ")}${more}`;
 }

@@ -17,7 +17,11 @@ const PORTS = {
     { HostIp: "0.0.0.0", HostPort: "8080" },
     { HostIp: "::", HostPort: "8080" },
   ],
+  "53/udp": [{ HostIp: "0.0.0.0", HostPort: "53" }],
 };
+/** Led to the container's former address. */
+const FLOW =
+  "udp      17 29 src=198.51.100.1 dst=127.0.0.1 sport=9 dport=53 src=172.17.0.2 dst=198.51.100.1 sport=53 dport=9 use=1";
 /** What a run that was killed leaves is no part of the state: no loader reads it, and the next run removes it. */
 const TEMPORARY = /\/\.docker_iptables\.tmp$/;
 
@@ -39,12 +43,14 @@ interface Case {
 const WRITES = [/^writeFile: half$/, /^rename .*\.tmp$/, /^sync /, /^run flock /];
 // What runs side by side comes in another order each time: of such steps any one will do.
 const LOADS = [/^run unshare --net -- ip6?tables-restore/, /^run iptables-restore /, /^run ip6tables-restore /];
+const FLOWS = [/^run conntrack -L /, /^run conntrack -D /];
 const READS = [/^readdir .*tables\.d$/, /^open .*docker_iptables\.load$/, /^close .*_/];
 
 function door1(given: Record<string, unknown>): Pick<Case, "prepare" | "argv" | "input"> {
   return {
     prepare: (host) => {
       host.container("web", { ports: PORTS, address: "172.17.0.9", address6: "fd00::9" });
+      host.setFlows([FLOW]);
       if (given["ipv6"] === false) rmSync(host.ip6tablesDir, { recursive: true });
     },
     argv: () => [],
@@ -57,7 +63,7 @@ const CASES: Record<string, Case> = {
     ...door1({ reload: "restore" }),
     putsBack: true,
     reads: true,
-    steps: [...WRITES, ...LOADS],
+    steps: [...WRITES, ...LOADS, ...FLOWS],
   },
   "present (systemd)": {
     ...door1({ ipv6: false }),
@@ -75,7 +81,7 @@ const CASES: Record<string, Case> = {
     ...door1({ reload: "restore", state: "absent" }),
     putsBack: false,
     reads: false,
-    steps: [/^unlink .*_web$/, ...LOADS],
+    steps: [/^unlink .*_web$/, ...LOADS, ...FLOWS],
   },
   "absent (systemd)": {
     ...door1({ ipv6: false, state: "absent" }),

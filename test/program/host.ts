@@ -64,14 +64,14 @@ export class FakeHost {
 
   constructor() {
     for (const name of [
-      ...["containers", "networks", "units", "enabled", "active", "known"],
+      ...["containers", "networks", "units", "enabled", "active", "known", "flows"],
       ...["kernel/ipv4", "kernel/ipv6", "legacy/ipv4", "legacy/ipv6"],
     ]) {
       mkdirSync(join(this.fake, name), { recursive: true });
     }
     for (const path of [this.bin, this.iptablesDir, this.ip6tablesDir, this.unitDir])
       mkdirSync(path, { recursive: true });
-    for (const name of ["docker", "systemctl", "unshare", "nft", "noflush.awk"]) this.install(name);
+    for (const name of ["docker", "systemctl", "unshare", "nft", "noflush.awk", "conntrack"]) this.install(name);
     for (const command of ["save", "restore"]) {
       for (const name of ["iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy"])
         this.install(`iptables-${command}`, `${name}-${command}`);
@@ -186,6 +186,16 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
 
   flush(table: string, family = "ipv4"): void {
     rmSync(join(this.fake, "kernel", family, table), { force: true });
+  }
+
+  /** The kernel's flows, each a line of conntrack's. */
+  flows(family = "ipv4"): string[] {
+    const path = join(this.fake, "flows", family);
+    return existsSync(path) ? readFileSync(path, "utf8").split("\n").filter(Boolean) : [];
+  }
+
+  setFlows(lines: readonly string[], family = "ipv4"): void {
+    writeFileSync(join(this.fake, "flows", family), lines.map((line) => `${line}\n`).join(""));
   }
 
   /** The command lines of the fakes since the last time this was asked. */
