@@ -5,6 +5,7 @@
 
 import ipaddr from "ipaddr.js";
 import { FAMILIES, type Family } from "../docker/container.ts";
+import type { Interfaces } from "../kernel/interfaces.ts";
 import type { Drift, Live, Tables } from "./live.ts";
 import { commentOf, keyOf, type Rule, readComment, readWords } from "./rule.ts";
 
@@ -129,13 +130,12 @@ export function readFlows(text: string): Flow[] {
   });
 }
 
-/** This host's addresses, as `address/prefix`, with their interfaces. */
-export type Subnets = readonly { name: string; cidr: string }[];
+type Subnets = Interfaces["subnets"];
 
 /** The flows that have all of this in common; without `source` whomever they came from. */
 export type Selector = Omit<Flow, "source"> & { source?: string };
 
-/** As few selectors as take the stale flows and no other of `flows`. */
+/** As few selectors as take the stale flows and no other of `flows`. `subnets` are this host's addresses. */
 export function selectStale(flows: readonly Flow[], changes: Changes, subnets: Subnets): Selector[] {
   const own = new Set(subnets.map(({ cidr }) => cidr.split("/")[0] ?? ""));
   const stale: Flow[] = [];

@@ -80,10 +80,11 @@ describe("a DNAT rule for UDP", () => {
       publish(80, 80),
       publish(81, 81, "127.0.0.1"),
     ];
-    const endpoint = { family: "ipv4", network: "n", address: "172.17.0.2", bridge: "br0" } as const;
-    const target = { name: "web", publishes, publishing: { ipv4: endpoint }, endpoints: [endpoint], warnings: [] };
+    const endpoint = { family: "ipv4", address: "172.17.0.2", bridge: "br0" } as const;
+    const publishing = { ipv4: endpoint };
+    const target = { name: "web", publishes, publishing, endpoints: [endpoint], idle: undefined, warnings: [] };
     const wishes = { chain: "C", ipv6: false, guards: true };
-    const nat = makeRules(target as unknown as Parameters<typeof makeRules>[0], wishes).rules.ipv4.nat ?? [];
+    const nat = makeRules(target, wishes).rules.ipv4.nat ?? [];
     expect(nat.length).toBeGreaterThan(3);
     for (const rule of nat) expect(readForward(rule), rule.join(" ")).toMatchObject({ address: "172.17.0.2" });
   });
