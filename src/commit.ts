@@ -6,6 +6,7 @@
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type BasePlan, unitChanges, wishesFor } from "./base.ts";
+import { refuseOvertaken, type Settled } from "./conflicts.ts";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { asFailure, Failure } from "./errors.ts";
 import { dropChain, exchangeRules } from "./exchange.ts";
@@ -54,6 +55,7 @@ export type Loader = { kind: "none" | "restore" | "patch" } | { kind: "systemd";
 /** All that a call is about to change. */
 export interface Plan {
   found: Survey;
+  settled: Settled;
   base: BasePlan;
   loader: Loader;
 }
@@ -93,7 +95,7 @@ export async function commit(plan: Plan, args: Arguments): Promise<Committed> {
   });
 }
 
-async function change({ found, base, loader }: Plan, undo: Undo[], args: Arguments): Promise<Committed> {
+async function change({ found, settled, base, loader }: Plan, undo: Undo[], args: Arguments): Promise<Committed> {
   const directories = FAMILIES.map((family) => directoryOf(family, args));
   // What fails is undone before the lock is released, so that nobody loads what is being taken back.
   const alone = <T>(patience: number, steps: () => Promise<T>) =>
@@ -106,6 +108,7 @@ async function change({ found, base, loader }: Plan, undo: Undo[], args: Argumen
   const installs = args.state === "present" && base.units.some(unitChanges);
   if (base.files.some(fileChanges) || found.items.some(fileChanges) || found.unconfirmed.length > 0 || installs) {
     await alone(args.timeout, async () => {
+      await refuseOvertaken(settled, found.items, args);
       await writeFragments([...base.files, ...found.items], found.unconfirmed, undo);
       if (installs) await installUnits(base.units, undo, args.timeout);
     });

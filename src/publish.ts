@@ -3,13 +3,14 @@
 
 import { askForBase, type BasePlan, keepForeignFiles, NO_BASE, planBase, planChanges } from "./base.ts";
 import { type Committed, chooseLoader, commit } from "./commit.ts";
+import { Overtaken, settleNeighbours, stampOfAll } from "./conflicts.ts";
 import { inspectContainers } from "./docker/client.ts";
 import { FAMILIES, readContainer } from "./docker/container.ts";
 import { findTargets } from "./docker/find.ts";
 import { Failure } from "./errors.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { fitGuards } from "./guards.ts";
-import { foresee, refuseWhatCannotWork, warnOfLoopback, warnOfUncovered } from "./refuse.ts";
+import { readDirectories, refuseWhatCannotWork, warnOfLoopback, warnOfUncovered, withChanges } from "./refuse.ts";
 import type { Request } from "./request.ts";
 import { containerFragment, type Wanted } from "./rules/fragment-text.ts";
 import { barrierOf, hasDockersRules } from "./rules/live.ts";
@@ -17,8 +18,10 @@ import { makeRules } from "./rules/publish-rules.ts";
 import { familiesOf, type Item, itemChanges, type Kernel, readKernel, survey } from "./survey.ts";
 
 export interface Outcome {
-  /** All fragments asked for, in the order of their names. */
+  /** All fragments asked for, in the order of their names, and those of neighbours that are put right with them. */
   wanted: Wanted[];
+  /** The names of those neighbours. */
+  neighbours: string[];
   items: Item[];
   /** Undefined where the base was not asked for. */
   base: { networks: string[]; plan: BasePlan } | undefined;
@@ -30,30 +33,47 @@ export interface Outcome {
   warnings: string[];
 }
 
+/** How often other processes may come between our look and our turn to write. */
+const ATTEMPTS = 5;
+
 /** Throws Failure. `signal` ends a wait; once something was written, the transaction is finished or rolled back. */
-export async function publish({ args, check }: Request, signal: AbortSignal): Promise<Outcome> {
+export async function publish(request: Request, signal: AbortSignal): Promise<Outcome> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await publishOnce(request, signal);
+    } catch (error) {
+      if (!(error instanceof Overtaken) || attempt === ATTEMPTS) throw error;
+    }
+  }
+}
+
+async function publishOnce({ args, check }: Request, signal: AbortSignal): Promise<Outcome> {
   const asked = args.state === "present" ? await askForPresent(args, !check, signal) : await askForAbsent(args);
   const possible = await familiesOf(args);
-  const live = await readKernel(possible, args);
-  const guarded = await fitGuards(asked.wanted, live, args.timeout);
+  const stamp = await stampOfAll(args);
+  const [live, now] = await Promise.all([readKernel(possible, args), readDirectories(args)]);
   const families = possible.filter((family) => !args.base || args.reload === "none" || live[family] !== undefined);
   const base = args.base ? await askForBase(families, args) : undefined;
   const [first, last] = base?.wanted ?? [];
+  const neighbours = await settleNeighbours(asked.wanted, now, args, signal);
+  const guarded = await fitGuards([...asked.wanted, ...neighbours.wanted], live, args.timeout);
   const wanted = [first, ...guarded.wanted, last].filter((one) => one !== undefined);
   const all = await survey(wanted, families, live, args);
   const { items, warnings: kept } = keepForeignFiles(all.items);
   const found = { ...all, items };
   const plan = base === undefined ? NO_BASE : await planBase(found.items, base, live, args);
-  const future = await foresee([...plan.files, ...found.items], args);
+  const future = withChanges(now, [...plan.files, ...found.items], args);
   refuseWhatCannotWork(found.items, future, args);
   const outcome: Outcome = {
     ...asked,
     wanted,
+    neighbours: neighbours.wanted.map(({ owner }) => owner),
     items: found.items,
     base: base && { networks: base.networks.filter(({ bridge }) => bridge).map(({ name }) => name), plan },
     committed: { reloaded: [], warnings: [], live },
     warnings: [
       ...asked.warnings,
+      ...neighbours.warnings,
       ...guarded.warnings,
       ...(base?.warnings ?? []),
       ...plan.warnings,
@@ -67,9 +87,10 @@ export async function publish({ args, check }: Request, signal: AbortSignal): Pr
   if (!changes && (check || found.unconfirmed.length === 0)) return outcome;
 
   const loader = await chooseLoader(found, plan, args);
+  const settled = { asked: asked.wanted, neighbours: neighbours.wanted, stamp };
   if (check) return outcome;
   if (signal.aborted) throw new Failure("interrupted", "interrupted before anything was changed");
-  return { ...outcome, committed: await commit({ found, base: plan, loader }, args) };
+  return { ...outcome, committed: await commit({ found, settled, base: plan, loader }, args) };
 }
 
 /** An ACCEPT of ours behind a final DROP or REJECT in FORWARD is never reached. */

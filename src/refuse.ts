@@ -18,16 +18,27 @@ export type Future = Partial<Record<Family, Fragment[]>>;
 
 /** The directories' fragments with these changes. Throws Failure `directory_unusable`. */
 export async function foresee(changes: readonly FileChange[], args: Arguments): Promise<Future> {
-  const future: Future = {};
-  for (const family of FAMILIES) {
+  return withChanges(await readDirectories(args), changes, args);
+}
+
+/** The directories' fragments as they are. Throws Failure `directory_unusable`. */
+export async function readDirectories(args: Arguments): Promise<Future> {
+  const read = FAMILIES.map(async (family) => {
     const directory = directoryOf(family, args);
-    const here = changes.filter(({ path }) => dirname(path) === directory);
-    const changed = new Set(here.map(({ path }) => path));
-    const kept = (await directoryExists(directory)) ? await readFragments(directory) : [];
-    const coming = here.flatMap(({ path, after }) => (after === undefined ? [] : [{ path, text: after }]));
-    future[family] = [...kept.filter(({ path }) => !changed.has(path)), ...coming].sort(byName);
-  }
-  return future;
+    return [family, (await directoryExists(directory)) ? await readFragments(directory) : []] as const;
+  });
+  return Object.fromEntries(await Promise.all(read));
+}
+
+export function withChanges(now: Future, changes: readonly FileChange[], args: Arguments): Future {
+  const changed = new Set(changes.map(({ path }) => path));
+  const coming = changes.flatMap(({ path, after }) => (after === undefined ? [] : [{ path, text: after }]));
+  const future = FAMILIES.map((family) => {
+    const here = coming.filter(({ path }) => dirname(path) === directoryOf(family, args));
+    const kept = (now[family] ?? []).filter(({ path }) => !changed.has(path));
+    return [family, [...kept, ...here].sort(byName)] as const;
+  });
+  return Object.fromEntries(future);
 }
 
 function byName(a: Fragment, b: Fragment): number {

@@ -31,7 +31,7 @@ export function resultOf(request: Request, outcome: Outcome): Result {
   const base = outcome.base && baseResult(outcome.base, outcome.items);
   const changed = (base?.changed ?? false) || containers.some((container) => container.changed);
   const files = [...(outcome.base?.plan.files ?? []), ...outcome.items, ...(outcome.base?.plan.units ?? [])];
-  const msg = [base && baseSentence(base, args.state, check), sentence(containers, outcome.idle, args.state, check)]
+  const msg = [base && baseSentence(base, args.state, check), sentence(containers, outcome, args.state, check)]
     .filter(Boolean)
     .join("; ");
   return {
@@ -171,17 +171,25 @@ function fileDiff({ path, before, after }: FileChange): FileDiff {
   return { before: ended(before?.text ?? ""), after: ended(after ?? ""), before_header: path, after_header: path };
 }
 
-function sentence(containers: ContainerResult[], idle: string[], state: "present" | "absent", check: boolean): string {
-  const changed = containers.filter((one) => one.changed).map(({ name }) => name);
+function sentence(
+  containers: ContainerResult[],
+  { idle, neighbours }: Outcome,
+  state: "present" | "absent",
+  check: boolean,
+): string {
+  const asked = containers.filter(({ name }) => !neighbours.includes(name));
+  const changed = asked.filter((one) => one.changed).map(({ name }) => name);
+  const besides = containers.filter((one) => one.changed && !asked.includes(one)).map(({ name }) => name);
   const would = check ? "would be " : "";
   const verb = state === "present" ? "published" : "unpublished";
-  const same = containers
+  const same = asked
     .filter((one) => !one.changed && !idle.some((why) => why.startsWith(`${one.name} `)))
     .map(({ name }) => name);
   const parts = [
     changed.length > 0 ? `${would}${verb}: ${changed.join(", ")}` : "",
     same.length > 0 ? `already ${verb}: ${same.join(", ")}` : "",
     ...idle,
+    besides.length > 0 ? `${would}put right: ${besides.join(", ")}` : "",
   ];
   return parts.filter((part) => part !== "").join("; ");
 }

@@ -50,7 +50,8 @@ export interface Container {
   withoutHostPort: string[];
 }
 
-const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,234}$/;
+/** What a container may be called: never an option to the client. */
+export const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,234}$/;
 /** Linux: at most 15 bytes, no space, no slash. A trailing "+" would be a wildcard to iptables, a leading "-" an option. */
 const INTERFACE = /^[a-zA-Z0-9_.:@][a-zA-Z0-9_.:@-]{0,14}$/;
 

@@ -1,7 +1,7 @@
 // The .d directories: which files are fragments, what is in them.
 
 import { constants } from "node:fs";
-import { open, readdir } from "node:fs/promises";
+import { open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { errno, Failure } from "../errors.ts";
 import { fragmentName, markOf } from "../rules/fragment-text.ts";
@@ -40,6 +40,22 @@ export async function readFragments(directory: string): Promise<Fragment[]> {
     .flat()
     .filter(({ name, text }) => isFragment(name, text))
     .map(({ path, text }) => ({ path, text }));
+}
+
+/** Milliseconds; file systems take the time from the kernel's tick, which is no longer than 10. */
+const TICK = 100;
+
+/**
+ * Another text once a process of ours has written into the directory: they rename. Undefined where that cannot be told,
+ * because it changed so lately that the next change may get the same time.
+ */
+export async function stampOf(directory: string): Promise<string | undefined> {
+  try {
+    const { dev, ino, mtimeNs, mtimeMs } = await stat(directory, { bigint: true });
+    return Date.now() - Number(mtimeMs) > TICK ? `${dev} ${ino} ${mtimeNs}` : undefined;
+  } catch (error) {
+    return errno(error) === "ENOENT" ? "none" : undefined;
+  }
 }
 
 /** A pipe or a device is no fragment: reading it might never end. */

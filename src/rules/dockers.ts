@@ -2,7 +2,7 @@
 
 import ipaddr from "ipaddr.js";
 import type { Live } from "./live.ts";
-import { keyOf, type Rule, readWords, uncounted } from "./rule.ts";
+import { argumentOf, keyOf, type Rule, readWords, uncounted } from "./rule.ts";
 
 /** A bridge network of Docker's. */
 export interface BridgeNetwork {
@@ -145,9 +145,4 @@ function hostOf(rule: Rule): string {
 function portOf(rule: Rule): string[] {
   const protocol = argumentOf(rule, "-p");
   return ["-p", protocol, "-m", protocol, "--dport", argumentOf(rule, "--dport")];
-}
-
-function argumentOf(rule: Rule, option: string): string {
-  const at = rule.indexOf(option);
-  return at < 0 ? "" : (rule[at + 1] ?? "");
 }

@@ -6,22 +6,18 @@
 import ipaddr from "ipaddr.js";
 import { FAMILIES, type Family } from "../docker/container.ts";
 import type { Interfaces } from "../kernel/interfaces.ts";
+import { type Destination, portAt, readDestination } from "./dnat.ts";
 import type { Drift, Live, Tables } from "./live.ts";
 import { commentOf, keyOf, type Rule, readComment, readWords } from "./rule.ts";
 
 /** A DNAT rule for UDP: what comes for some ports of this host goes to a container. */
-export interface Forward {
+export interface Forward extends Destination {
   /** Undefined: any address of this host. */
   hostAddress: string | undefined;
   firstPort: number;
   lastPort: number;
   /** The bridge whose own containers the rule leaves to docker-proxy; undefined: none. */
   bridge: string | undefined;
-  /** The container's. */
-  address: string;
-  /** The container's port; undefined: the host's. With `base` it is the one for that host port, and the others follow. */
-  port: number | undefined;
-  base: number | undefined;
 }
 
 /** Reads a DNAT rule for UDP; undefined for any other, and for one with a match that none of ours has. */
@@ -38,17 +34,6 @@ export function readForward(rule: Rule): Forward | undefined {
   const hostAddress = options.get("-d")?.replace(/\/(32|128)$/, "");
   if (first === undefined || to === undefined || hostAddress?.includes("/")) return undefined;
   return { hostAddress, firstPort: Number(first), lastPort: Number(last), bridge: options.get("! -i"), ...to };
-}
-
-/** `ADDRESS`, `ADDRESS:port`, `ADDRESS:first-last/base`; an IPv6 address with a port is in brackets (iptables-extensions(8)). */
-function readDestination(text: string): Pick<Forward, "address" | "port" | "base"> | undefined {
-  const bare = /^[\da-f:]+$/i.test(text) && text.includes(":") && ipaddr.IPv6.isValid(text);
-  if (bare) return { address: text, port: undefined, base: undefined };
-  const parts = /^(?:\[([\da-f:]+)\]|([\d.]+))(?::(\d+)(?:-\d+(?:\/(\d+))?)?)?$/i.exec(text);
-  const address = parts?.[1] ?? parts?.[2];
-  if (parts === null || address === undefined) return undefined;
-  const [, , , port, base] = parts.map((part) => (part === undefined ? undefined : Number(part)));
-  return { address, port, base };
 }
 
 /** One family's UDP publishes, where some of them change. */
@@ -172,9 +157,8 @@ function matches({ hostAddress, firstPort, lastPort }: Forward, { destination, p
   return port >= firstPort && port <= lastPort && (hostAddress === undefined || hostAddress === destination);
 }
 
-function leadsTo({ address, port, base }: Forward, flow: Flow): boolean {
-  const replyPort = port === undefined ? flow.port : base === undefined ? port : port + flow.port - base;
-  return flow.replySource === address && flow.replyPort === replyPort;
+function leadsTo(forward: Forward, flow: Flow): boolean {
+  return flow.replySource === forward.address && flow.replyPort === portAt(forward, flow.port);
 }
 
 /** Whether a flow that this host serves itself is not docker-proxy's to keep: the loopback's, a link-local client's, the bridge's own. */

@@ -34,6 +34,11 @@ export function isContainers(name: string): boolean {
   return name.startsWith(fragmentName(""));
 }
 
+/** Whose fragment a file of this name is, or undefined: it is no container's. */
+export function containerOf(name: string): string | undefined {
+  return isContainers(name) ? name.slice(fragmentName("").length) : undefined;
+}
+
 /** The first line of a file of ours: it is ours, and whose it is. */
 export function markOf(owner: string): string {
   return `# ${commentOf(owner)} (do not edit: it is written anew)`;

@@ -4,6 +4,7 @@
 import ipaddr from "ipaddr.js";
 import type { Family } from "../docker/container.ts";
 import type { DockerProxy } from "../docker/proxy.ts";
+import { portAt, readDestination } from "./dnat.ts";
 import { type Packet, type Ruling, type Verdict, walk } from "./packet.ts";
 
 /** What of this host decides. */
@@ -163,20 +164,15 @@ class Way {
     return { why: verdict.target === "REJECT" ? "refused by a rule" : "dropped by a rule" };
   }
 
-  /** iptables-extensions(8), DNAT: `address`, `address:port`, or `address:first-last/base`. */
   #translate(verdict: Verdict | undefined): void {
     if (verdict?.target !== "DNAT") return;
     const packet = this.#packet;
-    const to = verdict.options[verdict.options.indexOf("--to-destination") + 1] ?? "";
-    const [, bracketed, bare, first, base] =
-      /^(?:\[([^\]]+)\]|([^:]+|[^[]*:[^[]*))(?::(\d+)(?:-\d+\/(\d+))?)?$/.exec(to) ?? [];
-    const address = bracketed ?? bare;
-    if (address === undefined || !ipaddr.isValid(address)) return;
+    const to = readDestination(verdict.options[verdict.options.indexOf("--to-destination") + 1] ?? "");
+    if (to === undefined) return;
     this.by.push(verdict.rule);
-    packet.destination = address;
+    packet.port = portAt(to, packet.port);
+    packet.destination = to.address;
     packet.translated = true;
-    if (base !== undefined) packet.port = Number(first) + packet.port - Number(base);
-    else if (first !== undefined) packet.port = Number(first);
   }
 
   #sourceAfter(verdict: Verdict | undefined, bridge: string): string {

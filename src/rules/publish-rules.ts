@@ -19,7 +19,7 @@ export interface Made {
   warnings: string[];
 }
 
-interface Wishes {
+export interface Wishes {
   chain: string;
   ipv6: boolean;
   guards: boolean;
@@ -215,11 +215,21 @@ function withoutAddress({ name }: Target, family: Family, publishes: readonly Pu
 
 /** As 0.0.0.0:8080/tcp, or [::]:8080-8089/tcp for `count` ports. */
 export function spellPublish(
-  { family, hostAddress, hostPort, protocol }: Omit<Publish, "containerPort">,
+  {
+    family,
+    hostAddress,
+    hostPort,
+    protocol,
+  }: Pick<Publish, "family" | "hostAddress" | "hostPort"> & { protocol: string },
   count = 1,
 ): string {
   const ports = count === 1 ? String(hostPort) : `${hostPort}-${hostPort + count - 1}`;
-  return `${bracketed(hostAddress ?? (family === "ipv4" ? "0.0.0.0" : "::"))}:${ports}/${protocol}`;
+  return `${bracketed(anyOr(hostAddress, family))}:${ports}/${protocol}`;
+}
+
+/** A published address in words; undefined is every address of the family. */
+export function anyOr(hostAddress: string | undefined, family: Family): string {
+  return hostAddress ?? (family === "ipv4" ? "0.0.0.0" : "::");
 }
 
 /** An address as it stands before a port. */

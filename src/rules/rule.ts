@@ -37,6 +37,12 @@ export function readComment(rule: Rule): string | undefined {
   return at < 0 ? undefined : rule[at + 1];
 }
 
+/** The word after an option (-d, --dport), or "" without the option. */
+export function argumentOf(rule: Rule, option: string): string {
+  const at = rule.indexOf(option);
+  return at < 0 ? "" : (rule[at + 1] ?? "");
+}
+
 /** The chain of an appended rule ("-A CHAIN …"), or undefined for any other line. */
 export function readChain(rule: Rule): string | undefined {
   return rule[0] === "-A" || rule[0] === "--append" ? rule[1] : undefined;

@@ -311,7 +311,7 @@ describe.concurrent("container fragments of another boot", () => {
     host.write("11-docker-container_db", ACCEPTS(81));
     expect(await load(host)).toMatchObject({ changed: true, warnings: [] });
     expect(host.kernel("nat")).toContain("172.17.0.9");
-    host.container("new", { ports: PUBLISHED, address: "172.17.0.7" });
+    host.container("new", { ports: { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8082" }] }, address: "172.17.0.7" });
     await host.ask({ container: "new", reload: "restore" });
     const [mark, ...names] = readFileSync(join(host.iptablesDir, BOOT), "utf8").trimEnd().split("\n");
     expect(mark).toMatch(/^# docker_iptables: boot [0-9a-f-]{36}$/);

@@ -3,8 +3,8 @@
 import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { execa } from "execa";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import { hold } from "./hold.ts";
 import { type FakeHost, fakeHost } from "./host.ts";
 
 const NUMBERS = Array.from({ length: 20 }, (_, index) => index);
@@ -17,25 +17,6 @@ async function hostWith(names: string[]): Promise<FakeHost> {
   }
   await host.boot();
   return host;
-}
-
-const holders: (() => Promise<void>)[] = [];
-afterAll(() => Promise.all(holders.map((release) => release())));
-
-/** Another process holds the lock on a path, until it is told to let go. */
-async function hold(directory: string): Promise<{ pid: number; release: () => Promise<void> }> {
-  const holder = execa(
-    "sh",
-    ["-c", 'exec 9> "$0"; flock 9; echo held; exec cat', join(directory, ".docker_iptables.lock")],
-    { reject: false },
-  );
-  await new Promise((resolve) => holder.stdout.once("data", resolve));
-  const release = async () => {
-    holder.stdin.end();
-    await holder;
-  };
-  holders.push(release);
-  return { pid: holder.pid ?? 0, release };
 }
 
 describe.each(["restore", "systemd"])("twenty processes at once (reload: %s)", (reload) => {

@@ -1,0 +1,230 @@
+// Fragments of containers that nobody asked for, and that claim what is wanted: a port of the host, a container's address.
+// The client says whose it is today: then the other's fragment is put right in the same transaction, or the call refused.
+// Reads, and changes nothing.
+
+import { basename, dirname } from "node:path";
+import { FAMILIES, type Family, NAME } from "./docker/container.ts";
+import { findTargets } from "./docker/find.ts";
+import type { Target } from "./docker/target.ts";
+import { Failure } from "./errors.ts";
+import { sortByBoot } from "./fragments/confirmed.ts";
+import { stampOf } from "./fragments/directory.ts";
+import type { Arguments } from "./generated/arguments.ts";
+import { type Future, readDirectories } from "./refuse.ts";
+import {
+  type Claims,
+  isDirectGuard,
+  mayShare,
+  type Ports,
+  readClaims,
+  sharedAddress,
+  sharedPorts,
+} from "./rules/claims.ts";
+import { containerFragment, containerOf, readFragment, type Wanted } from "./rules/fragment-text.ts";
+import { anyOr, makeRules, spellPublish, type Wishes } from "./rules/publish-rules.ts";
+import { readChain, readTarget } from "./rules/rule.ts";
+import { directoryOf, type Item } from "./survey.ts";
+
+/** Other containers' fragments as they should be, each once; without rules where it goes. */
+export interface Neighbours {
+  wanted: Wanted[];
+  warnings: string[];
+}
+
+/**
+ * What becomes of the fragments that clash with those asked for. Without a clash the client is not asked.
+ *
+ * A fragment whose container does not run goes. One that is out of date is made anew, with the wishes that it shows; from
+ * before this boot it goes, for nobody has asked for it since. The client is asked once for all, and again only for those
+ * that clash with what was made anew.
+ * Throws Failure `port_conflict` where two containers run and claim one port, and those of `findTargets`.
+ */
+export async function settleNeighbours(
+  asked: readonly Wanted[],
+  now: Future,
+  args: Arguments,
+  signal: AbortSignal,
+): Promise<Neighbours> {
+  for (const [index, one] of asked.entries()) refuseSharedPorts(one, asked.slice(0, index));
+  const found: Neighbours = { wanted: [], warnings: [] };
+  for (;;) {
+    const clashes = clashesWith([...asked, ...found.wanted], now);
+    if (clashes.size === 0) return found;
+    // The network that was asked for is that of the containers asked for.
+    const named = { ...args, container: [...clashes.keys()], network: undefined };
+    const { targets, pending } = await findTargets(named, false, signal);
+    for (const [name, clash] of clashes) {
+      // A name may also be the beginning of another container's id.
+      const target = targets.find((one) => one.name === name);
+      const why = pending.find((one) => one.name === name)?.why ?? "does not exist";
+      const known = [...asked, ...found.wanted];
+      const { wanted, warnings } = await settleOne({ name, clash, target, why }, known, now, args);
+      found.wanted.push(wanted);
+      found.warnings.push(...warnings);
+    }
+  }
+}
+
+/** Another process changed a fragment between our look and our turn to write. Nothing was changed: look again. */
+export class Overtaken extends Failure {}
+
+/** The containers' fragments of a call, as they were settled. */
+export interface Settled {
+  asked: readonly Wanted[];
+  neighbours: readonly Wanted[];
+  /** Of the directories, from before they were read. */
+  stamp: string | undefined;
+}
+
+/** What is another text once another process has written. Undefined where that cannot be told. */
+export async function stampOfAll(args: Arguments): Promise<string | undefined> {
+  const stamps = await Promise.all(FAMILIES.map((family) => stampOf(directoryOf(family, args))));
+  return stamps.includes(undefined) ? undefined : stamps.join();
+}
+
+/** For the holder of the write lock. Throws Overtaken where the fragments are no longer those that were settled. */
+export async function refuseOvertaken(
+  { asked, neighbours, stamp }: Settled,
+  items: readonly Item[],
+  args: Arguments,
+): Promise<void> {
+  if (args.state === "absent" || (stamp !== undefined && stamp === (await stampOfAll(args)))) return;
+  const now = await readDirectories(args);
+  const owners = new Set(neighbours.map(({ owner }) => owner));
+  for (const { owner, family, path, before } of items) {
+    const text = now[family]?.find((fragment) => fragment.path === path)?.text;
+    if (owners.has(owner) && text !== before?.text) throw overtaken(path);
+  }
+  for (const { path } of clashesWith([...asked, ...neighbours], now).values()) throw overtaken(path);
+}
+
+function overtaken(path: string): Overtaken {
+  const message = `${path} was changed by another process in the meantime, and has to do with what is wanted; try again`;
+  return new Overtaken("port_conflict", message, { path });
+}
+
+interface Clash {
+  path: string;
+  /** The port or the address, in words. */
+  what: string;
+  /** Whose it is today. */
+  owner: string;
+}
+
+/** The containers not among these whose fragments claim what one of these claims, each with its first clash. */
+function clashesWith(known: readonly Wanted[], now: Future): Map<string, Clash> {
+  const owners = new Set(known.map(({ owner }) => owner));
+  const clashes = new Map<string, Clash>();
+  for (const family of FAMILIES) {
+    const claiming = known.flatMap((one) => {
+      const claims = claimsOf(one, family);
+      return claims.addresses.size > 0 ? [{ owner: one.owner, claims }] : [];
+    });
+    if (claiming.length === 0) continue;
+    for (const { path, text } of now[family] ?? []) {
+      if (!claiming.some(({ claims }) => mayShare(text, claims))) continue;
+      const name = containerOf(basename(path)) ?? "";
+      if (!NAME.test(name) || owners.has(name) || clashes.has(name)) continue;
+      const theirs = readClaims(readFragment(text));
+      for (const { owner, claims } of claiming) {
+        const ports = sharedPorts(claims, theirs);
+        const what = ports ? spell(ports, family) : sharedAddress(claims, theirs);
+        if (what !== undefined) clashes.set(name, { path, what, owner });
+      }
+    }
+  }
+  return clashes;
+}
+
+function claimsOf({ rules }: Wanted, family: Family): Claims {
+  return readClaims(new Map(Object.entries(rules[family])));
+}
+
+interface Found {
+  name: string;
+  clash: Clash;
+  target: Target | undefined;
+  /** Without a target: why there is none. */
+  why: string;
+}
+
+/** One neighbour's fragment as it should be. Throws Failure `port_conflict`. */
+async function settleOne(
+  { name, clash: { path, what, owner }, target, why }: Found,
+  known: readonly Wanted[],
+  now: Future,
+  args: Arguments,
+): Promise<{ wanted: Wanted; warnings: string[] }> {
+  const goes = (reason: string) => ({
+    wanted: containerFragment(name),
+    warnings: [`${path} goes: ${reason}, and ${what} is ${owner}'s now`],
+  });
+  if (target === undefined) return goes(`the container ${name} ${why}`);
+  if (target.idle !== undefined) return goes(target.idle);
+  const { rules, warnings } = makeRules(target, wishesOf(name, now, args));
+  const wanted = containerFragment(name, rules);
+  refuseSharedPorts(wanted, known);
+  if (await isStale(path)) return goes("it is from before this boot");
+  const changes = FAMILIES.some((family) => textOf(name, family, now) !== wanted.texts[family]);
+  return {
+    wanted,
+    warnings: [
+      ...(changes ? [`${path} is out of date and made anew: ${what} is ${owner}'s now`] : []),
+      ...warnOfSharedAddress(wanted, known, args),
+      ...target.warnings,
+      ...warnings,
+    ],
+  };
+}
+
+function refuseSharedPorts(one: Wanted, others: readonly Wanted[]): void {
+  for (const other of others) {
+    for (const family of FAMILIES) {
+      const ports = sharedPorts(claimsOf(one, family), claimsOf(other, family));
+      if (ports === undefined) continue;
+      const message =
+        `the containers ${other.owner} and ${one.owner} both run and publish ${spell(ports, family)}; ` +
+        "stop one of them, or publish it on another port or host address";
+      throw new Failure("port_conflict", message, {
+        containers: [other.owner, one.owner],
+        address: anyOr(ports.hostAddress, family),
+        port: ports.first,
+        protocol: ports.protocol,
+      });
+    }
+  }
+}
+
+function warnOfSharedAddress(one: Wanted, others: readonly Wanted[], { client }: Arguments): string[] {
+  return others.flatMap((other) =>
+    FAMILIES.flatMap((family) => {
+      const address = sharedAddress(claimsOf(one, family), claimsOf(other, family));
+      if (address === undefined) return [];
+      return [`${client} says that ${one.owner} and ${other.owner} both have the address ${address}`];
+    }),
+  );
+}
+
+/** The wishes that a container's fragments show: they are not this call's. */
+function wishesOf(name: string, now: Future, { chain }: Arguments): Wishes {
+  const fragments = FAMILIES.map((family) => readFragment(textOf(name, family, now) ?? ""));
+  const rules = (table: string) => fragments.flatMap((fragment) => fragment.get(table) ?? []);
+  const dnat = rules("nat").find((rule) => readTarget(rule) === "DNAT");
+  return {
+    chain: (dnat && readChain(dnat)) ?? chain,
+    ipv6: textOf(name, "ipv6", now) !== undefined,
+    guards: rules("raw").some(isDirectGuard),
+  };
+}
+
+function textOf(name: string, family: Family, now: Future): string | undefined {
+  return now[family]?.find(({ path }) => containerOf(basename(path)) === name)?.text;
+}
+
+async function isStale(path: string): Promise<boolean> {
+  return (await sortByBoot(dirname(path), [{ path, text: "" }])).stale.length > 0;
+}
+
+function spell({ hostAddress, protocol, first, last }: Ports, family: Family): string {
+  return spellPublish({ family, hostAddress, hostPort: first, protocol }, last - first + 1);
+}

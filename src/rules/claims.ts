@@ -1,0 +1,90 @@
+// What a container's fragment claims: ports of the host, and the container's own addresses. Whether two claim the same. Pure.
+//
+// A port on every address and the same port on one address are one claim made twice: the daemon cannot listen on both,
+// and of two such rules the first takes the other's packets.
+
+import ipaddr from "ipaddr.js";
+import { readDestination } from "./dnat.ts";
+import type { Tables } from "./live.ts";
+import { argumentOf, type Rule, readTarget } from "./rule.ts";
+
+/** Host ports, from the first to the last. */
+export interface Ports {
+  /** In its canonical spelling; undefined for every address of the family. */
+  hostAddress: string | undefined;
+  protocol: string;
+  first: number;
+  last: number;
+}
+
+/** What one fragment claims, in one family. */
+export interface Claims {
+  ports: readonly Ports[];
+  /** The container's addresses that it names. */
+  addresses: ReadonlySet<string>;
+}
+
+/** Of a fragment of ours, or of the original script's. A rule that neither would write claims nothing. */
+export function readClaims(rules: Tables): Claims {
+  const dnats = (rules.get("nat") ?? []).filter((rule) => readTarget(rule) === "DNAT");
+  const named = [
+    ...dnats.map((rule) => readDestination(argumentOf(rule, "--to-destination"))?.address ?? ""),
+    ...(rules.get("filter") ?? []).map((rule) => argumentOf(rule, "-d")),
+    // With a port it is the guard of a port on 127.x: that is the host's address.
+    ...(rules.get("raw") ?? []).filter(isDirectGuard).map((rule) => argumentOf(rule, "-d")),
+  ];
+  return { ports: dnats.flatMap(portsOf), addresses: new Set(named.flatMap((text) => readHost(text) ?? [])) };
+}
+
+/**
+ * Whether a fragment's text may share something with these claims, without reading all of it: a directory has many.
+ * It never says no to one that does.
+ */
+export function mayShare(text: string, { ports, addresses }: Claims): boolean {
+  for (const address of addresses) if (text.includes(address)) return true;
+  for (const [, first, last = first] of text.matchAll(/ --dport (\d+)(?::(\d+))? .*-j DNAT /g)) {
+    if (ports.some((one) => one.first <= Number(last) && Number(first) <= one.last)) return true;
+  }
+  return false;
+}
+
+/** Whether a rule of the raw table closes a container's address, not a port of the host. */
+export function isDirectGuard(rule: Rule): boolean {
+  return !rule.includes("--dport");
+}
+
+/** Some ports that both claim, or undefined. */
+export function sharedPorts(a: Claims, b: Claims): Ports | undefined {
+  for (const mine of a.ports) {
+    for (const theirs of b.ports) {
+      if (mine.protocol !== theirs.protocol) continue;
+      const first = Math.max(mine.first, theirs.first);
+      const last = Math.min(mine.last, theirs.last);
+      if (first > last) continue;
+      const [one, other] = [mine.hostAddress, theirs.hostAddress];
+      if (one !== undefined && other !== undefined && one !== other) continue;
+      return { hostAddress: one ?? other, protocol: mine.protocol, first, last };
+    }
+  }
+  return undefined;
+}
+
+/** A container's address that both name, or undefined. */
+export function sharedAddress(a: Claims, b: Claims): string | undefined {
+  return [...a.addresses].find((address) => b.addresses.has(address));
+}
+
+function portsOf(rule: Rule): Ports[] {
+  const [, first, last = first] = /^(\d+)(?::(\d+))?$/.exec(argumentOf(rule, "--dport")) ?? [];
+  if (first === undefined) return [];
+  const hostAddress = rule.includes("-d") ? readHost(argumentOf(rule, "-d")) : undefined;
+  if (rule.includes("-d") && hostAddress === undefined) return [];
+  return [{ hostAddress, protocol: argumentOf(rule, "-p"), first: Number(first), last: Number(last) }];
+}
+
+/** One address, in its canonical spelling; undefined for a subnet and for what is none. */
+function readHost(text: string): string | undefined {
+  const bare = text.replace(/\/(32|128)$/, "");
+  if (ipaddr.IPv4.isValidFourPartDecimal(bare)) return ipaddr.IPv4.parse(bare).toString();
+  return ipaddr.IPv6.isValid(bare) ? ipaddr.IPv6.parse(bare).toRFC5952String() : undefined;
+}

@@ -1,0 +1,165 @@
+// What a fragment claims, and when two claim the same.
+
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { type Claims, mayShare, type Ports, readClaims, sharedAddress, sharedPorts } from "../../src/rules/claims.ts";
+import { readFragment } from "../../src/rules/fragment-text.ts";
+import { spellPublish } from "../../src/rules/publish-rules.ts";
+import { tell } from "./pipeline.ts";
+import { world } from "./worlds.ts";
+
+const spell = ({ hostAddress, protocol, first, last }: Ports, family: "ipv4" | "ipv6") =>
+  spellPublish({ family, hostAddress, hostPort: first, protocol }, last - first + 1);
+const claims = (text: string) => readClaims(readFragment(text));
+
+describe("readClaims", () => {
+  test("of the original script's fragment", () => {
+    const text = `*nat
+-A DOCKER_CONTAINERS ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.9:80
+COMMIT
+*filter
+-A FORWARD -d 172.17.0.9 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 -j ACCEPT
+COMMIT
+`;
+    expect(claims(text)).toEqual({
+      ports: [{ hostAddress: undefined, protocol: "tcp", first: 8080, last: 8080 }],
+      addresses: new Set(["172.17.0.9"]),
+    });
+  });
+
+  test("of the same where it found no bridge and no address", () => {
+    const text = "*nat\n-A C ! -i  -p tcp -m tcp --dport 8080 -j DNAT --to-destination :80\nCOMMIT\n";
+    const filter = "*filter\n-A FORWARD -d  ! -i  -o  -p tcp -m tcp --dport 80 -j ACCEPT\nCOMMIT\n";
+    expect(claims(text + filter)).toMatchObject({ ports: [{ first: 8080 }], addresses: new Set() });
+  });
+
+  test.each([
+    ["172.17.0.2:80", "172.17.0.2"],
+    ["172.17.0.2", "172.17.0.2"],
+    ["172.17.0.2:9000-9010/8000", "172.17.0.2"],
+    ["[fd00::2]:80", "fd00::2"],
+    ["[FD00:0::2]:9000-9010/8000", "fd00::2"],
+    ["fd00::2", "fd00::2"],
+  ])("a DNAT to %s names %s", (destination, address) => {
+    const text = `*nat\n-A C -p udp -m udp --dport 8000:8010 -j DNAT --to-destination ${destination}\nCOMMIT\n`;
+    expect(claims(text)).toEqual({
+      ports: [{ hostAddress: undefined, protocol: "udp", first: 8000, last: 8010 }],
+      addresses: new Set([address]),
+    });
+  });
+
+  test("the guard of a port on 127.x names the host's address, the one of a container its own", () => {
+    const text = `*raw
+-A PREROUTING -d 127.0.0.1/32 ! -i lo -p tcp -m tcp --dport 8080 -j DROP
+-A PREROUTING -d 172.18.0.2/32 ! -i br-1 -j DROP
+COMMIT
+`;
+    expect(claims(text)).toEqual({ ports: [], addresses: new Set(["172.18.0.2"]) });
+  });
+
+  test("of every container's fragment: its host ports, one by one, and addresses that are its own", () => {
+    const property = fc.property(world, ({ given, publishes, addresses }) => {
+      const { rules } = tell(given);
+      const { ports, addresses: named } = readClaims(new Map(Object.entries(rules.ipv4)));
+      const told = ports.flatMap((one) => each(one));
+      const asked = publishes
+        .filter(({ hostIp }) => !hostIp.includes(":"))
+        .map(({ hostIp, hostPort, protocol }) => `${protocol} ${hostIp === "0.0.0.0" ? "" : hostIp} ${hostPort}`);
+      if (told.length > 0) expect([...new Set(told)].sort()).toEqual([...new Set(asked)].sort());
+      for (const address of named) expect(addresses.map((one) => one.address)).toContain(address);
+    });
+    fc.assert(property, { seed: 5, numRuns: 300 });
+  });
+});
+
+function each({ protocol, hostAddress = "", first, last }: Ports): string[] {
+  return Array.from({ length: last - first + 1 }, (_, index) => `${protocol} ${hostAddress} ${first + index}`);
+}
+
+const ADDRESSES = [undefined, "127.0.0.1", "198.51.100.10"];
+const anyPorts = fc
+  .record({
+    hostAddress: fc.constantFrom(...ADDRESSES),
+    protocol: fc.constantFrom("tcp", "udp"),
+    first: fc.integer({ min: 1, max: 12 }),
+    length: fc.integer({ min: 0, max: 4 }),
+  })
+  .map(({ length, ...one }): Ports => ({ ...one, last: one.first + length }));
+const anyClaims: fc.Arbitrary<Claims> = fc.record({
+  ports: fc.array(anyPorts, { maxLength: 4 }),
+  addresses: fc.uniqueArray(fc.constantFrom("172.17.0.2", "172.17.0.3", "fd00::2")).map((list) => new Set(list)),
+});
+
+/** Every packet's destination that a claim takes: protocol, one address of the host (of two, and any other), port. */
+function taken({ ports }: Claims): Set<string> {
+  const hosts = (address: string | undefined) =>
+    address === undefined ? ["127.0.0.1", "198.51.100.10", "other"] : [address];
+  return new Set(
+    ports.flatMap((one) => hosts(one.hostAddress).flatMap((hostAddress) => each({ ...one, hostAddress }))),
+  );
+}
+
+describe("two fragments", () => {
+  test("share ports where some packet's destination is taken by both, and those named are", () => {
+    let shared = 0;
+    const property = fc.property(anyClaims, anyClaims, (a, b) => {
+      const [mine, theirs] = [taken(a), taken(b)];
+      const found = sharedPorts(a, b);
+      expect(found !== undefined).toBe([...mine].some((one) => theirs.has(one)));
+      if (found === undefined) return;
+      shared++;
+      for (const one of taken({ ports: [found], addresses: new Set() })) {
+        expect(mine).toContain(one);
+        expect(theirs).toContain(one);
+      }
+    });
+    fc.assert(property, { seed: 7, numRuns: 1000 });
+    expect(shared).toBeGreaterThan(200);
+    expect(shared).toBeLessThan(800);
+  });
+
+  test("are in each other's way or not, whichever is asked", () => {
+    const property = fc.property(anyClaims, anyClaims, (a, b) => {
+      expect(sharedPorts(a, b) === undefined).toBe(sharedPorts(b, a) === undefined);
+      expect(sharedAddress(a, b) === undefined).toBe(sharedAddress(b, a) === undefined);
+    });
+    fc.assert(property, { seed: 7, numRuns: 500 });
+  });
+
+  test("the quick look never says no where they share something, and says it often", () => {
+    let no = 0;
+    const property = fc.property(world, world, ({ given }, other) => {
+      const mine = tell(given).fragments;
+      const theirs = tell(other.given).fragments;
+      for (const family of ["ipv4", "ipv6"] as const) {
+        const [a, b] = [claims(mine[family] ?? ""), claims(theirs[family] ?? "")];
+        if (mayShare(theirs[family] ?? "", a)) continue;
+        no++;
+        expect([sharedPorts(a, b), sharedAddress(a, b)]).toEqual([undefined, undefined]);
+      }
+    });
+    fc.assert(property, { seed: 9, numRuns: 300 });
+    expect(no).toBeGreaterThan(100);
+  });
+
+  const on = (hostAddress?: string, protocol = "tcp"): Claims => ({
+    ports: [{ hostAddress, protocol, first: 8080, last: 8080 }],
+    addresses: new Set(),
+  });
+  test.each([
+    ["every address and one", on(), on("127.0.0.1"), "127.0.0.1:8080/tcp"],
+    ["every address twice", on(), on(), "0.0.0.0:8080/tcp"],
+    ["two addresses", on("127.0.0.1"), on("198.51.100.10"), undefined],
+    ["two protocols", on(), on(undefined, "udp"), undefined],
+  ])("%s", (_what, a, b, words) => {
+    const shared = sharedPorts(a, b);
+    expect(shared && spell(shared, "ipv4")).toBe(words);
+  });
+});
+
+test.each([
+  [{ hostAddress: undefined, protocol: "udp", first: 8000, last: 8010 }, "[::]:8000-8010/udp"],
+  [{ hostAddress: "2001:db8::1", protocol: "tcp", first: 80, last: 80 }, "[2001:db8::1]:80/tcp"],
+])("%j is spelled %s", (ports, words) => {
+  expect(spell(ports, "ipv6")).toBe(words);
+});
