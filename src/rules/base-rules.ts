@@ -2,7 +2,7 @@
 //
 //   10_docker  nat     the chain; PREROUTING and OUTPUT jump to it; POSTROUTING masquerades each network, and without
 //                      docker-proxy what the host itself sends to a container from its loopback address
-//              filter  FORWARD accepts the answers to each network
+//              filter  FORWARD drops what crosses an internal network's border, then accepts the answers to the others
 //   90_docker  filter  FORWARD, behind the containers' accepts: first drop what may not enter a network, whoever sends
 //                      it, then accept what comes from one
 //
@@ -79,6 +79,13 @@ function firstRules(networks: readonly Bridged[], family: Family, { chain, proxy
   const toHost = ["-m", "addrtype", "--dst-type", "LOCAL"];
   const loopback = family === "ipv4" ? "127.0.0.0/8" : "::1/128";
   const outward = networks.filter(({ internal }) => !internal);
+  // Before the containers' accepts, or an internal network's containers would get in at what others publish.
+  const borders = networks
+    .filter(({ internal }) => internal)
+    .flatMap(({ bridge }) => [
+      ["-A", "FORWARD", "!", "-i", bridge, "-o", bridge, "-j", "DROP"],
+      ["-A", "FORWARD", "-i", bridge, "!", "-o", bridge, "-j", "DROP"],
+    ]);
   const answers = outward.map(({ bridge }) => [
     ...["-A", "FORWARD", "-o", bridge],
     ...["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"],
@@ -97,20 +104,16 @@ function firstRules(networks: readonly Bridged[], family: Family, { chain, proxy
         ...["-A", "POSTROUTING", "-o", bridge, "-m", "addrtype", "--src-type", "LOCAL", "-j", "MASQUERADE"],
       ]),
     ],
-    ...(answers.length > 0 ? { filter: answers } : {}),
+    ...(networks.length > 0 ? { filter: [...borders, ...answers] } : {}),
   };
 }
 
-/** An internal network is closed, and icc=false holds, whether or not there are guards: somebody asked for that. */
+/** icc=false holds whether or not there are guards, as an internal network's border does: somebody asked for that. */
 function lastRules(networks: readonly Bridged[], family: Family, guards: boolean): Rules {
   const filter = [
     ...networks.flatMap(({ bridge, internal, unprotected }): Rule[] => {
       const enter = ["-A", "FORWARD", "!", "-i", bridge, "-o", bridge];
-      if (internal)
-        return [
-          [...enter, "-j", "DROP"],
-          ["-A", "FORWARD", "-i", bridge, "!", "-o", bridge, "-j", "DROP"],
-        ];
+      if (internal) return [];
       if (unprotected[family]) return [[...enter, "-j", "ACCEPT"]];
       return guards ? [[...enter, "-j", "DROP"]] : [];
     }),
