@@ -129,13 +129,18 @@ export class Docker {
 
   /** Tries a connection from inside a running container's network. */
   async connect(name: string, address: string, port: number, options?: ProbeOptions): Promise<ProbeResult> {
+    return (await this.prober(name)).connect(address, port, options);
+  }
+
+  /** The prober inside a running container's network, for many probes: it does not ask Docker for each of them. */
+  async prober(name: string): Promise<Prober> {
     const namespace = `${await this.#process(name)}/ns/net`;
     let prober = this.#probers.get(namespace);
     if (prober === undefined) {
       prober = new Prober(this.#host.world, namespace);
       this.#probers.set(namespace, prober);
     }
-    return prober.connect(address, port, options);
+    return prober;
   }
 
   /** Forgets the probers inside containers: the host went down. */
