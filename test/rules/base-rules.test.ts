@@ -43,13 +43,12 @@ test.each([
   );
 });
 
-test("every bridge's drops come before any bridge's accept", () => {
-  const rules = told([network("b"), network("a", {}, { Internal: true })]).filter((rule) =>
-    rule.startsWith("90_docker"),
-  );
+test("an internal network's border comes before the containers' accepts, every other drop before any bridge's accept", () => {
+  const rules = told([network("b"), network("a", {}, { Internal: true })]).filter((rule) => rule.includes("filter"));
   expect(rules).toEqual([
-    "90_docker filter: -A FORWARD ! -i br-a -o br-a -j DROP",
-    "90_docker filter: -A FORWARD -i br-a ! -o br-a -j DROP",
+    "10_docker filter: -A FORWARD ! -i br-a -o br-a -j DROP",
+    "10_docker filter: -A FORWARD -i br-a ! -o br-a -j DROP",
+    "10_docker filter: -A FORWARD -o br-b -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
     "90_docker filter: -A FORWARD ! -i br-b -o br-b -j DROP",
     "90_docker filter: -A FORWARD -i br-a -j ACCEPT",
     "90_docker filter: -A FORWARD -i br-b -j ACCEPT",
@@ -59,8 +58,8 @@ test("every bridge's drops come before any bridge's accept", () => {
 test("an internal network stays closed without guards, too, and needs neither masquerade nor answers", () => {
   const rules = told([network("a", {}, { Internal: true }), network("b")], { guards: false, proxy: false });
   expect(rules.filter((rule) => rule.includes("br-a"))).toEqual([
-    "90_docker filter: -A FORWARD ! -i br-a -o br-a -j DROP",
-    "90_docker filter: -A FORWARD -i br-a ! -o br-a -j DROP",
+    "10_docker filter: -A FORWARD ! -i br-a -o br-a -j DROP",
+    "10_docker filter: -A FORWARD -i br-a ! -o br-a -j DROP",
     "90_docker filter: -A FORWARD -i br-a -j ACCEPT",
   ]);
   expect(rules.filter((rule) => rule.includes("br-b") && rule.endsWith("DROP"))).toEqual([]);
