@@ -91,7 +91,9 @@ async function oneRuleLess(place: Place, setting: Setting): Promise<void> {
     .toEqual([expect.stringMatching(/^remote to the host's first, port 8082\/tcp: .*should be: web:80 sees/)]);
 }
 
-test("the lab's README has the differences", () => {
+test("the READMEs have the differences", () => {
+  const product = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+  expect(product).toContain(differencesTable("ours").join("\n"));
   const readme = readFileSync(new URL("README.md", import.meta.url), "utf8");
   for (const regime of new Set(DIFFERENCES.map((one) => one.regime))) {
     expect(readme).toContain(differencesTable(regime).join("\n"));
