@@ -253,7 +253,7 @@ story(
     const client = `#!/bin/sh
 [ "$1" = inspect ] || exec docker "$@"
 number=\${2#c}
-sed -e "s/\\"\\/c0\\"/\\"\\/c$number\\"/" -e "s/\\"9000\\"/\\"$((9000 + number))\\"/" -e "s/172\\.17\\.0\\.2/172.17.1.$((number + 1))/" /root/document.json
+sed -e "s/\\"\\/c0\\"/\\"\\/c$number\\"/g" -e "s/\\"9000\\"/\\"$((9000 + number))\\"/g" -e "s/172\\.17\\.0\\.2/172.17.1.$((number + 1))/g" /root/document.json
 `;
     await host.write("/root/document.json", JSON.stringify([document]));
     await host.write("/usr/local/bin/many", client, 0o755);
