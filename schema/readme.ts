@@ -18,7 +18,7 @@ interface Property {
   default?: unknown;
   enum?: string[];
   "x-type"?: string;
-  "x-required-unless"?: string;
+  "x-required-unless"?: string[];
   "x-aliases"?: string[];
 }
 
@@ -33,7 +33,9 @@ const tables: Record<string, string> = {
     Object.entries(args.properties as Record<string, Property>).map(([name, property]) => {
       const alias = property["x-aliases"] ? ` (alias \`${property["x-aliases"].join("`, `")}\`)` : "";
       const unless = property["x-required-unless"];
-      const fallback = unless ? `required, or \`${unless}\`` : String(property.default ?? "");
+      const fallback = unless
+        ? ["required", ...unless.map((other) => `\`${other}\``)].join(", or ")
+        : String(property.default ?? "");
       return [`\`${name}\`${alias}`, typeOf(property), fallback, property.description ?? ""];
     }),
   ),

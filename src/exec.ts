@@ -57,12 +57,7 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   ]);
   clearTimeout(timer);
 
-  if (result.code === "ENOENT") {
-    throw new Failure("command_missing", `${file} is not installed, or not on PATH`, { command });
-  }
-  if (result.code === "EACCES" || result.code === "EPERM") {
-    throw new Failure("permission_denied", `${file} may not be executed by this user`, { command });
-  }
+  refuseUnstartable(file, command, result.code);
   if (stopped === "timeout") {
     const message = `'${command}' did not end within ${timeoutSeconds} s and was stopped`;
     throw new Failure("command_timeout", message, { command, timeout: timeoutSeconds });
@@ -71,8 +66,60 @@ export async function run(file: string, args: readonly string[], options: RunOpt
     throw new Failure("output_too_large", `'${command}' printed more than 64 MiB and was stopped`, { command });
   }
   // An input that the command did not read to its end (EPIPE) says nothing that its exit status does not say.
-  const exitCode = result.exitCode ?? 128 + (SIGNAL_NUMBERS[result.signal ?? ""] ?? 0);
-  return { command, exitCode, stdout: decode(stdout), stderr: decode(stderr) };
+  return { command, exitCode: exitCodeOf(result), stdout: decode(stdout), stderr: decode(stderr) };
+}
+
+/** No line of ours from a command that goes on is nearly as long. */
+const LINE_LIMIT = 1024 * 1024;
+
+/**
+ * Runs a command that goes on until it ends by itself or `signal` aborts; each line of its output is handed over at once and
+ * then forgotten. What it printed last to stderr is in the answer.
+ *
+ * Throws Failure: `command_missing`, `permission_denied`, `output_too_large` (a line without an end).
+ */
+export async function follow(
+  file: string,
+  args: readonly string[],
+  onLine: (line: string) => void,
+  signal: AbortSignal,
+): Promise<Ran> {
+  const command = [file, ...args].join(" ");
+  const subprocess = execa(file, args, { reject: false, buffer: false, stdin: "ignore", forceKillAfterDelay: 500 });
+  const stop = () => subprocess.kill();
+  signal.addEventListener("abort", stop, { once: true });
+  let tooLong = false;
+  let open = "";
+  subprocess.stdout.setEncoding("utf8").on("data", (chunk: string) => {
+    const lines = (open + chunk).split("\n");
+    open = lines.pop() ?? "";
+    for (const line of lines) onLine(line);
+    if (open.length <= LINE_LIMIT) return;
+    tooLong = true;
+    stop();
+  });
+  let stderr = "";
+  subprocess.stderr.setEncoding("utf8").on("data", (chunk: string) => {
+    stderr = (stderr + chunk).slice(-2000);
+  });
+  const result = await subprocess;
+  signal.removeEventListener("abort", stop);
+  refuseUnstartable(file, command, result.code);
+  if (tooLong) throw new Failure("output_too_large", `'${command}' printed a line of more than 1 MiB`, { command });
+  return { command, exitCode: exitCodeOf(result), stdout: "", stderr };
+}
+
+function refuseUnstartable(file: string, command: string, code: string | undefined): void {
+  if (code === "ENOENT") {
+    throw new Failure("command_missing", `${file} is not installed, or not on PATH`, { command });
+  }
+  if (code === "EACCES" || code === "EPERM") {
+    throw new Failure("permission_denied", `${file} may not be executed by this user`, { command });
+  }
+}
+
+function exitCodeOf({ exitCode, signal }: { exitCode?: number | undefined; signal?: string | undefined }): number {
+  return exitCode ?? 128 + (SIGNAL_NUMBERS[signal ?? ""] ?? 0);
 }
 
 /** A command that ended and failed: `what` went wrong, in the command's own words, with its exit status and output as facts. */

@@ -1,23 +1,20 @@
 // present and absent, of containers and of the base: the straight line from a request to an outcome. Up to `commit`
 // nothing changes the system; check mode stops there.
 
+import { type Asked, askFor } from "./asked.ts";
 import { askForBase, type BasePlan, keepForeignFiles, NO_BASE, planBase, planChanges } from "./base.ts";
 import { type Committed, chooseLoader, commit } from "./commit.ts";
 import { Overtaken, settleNeighbours, stampOfAll } from "./conflicts.ts";
-import { inspectContainers } from "./docker/client.ts";
-import { FAMILIES, readContainer } from "./docker/container.ts";
-import { findTargets } from "./docker/find.ts";
+import { FAMILIES } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
-import type { Arguments } from "./generated/arguments.ts";
 import { fitGuards } from "./guards.ts";
 import { readDirectories, refuseWhatCannotWork, warnOfLoopback, warnOfUncovered, withChanges } from "./refuse.ts";
 import type { Request } from "./request.ts";
-import { containerFragment, type Wanted } from "./rules/fragment-text.ts";
+import type { Wanted } from "./rules/fragment-text.ts";
 import { barrierOf, hasDockersRules } from "./rules/live.ts";
-import { makeRules } from "./rules/publish-rules.ts";
 import { familiesOf, type Item, itemChanges, type Kernel, readKernel, survey } from "./survey.ts";
 
-export interface Outcome {
+export interface Outcome extends Asked {
   /** All fragments asked for, in the order of their names, and those of neighbours that are put right with them. */
   wanted: Wanted[];
   /** The names of those neighbours. */
@@ -25,12 +22,7 @@ export interface Outcome {
   items: Item[];
   /** Undefined where the base was not asked for. */
   base: { networks: string[]; plan: BasePlan } | undefined;
-  /** Containers of which check mode cannot foretell the rules. */
-  pending: string[];
-  /** Why a container publishes nothing, in a person's words. */
-  idle: string[];
   committed: Committed;
-  warnings: string[];
 }
 
 /** How often other processes may come between our look and our turn to write. */
@@ -48,7 +40,7 @@ export async function publish(request: Request, signal: AbortSignal): Promise<Ou
 }
 
 async function publishOnce({ args, check }: Request, signal: AbortSignal): Promise<Outcome> {
-  const asked = args.state === "present" ? await askForPresent(args, !check, signal) : await askForAbsent(args);
+  const asked = await askFor(args, check, signal);
   const possible = await familiesOf(args);
   const stamp = await stampOfAll(args);
   const [live, now] = await Promise.all([readKernel(possible, args), readDirectories(args)]);
@@ -105,52 +97,6 @@ export function warnOfBarriers({ wanted, committed }: Pick<Outcome, "wanted" | "
       `'${barrier.rule}' comes before the rules of ${hidden.join(", ")}, which are never reached; put it into a fragment that sorts later`,
     ];
   });
-}
-
-type Asked = Pick<Outcome, "wanted" | "pending" | "idle" | "warnings">;
-
-async function askForPresent(args: Arguments, wait: boolean, signal: AbortSignal): Promise<Asked> {
-  if (args.container.length === 0) return { wanted: [], pending: [], idle: [], warnings: [] };
-  const { targets, pending } = await findTargets(args, wait, signal);
-  const made = targets.map((target) => ({ target, ...makeRules(target, args) }));
-  return {
-    wanted: made.map(({ target, rules }) => containerFragment(target.name, rules)),
-    pending: pending.map(({ name }) => name),
-    idle: made.flatMap(({ target }) => target.idle ?? []),
-    warnings: [
-      ...pending.map(({ name, why }) => `the container ${name} ${why}: its rules cannot be foretold`),
-      ...made.flatMap(({ target, warnings }) => [...target.warnings, ...warnings]),
-    ],
-  };
-}
-
-const CONTAINER_ID = /^[0-9a-f]{12,64}$/;
-
-/** Docker is not needed, save to find the name that belongs to an id. */
-async function askForAbsent(args: Arguments): Promise<Asked> {
-  const names = new Set<string>();
-  const warnings: string[] = [];
-  for (const name of args.container) names.add(CONTAINER_ID.test(name) ? await resolveId(name, args, warnings) : name);
-  return { wanted: [...names].map((name) => containerFragment(name)), pending: [], idle: [], warnings };
-}
-
-async function resolveId(id: string, args: Arguments, warnings: string[]): Promise<string> {
-  const families = await familiesOf(args);
-  const { items } = await survey([containerFragment(id)], families, await readKernel(families, args), args);
-  if (items.some(itemChanges)) return id;
-  const containers = await inspectContainers(args, [id]).catch((error: unknown) =>
-    error instanceof Failure ? error : Promise.reject(error),
-  );
-  if (containers instanceof Failure) {
-    warnings.push(
-      `${id} looks like a container's id, and its name cannot be asked for: ${containers.message}; give the name`,
-    );
-    return id;
-  }
-  const container = containers.map(readContainer).find((one) => one.id.startsWith(id));
-  if (container !== undefined) return container.name;
-  warnings.push(`${id} looks like a container's id, and there is no such container any more; give the name`);
-  return id;
 }
 
 function warnOfDocker(live: Kernel): string[] {

@@ -30,7 +30,7 @@ interface Property {
   "x-aliases"?: string[];
   "x-type"?: string;
   /** Ansible's required_one_of. */
-  "x-required-unless"?: string;
+  "x-required-unless"?: string[];
   /** Ansible's mutually_exclusive and required_by. */
   "x-excludes"?: string;
   "x-needs"?: string;
@@ -104,9 +104,9 @@ function refuseUnknown(given: Record<string, unknown>): void {
 /** In Ansible's words for required_one_of, mutually_exclusive and required_by. */
 function refuseCombinations(args: Readonly<Record<string, unknown>>, needsContainer: boolean): void {
   const has = (name: string | undefined) => name !== undefined && args[name] !== undefined && args[name] !== false;
-  for (const [name, { "x-required-unless": alternative, "x-excludes": other, "x-needs": needed }] of PROPERTIES) {
-    if (alternative !== undefined && needsContainer && !has(name) && !has(alternative)) {
-      throw new Failure("arguments_invalid", `one of the following is required: ${name}, ${alternative}`);
+  for (const [name, { "x-required-unless": others, "x-excludes": other, "x-needs": needed }] of PROPERTIES) {
+    if (others !== undefined && needsContainer && ![name, ...others].some(has)) {
+      throw new Failure("arguments_invalid", `one of the following is required: ${[name, ...others].join(", ")}`);
     }
     if (other !== undefined && has(name) && has(other)) {
       throw new Failure("arguments_invalid", `parameters are mutually exclusive: ${name}|${other}`);

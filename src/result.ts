@@ -4,12 +4,13 @@ import { basename } from "node:path/posix";
 import { planChanges, unitChanges } from "./base.ts";
 import { asFailure, type Failure } from "./errors.ts";
 import type { Explained, Explanation } from "./explain.ts";
+import type { Arguments } from "./generated/arguments.ts";
 import type { FileDiff, FileResult, Result, Tables } from "./generated/result.ts";
 import { restoreCommand } from "./kernel/iptables.ts";
 import type { Loaded } from "./load.ts";
 import { type Outcome, warnOfBarriers } from "./publish.ts";
 import type { Request } from "./request.ts";
-import { isContainers } from "./rules/fragment-text.ts";
+import { isContainers, type Wanted } from "./rules/fragment-text.ts";
 import { drifts } from "./rules/live.ts";
 import { bracketed, spellPublish } from "./rules/publish-rules.ts";
 import { type Rule, spell } from "./rules/rule.ts";
@@ -31,7 +32,7 @@ export function resultOf(request: Request, outcome: Outcome): Result {
   const base = outcome.base && baseResult(outcome.base, outcome.items);
   const changed = (base?.changed ?? false) || containers.some((container) => container.changed);
   const files = [...(outcome.base?.plan.files ?? []), ...outcome.items, ...(outcome.base?.plan.units ?? [])];
-  const msg = [base && baseSentence(base, args.state, check), sentence(containers, outcome, args.state, check)]
+  const msg = [base && baseSentence(base, args.state, check), sentence(containers, outcome, args, check)]
     .filter(Boolean)
     .join("; ");
   return {
@@ -173,23 +174,30 @@ function fileDiff({ path, before, after }: FileChange): FileDiff {
 
 function sentence(
   containers: ContainerResult[],
-  { idle, neighbours }: Outcome,
-  state: "present" | "absent",
+  { idle, neighbours, wanted }: Outcome,
+  { state, all }: Arguments,
   check: boolean,
 ): string {
   const asked = containers.filter(({ name }) => !neighbours.includes(name));
-  const changed = asked.filter((one) => one.changed).map(({ name }) => name);
+  const going = all && state === "present" ? wanted.filter(isGone).map(({ owner }) => owner) : [];
+  const changed = asked.filter((one) => one.changed && !going.includes(one.name)).map(({ name }) => name);
   const besides = containers.filter((one) => one.changed && !asked.includes(one)).map(({ name }) => name);
   const would = check ? "would be " : "";
   const verb = state === "present" ? "published" : "unpublished";
   const same = asked
-    .filter((one) => !one.changed && !idle.some((why) => why.startsWith(`${one.name} `)))
+    .filter((one) => !all && !one.changed && !idle.some((why) => why.startsWith(`${one.name} `)))
     .map(({ name }) => name);
   const parts = [
     changed.length > 0 ? `${would}${verb}: ${changed.join(", ")}` : "",
+    going.length > 0 ? `${would}unpublished: ${going.join(", ")}` : "",
     same.length > 0 ? `already ${verb}: ${same.join(", ")}` : "",
+    all && !asked.some((one) => one.changed) ? `all is as it should be (${asked.length} published)` : "",
     ...idle,
     besides.length > 0 ? `${would}put right: ${besides.join(", ")}` : "",
   ];
   return parts.filter((part) => part !== "").join("; ");
+}
+
+function isGone({ texts }: Wanted): boolean {
+  return Object.values(texts).every((text) => text === undefined);
 }

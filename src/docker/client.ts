@@ -12,6 +12,17 @@ import { validate as validateNetwork } from "../generated/validate-network.js";
 
 export type Client = Pick<Arguments, "client" | "docker_host" | "timeout">;
 
+/** The ids of the containers that run. Throws Failure: see `ask`. */
+export async function listContainers(client: Client): Promise<string[]> {
+  return readIds(await ask(client, ["ps", "--quiet", "--no-trunc"]));
+}
+
+/** An id a line. */
+function readIds({ stdout }: Ran): string[] {
+  const ids = stdout.split("\n").map((line) => line.trim());
+  return ids.filter((id) => /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(id));
+}
+
 /**
  * The documents of those containers that exist; names without a container are left out.
  *
@@ -21,6 +32,7 @@ export type Client = Pick<Arguments, "client" | "docker_host" | "timeout">;
  * Throws Failure: see `ask`.
  */
 export async function inspectContainers(client: Client, names: readonly string[]): Promise<ContainerDocument[]> {
+  if (names.length === 0) return [];
   const ran = await ask(client, ["inspect", ...names]);
   const documents = parse(ran).filter(
     (document) =>
@@ -44,12 +56,7 @@ export async function inspectNetworks(client: Client, names: readonly string[]):
 
 /** The documents of all networks. Throws Failure: see `ask`. */
 export async function inspectAllNetworks(client: Client): Promise<NetworkDocument[]> {
-  const ran = await ask(client, ["network", "ls", "--quiet"]);
-  const ids = ran.stdout.split("\n").map((line) => line.trim());
-  return inspectNetworks(
-    client,
-    ids.filter((id) => /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(id)),
-  );
+  return inspectNetworks(client, readIds(await ask(client, ["network", "ls", "--quiet"])));
 }
 
 /** The daemon's version, e.g. "20.10.24"; undefined where the client does not say. Throws Failure: see `ask`. */
@@ -70,10 +77,19 @@ const NO_DAEMON =
  * Throws Failure: `daemon_unreachable`, `permission_denied`, `client_failed`, and those of `run`. That something does
  * not exist is no failure.
  */
-async function ask({ client, docker_host, timeout }: Client, args: string[]): Promise<Ran> {
-  const host = docker_host === undefined ? [] : [HOST_OPTION.get(basename(client)) ?? "--host", docker_host];
-  const ran = await run(client, [...host, ...args], { timeoutSeconds: timeout });
-  if (ran.exitCode === 0) return ran;
+async function ask(client: Client, args: string[]): Promise<Ran> {
+  const ran = await run(client.client, [...hostOption(client), ...args], { timeoutSeconds: client.timeout });
+  refuseFailed(client.client, ran);
+  return ran;
+}
+
+/** The words that name the daemon's socket to the client; none where it knows its own. */
+export function hostOption({ client, docker_host }: Client): string[] {
+  return docker_host === undefined ? [] : [HOST_OPTION.get(basename(client)) ?? "--host", docker_host];
+}
+
+function refuseFailed(client: string, ran: Ran): void {
+  if (ran.exitCode === 0) return;
   // A warning (of an unreadable configuration, say) is no reason to fail.
   const said = ran.stderr.split("\n").filter((line) => line.trim() !== "" && !/^warning|level=(warn|info)/i.test(line));
   const someSay = (pattern: RegExp) => said.some((line) => pattern.test(line));
@@ -81,7 +97,7 @@ async function ask({ client, docker_host, timeout }: Client, args: string[]): Pr
   if (someSay(NO_DAEMON)) {
     throw commandFailure("daemon_unreachable", `${client} cannot reach its daemon; is it running?`, ran);
   }
-  if (said.length > 0 && said.every((line) => NOT_FOUND.test(line))) return ran;
+  if (said.length > 0 && said.every((line) => NOT_FOUND.test(line))) return;
   throw commandFailure("client_failed", `${client} failed`, ran);
 }
 

@@ -43,6 +43,8 @@ export interface Container {
   running: boolean;
   /** The client's own word, for messages: created, exited, restarting, running, … */
   status: string;
+  /** False where its label `docker_iptables.enable` says so: then it is left alone unless it is named. */
+  enabled: boolean;
   mode: Mode;
   attachments: Attachment[];
   publishes: Publish[];
@@ -54,6 +56,8 @@ export interface Container {
 export const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,234}$/;
 /** Linux: at most 15 bytes, no space, no slash. A trailing "+" would be a wildcard to iptables, a leading "-" an option. */
 const INTERFACE = /^[a-zA-Z0-9_.:@][a-zA-Z0-9_.:@-]{0,14}$/;
+
+const ENABLE_LABEL = "docker_iptables.enable";
 
 /** Throws Failure `client_answer_invalid` when a value that goes into rules is not what it claims to be. */
 export function readContainer(document: ContainerDocument): Container {
@@ -68,6 +72,7 @@ export function readContainer(document: ContainerDocument): Container {
     id,
     running,
     status: state.Status ?? (state.Restarting ? "restarting" : running ? "running" : "not running"),
+    enabled: document.Config?.Labels?.[ENABLE_LABEL] !== "false",
     mode: readMode(document.HostConfig?.NetworkMode ?? ""),
     attachments: readAttachments(settings),
     ...readPorts(settings.Ports ?? {}),

@@ -3,8 +3,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Failure } from "../errors.ts";
 import type { Arguments } from "../generated/arguments.ts";
-import { readInterfaces } from "../kernel/interfaces.ts";
-import { inspectContainers, inspectNetworks } from "./client.ts";
+import { type Interfaces, readInterfaces } from "../kernel/interfaces.ts";
+import { inspectContainers, inspectNetworks, listContainers } from "./client.ts";
 import { type Container, readContainer } from "./container.ts";
 import { GATEWAY_BRIDGE, readNetwork } from "./network.ts";
 import { findHairpins } from "./proxy.ts";
@@ -28,6 +28,47 @@ export interface Found {
 export async function findTargets(args: Arguments, wait: boolean, signal: AbortSignal): Promise<Found> {
   const { ready, pending } = wait ? await waitForAll(args, signal) : await look(args);
   const containers = [...new Map(ready.map((container) => [container.name, container])).values()];
+  const { targets, interfaces } = await locateAll(containers, args);
+  const failed = targets.find(isFailure);
+  if (failed !== undefined) throw failed;
+  return { targets: await findHairpins(targets.filter(isTarget), interfaces), pending };
+}
+
+function isFailure(one: Target | Failure): one is Failure {
+  return one instanceof Failure;
+}
+
+function isTarget(one: Target | Failure): one is Target {
+  return !isFailure(one);
+}
+
+/** All containers of the daemon. */
+export interface Running {
+  targets: Target[];
+  /** Names of those that must stay as they are: left out by their label, or not to be located. */
+  left: string[];
+  warnings: string[];
+}
+
+/** The containers that run. One that cannot be located is no obstacle to the others. Throws Failure of the client. */
+export async function findRunning(args: Arguments): Promise<Running> {
+  const documents = await inspectContainers(args, await listContainers(args));
+  const running = documents.map(readContainer).filter((container) => container.running);
+  const containers = running.filter(({ enabled }) => enabled);
+  const { targets, interfaces } = await locateAll(containers, args);
+  const found = new Set(targets.filter(isTarget).map(({ name }) => name));
+  return {
+    targets: await findHairpins(targets.filter(isTarget), interfaces),
+    left: running.filter(({ name }) => !found.has(name)).map(({ name }) => name),
+    warnings: targets.filter(isFailure).map(({ message }) => message),
+  };
+}
+
+/** Each container's Target, or why there is none. Throws Failure of the client. */
+async function locateAll(
+  containers: readonly Container[],
+  args: Arguments,
+): Promise<{ targets: (Target | Failure)[]; interfaces: Interfaces }> {
   const networks = await inspectNetworks(args, networksOf(containers));
   const interfaces = await readInterfaces();
   const known = networks.map(readNetwork);
@@ -36,8 +77,15 @@ export async function findTargets(args: Arguments, wait: boolean, signal: AbortS
     containers,
     known.some(({ driver }) => driver === "overlay"),
   );
-  const targets = containers.map((container) => locate(container, [...known, ...gateway], interfaces, args.network));
-  return { targets: await findHairpins(targets, interfaces), pending };
+  const targets = containers.map((container) => {
+    try {
+      return locate(container, [...known, ...gateway], interfaces, args.network);
+    } catch (error) {
+      if (error instanceof Failure) return error;
+      throw error;
+    }
+  });
+  return { targets, interfaces };
 }
 
 type Look = { ready: Container[]; pending: { name: string; why: string; exists: boolean }[] };

@@ -9,6 +9,7 @@ Usage:
   docker_iptables setup            make the host ready, once and after each new network
   docker_iptables create NAME…     publish the ports of running containers
   docker_iptables delete NAME…     take their rules away; Docker is not asked
+  docker_iptables sync             bring files and kernel to what runs now, for all containers at once
   docker_iptables explain NAME…    who reaches the published ports, from where, seen as whom, and which rule decides
   docker_iptables load [ipv4|ipv6] replace the running rules by the fragments; what the services run
   docker_iptables FILE             the same from a JSON file (Ansible)

@@ -7,7 +7,7 @@ import type { Raw } from "./json.ts";
 
 /** How a person named the states, since the original script. */
 const STATES: Record<string, string> = { create: "present", delete: "absent" };
-export const VERBS = [...Object.keys(STATES), "setup", "load", "explain"];
+export const VERBS = [...Object.keys(STATES), "setup", "sync", "load", "explain"];
 
 /** The arguments that have a flag, with what kind of value it takes. */
 export const FLAGS = Object.entries(schema.properties)
@@ -45,6 +45,11 @@ export function readCommand(argv: readonly string[]): Command {
     if (names.length > 0) throw new UsageError("setup is about the whole host and takes no name; 'create' publishes");
     const state = values["remove"] === true ? "absent" : "present";
     return { kind: "publish", raw: { base: true, state, ...raw }, json };
+  }
+  if (verb === "sync") {
+    if (names.length > 0)
+      throw new UsageError("sync is about all containers and takes no name; 'create' publishes one");
+    return { kind: "publish", raw: { all: true, ...raw }, json };
   }
   if (values["remove"] === true) throw new UsageError("--remove belongs to setup");
   const state = STATES[verb];

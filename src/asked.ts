@@ -1,0 +1,135 @@
+// Which containers a call is about, and the fragments that they should have. Reads, and changes nothing.
+
+import { basename } from "node:path";
+import { inspectContainers } from "./docker/client.ts";
+import { readContainer } from "./docker/container.ts";
+import { findRunning, findTargets } from "./docker/find.ts";
+import type { Target } from "./docker/target.ts";
+import { Failure } from "./errors.ts";
+import type { Arguments } from "./generated/arguments.ts";
+import { readDirectories } from "./refuse.ts";
+import { readClaims, sharedPorts } from "./rules/claims.ts";
+import { containerFragment, containerOf, type Wanted } from "./rules/fragment-text.ts";
+import { makeRules } from "./rules/publish-rules.ts";
+import { familiesOf, itemChanges, readKernel, survey } from "./survey.ts";
+
+export interface Asked {
+  /** Without a rule where the fragment goes. */
+  wanted: Wanted[];
+  /** Containers of which check mode cannot foretell the rules. */
+  pending: string[];
+  /** Why a container publishes nothing, in a person's words. */
+  idle: string[];
+  warnings: string[];
+}
+
+const NOBODY: Asked = { wanted: [], pending: [], idle: [], warnings: [] };
+
+/** Throws Failure: of the client, of `findTargets`, of the directories. In check mode it does not wait. */
+export async function askFor(args: Arguments, check: boolean, signal: AbortSignal): Promise<Asked> {
+  if (args.all) return args.state === "present" ? askForRunning(args) : askForNobody(args);
+  if (args.state === "absent") return askForAbsent(args);
+  if (args.container.length === 0) return NOBODY;
+  const { targets, pending } = await findTargets(args, !check, signal);
+  const { wanted, idle, warnings } = makeAll(targets, args);
+  const unknown = pending.map(({ name, why }) => `the container ${name} ${why}: its rules cannot be foretold`);
+  return { wanted, pending: pending.map(({ name }) => name), idle, warnings: [...unknown, ...warnings] };
+}
+
+function makeAll(targets: readonly Target[], args: Arguments): Omit<Asked, "pending"> {
+  const made = targets.map((target) => ({ target, ...makeRules(target, args) }));
+  return {
+    wanted: made.map(({ target, rules }) => containerFragment(target.name, rules)),
+    idle: made.flatMap(({ target }) => target.idle ?? []),
+    warnings: made.flatMap(({ target, warnings }) => [...target.warnings, ...warnings]),
+  };
+}
+
+/** Every running container that publishes, and the fragments of those that do not run any more. */
+async function askForRunning(args: Arguments): Promise<Asked> {
+  const [{ targets, left, warnings }, owners] = await Promise.all([findRunning(args), fragmentOwners(args)]);
+  const made = makeAll(
+    targets.filter(({ idle }) => idle === undefined),
+    args,
+  );
+  const { wanted, warnings: rivals } = withoutRivals(made.wanted, owners);
+  const known = new Set([...left, ...wanted.map(({ owner }) => owner)]);
+  const gone = [...owners].filter((owner) => !known.has(owner)).map((owner) => containerFragment(owner));
+  return {
+    ...NOBODY,
+    wanted: [...wanted, ...gone].sort(byOwner),
+    warnings: [...warnings, ...made.warnings, ...rivals],
+  };
+}
+
+/**
+ * Of two running containers that claim one port one is left out, or nothing could be published: the one that has no
+ * fragment yet, else the later name.
+ */
+function withoutRivals(wanted: readonly Wanted[], owners: ReadonlySet<string>): Pick<Asked, "wanted" | "warnings"> {
+  const first = ({ owner }: Wanted) => (owners.has(owner) ? 0 : 1);
+  const kept: { one: Wanted; claims: ReturnType<typeof claimsOf> }[] = [];
+  const warnings: string[] = [];
+  for (const one of [...wanted].sort((a, b) => first(a) - first(b) || byOwner(a, b))) {
+    const claims = claimsOf(one);
+    const rival = kept.find(({ claims: theirs }) =>
+      claims.some((mine, index) => sharedPorts(mine, theirs[index] ?? mine)),
+    );
+    if (rival === undefined) kept.push({ one, claims });
+    else {
+      warnings.push(
+        `${one.owner} is left out: it publishes a port that ${rival.one.owner} publishes, too; stop one of them`,
+      );
+    }
+  }
+  return { wanted: kept.map(({ one }) => one), warnings };
+}
+
+function claimsOf({ rules }: Wanted) {
+  return [rules.ipv4, rules.ipv6].map((tables) => readClaims(new Map(Object.entries(tables))));
+}
+
+function byOwner(a: Wanted, b: Wanted): number {
+  return a.owner < b.owner ? -1 : 1;
+}
+
+/** No container at all: every container's fragment goes. Docker is not asked. */
+async function askForNobody(args: Arguments): Promise<Asked> {
+  const owners = [...(await fragmentOwners(args))].sort();
+  return { ...NOBODY, wanted: owners.map((owner) => containerFragment(owner)) };
+}
+
+/** Whose fragments stand in the directories. Throws Failure `directory_unusable`. */
+async function fragmentOwners(args: Arguments): Promise<Set<string>> {
+  const fragments = Object.values(await readDirectories(args)).flat();
+  return new Set(fragments.flatMap(({ path }) => containerOf(basename(path)) ?? []));
+}
+
+const CONTAINER_ID = /^[0-9a-f]{12,64}$/;
+
+/** Docker is not needed, save to find the name that belongs to an id. */
+async function askForAbsent(args: Arguments): Promise<Asked> {
+  const names = new Set<string>();
+  const warnings: string[] = [];
+  for (const name of args.container) names.add(CONTAINER_ID.test(name) ? await resolveId(name, args, warnings) : name);
+  return { ...NOBODY, wanted: [...names].map((name) => containerFragment(name)), warnings };
+}
+
+async function resolveId(id: string, args: Arguments, warnings: string[]): Promise<string> {
+  const families = await familiesOf(args);
+  const { items } = await survey([containerFragment(id)], families, await readKernel(families, args), args);
+  if (items.some(itemChanges)) return id;
+  const containers = await inspectContainers(args, [id]).catch((error: unknown) =>
+    error instanceof Failure ? error : Promise.reject(error),
+  );
+  if (containers instanceof Failure) {
+    warnings.push(
+      `${id} looks like a container's id, and its name cannot be asked for: ${containers.message}; give the name`,
+    );
+    return id;
+  }
+  const container = containers.map(readContainer).find((one) => one.id.startsWith(id));
+  if (container !== undefined) return container.name;
+  warnings.push(`${id} looks like a container's id, and there is no such container any more; give the name`);
+  return id;
+}

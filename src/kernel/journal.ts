@@ -1,0 +1,73 @@
+// One record in systemd's journal for each change: what was done, to what, for whom. logger(1) writes it; Node.js itself has
+// no datagram sockets of the kind that the journal reads (systemd.journal-fields(7), "Journal Native Protocol").
+
+import { access, readFile } from "node:fs/promises";
+import { basename } from "node:path";
+import { excerpt } from "../errors.ts";
+import { run } from "../exec.ts";
+import type { Result } from "../generated/result.ts";
+
+const SOCKET = "/run/systemd/journal/socket";
+const PREFIX = "DOCKER_IPTABLES_";
+/** seconds */
+const PATIENCE = 2;
+
+/** Who called: the process that started this one. */
+export interface Caller {
+  pid: number;
+  command: string;
+  /** The systemd unit in whose cgroup it runs; "" for none. */
+  unit: string;
+}
+
+/** Never throws; of a process that has ended only the number is known. */
+export async function readCaller(pid: number): Promise<Caller> {
+  const read = (name: string) => readFile(`/proc/${pid}/${name}`, "utf8").catch(() => "");
+  const [cmdline, cgroup] = await Promise.all([read("cmdline"), read("cgroup")]);
+  const unit = cgroup.split("\n").flatMap((line) => /\/([^/]+\.(?:service|scope))(?:\/|$)/.exec(line)?.[1] ?? [])[0];
+  return { pid, command: excerpt(cmdline.replaceAll("\0", " "), 200), unit: unit ?? "" };
+}
+
+/** Writes the record where a journal is there. It never throws, and takes no longer than some seconds: the change is made. */
+export async function record(result: Result, caller: Caller): Promise<void> {
+  try {
+    await access(SOCKET);
+    await run("logger", ["--journald"], { timeoutSeconds: PATIENCE, input: recordText(result, caller) });
+  } catch {
+    // Nobody is left to tell: the answer itself says what was done.
+  }
+}
+
+/** Whether a result is worth a record: something was changed, or was undone. */
+export function isChange({ changed, rolled_back }: Result): boolean {
+  return changed || rolled_back !== undefined;
+}
+
+/** Fields as `NAME=value`, a line each. Pure. */
+export function recordText(result: Result, { pid, command, unit }: Caller): string {
+  const containers = (result.containers ?? []).filter(({ changed }) => changed).map(({ name }) => name);
+  const files = (result.files ?? []).filter(({ change }) => change !== "unchanged").map(({ path }) => path);
+  const fields: Record<string, string> = {
+    MESSAGE: `${result.msg}${result.failed ? ` [${result.error?.code}]` : ""}${by(command)}`,
+    PRIORITY: result.failed ? "3" : "6",
+    SYSLOG_IDENTIFIER: "docker_iptables",
+    [`${PREFIX}RESULT`]: result.failed ? (result.error?.code ?? "failed") : "done",
+    [`${PREFIX}STATE`]: result.state ?? "",
+    [`${PREFIX}CONTAINERS`]: containers.join(" "),
+    [`${PREFIX}FILES`]: files.join(" "),
+    [`${PREFIX}RELOADED`]: (result.reloaded ?? []).join(" "),
+    [`${PREFIX}ROLLED_BACK`]: (result.rolled_back ?? []).join("; "),
+    [`${PREFIX}CALLER`]: command,
+    [`${PREFIX}CALLER_PID`]: String(pid),
+    [`${PREFIX}CALLER_UNIT`]: unit,
+  };
+  return Object.entries(fields)
+    .filter(([, value]) => value !== "")
+    .map(([name, value]) => `${name}=${value.replaceAll(/[\0\n]+/g, " ")}\n`)
+    .join("");
+}
+
+function by(command: string): string {
+  const name = basename(command.split(" ")[0] ?? "");
+  return name === "" ? "" : ` (called by ${name})`;
+}

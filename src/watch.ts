@@ -1,0 +1,154 @@
+// watch: follows the daemon's events and brings files and kernel to what runs. A burst of events is one sync; a daemon that
+// goes away is waited for, and what happened meanwhile is caught up when it is back.
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { hostOption } from "./docker/client.ts";
+import { asFailure, excerpt, type Failure } from "./errors.ts";
+import { follow } from "./exec.ts";
+import { readOwn } from "./fragments/directory.ts";
+import type { Arguments } from "./generated/arguments.ts";
+import { keepAlive, type Manager, notify } from "./kernel/notify.ts";
+import { type Outcome, publish } from "./publish.ts";
+import type { Request } from "./request.ts";
+import { BASE_FILES } from "./rules/base-rules.ts";
+import { isMarked } from "./rules/fragment-text.ts";
+
+/** What is told of the work: each change with its reasons, and each failure once. */
+export interface Told {
+  synced: (outcome: Outcome, reasons: readonly string[]) => Promise<void>;
+  failed: (failure: Failure) => void;
+}
+
+/** milliseconds: how long to listen for more of a burst, and the pauses before another attempt. */
+const BURST = 30;
+const PAUSE = { first: 100, longest: 5000 };
+/** Of a burst's reasons the first ones are told. */
+const MOST_REASONS = 20;
+
+/** Until the signal. Throws Failure only where the client itself cannot be started. */
+export async function watch(request: Request, manager: Manager, told: Told, signal: AbortSignal): Promise<void> {
+  const news = new News();
+  signal.addEventListener("abort", () => news.ring(), { once: true });
+  keepAlive(manager, signal);
+  await Promise.all([followEvents(request.args, news, signal), syncOnNews(request, manager, news, told, signal)]);
+}
+
+/** What has happened since the last sync. */
+class News {
+  #reasons: string[] = [];
+  #rung = true;
+  #wake = () => {};
+
+  ring(reason?: string): void {
+    this.#rung = true;
+    if (reason !== undefined && this.#reasons.length < MOST_REASONS) this.#reasons.push(reason);
+    this.#wake();
+  }
+
+  /** Waits for news, at most so long. */
+  async wait(milliseconds: number | undefined): Promise<void> {
+    if (this.#rung) return;
+    const { promise, resolve } = withResolvers();
+    this.#wake = resolve;
+    const timer = milliseconds === undefined ? undefined : setTimeout(resolve, milliseconds);
+    await promise;
+    clearTimeout(timer);
+  }
+
+  take(): string[] {
+    this.#rung = false;
+    return this.#reasons.splice(0);
+  }
+}
+
+function withResolvers(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = () => {};
+  const promise = new Promise<void>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}
+
+async function syncOnNews(
+  request: Request,
+  manager: Manager,
+  news: News,
+  told: Told,
+  signal: AbortSignal,
+): Promise<void> {
+  let ready = false;
+  let pause: number | undefined;
+  let complaint = "";
+  while (!signal.aborted) {
+    await news.wait(pause);
+    if (signal.aborted) return;
+    await sleep(BURST);
+    const reasons = news.take();
+    try {
+      const args = { ...request.args, all: true, base: await hasOwnBase(request.args) };
+      await told.synced(await publish({ ...request, args }, signal), reasons);
+      pause = undefined;
+      complaint = "";
+    } catch (error) {
+      const failure = asFailure(error);
+      if (signal.aborted && failure.code === "interrupted") return;
+      if (failure.message !== complaint) told.failed(failure);
+      complaint = failure.message;
+      pause = Math.min((pause ?? PAUSE.first) * 2, PAUSE.longest);
+    }
+    if (!ready) await notify(manager, "READY=1", "STATUS=following the daemon's events");
+    ready = true;
+  }
+}
+
+/** Where setup made the base, it follows the networks, too. */
+async function hasOwnBase({ iptables_dir }: Arguments): Promise<boolean> {
+  const base = await readOwn(`${iptables_dir}/${BASE_FILES[0]}`);
+  return base !== undefined && isMarked(base.text);
+}
+
+/** Each time that the daemon is there again, what happened in between is news. */
+async function followEvents(args: Arguments, news: News, signal: AbortSignal): Promise<void> {
+  let pause = PAUSE.first;
+  while (!signal.aborted) {
+    // From a moment before, so that nothing is missed between a sync and the first event.
+    const since = Math.floor(Date.now() / 1000) - 1;
+    const words = [...hostOption(args), "events", "--since", String(since), "--format", "{{json .}}"];
+    const started = Date.now();
+    news.ring();
+    await follow(args.client, words, (line) => onEvent(line, news), signal);
+    pause = Date.now() - started > PAUSE.longest ? PAUSE.first : Math.min(pause * 2, PAUSE.longest);
+    await sleep(pause, undefined, { signal }).catch(() => {});
+  }
+}
+
+/** What changes an address, a port or a network. Docker's words, podman's, and nerdctl's. */
+const TELLING: Record<string, RegExp> = {
+  container: /^(start|died?|destroy|remove|rename|restart|stop|cleanup|unpause)$/,
+  network: /^(create|connect|disconnect|destroy|remove)$/,
+};
+
+function onEvent(line: string, news: News): void {
+  const event = readEvent(line);
+  if (event !== undefined && TELLING[event.type]?.test(event.action)) news.ring(`${event.name} ${event.action}`);
+}
+
+/** Pure. Undefined for a line that is no event. */
+export function readEvent(line: string): { type: string; action: string; name: string } | undefined {
+  try {
+    const event = asRecord(JSON.parse(line));
+    const attributes = asRecord(asRecord(event["Actor"])["Attributes"] ?? event["Attributes"]);
+    const text = (value: unknown) => (typeof value === "string" ? excerpt(value, 64) : "");
+    return {
+      type: text(event["Type"]).toLowerCase(),
+      action: text(event["Action"] ?? event["Status"]),
+      name: text(attributes["name"] ?? event["Name"]),
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+function asRecord(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null ? { ...value } : {};
+}
