@@ -7,10 +7,11 @@ import { adviseDaemon, type Daemon, findDaemon, forwardingWarnings } from "./doc
 import { type Network, readNetwork } from "./docker/network.ts";
 import { usesProxy } from "./docker/proxy.ts";
 import { Failure } from "./errors.ts";
+import { flagsOf } from "./flags.ts";
 import { assemble } from "./fragments/assemble.ts";
 import { readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
-import { type PlannedUnit, planRemoval, planUnits } from "./kernel/install.ts";
+import { type PlannedUnit, planRemoval, planUnits, planWatcher, WATCH_UNIT } from "./kernel/install.ts";
 import { readInterfaces } from "./kernel/interfaces.ts";
 import { firewalldRuns, foreignTables, type OtherBackend, otherBackend } from "./kernel/others.ts";
 import { unitName, type Wish } from "./kernel/units.ts";
@@ -98,10 +99,11 @@ export async function planBase(
   const families = [...new Set(items.map(({ family }) => family))];
   const directories = families.map((family) => directoryOf(family, args));
   const plan: BasePlan = { ...NO_BASE, directories, warnings: [] };
-  if (args.reload === "none") return plan;
+  const watchers = args.watch ? [await planWatcher(watchWords(args), args.timeout)] : [];
+  if (args.reload === "none") return { ...plan, units: watchers };
   const around = await lookAround(families, await foresee(items, args), networks, live, args);
   const { lost, kept } = describeTraps(around, daemon, live, args);
-  if (args.reload === "patch") return { ...plan, warnings: kept };
+  if (args.reload === "patch") return { ...plan, units: watchers, warnings: kept };
   if (!args.adopt && !args.replace) refuseTraps([...lost, ...kept], around);
   const files = args.adopt ? await adoptedFiles(around.families, args) : [];
   const future = await foresee([...items, ...files], args);
@@ -109,14 +111,19 @@ export async function planBase(
   for (const family of families) {
     warnings.push(...(await refuseWhatFails(family, assemble(future[family] ?? [], [], readLive("")), args.timeout)));
   }
-  const units = args.reload === "systemd" ? await planUnits(wishesFor(families, args), args.timeout) : [];
-  for (const { name, after, enabled } of units) {
+  const loaders = args.reload === "systemd" ? await planUnits(wishesFor(families, args), args.timeout) : [];
+  for (const { name, after, enabled } of loaders) {
     if (after === undefined && !enabled) {
       warnings.push(`${name} was not written by docker_iptables and is not enabled: nothing loads the rules at boot`);
     }
   }
   const others = around.families.flatMap(({ family, other }) => (other === undefined ? [] : [{ family, other }]));
-  return { ...plan, files, units, others, warnings };
+  return { ...plan, files, units: [...loaders, ...watchers], others, warnings };
+}
+
+/** The watcher loads in its own process what a service would load for it: a process less for each change. */
+function watchWords(args: Arguments): string[] {
+  return flagsOf({ ...args, reload: args.reload === "systemd" ? "restore" : args.reload });
 }
 
 function refuseForeignFiles(items: readonly Item[]): void {
@@ -281,23 +288,24 @@ export function wishesFor(families: readonly Family[], args: Arguments): Wish[] 
 
 async function planRemovalOfBase(items: readonly Item[], args: Arguments): Promise<BasePlan> {
   const future = await foresee(items, args);
+  const names = args.reload === "none" ? [] : [args.iptables_service, args.ip6tables_service, WATCH_UNIT].map(unitName);
+  const units = await planRemoval([...new Set(names)], args.timeout).catch((error: unknown) => {
+    // Without systemd there are no services to remove.
+    if (args.reload === "systemd") throw error;
+    return [];
+  });
   const left = Object.values(future).flatMap((fragments) =>
     fragments.map(({ path }) => path).filter((path) => isContainers(basename(path))),
   );
   if (left.length > 0) {
-    const message = `containers still lean on the base: ${someOf(left)}; 'docker_iptables delete' them first`;
+    const watches = units.some(({ name, start }) => name === WATCH_UNIT && !start);
+    const first = watches ? `'systemctl disable --now ${WATCH_UNIT}', which would publish them again, and then ` : "";
+    const message = `containers still lean on the base: ${someOf(left)}; first ${first}'docker_iptables delete --all'`;
     throw new Failure("base_in_use", message, { paths: left });
   }
   const kept = Object.values(future).flatMap((fragments) =>
     fragments.map(({ path }) => path).filter((path) => /_existing$/.test(path)),
   );
   const warnings = kept.map((path) => `${path} holds rules that ran before setup; it stays`);
-  if (args.reload === "none") return { ...NO_BASE, warnings };
-  const names = [args.iptables_service, args.ip6tables_service].map(unitName);
-  const units = await planRemoval([...new Set(names)], args.timeout).catch((error: unknown) => {
-    // Without systemd there are no services to remove.
-    if (args.reload === "systemd") throw error;
-    return [];
-  });
   return { ...NO_BASE, units, warnings };
 }

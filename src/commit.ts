@@ -21,7 +21,9 @@ import {
   type PlannedUnit,
   reloadManager,
   removeLastGood,
+  restartUnit,
   stopUnit,
+  WATCH_UNIT,
 } from "./kernel/install.ts";
 import { backendsWith, restoreCommand } from "./kernel/iptables.ts";
 import { emptyBackend, restoreBackend } from "./kernel/others.ts";
@@ -66,7 +68,8 @@ export interface Plan {
  */
 export async function chooseLoader({ items }: Survey, base: BasePlan, args: Arguments): Promise<Loader> {
   if (args.reload !== "systemd") return { kind: args.reload };
-  if (args.base && args.state === "present") return { kind: "systemd", units: base.units };
+  if (args.base && args.state === "present")
+    return { kind: "systemd", units: base.units.filter(({ name }) => name !== WATCH_UNIT) };
   if (args.state === "absent" && (await isShuttingDown(args.timeout))) return { kind: "shutdown" };
   const changing = FAMILIES.filter((one) => items.some((item) => item.family === one && itemChanges(item)));
   return {
@@ -114,6 +117,13 @@ async function change({ found, settled, base, loader }: Plan, undo: Undo[], args
     });
   }
   const loaded = await loadRules(found, base, loader, undo, args, alone);
+  const watcher = base.units.find(({ name }) => name === WATCH_UNIT);
+  if (installs && watcher !== undefined && unitChanges(watcher)) {
+    // It waits for our locks before it is ready, so none is held meanwhile.
+    await restartUnit(WATCH_UNIT, args.timeout).catch((error: unknown) =>
+      alone(args.timeout, () => Promise.reject(error)),
+    );
+  }
   if (args.state === "absent" && base.units.length > 0) {
     await alone(args.timeout, () => removeUnits(base.units, undo, args.timeout));
   }
@@ -232,7 +242,7 @@ async function removeUnits(units: readonly PlannedUnit[], undo: Undo[], timeout:
     await disableUnit(name, timeout);
     await stopUnit(name, timeout);
     await write(path, after, undo);
-    await removeLastGood(path);
+    if (name !== WATCH_UNIT) await removeLastGood(path);
   }
   await reloadManager(timeout);
 }

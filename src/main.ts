@@ -8,10 +8,12 @@ import { type Printed, printForPerson, printJson } from "./doors/print.ts";
 import { readCommand, UsageError, VERBS } from "./doors/verbs.ts";
 import { explain } from "./explain.ts";
 import type { Result } from "./generated/result.ts";
+import { isChange, readCaller, record } from "./kernel/journal.ts";
 import { loadDirectories } from "./load.ts";
 import { publish } from "./publish.ts";
 import { type Request, readRequest, type Surroundings } from "./request.ts";
 import { resultOf, resultOfExplain, resultOfFailure, resultOfLoad } from "./result.ts";
+import { type Told, watch } from "./watch.ts";
 
 declare const VERSION: string;
 
@@ -29,6 +31,7 @@ async function answer(argv: readonly string[]): Promise<Answer> {
   const command = readCommand(argv);
   if (command.kind === "help") return { stdout: helpText(), stderr: "", exitCode: 0 };
   if (command.kind === "version") return { stdout: `docker_iptables ${VERSION}\n`, stderr: "", exitCode: 0 };
+  if (command.kind === "watch") return fulfil(async () => command.raw, printForPerson, watchHost);
   const check = command.raw["_ansible_check_mode"] === true;
   const print = command.json ? printJson : (result: Result) => printForPerson(result, check);
   if (command.kind === "explain") return fulfil(async () => command.raw, print, explainContainers);
@@ -87,11 +90,50 @@ async function fulfil(
     raw = await read();
     const todo = deed(raw);
     request = todo.request;
-    return { ...print(await todo.result()), exitCode: 0 };
+    const result = await todo.result();
+    await note(request, result);
+    return { ...print(result), exitCode: 0 };
   } catch (error) {
     const debug = request?.args.debug ?? raw["debug"] === true;
-    return { ...print(resultOfFailure(error, request, debug, "_task" in raw)), exitCode: 1 };
+    const result = resultOfFailure(error, request, debug, "_task" in raw);
+    await note(request, result);
+    return { ...print(result), exitCode: 1 };
   }
+}
+
+/** Who did what, for the journal. Says whether it is recorded there. */
+async function note(request: Request | undefined, result: Result, reasons: readonly string[] = []): Promise<boolean> {
+  if (request?.check !== false || !isChange(result)) return false;
+  return record(result, await readCaller(process.ppid), reasons);
+}
+
+/** Until a signal: each change is a record in the journal, and a line where the output goes elsewhere. */
+function watchHost(raw: Raw): ReturnType<Deed> {
+  const request = readRequest({ ...raw, all: true }, surroundings());
+  // systemd.exec(5): set where the output goes to the journal.
+  const inJournal = process.env["JOURNAL_STREAM"] !== undefined;
+  let warned = "";
+  const told: Told = {
+    synced: async (outcome, reasons) => {
+      const result = resultOf(request, outcome);
+      const recorded = await note(request, result, reasons);
+      const why = reasons.length > 0 ? ` (${reasons.join(", ")})` : "";
+      if (result.changed && !(recorded && inJournal)) process.stdout.write(`${result.msg}${why}\n`);
+      const warnings = result.warnings.map((warning) => `warning: ${warning}\n`).join("");
+      if (warnings !== warned) process.stderr.write(warnings);
+      warned = warnings;
+    },
+    failed: ({ code, message }) => process.stderr.write(`docker_iptables: ${message} [${code}]\n`),
+  };
+  const watchdog = Number(process.env["WATCHDOG_USEC"]);
+  const manager = { socket: process.env["NOTIFY_SOCKET"], watchdogMicroseconds: watchdog > 0 ? watchdog : undefined };
+  return {
+    request,
+    result: async () => {
+      await watch(request, manager, told, onSignal());
+      return { changed: false, msg: "watched until the signal to stop", comment: "", warnings: [] };
+    },
+  };
 }
 
 /** SIGTERM and SIGINT end a wait; a transaction that has begun is finished or rolled back, then answered. */

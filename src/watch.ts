@@ -25,7 +25,7 @@ const PAUSE = { first: 100, longest: 5000 };
 /** Of a burst's reasons the first ones are told. */
 const MOST_REASONS = 20;
 
-/** Until the signal. Throws Failure only where the client itself cannot be started. */
+/** Until the signal; `request` is for all containers. Throws Failure only where the client itself cannot be started. */
 export async function watch(request: Request, manager: Manager, told: Told, signal: AbortSignal): Promise<void> {
   const news = new News();
   signal.addEventListener("abort", () => news.ring(), { once: true });
@@ -37,12 +37,20 @@ export async function watch(request: Request, manager: Manager, told: Told, sign
 class News {
   #reasons: string[] = [];
   #rung = true;
+  #networks = true;
   #wake = () => {};
 
-  ring(reason?: string): void {
+  /** `networks`: some may have come or gone, as always where it is not known what happened. */
+  ring(reason?: string, networks = true): void {
     this.#rung = true;
+    this.#networks ||= networks;
     if (reason !== undefined && this.#reasons.length < MOST_REASONS) this.#reasons.push(reason);
     this.#wake();
+  }
+
+  /** What was taken was of no use: the next attempt is about as much. */
+  missed(networks: boolean): void {
+    this.#networks ||= networks;
   }
 
   /** Waits for news, at most so long. */
@@ -55,9 +63,11 @@ class News {
     clearTimeout(timer);
   }
 
-  take(): string[] {
+  take(): { reasons: string[]; networks: boolean } {
+    const networks = this.#networks;
     this.#rung = false;
-    return this.#reasons.splice(0);
+    this.#networks = false;
+    return { reasons: this.#reasons.splice(0), networks };
   }
 }
 
@@ -83,9 +93,9 @@ async function syncOnNews(
     await news.wait(pause);
     if (signal.aborted) return;
     await sleep(BURST);
-    const reasons = news.take();
+    const { reasons, networks } = news.take();
     try {
-      const args = { ...request.args, all: true, base: await hasOwnBase(request.args) };
+      const args = { ...request.args, base: networks && (await hasOwnBase(request.args)) };
       await told.synced(await publish({ ...request, args }, signal), reasons);
       pause = undefined;
       complaint = "";
@@ -94,6 +104,7 @@ async function syncOnNews(
       if (signal.aborted && failure.code === "interrupted") return;
       if (failure.message !== complaint) told.failed(failure);
       complaint = failure.message;
+      news.missed(networks);
       pause = Math.min((pause ?? PAUSE.first) * 2, PAUSE.longest);
     }
     if (!ready) await notify(manager, "READY=1", "STATUS=following the daemon's events");
@@ -130,7 +141,8 @@ const TELLING: Record<string, RegExp> = {
 
 function onEvent(line: string, news: News): void {
   const event = readEvent(line);
-  if (event !== undefined && TELLING[event.type]?.test(event.action)) news.ring(`${event.name} ${event.action}`);
+  if (event === undefined || !TELLING[event.type]?.test(event.action)) return;
+  news.ring(`${event.name} ${event.action}`, event.type === "network" && !/connect$/.test(event.action));
 }
 
 /** Pure. Undefined for a line that is no event. */

@@ -1,6 +1,6 @@
 // The text of --help, from the same schema as everything else. Pure.
 
-import { FLAGS } from "./verbs.ts";
+import { FLAGS } from "../flags.ts";
 
 export function helpText(): string {
   return `docker_iptables keeps the host's iptables fragments true to its Docker containers.
@@ -10,6 +10,7 @@ Usage:
   docker_iptables create NAME…     publish the ports of running containers
   docker_iptables delete NAME…     take their rules away; Docker is not asked
   docker_iptables sync             bring files and kernel to what runs now, for all containers at once
+  docker_iptables watch            the same whenever something changes; what the service of 'setup --watch' runs
   docker_iptables explain NAME…    who reaches the published ports, from where, seen as whom, and which rule decides
   docker_iptables load [ipv4|ipv6] replace the running rules by the fragments; what the services run
   docker_iptables FILE             the same from a JSON file (Ansible)
@@ -17,6 +18,7 @@ Usage:
 
 Examples:
   docker_iptables setup --check --diff           what it would write, and nothing else
+  docker_iptables setup --watch                  no units needed: a service publishes whatever runs
   docker_iptables setup --adopt                  keep the rules that run now as fragments
   docker_iptables setup --remove                 take it back
   docker_iptables create web
@@ -24,6 +26,7 @@ Examples:
   docker_iptables create web db --ipv6 --json    one inspect, one reload, one line of JSON
   docker_iptables create web --reload restore    without a systemd service
   docker_iptables delete web
+  docker_iptables delete --all
   docker_iptables explain web
   docker_iptables load --check                   what is wrong with the fragments, if anything
   echo '{"container": "web", "state": "present"}' | docker_iptables

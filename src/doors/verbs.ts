@@ -1,31 +1,20 @@
 // Door 3: verbs and flags. A flag for every argument of the schema; it ends in raw arguments, as the other doors do.
 
 import { type ParseArgsConfig, parseArgs } from "node:util";
-import schema from "../../schema/arguments.schema.json" with { type: "json" };
 import { FAMILIES, type Family } from "../docker/container.ts";
+import { FLAGS } from "../flags.ts";
 import type { Raw } from "./json.ts";
 
 /** How a person named the states, since the original script. */
 const STATES: Record<string, string> = { create: "present", delete: "absent" };
-export const VERBS = [...Object.keys(STATES), "setup", "sync", "load", "explain"];
-
-/** The arguments that have a flag, with what kind of value it takes. */
-export const FLAGS = Object.entries(schema.properties)
-  .filter(([name]) => name !== "container" && name !== "state")
-  .map(([name, property]) => ({
-    name,
-    flag: name.replaceAll("_", "-"),
-    type: property.type,
-    description: property.description,
-    fallback: "default" in property ? property.default : undefined,
-    choices: "enum" in property ? property.enum : undefined,
-  }));
+export const VERBS = [...Object.keys(STATES), "setup", "sync", "watch", "load", "explain"];
 
 export type Command =
   | { kind: "help"; verb: string | undefined }
   | { kind: "version" }
   | { kind: "publish"; raw: Raw; json: boolean }
   | { kind: "explain"; raw: Raw; json: boolean }
+  | { kind: "watch"; raw: Raw }
   | { kind: "load"; raw: Raw; json: boolean; families: readonly Family[] };
 
 /** Wrong usage of a verb; exit status 2. */
@@ -46,18 +35,18 @@ export function readCommand(argv: readonly string[]): Command {
     const state = values["remove"] === true ? "absent" : "present";
     return { kind: "publish", raw: { base: true, state, ...raw }, json };
   }
-  if (verb === "sync") {
+  if (verb === "sync" || verb === "watch") {
     if (names.length > 0)
-      throw new UsageError("sync is about all containers and takes no name; 'create' publishes one");
-    return { kind: "publish", raw: { all: true, ...raw }, json };
+      throw new UsageError(`${verb} is about all containers and takes no name; 'create' publishes one`);
+    return verb === "watch" ? { kind: verb, raw } : { kind: "publish", raw: { all: true, ...raw }, json };
   }
   if (values["remove"] === true) throw new UsageError("--remove belongs to setup");
   const state = STATES[verb];
   if (!VERBS.includes(verb))
     throw new UsageError(`there is no verb ${JSON.stringify(verb)}; there are ${VERBS.join(", ")}`);
-  if (names.length === 0) throw new UsageError(`${verb} needs the name of a container`);
+  if (names.length === 0 && raw["all"] !== true) throw new UsageError(`${verb} needs the name of a container`);
   if (state === undefined) return { kind: "explain", raw: { container: names, ...raw }, json };
-  return { kind: "publish", raw: { container: names, state, ...raw }, json };
+  return { kind: "publish", raw: { ...(names.length > 0 ? { container: names } : {}), state, ...raw }, json };
 }
 
 /** `load ipv4`, `load ipv6`, or both. */

@@ -9,7 +9,7 @@ import { commandFailure, run } from "../exec.ts";
 import { type Own, readOwn } from "../fragments/directory.ts";
 import { writeFailure } from "../fragments/replace.ts";
 import { isMarked } from "../rules/fragment-text.ts";
-import { unitText } from "./unit-text.ts";
+import { unitText, watchUnitText } from "./unit-text.ts";
 import { findUnit, showUnit, type Unit, verbFor, type Wish } from "./units.ts";
 
 /** A service of ours as it is and as it should be. */
@@ -51,6 +51,26 @@ export async function planUnits(wishes: readonly Wish[], timeoutSeconds: number)
     planned.push({ ...state, name: wish.unit, families: wish.families, path, before, after });
   }
   return planned;
+}
+
+/** The service that follows the daemon's events. */
+export const WATCH_UNIT = "docker_iptables-watch.service";
+
+/**
+ * What is to be done so that it runs with these flags; it loads no family at boot. Throws Failure `unit_not_suitable`,
+ * `executable_unusable`, `fragment_not_a_file` and those of `run`.
+ */
+export async function planWatcher(words: readonly string[], timeoutSeconds: number): Promise<PlannedUnit> {
+  const path = join(await unitDirectory(timeoutSeconds), WATCH_UNIT);
+  const properties = await showUnit(WATCH_UNIT, timeoutSeconds);
+  const before = await ownUnit(path, WATCH_UNIT, properties);
+  if (before === "another's") {
+    const where = properties.get("FragmentPath") || path;
+    const message = `${where} was not written by docker_iptables, and is not overwritten: look at it, and move it away`;
+    throw new Failure("unit_not_suitable", message, { unit: WATCH_UNIT, unit_file: where });
+  }
+  const after = watchUnitText(WATCH_UNIT, await findExecutable(timeoutSeconds), words);
+  return { ...unitState(properties), name: WATCH_UNIT, families: [], path, before, after };
 }
 
 /** The services of ours under these names, as they are when they are to go. */
@@ -142,6 +162,15 @@ async function isExecutable(path: string): Promise<boolean> {
 /** Has systemd read its unit files again. Throws Failure `command_failed`. */
 export async function reloadManager(timeoutSeconds: number): Promise<void> {
   await systemctl(["daemon-reload"], "systemd cannot read its unit files again", timeoutSeconds);
+}
+
+/** Starts a service, or starts it anew, and waits until it is ready. Throws Failure `command_failed`. */
+export async function restartUnit(unit: string, timeoutSeconds: number): Promise<void> {
+  await systemctl(
+    ["restart", "--", unit],
+    `${unit} cannot be started (see 'journalctl --unit ${unit}')`,
+    timeoutSeconds,
+  );
 }
 
 /** At each boot from now on. Throws Failure `command_failed`. */

@@ -28,13 +28,17 @@ export async function readCaller(pid: number): Promise<Caller> {
   return { pid, command: excerpt(cmdline.replaceAll("\0", " "), 200), unit: unit ?? "" };
 }
 
-/** Writes the record where a journal is there. It never throws, and takes no longer than some seconds: the change is made. */
-export async function record(result: Result, caller: Caller): Promise<void> {
+/**
+ * Writes the record where a journal is there, and says whether it did. It never throws, and takes no longer than some
+ * seconds: the change is made, and the answer itself says what was done.
+ */
+export async function record(result: Result, caller: Caller, reasons: readonly string[] = []): Promise<boolean> {
   try {
     await access(SOCKET);
-    await run("logger", ["--journald"], { timeoutSeconds: PATIENCE, input: recordText(result, caller) });
+    const input = recordText(result, caller, reasons);
+    return (await run("logger", ["--journald"], { timeoutSeconds: PATIENCE, input })).exitCode === 0;
   } catch {
-    // Nobody is left to tell: the answer itself says what was done.
+    return false;
   }
 }
 
@@ -44,11 +48,11 @@ export function isChange({ changed, rolled_back }: Result): boolean {
 }
 
 /** Fields as `NAME=value`, a line each. Pure. */
-export function recordText(result: Result, { pid, command, unit }: Caller): string {
+export function recordText(result: Result, { pid, command, unit }: Caller, reasons: readonly string[]): string {
   const containers = (result.containers ?? []).filter(({ changed }) => changed).map(({ name }) => name);
   const files = (result.files ?? []).filter(({ change }) => change !== "unchanged").map(({ path }) => path);
   const fields: Record<string, string> = {
-    MESSAGE: `${result.msg}${result.failed ? ` [${result.error?.code}]` : ""}${by(command)}`,
+    MESSAGE: `${result.msg}${result.failed ? ` [${result.error?.code}]` : ""}${because(reasons, command)}`,
     PRIORITY: result.failed ? "3" : "6",
     SYSLOG_IDENTIFIER: "docker_iptables",
     [`${PREFIX}RESULT`]: result.failed ? (result.error?.code ?? "failed") : "done",
@@ -57,6 +61,7 @@ export function recordText(result: Result, { pid, command, unit }: Caller): stri
     [`${PREFIX}FILES`]: files.join(" "),
     [`${PREFIX}RELOADED`]: (result.reloaded ?? []).join(" "),
     [`${PREFIX}ROLLED_BACK`]: (result.rolled_back ?? []).join("; "),
+    [`${PREFIX}REASONS`]: reasons.join(", "),
     [`${PREFIX}CALLER`]: command,
     [`${PREFIX}CALLER_PID`]: String(pid),
     [`${PREFIX}CALLER_UNIT`]: unit,
@@ -67,7 +72,8 @@ export function recordText(result: Result, { pid, command, unit }: Caller): stri
     .join("");
 }
 
-function by(command: string): string {
+function because(reasons: readonly string[], command: string): string {
   const name = basename(command.split(" ")[0] ?? "");
-  return name === "" ? "" : ` (called by ${name})`;
+  const why = reasons.length > 0 ? reasons.join(", ") : name && `called by ${name}`;
+  return why === "" ? "" : ` (${why})`;
 }

@@ -53,6 +53,28 @@ WantedBy=multi-user.target
 `;
 }
 
+/** The text of the unit that keeps files and kernel true to what runs; `words` are the flags of `watch`. */
+export function watchUnitText(unit: string, executable: string, words: readonly string[]): string {
+  return `${markOf(`(${unit})`)}
+# Follows the daemon's events; each change is a record in the journal. A daemon that is down is waited for.
+[Unit]
+Description=Firewall rules of Docker's published ports, as containers come and go
+After=docker.service iptables.service ip6tables.service
+
+[Service]
+Type=notify
+# systemd-notify speaks for it.
+NotifyAccess=all
+WatchdogSec=60
+ExecStart=${[executable, "watch", ...words].map(unitWord).join(" ")}
+Restart=always
+RestartSec=2
+
+[Install]
+WantedBy=multi-user.target
+`;
+}
+
 /** A word of a command line of systemd's: quoted where need be, without specifiers and variables (systemd.service(5)). */
 function unitWord(word: string): string {
   const literal = word.replaceAll("%", "%%").replaceAll("$", "$$$$");
