@@ -43,6 +43,13 @@ const tables: Record<string, string> = {
     ["key", ""],
     Object.entries(result.properties).map(([name, { description }]) => [`\`${name}\``, description]),
   ),
+  problems: table(
+    ["kind", ""],
+    Object.entries(result.properties.problems.items.properties.kind["x-means"]).map(([kind, means]) => [
+      `\`${kind}\``,
+      means,
+    ]),
+  ),
   errors: table(
     ["code", ""],
     Object.entries(result.properties.error.properties.code["x-means"]).map(([code, means]) => [`\`${code}\``, means]),

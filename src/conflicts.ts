@@ -205,8 +205,8 @@ function warnOfSharedAddress(one: Wanted, others: readonly Wanted[], { client }:
   );
 }
 
-/** The wishes that a container's fragments show: they are not this call's. */
-function wishesOf(name: string, now: Future, { chain }: Arguments): Wishes {
+/** The wishes that a container's fragments show; they need not be this call's. */
+export function wishesOf(name: string, now: Future, { chain }: Arguments): Wishes {
   const fragments = FAMILIES.map((family) => readFragment(textOf(name, family, now) ?? ""));
   const rules = (table: string) => fragments.flatMap((fragment) => fragment.get(table) ?? []);
   const dnat = rules("nat").find((rule) => readTarget(rule) === "DNAT");

@@ -1,22 +1,20 @@
 // explain: who reaches a container's published ports, from where, seen as whom, and which rule decides. It follows packets
 // through the rules that the kernel has now; it reads, and changes nothing.
 
-import { networkInterfaces } from "node:os";
 import { inspectAllNetworks } from "./docker/client.ts";
 import { FAMILIES, type Family, type Publish } from "./docker/container.ts";
 import { forwardingWarnings } from "./docker/daemon.ts";
 import { findTargets } from "./docker/find.ts";
 import { readNetwork } from "./docker/network.ts";
-import { filteredFamilies, findProxies, routingLoopback } from "./docker/proxy.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
+import { readHost } from "./host.ts";
 import { foreignTables, otherBackend } from "./kernel/others.ts";
 import type { Request } from "./request.ts";
-import { type Arrival, type Host, isLoopback, type Trip, travel } from "./rules/journey.ts";
-import { ruleWith } from "./rules/packet.ts";
+import { type Arrival, type Trip, travel } from "./rules/journey.ts";
 import { rangesOf } from "./rules/publish-rules.ts";
 import { vantagesOf } from "./rules/vantage.ts";
-import { type Kernel, readKernel } from "./survey.ts";
+import { readKernel } from "./survey.ts";
 
 /** One published port, or a range of which the first stands for all. */
 export interface Explained {
@@ -72,17 +70,6 @@ export async function explain({ args }: Request, signal: AbortSignal): Promise<E
       ...(await othersWarnings(inUse, args.timeout)),
     ],
   };
-}
-
-async function readHost(live: Kernel, bridges: readonly string[]): Promise<Host> {
-  const subnets = Object.entries(networkInterfaces()).flatMap(([name, addresses]) =>
-    (addresses ?? []).flatMap(({ cidr }) => (cidr ? [{ name, cidr }] : [])),
-  );
-  const own = new Set(subnets.map(({ cidr }) => cidr.replace(/\/\d+$/, "")));
-  const isLocal = (address: string) => own.has(address) || isLoopback(address);
-  const rulings = Object.fromEntries(Object.entries(live).map(([family, rules]) => [family, ruleWith(rules, isLocal)]));
-  const [proxies, routed, filtered] = await Promise.all([findProxies(), routingLoopback(bridges), filteredFamilies()]);
-  return { rulings, subnets, proxies, routed, filtered };
 }
 
 /** Contiguous ports as one: their rules are one, too. */

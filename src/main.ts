@@ -12,7 +12,8 @@ import { isChange, readCaller, record } from "./kernel/journal.ts";
 import { loadDirectories } from "./load.ts";
 import { publish } from "./publish.ts";
 import { type Request, readRequest, type Surroundings } from "./request.ts";
-import { resultOf, resultOfExplain, resultOfFailure, resultOfLoad } from "./result.ts";
+import { resultOf, resultOfExplain, resultOfFailure, resultOfLoad, resultOfStatus } from "./result.ts";
+import { status } from "./status.ts";
 import { type Told, watch } from "./watch.ts";
 
 declare const VERSION: string;
@@ -31,16 +32,10 @@ async function answer(argv: readonly string[]): Promise<Answer> {
   const command = readCommand(argv);
   if (command.kind === "help") return { stdout: helpText(), stderr: "", exitCode: 0 };
   if (command.kind === "version") return { stdout: `docker_iptables ${VERSION}\n`, stderr: "", exitCode: 0 };
-  if (command.kind === "watch") return fulfil(async () => command.raw, printForPerson, watchHost);
   const check = command.raw["_ansible_check_mode"] === true;
   const print = command.json ? printJson : (result: Result) => printForPerson(result, check);
-  if (command.kind === "explain") return fulfil(async () => command.raw, print, explainContainers);
-  if (command.kind === "publish") return fulfil(async () => command.raw, print);
-  return fulfil(
-    async () => command.raw,
-    print,
-    (raw) => loadHost(raw, command.families),
-  );
+  const deed = command.kind === "load" ? (raw: Raw) => loadHost(raw, command.families) : DEEDS[command.kind];
+  return fulfil(async () => command.raw, print, deed);
 }
 
 type Deed = (raw: Raw) => { request: Request; result: () => Promise<Result> };
@@ -49,6 +44,13 @@ type Deed = (raw: Raw) => { request: Request; result: () => Promise<Result> };
 function publishContainers(raw: Raw): ReturnType<Deed> {
   const request = readRequest(raw, surroundings());
   return { request, result: async () => resultOf(request, await publish(request, onSignal())) };
+}
+
+/** What is wrong. */
+function statusOfHost(raw: Raw): ReturnType<Deed> {
+  const request = readRequest(raw, surroundings(), false);
+  onSignal();
+  return { request, result: async () => resultOfStatus(request, await status(request.args, request.args.container)) };
 }
 
 /** Who reaches what. */
@@ -67,6 +69,8 @@ function loadHost(raw: Raw, families: readonly Family[]): ReturnType<Deed> {
     result: async () => resultOfLoad(request, await loadDirectories(request, families, stateDirectory)),
   };
 }
+
+const DEEDS = { publish: publishContainers, explain: explainContainers, status: statusOfHost, watch: watchHost };
 
 function surroundings(): Surroundings {
   return { env: process.env, cwd: process.cwd() };
@@ -92,13 +96,19 @@ async function fulfil(
     request = todo.request;
     const result = await todo.result();
     await note(request, result);
-    return { ...print(result), exitCode: 0 };
+    return { ...print(result), exitCode: exitCodeOf(result) };
   } catch (error) {
     const debug = request?.args.debug ?? raw["debug"] === true;
     const result = resultOfFailure(error, request, debug, "_task" in raw);
     await note(request, result);
     return { ...print(result), exitCode: 1 };
   }
+}
+
+/** status: 3 for problems, as monitoring checks want it; 1 where the daemon could not be asked. */
+function exitCodeOf({ problems = [] }: Result): number {
+  if (problems.some(({ kind }) => kind === "daemon_unreachable")) return 1;
+  return problems.length > 0 ? 3 : 0;
 }
 
 /** Who did what, for the journal. Says whether it is recorded there. */
@@ -109,7 +119,7 @@ async function note(request: Request | undefined, result: Result, reasons: reado
 
 /** Until a signal: each change is a record in the journal, and a line where the output goes elsewhere. */
 function watchHost(raw: Raw): ReturnType<Deed> {
-  const request = readRequest({ ...raw, all: true }, surroundings());
+  const request = readRequest(raw, surroundings());
   // systemd.exec(5): set where the output goes to the journal.
   const inJournal = process.env["JOURNAL_STREAM"] !== undefined;
   let warned = "";

@@ -2,6 +2,7 @@
 
 import { basename } from "node:path/posix";
 import { planChanges, unitChanges } from "./base.ts";
+import { FAMILIES } from "./docker/container.ts";
 import { asFailure, type Failure } from "./errors.ts";
 import type { Explained, Explanation } from "./explain.ts";
 import type { Arguments } from "./generated/arguments.ts";
@@ -12,12 +13,14 @@ import { type Outcome, warnOfBarriers } from "./publish.ts";
 import type { Request } from "./request.ts";
 import { isContainers, type Wanted } from "./rules/fragment-text.ts";
 import { drifts } from "./rules/live.ts";
-import { bracketed, spellPublish } from "./rules/publish-rules.ts";
+import { bracketed, rangesOf, spellPublish } from "./rules/publish-rules.ts";
 import { type Rule, spell } from "./rules/rule.ts";
+import type { Standing, Status } from "./status.ts";
 import { type FileChange, fileChanges, type Item, itemChanges } from "./survey.ts";
 
 type ContainerResult = NonNullable<Result["containers"]>[number];
 type BaseResult = NonNullable<Result["base"]>;
+type StandingResult = NonNullable<Result["status"]>[number];
 type ViewResult = NonNullable<Result["explained"]>[number]["views"][number];
 
 /** The answer to a request that succeeded. */
@@ -101,6 +104,39 @@ function viewResult({ from, trip, arrival }: Explained["views"][number], address
         : `it reaches ${bracketed(reached.address)}:${reached.port}, which is another's`,
     by,
     unless: doubts,
+  };
+}
+
+/** The answer to the verb status. */
+export function resultOfStatus(request: Request, { standings, problems, warnings }: Status): Result {
+  const count = standings.length;
+  const containers = `${count} ${count === 1 ? "container" : "containers"}`;
+  const msg =
+    problems.length === 0
+      ? `all is as it should be: ${containers}, files and kernel agree`
+      : `${problems.length} ${problems.length === 1 ? "problem" : "problems"} (${containers})`;
+  return {
+    changed: false,
+    msg,
+    comment: msg,
+    status: standings.map(standingResult),
+    problems,
+    warnings: [...request.warnings, ...warnings],
+  };
+}
+
+function standingResult({ name, target, items }: Standing): StandingResult {
+  const publishes = FAMILIES.flatMap((family) =>
+    rangesOf((target?.publishes ?? []).filter((one) => one.family === family)).map((range) =>
+      spellPublish({ family, ...range }, range.count),
+    ),
+  );
+  return {
+    container: name,
+    publishes,
+    addresses: Object.values(target?.publishing ?? {}).map(({ address }) => address),
+    fragments: items.filter(({ before }) => before !== undefined).map(({ path }) => path),
+    live: items.some(({ after }) => after !== undefined) && !items.some(({ drift }) => drift && drifts(drift)),
   };
 }
 

@@ -11,6 +11,7 @@ Usage:
   docker_iptables delete NAME…     take their rules away; Docker is not asked
   docker_iptables sync             bring files and kernel to what runs now, for all containers at once
   docker_iptables watch            the same whenever something changes; what the service of 'setup --watch' runs
+  docker_iptables status [NAME…]   what is not as it should be; changes nothing
   docker_iptables explain NAME…    who reaches the published ports, from where, seen as whom, and which rule decides
   docker_iptables load [ipv4|ipv6] replace the running rules by the fragments; what the services run
   docker_iptables FILE             the same from a JSON file (Ansible)
@@ -27,6 +28,7 @@ Examples:
   docker_iptables create web --reload restore    without a systemd service
   docker_iptables delete web
   docker_iptables delete --all
+  docker_iptables status --json | jq '.problems[].msg'
   docker_iptables explain web
   docker_iptables load --check                   what is wrong with the fragments, if anything
   echo '{"container": "web", "state": "present"}' | docker_iptables
@@ -43,7 +45,7 @@ ${row("--remove", "With setup: take the base away, and the services that it inst
 ${row("--json", "Answer with one line of JSON.")}
 ${row("--version", "The version.")}
 
-Exit status: 0 done, 1 failed, 2 wrong usage.
+Exit status: 0 done, 1 failed, 2 wrong usage; of status 0 all well, 3 problems, 1 could not find out.
 `;
 }
 

@@ -1,7 +1,7 @@
 // Result -> what is printed: one line of JSON for machines, some lines for a person. Pure.
 
 import { createTwoFilesPatch } from "diff";
-import type { Result } from "../generated/result.ts";
+import type { Problem, Result } from "../generated/result.ts";
 
 export interface Printed {
   stdout: string;
@@ -22,6 +22,7 @@ export function printForPerson(result: Result, check = false): Printed {
         .trimEnd(),
     ),
     ...(result.explained ?? []).flatMap(explained),
+    ...(result.status ? statusTable(result.status, result.problems ?? []) : []),
     ...(result.failed ? [] : [result.msg]),
     ...(result.files ?? [])
       .filter(({ change }) => change !== "unchanged")
@@ -38,6 +39,32 @@ export function printForPerson(result: Result, check = false): Printed {
     ...(typeof result.error?.["stack"] === "string" ? [result.error["stack"]] : []),
   ];
   return { stdout: lines(said), stderr: lines(complaints) };
+}
+
+type Standing = NonNullable<Result["status"]>[number];
+
+const HEAD = ["CONTAINER", "PUBLISHES", "TO", "FRAGMENT", "LIVE", "PROBLEMS"];
+
+/** One line a container and publish, then the problems in sentences. */
+function statusTable(standings: readonly Standing[], problems: readonly Problem[]): string[] {
+  const rows = standings.flatMap(({ container, publishes, addresses, fragments, live }) => {
+    const wrong = [...new Set(problems.filter((one) => one.container === container).map(({ kind }) => kind))].join(" ");
+    const first = [addresses.join(" ") || "-", fragments.length > 0 ? "yes" : "no", live ? "yes" : "no", wrong || "-"];
+    const [publish = "-", ...more] = publishes;
+    return [[container, publish, ...first], ...more.map((one) => ["", one, "", "", "", ""])];
+  });
+  const table = standings.length === 0 ? [] : [HEAD, ...rows];
+  const widths = HEAD.map((_, column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
+  return [
+    ...table.map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join("  ")
+        .trimEnd(),
+    ),
+    ...(table.length > 0 ? [""] : []),
+    ...problems.map(({ kind, msg }) => `${kind}: ${msg}`),
+  ];
 }
 
 type Explained = NonNullable<Result["explained"]>[number];

@@ -7,14 +7,12 @@ import type { Raw } from "./json.ts";
 
 /** How a person named the states, since the original script. */
 const STATES: Record<string, string> = { create: "present", delete: "absent" };
-export const VERBS = [...Object.keys(STATES), "setup", "sync", "watch", "load", "explain"];
+export const VERBS = [...Object.keys(STATES), "setup", "sync", "watch", "status", "explain", "load"];
 
 export type Command =
   | { kind: "help"; verb: string | undefined }
   | { kind: "version" }
-  | { kind: "publish"; raw: Raw; json: boolean }
-  | { kind: "explain"; raw: Raw; json: boolean }
-  | { kind: "watch"; raw: Raw }
+  | { kind: "publish" | "explain" | "status" | "watch"; raw: Raw; json: boolean }
   | { kind: "load"; raw: Raw; json: boolean; families: readonly Family[] };
 
 /** Wrong usage of a verb; exit status 2. */
@@ -38,7 +36,10 @@ export function readCommand(argv: readonly string[]): Command {
   if (verb === "sync" || verb === "watch") {
     if (names.length > 0)
       throw new UsageError(`${verb} is about all containers and takes no name; 'create' publishes one`);
-    return verb === "watch" ? { kind: verb, raw } : { kind: "publish", raw: { all: true, ...raw }, json };
+    return { kind: verb === "watch" ? verb : "publish", raw: { all: true, ...raw }, json };
+  }
+  if (verb === "status") {
+    return { kind: verb, raw: { ...(names.length > 0 ? { container: names } : {}), ...raw }, json };
   }
   if (values["remove"] === true) throw new UsageError("--remove belongs to setup");
   const state = STATES[verb];

@@ -1,0 +1,164 @@
+// What can be wrong, found on the fragments, the kernel's rules and the containers as they are. Pure.
+
+import { basename } from "node:path/posix";
+import { FAMILIES } from "./docker/container.ts";
+import type { Network } from "./docker/network.ts";
+import type { Target } from "./docker/target.ts";
+import { assemble } from "./fragments/assemble.ts";
+import type { Arguments } from "./generated/arguments.ts";
+import type { Problem } from "./generated/result.ts";
+import { type Future, warnOfLoopback, warnOfUncovered } from "./refuse.ts";
+import { readClaims, sharedPorts } from "./rules/claims.ts";
+import { containerOf, readFragment } from "./rules/fragment-text.ts";
+import { type Host, isLoopback, travel } from "./rules/journey.ts";
+import { readLive } from "./rules/live.ts";
+import { rangesOf, spellPublish } from "./rules/publish-rules.ts";
+import { commentOf, spell } from "./rules/rule.ts";
+import { vantagesOf } from "./rules/vantage.ts";
+import { fileChanges, type Item, type Kernel } from "./survey.ts";
+
+/** How one fragment's file and live rules differ from what they should be. `targets` are the containers that run. */
+export function differences(item: Item, targets: readonly Target[]): Problem[] {
+  const { path, family } = item;
+  const container = containerOf(basename(path));
+  const owner = container ?? basename(path);
+  const word = family === "ipv4" ? "IPv4" : "IPv6";
+  const about = { ...(container === undefined ? {} : { container }), path };
+  const mend = container === undefined ? "'docker_iptables setup'" : `'docker_iptables create ${container}' or 'sync'`;
+  const problems: Problem[] = [];
+  // What the kernel lacks then, too, goes without saying.
+  if (fileChanges(item)) return [{ ...fileProblem(item, targets), ...about }];
+  const { drift } = item;
+  if (drift === undefined) return problems;
+  const [first] = drift.missing;
+  if (first !== undefined) {
+    const more = drift.missing.length > 1 ? ` and ${drift.missing.length - 1} more` : "";
+    const msg = `the kernel lacks ${word} rules of ${owner}: '${spell(first)}'${more}; ${mend} brings them back`;
+    problems.push({ kind: "rules_missing", ...about, rule: spell(first), msg });
+  }
+  if (drift.surplus > 0) {
+    const msg = `the kernel has ${drift.surplus} ${word} rules of ${owner} too many; ${mend} takes them away`;
+    problems.push({ kind: "rules_surplus", ...about, msg });
+  }
+  if (drift.disordered) {
+    const msg = `the kernel has the ${word} rules of ${owner} in another order; ${mend} mends it`;
+    problems.push({ kind: "rules_disordered", ...about, msg });
+  }
+  if (drift.unreached !== undefined) {
+    const msg = `nothing live jumps to the chain ${drift.unreached}, so the ${word} rules of ${owner} never match; ${mend} mends it`;
+    problems.push({ kind: "rules_shadowed", ...about, msg });
+  }
+  return problems;
+}
+
+function fileProblem({ path, before, after }: Item, targets: readonly Target[]): Pick<Problem, "kind" | "msg"> {
+  const container = containerOf(basename(path));
+  if (container === undefined) {
+    return {
+      kind: "base_outdated",
+      msg: `${path} is not what the daemon's networks need; 'docker_iptables setup' mends it`,
+    };
+  }
+  if (before === undefined) {
+    const msg = `${container} runs and publishes, and has no ${path}; 'docker_iptables create ${container}' or 'sync' makes it`;
+    return { kind: "fragment_missing", msg };
+  }
+  if (after !== undefined) {
+    const msg = `${path} is out of date: ${container} has another address or other ports; 'docker_iptables create ${container}' or 'sync' mends it`;
+    return { kind: "fragment_outdated", msg };
+  }
+  const runs = targets.some(({ name }) => name === container);
+  const why = runs ? "publishes nothing that this fragment is for" : "is gone, or does not run";
+  const msg = `${path} is left over: the container ${container} ${why}; 'docker_iptables delete ${container}' or 'sync' removes it`;
+  return { kind: runs ? "fragment_outdated" : "container_gone", msg };
+}
+
+/** Fragments of two containers that claim one port. */
+export function rivals(now: Future): Problem[] {
+  const problems: Problem[] = [];
+  for (const family of FAMILIES) {
+    const claiming = (now[family] ?? []).flatMap(({ path, text }) => {
+      const container = containerOf(basename(path));
+      return container === undefined ? [] : [{ container, path, claims: readClaims(readFragment(text)) }];
+    });
+    for (const [index, one] of claiming.entries()) {
+      for (const other of claiming.slice(0, index)) {
+        const shared = sharedPorts(one.claims, other.claims);
+        if (shared === undefined) continue;
+        const { hostAddress, first, last, protocol } = shared;
+        const port = spellPublish({ family, hostAddress, hostPort: first, protocol }, last - first + 1);
+        const msg = `${other.container} and ${one.container} both claim ${port}: the first takes the other's packets; stop one of them`;
+        problems.push({ kind: "container_rivals", container: one.container, path: one.path, msg });
+      }
+    }
+  }
+  return problems;
+}
+
+/** Live rules with our comment whose fragment is not there. */
+export function orphans(now: Future, live: Kernel): Problem[] {
+  const mark = commentOf("");
+  return FAMILIES.flatMap((family) => {
+    const files = new Set((now[family] ?? []).map(({ path }) => basename(path)));
+    const owned = (owner: string) => [...files].some((file) => containerOf(file) === owner || `(${file})` === owner);
+    const comments = [...(live[family]?.tables.values() ?? [])].flatMap(({ byComment }) => [...byComment.keys()]);
+    const owners = new Set(comments.map((comment) => comment.slice(mark.length)));
+    return [...owners]
+      .filter((owner) => !owned(owner))
+      .map((owner): Problem => {
+        const word = family === "ipv4" ? "IPv4" : "IPv6";
+        const msg = `the kernel has ${word} rules of ${owner}, and no fragment has them: 'docker_iptables load' takes them away`;
+        return { kind: "rules_orphaned", ...(owner.startsWith("(") ? {} : { container: owner }), msg };
+      });
+  });
+}
+
+/** Fragments that iptables-restore would refuse for their form. */
+export function brokenFragments(now: Future): Problem[] {
+  return FAMILIES.flatMap((family) =>
+    assemble(now[family] ?? [], [], readLive("")).problems.map(({ path, line, why }): Problem => {
+      return {
+        kind: "fragment_invalid",
+        path,
+        msg: `${path} line ${line}: ${why}; nothing is loaded until it is mended`,
+      };
+    }),
+  );
+}
+
+/** Networks without a base, and a base that does not fit docker-proxy. */
+export function uncovered(items: readonly Item[], now: Future, args: Arguments): Problem[] {
+  const lasting = items.filter(({ after }) => after !== undefined);
+  return [...warnOfUncovered(lasting, now), ...warnOfLoopback(lasting, now, args)].map((msg) => ({
+    kind: "network_uncovered",
+    msg,
+  }));
+}
+
+/** Publishes whose rules are live and still do not get another machine's packets, because a rule of another hand decides. */
+export function shadows(
+  items: readonly Item[],
+  targets: readonly Target[],
+  networks: readonly Network[],
+  host: Host,
+): Problem[] {
+  return targets.flatMap((target) => {
+    const own = items.filter(({ owner }) => owner === target.name);
+    return FAMILIES.flatMap((family): Problem[] => {
+      const item = own.find((one) => one.family === family);
+      if (item?.drift === undefined || item.after === undefined || item.drift.missing.length > 0) return [];
+      const publishes = target.publishes.filter((one) => one.family === family && !isLoopback(one.hostAddress ?? ""));
+      return rangesOf(publishes).flatMap((range): Problem[] => {
+        const publish = { family, ...range };
+        const view = vantagesOf(publish, target, networks, host).find(({ from }) => from === "another machine");
+        if (view === undefined) return [];
+        const { reached, by } = travel(host, view.trip);
+        const rule = by.at(-1);
+        const isHere = reached !== undefined && target.endpoints.some(({ address }) => address === reached.address);
+        if (isHere || rule === undefined || rule.includes(commentOf(target.name))) return [];
+        const msg = `${spellPublish(publish, range.count)} of ${target.name} is not reached: '${rule}' decides before its rules; 'docker_iptables explain ${target.name}' shows the way`;
+        return [{ kind: "rules_shadowed", container: target.name, rule, msg }];
+      });
+    });
+  });
+}

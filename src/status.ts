@@ -1,0 +1,193 @@
+// status: what is not as it should be, in the files, in the kernel and at the daemon. Reads only, takes no lock, and says what
+// it can while the daemon is down.
+
+import { basename } from "node:path";
+import { askForBase, wishesFor } from "./base.ts";
+import { wishesOf } from "./conflicts.ts";
+import { inspectAllNetworks } from "./docker/client.ts";
+import { FAMILIES } from "./docker/container.ts";
+import { adviseDaemon, findDaemon, forwardingWarnings } from "./docker/daemon.ts";
+import { findRunning, type Running } from "./docker/find.ts";
+import { type Network, readNetwork } from "./docker/network.ts";
+import type { Target } from "./docker/target.ts";
+import { Failure } from "./errors.ts";
+import { sortByBoot } from "./fragments/confirmed.ts";
+import type { Arguments } from "./generated/arguments.ts";
+import type { Problem } from "./generated/result.ts";
+import { readHost } from "./host.ts";
+import { findUnit, showUnit } from "./kernel/units.ts";
+import { brokenFragments, differences, orphans, rivals, shadows, uncovered } from "./problems.ts";
+import { type Future, readDirectories } from "./refuse.ts";
+import { containerFragment, containerOf, isMarked, readFragment, type Wanted } from "./rules/fragment-text.ts";
+import { makeRules } from "./rules/publish-rules.ts";
+import type { Ruleset } from "./rules/rule.ts";
+import { directoryOf, familiesOf, type Item, readKernel, survey } from "./survey.ts";
+
+/** One container that publishes, or has a fragment. */
+export interface Standing {
+  name: string;
+  /** Undefined where it does not run, or the daemon cannot be asked. */
+  target: Target | undefined;
+  items: Item[];
+}
+
+export interface Status {
+  standings: Standing[];
+  problems: Problem[];
+  warnings: string[];
+}
+
+/** `names`: only of these containers; none names all. Throws Failure of the directories and of iptables-save. */
+export async function status(args: Arguments, names: readonly string[]): Promise<Status> {
+  const kernelArgs: Arguments = { ...args, reload: "restore" };
+  const families = await familiesOf(args);
+  const [now, live, daemon] = await Promise.all([
+    readDirectories(args),
+    readKernel(families, kernelArgs),
+    askDaemon(args),
+  ]);
+  const { targets, left } = daemon.running;
+  const publishing = targets.filter(({ idle, publishes }) => idle === undefined && publishes.length > 0);
+  const owners = new Set(allFragments(now).flatMap(({ path }) => containerOf(basename(path)) ?? []));
+  const wanted = [
+    ...publishing.map((target) =>
+      containerFragment(target.name, makeRules(target, wishesOf(target.name, now, args)).rules),
+    ),
+    ...[...owners]
+      .filter((owner) => !publishing.some(({ name }) => name === owner))
+      .map((owner) =>
+        // What nobody can be asked about should be as its own file says.
+        daemon.problem !== undefined || left.includes(owner) ? asWritten(owner, now) : containerFragment(owner),
+      ),
+  ];
+  const base = await baseOf(now, families, daemon.networks, args);
+  const { items } = await survey([...wanted, ...base.wanted], families, live, args);
+  const host = await readHost(
+    live,
+    daemon.networks.flatMap(({ bridge }) => bridge ?? []),
+  );
+  const problems = [
+    ...(daemon.problem === undefined ? [] : [daemon.problem]),
+    ...items.flatMap((item) => differences(item, targets)),
+    ...(await staleOf(now, args)),
+    ...rivals(now),
+    ...orphans(now, live),
+    ...brokenFragments(now),
+    ...uncovered(items, now, args),
+    ...shadows(items, publishing, daemon.networks, host),
+    ...base.problems,
+    ...(await daemonProblems(daemon.networks)),
+    ...(await serviceProblems(families, args)),
+  ];
+  const isAskedFor = (container: string | undefined) => names.length === 0 || names.includes(container ?? "");
+  const standings = wanted
+    .map(({ owner }) => ({
+      name: owner,
+      target: publishing.find(({ name }) => name === owner),
+      items: items.filter((item) => item.owner === owner),
+    }))
+    .filter(({ name }) => isAskedFor(name))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+  const unknown = names.filter((name) => !standings.some((one) => one.name === name));
+  return {
+    standings,
+    problems: problems.filter(({ container }) => isAskedFor(container)),
+    warnings: [
+      ...daemon.running.warnings,
+      ...unknown.map((name) => `${name} publishes nothing, and has no fragment: is it the name of a container?`),
+    ],
+  };
+}
+
+function allFragments(now: Future) {
+  return FAMILIES.flatMap((family) => now[family] ?? []);
+}
+
+function asWritten(owner: string, now: Future): Wanted {
+  const rules: Ruleset = { ipv4: {}, ipv6: {} };
+  const texts: Wanted["texts"] = {};
+  for (const family of FAMILIES) {
+    const text = now[family]?.find(({ path }) => containerOf(basename(path)) === owner)?.text;
+    if (text === undefined) continue;
+    rules[family] = Object.fromEntries([...readFragment(text)].map(([table, lines]) => [table, [...lines]]));
+    texts[family] = text;
+  }
+  return { ...containerFragment(owner), rules, texts };
+}
+
+interface Daemon {
+  running: Running;
+  networks: Network[];
+  /** Why it could not be asked. */
+  problem: Problem | undefined;
+}
+
+async function askDaemon(args: Arguments): Promise<Daemon> {
+  try {
+    const [running, documents] = await Promise.all([findRunning(args), inspectAllNetworks(args)]);
+    return { running, networks: documents.map(readNetwork), problem: undefined };
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    const problem: Problem = { kind: "daemon_unreachable", msg: error.message };
+    return { running: { targets: [], left: [], warnings: [] }, networks: [], problem };
+  }
+}
+
+/** Only a base of ours is held to the daemon's networks. */
+async function baseOf(
+  now: Future,
+  families: Awaited<ReturnType<typeof familiesOf>>,
+  networks: readonly Network[],
+  args: Arguments,
+): Promise<{ wanted: Wanted[]; problems: Problem[] }> {
+  const hasOwn = allFragments(now).some(
+    ({ path, text }) => containerOf(basename(path)) === undefined && isMarked(text),
+  );
+  if (!hasOwn || networks.length === 0) return { wanted: [], problems: [] };
+  try {
+    return { wanted: (await askForBase(families, { ...args, state: "present" })).wanted, problems: [] };
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    return { wanted: [], problems: [{ kind: "base_outdated", msg: error.message }] };
+  }
+}
+
+async function staleOf(now: Future, args: Arguments): Promise<Problem[]> {
+  const sorted = await Promise.all(
+    FAMILIES.map((family) => sortByBoot(directoryOf(family, args), now[family] ?? []).catch(() => ({ stale: [] }))),
+  );
+  return sorted
+    .flatMap(({ stale }) => stale)
+    .map(({ path }) => {
+      const container = containerOf(basename(path)) ?? "";
+      const msg = `${path} is from before this boot, and is not loaded until 'docker_iptables create ${container}' (or sync) confirms it`;
+      return { kind: "fragment_stale", container, path, msg };
+    });
+}
+
+async function daemonProblems(networks: readonly Network[]): Promise<Problem[]> {
+  const inUse = FAMILIES.filter((family) => networks.some(({ subnets }) => subnets[family].length > 0));
+  const daemon = await findDaemon();
+  // Of a version that is not known the stricter default would be a guess.
+  const told = [...adviseDaemon(daemon, "26.0"), ...(await forwardingWarnings(inUse))];
+  return told.map((msg) => ({ kind: "daemon_settings", msg }));
+}
+
+async function serviceProblems(families: readonly (typeof FAMILIES)[number][], args: Arguments): Promise<Problem[]> {
+  if (args.reload !== "systemd") return [];
+  const problems: Problem[] = [];
+  for (const wish of wishesFor(families, args)) {
+    try {
+      await findUnit(wish, args.timeout);
+      const state = (await showUnit(wish.unit, args.timeout)).get("ActiveState");
+      if (state === "failed") {
+        const msg = `${wish.unit} has failed; 'journalctl --unit ${wish.unit}' says why`;
+        problems.push({ kind: "service_unusable", msg });
+      }
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      problems.push({ kind: "service_unusable", msg: error.message });
+    }
+  }
+  return problems;
+}
