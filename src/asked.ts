@@ -7,7 +7,7 @@ import { findRunning, findTargets } from "./docker/find.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
 import type { Arguments } from "./generated/arguments.ts";
-import { readDirectories } from "./refuse.ts";
+import type { Future } from "./refuse.ts";
 import { readClaims, sharedPorts } from "./rules/claims.ts";
 import { containerFragment, containerOf, type Wanted } from "./rules/fragment-text.ts";
 import { makeRules } from "./rules/publish-rules.ts";
@@ -25,9 +25,12 @@ export interface Asked {
 
 const NOBODY: Asked = { wanted: [], pending: [], idle: [], warnings: [] };
 
-/** Throws Failure: of the client, of `findTargets`, of the directories. In check mode it does not wait. */
-export async function askFor(args: Arguments, check: boolean, signal: AbortSignal): Promise<Asked> {
-  if (args.all) return args.state === "present" ? askForRunning(args) : askForNobody(args);
+/**
+ * `here` are the fragments from before the client is asked; only `all` looks at them. In check mode it does not wait.
+ * Throws Failure: of the client, of `findTargets`.
+ */
+export async function askFor(args: Arguments, here: Future, check: boolean, signal: AbortSignal): Promise<Asked> {
+  if (args.all) return args.state === "present" ? askForRunning(args, here) : askForNobody(here);
   if (args.state === "absent") return askForAbsent(args);
   if (args.container.length === 0) return NOBODY;
   const { targets, pending } = await findTargets(args, !check, signal);
@@ -46,8 +49,9 @@ function makeAll(targets: readonly Target[], args: Arguments): Omit<Asked, "pend
 }
 
 /** Every running container that publishes, and the fragments of those that do not run any more. */
-async function askForRunning(args: Arguments): Promise<Asked> {
-  const [{ targets, left, warnings }, owners] = await Promise.all([findRunning(args), fragmentOwners(args)]);
+async function askForRunning(args: Arguments, here: Future): Promise<Asked> {
+  const owners = ownersOf(here);
+  const { targets, left, warnings } = await findRunning(args);
   const made = makeAll(
     targets.filter(({ idle }) => idle === undefined),
     args,
@@ -94,14 +98,14 @@ function byOwner(a: Wanted, b: Wanted): number {
 }
 
 /** No container at all: every container's fragment goes. Docker is not asked. */
-async function askForNobody(args: Arguments): Promise<Asked> {
-  const owners = [...(await fragmentOwners(args))].sort();
+function askForNobody(here: Future): Asked {
+  const owners = [...ownersOf(here)].sort();
   return { ...NOBODY, wanted: owners.map((owner) => containerFragment(owner)) };
 }
 
-/** Whose fragments stand in the directories. Throws Failure `directory_unusable`. */
-async function fragmentOwners(args: Arguments): Promise<Set<string>> {
-  const fragments = Object.values(await readDirectories(args)).flat();
+/** Whose fragments they are. */
+function ownersOf(here: Future): Set<string> {
+  const fragments = Object.values(here).flat();
   return new Set(fragments.flatMap(({ path }) => containerOf(basename(path)) ?? []));
 }
 

@@ -72,28 +72,40 @@ export class Overtaken extends Failure {}
 export interface Settled {
   asked: readonly Wanted[];
   neighbours: readonly Wanted[];
-  /** Of the directories, from before they were read. */
+  seen: Seen;
+}
+
+/** The directories as they were when they were looked at. */
+export interface Seen {
+  /** From before they were read. */
   stamp: string | undefined;
+  now: Future;
+}
+
+/** Throws Failure `directory_unusable`. */
+export async function readStamped(args: Arguments): Promise<Seen> {
+  return { stamp: await stampOfAll(args), now: await readDirectories(args) };
 }
 
 /** What is another text once another process has written. Undefined where that cannot be told. */
-export async function stampOfAll(args: Arguments): Promise<string | undefined> {
+async function stampOfAll(args: Arguments): Promise<string | undefined> {
   const stamps = await Promise.all(FAMILIES.map((family) => stampOf(directoryOf(family, args))));
   return stamps.includes(undefined) ? undefined : stamps.join();
 }
 
 /** For the holder of the write lock. Throws Overtaken where the fragments are no longer those that were settled. */
 export async function refuseOvertaken(
-  { asked, neighbours, stamp }: Settled,
+  { asked, neighbours, seen }: Settled,
   items: readonly Item[],
   args: Arguments,
 ): Promise<void> {
-  if (args.state === "absent" || (stamp !== undefined && stamp === (await stampOfAll(args)))) return;
+  if (args.state === "absent" || (seen.stamp !== undefined && seen.stamp === (await stampOfAll(args)))) return;
   const now = await readDirectories(args);
   const owners = new Set(neighbours.map(({ owner }) => owner));
-  for (const { owner, family, path, before } of items) {
-    const text = now[family]?.find((fragment) => fragment.path === path)?.text;
-    if (owners.has(owner) && text !== before?.text) throw overtaken(path);
+  for (const { owner, family, path } of items) {
+    const [text, before] = [now, seen.now].map((one) => one[family]?.find((fragment) => fragment.path === path)?.text);
+    // Of all containers nobody asked for this one by its name: whoever wrote its fragment since knows better.
+    if ((args.all || owners.has(owner)) && text !== before) throw overtaken(path);
   }
   for (const { path } of clashesWith([...asked, ...neighbours], now).values()) throw overtaken(path);
 }

@@ -13,7 +13,7 @@ import { containerOf, readFragment } from "./rules/fragment-text.ts";
 import { type Host, isLoopback, travel } from "./rules/journey.ts";
 import { readLive } from "./rules/live.ts";
 import { rangesOf, spellPublish } from "./rules/publish-rules.ts";
-import { commentOf, spell } from "./rules/rule.ts";
+import { commentOf, readComment, readWords, spell } from "./rules/rule.ts";
 import { vantagesOf } from "./rules/vantage.ts";
 import { fileChanges, type Item, type Kernel } from "./survey.ts";
 
@@ -117,11 +117,8 @@ export function orphans(now: Future, live: Kernel): Problem[] {
 export function brokenFragments(now: Future): Problem[] {
   return FAMILIES.flatMap((family) =>
     assemble(now[family] ?? [], [], readLive("")).problems.map(({ path, line, why }): Problem => {
-      return {
-        kind: "fragment_invalid",
-        path,
-        msg: `${path} line ${line}: ${why}; nothing is loaded until it is mended`,
-      };
+      const msg = `${path} line ${line}: ${why}; nothing is loaded until it is mended`;
+      return { kind: "fragment_invalid", path, msg };
     }),
   );
 }
@@ -155,7 +152,7 @@ export function shadows(
         const { reached, by } = travel(host, view.trip);
         const rule = by.at(-1);
         const isHere = reached !== undefined && target.endpoints.some(({ address }) => address === reached.address);
-        if (isHere || rule === undefined || rule.includes(commentOf(target.name))) return [];
+        if (isHere || rule === undefined || readComment(readWords(rule)) === commentOf(target.name)) return [];
         const msg = `${spellPublish(publish, range.count)} of ${target.name} is not reached: '${rule}' decides before its rules; 'docker_iptables explain ${target.name}' shows the way`;
         return [{ kind: "rules_shadowed", container: target.name, rule, msg }];
       });

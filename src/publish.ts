@@ -4,11 +4,11 @@
 import { type Asked, askFor } from "./asked.ts";
 import { askForBase, type BasePlan, keepForeignFiles, NO_BASE, planBase, planChanges } from "./base.ts";
 import { type Committed, chooseLoader, commit } from "./commit.ts";
-import { Overtaken, settleNeighbours, stampOfAll } from "./conflicts.ts";
+import { Overtaken, readStamped, settleNeighbours } from "./conflicts.ts";
 import { FAMILIES } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
 import { fitGuards } from "./guards.ts";
-import { readDirectories, refuseWhatCannotWork, warnOfLoopback, warnOfUncovered, withChanges } from "./refuse.ts";
+import { refuseWhatCannotWork, warnOfLoopback, warnOfUncovered, withChanges } from "./refuse.ts";
 import type { Request } from "./request.ts";
 import type { Wanted } from "./rules/fragment-text.ts";
 import { barrierOf, hasDockersRules } from "./rules/live.ts";
@@ -40,10 +40,12 @@ export async function publish(request: Request, signal: AbortSignal): Promise<Ou
 }
 
 async function publishOnce({ args, check }: Request, signal: AbortSignal): Promise<Outcome> {
-  const asked = await askFor(args, check, signal);
+  // A fragment that comes after this look is of a container that may run by then: it is not this call's to remove.
+  const before = args.all ? await readStamped(args) : undefined;
+  const asked = await askFor(args, before?.now ?? {}, check, signal);
   const possible = await familiesOf(args);
-  const stamp = await stampOfAll(args);
-  const [live, now] = await Promise.all([readKernel(possible, args), readDirectories(args)]);
+  const [live, seen] = await Promise.all([readKernel(possible, args), before ?? readStamped(args)]);
+  const { now } = seen;
   const families = possible.filter((family) => !args.base || args.reload === "none" || live[family] !== undefined);
   const base = args.base ? await askForBase(families, args) : undefined;
   const [first, last] = base?.wanted ?? [];
@@ -79,7 +81,7 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal): Promi
   if (!changes && (check || found.unconfirmed.length === 0)) return outcome;
 
   const loader = await chooseLoader(found, plan, args);
-  const settled = { asked: asked.wanted, neighbours: neighbours.wanted, stamp };
+  const settled = { asked: asked.wanted, neighbours: neighbours.wanted, seen };
   if (check) return outcome;
   if (signal.aborted) throw new Failure("interrupted", "interrupted before anything was changed");
   return { ...outcome, committed: await commit({ found, settled, base: plan, loader }, args) };

@@ -215,8 +215,10 @@ function sentence(
   check: boolean,
 ): string {
   const asked = containers.filter(({ name }) => !neighbours.includes(name));
-  const going = all && state === "present" ? wanted.filter(isGone).map(({ owner }) => owner) : [];
-  const changed = asked.filter((one) => one.changed && !going.includes(one.name)).map(({ name }) => name);
+  const empty = all && state === "present" ? wanted.filter(isGone).map(({ owner }) => owner) : [];
+  const changing = asked.filter((one) => one.changed).map(({ name }) => name);
+  const changed = changing.filter((name) => !empty.includes(name));
+  const going = changing.filter((name) => empty.includes(name));
   const besides = containers.filter((one) => one.changed && !asked.includes(one)).map(({ name }) => name);
   const would = check ? "would be " : "";
   const verb = state === "present" ? "published" : "unpublished";
@@ -227,11 +229,15 @@ function sentence(
     changed.length > 0 ? `${would}${verb}: ${changed.join(", ")}` : "",
     going.length > 0 ? `${would}unpublished: ${going.join(", ")}` : "",
     same.length > 0 ? `already ${verb}: ${same.join(", ")}` : "",
-    all && !asked.some((one) => one.changed) ? `all is as it should be (${asked.length} published)` : "",
+    all && changing.length === 0 ? allIsWell(state, asked.length - empty.length) : "",
     ...idle,
     besides.length > 0 ? `${would}put right: ${besides.join(", ")}` : "",
   ];
   return parts.filter((part) => part !== "").join("; ");
+}
+
+function allIsWell(state: "present" | "absent", count: number): string {
+  return state === "present" ? `all is as it should be (${count} published)` : "no container is published";
 }
 
 function isGone({ texts }: Wanted): boolean {

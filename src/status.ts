@@ -50,9 +50,11 @@ export async function status(args: Arguments, names: readonly string[]): Promise
   const publishing = targets.filter(({ idle, publishes }) => idle === undefined && publishes.length > 0);
   const owners = new Set(allFragments(now).flatMap(({ path }) => containerOf(basename(path)) ?? []));
   const wanted = [
-    ...publishing.map((target) =>
-      containerFragment(target.name, makeRules(target, wishesOf(target.name, now, args)).rules),
-    ),
+    ...publishing.map((target) => {
+      const wishes = wishesOf(target.name, now, args);
+      const { rules } = makeRules(target, { ...wishes, ipv6: wishes.ipv6 || args.ipv6 });
+      return containerFragment(target.name, rules);
+    }),
     ...[...owners]
       .filter((owner) => !publishing.some(({ name }) => name === owner))
       .map((owner) =>
@@ -60,7 +62,8 @@ export async function status(args: Arguments, names: readonly string[]): Promise
         daemon.problem !== undefined || left.includes(owner) ? asWritten(owner, now) : containerFragment(owner),
       ),
   ];
-  const base = await baseOf(now, families, daemon.networks, args);
+  const able = families.filter((family) => live[family] !== undefined);
+  const base = await baseOf(now, able, daemon.networks, args);
   const { items } = await survey([...wanted, ...base.wanted], families, live, args);
   const host = await readHost(
     live,
@@ -79,7 +82,9 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     ...(await daemonProblems(daemon.networks)),
     ...(await serviceProblems(families, args)),
   ];
-  const isAskedFor = (container: string | undefined) => names.length === 0 || names.includes(container ?? "");
+  // What is wrong with the host is wrong for each container.
+  const isAskedFor = (container: string | undefined) =>
+    names.length === 0 || container === undefined || names.includes(container);
   const standings = wanted
     .map(({ owner }) => ({
       name: owner,

@@ -19,18 +19,23 @@ export interface Told {
   failed: (failure: Failure) => void;
 }
 
-/** milliseconds: how long to listen for more of a burst, and the pauses before another attempt. */
+/** milliseconds: how long to listen for more of a burst, and the pauses before another attempt: at all, at the base alone. */
 const BURST = 30;
-const PAUSE = { first: 100, longest: 5000 };
+const PAUSE = { first: 100, longest: 5000, base: 60_000 };
 /** Of a burst's reasons the first ones are told. */
 const MOST_REASONS = 20;
 
-/** Until the signal; `request` is for all containers. Throws Failure only where the client itself cannot be started. */
+/** Until the signal; `request` is for all containers. Never throws: what fails is told, and tried again. */
 export async function watch(request: Request, manager: Manager, told: Told, signal: AbortSignal): Promise<void> {
   const news = new News();
   signal.addEventListener("abort", () => news.ring(), { once: true });
   keepAlive(manager, signal);
   await Promise.all([followEvents(request.args, news, signal), syncOnNews(request, manager, news, told, signal)]);
+}
+
+interface Taken {
+  reasons: string[];
+  networks: boolean;
 }
 
 /** What has happened since the last sync. */
@@ -49,7 +54,8 @@ class News {
   }
 
   /** What was taken was of no use: the next attempt is about as much. */
-  missed(networks: boolean): void {
+  putBack({ reasons, networks }: Taken): void {
+    this.#reasons = [...reasons, ...this.#reasons].slice(0, MOST_REASONS);
     this.#networks ||= networks;
   }
 
@@ -63,7 +69,7 @@ class News {
     clearTimeout(timer);
   }
 
-  take(): { reasons: string[]; networks: boolean } {
+  take(): Taken {
     const networks = this.#networks;
     this.#rung = false;
     this.#networks = false;
@@ -89,14 +95,15 @@ async function syncOnNews(
   let ready = false;
   let pause: number | undefined;
   let complaint = "";
+  const sync = async (base: boolean, reasons: readonly string[]) =>
+    told.synced(await publish({ ...request, args: { ...request.args, base } }, signal), reasons);
   while (!signal.aborted) {
     await news.wait(pause);
     if (signal.aborted) return;
     await sleep(BURST);
-    const { reasons, networks } = news.take();
+    const taken = news.take();
     try {
-      const args = { ...request.args, base: networks && (await hasOwnBase(request.args)) };
-      await told.synced(await publish({ ...request, args }, signal), reasons);
+      await sync(taken.networks && (await hasOwnBase(request.args)), taken.reasons);
       pause = undefined;
       complaint = "";
     } catch (error) {
@@ -104,13 +111,18 @@ async function syncOnNews(
       if (signal.aborted && failure.code === "interrupted") return;
       if (failure.message !== complaint) told.failed(failure);
       complaint = failure.message;
-      news.missed(networks);
-      pause = Math.min((pause ?? PAUSE.first) * 2, PAUSE.longest);
+      // What stops the base is no obstacle to the containers.
+      const published = taken.networks && (await sync(false, taken.reasons).then(isDone, isNotDone));
+      news.putBack(published ? { reasons: [], networks: true } : taken);
+      pause = published ? PAUSE.base : Math.min((pause ?? PAUSE.first) * 2, PAUSE.longest);
     }
     if (!ready) await notify(manager, "READY=1", "STATUS=following the daemon's events");
     ready = true;
   }
 }
+
+const isDone = () => true;
+const isNotDone = () => false;
 
 /** Where setup made the base, it follows the networks, too. */
 async function hasOwnBase({ iptables_dir }: Arguments): Promise<boolean> {
@@ -127,7 +139,8 @@ async function followEvents(args: Arguments, news: News, signal: AbortSignal): P
     const words = [...hostOption(args), "events", "--since", String(since), "--format", "{{json .}}"];
     const started = Date.now();
     news.ring();
-    await follow(args.client, words, (line) => onEvent(line, news), signal);
+    // A client that cannot be started fails the sync, too, which tells it.
+    await follow(args.client, words, (line) => onEvent(line, news), signal).catch(() => {});
     pause = Date.now() - started > PAUSE.longest ? PAUSE.first : Math.min(pause * 2, PAUSE.longest);
     await sleep(pause, undefined, { signal }).catch(() => {});
   }

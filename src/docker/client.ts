@@ -14,13 +14,17 @@ export type Client = Pick<Arguments, "client" | "docker_host" | "timeout">;
 
 /** The ids of the containers that run. Throws Failure: see `ask`. */
 export async function listContainers(client: Client): Promise<string[]> {
-  return readIds(await ask(client, ["ps", "--quiet", "--no-trunc"]));
+  return readIds(await ask(client, ["ps", "--quiet", "--no-trunc"]), /^[0-9a-f]{12,64}$/);
 }
 
-/** An id a line. */
-function readIds({ stdout }: Ran): string[] {
-  const ids = stdout.split("\n").map((line) => line.trim());
-  return ids.filter((id) => /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(id));
+/** An id a line. Anything else is refused: what is not understood must not pass for "nothing is there". */
+function readIds({ command, stdout }: Ran, pattern: RegExp): string[] {
+  const lines = stdout.split("\n").map((line) => line.trim());
+  const ids = lines.filter((line) => line !== "");
+  const strange = ids.find((id) => !pattern.test(id));
+  if (strange === undefined) return ids;
+  const message = `'${command}' printed a line that is no id: ${excerpt(strange, 120)}`;
+  throw new Failure("client_answer_invalid", message, { command });
 }
 
 /**
@@ -56,7 +60,9 @@ export async function inspectNetworks(client: Client, names: readonly string[]):
 
 /** The documents of all networks. Throws Failure: see `ask`. */
 export async function inspectAllNetworks(client: Client): Promise<NetworkDocument[]> {
-  return inspectNetworks(client, readIds(await ask(client, ["network", "ls", "--quiet"])));
+  // podman has names where the others have ids.
+  const ids = readIds(await ask(client, ["network", "ls", "--quiet"]), /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/);
+  return inspectNetworks(client, ids);
 }
 
 /** The daemon's version, e.g. "20.10.24"; undefined where the client does not say. Throws Failure: see `ask`. */

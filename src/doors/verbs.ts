@@ -27,6 +27,7 @@ export function readCommand(argv: readonly string[]): Command {
   if (verb === undefined) throw new UsageError(`a verb is missing: ${VERBS.join(", ")}`);
   const json = values["json"] === true;
   const raw = rawOf(values);
+  if (values["remove"] === true && verb !== "setup") throw new UsageError("--remove belongs to setup");
   if (verb === "load") return { kind: "load", raw, json, families: readFamilies(names) };
   if (verb === "setup") {
     if (names.length > 0) throw new UsageError("setup is about the whole host and takes no name; 'create' publishes");
@@ -41,11 +42,11 @@ export function readCommand(argv: readonly string[]): Command {
   if (verb === "status") {
     return { kind: verb, raw: { ...(names.length > 0 ? { container: names } : {}), ...raw }, json };
   }
-  if (values["remove"] === true) throw new UsageError("--remove belongs to setup");
   const state = STATES[verb];
   if (!VERBS.includes(verb))
     throw new UsageError(`there is no verb ${JSON.stringify(verb)}; there are ${VERBS.join(", ")}`);
-  if (names.length === 0 && raw["all"] !== true) throw new UsageError(`${verb} needs the name of a container`);
+  if (names.length === 0 && (raw["all"] !== true || state === undefined))
+    throw new UsageError(`${verb} needs the name of a container`);
   if (state === undefined) return { kind: "explain", raw: { container: names, ...raw }, json };
   return { kind: "publish", raw: { ...(names.length > 0 ? { container: names } : {}), state, ...raw }, json };
 }
