@@ -1,0 +1,407 @@
+// status: each kind of problem, made by hand, is found and named; it changes nothing and takes no lock.
+
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import schema from "../../schema/result.schema.json" with { type: "json" };
+import type { Problem, Result } from "../../src/generated/result.ts";
+import { validate } from "../../src/generated/validate-result.js";
+import { BASE, BRIDGE, type FakeHost, fakeHost } from "./host.ts";
+
+const port = (HostPort: string, HostIp = "0.0.0.0") => ({ "80/tcp": [{ HostIp, HostPort }] });
+const FRAGMENT = "11-docker-container_web";
+const fileOf = (host: FakeHost, name = "web") => join(host.iptablesDir, `11-docker-container_${name}`);
+const dirs = (host: FakeHost) => ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
+
+interface Told extends Result {
+  exitCode: number;
+  problems: Problem[];
+}
+
+/** What holds for every answer of status. */
+async function status(host: FakeHost, ...more: string[]): Promise<Told> {
+  const before = host.state();
+  host.calls();
+  const { exitCode, stdout, stderr } = await host.run(["status", "--json", ...dirs(host), ...more]);
+  expect(stderr).toBe("");
+  const result: unknown = JSON.parse(stdout);
+  if (!validate(result)) throw new Error(`not a result: ${JSON.stringify(validate.errors)}\n${stdout}`);
+  expect(result.failed, result.msg).toBeUndefined();
+  expect(host.state()).toEqual(before);
+  const calls = host.calls();
+  expect(calls.filter((call) => /^flock|restore (?!--version)|^systemctl (?!show)/.test(call))).toEqual([]);
+  const problems = result.problems ?? [];
+  const kinds = problems.map(({ kind }) => kind);
+  expect(exitCode).toBe(kinds.includes("daemon_unreachable") ? 1 : kinds.length > 0 ? 3 : 0);
+  // A Docker daemon of the machine's own is not the fake host's.
+  const own = problems.filter(({ kind, msg }) => !(kind === "daemon_settings" && /the Docker daemon/.test(msg)));
+  return { ...result, exitCode, problems: own };
+}
+
+const kinds = ({ problems }: Told) => problems.map(({ kind }) => kind).sort();
+
+/** web is published, and all is well. */
+async function publishedHost(given: Record<string, unknown> = {}): Promise<FakeHost> {
+  const host = fakeHost();
+  host.container("web", { ports: port("8080") });
+  await host.boot();
+  await host.ask({ container: "web", ...given });
+  return host;
+}
+
+/** The same with a base of ours. */
+async function hostWithBase(): Promise<FakeHost> {
+  const host = fakeHost().bare();
+  const Options = { "com.docker.network.bridge.name": BRIDGE };
+  host.network("bridge", { Options, IPAM: { Config: [{ Subnet: "172.17.0.0/16" }] } });
+  host.container("web", { ports: port("8080") });
+  await host.ask({ container: "web", base: true });
+  return host;
+}
+
+function editKernel(host: FakeHost, table: string, edit: (text: string) => string): void {
+  const text = edit(host.kernel(table));
+  expect(text).not.toBe(host.kernel(table));
+  host.setKernel(table, text);
+}
+
+describe.concurrent("all is well", () => {
+  test("on a host where it is", async () => {
+    const host = await publishedHost();
+    const result = await status(host);
+    expect(result.problems).toEqual([]);
+    expect(result.status).toEqual([
+      {
+        container: "web",
+        publishes: ["0.0.0.0:8080/tcp"],
+        addresses: ["172.17.0.2"],
+        fragments: [fileOf(host)],
+        live: true,
+      },
+    ]);
+    expect(result).toMatchObject({ changed: false, warnings: [] });
+  });
+
+  test("with a base of ours; the forwarding of this machine aside", async () => {
+    const { problems } = await status(await hostWithBase());
+    expect(problems.filter(({ msg }) => !msg.startsWith("this host forwards"))).toEqual([]);
+  });
+
+  test.each([{ ipv6: true }, { guards: false }, { ipv6: true, guards: false, reload: "restore" }])(
+    "with wishes of the container's own (%j), whatever status itself is given",
+    async (given) => {
+      const host = fakeHost();
+      const both = ["0.0.0.0", "::"].map((HostIp) => ({ HostIp, HostPort: "8080" }));
+      host.container("web", { ports: { "80/tcp": both }, address6: "fd00::2" });
+      await host.boot();
+      await host.ask({ container: "web", ...given });
+      const result = await status(host);
+      expect(result.problems).toEqual([]);
+      expect(result.status?.[0]?.fragments).toHaveLength("ipv6" in given ? 2 : 1);
+    },
+  );
+
+  test("with a container that is left out by its label", async () => {
+    const host = await publishedHost();
+    const labelled = {
+      ...JSON.parse(host.documentOf("web")),
+      Config: { Labels: { "docker_iptables.enable": "false" } },
+    };
+    host.document("web", labelled);
+    expect(kinds(await status(host))).toEqual([]);
+    rmSync(fileOf(host));
+    expect(kinds(await status(host))).toEqual(["rules_orphaned"]);
+  });
+
+  test("after sync, whatever was wrong", async () => {
+    const host = await publishedHost();
+    host.container("db", { ports: port("5432"), address: "172.17.0.3" });
+    host.container("web", { ports: port("8080"), address: "172.17.0.22" });
+    expect(kinds(await status(host))).toEqual(["fragment_missing", "fragment_outdated"]);
+    await host.ask({ all: true });
+    expect(kinds(await status(host))).toEqual([]);
+  });
+});
+
+interface Case {
+  make: (host: FakeHost) => void | Promise<void>;
+  /** What is found, all of it. */
+  finds: { kind: string; container?: string; path?: string; msg?: RegExp }[];
+}
+
+const CASES: Record<string, Case> = {
+  "a container that publishes and has no fragment": {
+    make: (host) => host.container("db", { ports: port("5432"), address: "172.17.0.3" }),
+    finds: [
+      { kind: "fragment_missing", container: "db", path: "11-docker-container_db", msg: /docker_iptables create db/ },
+    ],
+  },
+  "another address": {
+    make: (host) => host.container("web", { ports: port("8080"), address: "172.17.0.9" }),
+    finds: [{ kind: "fragment_outdated", container: "web", path: FRAGMENT }],
+  },
+  "no port any more": {
+    make: (host) => host.container("web", { address: "172.17.0.2" }),
+    finds: [{ kind: "fragment_outdated", container: "web", path: FRAGMENT, msg: /publishes nothing/ }],
+  },
+  "a container that has ended": {
+    make: (host) => host.container("web", { ports: port("8080"), status: "exited" }),
+    finds: [{ kind: "container_gone", container: "web", path: FRAGMENT, msg: /docker_iptables delete web/ }],
+  },
+  "a container that is gone": {
+    make: (host) => rmSync(join(host.fake, "containers/web.json")),
+    finds: [{ kind: "container_gone", container: "web", path: FRAGMENT }],
+  },
+  "a rule that the kernel lost": {
+    make: (host) => editKernel(host, "nat", (text) => text.replace(/^-A DOCKER_CONTAINERS .*\n/m, "")),
+    finds: [
+      { kind: "rules_missing", container: "web", path: FRAGMENT, msg: /IPv4 rules of web: '-A DOCKER_CONTAINERS / },
+    ],
+  },
+  "a rule too many": {
+    make: (host) =>
+      editKernel(host, "filter", (text) =>
+        text.replace(
+          "COMMIT",
+          '-A FORWARD -d 172.17.0.99/32 -m comment --comment "docker_iptables: web" -j ACCEPT\nCOMMIT',
+        ),
+      ),
+    finds: [{ kind: "rules_surplus", container: "web", path: FRAGMENT, msg: /1 IPv4 rules of web/ }],
+  },
+  "rules whose fragment is gone": {
+    make: (host) => {
+      rmSync(fileOf(host));
+      rmSync(join(host.fake, "containers/web.json"));
+    },
+    finds: [{ kind: "rules_orphaned", container: "web", msg: /docker_iptables load/ }],
+  },
+  "a chain to which nothing jumps": {
+    make: (host) => editKernel(host, "nat", (text) => text.replace(/^-A (PREROUTING|OUTPUT) .*\n/gm, "")),
+    finds: [{ kind: "rules_shadowed", container: "web", path: FRAGMENT, msg: /jumps to the chain DOCKER_CONTAINERS/ }],
+  },
+  "two claims on one port": {
+    make: async (host) => {
+      // On 127.0.0.1: what comes from elsewhere is not shadowed besides.
+      const [document, fragment] = [host.documentOf("web"), host.fragment("web") ?? ""];
+      rmSync(join(host.fake, "containers/web.json"));
+      host.container("zeb", { ports: port("8080", "127.0.0.1"), address: "172.17.0.3" });
+      await host.ask({ container: "zeb" });
+      host.document("web", JSON.parse(document));
+      host.write(FRAGMENT, fragment);
+      await host.boot();
+    },
+    finds: [
+      {
+        kind: "container_rivals",
+        container: "zeb",
+        path: "11-docker-container_zeb",
+        msg: /web and zeb both claim 127\.0\.0\.1:8080\/tcp/,
+      },
+    ],
+  },
+  "a fragment that is broken": {
+    make: (host) => host.write("50_mine", "*filter\n-A INPUT -j ACCEPT\n"),
+    finds: [{ kind: "fragment_invalid", path: "50_mine", msg: /50_mine line \d+: .*nothing is loaded/ }],
+  },
+  "a fragment from before this boot": {
+    make: (host) =>
+      writeFileSync(
+        join(host.iptablesDir, ".docker_iptables.boot"),
+        `# docker_iptables: boot another\n# ${FRAGMENT}\n`,
+      ),
+    finds: [{ kind: "fragment_stale", container: "web", path: FRAGMENT, msg: /docker_iptables create web/ }],
+  },
+  "a network that the base does not cover": {
+    make: async (host) => {
+      host.write("10_docker", BASE.replaceAll("-o lo ", "-o br-other "));
+      await host.boot();
+    },
+    finds: [{ kind: "network_uncovered", msg: /does not cover the bridge lo of web's network/ }],
+  },
+  "a service that is not there": {
+    make: (host) => rmSync(join(host.fake, "units/iptables.service")),
+    finds: [{ kind: "service_unusable", msg: /iptables\.service/ }],
+  },
+  "a service that loads something else": {
+    make: (host) => host.unit("ip6tables.service", "/etc/elsewhere"),
+    finds: [{ kind: "service_unusable", msg: /ip6tables\.service does not load/ }],
+  },
+  "a service that has failed": {
+    make: (host) => host.unit("iptables.service", host.iptablesDir, { ActiveState: "failed" }),
+    finds: [{ kind: "service_unusable", msg: /journalctl --unit iptables\.service/ }],
+  },
+  "a daemon that is down": {
+    make: (host) => host.on("docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1"),
+    finds: [{ kind: "daemon_unreachable", msg: /cannot reach its daemon/ }],
+  },
+  "a client whose words are not understood": {
+    make: (host) => host.on("docker", "echo what?"),
+    finds: [{ kind: "daemon_unreachable", msg: /no id/ }],
+  },
+};
+
+describe.concurrent("found", () => {
+  test.each(Object.entries(CASES))("%s", async (_what, { make, finds }) => {
+    const host = await publishedHost();
+    await make(host);
+    const { problems } = await status(host);
+    const found = problems.map(({ kind, container, path }) => ({
+      kind,
+      ...(container === undefined ? {} : { container }),
+      ...(path === undefined ? {} : { path: path.replace(`${host.iptablesDir}/`, "") }),
+    }));
+    expect(found).toEqual(finds.map(({ msg, ...one }) => one));
+    for (const [index, { msg }] of finds.entries()) if (msg) expect(problems[index]?.msg).toMatch(msg);
+  });
+
+  test("rules in another order", async () => {
+    const host = fakeHost();
+    host.container("web", { ports: { ...port("8080"), "81/tcp": [{ HostIp: "0.0.0.0", HostPort: "9000" }] } });
+    await host.boot();
+    await host.ask({ container: "web" });
+    editKernel(host, "nat", (text) => text.replace(/^(-A DOCKER_CONTAINERS .*\n)(-A DOCKER_CONTAINERS .*\n)/m, "$2$1"));
+    const { problems } = await status(host);
+    expect(problems).toMatchObject([{ kind: "rules_disordered", container: "web", path: fileOf(host) }]);
+  });
+
+  test("a base that does not fit the networks", async () => {
+    const host = await hostWithBase();
+    host.network("app", {
+      Options: { "com.docker.network.bridge.name": "br-app" },
+      IPAM: { Config: [{ Subnet: "172.18.0.0/16" }] },
+    });
+    const { problems } = await status(host);
+    const base = problems.filter(({ kind }) => kind !== "daemon_settings");
+    expect(base).toMatchObject([
+      {
+        kind: "base_outdated",
+        path: join(host.iptablesDir, "10_docker"),
+        msg: expect.stringContaining("'docker_iptables setup'"),
+      },
+      { kind: "base_outdated", path: join(host.iptablesDir, "90_docker") },
+    ]);
+    for (const problem of base) expect(problem).not.toHaveProperty("container");
+  });
+
+  test("in IPv6, too", async () => {
+    const host = fakeHost();
+    host.container("web", { ports: port("8080", "::"), address6: "fd00::2" });
+    await host.boot();
+    await host.ask({ container: "web", ipv6: true });
+    host.flush("nat", "ipv6");
+    const { problems } = await status(host);
+    expect(problems).toMatchObject([
+      {
+        kind: "rules_missing",
+        path: join(host.ip6tablesDir, FRAGMENT),
+        msg: expect.stringContaining("IPv6 rules of web"),
+      },
+      { kind: "rules_shadowed" },
+    ]);
+  });
+
+  test("an IPv6 fragment that is missing, where IPv6 is asked for", async () => {
+    const host = fakeHost();
+    const both = ["0.0.0.0", "::"].map((HostIp) => ({ HostIp, HostPort: "8080" }));
+    host.container("web", { ports: { "80/tcp": both }, address6: "fd00::2" });
+    await host.boot();
+    await host.ask({ container: "web" });
+    expect(kinds(await status(host))).toEqual([]);
+    const { problems } = await status(host, "--ipv6");
+    expect(problems).toMatchObject([{ kind: "fragment_missing", path: join(host.ip6tablesDir, FRAGMENT) }]);
+  });
+
+  test("every kind has a case here, or in problems.test.ts and the lab", () => {
+    const here = new Set([...Object.values(CASES).flatMap(({ finds }) => finds.map(({ kind }) => kind))]);
+    const all = schema.properties.problems.items.properties.kind.enum;
+    expect(all.filter((kind) => !here.has(kind))).toEqual(["base_outdated", "daemon_settings", "rules_disordered"]);
+  });
+});
+
+describe.concurrent("with the daemon down", () => {
+  test("files and kernel are compared with each other", async () => {
+    const host = await publishedHost();
+    host.on("docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1");
+    const well = await status(host);
+    expect(kinds(well)).toEqual(["daemon_unreachable"]);
+    expect(well.status).toEqual([
+      { container: "web", publishes: [], addresses: [], fragments: [fileOf(host)], live: true },
+    ]);
+    host.flush("filter");
+    const result = await status(host);
+    expect(kinds(result)).toEqual(["daemon_unreachable", "rules_missing"]);
+    expect(result.status?.[0]?.live).toBe(false);
+  });
+
+  test("a name does not hide that nobody could be asked", async () => {
+    const host = await publishedHost();
+    host.on("docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1");
+    expect(await status(host, "web")).toMatchObject({ exitCode: 1, problems: [{ kind: "daemon_unreachable" }] });
+  });
+});
+
+describe.concurrent("names", () => {
+  test("leave out what is wrong with others, and not what is wrong with the host", async () => {
+    const host = await publishedHost();
+    host.container("db", { ports: port("5432"), address: "172.17.0.3" });
+    const web = await status(host, "web");
+    expect(web.problems).toEqual([]);
+    expect(web.status?.map(({ container }) => container)).toEqual(["web"]);
+    expect(kinds(await status(host, "db"))).toEqual(["fragment_missing"]);
+    expect(kinds(await status(host, "db", "web"))).toEqual(["fragment_missing"]);
+    rmSync(join(host.fake, "units/iptables.service"));
+    expect(kinds(await status(host, "web"))).toEqual(["service_unusable"]);
+  });
+
+  test("that nobody has are told", async () => {
+    const { warnings, problems } = await status(await publishedHost(), "wbe");
+    expect(warnings).toEqual([expect.stringMatching(/^wbe publishes nothing, and has no fragment/)]);
+    expect(problems).toEqual([]);
+  });
+});
+
+describe.concurrent("for a person", () => {
+  const read = (host: FakeHost, ...more: string[]) => host.run(["status", ...dirs(host), ...more]);
+  const withoutDaemon = (stdout: string) => stdout.replaceAll(/^daemon_settings: the Docker daemon .*\n/gm, "");
+
+  test("a table, then the problems in sentences", async () => {
+    const host = fakeHost();
+    host.container("web", { ports: { ...port("8080"), "81/tcp": [{ HostIp: "127.0.0.1", HostPort: "9000" }] } });
+    host.container("database", { ports: port("5432"), address: "172.17.0.3" });
+    await host.boot();
+    await host.ask({ container: "web" });
+    const { exitCode, stdout, stderr } = await read(host);
+    expect([exitCode, stderr]).toEqual([3, ""]);
+    expect(withoutDaemon(stdout).split("\n").slice(0, -2)).toEqual([
+      "CONTAINER  PUBLISHES           TO          FRAGMENT  LIVE  PROBLEMS",
+      "database   0.0.0.0:5432/tcp    172.17.0.3  no        no    fragment_missing",
+      "web        127.0.0.1:9000/tcp  172.17.0.2  yes       yes   -",
+      "           0.0.0.0:8080/tcp",
+      "",
+      expect.stringMatching(/^fragment_missing: database runs and publishes, and has no /),
+    ]);
+    expect(stdout).toMatch(/^\d problems? \(2 containers\)\n$/m);
+  });
+
+  test("of nothing: a sentence, no empty table", async () => {
+    const host = fakeHost();
+    await host.boot();
+    const { stdout } = await read(host);
+    expect(stdout).not.toContain("CONTAINER");
+    expect(withoutDaemon(stdout)).toMatch(
+      /^(all is as it should be: 0 containers, files and kernel agree|\d problems? \(0 containers\))\n$/,
+    );
+  });
+
+  test("what cannot be found out at all goes to stderr, with status 1", async () => {
+    const host = fakeHost();
+    host.on("iptables-save", "echo broken >&2; exit 1");
+    expect(await read(host)).toMatchObject({
+      exitCode: 1,
+      stdout: "",
+      stderr: expect.stringMatching(/\[command_failed\]\n$/),
+    });
+    rmSync(host.iptablesDir, { recursive: true });
+    expect(await read(host)).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/\[directory_unusable\]\n$/) });
+  });
+});
