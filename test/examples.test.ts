@@ -5,7 +5,8 @@ import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { FAMILIES } from "../src/docker/container.ts";
 import { readNetwork } from "../src/docker/network.ts";
-import { unitText } from "../src/kernel/unit-text.ts";
+import { WATCH_UNIT } from "../src/kernel/install.ts";
+import { unitText, watchUnitText } from "../src/kernel/unit-text.ts";
 import { makeBase } from "../src/rules/base-rules.ts";
 
 const EXAMPLES = fileURLToPath(new URL("../examples/", import.meta.url));
@@ -31,4 +32,10 @@ test.each([
 ] as const)("%s", async (unit, family) => {
   const text = unitText(unit, "/usr/local/bin/docker_iptables", [[family, `/etc/${DIRECTORIES[family]}`]]);
   await expect(text).toMatchFileSnapshot(`${EXAMPLES}systemd/${unit}`);
+});
+
+test(WATCH_UNIT, async () => {
+  // Such as setup gives it, where the services load the directories.
+  const text = watchUnitText(WATCH_UNIT, "/usr/local/bin/docker_iptables", ["--reload", "restore"]);
+  await expect(text).toMatchFileSnapshot(`${EXAMPLES}systemd/${WATCH_UNIT}`);
 });

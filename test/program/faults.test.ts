@@ -89,6 +89,19 @@ const CASES: Record<string, Case> = {
     reads: false,
     steps: [/^unlink .*_web$/, /^run systemctl .* reload /],
   },
+  sync: {
+    prepare: (host) => {
+      rmSync(host.ip6tablesDir, { recursive: true });
+      rmSync(join(host.fake, "containers/web.json"));
+      host.container("api", { ports: { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8081" }] }, address: "172.17.0.3" });
+      host.container("db", { ports: { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8082" }] }, address: "172.17.0.4" });
+    },
+    argv: () => [],
+    input: (host) => JSON.stringify(host.args({ all: true, reload: "restore" })),
+    putsBack: true,
+    reads: false,
+    steps: [/^unlink .*_web$/, /^rename .*_api/, /^rename .*_db/, /^run iptables-restore /],
+  },
   setup: {
     prepare: (host) => {
       bare(host);
@@ -104,6 +117,23 @@ const CASES: Record<string, Case> = {
       /^run systemctl daemon-reload/,
       /^run systemctl enable /,
       /^run systemctl .* restart /,
+    ],
+  },
+  "setup --watch": {
+    prepare: async (host) => {
+      bare(host);
+      await host.ask({ base: true, reload: "none" });
+    },
+    argv: () => [],
+    // The rest of setup has its case above.
+    input: (host) => JSON.stringify(host.args({ base: true, watch: true, reload: "none" })),
+    putsBack: true,
+    reads: false,
+    steps: [
+      /^rename .*\.tmp$/,
+      /^run systemctl daemon-reload/,
+      /^run systemctl enable /,
+      /^run systemctl restart -- docker_iptables-watch\.service$/,
     ],
   },
   "setup --remove": {

@@ -172,6 +172,142 @@ describe.concurrent("on a bare host", () => {
   });
 });
 
+describe.concurrent("--watch", () => {
+  const WATCH = "docker_iptables-watch.service";
+  const execOf = (host: FakeHost) => /^ExecStart=(.*)$/m.exec(read(host, WATCH, host.unitDir))?.[1];
+  const dirs = (host: FakeHost) => `--iptables-dir ${host.iptablesDir} --ip6tables-dir ${host.ip6tablesDir}`;
+  const told = (host: FakeHost) => host.calls().filter((call) => /^systemctl (?!show|is-)/.test(call));
+
+  test("installs, enables and starts the watcher last of all; again, it changes nothing", async () => {
+    const host = bareHost();
+    const result = await setup(host, "--watch");
+    expect(result, result.msg).toMatchObject({ changed: true, base: { reasons: ["file", "kernel", "unit"] } });
+    expect(result.files).toContainEqual({ path: join(host.unitDir, WATCH), change: "created" });
+    expect(result.reloaded).toEqual(["iptables.service", "ip6tables.service"]);
+    expect(unitFiles(host)).toEqual([WATCH, ...UNITS]);
+    expect(enabled(host)).toEqual([WATCH, ...UNITS]);
+    expect(execOf(host)).toBe(`${join(host.bin, "docker_iptables")} watch ${dirs(host)} --reload restore`);
+    expect(told(host).at(-1)).toBe(`systemctl restart -- ${WATCH}`);
+
+    const before = host.state();
+    const again = await setup(host, "--watch");
+    expect(again).toMatchObject({ changed: false, base: { changed: false } });
+    expect(host.state()).toEqual(before);
+    expect(told(host)).toEqual([]);
+    expect(await setup(host)).toMatchObject({ changed: false });
+    expect(unitFiles(host)).toContain(WATCH);
+  });
+
+  test("is started again where it has stopped, and enabled where it is not", async () => {
+    const host = bareHost();
+    await setup(host, "--watch");
+    rmSync(join(host.fake, "active", WATCH));
+    host.calls();
+    expect(await setup(host, "--watch")).toMatchObject({ changed: true, base: { reasons: ["unit"] }, reloaded: [] });
+    expect(told(host)).toEqual([`systemctl restart -- ${WATCH}`]);
+    rmSync(join(host.fake, "enabled", WATCH));
+    expect(await setup(host, "--watch")).toMatchObject({ changed: true });
+    expect(enabled(host)).toContain(WATCH);
+  });
+
+  test("carries the flags over, and not what is one call's alone", async () => {
+    const host = bareHost();
+    const flags = ["--ipv6", "--no-guards", "--chain", "CONTAINERS", "--timeout", "20"];
+    const result = await setup(host, "--watch", "--replace", "--debug", ...flags);
+    expect(result, result.msg).toMatchObject({ changed: true });
+    expect(execOf(host)?.split(" watch ")[1]).toBe(
+      `--no-guards --chain CONTAINERS --ipv6 ${dirs(host)} --reload restore --timeout 20`,
+    );
+  });
+
+  test("with other flags than before it is started anew", async () => {
+    const host = bareHost();
+    await setup(host, "--watch");
+    host.calls();
+    expect(await setup(host, "--watch", "--ipv6")).toMatchObject({
+      changed: true,
+      base: { reasons: ["unit"] },
+    });
+    expect(told(host)).toEqual(["systemctl daemon-reload", `systemctl restart -- ${WATCH}`]);
+    expect(execOf(host)).toContain(" --ipv6 ");
+  });
+
+  test.each(["restore", "patch", "none"])("with reload: %s it is the only service", async (reload) => {
+    const host = bareHost();
+    const result = await setup(host, "--watch", "--reload", reload);
+    expect(result, result.msg).toMatchObject({ changed: true });
+    expect(unitFiles(host)).toEqual([WATCH]);
+    expect(enabled(host)).toEqual([WATCH]);
+    expect(execOf(host)).toContain(` --reload ${reload}`);
+    expect(await setup(host, "--watch", "--reload", reload)).toMatchObject({ changed: false });
+    const removed = await setup(host, "--remove", "--reload", reload === "none" ? "restore" : reload);
+    expect(removed, removed.msg).toMatchObject({ changed: true });
+    expect(unitFiles(host)).toEqual([]);
+  });
+
+  test("--check foretells it, and changes nothing", async () => {
+    const host = bareHost();
+    const before = host.state();
+    const result = await setup(host, "--watch", "--check");
+    expect(result.files).toContainEqual({ path: join(host.unitDir, WATCH), change: "created" });
+    expect(host.state()).toEqual(before);
+    expect(told(host)).toEqual([]);
+  });
+
+  test("another's unit of that name is refused", async () => {
+    const host = bareHost();
+    host.unit(WATCH, "", {});
+    const { msg } = await host.refuses({ base: true, watch: true }, "unit_not_suitable");
+    expect(msg).toMatch(new RegExp(`^/lib/systemd/system/${WATCH} was not written by docker_iptables`));
+    const other = bareHost();
+    writeFileSync(join(other.unitDir, WATCH), "[Service]\nExecStart=/bin/true\n");
+    await other.refuses({ base: true, watch: true }, "unit_not_suitable");
+  });
+
+  test("that cannot be started takes all back", async () => {
+    const host = bareHost();
+    for (const family of ["ipv4", "ipv6"]) {
+      for (const table of ["raw", "nat", "filter"]) host.setKernel(table, `*${table}\nCOMMIT\n`, family);
+    }
+    host.on("systemctl", `case "$*" in "restart -- ${WATCH}") echo "Job for ${WATCH} failed." >&2; exit 1 ;; esac`);
+    const result = await host.refuses({ base: true, watch: true }, "command_failed");
+    expect(result.msg).toContain(`journalctl --unit ${WATCH}`);
+    expect(result.rolled_back).toContain(join(host.unitDir, WATCH));
+    expect(unitFiles(host)).toEqual([]);
+    expect(enabled(host)).toEqual([]);
+    expect(readdirSync(join(host.fake, "active"))).toEqual([]);
+    host.on("systemctl", "");
+    expect(await setup(host, "--watch")).toMatchObject({ changed: true });
+  });
+
+  test("setup --remove takes it away, too", async () => {
+    const host = bareHost();
+    await setup(host, "--watch");
+    host.calls();
+    expect(await setup(host, "--remove")).toMatchObject({ changed: true, msg: "the base is removed" });
+    expect(unitFiles(host)).toEqual([]);
+    expect(enabled(host)).toEqual([]);
+    expect(told(host)).toContain(`systemctl stop -- ${WATCH}`);
+    expect(await setup(host, "--remove")).toMatchObject({ changed: false, msg: "there is no base" });
+  });
+
+  test("while it runs, --remove names it: it would publish again what is taken away", async () => {
+    const host = bareHost();
+    host.container("web", { ports: PORTS });
+    await host.ask({ all: true, base: true, watch: true });
+    const { msg } = await host.refuses({ base: true, state: "absent" }, "base_in_use");
+    expect(msg).toContain(`first 'systemctl disable --now ${WATCH}', which would publish them again`);
+    expect(msg).toMatch(/and then 'docker_iptables delete --all'$/);
+    rmSync(join(host.fake, "active", WATCH));
+    expect((await host.refuses({ base: true, state: "absent" }, "base_in_use")).msg).not.toContain("disable --now");
+  });
+
+  test("without the base is refused, in Ansible's words", async () => {
+    const { msg } = await bareHost().refuses({ container: "web", watch: true }, "arguments_invalid");
+    expect(msg).toBe("missing parameter(s) required by 'watch': base");
+  });
+});
+
 describe.concurrent("networks", () => {
   test("that came and went are followed", async () => {
     const host = bareHost();

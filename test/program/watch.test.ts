@@ -1,0 +1,359 @@
+// watch: the daemon's events become syncs; what fails is told once and tried again; it ends when it is asked to.
+
+import { appendFileSync, chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { execa } from "execa";
+import { afterAll, describe, expect, test } from "vitest";
+import { readEvent } from "../../src/watch.ts";
+import { BRIDGE, type FakeHost, fakeHost } from "./host.ts";
+
+const port = (HostPort: string) => ({ "80/tcp": [{ HostIp: "0.0.0.0", HostPort }] });
+
+/** A watcher that runs, what it has said so far, and how it ended. */
+interface Watcher {
+  pid: number;
+  out: () => string;
+  err: () => string;
+  stop: (signal?: "SIGTERM" | "SIGINT") => Promise<{ exitCode: number | undefined; signal: string | undefined }>;
+}
+
+const running = new Set<Watcher>();
+afterAll(() => Promise.all([...running].map((watcher) => watcher.stop())));
+
+function start(host: FakeHost, words: readonly string[] = [], env: Record<string, string> = {}): Watcher {
+  const { env: own, timeout: _, ...options } = host.options();
+  const dirs = ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
+  const subprocess = execa(host.executable, ["watch", "--reload", "restore", ...dirs, ...words], {
+    ...options,
+    env: { ...own, ...env },
+    stdin: "ignore",
+  });
+  let out = "";
+  let err = "";
+  subprocess.stdout.on("data", (chunk: Buffer) => {
+    out += chunk;
+  });
+  subprocess.stderr.on("data", (chunk: Buffer) => {
+    err += chunk;
+  });
+  const watcher: Watcher = {
+    pid: subprocess.pid ?? 0,
+    out: () => out,
+    err: () => err,
+    stop: async (signal = "SIGTERM") => {
+      running.delete(watcher);
+      subprocess.kill(signal);
+      const ended = await subprocess;
+      return { exitCode: ended.exitCode, signal: ended.signal };
+    },
+  };
+  running.add(watcher);
+  return watcher;
+}
+
+/** Waits until it holds; the test's own time limit ends a wait for what never comes. */
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await sleep(20);
+}
+
+const count = (host: FakeHost, pattern: RegExp) => callsOf(host).filter((call) => pattern.test(call)).length;
+
+/** Those so far, without forgetting them. */
+function callsOf(host: FakeHost): string[] {
+  const path = join(host.fake, "calls");
+  return existsSync(path) ? readFileSync(path, "utf8").trim().split("\n") : [];
+}
+
+const syncs = (host: FakeHost) => count(host, /^docker ps/);
+
+/** As docker 20.10 and later print it. */
+const event = (Type: string, Action: string, name = "web") =>
+  JSON.stringify({ Type, Action, Actor: { ID: "0", Attributes: { name } }, time: 1 });
+
+function tell(host: FakeHost, ...lines: string[]): void {
+  appendFileSync(join(host.fake, "events"), lines.map((line) => `${line}\n`).join(""));
+}
+
+/** The child of the watcher that follows the events. */
+const follower = (host: FakeHost) => Number(readFileSync(join(host.fake, "events-pid"), "utf8"));
+
+const follows = (host: FakeHost) => existsSync(join(host.fake, "events-pid"));
+
+/** Nothing is published; the base is another's, so that a sync asks for containers alone. */
+async function bootedHost(): Promise<FakeHost> {
+  const host = fakeHost();
+  await host.boot();
+  return host;
+}
+
+/** It follows, and its first syncs are done: an event for something that is new has come through. */
+async function settled(host: FakeHost, watcher: Watcher): Promise<void> {
+  await until(() => follows(host));
+  host.container("canary", { ports: port("1"), address: "172.17.0.250" });
+  tell(host, event("container", "start", "canary"));
+  await until(() => /published: canary/.test(watcher.out()));
+  // The event may come after the sync that it is about: let it have its own, which finds nothing.
+  let seen = -1;
+  while (seen !== syncs(host)) {
+    seen = syncs(host);
+    await sleep(300);
+  }
+}
+
+describe.concurrent("events", () => {
+  test("a container that starts is published, one that dies is not; each with its reason in a line", async () => {
+    const host = await bootedHost();
+    const watcher = start(host);
+    await settled(host, watcher);
+    host.container("web", { ports: port("8080") });
+    tell(host, event("container", "start"));
+    await until(() => host.kernel("nat").includes("172.17.0.2:80"));
+    await until(() => watcher.out().includes("published: web (web start)\n"));
+    host.container("web", { ports: port("8080"), status: "exited" });
+    tell(host, event("container", "die"));
+    await until(() => watcher.out().includes("unpublished: web (web die)\n"));
+    expect(host.fragment("web")).toBeUndefined();
+    expect(watcher.err()).toBe("");
+  });
+
+  test("a burst is one sync", async () => {
+    const host = await bootedHost();
+    const watcher = start(host);
+    await settled(host, watcher);
+    const before = syncs(host);
+    for (let n = 0; n < 50; n++) host.container(`c${n}`, { ports: port(String(9000 + n)), address: `172.17.1.${n}` });
+    tell(host, ...Array.from({ length: 50 }, (_, n) => event("container", "start", `c${n}`)));
+    await until(() => host.kernel("nat").includes("172.17.1.49:80"));
+    await until(() => watcher.out().includes("c49"));
+    // One more where an event of before was late.
+    expect(syncs(host)).toBeLessThanOrEqual(before + 2);
+    expect(watcher.out().trim().split("\n")).toHaveLength(2);
+  });
+
+  test("that change no rule start nothing, nor do lines that are no events, however long", async () => {
+    const host = await bootedHost();
+    const watcher = start(host);
+    await settled(host, watcher);
+    const before = callsOf(host).length;
+    tell(
+      host,
+      ...["exec_create: sh", "exec_start: sh", "exec_die", "health_status: healthy", "attach", "top", "resize"].map(
+        (action) => event("container", action),
+      ),
+      ...[event("image", "pull"), event("volume", "create"), event("daemon", "reload")],
+      ...["garbage", "", "null", "7", "[]", '"start"', "{}", '{"Type": 7, "Action": {}}', "{".repeat(100)],
+      `"${"x".repeat(3 * 1024 * 1024)}"`,
+      event("container", `start${"x".repeat(2 * 1024 * 1024)}`),
+    );
+    // Behind all that comes one that counts.
+    host.container("web", { ports: port("8080") });
+    tell(host, event("container", "start"));
+    await until(() => watcher.out().includes("published: web (web start)\n"));
+    expect(
+      callsOf(host)
+        .slice(before)
+        .filter((call) => call.startsWith("docker events")),
+    ).toEqual([]);
+    expect(watcher.err()).toBe("");
+  });
+
+  test("of networks have the base follow, where it is ours", async () => {
+    const host = fakeHost().bare();
+    const bridge = { "com.docker.network.bridge.name": BRIDGE };
+    host.network("bridge", { Options: bridge, IPAM: { Config: [{ Subnet: "172.17.0.0/16" }] } });
+    await host.ask({ base: true, reload: "restore" });
+    const watcher = start(host);
+    await settled(host, watcher);
+    const listed = count(host, /^docker network ls/);
+    tell(host, event("container", "start"), event("network", "connect", "app"));
+    await sleep(300);
+    host.network("app", {
+      Options: { "com.docker.network.bridge.name": "br-app" },
+      IPAM: { Config: [{ Subnet: "172.18.0.0/16" }] },
+    });
+    expect(count(host, /^docker network ls/)).toBe(listed);
+    tell(host, event("network", "create", "app"));
+    await until(() => host.kernel("filter").includes("br-app"));
+    await until(() => watcher.out().includes("the base is set up for the networks app, bridge"));
+  });
+});
+
+describe.concurrent("what goes wrong", () => {
+  test("the events end: it follows again, and catches up", async () => {
+    const host = await bootedHost();
+    const watcher = start(host);
+    await settled(host, watcher);
+    const former = follower(host);
+    host.container("web", { ports: port("8080") });
+    process.kill(former, "SIGKILL");
+    await until(() => host.kernel("nat").includes("172.17.0.2:80"));
+    await until(() => follower(host) !== former);
+    host.container("db", { ports: port("5432"), address: "172.17.0.3" });
+    tell(host, event("container", "start", "db"));
+    await until(() => watcher.out().includes("published: db"));
+    expect(count(host, /^docker events --since \d+ --format \{\{json \.\}\}$/)).toBe(2);
+  });
+
+  test("the daemon is down: told once, tried again, and published when it is back", async () => {
+    const host = await bootedHost();
+    host.container("web", { ports: port("8080") });
+    await host.ask({ container: "web" });
+    const before = host.state();
+    host.on("docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1");
+    host.calls();
+    const watcher = start(host);
+    await until(() => syncs(host) >= 4);
+    expect(watcher.err().match(/daemon_unreachable/g)).toHaveLength(1);
+    expect(watcher.err()).toMatch(/^docker_iptables: docker cannot reach its daemon.* \[daemon_unreachable\]\n$/);
+    expect(host.state()).toEqual(before);
+    host.container("db", { ports: port("5432"), address: "172.17.0.3" });
+    host.on("docker", "");
+    await until(() => watcher.out().includes("published: db"));
+    expect(await watcher.stop()).toEqual({ exitCode: 0, signal: undefined });
+  });
+
+  test("there is no client, and then there is", async () => {
+    const host = await bootedHost();
+    host.container("web", { ports: port("8080") });
+    const watcher = start(host, ["--client", join(host.bin, "later")]);
+    await until(() => watcher.err().includes("[command_missing]"));
+    host.install("docker", "later");
+    await until(() => watcher.out().includes("published: web"));
+    expect(watcher.err().match(/command_missing/g)).toHaveLength(1);
+  });
+
+  test("the base cannot be brought up to date: the containers are published all the same", async () => {
+    const host = fakeHost().bare();
+    const bridge = { "com.docker.network.bridge.name": BRIDGE };
+    host.network("bridge", { Options: bridge, IPAM: { Config: [{ Subnet: "172.17.0.0/16" }] } });
+    await host.ask({ base: true, reload: "restore" });
+    host.write("90_docker", "# mine\n");
+    host.container("web", { ports: port("8080") });
+    const watcher = start(host);
+    await until(() => host.kernel("nat").includes("172.17.0.2:80"));
+    await until(() => watcher.out().includes("published: web"));
+    expect(watcher.err().match(/\[fragment_foreign\]/g)).toHaveLength(1);
+  });
+
+  test("the reasons of what failed are told with what succeeds", async () => {
+    const host = await bootedHost();
+    const watcher = start(host);
+    await settled(host, watcher);
+    host.on("iptables-save", "exit 1");
+    host.container("web", { ports: port("8080") });
+    tell(host, event("container", "start"));
+    await until(() => watcher.err().includes("[command_failed]"));
+    host.on("iptables-save", "");
+    await until(() => watcher.out().includes("published: web (web start)\n"));
+  });
+});
+
+describe.concurrent("the end", () => {
+  test.each(["SIGTERM", "SIGINT"] as const)("%s: status 0, and no child is left", async (signal) => {
+    const host = await bootedHost();
+    const watcher = start(host);
+    await settled(host, watcher);
+    const child = follower(host);
+    expect(childrenOf(watcher.pid)).toContain(child);
+    expect(await watcher.stop(signal)).toEqual({ exitCode: 0, signal: undefined });
+    expect(() => process.kill(child, 0)).toThrow("ESRCH");
+    expect(watcher.out()).toMatch(/watched until the signal to stop\n$/);
+    expect(watcher.err()).toBe("");
+  });
+
+  test("while the daemon does not answer", async () => {
+    const host = await bootedHost();
+    host.on("docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1");
+    const watcher = start(host);
+    await until(() => watcher.err() !== "");
+    expect(await watcher.stop()).toEqual({ exitCode: 0, signal: undefined });
+  });
+
+  function childrenOf(pid: number): number[] {
+    const parents = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+    return parents.map(Number).filter((one) => {
+      try {
+        return readFileSync(`/proc/${one}/status`, "utf8").includes(`PPid:\t${pid}\n`);
+      } catch {
+        return false;
+      }
+    });
+  }
+});
+
+describe.concurrent("systemd", () => {
+  function withManager(host: FakeHost): () => string[] {
+    const path = join(host.bin, "systemd-notify");
+    writeFileSync(path, '#!/bin/sh\nprintf "%s\\n" "$NOTIFY_SOCKET $*" >> "$FAKE/notified"\n');
+    chmodSync(path, 0o755);
+    const told = join(host.fake, "notified");
+    return () => (existsSync(told) ? readFileSync(told, "utf8").trim().split("\n") : []);
+  }
+
+  test("is told when it is ready, after the first sync, and that it lives", async () => {
+    const host = await bootedHost();
+    const told = withManager(host);
+    host.container("web", { ports: port("8080") });
+    const watcher = start(host, [], { NOTIFY_SOCKET: "/run/x", WATCHDOG_USEC: "400000" });
+    await until(() => told().some((line) => line.startsWith("/run/x READY=1 ")));
+    expect(host.kernel("nat")).toContain("172.17.0.2:80");
+    await until(() => told().filter((line) => line === "/run/x WATCHDOG=1").length >= 3);
+    expect(told().filter((line) => line.includes("READY=1"))).toHaveLength(1);
+    await watcher.stop();
+    const last = told().length;
+    await sleep(500);
+    expect(told()).toHaveLength(last);
+  });
+
+  test("is told that it is ready though the daemon is down: a boot does not wait for it", async () => {
+    const host = await bootedHost();
+    const told = withManager(host);
+    host.on("docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1");
+    start(host, [], { NOTIFY_SOCKET: "/run/x" });
+    await until(() => told().some((line) => line.includes("READY=1")));
+  });
+
+  test("is not spoken to where nobody listens", async () => {
+    const host = await bootedHost();
+    const told = withManager(host);
+    await settled(host, start(host));
+    expect(told()).toEqual([]);
+  });
+});
+
+describe("readEvent", () => {
+  test.each([
+    ["docker", event("container", "start"), { type: "container", action: "start", name: "web" }],
+    [
+      "docker 20.10 in full",
+      '{"status":"die","id":"0a","from":"x","Type":"container","Action":"die","Actor":{"ID":"0a","Attributes":{"exitCode":"0","image":"x","name":"web"}},"scope":"local","time":1,"timeNano":1}',
+      { type: "container", action: "die", name: "web" },
+    ],
+    [
+      "podman",
+      '{"ID":"0a","Image":"x","Name":"web","Status":"died","Time":"2024-01-01T00:00:00Z","Type":"container","Attributes":{"io.buildah.version":"1"}}',
+      { type: "container", action: "died", name: "web" },
+    ],
+    [
+      "an event without a name",
+      '{"Type":"network","Action":"create"}',
+      { type: "network", action: "create", name: "" },
+    ],
+    [
+      "a name of another type",
+      '{"Type":"container","Action":"start","Actor":{"Attributes":{"name":7}}}',
+      { type: "container", action: "start", name: "" },
+    ],
+  ])("%s", (_what, line, read) => {
+    expect(readEvent(line)).toEqual(read);
+  });
+
+  test.each(["", "garbage", "{", "\0"])("%j is none", (line) => {
+    expect(readEvent(line)).toBeUndefined();
+  });
+
+  test("a long name is cut", () => {
+    expect(readEvent(event("container", "start", "x".repeat(9999)))?.name.length).toBeLessThan(100);
+  });
+});
