@@ -246,13 +246,24 @@ describe.concurrent("door 3, verbs", () => {
       ...["create", "web", "--check", "--json", ...directories(host), "--chain", "DOCKER_CONTAINERS", "--ipv6"],
       ...["--no-guards", "--reload=restore", "--iptables-service=a", "--ip6tables-service", "b.service"],
       ...["--network", "bridge", "--wait-timeout", "3", "--timeout=4", "--client", "docker"],
-      ...["--docker-host", "unix:///run/docker.sock", "--debug", "--no-base", "--no-adopt", "--no-replace"],
+      ...[
+        "--docker-host",
+        "unix:///run/docker.sock",
+        "--debug",
+        "--no-base",
+        "--no-adopt",
+        "--no-replace",
+        "--no-all",
+        "--no-watch",
+      ],
     ];
     const result = readAnswer(await host.run(argv));
     expect(argumentsOf(result)).toEqual({
       container: ["web"],
       state: "present",
+      all: false,
       base: false,
+      watch: false,
       adopt: false,
       replace: false,
       chain: "DOCKER_CONTAINERS",
@@ -312,6 +323,12 @@ describe.concurrent("door 3, verbs", () => {
     [["create", "-rf"], /-r/],
     [["create", "web", "--timeout"], /--timeout/],
     [["create", "web", "--ipv6=yes"], /--ipv6/],
+    [["sync", "web"], /sync is about all containers and takes no name/],
+    [["watch", "web"], /watch is about all containers and takes no name/],
+    [["explain", "--all"], /explain needs the name of a container/],
+    [["status", "--remove"], /--remove belongs to setup/],
+    [["sync", "--remove"], /--remove belongs to setup/],
+    [["load", "--remove"], /--remove belongs to setup/],
   ])("wrong usage: %j", async (argv, message) => {
     const host = fakeHost();
     const { exitCode, stdout, stderr } = await host.run(argv);
@@ -328,6 +345,8 @@ describe.concurrent("door 3, verbs", () => {
       const { exitCode, stdout, stderr } = await fakeHost().run(argv);
       expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
       expect(stdout).toMatch(/Usage:\n {2}docker_iptables setup/);
+      for (const verb of ["create", "delete", "sync", "watch", "status", "explain", "load"])
+        expect(stdout).toMatch(new RegExp(`^ {2}docker_iptables ${verb} `, "m"));
       for (const flag of ["--wait-timeout", "--no-guards", "--ipv6", "--check", "--diff", "--json", "--version"]) {
         expect(stdout).toContain(flag);
       }
