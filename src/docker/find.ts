@@ -15,7 +15,10 @@ const PAUSE = { first: 50, longest: 1000 };
 
 export interface Found {
   targets: Target[];
-  /** Only when not waiting: names whose container does not exist or does not run yet, with what is known of it. */
+  /**
+   * Only when not waiting: names whose container does not exist or does not run yet, with what is known of it. With `all`
+   * also those that cannot be located: one is no obstacle to the others.
+   */
   pending: { name: string; why: string }[];
 }
 
@@ -30,8 +33,12 @@ export async function findTargets(args: Arguments, wait: boolean, signal: AbortS
   const containers = [...new Map(ready.map((container) => [container.name, container])).values()];
   const { targets, interfaces } = await locateAll(containers, args);
   const failed = targets.find(isFailure);
-  if (failed !== undefined) throw failed;
-  return { targets: await findHairpins(targets.filter(isTarget), interfaces), pending };
+  if (failed !== undefined && !args.all) throw failed;
+  const lost = containers.flatMap(({ name }, index) => {
+    const target = targets[index];
+    return target !== undefined && isFailure(target) ? [{ name, why: `cannot be located (${target.message})` }] : [];
+  });
+  return { targets: await findHairpins(targets.filter(isTarget), interfaces), pending: [...pending, ...lost] };
 }
 
 function isFailure(one: Target | Failure): one is Failure {

@@ -222,6 +222,22 @@ describe.concurrent("what is left alone", () => {
   });
 });
 
+test("a fragment whose container cannot be located goes where it claims what is another's now", async () => {
+  const host = await busyHost();
+  await host.ask({ container: "web" });
+  lose(host, "web");
+  host.container("db", { ports: port("5432"), address: "172.17.0.2" });
+  const result = await sync(host);
+  expect(result, result.msg).toMatchObject({ changed: true, msg: "published: db; put right: web" });
+  expect(result.warnings).toContainEqual(
+    expect.stringMatching(
+      /_web goes: the container web cannot be located \(the bridge br-far .*172\.17\.0\.2 is db's now$/,
+    ),
+  );
+  expect(owners(host)).toEqual(["db"]);
+  expect(await sync(host)).toMatchObject({ changed: false });
+});
+
 describe.concurrent("of two that publish one port", () => {
   const rivals = [
     ["neither has a fragment: the first name", [], "web", "alpha"],
