@@ -10,8 +10,9 @@ import type { Arguments } from "./generated/arguments.ts";
 import type { Future } from "./refuse.ts";
 import { readClaims, sharedPorts } from "./rules/claims.ts";
 import { containerFragment, containerOf, type Wanted } from "./rules/fragment-text.ts";
+import { liveOwners } from "./rules/live.ts";
 import { makeRules } from "./rules/publish-rules.ts";
-import { familiesOf, itemChanges, readKernel, survey } from "./survey.ts";
+import { familiesOf, itemChanges, type Kernel, readKernel, survey } from "./survey.ts";
 
 export interface Asked {
   /** Without a rule where the fragment goes. */
@@ -20,10 +21,12 @@ export interface Asked {
   pending: string[];
   /** Why a container publishes nothing, in a person's words. */
   idle: string[];
+  /** Names of running containers whose fragments stay as they are. */
+  left: string[];
   warnings: string[];
 }
 
-const NOBODY: Asked = { wanted: [], pending: [], idle: [], warnings: [] };
+const NOBODY: Asked = { wanted: [], pending: [], idle: [], left: [], warnings: [] };
 
 /**
  * `here` are the fragments from before the client is asked; only `all` looks at them. In check mode it does not wait.
@@ -36,10 +39,10 @@ export async function askFor(args: Arguments, here: Future, check: boolean, sign
   const { targets, pending } = await findTargets(args, !check, signal);
   const { wanted, idle, warnings } = makeAll(targets, args);
   const unknown = pending.map(({ name, why }) => `the container ${name} ${why}: its rules cannot be foretold`);
-  return { wanted, pending: pending.map(({ name }) => name), idle, warnings: [...unknown, ...warnings] };
+  return { ...NOBODY, wanted, pending: pending.map(({ name }) => name), idle, warnings: [...unknown, ...warnings] };
 }
 
-function makeAll(targets: readonly Target[], args: Arguments): Omit<Asked, "pending"> {
+function makeAll(targets: readonly Target[], args: Arguments): Omit<Asked, "pending" | "left"> {
   const made = targets.map((target) => ({ target, ...makeRules(target, args) }));
   return {
     wanted: made.map(({ target, rules }) => containerFragment(target.name, rules)),
@@ -62,6 +65,7 @@ async function askForRunning(args: Arguments, here: Future): Promise<Asked> {
   return {
     ...NOBODY,
     wanted: [...wanted, ...gone].sort(byOwner),
+    left,
     warnings: [...warnings, ...made.warnings, ...rivals],
   };
 }
@@ -103,10 +107,26 @@ function askForNobody(here: Future): Asked {
   return { ...NOBODY, wanted: owners.map((owner) => containerFragment(owner)) };
 }
 
+/** With `all` also the containers of which only the kernel still has rules: those go. */
+export function withOrphans(asked: Asked, now: Future, live: Kernel, { all }: Arguments): Asked {
+  if (!all) return asked;
+  const filed = Object.values(now).flatMap((fragments) => fragments.map(({ path }) => basename(path)));
+  const isKnown = (one: Wanted) =>
+    filed.includes(one.file) || asked.left.includes(one.owner) || asked.wanted.some(({ owner }) => owner === one.owner);
+  const owners = new Set(Object.values(live).flatMap((rules) => [...liveOwners(rules)]));
+  const orphans = [...owners].filter(isContainerName).map((owner) => containerFragment(owner));
+  return { ...asked, wanted: [...asked.wanted, ...orphans.filter((one) => !isKnown(one))].sort(byOwner) };
+}
+
 /** Whose fragments they are. */
 function ownersOf(here: Future): Set<string> {
   const fragments = Object.values(here).flat();
   return new Set(fragments.flatMap(({ path }) => containerOf(basename(path)) ?? []));
+}
+
+/** What the schema takes for one: a comment in the kernel may hold anything. */
+function isContainerName(word: string): boolean {
+  return /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,234}$/.test(word);
 }
 
 const CONTAINER_ID = /^[0-9a-f]{12,64}$/;

@@ -10,8 +10,8 @@ import type { Problem } from "./generated/result.ts";
 import { type Future, warnOfLoopback, warnOfUncovered } from "./refuse.ts";
 import { readClaims, sharedPorts } from "./rules/claims.ts";
 import { containerOf, readFragment } from "./rules/fragment-text.ts";
-import { type Host, isLoopback, travel } from "./rules/journey.ts";
-import { readLive } from "./rules/live.ts";
+import { type Host, isLoopback, PROXY, travel } from "./rules/journey.ts";
+import { liveOwners, readLive } from "./rules/live.ts";
 import { rangesOf, spellPublish } from "./rules/publish-rules.ts";
 import { commentOf, readComment, readWords, spell } from "./rules/rule.ts";
 import { vantagesOf } from "./rules/vantage.ts";
@@ -44,7 +44,7 @@ export function differences(item: Item, targets: readonly Target[]): Problem[] {
     const msg = `the kernel has the ${word} rules of ${owner} in another order; ${mend} mends it`;
     problems.push({ kind: "rules_disordered", ...about, msg });
   }
-  if (drift.unreached !== undefined) {
+  if (drift.unreached !== undefined && first === undefined) {
     const msg = `nothing live jumps to the chain ${drift.unreached}, so the ${word} rules of ${owner} never match; ${mend} mends it`;
     problems.push({ kind: "rules_shadowed", ...about, msg });
   }
@@ -73,13 +73,16 @@ function fileProblem({ path, before, after }: Item, targets: readonly Target[]):
   return { kind: runs ? "fragment_outdated" : "container_gone", msg };
 }
 
-/** Fragments of two containers that claim one port. */
-export function rivals(now: Future): Problem[] {
+/** Two containers that claim one port, in their fragments or in those that they should have. */
+export function rivals(now: Future, items: readonly Item[]): Problem[] {
   const problems: Problem[] = [];
   for (const family of FAMILIES) {
-    const claiming = (now[family] ?? []).flatMap(({ path, text }) => {
+    const lacking = items.filter((item) => item.family === family && item.before === undefined);
+    const written = (now[family] ?? []).map(({ path, text }) => ({ path, rules: readFragment(text) }));
+    const all = [...written, ...lacking.map(({ path, wanted }) => ({ path, rules: wanted }))];
+    const claiming = all.flatMap(({ path, rules }) => {
       const container = containerOf(basename(path));
-      return container === undefined ? [] : [{ container, path, claims: readClaims(readFragment(text)) }];
+      return container === undefined ? [] : [{ container, path, claims: readClaims(rules) }];
     });
     for (const [index, one] of claiming.entries()) {
       for (const other of claiming.slice(0, index)) {
@@ -95,19 +98,17 @@ export function rivals(now: Future): Problem[] {
   return problems;
 }
 
-/** Live rules with our comment whose fragment is not there. */
-export function orphans(now: Future, live: Kernel): Problem[] {
-  const mark = commentOf("");
+/** Live rules with our comment whose fragment is not there, and is not missed: `known` owners are told of otherwise. */
+export function orphans(now: Future, live: Kernel, known: readonly string[]): Problem[] {
   return FAMILIES.flatMap((family) => {
     const files = new Set((now[family] ?? []).map(({ path }) => basename(path)));
-    const owned = (owner: string) => [...files].some((file) => containerOf(file) === owner || `(${file})` === owner);
-    const comments = [...(live[family]?.tables.values() ?? [])].flatMap(({ byComment }) => [...byComment.keys()]);
-    const owners = new Set(comments.map((comment) => comment.slice(mark.length)));
-    return [...owners]
+    const owned = (owner: string) =>
+      known.includes(owner) || [...files].some((file) => containerOf(file) === owner || `(${file})` === owner);
+    return [...liveOwners(live[family] ?? readLive(""))]
       .filter((owner) => !owned(owner))
       .map((owner): Problem => {
         const word = family === "ipv4" ? "IPv4" : "IPv6";
-        const msg = `the kernel has ${word} rules of ${owner}, and no fragment has them: 'docker_iptables load' takes them away`;
+        const msg = `the kernel has ${word} rules of ${owner}, and no fragment has them: 'docker_iptables sync' or 'load' takes them away`;
         return { kind: "rules_orphaned", ...(owner.startsWith("(") ? {} : { container: owner }), msg };
       });
   });
@@ -150,9 +151,10 @@ export function shadows(
         const view = vantagesOf(publish, target, networks, host).find(({ from }) => from === "another machine");
         if (view === undefined) return [];
         const { reached, by } = travel(host, view.trip);
-        const rule = by.at(-1);
-        const isHere = reached !== undefined && target.endpoints.some(({ address }) => address === reached.address);
-        if (isHere || rule === undefined || readComment(readWords(rule)) === commentOf(target.name)) return [];
+        // What docker-proxy answers did not come by its rules either, which are live.
+        const isHere = target.endpoints.some(({ address }) => address === reached?.address) && !by.includes(PROXY);
+        const rule = by.find((one) => one !== PROXY && readComment(readWords(one)) !== commentOf(target.name));
+        if (isHere || rule === undefined) return [];
         const msg = `${spellPublish(publish, range.count)} of ${target.name} is not reached: '${rule}' decides before its rules; 'docker_iptables explain ${target.name}' shows the way`;
         return [{ kind: "rules_shadowed", container: target.name, rule, msg }];
       });

@@ -1,7 +1,7 @@
 // present and absent, of containers and of the base: the straight line from a request to an outcome. Up to `commit`
 // nothing changes the system; check mode stops there.
 
-import { type Asked, askFor } from "./asked.ts";
+import { type Asked, askFor, withOrphans } from "./asked.ts";
 import { askForBase, type BasePlan, keepForeignFiles, NO_BASE, planBase, planChanges } from "./base.ts";
 import { type Committed, chooseLoader, commit } from "./commit.ts";
 import { Overtaken, readStamped, settleNeighbours } from "./conflicts.ts";
@@ -40,12 +40,13 @@ export async function publish(request: Request, signal: AbortSignal): Promise<Ou
 }
 
 async function publishOnce({ args, check }: Request, signal: AbortSignal): Promise<Outcome> {
+  const possible = await familiesOf(args);
   // A fragment that comes after this look is of a container that may run by then: it is not this call's to remove.
   const before = args.all ? await readStamped(args) : undefined;
-  const asked = await askFor(args, before?.now ?? {}, check, signal);
-  const possible = await familiesOf(args);
+  const named = await askFor(args, before?.now ?? {}, check, signal);
   const [live, seen] = await Promise.all([readKernel(possible, args), before ?? readStamped(args)]);
   const { now } = seen;
+  const asked = withOrphans(named, now, live, args);
   const families = possible.filter((family) => !args.base || args.reload === "none" || live[family] !== undefined);
   const base = args.base ? await askForBase(families, args) : undefined;
   const [first, last] = base?.wanted ?? [];

@@ -72,9 +72,13 @@ export async function status(args: Arguments, names: readonly string[]): Promise
   const problems = [
     ...(daemon.problem === undefined ? [] : [daemon.problem]),
     ...items.flatMap((item) => differences(item, targets)),
-    ...(await staleOf(now, args)),
-    ...rivals(now),
-    ...orphans(now, live),
+    ...(await staleOf(now, items, args)),
+    ...rivals(now, items),
+    ...orphans(
+      now,
+      live,
+      publishing.map(({ name }) => name),
+    ),
     ...brokenFragments(now),
     ...uncovered(items, now, args),
     ...shadows(items, publishing, daemon.networks, host),
@@ -157,12 +161,15 @@ async function baseOf(
   }
 }
 
-async function staleOf(now: Future, args: Arguments): Promise<Problem[]> {
+/** But for those that are to go anyway. */
+async function staleOf(now: Future, items: readonly Item[], args: Arguments): Promise<Problem[]> {
+  const going = new Set(items.filter(({ after }) => after === undefined).map(({ path }) => path));
   const sorted = await Promise.all(
     FAMILIES.map((family) => sortByBoot(directoryOf(family, args), now[family] ?? []).catch(() => ({ stale: [] }))),
   );
   return sorted
     .flatMap(({ stale }) => stale)
+    .filter(({ path }) => !going.has(path))
     .map(({ path }) => {
       const container = containerOf(basename(path)) ?? "";
       const msg = `${path} is from before this boot, and is not loaded until 'docker_iptables create ${container}' (or sync) confirms it`;

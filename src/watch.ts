@@ -19,8 +19,10 @@ export interface Told {
   failed: (failure: Failure) => void;
 }
 
-/** milliseconds: how long to listen for more of a burst, and the pauses before another attempt: at all, at the base alone. */
-const BURST = 30;
+/** milliseconds: how long to listen for more of a burst, and how long news can wait. */
+const BURST = 10;
+const LATER = 500;
+/** milliseconds: the pauses before another attempt: at all, at the base alone. */
 const PAUSE = { first: 100, longest: 5000, base: 60_000 };
 /** Of a burst's reasons the first ones are told. */
 const MOST_REASONS = 20;
@@ -44,13 +46,21 @@ class News {
   #rung = true;
   #networks = true;
   #wake = () => {};
+  #later: NodeJS.Timeout | undefined;
 
   /** `networks`: some may have come or gone, as always where it is not known what happened. */
   ring(reason?: string, networks = true): void {
+    clearTimeout(this.#later);
+    this.#later = undefined;
     this.#rung = true;
     this.#networks ||= networks;
     if (reason !== undefined && this.#reasons.length < MOST_REASONS) this.#reasons.push(reason);
     this.#wake();
+  }
+
+  /** Soon, unless a sync for other news comes first, which is as good. */
+  ringLater(reason: string): void {
+    this.#later ??= setTimeout(() => this.ring(reason, false), LATER);
   }
 
   /** What was taken was of no use: the next attempt is about as much. */
@@ -148,14 +158,21 @@ async function followEvents(args: Arguments, news: News, signal: AbortSignal): P
 
 /** What changes an address, a port or a network. Docker's words, podman's, and nerdctl's. */
 const TELLING: Record<string, RegExp> = {
-  container: /^(start|died?|destroy|remove|rename|restart|stop|cleanup|unpause)$/,
-  network: /^(create|connect|disconnect|destroy|remove)$/,
+  container: /^(start|died?|rename)$/,
+  network: /^(create|destroy|remove)$/,
+};
+/** Mostly these come just before a start or after an end, and a sync of their own would keep those waiting. */
+const ACCOMPANYING: Record<string, RegExp> = {
+  container: /^(destroy|remove|restart|stop|cleanup|unpause)$/,
+  network: /^(connect|disconnect)$/,
 };
 
 function onEvent(line: string, news: News): void {
   const event = readEvent(line);
-  if (event === undefined || !TELLING[event.type]?.test(event.action)) return;
-  news.ring(`${event.name} ${event.action}`, event.type === "network" && !/connect$/.test(event.action));
+  if (event === undefined) return;
+  const { type, action, name } = event;
+  if (TELLING[type]?.test(action)) news.ring(`${name} ${action}`, type === "network");
+  else if (ACCOMPANYING[type]?.test(action)) news.ringLater(`${name} ${action}`);
 }
 
 /** Pure. Undefined for a line that is no event. */

@@ -12,18 +12,18 @@ const PREFIX = "DOCKER_IPTABLES_";
 /** seconds */
 const PATIENCE = 2;
 
-/** Who called: the process that started this one. */
+/** Who called: the process that started this one, and for whom both work. */
 export interface Caller {
   pid: number;
   command: string;
-  /** The systemd unit in whose cgroup it runs; "" for none. */
+  /** The systemd unit in whose cgroup we run, which is the caller's, too, unless systemd itself called; "" for none. */
   unit: string;
 }
 
 /** Never throws; of a process that has ended only the number is known. */
 export async function readCaller(pid: number): Promise<Caller> {
-  const read = (name: string) => readFile(`/proc/${pid}/${name}`, "utf8").catch(() => "");
-  const [cmdline, cgroup] = await Promise.all([read("cmdline"), read("cgroup")]);
+  const read = (path: string) => readFile(`/proc/${path}`, "utf8").catch(() => "");
+  const [cmdline, cgroup] = await Promise.all([read(`${pid}/cmdline`), read("self/cgroup")]);
   const unit = cgroup.split("\n").flatMap((line) => /\/([^/]+\.(?:service|scope))(?:\/|$)/.exec(line)?.[1] ?? [])[0];
   return { pid, command: excerpt(cmdline.replaceAll("\0", " "), 200), unit: unit ?? "" };
 }

@@ -31,12 +31,15 @@ export interface Trip {
   port: number;
 }
 
+/** How docker-proxy is called among what decides. */
+export const PROXY = "docker-proxy";
+
 export interface Arrival {
   /** Where it ended: a container's address and port, and who it seems to come from. Undefined where it did not arrive. */
   reached: { address: string; port: number; seenAs: string } | undefined;
   /** Why not, in a person's words; "" where it arrived. */
   why: string;
-  /** What decided, in order: rules, or "docker-proxy". */
+  /** What decided, in order: rules, or PROXY. */
   by: string[];
   /** Rules that may decide otherwise. */
   doubts: string[];
@@ -101,7 +104,7 @@ class Way {
         protocol === packet.protocol && hostPort === packet.port && isFor(hostAddress, packet),
     );
     if (proxy === undefined) return { why: "no rule translates it, and no docker-proxy listens there" };
-    this.by.push("docker-proxy");
+    this.by.push(PROXY);
     const { address, port } = proxy;
     const answers = this.#answersFrom(proxy);
     if (answers !== packet.destination) {
@@ -165,11 +168,21 @@ class Way {
   }
 
   #translate(verdict: Verdict | undefined): void {
-    if (verdict?.target !== "DNAT") return;
+    if (verdict === undefined || verdict.rule.startsWith(":")) return;
     const packet = this.#packet;
-    const to = readDestination(verdict.options[verdict.options.indexOf("--to-destination") + 1] ?? "");
-    if (to === undefined) return;
+    const option = (name: string) => verdict.options[verdict.options.indexOf(name) + 1] ?? "";
+    // ACCEPT ends the table, too: then nothing is translated.
     this.by.push(verdict.rule);
+    if (verdict.target === "REDIRECT") {
+      const { from, source, family } = this.#trip;
+      const loopback = family === "ipv4" ? "127.0.0.1" : "::1";
+      packet.port = Number.parseInt(option("--to-ports"), 10) || packet.port;
+      packet.destination = from === undefined ? loopback : this.#addressOf(from, source);
+      packet.translated = true;
+    }
+    if (verdict.target !== "DNAT") return;
+    const to = readDestination(option("--to-destination"));
+    if (to === undefined) return;
     packet.port = portAt(to, packet.port);
     packet.destination = to.address;
     packet.translated = true;

@@ -65,6 +65,12 @@ function liveTable(chains: Map<string, string>, lines: string[]): LiveTable {
   return { chains, lines, ours, targets, byComment, keys };
 }
 
+/** Whose rules of ours run: a container's name, a file of the base in parentheses, or whatever somebody wrote there. */
+export function liveOwners({ tables }: Live): Set<string> {
+  const comments = [...tables.values()].flatMap(({ byComment }) => [...byComment.keys()]);
+  return new Set(comments.map((comment) => comment.slice(commentOf("").length)));
+}
+
 /** What differs between the rules of one fragment of ours and the kernel. */
 export interface Drift {
   /** Rules that should be live and are not. */

@@ -1,0 +1,247 @@
+/*
+ * watch, as `setup --watch` installs it: whatever starts, stops or moves a container without telling anybody, files and kernel
+ * follow, and packets arrive.
+ */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect } from "vitest";
+import { churn } from "./churn.ts";
+import { until } from "./fixtures.ts";
+import type { Host } from "./host.ts";
+import { serverImage } from "./image.ts";
+import { expectAllWell, expectAllWellSoon, statusOf } from "./standing.ts";
+import { story, storyWith } from "./story.ts";
+
+const UNIT = "docker_iptables-watch";
+const ALWAYS = { options: ["--restart=always"] };
+
+async function setupWatch(host: Host): Promise<void> {
+  const { stderr } = await host.run("docker_iptables", ["setup", "--watch"]);
+  expect(stderr).toBe("");
+}
+
+/** Some properties of watch's unit. */
+async function unitOf(host: Host, ...names: string[]): Promise<Record<string, string>> {
+  const { stdout } = await host.systemctl(["show", `--property=${names.join(",")}`, UNIT]);
+  return Object.fromEntries(
+    stdout
+      .trim()
+      .split("\n")
+      .map((line) => line.split(/=(.*)/s).slice(0, 2)),
+  );
+}
+
+const pidOf = async (host: Host, name: string): Promise<number> => (await host.docker.inspect(name)).State.Pid;
+
+const COMPOSE = `version: "2.4"
+services:
+  app:
+    image: ${serverImage}
+    ports: ["8100-8110:80"]
+  db:
+    image: ${serverImage}
+    ports: ["5432:5000"]
+`;
+
+storyWith({ packages: ["docker-compose"] })(
+  "a restart, a crash, compose and a daemon that restarts: the rules follow",
+  async ({ lab }) => {
+    const host = await lab.host({ name: "web1", files: { "/root/app/docker-compose.yml": COMPOSE } });
+    const client = await lab.client("laptop");
+    await setupWatch(host);
+    await host.docker.run("first", { publish: ["8080:80"] });
+    await host.docker.run("web", { publish: ["8081:80"], ...ALWAYS });
+    await host.docker.run("mail", { publish: ["8025:80", "8026:5000"], ...ALWAYS });
+    expect(await expectAllWellSoon(host, client)).toEqual(["first", "mail", "web"]);
+
+    const address = await host.docker.address("web");
+    await host.docker.cli("rm", "--force", "first");
+    await host.docker.cli("restart", "--time=0", "web");
+    expect(await host.docker.address("web")).not.toBe(address);
+    expect(await expectAllWellSoon(host, client)).toEqual(["mail", "web"]);
+    expect(await client.connect(host.address, 8080)).toEqual({ reached: false, why: "refused" });
+
+    const crashed = [await pidOf(host, "web"), await pidOf(host, "mail")];
+    await host.run("kill", ["-KILL", ...crashed.map(String)]);
+    await until(async () => {
+      const now = [await pidOf(host, "web"), await pidOf(host, "mail")];
+      return now.every((pid, index) => pid !== 0 && pid !== crashed[index]);
+    });
+    expect(await expectAllWellSoon(host, client)).toEqual(["mail", "web"]);
+
+    const compose = (...args: string[]) =>
+      host.run("docker-compose", ["--project-directory", "/root/app", "-f", "/root/app/docker-compose.yml", ...args]);
+    await compose("up", "-d");
+    expect(await expectAllWellSoon(host, client)).toEqual(["app_app_1", "app_db_1", "mail", "web"]);
+    await compose("up", "-d", "--scale", "app=4");
+    expect(await expectAllWellSoon(host, client)).toHaveLength(7);
+    await compose("down");
+    expect(await expectAllWellSoon(host, client)).toEqual(["mail", "web"]);
+    expect(await host.read("/etc/iptables.d/10_docker")).not.toContain("br-");
+
+    await host.systemctl(["restart", "docker"]);
+    expect(await expectAllWellSoon(host, client)).toEqual(["mail", "web"]);
+
+    const settings = JSON.parse(await host.read("/etc/docker/daemon.json"));
+    await host.write("/etc/docker/daemon.json", JSON.stringify({ ...settings, "live-restore": true }));
+    await host.systemctl(["restart", "docker"]);
+    const before = await pidOf(host, "web");
+    await host.systemctl(["restart", "docker"]);
+    expect(await pidOf(host, "web")).toBe(before);
+    // What happens while the daemon is away is seen when it is back.
+    await host.systemctl(["stop", "docker.socket", "docker"]);
+    await host.run("kill", ["-KILL", String(before)]);
+    // Of systemd's start limit Docker's unit has used up all by now.
+    await host.systemctl(["reset-failed", "docker"]);
+    await host.systemctl(["start", "docker"]);
+    await until(async () => ![0, before].includes(await pidOf(host, "web")));
+    expect(await expectAllWellSoon(host, client)).toEqual(["mail", "web"]);
+    expect(await unitOf(host, "ActiveState", "NRestarts")).toEqual({ ActiveState: "active", NRestarts: "0" });
+  },
+);
+
+story("a daemon that is down at boot: watch waits for it, and follows when it comes", async ({ lab }) => {
+  const host = await lab.host({ name: "late", docker: { atBoot: false } });
+  const client = await lab.client("laptop");
+  await host.systemctl(["start", "docker"]);
+  await setupWatch(host);
+  await host.docker.run("web", { publish: ["8080:80"], ...ALWAYS });
+  await expectAllWellSoon(host, client);
+
+  await host.reboot();
+  await until(async () => (await unitOf(host, "ActiveState")).ActiveState === "active");
+  expect(await statusOf(host)).toMatchObject({ exitCode: 1 });
+  expect(await host.journal(UNIT)).toContain("docker cannot reach its daemon");
+  await host.systemctl(["start", "docker"]);
+  expect(await expectAllWellSoon(host, client)).toEqual(["web"]);
+  expect(await unitOf(host, "NRestarts")).toEqual({ NRestarts: "0" });
+});
+
+story("a power cut: after the boot everything is reached again, and nothing of before is left", async ({ lab }) => {
+  const host = await lab.host({ name: "dark" });
+  const client = await lab.client("laptop");
+  await setupWatch(host);
+  const names = Array.from({ length: 6 }, (_, index) => `c${index}`);
+  for (const [index, name] of names.entries()) {
+    await host.docker.run(name, { publish: [`${8000 + index}:80`], ...(index === 0 ? {} : ALWAYS) });
+  }
+  await expectAllWellSoon(host, client);
+  await host.powerCut();
+  await host.boot();
+  // c0 has no restart policy.
+  expect(await expectAllWellSoon(host, client)).toEqual(names.slice(1));
+  expect(await client.connect(host.address, 8000)).toEqual({ reached: false, why: "refused" });
+});
+
+story("fifty containers that come and go at random: watch keeps up", async ({ lab }) => {
+  const host = await lab.host({ name: "busy" });
+  const client = await lab.client("laptop");
+  await setupWatch(host);
+  await churn(host, { seed: 6, containers: 50 });
+  const names = await expectAllWellSoon(host, client);
+  expect(names.length).toBeGreaterThan(5);
+  expect(await unitOf(host, "ActiveState", "NRestarts")).toEqual({ ActiveState: "active", NRestarts: "0" });
+});
+
+story("the service: ready, alive, started anew when it hangs, and stopped cleanly", async ({ lab }) => {
+  const host = await lab.host({ name: "service" });
+  await setupWatch(host);
+  expect(await unitOf(host, "Type", "ActiveState", "SubState", "UnitFileState", "StatusText")).toEqual({
+    Type: "notify",
+    ActiveState: "active",
+    SubState: "running",
+    UnitFileState: "enabled",
+    StatusText: "following the daemon's events",
+  });
+  await host.write(`/etc/systemd/system/${UNIT}.service.d/soon.conf`, "[Service]\nWatchdogSec=3\n");
+  await host.systemctl(["daemon-reload"]);
+  await host.systemctl(["restart", UNIT]);
+  await sleep(8000);
+  const { MainPID = "", ...alive } = await unitOf(host, "ActiveState", "NRestarts", "MainPID");
+  expect(alive).toEqual({ ActiveState: "active", NRestarts: "0" });
+
+  await host.run("kill", ["-STOP", MainPID]);
+  await until(async () => {
+    const { ActiveState, NRestarts } = await unitOf(host, "ActiveState", "NRestarts");
+    return ActiveState === "active" && NRestarts === "1";
+  });
+  expect((await unitOf(host, "MainPID")).MainPID).not.toBe(MainPID);
+
+  await host.systemctl(["stop", UNIT]);
+  expect(await unitOf(host, "ActiveState", "Result", "ExecMainStatus", "ExecMainCode")).toEqual({
+    ActiveState: "inactive",
+    Result: "success",
+    ExecMainStatus: "0",
+    ExecMainCode: "1",
+  });
+  const left = await host.run("pgrep", ["--full", "docker_iptables|docker events"], { check: false });
+  expect(left.stdout).toBe("");
+});
+
+/** A client that tells of 1000 events, and of 9000 more once it may; a hundredth of them is worth a sync. */
+const CHATTY = `#!/bin/sh
+[ "$1" = events ] || exec docker "$@"
+tell() {
+  i=$1
+  while [ $i -lt $2 ]; do
+    action=exec_start
+    [ $((i % 100)) -ne 0 ] || { action=start; sleep 0.05; }
+    echo "{\\"Type\\":\\"container\\",\\"Action\\":\\"$action\\",\\"Actor\\":{\\"Attributes\\":{\\"name\\":\\"c$i\\"}}}"
+    i=$((i + 1))
+  done
+  touch /root/told-$2
+}
+tell 0 1000
+while ! [ -e /root/more ]; do sleep 0.1; done
+tell 1000 10000
+exec sleep infinity
+`;
+
+story("ten thousand events: memory stays flat", async ({ lab }) => {
+  const host = await lab.host({ name: "chatty", files: { "/usr/local/bin/chatty": CHATTY } });
+  await host.run("docker_iptables", ["setup", "--watch", "--client=chatty"]);
+  await host.docker.run("web", { publish: ["8080:80"] });
+  const memory = async (): Promise<number> => {
+    // What a burst has left to do is done first.
+    await sleep(2000);
+    const { MainPID } = await unitOf(host, "MainPID");
+    const { stdout } = await host.run("grep", ["VmRSS", `/proc/${MainPID}/status`]);
+    return Number(/\d+/.exec(stdout)?.[0]) / 1024;
+  };
+  await until(() => host.exists("/root/told-1000"));
+  const before = await memory();
+  await host.write("/root/more", "");
+  await until(() => host.exists("/root/told-10000"));
+  const after = await memory();
+  console.log(`memory after 1000 events: ${Math.round(before)} MiB, after 10000: ${Math.round(after)} MiB`);
+  expect(after - before).toBeLessThan(20);
+  expect((await statusOf(host)).exitCode).toBe(0);
+});
+
+const STARTS = 15;
+
+story("from a container's start to its port", async ({ lab }) => {
+  const host = await lab.host({ name: "quick" });
+  const client = await lab.client("laptop");
+  await setupWatch(host);
+  await host.docker.run("web", { publish: ["8080:80"] });
+  await expectAllWellSoon(host, client);
+  const times: number[] = [];
+  for (let count = 0; count < STARTS; count++) {
+    await host.docker.cli("stop", "--time=0", "web");
+    await until(async () => !(await client.connect(host.address, 8080)).reached);
+    await until(async () => (await host.list("/etc/iptables.d")).every((name) => !name.endsWith("_web")));
+    // A probe that comes before the container's interface is up would cost it a second: so long the host's ARP waits to ask again.
+    await host.docker.cli("start", "web");
+    let reached = 0;
+    while (reached === 0) {
+      const probe = await client.connect(host.address, 8080, { timeoutMs: 50 });
+      if (probe.reached && probe.peer === client.address) reached = Date.now();
+    }
+    const started = Date.parse((await host.docker.inspect("web")).State.StartedAt);
+    times.push(reached - started);
+  }
+  times.sort((a, b) => a - b);
+  console.log(`from a container's start to its port: median ${times[STARTS >> 1]} ms (${times[0]} to ${times.at(-1)})`);
+  await expectAllWell(host, client);
+});
