@@ -127,19 +127,20 @@ test("two rivals are one problem, and a container is none of its own", () => {
     targetOf("db", "172.17.0.3"),
     targetOf("c", "172.17.0.4", "1"),
   ]);
-  expect(rivals(now)).toMatchObject([{ kind: "container_rivals", container: "db" }]);
+  expect(rivals(now, [])).toMatchObject([{ kind: "container_rivals", container: "db" }]);
 });
 
 test("rules whose file is there are no orphans, whoever's they are", () => {
   const { now, live } = hostWith([targetOf("web", "172.17.0.2"), targetOf("web2", "172.17.0.3", "8081")]);
-  expect(orphans(now, live)).toEqual([]);
+  expect(orphans(now, live, [])).toEqual([]);
+  expect(orphans({ ipv4: [] }, live, ["web", "web2"])).toEqual([]);
   const left = { ipv4: now.ipv4.filter(({ path }) => basename(path).endsWith("web2")) };
-  expect(orphans(left, live)).toMatchObject([{ kind: "rules_orphaned", container: "web" }]);
+  expect(orphans(left, live, [])).toMatchObject([{ kind: "rules_orphaned", container: "web" }]);
   const base = readLive(
     '*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m comment --comment "docker_iptables: (10_docker)" -j ACCEPT\nCOMMIT\n',
   );
-  expect(orphans({ ipv4: [] }, { ipv4: base })[0]).not.toHaveProperty("container");
-  expect(orphans({ ipv4: [{ path: "/x/10_docker", text: "" }] }, { ipv4: base })).toEqual([]);
+  expect(orphans({ ipv4: [] }, { ipv4: base }, [])[0]).not.toHaveProperty("container");
+  expect(orphans({ ipv4: [{ path: "/x/10_docker", text: "" }] }, { ipv4: base }, [])).toEqual([]);
 });
 
 test.each(FAMILIES)("a broken fragment is named with its line (%s)", (family) => {
