@@ -1,12 +1,13 @@
-// `npm run build`: dist/docker_iptables, one executable file without dependencies.
+// `npm run build`: dist/docker_iptables, one executable file without dependencies, and its manual page.
 //
 // Line 1 and 2 make it run under every Node.js from 18.19, whatever package.json lies above it: a shell starts node with
 // a require() of the file, because Node 18 and 20 refuse to run a file without an extension below `"type": "module"`.
 // From Node 22 on, such a file is an ES module there; the third line gives it a `require`, and the rest is valid as both.
 // WANT_JSON makes Ansible call it with the path of an arguments file.
 
-import { chmod, readFile } from "node:fs/promises";
+import { chmod, readFile, writeFile } from "node:fs/promises";
 import { build } from "esbuild";
+import { manualText } from "./src/doors/manual.ts";
 
 const { version } = JSON.parse(await readFile(new URL("package.json", import.meta.url), "utf8"));
 
@@ -28,3 +29,4 @@ await build({
   banner: { js: banner },
 });
 await chmod("dist/docker_iptables", 0o755);
+await writeFile("dist/docker_iptables.1", manualText(version));

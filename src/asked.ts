@@ -3,7 +3,7 @@
 import { basename } from "node:path";
 import { inspectContainers } from "./docker/client.ts";
 import { readContainer } from "./docker/container.ts";
-import { findRunning, findTargets } from "./docker/find.ts";
+import { findRunning, findTargets, type Tell, withNearNames } from "./docker/find.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
 import type { Arguments } from "./generated/arguments.ts";
@@ -32,13 +32,21 @@ const NOBODY: Asked = { wanted: [], pending: [], idle: [], left: [], warnings: [
  * `here` are the fragments from before the client is asked; only `all` looks at them. In check mode it does not wait.
  * Throws Failure: of the client, of `findTargets`.
  */
-export async function askFor(args: Arguments, here: Future, check: boolean, signal: AbortSignal): Promise<Asked> {
+export async function askFor(
+  args: Arguments,
+  here: Future,
+  check: boolean,
+  signal: AbortSignal,
+  tell: Tell,
+): Promise<Asked> {
   if (args.all) return args.state === "present" ? askForRunning(args, here) : askForNobody(here);
   if (args.state === "absent") return askForAbsent(args);
   if (args.container.length === 0) return NOBODY;
-  const { targets, pending } = await findTargets(args, !check, signal);
+  const { targets, pending } = await findTargets(args, !check, signal, tell);
   const { wanted, idle, warnings } = makeAll(targets, args);
-  const unknown = pending.map(({ name, why }) => `the container ${name} ${why}: its rules cannot be foretold`);
+  const unknown = (await withNearNames(pending, args)).map(
+    ({ name, why }) => `the container ${name} ${why}: its rules cannot be foretold`,
+  );
   return { ...NOBODY, wanted, pending: pending.map(({ name }) => name), idle, warnings: [...unknown, ...warnings] };
 }
 

@@ -2,10 +2,12 @@
 
 import { existsSync } from "node:fs";
 import type { Family } from "./docker/container.ts";
-import { helpText } from "./doors/help.ts";
+import type { Tell } from "./docker/find.ts";
+import { paintFor } from "./doors/colours.ts";
+import { type Command, readCommand, UsageError } from "./doors/command.ts";
 import { type Raw, readArgsFile, readStdin } from "./doors/json.ts";
-import { type Printed, printForPerson, printJson } from "./doors/print.ts";
-import { readCommand, UsageError, VERBS } from "./doors/verbs.ts";
+import { type Printed, printForPerson, printJson, type Reader } from "./doors/print.ts";
+import { VERBS } from "./doors/verbs.ts";
 import { explain } from "./explain.ts";
 import type { Result } from "./generated/result.ts";
 import { isChange, readCaller, record } from "./kernel/journal.ts";
@@ -30,20 +32,40 @@ async function answer(argv: readonly string[]): Promise<Answer> {
   }
   if (argv.length === 1 && isArgsFile(first)) return fulfil(() => readArgsFile(first), printJson);
   const command = readCommand(argv);
-  if (command.kind === "help") return { stdout: helpText(), stderr: "", exitCode: 0 };
+  if (command.kind === "text") return { stdout: command.text, stderr: "", exitCode: 0 };
   if (command.kind === "version") return { stdout: `docker_iptables ${VERSION}\n`, stderr: "", exitCode: 0 };
-  const check = command.raw["_ansible_check_mode"] === true;
-  const print = command.json ? printJson : (result: Result) => printForPerson(result, check);
-  const deed = command.kind === "load" ? (raw: Raw) => loadHost(raw, command.families) : DEEDS[command.kind];
-  return fulfil(async () => command.raw, print, deed);
+  const reader: Reader = {
+    check: command.raw["_ansible_check_mode"] === true,
+    terminal: process.stdout.isTTY,
+    stdout: paintFor(process.stdout.isTTY, process.env),
+    stderr: paintFor(process.stderr.isTTY, process.env),
+  };
+  const print = command.json ? printJson : (result: Result) => printForPerson(result, reader);
+  return fulfil(async () => command.raw, print, deedOf(command), command.verb);
+}
+
+function deedOf(command: Exclude<Command, { kind: "text" | "version" }>): Deed {
+  const tell = command.json ? undefined : (line: string) => process.stderr.write(`${line}\n`);
+  switch (command.kind) {
+    case "publish":
+      return (raw) => publishContainers(raw, tell);
+    case "load":
+      return (raw) => loadHost(raw, command.families);
+    case "explain":
+      return explainContainers;
+    case "status":
+      return statusOfHost;
+    case "watch":
+      return watchHost;
+  }
 }
 
 type Deed = (raw: Raw) => { request: Request; result: () => Promise<Result> };
 
 /** present and absent, of every door. */
-function publishContainers(raw: Raw): ReturnType<Deed> {
+function publishContainers(raw: Raw, tell?: Tell): ReturnType<Deed> {
   const request = readRequest(raw, surroundings());
-  return { request, result: async () => resultOf(request, await publish(request, onSignal())) };
+  return { request, result: async () => resultOf(request, await publish(request, onSignal(), tell)) };
 }
 
 /** What is wrong. */
@@ -70,16 +92,18 @@ function loadHost(raw: Raw, families: readonly Family[]): ReturnType<Deed> {
   };
 }
 
-const DEEDS = { publish: publishContainers, explain: explainContainers, status: statusOfHost, watch: watchHost };
-
 function surroundings(): Surroundings {
   return { env: process.env, cwd: process.cwd() };
 }
 
 /** Door 2 has one argument, a path; a verb or a flag is none, unless it is written as a path. */
 function isArgsFile(argument: string): boolean {
-  if (argument.startsWith("-") || VERBS.includes(argument)) return false;
+  if (argument.startsWith("-") || VERBS.some(({ name }) => name === argument)) return false;
   return argument.includes("/") || existsSync(argument);
+}
+
+function helpHint(verb: string | undefined): string {
+  return `Try 'docker_iptables ${verb === undefined ? "" : `${verb} `}--help'.\n`;
 }
 
 /** The one catch: whatever went wrong becomes the same kind of answer. */
@@ -87,6 +111,7 @@ async function fulfil(
   read: () => Promise<Raw>,
   print: (result: Result) => Printed,
   deed: Deed = publishContainers,
+  verb?: string,
 ): Promise<Answer> {
   let raw: Raw = {};
   let request: Request | undefined;
@@ -101,7 +126,10 @@ async function fulfil(
     const debug = request?.args.debug ?? raw["debug"] === true;
     const result = resultOfFailure(error, request, debug, "_task" in raw);
     await note(request, result);
-    return { ...print(result), exitCode: 1 };
+    // A value that no argument takes is wrong usage of a verb, as an option is that there is not.
+    if (verb === undefined || request !== undefined) return { ...print(result), exitCode: 1 };
+    const { stdout, stderr } = print(result);
+    return { stdout, stderr: stderr === "" ? "" : `${stderr}${helpHint(verb)}`, exitCode: 2 };
   }
 }
 
@@ -162,7 +190,9 @@ process.env["LC_ALL"] = "C";
 answer(process.argv.slice(2))
   .catch((error: unknown): Answer => {
     if (!(error instanceof UsageError)) throw error;
-    return { stdout: "", stderr: `docker_iptables: ${error.message}\nTry 'docker_iptables --help'.\n`, exitCode: 2 };
+    const paint = paintFor(process.stderr.isTTY, process.env);
+    const message = paint("red", `docker_iptables: ${error.message}`);
+    return { stdout: "", stderr: `${message}\n${helpHint(error.verb)}`, exitCode: 2 };
   })
   .then(({ stdout, stderr, exitCode }) => {
     process.exitCode = exitCode;

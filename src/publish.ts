@@ -1,17 +1,21 @@
 // present and absent, of containers and of the base: the straight line from a request to an outcome. Up to `commit`
 // nothing changes the system; check mode stops there.
 
+import { basename } from "node:path/posix";
 import { type Asked, askFor, withOrphans } from "./asked.ts";
 import { askForBase, type BasePlan, keepForeignFiles, NO_BASE, planBase, planChanges } from "./base.ts";
-import { type Committed, chooseLoader, commit } from "./commit.ts";
+import { type Committed, chooseLoader, commit, type Loader } from "./commit.ts";
 import { Overtaken, readStamped, settleNeighbours } from "./conflicts.ts";
 import { FAMILIES } from "./docker/container.ts";
+import type { Tell } from "./docker/find.ts";
 import { Failure } from "./errors.ts";
+import type { Arguments } from "./generated/arguments.ts";
 import { fitGuards } from "./guards.ts";
-import { refuseWhatCannotWork, warnOfLoopback, warnOfUncovered, withChanges } from "./refuse.ts";
+import { type Future, refuseWhatCannotWork, warnOfLoopback, warnOfUncovered, withChanges } from "./refuse.ts";
 import type { Request } from "./request.ts";
-import type { Wanted } from "./rules/fragment-text.ts";
+import { containerOf, isContainers, type Wanted } from "./rules/fragment-text.ts";
 import { barrierOf, hasDockersRules } from "./rules/live.ts";
+import { orNearest } from "./suggest.ts";
 import { familiesOf, type Item, itemChanges, type Kernel, readKernel, survey } from "./survey.ts";
 
 export interface Outcome extends Asked {
@@ -29,21 +33,21 @@ export interface Outcome extends Asked {
 const ATTEMPTS = 5;
 
 /** Throws Failure. `signal` ends a wait; once something was written, the transaction is finished or rolled back. */
-export async function publish(request: Request, signal: AbortSignal): Promise<Outcome> {
+export async function publish(request: Request, signal: AbortSignal, tell: Tell = () => {}): Promise<Outcome> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await publishOnce(request, signal);
+      return await publishOnce(request, signal, tell);
     } catch (error) {
       if (!(error instanceof Overtaken) || attempt === ATTEMPTS) throw error;
     }
   }
 }
 
-async function publishOnce({ args, check }: Request, signal: AbortSignal): Promise<Outcome> {
+async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: Tell): Promise<Outcome> {
   const possible = await familiesOf(args);
   // A fragment that comes after this look is of a container that may run by then: it is not this call's to remove.
   const before = args.all ? await readStamped(args) : undefined;
-  const named = await askFor(args, before?.now ?? {}, check, signal);
+  const named = await askFor(args, before?.now ?? {}, check, signal, tell);
   const [live, seen] = await Promise.all([readKernel(possible, args), before ?? readStamped(args)]);
   const { now } = seen;
   const asked = withOrphans(named, now, live, args);
@@ -61,6 +65,7 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal): Promi
   refuseWhatCannotWork(found.items, future, args);
   const outcome: Outcome = {
     ...asked,
+    idle: [...asked.idle, ...withoutRules(found.items, now, args)],
     wanted,
     neighbours: neighbours.wanted.map(({ owner }) => owner),
     items: found.items,
@@ -82,10 +87,38 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal): Promi
   if (!changes && (check || found.unconfirmed.length === 0)) return outcome;
 
   const loader = await chooseLoader(found, plan, args);
+  outcome.warnings.push(...warnOfDisabled(loader, args));
   const settled = { asked: asked.wanted, neighbours: neighbours.wanted, seen };
   if (check) return outcome;
   if (signal.aborted) throw new Failure("interrupted", "interrupted before anything was changed");
   return { ...outcome, committed: await commit({ found, settled, base: plan, loader }, args) };
+}
+
+/** Of what is to be absent and is nowhere, that it is so; perhaps another name was meant. */
+function withoutRules(items: readonly Item[], now: Future, { state, all, reload }: Arguments): string[] {
+  if (state !== "absent" || all) return [];
+  const owned = FAMILIES.flatMap((family) => now[family] ?? []).flatMap(
+    ({ path }) => containerOf(basename(path)) ?? [],
+  );
+  const names = new Set(items.filter(({ path }) => isContainers(basename(path))).map(({ owner }) => owner));
+  const changing = new Set(items.filter(itemChanges).map(({ owner }) => owner));
+  return [...names]
+    .filter((name) => !changing.has(name))
+    .map((name) => {
+      const what = reload === "none" ? "fragment" : "rules";
+      return `${name} has no ${what}, nothing to do${orNearest(name, owned)}`;
+    });
+}
+
+/** Rules that are live now, and are not loaded at the next boot. */
+function warnOfDisabled(loader: Loader, { base, state }: Arguments): string[] {
+  if (loader.kind !== "systemd" || base || state === "absent") return [];
+  return loader.units
+    .filter(({ disabled }) => disabled)
+    .map(
+      ({ name }) =>
+        `${name} is not enabled, so nobody loads the rules at boot; 'systemctl enable ${name}' changes that`,
+    );
 }
 
 /** An ACCEPT of ours behind a final DROP or REJECT in FORWARD is never reached. */

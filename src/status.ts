@@ -21,6 +21,7 @@ import { type Future, readDirectories } from "./refuse.ts";
 import { containerFragment, containerOf, isMarked, readFragment, type Wanted } from "./rules/fragment-text.ts";
 import { makeRules } from "./rules/publish-rules.ts";
 import type { Ruleset } from "./rules/rule.ts";
+import { orNearest } from "./suggest.ts";
 import { directoryOf, familiesOf, type Item, readKernel, survey } from "./survey.ts";
 
 /** One container that publishes, or has a fragment. */
@@ -97,13 +98,14 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     }))
     .filter(({ name }) => isAskedFor(name))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
+  const known = wanted.map(({ owner }) => owner);
   const unknown = names.filter((name) => !standings.some((one) => one.name === name));
   return {
     standings,
     problems: problems.filter(({ container }) => isAskedFor(container)),
     warnings: [
       ...daemon.running.warnings,
-      ...unknown.map((name) => `${name} publishes nothing, and has no fragment: is it the name of a container?`),
+      ...unknown.map((name) => `${name} publishes nothing, and has no fragment${orNearest(name, known)}`),
     ],
   };
 }

@@ -17,7 +17,14 @@ export async function listContainers(client: Client): Promise<string[]> {
   return readIds(await ask(client, ["ps", "--quiet", "--no-trunc"]), /^[0-9a-f]{12,64}$/);
 }
 
-/** An id a line. Anything else is refused: what is not understood must not pass for "nothing is there". */
+/** The names of all containers, also of those that do not run. Throws Failure: see `ask`. */
+export async function listNames(client: Client): Promise<string[]> {
+  const ran = await ask(client, ["ps", "--all", "--format", "{{.Names}}"]);
+  // podman prints all names of one container in a line.
+  return readIds({ ...ran, stdout: ran.stdout.replaceAll(",", "\n") }, NAME);
+}
+
+/** An id, or a name, a line. Anything else is refused: what is not understood must not pass for "nothing is there". */
 function readIds({ command, stdout }: Ran, pattern: RegExp): string[] {
   const lines = stdout.split("\n").map((line) => line.trim());
   const ids = lines.filter((line) => line !== "");
@@ -61,7 +68,7 @@ export async function inspectNetworks(client: Client, names: readonly string[]):
 /** The documents of all networks. Throws Failure: see `ask`. */
 export async function inspectAllNetworks(client: Client): Promise<NetworkDocument[]> {
   // podman has names where the others have ids.
-  const ids = readIds(await ask(client, ["network", "ls", "--quiet"]), /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/);
+  const ids = readIds(await ask(client, ["network", "ls", "--quiet"]), NAME);
   return inspectNetworks(client, ids);
 }
 
@@ -70,6 +77,9 @@ export async function askVersion(client: Client): Promise<string | undefined> {
   const { stdout } = await ask(client, ["version", "--format", "{{.Server.Version}}"]);
   return /^\d+\.\S+$/.test(stdout.trim()) ? stdout.trim() : undefined;
 }
+
+/** Of a container or a network. */
+const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 
 /** How each client names the option for its daemon's socket; docker's own is the common one. */
 const HOST_OPTION = new Map([["podman", "--url"]]);

@@ -4,7 +4,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Failure } from "../errors.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { type Interfaces, readInterfaces } from "../kernel/interfaces.ts";
-import { inspectContainers, inspectNetworks, listContainers } from "./client.ts";
+import { orNearest } from "../suggest.ts";
+import { inspectContainers, inspectNetworks, listContainers, listNames } from "./client.ts";
 import { type Container, readContainer } from "./container.ts";
 import { GATEWAY_BRIDGE, readNetwork } from "./network.ts";
 import { findHairpins } from "./proxy.ts";
@@ -12,6 +13,11 @@ import { locate, type Target } from "./target.ts";
 
 /** The first pause between two looks, and the longest, in milliseconds; each is half as long again as the last. */
 const PAUSE = { first: 50, longest: 1000 };
+/** So long, in milliseconds, a wait is nothing to speak of. */
+const QUIET = 2000;
+
+/** Is told what is waited for, in a line: once, and again whenever that is another. */
+export type Tell = (line: string) => void;
 
 export interface Found {
   targets: Target[];
@@ -19,7 +25,14 @@ export interface Found {
    * Only when not waiting: names whose container does not exist or does not run yet, with what is known of it. With `all`
    * also those that cannot be located: one is no obstacle to the others.
    */
-  pending: { name: string; why: string }[];
+  pending: Pending[];
+}
+
+interface Pending {
+  name: string;
+  /** "does not exist", "is created", … */
+  why: string;
+  exists: boolean;
 }
 
 /**
@@ -28,15 +41,22 @@ export interface Found {
  * Waits up to `wait_timeout` seconds for those that do not exist or run yet; with `wait` false it looks once.
  * Throws Failure: `container_missing`, `container_not_running`, `interrupted`, and those of the client and of `locate`.
  */
-export async function findTargets(args: Arguments, wait: boolean, signal: AbortSignal): Promise<Found> {
-  const { ready, pending } = wait ? await waitForAll(args, signal) : await look(args);
+export async function findTargets(
+  args: Arguments,
+  wait: boolean,
+  signal: AbortSignal,
+  tell: Tell = () => {},
+): Promise<Found> {
+  const { ready, pending } = wait ? await waitForAll(args, signal, tell) : await look(args);
   const containers = [...new Map(ready.map((container) => [container.name, container])).values()];
   const { targets, interfaces } = await locateAll(containers, args);
   const failed = targets.find(isFailure);
   if (failed !== undefined && !args.all) throw failed;
   const lost = containers.flatMap(({ name }, index) => {
     const target = targets[index];
-    return target !== undefined && isFailure(target) ? [{ name, why: `cannot be located (${target.message})` }] : [];
+    return target !== undefined && isFailure(target)
+      ? [{ name, why: `cannot be located (${target.message})`, exists: true }]
+      : [];
   });
   return { targets: await findHairpins(targets.filter(isTarget), interfaces), pending: [...pending, ...lost] };
 }
@@ -95,7 +115,7 @@ async function locateAll(
   return { targets, interfaces };
 }
 
-type Look = { ready: Container[]; pending: { name: string; why: string; exists: boolean }[] };
+type Look = { ready: Container[]; pending: Pending[] };
 
 async function look(args: Arguments): Promise<Look> {
   const containers = (await inspectContainers(args, args.container)).map(readContainer);
@@ -109,21 +129,36 @@ async function look(args: Arguments): Promise<Look> {
   return found;
 }
 
-async function waitForAll(args: Arguments, signal: AbortSignal): Promise<Look> {
-  const deadline = Date.now() + args.wait_timeout * 1000;
+async function waitForAll(args: Arguments, signal: AbortSignal, tell: Tell): Promise<Look> {
+  const start = Date.now();
+  const deadline = start + args.wait_timeout * 1000;
+  let told = "";
   for (let pause = PAUSE.first; ; pause = Math.min(pause * 1.5, PAUSE.longest)) {
     const found = await look(args);
     if (found.pending.length === 0) return found;
     const left = deadline - Date.now();
-    if (left <= 0) throw notThere(found.pending, args);
+    if (left <= 0) throw await notThere(found.pending, args);
+    const state = found.pending.map(({ name, why }) => `${name}, which ${why}`).join("; ");
+    if (state !== told && Date.now() - start >= QUIET) {
+      told = state;
+      const named = (await withNearNames(found.pending, args)).map(({ name, why }) => `${name}, which ${why}`);
+      tell(`waiting for the container ${named.join("; ")} (up to ${args.wait_timeout} s)`);
+    }
     await sleep(Math.min(pause, left), undefined, { signal }).catch(() => {});
     if (signal.aborted)
       throw new Failure("interrupted", "interrupted while waiting for a container; nothing was changed");
   }
 }
 
-function notThere(pending: Look["pending"], { client, wait_timeout }: Arguments): Failure {
-  const each = pending.map(({ name, why }) => `${name} ${why}`).join(", ");
+/** Beside each name that does not exist, the one that was perhaps meant. A client that cannot say costs no answer. */
+export async function withNearNames(pending: readonly Pending[], args: Arguments): Promise<Pending[]> {
+  const names = pending.some(({ exists }) => !exists) ? await listNames(args).catch(() => []) : [];
+  return pending.map((one) => (one.exists ? one : { ...one, why: `${one.why}${orNearest(one.name, names)}` }));
+}
+
+async function notThere(pending: readonly Pending[], args: Arguments): Promise<Failure> {
+  const { client, wait_timeout } = args;
+  const each = (await withNearNames(pending, args)).map(({ name, why }) => `${name} ${why}`).join(", ");
   return new Failure(
     pending.some(({ exists }) => !exists) ? "container_missing" : "container_not_running",
     `not every container runs after ${wait_timeout} s: ${each}; see '${client} ps --all', or raise wait_timeout`,

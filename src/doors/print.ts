@@ -1,7 +1,10 @@
 // Result -> what is printed: one line of JSON for machines, some lines for a person. Pure.
 
+import { basename } from "node:path/posix";
 import { createTwoFilesPatch } from "diff";
 import type { Problem, Result } from "../generated/result.ts";
+import { containerOf } from "../rules/fragment-text.ts";
+import type { Paint } from "./colours.ts";
 
 export interface Printed {
   stdout: string;
@@ -13,25 +16,38 @@ export function printJson(result: Result): Printed {
   return { stdout: `${JSON.stringify(result)}\n`, stderr: "" };
 }
 
+/** Whom it is printed for. */
+export interface Reader {
+  /** What is told was not done. */
+  check: boolean;
+  /** stdout is a terminal. */
+  terminal: boolean;
+  stdout: Paint;
+  stderr: Paint;
+}
+
 /** For a terminal or a journal: what happened, to which files, by which reload; what failed goes to stderr. */
-export function printForPerson(result: Result, check = false): Printed {
+export function printForPerson(result: Result, { check, terminal, stdout, stderr }: Reader): Printed {
+  const tabled = terminal && (result.containers ?? []).length > 1;
   const said = [
     ...(result.diff ?? []).map(({ before, after, before_header, after_header }) =>
       createTwoFilesPatch(before_header, after_header, before, after, "before", "after")
         .replace(/^(Index: .*\n)?=+\n/, "")
-        .trimEnd(),
+        .trimEnd()
+        .replaceAll(/^[-+].*$/gm, (line) => stdout(line.startsWith("+") ? "green" : "red", line)),
     ),
     ...(result.explained ?? []).flatMap(explained),
-    ...(result.status ? statusTable(result.status, result.problems ?? []) : []),
-    ...(result.failed ? [] : [result.msg]),
+    ...(result.status ? statusTable(result.status, result.problems ?? [], stdout) : []),
+    ...(tabled ? [...summary(result, check, stdout), ""] : []),
+    ...(result.failed ? [] : [result.changed ? stdout("green", result.msg) : result.msg]),
     ...(result.files ?? [])
-      .filter(({ change }) => change !== "unchanged")
+      .filter(({ path, change }) => change !== "unchanged" && !(tabled && containerOf(basename(path))))
       .map(({ path, change }) => `  ${check ? `would be ${change}` : change} ${path}`),
     ...(result.reloaded ?? []).map((what) => `  reloaded ${what}`),
   ];
   const complaints = [
-    ...result.warnings.map((warning) => `warning: ${warning}`),
-    ...(result.failed ? [`docker_iptables: ${result.msg} [${result.error?.code}]`] : []),
+    ...result.warnings.map((warning) => `${stderr("yellow", "warning:")} ${warning}`),
+    ...(result.failed ? [stderr("red", `docker_iptables: ${result.msg} [${result.error?.code}]`)] : []),
     ...(result.rolled_back ?? []).map((what) => (what.startsWith("NOT") ? `  ${what}` : `  put back: ${what}`)),
     ...(typeof result.error?.["journal"] === "string"
       ? [`  the service said:\n${indent(result.error["journal"])}`]
@@ -41,29 +57,46 @@ export function printForPerson(result: Result, check = false): Printed {
   return { stdout: lines(said), stderr: lines(complaints) };
 }
 
+/** One line a container, where there are several. */
+function summary({ containers = [], files = [] }: Result, check: boolean, paint: Paint): string[] {
+  const rows = containers.map(({ name, changed, reasons }) => {
+    const own = files.filter(({ path }) => containerOf(basename(path)) === name).map(({ change }) => change);
+    const fragment = [...new Set(own)].join(", ") || "-";
+    return [name, changed ? "yes" : "no", fragment, reasons.includes("kernel") ? "changed" : "unchanged"];
+  });
+  const [head = "", ...lines] = tableOf([
+    ["CONTAINER", check ? "WOULD CHANGE" : "CHANGED", "FRAGMENT", "KERNEL"],
+    ...rows,
+  ]);
+  return [head, ...lines.map((line, index) => (containers[index]?.changed ? paint("green", line) : line))];
+}
+
+/** Cells below each other. */
+function tableOf(rows: readonly (readonly string[])[]): string[] {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join("  ")
+      .trimEnd(),
+  );
+}
+
 type Standing = NonNullable<Result["status"]>[number];
 
 const HEAD = ["CONTAINER", "PUBLISHES", "TO", "FRAGMENT", "LIVE", "PROBLEMS"];
 
 /** One line a container and publish, then the problems in sentences. */
-function statusTable(standings: readonly Standing[], problems: readonly Problem[]): string[] {
+function statusTable(standings: readonly Standing[], problems: readonly Problem[], paint: Paint): string[] {
   const rows = standings.flatMap(({ container, publishes, addresses, fragments, live }) => {
     const wrong = [...new Set(problems.filter((one) => one.container === container).map(({ kind }) => kind))].join(" ");
     const first = [addresses.join(" ") || "-", fragments.length > 0 ? "yes" : "no", live ? "yes" : "no", wrong || "-"];
     const [publish = "-", ...more] = publishes;
     return [[container, publish, ...first], ...more.map((one) => ["", one, "", "", "", ""])];
   });
-  const table = standings.length === 0 ? [] : [HEAD, ...rows];
-  const widths = HEAD.map((_, column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
   return [
-    ...table.map((row) =>
-      row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join("  ")
-        .trimEnd(),
-    ),
-    ...(table.length > 0 ? [""] : []),
-    ...problems.map(({ kind, msg }) => `${kind}: ${msg}`),
+    ...(standings.length === 0 ? [] : [...tableOf([HEAD, ...rows]), ""]),
+    ...problems.map(({ kind, msg }) => `${paint("yellow", `${kind}:`)} ${msg}`),
   ];
 }
 

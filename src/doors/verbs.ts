@@ -1,93 +1,176 @@
-// Door 3: verbs and flags. A flag for every argument of the schema; it ends in raw arguments, as the other doors do.
+// The verbs of the command line as data: parsing, help, completion and the manual are made from it.
 
-import { type ParseArgsConfig, parseArgs } from "node:util";
-import { FAMILIES, type Family } from "../docker/container.ts";
-import { FLAGS } from "../flags.ts";
-import type { Raw } from "./json.ts";
+import { FAMILIES } from "../docker/container.ts";
+import { OPTIONS, type Option } from "./options.ts";
 
-/** How a person named the states, since the original script. */
-const STATES: Record<string, string> = { create: "present", delete: "absent" };
-export const VERBS = [...Object.keys(STATES), "setup", "sync", "watch", "status", "explain", "load"];
-
-export type Command =
-  | { kind: "help"; verb: string | undefined }
-  | { kind: "version" }
-  | { kind: "publish" | "explain" | "status" | "watch"; raw: Raw; json: boolean }
-  | { kind: "load"; raw: Raw; json: boolean; families: readonly Family[] };
-
-/** Wrong usage of a verb; exit status 2. */
-export class UsageError extends Error {}
-
-/** Throws UsageError. */
-export function readCommand(argv: readonly string[]): Command {
-  const { values, positionals } = parse(argv);
-  const [verb, ...names] = positionals;
-  if (values["help"] === true || verb === "help") return { kind: "help", verb };
-  if (values["version"] === true) return { kind: "version" };
-  if (verb === undefined) throw new UsageError(`a verb is missing: ${VERBS.join(", ")}`);
-  const json = values["json"] === true;
-  const raw = rawOf(values);
-  if (values["remove"] === true && verb !== "setup") throw new UsageError("--remove belongs to setup");
-  if (verb === "load") return { kind: "load", raw, json, families: readFamilies(names) };
-  if (verb === "setup") {
-    if (names.length > 0) throw new UsageError("setup is about the whole host and takes no name; 'create' publishes");
-    const state = values["remove"] === true ? "absent" : "present";
-    return { kind: "publish", raw: { base: true, state, ...raw }, json };
-  }
-  if (verb === "sync" || verb === "watch") {
-    if (names.length > 0)
-      throw new UsageError(`${verb} is about all containers and takes no name; 'create' publishes one`);
-    return { kind: verb === "watch" ? verb : "publish", raw: { all: true, ...raw }, json };
-  }
-  if (verb === "status") {
-    return { kind: verb, raw: { ...(names.length > 0 ? { container: names } : {}), ...raw }, json };
-  }
-  const state = STATES[verb];
-  if (!VERBS.includes(verb))
-    throw new UsageError(`there is no verb ${JSON.stringify(verb)}; there are ${VERBS.join(", ")}`);
-  if (names.length === 0 && (raw["all"] !== true || state === undefined))
-    throw new UsageError(`${verb} needs the name of a container`);
-  if (state === undefined) return { kind: "explain", raw: { container: names, ...raw }, json };
-  return { kind: "publish", raw: { ...(names.length > 0 ? { container: names } : {}), state, ...raw }, json };
+export interface Verb {
+  name: string;
+  /** What it does, in a line. */
+  summary: string;
+  /** More that one has to know, in sentences. */
+  details: string;
+  /** What follows its name in a usage. */
+  operands: string;
+  /** What the operands are names of, for a shell that completes them; or all that they can be. */
+  completes: "containers" | "fragments" | readonly string[];
+  /** The names of the options that it takes. */
+  options: readonly string[];
+  examples: readonly (readonly [command: string, what: string])[];
 }
 
-/** `load ipv4`, `load ipv6`, or both. */
-function readFamilies(names: readonly string[]): readonly Family[] {
-  const unknown = names.find((name) => !FAMILIES.some((family) => family === name));
-  if (unknown !== undefined)
-    throw new UsageError(`load takes ${FAMILIES.join(" or ")}, not ${JSON.stringify(unknown)}`);
-  return names.length === 0 ? FAMILIES : FAMILIES.filter((family) => names.includes(family));
+export const SHELLS = ["bash", "zsh", "fish"] as const;
+
+const ANSWER = ["json", "debug", "help"];
+const PREDICT = ["check", "diff"];
+const DIRECTORIES = ["iptables-dir", "ip6tables-dir", "timeout"];
+const DAEMON = ["client", "docker-host"];
+const RULES = ["chain", "ipv6", "guards", "network"];
+const RELOAD = ["reload", "iptables-service", "ip6tables-service"];
+const BASE = ["base", "adopt", "replace"];
+
+export const VERBS: readonly Verb[] = [
+  {
+    name: "setup",
+    summary: "make the host ready, once and after each new network",
+    details:
+      "Makes the base: the chain, the jumps to it, what each of the daemon's networks needs, and the services that load the fragments.",
+    operands: "",
+    completes: [],
+    options: [
+      ...RULES,
+      ...RELOAD,
+      "adopt",
+      "replace",
+      "watch",
+      "remove",
+      ...DIRECTORIES,
+      ...DAEMON,
+      ...PREDICT,
+      ...ANSWER,
+    ],
+    examples: [
+      ["setup --check --diff", "what it would write, and nothing else"],
+      ["setup --watch", "no units needed: a service publishes whatever runs"],
+      ["setup --adopt", "keep the rules that run now as fragments"],
+      ["setup --remove", "take it back"],
+    ],
+  },
+  {
+    name: "create",
+    summary: "publish the ports of running containers",
+    details:
+      "Writes each container's fragment, has it loaded, and looks whether the rules are in the kernel. A container that does not run yet is waited for.",
+    operands: "NAME…",
+    completes: "containers",
+    options: ["all", ...RULES, ...RELOAD, ...BASE, "wait-timeout", ...DIRECTORIES, ...DAEMON, ...PREDICT, ...ANSWER],
+    examples: [
+      ["create web", "publish it"],
+      ["create web --check --diff", "what would change, and nothing else"],
+      ["create web db --ipv6 --json", "one inspect, one reload, one line of JSON"],
+      ["create web --reload restore", "without a systemd service"],
+    ],
+  },
+  {
+    name: "delete",
+    summary: "take containers' rules away; Docker is not asked",
+    details: "Removes the containers' fragments and their rules, IPv4 and IPv6.",
+    operands: "NAME…",
+    completes: "fragments",
+    // What a unit's ExecStopPost may say as its ExecStartPost does, since the original script.
+    options: ["all", "chain", "ipv6", ...RELOAD, ...DIRECTORIES, ...DAEMON, ...PREDICT, ...ANSWER],
+    examples: [
+      ["delete web", "its rules are gone"],
+      ["delete --all", "those of all containers"],
+      ["delete web --check", "whether there is something to take away"],
+    ],
+  },
+  {
+    name: "sync",
+    summary: "bring files and kernel to what runs now, for all containers at once",
+    details:
+      "Every running container that publishes gets its fragment; those of containers that do not run any more go. One transaction.",
+    operands: "",
+    completes: [],
+    options: [...RULES, ...RELOAD, ...BASE, ...DIRECTORIES, ...DAEMON, ...PREDICT, ...ANSWER],
+    examples: [
+      ["sync", "once, by hand or from a timer"],
+      ["sync --check", "what is not as it should be"],
+    ],
+  },
+  {
+    name: "watch",
+    summary: "sync whenever something changes; what the service of 'setup --watch' runs",
+    details: "Follows the daemon's events until a signal, and says each change.",
+    operands: "",
+    completes: [],
+    options: [...RULES, ...RELOAD, ...DIRECTORIES, ...DAEMON, "debug", "help"],
+    examples: [["watch --reload restore", "in the foreground, without a service"]],
+  },
+  {
+    name: "status",
+    summary: "what is not as it should be; changes nothing",
+    details:
+      "Holds the daemon's containers, the files and the kernel against each other. Exit status: 0 all well, 3 problems, 1 could not find out.",
+    operands: "[NAME…]",
+    completes: "containers",
+    options: [...RULES, ...RELOAD, ...DIRECTORIES, ...DAEMON, ...ANSWER],
+    examples: [
+      ["status", "all containers, the base, the services"],
+      ["status web", "this one"],
+      ["status --json | jq -r '.problems[].msg'", "a sentence a problem"],
+    ],
+  },
+  {
+    name: "explain",
+    summary: "who reaches the published ports, from where, seen as whom, and which rule decides",
+    details: "Follows packets through the rules that the kernel has now, other people's included. Changes nothing.",
+    operands: "NAME…",
+    completes: "containers",
+    options: ["network", "ipv6", "timeout", ...DAEMON, ...ANSWER],
+    examples: [["explain web", "for each published port, from each place"]],
+  },
+  {
+    name: "load",
+    summary: "replace the running rules by the fragments; what the services run",
+    details: "Tries the fragments first; then each table is replaced in one step. What fails is put back.",
+    operands: "[ipv4|ipv6]",
+    completes: FAMILIES,
+    options: [...DIRECTORIES, "check", ...ANSWER],
+    examples: [
+      ["load --check", "what is wrong with the fragments, if anything"],
+      ["load ipv4", "one family"],
+    ],
+  },
+  {
+    name: "completion",
+    summary: "print what makes a shell complete verbs, options and names",
+    details: "For bash, zsh or fish.",
+    operands: SHELLS.join("|"),
+    completes: SHELLS,
+    options: ["help"],
+    examples: [
+      ["completion bash > /etc/bash_completion.d/docker_iptables", "for every user of bash"],
+      ["completion zsh > /usr/local/share/zsh/site-functions/_docker_iptables", "of zsh"],
+      ["completion fish > /etc/fish/completions/docker_iptables.fish", "of fish"],
+    ],
+  },
+];
+
+/** The options that a verb takes, in the order of all. */
+export function optionsOf({ options }: Verb): Option[] {
+  return OPTIONS.filter(({ name }) => options.includes(name));
 }
 
-function rawOf(values: ReturnType<typeof parse>["values"]): Raw {
-  const raw: Raw = {};
-  for (const { name, flag, type } of FLAGS) {
-    if (type === "boolean") {
-      if (values[flag] !== undefined) raw[name] = true;
-      if (values[`no-${flag}`] !== undefined) raw[name] = false;
-    } else if (values[flag] !== undefined) raw[name] = values[flag];
-  }
-  if (values["check"] === true) raw["_ansible_check_mode"] = true;
-  if (values["diff"] === true) raw["_ansible_diff"] = true;
-  return raw;
-}
+/** The ways in that are no verbs. */
+export const OTHER_USAGES: readonly (readonly [usage: string, what: string])[] = [
+  ["FILE", "the same from a JSON file (Ansible)"],
+  ["< FILE", "the same from JSON on stdin"],
+  ["help VERB", "its options, with examples"],
+  ["--version", "the version"],
+];
 
-type Options = NonNullable<ParseArgsConfig["options"]>;
-
-function optionsOf(): Options {
-  const options: Options = { help: { type: "boolean", short: "h" } };
-  for (const flag of ["check", "diff", "json", "remove", "version"]) options[flag] = { type: "boolean" };
-  for (const { flag, type } of FLAGS) {
-    options[flag] = { type: type === "boolean" ? "boolean" : "string" };
-    if (type === "boolean") options[`no-${flag}`] = { type: "boolean" };
-  }
-  return options;
-}
-
-function parse(argv: readonly string[]) {
-  try {
-    return parseArgs({ args: [...argv], allowPositionals: true, options: optionsOf() });
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
-  }
-}
+/** How the original's unit calls it. */
+export const IN_A_UNIT = [
+  "ExecStartPost=/usr/local/bin/docker_iptables create web",
+  "ExecStopPost=/usr/local/bin/docker_iptables delete web",
+] as const;

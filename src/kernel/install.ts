@@ -10,7 +10,7 @@ import { type Own, readOwn } from "../fragments/directory.ts";
 import { writeFailure } from "../fragments/replace.ts";
 import { isMarked } from "../rules/fragment-text.ts";
 import { unitText, watchUnitText } from "./unit-text.ts";
-import { findUnit, showUnit, type Unit, verbFor, type Wish } from "./units.ts";
+import { findUnit, isDisabled, showUnit, type Unit, verbFor, type Wish } from "./units.ts";
 
 /** A service of ours as it is and as it should be. */
 export interface PlannedUnit extends Unit {
@@ -90,6 +90,7 @@ export async function planRemoval(units: readonly string[], timeoutSeconds: numb
 function unitState(properties: ReadonlyMap<string, string>) {
   return {
     enabled: properties.get("UnitFileState") === "enabled",
+    disabled: isDisabled(properties),
     unread: properties.get("NeedDaemonReload") === "yes" || properties.get("LoadState") === "not-found",
     start: properties.get("ActiveState") !== "active",
     verb: verbFor(properties),

@@ -20,6 +20,8 @@ export interface Unit {
   verb: "reload" | "restart";
   /** Whether it is started though the rules are live. */
   start: boolean;
+  /** Whether systemd says that it is not started at boot. */
+  disabled: boolean;
 }
 
 /** Units of others under the names that are ours by default, by what their text holds. */
@@ -43,7 +45,12 @@ export async function findUnit({ unit, directories, families }: Wish, timeoutSec
     throw new Failure("unit_missing", message, { unit, load_state: state });
   }
   await refuseStrangers(unit, directories, properties);
-  return { name: unit, families, verb: verbFor(properties), start: false };
+  return { name: unit, families, verb: verbFor(properties), start: false, disabled: isDisabled(properties) };
+}
+
+/** Only "disabled" itself: a unit of another state (static, alias) may well be started by others. */
+export function isDisabled(properties: ReadonlyMap<string, string>): boolean {
+  return properties.get("UnitFileState") === "disabled";
 }
 
 /** A unit that runs and can is reloaded. */

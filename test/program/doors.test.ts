@@ -3,6 +3,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { VERBS } from "../../src/doors/verbs.ts";
 import type { Result } from "../../src/generated/result.ts";
 import { type FakeHost, fakeHost, readAnswer, STACK } from "./host.ts";
 
@@ -303,8 +304,25 @@ describe.concurrent("door 3, verbs", () => {
   });
 
   test("a failure with --json is the JSON of the other doors", async () => {
-    const result = readAnswer(await fakeHost().run(["create", "a b", "--json"]));
-    expect(result).toMatchObject({ failed: true, error: { code: "arguments_invalid" } });
+    const result = readAnswer(await fakeHost().run(["create", "web", "--wait-timeout=0", "--json"]));
+    expect(result).toMatchObject({ failed: true, error: { code: "container_missing" } });
+  });
+
+  test.each([
+    [["create", "a b"], /must be the name or id of a container/],
+    [["create", "web", "--reload", "foo"], /value of reload must be one of: systemd, restore, patch, none, got: foo/],
+    [["setup", "--timeout", "soon"], /argument 'timeout' .* unable to convert to int/],
+    [["create", "web", "--adopt"], /missing parameter\(s\) required by 'adopt': base/],
+  ])("a value that no argument takes is wrong usage: %j", async (argv, message) => {
+    const host = fakeHost();
+    const { exitCode, stdout, stderr } = await host.run(argv);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: "" });
+    expect(stderr).toMatch(message);
+    expect(stderr).toMatch(new RegExp(`\nTry 'docker_iptables ${argv[0]} --help'\\.\n$`));
+    const json = await host.run([...argv, "--json"]);
+    expect(json).toMatchObject({ exitCode: 2, stderr: "" });
+    expect(JSON.parse(json.stdout)).toMatchObject({ failed: true, error: { code: "arguments_invalid" } });
+    expect(host.calls()).toEqual([]);
   });
 
   test("--debug prints the stack", async () => {
@@ -317,8 +335,17 @@ describe.concurrent("door 3, verbs", () => {
     [["create"], /create needs the name of a container/],
     [["delete"], /delete needs the name of a container/],
     [["--json"], /a verb is missing/],
-    [["publish", "web"], /no verb "publish"/],
-    [["web"], /no verb "web"/],
+    [["publish", "web"], /no verb 'publish'; there are setup, create, /],
+    [["web"], /no verb 'web'; there are setup, create, /],
+    [["crate", "web"], /no verb 'crate'; did you mean create\?/],
+    [["help", "stauts"], /no verb 'stauts'; did you mean status\?/],
+    [["create", "web", "--chekc"], /no option --chekc; did you mean --check\?/],
+    [["create", "web", "--no-gaurds"], /no option --no-gaurds; did you mean --no-guards\?/],
+    [["setup", "--wait-timeout", "3"], /setup takes no --wait-timeout; create does/],
+    [["--check", "status"], /status takes no --check; setup, create, delete, sync, load do/],
+    [["load", "ipv5"], /load takes ipv4 or ipv6, not "ipv5"/],
+    [["completion"], /completion takes bash or zsh or fish, not nothing/],
+    [["completion", "tcsh"], /not "tcsh"/],
     [[""], /verb/],
     [["create", "-rf"], /-r/],
     [["create", "web", "--timeout"], /--timeout/],
@@ -334,24 +361,42 @@ describe.concurrent("door 3, verbs", () => {
     const { exitCode, stdout, stderr } = await host.run(argv);
     expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: "" });
     expect(stderr).toMatch(message);
-    expect(stderr).toMatch(/Try 'docker_iptables --help'\.\n$/);
+    expect(stderr).toMatch(/\nTry 'docker_iptables (\w+ )?--help'\.\n$/);
     expect(stderr).not.toMatch(STACK);
     expect(host.calls()).toEqual([]);
   });
 
-  test.each([[["--help"]], [["-h"]], [["help"]], [["create", "--help"]], [["help", "delete"]]])(
-    "%j prints the help",
-    async (argv) => {
-      const { exitCode, stdout, stderr } = await fakeHost().run(argv);
-      expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
-      expect(stdout).toMatch(/Usage:\n {2}docker_iptables setup/);
-      for (const verb of ["create", "delete", "sync", "watch", "status", "explain", "load"])
-        expect(stdout).toMatch(new RegExp(`^ {2}docker_iptables ${verb} `, "m"));
-      for (const flag of ["--wait-timeout", "--no-guards", "--ipv6", "--check", "--diff", "--json", "--version"]) {
-        expect(stdout).toContain(flag);
-      }
+  test.each([[["--help"]], [["-h"]], [["help"]]])("%j lists the verbs, each with an example", async (argv) => {
+    const { exitCode, stdout, stderr } = await fakeHost().run(argv);
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
+    const [usage = "", examples = ""] = stdout.split("Examples:");
+    for (const { name } of VERBS) {
+      for (const part of [usage, examples]) expect(part).toMatch(new RegExp(`^  docker_iptables ${name}\\b`, "m"));
+    }
+  });
+
+  test.each(VERBS.map((verb) => [verb.name, verb] as const))(
+    "%s --help: its own flags, with examples",
+    async (name, verb) => {
+      const told = await fakeHost().run([name, "--help"]);
+      expect(told).toMatchObject({ exitCode: 0, stderr: "" });
+      expect(await fakeHost().run(["help", name])).toEqual(told);
+      for (const [command] of verb.examples) expect(told.stdout).toContain(`  docker_iptables ${command} `);
+      const shown = [...told.stdout.matchAll(/^ {2}--(?:no-)?([\w-]+)/gm)].map(([, option]) => option);
+      expect(shown.sort()).toEqual([...verb.options].sort());
     },
   );
+
+  test("each example is what the executable takes", async () => {
+    for (const [command] of VERBS.flatMap(({ examples }) => examples)) {
+      const [words = ""] = command.split(/ [|>] /);
+      const host = hostWithWeb();
+      host.container("db", { ports: { "53/udp": [{ HostIp: "0.0.0.0", HostPort: "53" }] }, address: "172.17.0.3" });
+      const verb = VERBS.find(({ name }) => words.startsWith(name));
+      const argv = [...words.split(" "), ...(verb?.options.includes("iptables-dir") ? directories(host) : [])];
+      if (verb?.name !== "watch") expect([command, (await host.run(argv)).exitCode]).not.toEqual([command, 2]);
+    }
+  });
 
   test("--version", async () => {
     expect(await fakeHost().run(["--version"])).toMatchObject({ exitCode: 0, stderr: "" });

@@ -108,6 +108,7 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
       LoadState: "loaded",
       ActiveState: "active",
       CanReload: "yes",
+      UnitFileState: "enabled",
       FragmentPath: `/lib/systemd/system/${name}`,
       ExecStart: `{ path=/usr/local/bin/load-firewall ; argv[]=/usr/local/bin/load-firewall ${directory} ; }`,
       ...properties,

@@ -79,7 +79,7 @@ describe.concurrent("several containers", () => {
     await host.ask({ container: ["web", "db"] });
     expect(await host.ask({ container: names, state: "absent" })).toMatchObject({
       changed: true,
-      msg: "unpublished: web, db; already unpublished: never",
+      msg: "unpublished: web, db; never has no rules, nothing to do",
       files: [{ change: "removed" }, { change: "removed" }],
     });
   });

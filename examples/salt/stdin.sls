@@ -1,0 +1,7 @@
+# The same with JSON on stdin, for what comes from a pillar. test=True does not run it, and says so.
+
+web and db are published:
+  cmd.run:
+    - name: docker_iptables
+    - stdin: '{"container": ["web", "db"], "wait_timeout": 5}'
+    - stateful: True
