@@ -31,6 +31,8 @@ test("one name is enough; the rest has the defaults of the contract", () => {
       state: "present",
       base: false,
       adopt: false,
+      all: false,
+      watch: false,
       replace: false,
       guards: true,
       chain: "DOCKER_CONTAINERS",
@@ -160,7 +162,7 @@ describe("refused in Ansible's words", () => {
     [{ base: true, adopt: true, replace: true }, /^parameters are mutually exclusive: adopt\|replace$/],
     [
       { container: "web", zeta: 1, alpha: 2 },
-      /^Unsupported parameters for \(docker_iptables\) module: alpha, zeta\. Supported parameters include: adopt, base, chain, client, container \(name\), /,
+      /^Unsupported parameters for \(docker_iptables\) module: alpha, zeta\. Supported parameters include: adopt, all, base, chain, client, container \(name\), /,
     ],
     [JSON.parse('{"container": "web", "__proto__": 1}'), /^Unsupported parameters .*: __proto__\. /],
     [{ container: "web", constructor: 1 }, /^Unsupported parameters .*: constructor\. /],

@@ -199,7 +199,7 @@ describe.concurrent("wrong types, in Ansible's words", () => {
     const message = await refusal({ container: "web", colour: "red", adress: "x" });
     expect(message).toContain("Unsupported parameters for (docker_iptables) module: adress, colour. ");
     expect(message).toMatch(
-      /Supported parameters include: adopt, base, chain, client, container \(name\), .*wait_timeout\.$/,
+      /Supported parameters include: adopt, all, base, chain, client, container \(name\), .*wait_timeout, watch\.$/,
     );
   });
 
@@ -211,12 +211,12 @@ describe.concurrent("wrong types, in Ansible's words", () => {
   });
 
   test("a missing container is named, null and an empty object included", async () => {
-    expect(await refusal({})).toBe("one of the following is required: container, base");
-    expect(await refusal({ container: null })).toBe("one of the following is required: container, base");
+    expect(await refusal({})).toBe("one of the following is required: container, base, all");
+    expect(await refusal({ container: null })).toBe("one of the following is required: container, base, all");
     const answered = await fakeHost().run([], "{}");
     expect(JSON.parse(answered.stdout)).toMatchObject({
       failed: true,
-      msg: "one of the following is required: container, base",
+      msg: "one of the following is required: container, base, all",
     });
   });
 

@@ -247,16 +247,7 @@ describe.concurrent("door 3, verbs", () => {
       ...["create", "web", "--check", "--json", ...directories(host), "--chain", "DOCKER_CONTAINERS", "--ipv6"],
       ...["--no-guards", "--reload=restore", "--iptables-service=a", "--ip6tables-service", "b.service"],
       ...["--network", "bridge", "--wait-timeout", "3", "--timeout=4", "--client", "docker"],
-      ...[
-        "--docker-host",
-        "unix:///run/docker.sock",
-        "--debug",
-        "--no-base",
-        "--no-adopt",
-        "--no-replace",
-        "--no-all",
-        "--no-watch",
-      ],
+      ...["--docker-host", "unix:///run/docker.sock", "--debug", "--no-base", "--no-adopt", "--no-replace", "--no-all"],
     ];
     const result = readAnswer(await host.run(argv));
     expect(argumentsOf(result)).toEqual({
@@ -298,13 +289,16 @@ describe.concurrent("door 3, verbs", () => {
   });
 
   test("a failure goes to stderr in a line, with its code and without a stack trace", async () => {
-    const { exitCode, stdout, stderr } = await fakeHost().run(["create", "web", "--wait-timeout=0"]);
+    const host = fakeHost();
+    const dirs = ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
+    const { exitCode, stdout, stderr } = await host.run(["create", "web", "--wait-timeout=0", ...dirs]);
     expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
     expect(stderr).toMatch(/^docker_iptables: .*web does not exist.* \[container_missing\]\n$/);
   });
 
   test("a failure with --json is the JSON of the other doors", async () => {
-    const result = readAnswer(await fakeHost().run(["create", "web", "--wait-timeout=0", "--json"]));
+    const host = fakeHost();
+    const result = readAnswer(await host.run(["create", "web", "--wait-timeout=0", "--json", ...directories(host)]));
     expect(result).toMatchObject({ failed: true, error: { code: "container_missing" } });
   });
 
@@ -352,10 +346,10 @@ describe.concurrent("door 3, verbs", () => {
     [["create", "web", "--ipv6=yes"], /--ipv6/],
     [["sync", "web"], /sync is about all containers and takes no name/],
     [["watch", "web"], /watch is about all containers and takes no name/],
-    [["explain", "--all"], /explain needs the name of a container/],
-    [["status", "--remove"], /--remove belongs to setup/],
-    [["sync", "--remove"], /--remove belongs to setup/],
-    [["load", "--remove"], /--remove belongs to setup/],
+    [["explain", "--all"], /explain takes no --all; create, delete do/],
+    [["status", "--remove"], /takes no --remove; setup does/],
+    [["sync", "--remove"], /takes no --remove; setup does/],
+    [["load", "--remove"], /takes no --remove; setup does/],
   ])("wrong usage: %j", async (argv, message) => {
     const host = fakeHost();
     const { exitCode, stdout, stderr } = await host.run(argv);
