@@ -1,32 +1,59 @@
-// `npm run build`: dist/docker_iptables, one executable file without dependencies, and its manual page.
+// `npm run build`: dist/docker_iptables, one executable file without dependencies, and its manual page; and the Ansible
+// collection around it.
 //
-// Line 1 and 2 make it run under every Node.js from 18.19, whatever package.json lies above it: a shell starts node with
-// a require() of the file, because Node 18 and 20 refuse to run a file without an extension below `"type": "module"`.
-// From Node 22 on, such a file is an ES module there; the third line gives it a `require`, and the rest is valid as both.
-// WANT_JSON makes Ansible call it with the path of an arguments file.
+// Line 1 and 2 of the executable make it run under every Node.js from 18.19, whatever package.json lies above it: a shell
+// starts node with a require() of the file, because Node 18 and 20 refuse to run a file without an extension below
+// `"type": "module"`. From Node 22 on, such a file is an ES module there; the third line gives it a `require`, and the rest
+// is valid as both.
+// Ansible's copy is a .cjs, which needs none of that, and begins with the one line by which ansible_node_interpreter is
+// obeyed: Ansible puts the variable in the place of /usr/bin/node, and would not of sh or env.
+// WANT_JSON makes Ansible call either with the path of an arguments file.
 
-import { chmod, readFile, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { build } from "esbuild";
+import { COLLECTION } from "./schema/ansible-docs.ts";
+import { collectionFiles, galaxyYml, tarball, tarballName } from "./src/ansible/collection.ts";
 import { manualText } from "./src/doors/manual.ts";
 
-const { version } = JSON.parse(await readFile(new URL("package.json", import.meta.url), "utf8"));
+const about = JSON.parse(await readFile(new URL("package.json", import.meta.url), "utf8"));
 
-const banner = `#!/bin/sh
+const EXECUTABLE = `#!/bin/sh
 ":" //; exec node -e 'require(require("path").resolve(process.argv[1]))' -- "$0" "$@" # WANT_JSON
-var require = typeof require === "function" ? require : process.getBuiltinModule("module").createRequire(process.argv[1]);`;
+var require = typeof require === "function" ? require : process.getBuiltinModule("module").createRequire(process.argv[1]);
+`;
 
-await build({
+const MODULE = `#!/usr/bin/node
+// WANT_JSON
+`;
+
+const { outputFiles } = await build({
   entryPoints: ["src/main.ts"],
-  outfile: "dist/docker_iptables",
   bundle: true,
+  write: false,
   platform: "node",
   target: "node18.19",
   format: "iife",
   minifySyntax: true,
   minifyWhitespace: true,
   legalComments: "none",
-  define: { VERSION: JSON.stringify(version) },
-  banner: { js: banner },
+  define: { VERSION: JSON.stringify(about.version) },
 });
-await chmod("dist/docker_iptables", 0o755);
-await writeFile("dist/docker_iptables.1", manualText(version));
+const program = outputFiles.map(({ text }) => text).join("");
+const programs = { executable: `${EXECUTABLE}${program}`, module: `${MODULE}${program}` };
+await put("dist/docker_iptables", programs.executable, true);
+await put("dist/docker_iptables.1", manualText(about.version));
+
+// The tree is for ANSIBLE_COLLECTIONS_PATH, a playbook's library/, and ansible-galaxy's own build.
+const files = await collectionFiles(programs);
+const tree = join("dist/ansible_collections", COLLECTION.namespace, COLLECTION.name);
+await rm("dist/ansible_collections", { recursive: true, force: true });
+for (const { path, content = "", executable } of files) await put(join(tree, path), content, executable);
+await put(join(tree, "galaxy.yml"), galaxyYml(about));
+await put(join("dist", tarballName(about)), tarball(files, about));
+
+async function put(path: string, content: string | Buffer, executable = false): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(path, content);
+  await chmod(path, executable ? 0o755 : 0o644);
+}

@@ -28,7 +28,16 @@ const ajv = new Ajv({
   allowUnionTypes: true,
   code: { source: true, esm: true, lines: true },
 });
-ajv.addVocabulary(["x-must", "x-required-unless", "x-aliases", "x-type", "x-means", "x-excludes", "x-needs"]);
+ajv.addVocabulary([
+  "x-must",
+  "x-required-unless",
+  "x-aliases",
+  "x-type",
+  "x-means",
+  "x-excludes",
+  "x-needs",
+  "x-returned",
+]);
 
 for (const name of SCHEMAS) {
   const schema = JSON.parse(await readFile(new URL(`${name}.schema.json`, import.meta.url), "utf8"));

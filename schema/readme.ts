@@ -1,11 +1,11 @@
-// Keeps the README's tables true to the schemas: `npm run readme` writes them, `npm run check` fails if they differ.
-// A table stands between <!-- NAME --> and <!-- /NAME -->.
+// Keeps the READMEs' tables true to the schemas, and the examples that they show to the files: `npm run readme` writes them,
+// `npm run check` fails if they differ. A table or an example stands between <!-- NAME --> and <!-- /NAME -->.
 
 import { readFile, writeFile } from "node:fs/promises";
 import args from "./arguments.schema.json" with { type: "json" };
 import result from "./result.schema.json" with { type: "json" };
 
-const README = new URL("../README.md", import.meta.url);
+const ROOT = new URL("../", import.meta.url);
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
@@ -56,15 +56,26 @@ const tables: Record<string, string> = {
   ),
 };
 
-const before = await readFile(README, "utf8");
-let after = before;
-for (const [name, text] of Object.entries(tables)) {
-  const place = new RegExp(`(<!-- ${name} -->\n)[^]*?(<!-- /${name} -->)`);
-  if (!place.test(after)) throw new Error(`README.md has no place for the table ${name}`);
-  after = after.replace(place, (_, open, close) => `${open}${text}\n${close}`);
-}
-if (process.argv.includes("--check")) {
-  if (after !== before) throw new Error("README.md differs from the schemas; run 'npm run readme'");
-} else {
-  await writeFile(README, after);
+const shown = (name: string) => readFile(new URL(`examples/ansible/${name}`, ROOT), "utf8");
+const playbook = async (name: string) => `\`\`\`yaml\n${await shown(name)}\`\`\``;
+
+const pages: Record<string, Record<string, string>> = {
+  "README.md": tables,
+  "src/ansible/collection/README.md": {
+    "site.yml": await playbook("site.yml"),
+    "publish.yml": await playbook("publish.yml"),
+  },
+};
+
+for (const [page, places] of Object.entries(pages)) {
+  const url = new URL(page, ROOT);
+  const before = await readFile(url, "utf8");
+  let after = before;
+  for (const [name, text] of Object.entries(places)) {
+    const place = new RegExp(`(<!-- ${name} -->\n)[^]*?(<!-- /${name} -->)`);
+    if (!place.test(after)) throw new Error(`${page} has no place for ${name}`);
+    after = after.replace(place, (_, open, close) => `${open}${text}\n${close}`);
+  }
+  if (!process.argv.includes("--check")) await writeFile(url, after);
+  else if (after !== before) throw new Error(`${page} differs from the schemas or the examples; run 'npm run readme'`);
 }

@@ -11,6 +11,9 @@ import { execa } from "execa";
 const VERSIONS = ["18.19.0", "20.20.2", "22.23.3", "24.21.0", "26.10.0"];
 const CACHE = fileURLToPath(new URL("../.cache/nodes", import.meta.url));
 const EXECUTABLE = fileURLToPath(new URL("../dist/docker_iptables", import.meta.url));
+const MODULE = fileURLToPath(
+  new URL("../dist/ansible_collections/docker_iptables/host/plugins/modules/docker_iptables.cjs", import.meta.url),
+);
 
 /** The folder of that version's `node`, installed if need be. */
 async function nodeFolder(version: string): Promise<string> {
@@ -25,7 +28,10 @@ async function nodeFolder(version: string): Promise<string> {
   return folder;
 }
 
-/** Starts the executable by its name, as a unit or Ansible does, and by `node FILE`, below each kind of package.json. */
+/**
+ * Starts the executable by its name, as a unit does, and by `node FILE`, below each kind of package.json; and Ansible's
+ * module, as Ansible does.
+ */
 async function startAlone(version: string, folder: string): Promise<void> {
   for (const type of [undefined, "commonjs", "module"]) {
     const parent = mkdtempSync(join(tmpdir(), "docker_iptables-alone-"));
@@ -35,11 +41,17 @@ async function startAlone(version: string, folder: string): Promise<void> {
       mkdirSync(alone);
       const file = join(alone, "docker_iptables");
       copyFileSync(EXECUTABLE, file);
+      const module = join(alone, "docker_iptables.cjs");
+      copyFileSync(MODULE, module);
       const env = { PATH: `${folder}:/usr/bin:/bin` };
       const options = { env, extendEnv: false, cwd: "/", input: '{"container": "-rf"}', reject: false } as const;
       // Node 18 and 20 themselves refuse to be given a file without extension below "type": "module".
       const refused = type === "module" && Number.parseInt(version, 10) < 22;
-      const runs = [await execa(file, [], options), ...(refused ? [] : [await execa("node", [file], options)])];
+      const runs = [
+        await execa(file, [], options),
+        await execa("node", [module], options),
+        ...(refused ? [] : [await execa("node", [file], options)]),
+      ];
       for (const { stdout, stderr, exitCode } of runs) {
         const answered = stdout.startsWith('{"changed":false,"failed":true,"msg":"container must be') && stderr === "";
         if (!answered || exitCode !== 1)

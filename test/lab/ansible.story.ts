@@ -1,53 +1,352 @@
 /*
- * The executable as an Ansible module: Debian's ansible-core runs the example playbook on a host.
+ * The module in Ansible's hands: Debian's ansible-core on a host of its own, the built collection, the examples as they
+ * stand.
  */
 
+import { readFileSync } from "node:fs";
 import { expect } from "vitest";
-import { example, hostByHand, ourRules } from "./fixtures.ts";
+import args from "../../schema/arguments.schema.json" with { type: "json" };
+import result from "../../schema/result.schema.json" with { type: "json" };
+import {
+  addUser,
+  asUser,
+  collectionTree,
+  fqcn,
+  installCollection,
+  installLibrary,
+  inventoryOfItself,
+  patience,
+  play,
+  put,
+  ansibleStory as story,
+} from "./ansible.ts";
+import { baseRules, ourRules, until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
-import { storyWith } from "./story.ts";
+import type { Lab } from "./lab.ts";
 
-const story = storyWith({ packages: ["ansible-core"] });
-
-interface TaskResult {
-  changed: boolean;
-  msg: string;
-  diff?: { after: string }[];
-  invocation: { module_args: Record<string, unknown> };
+async function controller(lab: Lab): Promise<Host> {
+  const host = await lab.host({ name: "web1" });
+  await addUser(host);
+  await installCollection(host);
+  await inventoryOfItself(host);
+  return host;
 }
 
-/** At this verbosity the plainest of the core's own callbacks prints the whole result, invocation and diff included. */
-async function play(host: Host, ...args: string[]): Promise<{ exitCode: number | undefined; result: TaskResult }> {
-  const command = ["-vvv", "-i", "localhost,", "-c", "local", ...args, "/root/play/publish.yml"];
-  const env = { ANSIBLE_STDOUT_CALLBACK: "minimal" };
-  const { stdout, stderr, exitCode } = await host.run("ansible-playbook", command, { env, check: false });
-  const [, result] = /^localhost \| \w+!? => (\{\n[\s\S]*?\n\})$/m.exec(stdout) ?? [];
-  if (result === undefined) throw new Error(`ansible-playbook told no result:\n${stdout}${stderr}`);
-  return { exitCode, result: JSON.parse(result) };
+/** Check, apply, check again, apply again, for each of these arguments. */
+function fourTimes(wishes: readonly object[]): string {
+  const tasks = wishes.flatMap((wish) =>
+    [true, false, true, false].map((check) => ({ [fqcn]: wish, check_mode: check, diff: check })),
+  );
+  return `${JSON.stringify([{ hosts: "docker_hosts", become: true, gather_facts: false, tasks }])}\n`;
 }
 
-story("check, apply, check again, apply again; with diff, and below a home of ES modules", async ({ lab }) => {
-  const host = await hostByHand(lab, { name: "web1" });
-  await host.write("/root/play/publish.yml", example("ansible/publish.yml"));
-  await host.run("mkdir", ["/root/play/library"]);
-  await host.run("cp", ["/usr/local/bin/docker_iptables", "/root/play/library/docker_iptables"]);
-  await host.write("/root/package.json", '{"type": "module"}\n');
+story("check, apply, check again, apply again, for every state", patience, async ({ lab }) => {
+  const host = await controller(lab);
   await host.docker.run("web", { publish: ["8080:80"] });
-
-  const foretold = await play(host, "--check", "--diff");
-  expect(foretold.result).toMatchObject({ changed: true, msg: "would be published: web" });
-  expect(foretold.result.diff?.[0]?.after).toContain("--dport 8080");
-  expect(await ourRules(host)).toEqual([]);
-
-  const done = await play(host);
-  expect(done.result).toMatchObject({ changed: true, invocation: { module_args: { container: ["web"] } } });
-  expect(done.result.diff ?? []).toEqual([]);
-  expect(await ourRules(host)).toHaveLength(3);
-  expect((await play(host, "--check")).result.changed).toBe(false);
-  expect((await play(host)).result.changed).toBe(false);
-
-  await host.write("/root/play/publish.yml", example("ansible/publish.yml").replace("present", "gone"));
-  const wrong = await play(host);
-  expect(wrong.result).toMatchObject({ msg: "value of state must be one of: present, absent, got: gone" });
-  expect(wrong.exitCode).toBe(2);
+  await host.docker.run("db", { publish: ["5432:5432"] });
+  const wishes: [args: object, would: string, did: string, again: string][] = [
+    [
+      { base: true },
+      "the base would be set up for the networks bridge",
+      "the base is set up for the networks bridge",
+      "the base is up to date for the networks bridge",
+    ],
+    [{ container: "web" }, "would be published: web", "published: web", "already published: web"],
+    [{ all: true }, "would be published: db", "published: db", "all is as it should be (2 published)"],
+    [{ name: "web", state: "absent" }, "would be unpublished: web", "unpublished: web", "already unpublished: web"],
+    [
+      { all: true, state: "absent" },
+      "would be unpublished: db",
+      "unpublished: db",
+      "all is as it should be (0 published)",
+    ],
+    [{ base: true, state: "absent" }, "the base would be removed", "the base is removed", "there is no base"],
+  ];
+  const { results } = await play(host, fourTimes(wishes.map(([args]) => args)));
+  expect(results.map(({ msg }) => msg)).toEqual(wishes.flatMap(([, would, did, again]) => [would, did, again, again]));
+  expect(results.map(({ changed }) => changed)).toEqual(wishes.flatMap(() => [true, true, false, false]));
+  expect([await baseRules(host), await ourRules(host)]).toEqual([[], []]);
 });
+
+story("the examples as they stand, with --check and --diff first", patience, async ({ lab }) => {
+  const host = await controller(lab);
+  await host.docker.run("web", { publish: ["8080:80"] });
+  await host.docker.run("db", { publish: ["5432:5432"] });
+  const [base, published] = (await play(host, ["base.yml", "publish.yml"])).results;
+  expect([base, published]).toMatchObject([{ changed: true }, { changed: true, msg: "published: web" }]);
+  expect([published?.diff ?? [], await ourRules(host)]).toEqual([[], Array(3).fill(expect.stringContaining(": web"))]);
+
+  const foretold = await play(host, ["all.yml", "unpublish.yml"], ["--check", "--diff"]);
+  expect(foretold.results.map(({ changed }) => changed)).toEqual([true, true]);
+  expect(foretold.results[0]?.diff?.[0]?.after).toContain("--dport 5432");
+  expect(await ourRules(host)).toHaveLength(3);
+  await play(host, ["all.yml", "unpublish.yml"]);
+  expect(await ourRules(host)).toEqual(Array(3).fill(expect.stringContaining(": db")));
+});
+
+const registered = ["loop", "words", "template", "alias", "poll", "waited", "interpreter", "choice", "missing"];
+
+/** What a playbook's author writes, and sees in what is registered. */
+const habits = `
+- hosts: docker_hosts
+  become: true
+  gather_facts: true
+  gather_subset: min
+  module_defaults:
+    group/${fqcn}:
+      wait_timeout: "0"
+      timeout: 61
+  vars:
+    names: [web, db]
+  tasks:
+    - ${fqcn}:
+        container: "{{ item }}"
+      loop: "{{ names }}"
+      register: loop
+    - ${fqcn}: name=web guards=no timeout="80" iptables_dir=/etc/iptables.d
+      register: words
+    - ${fqcn}:
+        container: "{{ names | join(',') }}"
+        guards: "{{ ansible_facts.system == 'Linux' }}"
+        timeout: "{{ 8 * 10 }}"
+        network: "{{ nothing | default(omit) }}"
+        docker_host: null
+      check_mode: true
+      diff: true
+      register: template
+    - ${fqcn}:
+        container: web
+        name: web
+      register: alias
+    - ${fqcn}:
+        container: web
+      async: 60
+      poll: 1
+      register: poll
+    - ${fqcn}:
+        container: web
+      async: 60
+      poll: 0
+      register: started
+    - ansible.builtin.async_status:
+        jid: "{{ started.ansible_job_id }}"
+      register: waited
+      until: waited.finished
+      retries: 60
+      delay: 1
+    - ${fqcn}:
+        container: web
+      vars:
+        ansible_node_interpreter: /srv/own-node
+      register: interpreter
+    - ${fqcn}:
+        container: web
+        state: gone
+      ignore_errors: true
+      register: choice
+    - ${fqcn}:
+        container: nobody
+      ignore_errors: true
+      register: missing
+    - ansible.builtin.copy:
+        content: "{{ {${registered.map((name) => `'${name}': ${name}`).join(", ")}} | to_json }}"
+        dest: /srv/seen.json
+        mode: "0644"
+`;
+
+story(
+  "loops, words, templates, defaults, async, another interpreter, failures; pipelined, and from library/",
+  patience,
+  async ({ lab }) => {
+    const host = await controller(lab);
+    await installLibrary(host);
+    await host.write(
+      "/srv/own-node",
+      '#!/bin/sh\necho "$1" >>/srv/interpreted\nexec /usr/local/bin/node "$@"\n',
+      0o755,
+    );
+    await host.docker.run("web", { publish: ["8080:80"] });
+    await host.docker.run("db", { publish: ["5432:5432"] });
+    await play(host, ["base.yml"]);
+    const short = habits.replaceAll(/(group\/)?docker_iptables\.host\./g, "");
+    const ways = [
+      { text: habits, pipelining: "false", type: "commonjs" },
+      { text: habits, pipelining: "true", type: "module" },
+      { text: short, pipelining: "false", type: "module" },
+    ];
+    for (const [turn, { text, pipelining, type }] of ways.entries()) {
+      // Modules run in a folder below the home.
+      await host.write("/home/ops/package.json", JSON.stringify({ type }));
+      const { exitCode, stdout, stderr, results } = await play(host, text, [], { ANSIBLE_PIPELINING: pipelining });
+      expect([exitCode, exitCode === 0 ? "" : stdout + stderr]).toEqual([0, ""]);
+      const seen = JSON.parse(await host.read("/srv/seen.json"));
+      expect(seen.loop).toMatchObject({ changed: turn === 0, results: [{ item: "web" }, { item: "db" }] });
+      // Ansible itself takes the invocation out of what is registered.
+      const understood = results.map(({ invocation }) => invocation?.module_args);
+      const words = {
+        container: ["web"],
+        guards: false,
+        timeout: 80,
+        wait_timeout: 0,
+        iptables_dir: "/etc/iptables.d",
+      };
+      expect(understood).toContainEqual(expect.objectContaining(words));
+      expect(seen.words.changed).toBe(true);
+      expect(seen.template).toMatchObject({ changed: true, msg: "would be published: web; already published: db" });
+      const fromTemplates = { container: ["web", "db"], guards: true, timeout: 80 };
+      expect(understood).toContainEqual(expect.objectContaining(fromTemplates));
+      expect(seen.template.diff).toHaveLength(1);
+      expect(seen.alias).toMatchObject({
+        changed: true,
+        warnings: ["Both option container and its alias name are set."],
+      });
+      expect(stdout + stderr).toMatch(/\[WARNING\]: Both option container and its alias name are set\./);
+      expect(seen.poll).toMatchObject({ changed: false, msg: "already published: web", finished: 1 });
+      expect(understood).toContainEqual(expect.objectContaining({ guards: true, timeout: 61, wait_timeout: 0 }));
+      expect(seen.waited).toMatchObject({ changed: false, msg: "already published: web" });
+      expect(seen.interpreter).toMatchObject({ changed: false });
+      const interpreted = (await host.read("/srv/interpreted")).trim().split("\n");
+      expect(interpreted).toHaveLength(turn + 1);
+      expect(seen.choice).toMatchObject({
+        failed: true,
+        msg: "value of state must be one of: present, absent, got: gone",
+      });
+      expect(seen.missing).toMatchObject({ failed: true, error: { code: "container_missing" } });
+      expect(seen.missing.msg).toMatch(/nobody does not exist/);
+      expect(stdout).toContain("nobody does not exist");
+    }
+  },
+);
+
+story("the role installs all of it, and a watcher; what it is told wrongly it refuses", patience, async ({ lab }) => {
+  const host = await controller(lab);
+  await host.docker.run("web", { publish: ["8080:80"] });
+  await host.run("rm", ["/usr/local/bin/docker_iptables"]);
+  const changes = async (...args: string[]) => {
+    const { results, exitCode, stdout, stderr } = await play(
+      host,
+      ["site.yml"],
+      ["-e", "docker_iptables_watch=true", ...args],
+    );
+    expect([exitCode, exitCode === 0 ? "" : stdout + stderr]).toEqual([0, ""]);
+    return results.filter(({ changed }) => changed).map(({ msg }) => msg);
+  };
+  const foretold = await changes("--check", "--diff");
+  expect(foretold.at(-1)).toBe("the base would be set up for the networks bridge; would be published: web");
+  expect([await host.exists("/usr/local/bin/docker_iptables"), await host.list("/etc/iptables.d")]).toEqual([
+    false,
+    [],
+  ]);
+  expect(await changes()).toContain("the base is set up for the networks bridge; published: web");
+  expect(await changes("--check")).toEqual([]);
+  expect(await changes()).toEqual([]);
+  await host.docker.run("db", { publish: ["5432:5432"] });
+  await until(async () => (await ourRules(host)).length === 6);
+
+  const wrong = await play(host, ["site.yml"], ["-e", "docker_iptables_reload=often"]);
+  expect(wrong.results[0]?.msg).toContain("Validation of arguments failed");
+  expect(JSON.stringify(wrong.results[0])).toContain(
+    "value of docker_iptables_reload must be one of: systemd, restore, patch, none, got: often",
+  );
+  // What Ansible says where the host has no such Node.js.
+  const lost = await play(host, ["base.yml"], ["-e", "ansible_node_interpreter=/nowhere/node"]);
+  expect([lost.exitCode, lost.results[0]?.msg]).toEqual([
+    2,
+    expect.stringContaining("you probably need to set the interpreter"),
+  ]);
+});
+
+story(
+  "the collection is what ansible-galaxy would make of it, and ansible-doc shows the schema",
+  patience,
+  async ({ lab }) => {
+    const host = await lab.host({ name: "web1", docker: { atBoot: false } });
+    await addUser(host);
+    expect(await installCollection(host)).toContain("docker_iptables.host:0.1.0 was installed successfully");
+    const verify = await asUser(host, ["ansible-galaxy", "collection", "verify", "--offline", "docker_iptables.host"]);
+    expect(verify.stdout).toContain("Successfully verified");
+    const installed = "/home/ops/.ansible/collections/ansible_collections/docker_iptables/host";
+    expect(
+      (await host.run("find", [installed, "-perm", "-111", "-type", "f", "-printf", "%P\\n"])).stdout
+        .split("\n")
+        .sort(),
+    ).toEqual(["", "plugins/modules/docker_iptables.cjs", "roles/docker_iptables/files/docker_iptables"]);
+
+    const shown = await asUser(host, ["ansible-doc", "--json", "--type", "module", fqcn]);
+    const { doc, examples, return: returned } = JSON.parse(shown.stdout)[fqcn];
+    expect(Object.keys(doc.options).sort()).toEqual(Object.keys(args.properties).sort());
+    const types: Record<string, string> = { array: "list", boolean: "bool", integer: "int", string: "str" };
+    for (const [name, property] of Object.entries<Property>(args.properties)) {
+      const option = doc.options[name];
+      expect([name, option.type]).toEqual([name, property["x-type"] ?? types[property.type]]);
+      expect([name, option.default]).toEqual([name, property.default]);
+      expect([name, option.choices]).toEqual([name, property.enum]);
+      expect([name, option.aliases]).toEqual([name, property["x-aliases"]]);
+      expect([name, option.elements]).toEqual([name, property.type === "array" ? "str" : undefined]);
+      expect(option.description.replace(/C\(([^)]*)\)/g, "`$1`")).toBe(property.description);
+    }
+    const verbsOnly = ["explained", "status", "problems", "_error"];
+    expect(Object.keys(returned).sort()).toEqual(
+      Object.keys(result.properties)
+        .filter((key) => !verbsOnly.includes(key))
+        .sort(),
+    );
+    expect(Object.keys(doc.attributes).sort()).toEqual([
+      "action_group",
+      "async",
+      "check_mode",
+      "diff_mode",
+      "idempotent",
+      "platform",
+    ]);
+    expect(doc).toMatchObject({
+      version_added: "0.1.0",
+      version_added_collection: "docker_iptables.host",
+      has_action: false,
+    });
+    expect([doc.notes.length > 0, doc.seealso.length > 0, doc.requirements.length > 0]).toEqual([true, true, true]);
+    expect(examples).toContain(`${fqcn}:\n        container: web`);
+    const role = await asUser(host, ["ansible-doc", "--json", "--type", "role", fqcn]);
+    expect(Object.keys(JSON.parse(role.stdout)[fqcn].entry_points.main.options)).toContain(
+      "docker_iptables_containers",
+    );
+
+    // The tree, which ansible-galaxy builds and ansible-test examines.
+    const tree = "/home/ops/ansible_collections/docker_iptables/host";
+    const ours = "/home/ops/play/docker_iptables-host-0.1.0.tar.gz";
+    await host.run("mkdir", ["-p", tree]);
+    await host.run("tar", ["-xzf", ours, "-C", tree]);
+    await put(host, `${tree}/galaxy.yml`, readFileSync(`${collectionTree}galaxy.yml`));
+    await host.run("chown", ["-R", "ops:", "/home/ops/ansible_collections"]);
+    const theirs = "/home/ops/theirs/docker_iptables-host-0.1.0.tar.gz";
+    await asUser(host, ["ansible-galaxy", "collection", "build", tree, "--output-path", "/home/ops/theirs"]);
+    const [own, reference] = await Promise.all([ours, theirs].map((path) => contents(host, path)));
+    expect(own).toEqual(reference);
+    const examined = await asUser(host, [
+      ...["env", "-C", tree, "ansible-test", "sanity", "--color", "no"],
+      ...["--test", "shebang", "--test", "ansible-doc", "--test", "ignores"],
+    ]);
+    expect([examined.exitCode, examined.exitCode === 0 ? "" : examined.stdout + examined.stderr]).toEqual([0, ""]);
+  },
+);
+
+/** What a collection's tarball says of itself, in an order of its own. */
+async function contents(host: Host, path: string) {
+  const read = async (name: string) => JSON.parse((await host.run("tar", ["-xzOf", path, name])).stdout);
+  const { files } = (await read("FILES.json")) as { files: { name: string }[] };
+  const { collection_info } = await read("MANIFEST.json");
+  const listed = (await host.run("tar", ["-tzvf", path])).stdout.trim().split("\n");
+  const modes = listed
+    .filter((line) => !line.includes(".json"))
+    .map((line) => [line.split(/ +/).at(-1)?.replace(/\/$/, ""), line.slice(0, 10)].join(" "));
+  return { collection_info, modes: modes.sort(), files: files.sort((a, b) => (a.name < b.name ? -1 : 1)) };
+}
+
+interface Property {
+  type: string;
+  description: string;
+  default?: unknown;
+  enum?: string[];
+  "x-type"?: string;
+  "x-aliases"?: string[];
+}

@@ -1,0 +1,190 @@
+// What Ansible wants to know of the module and of the role, from the schemas' own descriptions. Pure.
+
+import { stringify } from "yaml";
+import args from "./arguments.schema.json" with { type: "json" };
+import result from "./result.schema.json" with { type: "json" };
+
+/**
+ * The namespace is the project's, `host` is what the collection works on (thrice the same word would say nothing), and the
+ * module keeps the short name that it has in a playbook's library/. Galaxy allows [a-z0-9_] in either.
+ */
+export const COLLECTION = { namespace: "docker_iptables", name: "host" };
+
+/** The collection's version that first had the module and the role. */
+const SINCE = "0.1.0";
+
+/** ansible-test asks for a GitHub account in parentheses, or for this word. */
+const AUTHORS = ["The docker_iptables authors (!UNKNOWN)"];
+
+interface Schema {
+  $ref?: string;
+  description?: string;
+  type?: string | string[];
+  default?: unknown;
+  enum?: string[];
+  examples?: unknown[];
+  items?: Schema;
+  properties?: Record<string, Schema>;
+  "x-type"?: string;
+  "x-aliases"?: string[];
+  "x-returned"?: string;
+}
+
+/** An argument as ansible-doc and argument_specs.yml describe it. */
+function optionOf({ description, type, "x-type": special, items, enum: choices, ...property }: Schema) {
+  return {
+    description: markup(description),
+    type: special ?? ansibleType(type),
+    ...(items === undefined ? {} : { elements: ansibleType(items.type) }),
+    ...(choices === undefined ? {} : { choices }),
+    ...(property.default === undefined ? {} : { default: property.default }),
+  };
+}
+
+const OPTIONS = Object.fromEntries(
+  Object.entries<Schema>(args.properties).map(([name, property]) => {
+    const aliases = property["x-aliases"];
+    return [name, { ...optionOf(property), ...(aliases === undefined ? {} : { aliases }) }];
+  }),
+);
+
+/** What a key of the result holds; a key of the verbs' own results has no x-returned, and is no key of the module's. */
+function returnOf(schema: Schema): object {
+  const { description, "x-returned": returned, type, examples, items, properties } = referred(schema);
+  const inner = properties ?? items?.properties;
+  return {
+    description: markup(description),
+    ...(returned === undefined ? {} : { returned: markup(returned) }),
+    type: ansibleType(type),
+    ...(items === undefined ? {} : { elements: ansibleType(items.type) }),
+    ...(inner === undefined ? {} : { contains: mapped(inner, returnOf) }),
+    ...(examples === undefined ? {} : { sample: examples[0] }),
+  };
+}
+
+/** The result schema refers to one definition, of a family's tables. */
+function referred(schema: Schema): Schema {
+  return schema.$ref === undefined ? schema : result.definitions.tables;
+}
+
+const RETURN = mapped(
+  Object.fromEntries(Object.entries<Schema>(result.properties).filter(([, schema]) => schema["x-returned"])),
+  returnOf,
+);
+
+const support = (description: string, more = {}) => ({ description, support: "full", ...more });
+
+/** plugins/modules/docker_iptables.yml, which ansible-doc reads since 2.14; the examples are texts of playbooks. */
+export function moduleDocumentation(examples: readonly string[]): string {
+  const { namespace, name } = COLLECTION;
+  const DOCUMENTATION = {
+    module: "docker_iptables",
+    short_description: "Publish the ports of Docker containers on hosts that manage iptables themselves",
+    version_added: SINCE,
+    description: [
+      "On a host whose dockerd runs with C(--iptables=false) nobody makes the rules for published ports. This module does.",
+      "It inspects the container, writes its rules into C(/etc/iptables.d), has them loaded, and looks into the kernel whether they are there.",
+      "The kernel is the truth. A rule that somebody flushed is put back, and that is a change.",
+      "What fails is rolled back, files and kernel; a rollback never opens a port.",
+    ],
+    author: AUTHORS,
+    requirements: [
+      "on the host Node.js, 18.19 or later",
+      "docker (or podman or nerdctl)",
+      "iptables",
+      "flock (util-linux)",
+      "conntrack (for UDP ports)",
+    ],
+    attributes: {
+      check_mode: support("Predicts the changes, and makes none."),
+      diff_mode: support("Shows each file before and after."),
+      idempotent: support("A second run with the same arguments changes nothing."),
+      async: support("May run in the background, with C(async)."),
+      platform: support("Where it runs.", { platforms: "linux" }),
+      action_group: support("Its arguments can be set once, with C(module_defaults).", {
+        membership: [`${namespace}.${name}.docker_iptables`],
+      }),
+    },
+    options: OPTIONS,
+    notes: [
+      "It needs root on the host: use C(become).",
+      "It is a script of Node.js, run by C(/usr/bin/node). Where that is elsewhere, set C(ansible_node_interpreter) for the host.",
+      "The services of C(base) run the C(docker_iptables) on the host's PATH, not the module. The role C(docker_iptables) of this collection installs it.",
+      "In check mode a container that does not exist yet is no failure. It is a change, and a warning says that its rules cannot be foretold.",
+    ],
+    seealso: [
+      { module: "ansible.builtin.iptables", description: "Single rules in the kernel." },
+      { module: "community.docker.docker_container", description: "The containers themselves." },
+      { module: "community.general.iptables_state", description: "All rules, saved and restored." },
+    ],
+  };
+  return document({ DOCUMENTATION, EXAMPLES: examples.join("\n"), RETURN });
+}
+
+/** The arguments that the role has in another form, or not at all. */
+const NOT_OF_THE_ROLE = new Set(["container", "all", "state", "base"]);
+
+/** The role's variables that it hands on, with the argument that each becomes. */
+export const ROLE_VARIABLES = Object.keys(OPTIONS)
+  .filter((name) => !NOT_OF_THE_ROLE.has(name))
+  .map((name) => [`docker_iptables_${name}`, name] as const);
+
+/** roles/docker_iptables/meta/argument_specs.yml. */
+export function roleArguments(): string {
+  const own = {
+    docker_iptables_containers: {
+      description: "Names of the containers to publish. Without any, the host is made ready, and no more.",
+      type: "list",
+      elements: "str",
+      default: [],
+    },
+    docker_iptables_executable: {
+      description:
+        "The executable to install, a file of the controller. It becomes C(/usr/local/bin/docker_iptables). Default: the collection's own.",
+      type: "path",
+      default: "docker_iptables",
+    },
+  };
+  const handedOn = Object.fromEntries(
+    // Not given is not the same as the default: module_defaults fill it in.
+    ROLE_VARIABLES.map(([variable, name]) => [variable, { ...OPTIONS[name], default: undefined, aliases: undefined }]),
+  );
+  return document({
+    argument_specs: {
+      main: {
+        short_description: "Install docker_iptables, make the host ready, publish containers",
+        version_added: SINCE,
+        description: [
+          "Installs the executable, makes the host's base with its services, and publishes the containers, in one transaction.",
+        ],
+        author: AUTHORS,
+        options: { ...own, ...handedOn },
+      },
+    },
+  });
+}
+
+function ansibleType(type: string | string[] = "object"): string {
+  const names: Record<string, string> = {
+    array: "list",
+    boolean: "bool",
+    integer: "int",
+    object: "dict",
+    string: "str",
+  };
+  return names[String(type)] ?? "raw";
+}
+
+/** The schemas' code is in backticks, Ansible's in C(). */
+function markup(text = ""): string {
+  return text.replace(/`([^`]+)`/g, "C($1)");
+}
+
+function mapped(record: Record<string, Schema>, of: (schema: Schema) => object): Record<string, object> {
+  return Object.fromEntries(Object.entries(record).map(([key, schema]) => [key, of(schema)]));
+}
+
+/** YAML 1.1, as Ansible reads it: there a bare `no` is a boolean. */
+function document(content: object): string {
+  return `---\n${stringify(content, { version: "1.1", lineWidth: 120, aliasDuplicateObjects: false })}`;
+}

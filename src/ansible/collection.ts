@@ -1,0 +1,135 @@
+// The Ansible collection: what stands in its tree, and the tarball that `ansible-galaxy collection install` takes.
+//
+// A tarball is what `ansible-galaxy collection build` makes of the tree (2.14): MANIFEST.json, which has the checksum of
+// FILES.json, which has those of all files; galaxy.yml itself is left out. Made here, so that a build needs no Ansible.
+
+import { createHash } from "node:crypto";
+import { readdir, readFile } from "node:fs/promises";
+import { stringify } from "yaml";
+import { COLLECTION, moduleDocumentation, roleArguments } from "../../schema/ansible-docs.ts";
+import { type TarFile, tarGz } from "./tar.ts";
+
+const ROOT = new URL("../../", import.meta.url);
+const SOURCE = new URL("collection/", import.meta.url);
+
+/** The plays that are the module's EXAMPLES, in the order of what a newcomer does. */
+export const EXAMPLES = ["base", "publish", "all", "unpublish", "site"].map((name) => `examples/ansible/${name}.yml`);
+
+/** ansible-test reads the list of its own version only. */
+const ANSIBLE_TESTS = ["2.14", "2.15", "2.16", "2.17", "2.18", "2.19", "2.20", "2.21"];
+
+/** ansible-test knows modules in Python and PowerShell, under the GPL. What it says of this one (tried, 2.14): */
+const IGNORED = `plugins/modules/docker_iptables.cjs shebang
+plugins/modules/docker_iptables.cjs validate-modules:invalid-extension
+plugins/modules/docker_iptables.cjs validate-modules:python-syntax-error
+plugins/modules/docker_iptables.yml validate-modules:missing-gplv3-license
+`;
+
+export interface Package {
+  version: string;
+  description: string;
+  license: string;
+}
+
+/** The two forms of the built program that the collection carries. */
+export interface Programs {
+  /** For /usr/local/bin. */
+  executable: string;
+  /** For Ansible, which runs it with ansible_node_interpreter. */
+  module: string;
+}
+
+/** Every file of the collection, sorted by path. */
+export async function collectionFiles(programs: Programs): Promise<TarFile[]> {
+  const examples = await Promise.all(EXAMPLES.map((path) => readFile(new URL(path, ROOT), "utf8")));
+  const role = "roles/docker_iptables";
+  const files: TarFile[] = [
+    ...(await filesBelow(SOURCE)),
+    ...(await Promise.all(["CHANGELOG.md", "LICENSE"].map((path) => fileOf(path, ROOT)))),
+    file("plugins/modules/docker_iptables.cjs", programs.module, true),
+    file("plugins/modules/docker_iptables.yml", moduleDocumentation(examples)),
+    file(`${role}/files/docker_iptables`, programs.executable, true),
+    file(`${role}/meta/argument_specs.yml`, roleArguments()),
+    ...ANSIBLE_TESTS.map((version) => file(`tests/sanity/ignore-${version}.txt`, IGNORED)),
+  ];
+  return files.sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+/** What galaxy.yml says, for whoever builds the tree with ansible-galaxy. */
+export function galaxyYml(about: Package): string {
+  return `---\n${stringify(collectionInfo(about), { version: "1.1" })}`;
+}
+
+/** The tarball's name, as ansible-galaxy's. */
+export function tarballName({ version }: Package): string {
+  return `${COLLECTION.namespace}-${COLLECTION.name}-${version}.tar.gz`;
+}
+
+/** The tarball's bytes: the same files give the same bytes. */
+export function tarball(files: readonly TarFile[], about: Package): Buffer {
+  const folders = [...new Set(files.flatMap(({ path }) => foldersAbove(path)))].sort();
+  const entries = [...folders.map((path): TarFile => ({ path, content: undefined })), ...files];
+  const listed = [{ path: ".", content: undefined }, ...entries].map(({ path, content }) => ({
+    name: path,
+    ftype: content === undefined ? "dir" : "file",
+    chksum_type: content === undefined ? null : "sha256",
+    chksum_sha256: content === undefined ? null : sha256(content),
+    format: 1,
+  }));
+  const list = json("FILES.json", { files: listed, format: 1 });
+  const manifest = json("MANIFEST.json", {
+    collection_info: { ...collectionInfo(about), ...NOT_TOLD },
+    file_manifest_file: {
+      name: list.path,
+      ftype: "file",
+      chksum_type: "sha256",
+      chksum_sha256: sha256(list.content),
+      format: 1,
+    },
+    format: 1,
+  });
+  return tarGz([manifest, list, ...entries]);
+}
+
+/** Galaxy wants the keys. */
+const NOT_TOLD = { license_file: null, repository: null, documentation: null, homepage: null, issues: null };
+
+function collectionInfo({ version, description, license }: Package) {
+  return {
+    ...COLLECTION,
+    version,
+    authors: ["The docker_iptables authors"],
+    readme: "README.md",
+    description,
+    license: [license],
+    tags: ["docker", "iptables", "firewall", "networking", "linux"],
+    dependencies: {},
+  };
+}
+
+/** They all have an extension, as no folder has. */
+async function filesBelow(folder: URL): Promise<TarFile[]> {
+  const paths = (await readdir(folder, { recursive: true })).filter((path) => /\.\w+$/.test(path));
+  return Promise.all(paths.map((path) => fileOf(path, folder)));
+}
+
+async function fileOf(path: string, folder: URL): Promise<TarFile> {
+  return { path, content: await readFile(new URL(path, folder)) };
+}
+
+function file(path: string, text: string, executable = false): TarFile {
+  return { path, content: Buffer.from(text), executable };
+}
+
+function json(path: string, content: object): { path: string; content: Buffer } {
+  return { path, content: Buffer.from(`${JSON.stringify(content, undefined, 4)}\n`) };
+}
+
+function sha256(content: Buffer): string {
+  return createHash("sha256").update(content).digest("hex");
+}
+
+function foldersAbove(path: string): string[] {
+  const parts = path.split("/").slice(0, -1);
+  return parts.map((_, index) => parts.slice(0, index + 1).join("/"));
+}
