@@ -23,10 +23,12 @@ export interface Asked {
   idle: string[];
   /** Names of running containers whose fragments stay as they are. */
   left: string[];
+  /** Whether some container was waited for. */
+  waited: boolean;
   warnings: string[];
 }
 
-const NOBODY: Asked = { wanted: [], pending: [], idle: [], left: [], warnings: [] };
+const NOBODY: Asked = { wanted: [], pending: [], idle: [], left: [], waited: false, warnings: [] };
 
 /**
  * `here` are the fragments from before the client is asked; only `all` looks at them. In check mode it does not wait.
@@ -42,15 +44,16 @@ export async function askFor(
   if (args.all) return args.state === "present" ? askForRunning(args, here) : askForNobody(here);
   if (args.state === "absent") return askForAbsent(args);
   if (args.container.length === 0) return NOBODY;
-  const { targets, pending } = await findTargets(args, !check, signal, tell);
+  const { targets, pending, waited } = await findTargets(args, !check, signal, tell);
   const { wanted, idle, warnings } = makeAll(targets, args);
   const unknown = (await withNearNames(pending, args)).map(
     ({ name, why }) => `the container ${name} ${why}: its rules cannot be foretold`,
   );
-  return { ...NOBODY, wanted, pending: pending.map(({ name }) => name), idle, warnings: [...unknown, ...warnings] };
+  const names = pending.map(({ name }) => name);
+  return { ...NOBODY, wanted, pending: names, idle, waited, warnings: [...unknown, ...warnings] };
 }
 
-function makeAll(targets: readonly Target[], args: Arguments): Omit<Asked, "pending" | "left"> {
+function makeAll(targets: readonly Target[], args: Arguments): Pick<Asked, "wanted" | "idle" | "warnings"> {
   const made = targets.map((target) => ({ target, ...makeRules(target, args) }));
   return {
     wanted: made.map(({ target, rules }) => containerFragment(target.name, rules)),

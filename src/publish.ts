@@ -5,8 +5,8 @@ import { basename } from "node:path/posix";
 import { type Asked, askFor, withOrphans } from "./asked.ts";
 import { askForBase, type BasePlan, keepForeignFiles, NO_BASE, planBase, planChanges } from "./base.ts";
 import { type Committed, chooseLoader, commit, type Loader } from "./commit.ts";
-import { Overtaken, readStamped, settleNeighbours } from "./conflicts.ts";
-import { FAMILIES } from "./docker/container.ts";
+import { Overtaken, readStamped, type Seen, settleNeighbours } from "./conflicts.ts";
+import { FAMILIES, type Family } from "./docker/container.ts";
 import type { Tell } from "./docker/find.ts";
 import { Failure } from "./errors.ts";
 import type { Arguments } from "./generated/arguments.ts";
@@ -45,18 +45,22 @@ export async function publish(request: Request, signal: AbortSignal, tell: Tell 
 
 async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: Tell): Promise<Outcome> {
   const possible = await familiesOf(args);
-  // A fragment that comes after this look is of a container that may run by then: it is not this call's to remove.
+  // Of all containers: a fragment that comes after this look is of one that may run by then, and not this call's to remove.
   const before = args.all ? await readStamped(args) : undefined;
-  const named = await askFor(args, before?.now ?? {}, check, signal, tell);
-  const [live, seen] = await Promise.all([readKernel(possible, args), before ?? readStamped(args)]);
+  // The client and this host need not wait for each other; but after a wait for a container the host is looked at anew.
+  const [named, first] = await Promise.all([
+    askFor(args, before?.now ?? {}, check, signal, tell),
+    lookAround(possible, args, before),
+  ]);
+  const { live, seen } = named.waited ? await lookAround(possible, args) : first;
   const { now } = seen;
   const asked = withOrphans(named, now, live, args);
   const families = possible.filter((family) => !args.base || args.reload === "none" || live[family] !== undefined);
   const base = args.base ? await askForBase(families, args) : undefined;
-  const [first, last] = base?.wanted ?? [];
+  const [head, tail] = base?.wanted ?? [];
   const neighbours = await settleNeighbours(asked.wanted, now, args, signal);
   const guarded = await fitGuards([...asked.wanted, ...neighbours.wanted], live, args.timeout);
-  const wanted = [first, ...guarded.wanted, last].filter((one) => one !== undefined);
+  const wanted = [head, ...guarded.wanted, tail].filter((one) => one !== undefined);
   const all = await survey(wanted, families, live, args);
   const { items, warnings: kept } = keepForeignFiles(all.items);
   const found = { ...all, items };
@@ -119,6 +123,12 @@ function warnOfDisabled(loader: Loader, { base, state }: Arguments): string[] {
       ({ name }) =>
         `${name} is not enabled, so nobody loads the rules at boot; 'systemctl enable ${name}' changes that`,
     );
+}
+
+/** The kernel's rules, and the directories unless they were looked at before. */
+async function lookAround(families: readonly Family[], args: Arguments, before?: Seen) {
+  const [live, seen] = await Promise.all([readKernel(families, args), before ?? readStamped(args)]);
+  return { live, seen };
 }
 
 /** An ACCEPT of ours behind a final DROP or REJECT in FORWARD is never reached. */

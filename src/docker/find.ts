@@ -9,7 +9,7 @@ import { inspectContainers, inspectNetworks, listContainers, listNames } from ".
 import { type Container, readContainer } from "./container.ts";
 import { GATEWAY_BRIDGE, readNetwork } from "./network.ts";
 import { findHairpins } from "./proxy.ts";
-import { locate, type Target } from "./target.ts";
+import { isOnKnownBridge, locate, type Target } from "./target.ts";
 
 /** The first pause between two looks, and the longest, in milliseconds; each is half as long again as the last. */
 const PAUSE = { first: 50, longest: 1000 };
@@ -26,6 +26,8 @@ export interface Found {
    * also those that cannot be located: one is no obstacle to the others.
    */
   pending: Pending[];
+  /** Whether it looked more than once. */
+  waited: boolean;
 }
 
 interface Pending {
@@ -47,7 +49,8 @@ export async function findTargets(
   signal: AbortSignal,
   tell: Tell = () => {},
 ): Promise<Found> {
-  const { ready, pending } = wait ? await waitForAll(args, signal, tell) : await look(args);
+  const looked = wait ? await waitForAll(args, signal, tell) : { ...(await look(args)), waited: false };
+  const { ready, pending, waited } = looked;
   const containers = [...new Map(ready.map((container) => [container.name, container])).values()];
   const { targets, interfaces } = await locateAll(containers, args);
   const failed = targets.find(isFailure);
@@ -58,7 +61,7 @@ export async function findTargets(
       ? [{ name, why: `cannot be located (${target.message})`, exists: true }]
       : [];
   });
-  return { targets: await findHairpins(targets.filter(isTarget), interfaces), pending: [...pending, ...lost] };
+  return { targets: await findHairpins(targets.filter(isTarget), interfaces), pending: [...pending, ...lost], waited };
 }
 
 function isFailure(one: Target | Failure): one is Failure {
@@ -96,8 +99,9 @@ async function locateAll(
   containers: readonly Container[],
   args: Arguments,
 ): Promise<{ targets: (Target | Failure)[]; interfaces: Interfaces }> {
-  const networks = await inspectNetworks(args, networksOf(containers));
   const interfaces = await readInterfaces();
+  const unsure = containers.filter((container) => !isOnKnownBridge(container, interfaces));
+  const networks = await inspectNetworks(args, networksOf(unsure));
   const known = networks.map(readNetwork);
   const gateway = await gatewayOf(
     args,
@@ -129,13 +133,13 @@ async function look(args: Arguments): Promise<Look> {
   return found;
 }
 
-async function waitForAll(args: Arguments, signal: AbortSignal, tell: Tell): Promise<Look> {
+async function waitForAll(args: Arguments, signal: AbortSignal, tell: Tell): Promise<Look & { waited: boolean }> {
   const start = Date.now();
   const deadline = start + args.wait_timeout * 1000;
   let told = "";
   for (let pause = PAUSE.first; ; pause = Math.min(pause * 1.5, PAUSE.longest)) {
     const found = await look(args);
-    if (found.pending.length === 0) return found;
+    if (found.pending.length === 0) return { ...found, waited: pause > PAUSE.first };
     const left = deadline - Date.now();
     if (left <= 0) throw await notThere(found.pending, args);
     const state = found.pending.map(({ name, why }) => `${name}, which ${why}`).join("; ");

@@ -3,7 +3,7 @@
 import ipaddr from "ipaddr.js";
 import { Failure } from "../errors.ts";
 import type { Interfaces } from "../kernel/interfaces.ts";
-import { type Container, FAMILIES, type Family, type Publish } from "./container.ts";
+import { type Attachment, type Container, FAMILIES, type Family, type Publish } from "./container.ts";
 import { choosePlaces, GATEWAY_BRIDGE, type Network, type Place } from "./network.ts";
 
 /** The container's address behind one bridge of this host. */
@@ -131,7 +131,9 @@ function endpointOf(container: Container, place: Place, family: Family, interfac
   const named = place.network ? place.network.bridge : place.attachment.bridge;
   // A macvlan shares its parent's subnet: that interface is no bridge of the container's.
   const bridged = place.network === undefined || place.network.driver === "bridge" || place.network.driver === "";
-  const bridge = named ?? (bridged ? interfaceWithSubnetOf(address, interfaces) : undefined);
+  const found = () =>
+    bridgeWithGateway(place.attachment, family, interfaces) ?? interfaceWithSubnetOf(address, interfaces);
+  const bridge = named ?? (bridged ? found() : undefined);
   if (bridge !== undefined && interfaces.names.has(bridge)) return { family, address, bridge };
   const network = place.attachment.network;
   throw new Failure(
@@ -140,6 +142,24 @@ function endpointOf(container: Container, place: Place, family: Family, interfac
       "run docker_iptables on the daemon's own host and in its network namespace",
     { container: container.name, network, bridge: bridge ?? null, address },
   );
+}
+
+/**
+ * Whether a container's one network needs no asking for: the interface that has its gateway's address is its bridge. An
+ * internal network has no gateway, and one without a bridge (macvlan) publishes nothing.
+ */
+export function isOnKnownBridge({ attachments }: Container, interfaces: Interfaces): boolean {
+  const [only, ...others] = attachments;
+  if (only === undefined || others.length > 0) return false;
+  const bridges = FAMILIES.filter((family) => only.address[family]).map((family) =>
+    bridgeWithGateway(only, family, interfaces),
+  );
+  return bridges.length > 0 && bridges.every((bridge) => bridge !== undefined && bridge === bridges[0]);
+}
+
+function bridgeWithGateway({ gateway }: Attachment, family: Family, { subnets }: Interfaces): string | undefined {
+  const address = gateway[family];
+  return address && subnets.find(({ cidr }) => cidr.startsWith(`${address}/`))?.name;
 }
 
 /** The interface in the narrowest subnet that holds the address, for clients whose networks do not name their bridge. */
