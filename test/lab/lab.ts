@@ -4,6 +4,7 @@
  */
 
 import { existsSync } from "node:fs";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Client } from "./client.ts";
 import { Host, type HostOptions } from "./host.ts";
@@ -25,7 +26,8 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
   return new Lab(world, await serverArchive(world));
 }
 
-const product = fileURLToPath(new URL("../../dist/docker_iptables", import.meta.url));
+/** What the hosts get as docker_iptables: the built script, or the file that DOCKER_IPTABLES names. */
+const BUILT = fileURLToPath(new URL("../../dist/docker_iptables", import.meta.url));
 
 export class Lab {
   readonly world: World;
@@ -42,6 +44,7 @@ export class Lab {
   /** Boots a host, the first one at 198.51.100.10, and waits until its daemon answers. */
   async host(options: HostOptions): Promise<Host> {
     const number = 10 + this.#hosts++;
+    const product = resolve(process.env["DOCKER_IPTABLES"] ?? BUILT);
     const host = await Host.start(options, {
       world: this.world,
       ...place(number),

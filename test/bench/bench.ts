@@ -1,0 +1,62 @@
+// `npm run bench`: how fast we are, against what we must start and against what does the same (README.md). It needs root
+// and a quiet machine, and takes some eight minutes; `npm run bench -- small` tries it out with few ports and writes nothing.
+
+import { writeFile } from "node:fs/promises";
+import { availableParallelism, cpus, loadavg, release, totalmem } from "node:os";
+import { fileURLToPath } from "node:url";
+import type { Host } from "../lab/host.ts";
+import { startLab } from "../lab/lab.ts";
+import { atOnce, besideMany, type Figure, memory, ports, range, type Series, unchanged } from "./benchmarks.ts";
+import { NATIVE, PACKAGES, startPlace } from "./place.ts";
+import { plot } from "./plot.ts";
+import { report } from "./report.ts";
+
+const small = process.argv.includes("small");
+const size = small
+  ? { ports: [1, 10], range: 100, processes: 5, rules: 400 }
+  : { ports: [1, 10, 100, 1000, 10_000], range: 10_000, processes: 100, rules: 20_000 };
+
+async function machineOf(host: Host, load: number): Promise<string[]> {
+  const version = async (...command: string[]) =>
+    (await host.run("sh", ["-c", command.join(" ")], { check: false })).stdout.trim();
+  return [
+    `${availableParallelism()} cores (${cpus()[0]?.model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GB, Linux ${release()}; load before: ${load.toFixed(1)}`,
+    `${await version("iptables --version")}; Docker ${await version("docker version --format '{{.Server.Version}}'")}; ` +
+      `Debian's containernetworking-plugins and netavark (${await version("/usr/lib/podman/netavark --version | tail -n 1")})`,
+    `native: ${await version("docker_iptables --version")}, compiled by Bun; the script under Node.js 24 and 20`,
+  ];
+}
+
+const [load = 0] = loadavg();
+if (load > 1.5) console.log(`the machine is busy (load ${load.toFixed(1)}): what is measured now is no good`);
+process.env["DOCKER_IPTABLES"] = NATIVE;
+await using lab = await startLab({ packages: PACKAGES });
+const place = await startPlace(lab);
+const figures: Figure[] = [];
+const series: Series[] = [];
+const benchmarks: Record<string, () => Promise<Figure[]>> = {
+  "nothing to do": () => unchanged(place),
+  ports: async () => {
+    const measured = await ports(place, size.ports);
+    series.push(...measured.series);
+    return measured.figures;
+  },
+  range: () => range(place, size.range),
+  "at once": () => atOnce(place, size.processes),
+  "beside many": () => besideMany(place, size.rules),
+  memory: () => memory(place),
+};
+for (const [name, benchmark] of Object.entries(benchmarks)) {
+  const start = Date.now();
+  figures.push(...(await benchmark()));
+  console.log(`${name}: measured within ${Math.round((Date.now() - start) / 1000)} s`);
+}
+const text = report(figures, await machineOf(place.host, load));
+console.log(text);
+const title = "From nothing to live: one container's ports that are no range";
+const image = plot(series, title);
+if (!small) {
+  const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
+  await writeFile(file("results.md"), text);
+  await writeFile(file("results.svg"), image);
+}
