@@ -8,10 +8,10 @@ import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import type { Future } from "./refuse.ts";
-import { readClaims, sharedPorts } from "./rules/claims.ts";
 import { containerFragment, containerOf, type Wanted } from "./rules/fragment-text.ts";
 import { liveOwners } from "./rules/live.ts";
 import { makeRules } from "./rules/publish-rules.ts";
+import { claimantOf, Register } from "./rules/register.ts";
 import { familiesOf, itemChanges, type Kernel, readKernel, survey } from "./survey.ts";
 
 export interface Asked {
@@ -87,25 +87,22 @@ async function askForRunning(args: Arguments, here: Future): Promise<Asked> {
  */
 function withoutRivals(wanted: readonly Wanted[], owners: ReadonlySet<string>): Pick<Asked, "wanted" | "warnings"> {
   const first = ({ owner }: Wanted) => (owners.has(owner) ? 0 : 1);
-  const kept: { one: Wanted; claims: ReturnType<typeof claimsOf> }[] = [];
+  const kept: Wanted[] = [];
+  const claimed = new Register();
   const warnings: string[] = [];
   for (const one of [...wanted].sort((a, b) => first(a) - first(b) || byOwner(a, b))) {
-    const claims = claimsOf(one);
-    const rival = kept.find(({ claims: theirs }) =>
-      claims.some((mine, index) => sharedPorts(mine, theirs[index] ?? mine)),
-    );
-    if (rival === undefined) kept.push({ one, claims });
-    else {
+    const claimant = claimantOf(one);
+    const rival = claimed.sharing(claimant).find(({ ports }) => ports !== undefined)?.claimant;
+    if (rival === undefined) {
+      kept.push(one);
+      claimed.add(claimant);
+    } else {
       warnings.push(
-        `${one.owner} is left out: it publishes a port that ${rival.one.owner} publishes, too; stop one of them`,
+        `${one.owner} is left out: it publishes a port that ${rival.owner} publishes, too; stop one of them`,
       );
     }
   }
-  return { wanted: kept.map(({ one }) => one), warnings };
-}
-
-function claimsOf({ rules }: Wanted) {
-  return [rules.ipv4, rules.ipv6].map((tables) => readClaims(new Map(Object.entries(tables))));
+  return { wanted: kept, warnings };
 }
 
 function byOwner(a: Wanted, b: Wanted): number {

@@ -11,17 +11,10 @@ import { sortByBoot } from "./fragments/confirmed.ts";
 import { stampOf } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { type Future, readDirectories } from "./refuse.ts";
-import {
-  type Claims,
-  isDirectGuard,
-  mayShare,
-  type Ports,
-  readClaims,
-  sharedAddress,
-  sharedPorts,
-} from "./rules/claims.ts";
+import { isDirectGuard, type Ports, readClaims } from "./rules/claims.ts";
 import { containerFragment, containerOf, readFragment, type Wanted } from "./rules/fragment-text.ts";
 import { anyOr, makeRules, spellPublish, type Wishes } from "./rules/publish-rules.ts";
+import { type Claimant, claimantIn, claimantOf, Register, type Shared } from "./rules/register.ts";
 import { readChain, readTarget } from "./rules/rule.ts";
 import { directoryOf, type Item } from "./survey.ts";
 
@@ -45,10 +38,14 @@ export async function settleNeighbours(
   args: Arguments,
   signal: AbortSignal,
 ): Promise<Neighbours> {
-  for (const [index, one] of asked.entries()) refuseSharedPorts(one, asked.slice(0, index));
+  const known = new Register();
+  for (const one of asked.map(claimantOf)) {
+    refuseSharedPorts(one, known.sharing(one));
+    known.add(one);
+  }
   const found: Neighbours = { wanted: [], warnings: [] };
   for (;;) {
-    const clashes = clashesWith([...asked, ...found.wanted], now);
+    const clashes = clashesWith([...asked, ...found.wanted], known, now);
     if (clashes.size === 0) return found;
     // The network that was asked for is that of the containers asked for.
     const named = { ...args, container: [...clashes.keys()], network: undefined };
@@ -57,8 +54,8 @@ export async function settleNeighbours(
       // A name may also be the beginning of another container's id.
       const target = targets.find((one) => one.name === name);
       const why = pending.find((one) => one.name === name)?.why ?? "does not exist";
-      const known = [...asked, ...found.wanted];
       const { wanted, warnings } = await settleOne({ name, clash, target, why }, known, now, args);
+      known.add(claimantOf(wanted));
       found.wanted.push(wanted);
       found.warnings.push(...warnings);
     }
@@ -107,7 +104,9 @@ export async function refuseOvertaken(
     // Of all containers nobody asked for this one by its name: whoever wrote its fragment since knows better.
     if ((args.all || owners.has(owner)) && text !== before) throw overtaken(path);
   }
-  for (const { path } of clashesWith([...asked, ...neighbours], now).values()) throw overtaken(path);
+  const wanted = [...asked, ...neighbours];
+  const known = new Register(wanted.map(claimantOf));
+  for (const { path } of clashesWith(wanted, known, now).values()) throw overtaken(path);
 }
 
 function overtaken(path: string): Overtaken {
@@ -123,33 +122,22 @@ interface Clash {
   owner: string;
 }
 
-/** The containers not among these whose fragments claim what one of these claims, each with its first clash. */
-function clashesWith(known: readonly Wanted[], now: Future): Map<string, Clash> {
-  const owners = new Set(known.map(({ owner }) => owner));
+/** The containers not among these whose fragments claim what one of these claims, each with one such clash. */
+function clashesWith(wanted: readonly Wanted[], known: Register, now: Future): Map<string, Clash> {
+  const owners = new Set(wanted.map(({ owner }) => owner));
   const clashes = new Map<string, Clash>();
   for (const family of FAMILIES) {
-    const claiming = known.flatMap((one) => {
-      const claims = claimsOf(one, family);
-      return claims.addresses.size > 0 ? [{ owner: one.owner, claims }] : [];
-    });
-    if (claiming.length === 0) continue;
     for (const { path, text } of now[family] ?? []) {
-      if (!claiming.some(({ claims }) => mayShare(text, claims))) continue;
       const name = containerOf(basename(path)) ?? "";
-      if (!NAME.test(name) || owners.has(name) || clashes.has(name)) continue;
-      const theirs = readClaims(readFragment(text));
-      for (const { owner, claims } of claiming) {
-        const ports = sharedPorts(claims, theirs);
-        const what = ports ? spell(ports, family) : sharedAddress(claims, theirs);
-        if (what !== undefined) clashes.set(name, { path, what, owner });
+      if (!NAME.test(name) || owners.has(name) || clashes.has(name) || !known.mayShare(text, family)) continue;
+      const theirs = claimantIn(family, name, readClaims(readFragment(text)));
+      for (const { claimant, ports, address } of known.sharing(theirs)) {
+        const what = ports ? spell(ports, family) : address;
+        if (what !== undefined) clashes.set(name, { path, what, owner: claimant.owner });
       }
     }
   }
   return clashes;
-}
-
-function claimsOf({ rules }: Wanted, family: Family): Claims {
-  return readClaims(new Map(Object.entries(rules[family])));
 }
 
 interface Found {
@@ -163,7 +151,7 @@ interface Found {
 /** One neighbour's fragment as it should be. Throws Failure `port_conflict`. */
 async function settleOne(
   { name, clash: { path, what, owner }, target, why }: Found,
-  known: readonly Wanted[],
+  known: Register,
   now: Future,
   args: Arguments,
 ): Promise<{ wanted: Wanted; warnings: string[] }> {
@@ -175,45 +163,39 @@ async function settleOne(
   if (target.idle !== undefined) return goes(target.idle);
   const { rules, warnings } = makeRules(target, wishesOf(name, now, args));
   const wanted = containerFragment(name, rules);
-  refuseSharedPorts(wanted, known);
+  const shared = known.sharing(claimantOf(wanted));
+  refuseSharedPorts(wanted, shared);
   if (await isStale(path)) return goes("it is from before this boot");
   const changes = FAMILIES.some((family) => textOf(name, family, now) !== wanted.texts[family]);
   return {
     wanted,
     warnings: [
       ...(changes ? [`${path} is out of date and made anew: ${what} is ${owner}'s now`] : []),
-      ...warnOfSharedAddress(wanted, known, args),
+      ...warnOfSharedAddress(wanted, shared, args),
       ...target.warnings,
       ...warnings,
     ],
   };
 }
 
-function refuseSharedPorts(one: Wanted, others: readonly Wanted[]): void {
-  for (const other of others) {
-    for (const family of FAMILIES) {
-      const ports = sharedPorts(claimsOf(one, family), claimsOf(other, family));
-      if (ports === undefined) continue;
-      const message =
-        `the containers ${other.owner} and ${one.owner} both run and publish ${spell(ports, family)}; ` +
-        "stop one of them, or publish it on another port or host address";
-      throw new Failure("port_conflict", message, {
-        containers: [other.owner, one.owner],
-        address: anyOr(ports.hostAddress, family),
-        port: ports.first,
-        protocol: ports.protocol,
-      });
-    }
+function refuseSharedPorts({ owner }: Pick<Claimant, "owner">, shared: readonly Shared[]): void {
+  for (const { claimant: other, family, ports } of shared) {
+    if (ports === undefined) continue;
+    const message =
+      `the containers ${other.owner} and ${owner} both run and publish ${spell(ports, family)}; ` +
+      "stop one of them, or publish it on another port or host address";
+    throw new Failure("port_conflict", message, {
+      containers: [other.owner, owner],
+      address: anyOr(ports.hostAddress, family),
+      port: ports.first,
+      protocol: ports.protocol,
+    });
   }
 }
 
-function warnOfSharedAddress(one: Wanted, others: readonly Wanted[], { client }: Arguments): string[] {
-  return others.flatMap((other) =>
-    FAMILIES.flatMap((family) => {
-      const address = sharedAddress(claimsOf(one, family), claimsOf(other, family));
-      if (address === undefined) return [];
-      return [`${client} says that ${one.owner} and ${other.owner} both have the address ${address}`];
-    }),
+function warnOfSharedAddress({ owner }: Wanted, shared: readonly Shared[], { client }: Arguments): string[] {
+  return shared.flatMap(({ claimant: other, address }) =>
+    address === undefined ? [] : [`${client} says that ${owner} and ${other.owner} both have the address ${address}`],
   );
 }
 

@@ -8,11 +8,12 @@ import { assemble } from "./fragments/assemble.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import type { Problem } from "./generated/result.ts";
 import { type Future, warnOfLoopback, warnOfUncovered } from "./refuse.ts";
-import { readClaims, sharedPorts } from "./rules/claims.ts";
+import { readClaims } from "./rules/claims.ts";
 import { containerOf, readFragment } from "./rules/fragment-text.ts";
 import { type Host, isLoopback, PROXY, travel } from "./rules/journey.ts";
 import { liveOwners, readLive } from "./rules/live.ts";
 import { rangesOf, spellPublish } from "./rules/publish-rules.ts";
+import { claimantIn, Register } from "./rules/register.ts";
 import { commentOf, readComment, readWords, spell } from "./rules/rule.ts";
 import { vantagesOf } from "./rules/vantage.ts";
 import { fileChanges, type Item, type Kernel } from "./survey.ts";
@@ -77,22 +78,21 @@ function fileProblem({ path, before, after }: Item, targets: readonly Target[]):
 export function rivals(now: Future, items: readonly Item[]): Problem[] {
   const problems: Problem[] = [];
   for (const family of FAMILIES) {
+    const known = new Register();
     const lacking = items.filter((item) => item.family === family && item.before === undefined);
     const written = (now[family] ?? []).map(({ path, text }) => ({ path, rules: readFragment(text) }));
-    const all = [...written, ...lacking.map(({ path, wanted }) => ({ path, rules: wanted }))];
-    const claiming = all.flatMap(({ path, rules }) => {
+    for (const { path, rules } of [...written, ...lacking.map(({ path, wanted }) => ({ path, rules: wanted }))]) {
       const container = containerOf(basename(path));
-      return container === undefined ? [] : [{ container, path, claims: readClaims(rules) }];
-    });
-    for (const [index, one] of claiming.entries()) {
-      for (const other of claiming.slice(0, index)) {
-        const shared = sharedPorts(one.claims, other.claims);
-        if (shared === undefined) continue;
-        const { hostAddress, first, last, protocol } = shared;
+      if (container === undefined) continue;
+      const one = claimantIn(family, container, readClaims(rules));
+      for (const { claimant: other, ports } of known.sharing(one)) {
+        if (ports === undefined) continue;
+        const { hostAddress, first, last, protocol } = ports;
         const port = spellPublish({ family, hostAddress, hostPort: first, protocol }, last - first + 1);
-        const msg = `${other.container} and ${one.container} both claim ${port}: the first takes the other's packets; stop one of them`;
-        problems.push({ kind: "container_rivals", container: one.container, path: one.path, msg });
+        const msg = `${other.owner} and ${container} both claim ${port}: the first takes the other's packets; stop one of them`;
+        problems.push({ kind: "container_rivals", container, path, msg });
       }
+      known.add(one);
     }
   }
   return problems;
@@ -101,11 +101,10 @@ export function rivals(now: Future, items: readonly Item[]): Problem[] {
 /** Live rules with our comment whose fragment is not there, and is not missed: `known` owners are told of otherwise. */
 export function orphans(now: Future, live: Kernel, known: readonly string[]): Problem[] {
   return FAMILIES.flatMap((family) => {
-    const files = new Set((now[family] ?? []).map(({ path }) => basename(path)));
-    const owned = (owner: string) =>
-      known.includes(owner) || [...files].some((file) => containerOf(file) === owner || `(${file})` === owner);
+    const files = (now[family] ?? []).map(({ path }) => basename(path));
+    const owning = new Set([...known, ...files.flatMap((file) => [containerOf(file), `(${file})`])]);
     return [...liveOwners(live[family] ?? readLive(""))]
-      .filter((owner) => !owned(owner))
+      .filter((owner) => !owning.has(owner))
       .map((owner): Problem => {
         const word = family === "ipv4" ? "IPv4" : "IPv6";
         const msg = `the kernel has ${word} rules of ${owner}, and no fragment has them: 'docker_iptables sync' or 'load' takes them away`;

@@ -65,9 +65,10 @@ function refuseUnreachedChain(fragments: readonly Fragment[], family: Family, ar
   const { chain } = args;
   const directory = directoryOf(family, args);
   const nat = fragments.flatMap(({ text }) => readTables(text).sections.filter(({ table }) => table === "nat"));
-  const lines = nat.flatMap((section) => section.lines.map(({ text }) => readWords(text)));
+  const some = (holds: (words: string[]) => boolean) =>
+    nat.some(({ lines }) => lines.some(({ text }) => holds(readWords(text))));
   const creates = ([option, name]: string[]) => (option === "-N" || option === "--new-chain") && name === chain;
-  if (!nat.some(({ chains }) => chains.has(chain)) && !lines.some(creates)) {
+  if (!nat.some(({ chains }) => chains.has(chain)) && !some(creates)) {
     throw new Failure(
       "chain_not_declared",
       `no fragment in ${directory} declares the chain ${chain} of the nat table: run 'docker_iptables setup' once (or give ` +
@@ -77,7 +78,7 @@ function refuseUnreachedChain(fragments: readonly Fragment[], family: Family, ar
   }
   const jumps = (words: string[]) =>
     words.some((word, at) => /^(-j|--jump|-g|--goto)$/.test(word) && words[at + 1] === chain);
-  if (!lines.some(jumps)) {
+  if (!some(jumps)) {
     throw new Failure(
       "chain_not_reached",
       `no fragment in ${directory} jumps to the chain ${chain} of the nat table, so its rules would never match; add ` +
@@ -93,11 +94,16 @@ function refuseUnreachedChain(fragments: readonly Fragment[], family: Family, ar
  */
 export function warnOfUncovered(items: readonly Item[], future: Future): string[] {
   const warnings = new Set<string>();
+  const covered = new Map<string, boolean>();
+  const covers = (family: Family, bridge: string) => {
+    const base = (future[family] ?? []).filter((fragment) => !isContainers(basename(fragment.path)));
+    const known = covered.get(`${family} ${bridge}`) ?? base.some(({ text }) => names(text, bridge));
+    covered.set(`${family} ${bridge}`, known);
+    return known;
+  };
   for (const { owner, path, family, wanted } of items) {
     const bridge = isContainers(basename(path)) ? bridgeOf(wanted.get("filter")?.[0] ?? []) : undefined;
-    if (bridge === undefined) continue;
-    const base = (future[family] ?? []).filter((fragment) => !isContainers(basename(fragment.path)));
-    if (base.some(({ text }) => names(text, bridge))) continue;
+    if (bridge === undefined || covers(family, bridge)) continue;
     warnings.add(
       `the base does not cover the bridge ${bridge} of ${owner}'s network: its answers may not get out, and it may ` +
         "reach nobody; 'docker_iptables setup' (or base: true) adds what is missing",
@@ -127,7 +133,9 @@ function coversBridge(rule: readonly string[], bridge: string): boolean {
  * 127.0.0.1, and with it must not. The daemon's `userland-proxy` was changed since, or the base was written by hand.
  */
 export function warnOfLoopback(items: readonly Item[], future: Future, { chain }: Arguments): string[] {
-  const jumps = (future.ipv4 ?? []).flatMap(({ text }) =>
+  // A container's has none, and may have many rules.
+  const others = (future.ipv4 ?? []).filter(({ text }) => text.includes("OUTPUT"));
+  const jumps = others.flatMap(({ text }) =>
     readTables(text).sections.flatMap(({ table, lines }) =>
       table === "nat" ? lines.map((line) => readWords(line.text)).filter((rule) => jumpsFromOutput(rule, chain)) : [],
     ),

@@ -4,7 +4,7 @@ import { realpath } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
-import { isConfirmed } from "./fragments/confirmed.ts";
+import { unconfirmedOf } from "./fragments/confirmed.ts";
 import { directoryExists, missingDirectory, type Own, readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { saveRules } from "./kernel/iptables.ts";
@@ -65,12 +65,7 @@ export async function survey(
   const lasting = owns
     .filter(({ path, after }) => after !== undefined && isContainers(basename(path)))
     .map(({ path }) => path);
-  const confirmed = await Promise.all(lasting.map(isConfirmed));
-  return {
-    items: owns.map((item) => compare(item, live)),
-    unconfirmed: lasting.filter((_, index) => !confirmed[index]),
-    live,
-  };
+  return { items: owns.map((item) => compare(item, live)), unconfirmed: await unconfirmedOf(lasting), live };
 }
 
 /** The same items, compared with the kernel as it is now. */

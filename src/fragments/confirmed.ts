@@ -25,9 +25,12 @@ export async function sortByBoot(directory: string, fragments: readonly Fragment
   return { current: fragments.filter((one) => !isStale(one)), stale: fragments.filter(isStale) };
 }
 
-/** Whether a container's fragment, there or to come, is of this boot. */
-export async function isConfirmed(path: string): Promise<boolean> {
-  return (await readConfirmed(dirname(path)))?.has(basename(path)) ?? false;
+/** Those of the container fragments at these paths, there or to come, that are not of this boot. */
+export async function unconfirmedOf(paths: readonly string[]): Promise<string[]> {
+  const directories = [...new Set(paths.map((path) => dirname(path)))];
+  const read = directories.map(async (directory) => [directory, await readConfirmed(directory)] as const);
+  const confirmed = new Map(await Promise.all(read));
+  return paths.filter((path) => !confirmed.get(dirname(path))?.has(basename(path)));
 }
 
 /** The path and the new text of the file that holds them, with more fragments added to those of this boot. */

@@ -36,42 +36,20 @@ export function readClaims(rules: Tables): Claims {
   return { ports: dnats.flatMap(portsOf), addresses: new Set(named.flatMap((text) => readHost(text) ?? [])) };
 }
 
-/**
- * Whether a fragment's text may share something with these claims, without reading all of it: a directory has many.
- * It never says no to one that does.
- */
-export function mayShare(text: string, { ports, addresses }: Claims): boolean {
-  for (const address of addresses) if (text.includes(address)) return true;
-  for (const [, first, last = first] of text.matchAll(/ --dport (\d+)(?::(\d+))? .*-j DNAT /g)) {
-    if (ports.some((one) => one.first <= Number(last) && Number(first) <= one.last)) return true;
-  }
-  return false;
-}
-
 /** Whether a rule of the raw table closes a container's address, not a port of the host. */
 export function isDirectGuard(rule: Rule): boolean {
   return !rule.includes("--dport");
 }
 
-/** Some ports that both claim, or undefined. */
-export function sharedPorts(a: Claims, b: Claims): Ports | undefined {
-  for (const mine of a.ports) {
-    for (const theirs of b.ports) {
-      if (mine.protocol !== theirs.protocol) continue;
-      const first = Math.max(mine.first, theirs.first);
-      const last = Math.min(mine.last, theirs.last);
-      if (first > last) continue;
-      const [one, other] = [mine.hostAddress, theirs.hostAddress];
-      if (one !== undefined && other !== undefined && one !== other) continue;
-      return { hostAddress: one ?? other, protocol: mine.protocol, first, last };
-    }
-  }
-  return undefined;
-}
-
-/** A container's address that both name, or undefined. */
-export function sharedAddress(a: Claims, b: Claims): string | undefined {
-  return [...a.addresses].find((address) => b.addresses.has(address));
+/** The ports that both are, or undefined. */
+export function sharedRange(mine: Ports, theirs: Ports): Ports | undefined {
+  if (mine.protocol !== theirs.protocol) return undefined;
+  const first = Math.max(mine.first, theirs.first);
+  const last = Math.min(mine.last, theirs.last);
+  if (first > last) return undefined;
+  const [one, other] = [mine.hostAddress, theirs.hostAddress];
+  if (one !== undefined && other !== undefined && one !== other) return undefined;
+  return { hostAddress: one ?? other, protocol: mine.protocol, first, last };
 }
 
 function portsOf(rule: Rule): Ports[] {

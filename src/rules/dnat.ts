@@ -14,11 +14,13 @@ export interface Destination {
  * brackets (iptables-extensions(8)). Undefined for any other text.
  */
 export function readDestination(text: string): Destination | undefined {
-  if (ipaddr.IPv6.isValid(text)) return { address: text, port: undefined, base: undefined };
   const parts = /^(?:\[([\da-f:]+)\]|([\d.]+))(?::(\d+)(?:-\d+(?:\/(\d+))?)?)?$/i.exec(text);
-  const address = parts?.[1] ?? parts?.[2];
+  // With a port after it, it would cost an exception to be found no IPv6 address.
+  if (parts === null)
+    return ipaddr.IPv6.isValid(text) ? { address: text, port: undefined, base: undefined } : undefined;
+  const address = parts[1] ?? parts[2];
   if (address === undefined || !ipaddr.isValid(address)) return undefined;
-  const [port, base] = [parts?.[3], parts?.[4]].map((part) => (part === undefined ? undefined : Number(part)));
+  const [port, base] = [parts[3], parts[4]].map((part) => (part === undefined ? undefined : Number(part)));
   return { address, port, base };
 }
 

@@ -85,6 +85,15 @@ export function byChain(lines: readonly string[]): Map<string, string[]> {
  * and what is implied make no difference.
  */
 export function keyOf(rule: Rule): string {
+  const known = KEYS.get(rule) ?? makeKey(rule);
+  KEYS.set(rule, known);
+  return known;
+}
+
+/** A wanted rule is compared at each look at the kernel. */
+const KEYS = new WeakMap<Rule, string>();
+
+function makeKey(rule: Rule): string {
   const clauses: string[][] = [];
   let negated = false;
   for (const word of rule.slice(2)) {

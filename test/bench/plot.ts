@@ -33,7 +33,12 @@ export function plot(series: readonly Series[], title: string): string {
     ]),
     ...y.ticks.flatMap((seconds) => [
       line([PLOT.left, y.place(seconds)], [PLOT.right, y.place(seconds)], 'stroke="#e3e3e3"'),
-      text(PLOT.left - 8, y.place(seconds) + 4, seconds < 1 ? `${seconds * 1000} ms` : `${seconds} s`, 'text-anchor="end"'),
+      text(
+        PLOT.left - 8,
+        y.place(seconds) + 4,
+        seconds < 1 ? `${seconds * 1000} ms` : `${seconds} s`,
+        'text-anchor="end"',
+      ),
     ]),
     text((PLOT.left + PLOT.right) / 2, PLOT.bottom + 44, "ports that one container publishes", 'text-anchor="middle"'),
     ...series.flatMap(({ name, points }, index) => {

@@ -2,15 +2,20 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Claims, mayShare, type Ports, readClaims, sharedAddress, sharedPorts } from "../../src/rules/claims.ts";
+import { type Claims, type Ports, readClaims } from "../../src/rules/claims.ts";
 import { readFragment } from "../../src/rules/fragment-text.ts";
 import { spellPublish } from "../../src/rules/publish-rules.ts";
+import { claimantIn, Register } from "../../src/rules/register.ts";
 import { tell } from "./pipeline.ts";
 import { world } from "./worlds.ts";
 
 const spell = ({ hostAddress, protocol, first, last }: Ports, family: "ipv4" | "ipv6") =>
   spellPublish({ family, hostAddress, hostPort: first, protocol }, last - first + 1);
 const claims = (text: string) => readClaims(readFragment(text));
+const register = (one: Claims) => new Register([claimantIn("ipv4", "a", one)]);
+const shared = (a: Claims, b: Claims) => register(a).sharing(claimantIn("ipv4", "b", b))[0];
+const sharedPorts = (a: Claims, b: Claims) => shared(a, b)?.ports;
+const sharedAddress = (a: Claims, b: Claims) => shared(a, b)?.address;
 
 describe("readClaims", () => {
   test("of the original script's fragment", () => {
@@ -133,7 +138,7 @@ describe("two fragments", () => {
       const theirs = tell(other.given).fragments;
       for (const family of ["ipv4", "ipv6"] as const) {
         const [a, b] = [claims(mine[family] ?? ""), claims(theirs[family] ?? "")];
-        if (mayShare(theirs[family] ?? "", a)) continue;
+        if (register(a).mayShare(theirs[family] ?? "", "ipv4")) continue;
         no++;
         expect([sharedPorts(a, b), sharedAddress(a, b)]).toEqual([undefined, undefined]);
       }
@@ -142,18 +147,29 @@ describe("two fragments", () => {
     expect(no).toBeGreaterThan(100);
   });
 
-  const on = (hostAddress?: string, protocol = "tcp"): Claims => ({
-    ports: [{ hostAddress, protocol, first: 8080, last: 8080 }],
+  const on = (hostAddress?: string, protocol = "tcp", first = 8080): Claims => ({
+    ports: [{ hostAddress, protocol, first, last: 8080 }],
     addresses: new Set(),
   });
   test.each([
     ["every address and one", on(), on("127.0.0.1"), "127.0.0.1:8080/tcp"],
     ["every address twice", on(), on(), "0.0.0.0:8080/tcp"],
     ["two addresses", on("127.0.0.1"), on("198.51.100.10"), undefined],
+    ["a port in a long range", on(undefined, "tcp", 1), on(), "0.0.0.0:8080/tcp"],
     ["two protocols", on(), on(undefined, "udp"), undefined],
   ])("%s", (_what, a, b, words) => {
-    const shared = sharedPorts(a, b);
-    expect(shared && spell(shared, "ipv4")).toBe(words);
+    const ports = sharedPorts(a, b);
+    expect(ports && spell(ports, "ipv4")).toBe(words);
+  });
+
+  test("of many, those that share are found, in the order in which they came", () => {
+    const property = fc.property(fc.array(anyClaims, { maxLength: 8 }), anyClaims, (many, one) => {
+      const known = new Register(many.map((each, index) => claimantIn("ipv4", String(index), each)));
+      const found = known.sharing(claimantIn("ipv4", "one", one)).map(({ claimant }) => claimant.owner);
+      const expected = many.flatMap((each, index) => (shared(each, one) === undefined ? [] : [String(index)]));
+      expect(found).toEqual(expected);
+    });
+    fc.assert(property, { seed: 11, numRuns: 500 });
   });
 });
 
