@@ -30,9 +30,9 @@ import { emptyBackend, restoreBackend } from "./kernel/others.ts";
 import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { findUnit, isShuttingDown, loadUnit, type Unit } from "./kernel/units.ts";
 import { load } from "./load.ts";
-import { withWriteLock } from "./lock.ts";
+import { withLoadLock, withWriteLock } from "./lock.ts";
 import { changedForwards } from "./rules/flows.ts";
-import { drifts } from "./rules/live.ts";
+import { drifts, type Live } from "./rules/live.ts";
 import { commentOf, spell } from "./rules/rule.ts";
 import {
   directoryOf,
@@ -40,6 +40,7 @@ import {
   fileChanges,
   type Item,
   itemChanges,
+  type Kernel,
   type Survey,
   surveyKernel,
 } from "./survey.ts";
@@ -151,7 +152,11 @@ async function loadRules(
   }
   // Twice the patience: without the lock there is no way on, nor back.
   const loaded = await alone(2 * args.timeout, async () => {
-    const loaded = await lookAndLoad(items, loader, undo, args);
+    const concerned = loader.kind === "systemd" ? items : ofConcern(items);
+    const steps = () => lookAndLoad(concerned, loader, undo, args);
+    const directories = [...new Set(concerned.map(({ family }) => directoryOf(family, args)))];
+    // A patch is made for the rules as they are: no load may come between the look and the patch.
+    const loaded = await (loader.kind === "patch" ? withLoadLock(directories, args.timeout, steps) : steps());
     for (const { family, other } of base.others) {
       undo.push(async () => {
         await restoreBackend(family, other.backend, other.live, args.timeout);
@@ -268,31 +273,42 @@ async function lookAndLoad(items: readonly Item[], loader: Loader, undo: Undo[],
     const snapshot = before.live[family];
     if (snapshot) undo.push(() => restoreSnapshot(family, snapshot, args.timeout));
   }
-  const loaded = await loadWith(loader, families, before.items, undo, args);
-  return { ...loaded, live: await refuseDrift(items, args) };
+  const { live, ...loaded } = await loadWith(loader, families, before, undo, args);
+  return { ...loaded, live: await refuseDrift(items, live, args) };
+}
+
+/** Without a family in which nothing of ours stands or should stand: only a service may load that one, too. */
+function ofConcern(items: readonly Item[]): Item[] {
+  const concerns = (item: Item) => item.before !== undefined || item.after !== undefined || itemChanges(item);
+  const families = new Set(items.filter(concerns).map(({ family }) => family));
+  return items.filter(({ family }) => families.has(family));
 }
 
 async function loadWith(
   loader: Loader,
   families: readonly Family[],
-  items: readonly Item[],
+  before: Pick<Survey, "items" | "live">,
   undo: Undo[],
   args: Arguments,
-): Promise<Omit<Committed, "live">> {
+): Promise<Committed> {
   if (loader.kind === "systemd") {
     const units = loader.units.filter(
       (unit) => unit.start || unit.families.some((family) => families.includes(family)),
     );
     const warnings = await inTurn(units, args, (unit) => loadUnit(unit, args.timeout));
-    return { reloaded: units.map(({ name }) => name), warnings };
+    return { reloaded: units.map(({ name }) => name), warnings, live: {} };
   }
+  const live: Kernel = {};
   const warnings = await inTurn(families, args, async (family) => {
-    if (loader.kind === "patch") return patch(family, items, undo, args);
+    if (loader.kind === "patch") {
+      live[family] = await patch(family, before, undo, args);
+      return [];
+    }
     const directories = { [family]: directoryOf(family, args) };
     const putBack = args.state === "present";
     return (await load({ directories, timeout: args.timeout, stateDirectory: undefined, putBack })).warnings;
   });
-  return { reloaded: families.map(restoreCommand), warnings };
+  return { reloaded: families.map(restoreCommand), warnings, live };
 }
 
 /** A failed `present` stops at once; `absent` goes on, so that one family's failure does not leave the other's ports open. */
@@ -311,20 +327,25 @@ async function inTurn<T>(things: readonly T[], { state }: Arguments, step: (thin
   return warnings;
 }
 
-/** `reload: patch`: our rules exchanged, the others left alone. */
-async function patch(family: Family, items: readonly Item[], undo: Undo[], args: Arguments): Promise<string[]> {
+/** `reload: patch`: our rules exchanged, the others left alone. Returns the kernel's rules. */
+async function patch(
+  family: Family,
+  { items, live }: Pick<Survey, "items" | "live">,
+  undo: Undo[],
+  args: Arguments,
+): Promise<Live | undefined> {
   const former = items.filter((item) => item.family === family).map((item) => item.former);
-  await exchangeRules(family, former, args, (wayBack) => undo.push(wayBack));
+  const before = live[family];
+  if (before === undefined) return undefined;
+  const after = await exchangeRules(family, former, before, args, (wayBack) => undo.push(wayBack));
   if (args.base && args.state === "absent") await dropChain(family, args);
-  return [];
+  return after;
 }
 
-/** Returns the kernel's rules, or throws Failure `rules_not_live`. The former fragment's rules are not asked for again: another fragment may hold the same. */
-async function refuseDrift(items: readonly Item[], args: Arguments): Promise<Survey["live"]> {
-  const after = await surveyKernel(
-    items.map((item) => ({ ...item, former: new Map() })),
-    args,
-  );
+/** Returns the kernel's rules, those seen already or new ones, or throws Failure `rules_not_live`. The former fragment's rules are not asked for again: another fragment may hold the same. */
+async function refuseDrift(items: readonly Item[], seen: Kernel, args: Arguments): Promise<Survey["live"]> {
+  const unasked = items.map((item) => ({ ...item, former: new Map() }));
+  const after = await surveyKernel(unasked, args, seen);
   const drifting = after.items.filter(({ drift }) => drift && drifts(drift));
   const [first] = drifting;
   if (first?.drift === undefined) return after.live;

@@ -15,35 +15,35 @@ import { directoryOf } from "./survey.ts";
 const ATTEMPTS = 3;
 
 /**
- * Makes our live rules those of the fragments. `former` are the rules of the fragments that were replaced.
+ * Makes our live rules those of the fragments, and returns the kernel's. For the holder of the load lock, so that no load of
+ * ours comes between. `former` are the rules of the fragments that were replaced, `before` is the kernel as it is.
  *
  * `remember` gets the way back before the kernel is touched. It is a patch, too: what others do in the meantime stays.
  */
 export async function exchangeRules(
   family: Family,
   former: readonly Tables[],
+  before: Live,
   args: Arguments,
   remember: (wayBack: () => Promise<string | undefined>) => void,
-): Promise<void> {
+): Promise<Live> {
   const directory = directoryOf(family, args);
   const { current } = await sortByBoot(directory, await readFragments(directory));
-  // No load of ours comes between.
-  const alone = <T>(steps: (live: Live) => Promise<T>) =>
-    withLoadLock([directory], args.timeout, async () => steps(await saveRules(family, args.timeout)));
-
-  await alone(async (before) => {
-    const goal = goalOf(current, former, before);
-    remember(() =>
-      alone(async (now) => {
-        const changed = await exchange(family, now, () => goalOfSnapshot(before, goal), args.timeout);
-        return changed ? `the kernel's ${family === "ipv4" ? "IPv4" : "IPv6"} rules` : undefined;
-      }),
-    );
-    await exchange(family, before, (live) => goalOf(current, former, live), args.timeout);
-  });
+  const goal = goalOf(current, former, before);
+  remember(() =>
+    withLoadLock([directory], args.timeout, async () => {
+      const now = await saveRules(family, args.timeout);
+      const after = await exchange(family, now, () => goalOfSnapshot(before, goal), args.timeout);
+      return after === now ? undefined : `the kernel's ${family === "ipv4" ? "IPv4" : "IPv6"} rules`;
+    }),
+  );
+  return exchange(family, before, (live) => goalOf(current, former, live), args.timeout);
 }
 
-/** Removes the base's chain with the base, unless a fragment declares it, or it is in use. Throws Failure of iptables. */
+/**
+ * Removes the base's chain with the base, unless a fragment declares it, or it is in use. For the holder of the load lock.
+ * Throws Failure of iptables.
+ */
 export async function dropChain(family: Family, args: Arguments): Promise<void> {
   const { chain, timeout } = args;
   const directory = directoryOf(family, args);
@@ -51,25 +51,18 @@ export async function dropChain(family: Family, args: Arguments): Promise<void> 
   const declares = ({ text }: { text: string }) =>
     readTables(text).sections.some(({ table, chains }) => table === "nat" && chains.has(chain));
   if (fragments.some(declares)) return;
-  await withLoadLock([directory], timeout, async () => {
-    const nat = (await saveRules(family, timeout)).tables.get("nat");
-    const used = nat?.targets.has(chain) || nat?.lines.some((line) => line.startsWith(`-A ${chain} `));
-    if (nat?.chains.has(chain) && !used) await patchRules(family, `*nat\n-X ${chain}\nCOMMIT\n`, timeout);
-  });
+  const nat = (await saveRules(family, timeout)).tables.get("nat");
+  const used = nat?.targets.has(chain) || nat?.lines.some((line) => line.startsWith(`-A ${chain} `));
+  if (nat?.chains.has(chain) && !used) await patchRules(family, `*nat\n-X ${chain}\nCOMMIT\n`, timeout);
 }
 
-/** Returns whether there was anything to do. */
-async function exchange(
-  family: Family,
-  before: Live,
-  goalFor: (live: Live) => Goal,
-  timeout: number,
-): Promise<boolean> {
+/** Returns the kernel's rules: `before` itself where nothing was to be done. */
+async function exchange(family: Family, before: Live, goalFor: (live: Live) => Goal, timeout: number): Promise<Live> {
   let live = before;
   let failed: { text: string; error: unknown } | undefined;
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const text = patchText(goalFor(live), live);
-    if (text === undefined) return attempt > 1;
+    if (text === undefined) return live;
     // The kernel has not changed since it refused this very text: it would refuse it again.
     if (failed?.text === text) throw failed.error;
     failed = undefined;
@@ -81,5 +74,5 @@ async function exchange(
     }
     live = await saveRules(family, timeout);
   }
-  return true;
+  return live;
 }

@@ -68,9 +68,14 @@ export async function survey(
   return { items: owns.map((item) => compare(item, live)), unconfirmed: await unconfirmedOf(lasting), live };
 }
 
-/** The same items, compared with the kernel as it is now. */
-export async function surveyKernel(items: readonly Item[], args: Arguments): Promise<Omit<Survey, "unconfirmed">> {
-  const live = await readKernel([...new Set(items.map(({ family }) => family))], args);
+/** The same items, compared with the kernel as it is now. Families that were seen just now are not looked at again. */
+export async function surveyKernel(
+  items: readonly Item[],
+  args: Arguments,
+  seen: Kernel = {},
+): Promise<Omit<Survey, "unconfirmed">> {
+  const unseen = FAMILIES.filter((one) => seen[one] === undefined && items.some(({ family }) => family === one));
+  const live = { ...(await readKernel(unseen, args)), ...seen };
   return { items: items.map((item) => compare(item, live)), live };
 }
 

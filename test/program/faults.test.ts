@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
-import { BRIDGE, type FakeHost, fakeHost, readAnswer } from "./host.ts";
+import { BRIDGE, type FakeHost, fakeHost, NATIVE, readAnswer } from "./host.ts";
 
 const FAULT = fileURLToPath(new URL("fakes/fault.cjs", import.meta.url));
 const FAULTS = ["fail", "kill", "term"] as const;
@@ -285,7 +285,7 @@ function expectTrue(result: Result, now: State, before: State, goal: State, puts
   if (!result.changed) expect(now).toEqual(before);
 }
 
-describe.each(Object.entries(CASES))("%s", (_, one) => {
+describe.skipIf(NATIVE).each(Object.entries(CASES))("%s", (_, one) => {
   test.each(FAULTS)("%s, at every step", { timeout: 300_000 }, async (fault) => {
     const whole = await hostFor(one);
     const before = stateOf(whole);

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
-import { type FakeHost, fakeHost, readAnswer } from "./host.ts";
+import { type FakeHost, fakeHost, NATIVE, readAnswer } from "./host.ts";
 
 const FAULT = fileURLToPath(new URL("fakes/fault.cjs", import.meta.url));
 const FAKES = ["docker", "iptables-save", "ip6tables-save", "iptables-restore"];
@@ -88,7 +88,7 @@ test.concurrent.each(["present", "absent"])("killed with SIGKILL at any time (%s
   }
 });
 
-test("killed while it takes a failed load back, at every step: the next run completes", async () => {
+test.skipIf(NATIVE)("killed while it takes a failed load back, at every step: the next run completes", async () => {
   const given = { container: "web", reload: "restore" };
   let back = 0;
   for (let at = 1; ; at++) {

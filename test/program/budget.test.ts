@@ -1,0 +1,223 @@
+// What a run costs, without a clock: the processes that it starts, what it writes, what it loads. fakes/fault.cjs counts.
+//
+// A number here is today's. Where a change must raise one, raise it here, and say in the commit why it is worth it; one that
+// has become smaller is made smaller here, so that it stays so.
+
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { execa } from "execa";
+import { describe, expect, test } from "vitest";
+import { type FakeHost, fakeHost, NATIVE, readAnswer } from "./host.ts";
+
+const hook = (name: string) => fileURLToPath(new URL(`fakes/${name}.cjs`, import.meta.url));
+const ACCEPT = "the budget in test/program/budget.test.ts is exceeded, or was undercut; see there how to accept it";
+
+interface Budget {
+  /** Command -> how often it is started. */
+  processes: Record<string, number>;
+  /** Starts of what loads rules: a service, or iptables-restore. */
+  reloads?: number;
+  written?: number;
+  renamed?: number;
+  removed?: number;
+  synced?: number;
+}
+
+interface Scenario {
+  prepare: (host: FakeHost) => void | Promise<void>;
+  given: Record<string, unknown> | { argv: (host: FakeHost) => string[] };
+  changed: boolean;
+  budget: Budget;
+}
+
+const ports = (port: number) => ({ "80/tcp": [{ HostIp: "0.0.0.0", HostPort: String(port) }] });
+
+/** Containers whose bridge is known by its gateway, as on a real host: then the client is asked for no network. */
+function containers(host: FakeHost, names: readonly string[]): void {
+  for (const [index, name] of names.entries()) {
+    host.container(name, { ports: ports(8080 + index), address: `172.17.0.${2 + index}` });
+    host.document(name, JSON.parse(host.documentOf(name).replace('"Gateway":"172.17.0.1"', '"Gateway":"127.0.0.1"')));
+  }
+}
+
+const web = (host: FakeHost) => containers(host, ["web"]);
+const fifty = Array.from({ length: 50 }, (_, index) => `c${index}`);
+
+async function published(host: FakeHost): Promise<void> {
+  web(host);
+  await host.ask({ container: "web" });
+}
+
+const load = (host: FakeHost) => [
+  ...["load", "--json"],
+  ...["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir],
+];
+const SAVES = { "iptables-save": 1, "ip6tables-save": 1 };
+/** The fragment, and the list of this boot's: each a file and its directory. */
+const WRITTEN = { written: 2, renamed: 2, synced: 4 };
+
+const SCENARIOS: Record<string, Scenario> = {
+  "present, unchanged": {
+    prepare: published,
+    given: { container: "web" },
+    changed: false,
+    budget: { processes: { docker: 1, ...SAVES } },
+  },
+  "present (none)": {
+    prepare: web,
+    given: { container: "web", reload: "none" },
+    changed: true,
+    budget: { processes: { docker: 1, flock: 1 }, ...WRITTEN },
+  },
+  "present (systemd)": {
+    prepare: web,
+    given: { container: "web" },
+    changed: true,
+    // A service may load more than one family: both are looked at before and after.
+    budget: {
+      processes: { docker: 1, flock: 2, "iptables-save": 3, "ip6tables-save": 3, systemctl: 2 },
+      reloads: 1,
+      ...WRITTEN,
+    },
+  },
+  "present (restore)": {
+    prepare: web,
+    given: { container: "web", reload: "restore" },
+    changed: true,
+    budget: {
+      processes: { docker: 1, flock: 3, "iptables-save": 4, "ip6tables-save": 1, unshare: 1, "iptables-restore": 1 },
+      reloads: 1,
+      ...WRITTEN,
+    },
+  },
+  "present (patch)": {
+    prepare: web,
+    given: { container: "web", reload: "patch" },
+    changed: true,
+    budget: {
+      processes: { docker: 1, flock: 3, "iptables-save": 3, "ip6tables-save": 1, "iptables-restore": 1 },
+      reloads: 1,
+      ...WRITTEN,
+    },
+  },
+  "absent, unchanged": {
+    prepare: () => {},
+    given: { container: "web", state: "absent" },
+    changed: false,
+    budget: { processes: SAVES },
+  },
+  "absent (systemd)": {
+    prepare: published,
+    given: { container: "web", state: "absent" },
+    changed: true,
+    budget: {
+      processes: { flock: 2, "iptables-save": 3, "ip6tables-save": 3, systemctl: 3 },
+      reloads: 1,
+      removed: 1,
+      synced: 1,
+    },
+  },
+  "sync of 50, none of them published": {
+    prepare: (host) => containers(host, fifty),
+    given: { all: true, reload: "restore" },
+    changed: true,
+    budget: {
+      processes: { docker: 2, flock: 3, "iptables-save": 4, "ip6tables-save": 1, unshare: 1, "iptables-restore": 1 },
+      reloads: 1,
+      written: 51,
+      renamed: 51,
+      synced: 102,
+    },
+  },
+  "sync of 50, all of them published": {
+    prepare: async (host) => {
+      containers(host, fifty);
+      await host.ask({ all: true });
+    },
+    given: { all: true },
+    changed: false,
+    budget: { processes: { docker: 2, ...SAVES } },
+  },
+  "load, unchanged": {
+    prepare: async (host) => {
+      await published(host);
+      await host.run(load(host));
+    },
+    given: { argv: load },
+    changed: false,
+    budget: { processes: { flock: 2, ...SAVES, unshare: 2 } },
+  },
+};
+
+/** One run, and what it cost. */
+async function costOf(host: FakeHost, { given }: Scenario, name: string): Promise<{ cost: Budget; changed: boolean }> {
+  const log = join(host.fake, `steps-${name.replace(/\W/g, "_")}`);
+  const options = host.options();
+  const env = {
+    ...options.env,
+    NODE_OPTIONS: `--require ${hook("fault")}`,
+    FAULT: "none",
+    FAULT_AT: "0",
+    FAULT_LOG: log,
+  };
+  const argv = typeof given["argv"] === "function" ? given["argv"](host) : [];
+  const input = argv.length > 0 ? "" : JSON.stringify(host.args(given));
+  const ran = await execa(host.executable, argv, { ...options, env, input });
+  const { changed } = readAnswer({ exitCode: ran.exitCode ?? -1, stdout: ran.stdout, stderr: ran.stderr });
+  const steps = existsSync(log) ? readFileSync(log, "utf8").trimEnd().split("\n") : [];
+  return { cost: count(steps), changed };
+}
+
+function count(steps: readonly string[]): Budget {
+  const processes: Record<string, number> = {};
+  for (const step of steps) {
+    const command = /^run (\S+)/.exec(step)?.[1];
+    if (command !== undefined) processes[command] = (processes[command] ?? 0) + 1;
+  }
+  const of = (pattern: RegExp) => steps.filter((step) => pattern.test(step)).length;
+  const numbers = {
+    reloads: of(/^run (systemctl .*(reload|restart) |ip6?tables-restore )/),
+    written: of(/^writeFile: half$/),
+    renamed: of(/^rename /),
+    removed: of(/^unlink /),
+    synced: of(/^sync /),
+  };
+  return { processes, ...Object.fromEntries(Object.entries(numbers).filter(([, number]) => number > 0)) };
+}
+
+describe.skipIf(NATIVE)("processes and files", () => {
+  test.each(Object.entries(SCENARIOS))("%s", async (name, scenario) => {
+    const host = fakeHost();
+    await host.boot();
+    await scenario.prepare(host);
+    const { cost, changed } = await costOf(host, scenario, name);
+    expect(changed).toBe(scenario.changed);
+    expect(cost, ACCEPT).toEqual(scenario.budget);
+  });
+});
+
+/** Node.js's own modules that are loaded where nothing is to be done. */
+const MODULES = [
+  ...["buffer", "child_process", "events", "fs", "fs/promises", "module", "os", "path", "path/posix", "process"],
+  ...["stream", "stream/promises", "string_decoder", "timers/promises", "tty", "url", "util", "v8"],
+];
+
+test.skipIf(NATIVE)("modules of Node.js", async () => {
+  const host = fakeHost();
+  await host.boot();
+  await published(host);
+  const log = join(host.fake, "modules");
+  const options = host.options();
+  const env = { ...options.env, NODE_OPTIONS: `--require ${hook("modules")}`, MODULES_LOG: log };
+  await execa(host.executable, [], { ...options, env, input: JSON.stringify(host.args({ container: "web" })) });
+  expect([...new Set(readFileSync(log, "utf8").trimEnd().split("\n"))].sort(), ACCEPT).toEqual(MODULES);
+});
+
+/** Bytes. Ansible copies the script for each task. */
+const SIZE = 515_000;
+
+test.skipIf(NATIVE)("the script's size", () => {
+  const { size } = statSync(fakeHost().executable);
+  expect(size, ACCEPT).toBeLessThanOrEqual(SIZE);
+});
