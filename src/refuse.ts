@@ -96,8 +96,8 @@ export function warnOfUncovered(items: readonly Item[], future: Future): string[
   const warnings = new Set<string>();
   const covered = new Map<string, boolean>();
   const covers = (family: Family, bridge: string) => {
-    const base = (future[family] ?? []).filter((fragment) => !isContainers(basename(fragment.path)));
-    const known = covered.get(`${family} ${bridge}`) ?? base.some(({ text }) => names(text, bridge));
+    const covering = ({ path, text }: Fragment) => !isContainers(basename(path)) && names(text, bridge);
+    const known = covered.get(`${family} ${bridge}`) ?? (future[family] ?? []).some(covering);
     covered.set(`${family} ${bridge}`, known);
     return known;
   };

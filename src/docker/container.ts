@@ -127,7 +127,10 @@ function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publ
         continue;
       }
       const publish = { ...readHostIp(HostIp ?? ""), hostPort: readPort(HostPort), containerPort, protocol };
-      publishes.set(JSON.stringify(publish), publish);
+      publishes.set(
+        [publish.family, publish.hostAddress, publish.hostPort, containerPort, protocol].join(" "),
+        publish,
+      );
     }
   }
   return { publishes: [...publishes.values()].sort(byPublish), withoutHostPort: [...new Set(withoutHostPort)].sort() };

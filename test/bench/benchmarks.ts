@@ -1,5 +1,6 @@
 // The benchmarks. Each brings the host to where it starts, has commands measured in turn, and says what came of it.
 
+import { writeFile } from "node:fs/promises";
 import type { Host } from "../lab/host.ts";
 import { type Command, measure, type Sample } from "./measure.ts";
 import { apart, BARE, FAKE_CLIENT, type Form, type Place, pretend } from "./place.ts";
@@ -182,7 +183,7 @@ export async function besideMany(place: Place, rules: number): Promise<Figure[]>
   await host.run("mkdir", ["-p", "/root/many"]);
   for (const [index, name] of names.entries()) {
     const lines = Array.from({ length: each }, (_, at) => strangersRule(index * each + at));
-    await host.write(`/root/many/${name}`, `*filter\n${lines.join("\n")}\nCOMMIT\n`);
+    await writeFile(`/proc/${host.pid}/root/root/many/${name}`, `*filter\n${lines.join("\n")}\nCOMMIT\n`);
   }
   const filled = `${BARE}; cp /root/many/* /etc/iptables.d/`;
   await host.run("sh", ["-c", `${filled}; docker_iptables load ipv4; iptables-save > /root/many.rules`]);

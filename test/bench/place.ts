@@ -1,7 +1,7 @@
 // The host that is measured: its base set up, one real container that publishes a port, our executable in three forms,
 // and a client whose answers cost nothing, for containers that would take Docker a minute to start.
 
-import { chmod, copyFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import type { Host } from "../lab/host.ts";
 import type { Lab } from "../lab/lab.ts";
@@ -80,7 +80,8 @@ export async function pretend(
   copy.HostConfig.PortBindings = bindings;
   copy.NetworkSettings.Ports = bindings;
   if (address !== undefined) copy.NetworkSettings.Networks.bridge.IPAddress = address;
-  await host.write(`/root/documents/${name}`, JSON.stringify([copy]));
+  await mkdir(`/proc/${host.pid}/root/root/documents`, { recursive: true });
+  await writeFile(`/proc/${host.pid}/root/root/documents/${name}`, JSON.stringify([copy]));
 }
 
 /** Ports with a gap between any two, so that no two make a range. */
