@@ -6,7 +6,7 @@ import { type Asked, askFor, withOrphans } from "./asked.ts";
 import { askForBase, type BasePlan, keepForeignFiles, NO_BASE, planBase, planChanges } from "./base.ts";
 import { type Committed, chooseLoader, commit, type Loader } from "./commit.ts";
 import { Overtaken, readStamped, type Seen, settleNeighbours } from "./conflicts.ts";
-import { FAMILIES, type Family } from "./docker/container.ts";
+import { FAMILIES } from "./docker/container.ts";
 import type { Tell } from "./docker/find.ts";
 import { Failure } from "./errors.ts";
 import type { Arguments } from "./generated/arguments.ts";
@@ -44,15 +44,14 @@ export async function publish(request: Request, signal: AbortSignal, tell: Tell 
 }
 
 async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: Tell): Promise<Outcome> {
-  const possible = await familiesOf(args);
   // Of all containers: a fragment that comes after this look is of one that may run by then, and not this call's to remove.
   const before = args.all ? await readStamped(args) : undefined;
-  // The client and this host need not wait for each other; but after a wait for a container the host is looked at anew.
-  const [named, first] = await Promise.all([
-    askFor(args, before?.now ?? {}, check, signal, tell),
-    lookAround(possible, args, before),
-  ]);
-  const { live, seen } = named.waited ? await lookAround(possible, args) : first;
+  // The client and this host need not wait for each other. But of two failures the client's is told, and after a wait for a
+  // container the host is looked at anew.
+  const looking = lookAround(args, before);
+  looking.catch(() => {});
+  const named = await askFor(args, before?.now ?? {}, check, signal, tell);
+  const { possible, live, seen } = await (named.waited ? lookAround(args) : looking);
   const { now } = seen;
   const asked = withOrphans(named, now, live, args);
   const families = possible.filter((family) => !args.base || args.reload === "none" || live[family] !== undefined);
@@ -125,10 +124,11 @@ function warnOfDisabled(loader: Loader, { base, state }: Arguments): string[] {
     );
 }
 
-/** The kernel's rules, and the directories unless they were looked at before. */
-async function lookAround(families: readonly Family[], args: Arguments, before?: Seen) {
-  const [live, seen] = await Promise.all([readKernel(families, args), before ?? readStamped(args)]);
-  return { live, seen };
+/** The host's families, its kernel's rules, and its directories unless they were looked at before. */
+async function lookAround(args: Arguments, before?: Seen) {
+  const possible = await familiesOf(args);
+  const [live, seen] = await Promise.all([readKernel(possible, args), before ?? readStamped(args)]);
+  return { possible, live, seen };
 }
 
 /** An ACCEPT of ours behind a final DROP or REJECT in FORWARD is never reached. */

@@ -33,7 +33,7 @@ function compare(
   goal?: Figure["goal"],
 ): Figure {
   const [measured, against] = [secondsOf(samples, one), secondsOf(samples, other)];
-  const told = { what, measured: milliseconds(measured), against: `${other}: ${milliseconds(against)}` };
+  const told = { what, measured: spellSeconds(measured), against: `${other}: ${spellSeconds(against)}` };
   return { ...told, ratio: measured / against, ...(goal ? { goal } : {}) };
 }
 
@@ -43,8 +43,8 @@ function secondsOf(samples: ReadonlyMap<string, Sample>, name: string): number {
   return sample.seconds;
 }
 
-export function milliseconds(seconds: number): string {
-  return seconds < 10 ? `${(seconds * 1000).toFixed(seconds < 0.1 ? 1 : 0)} ms` : `${seconds.toFixed(1)} s`;
+export function spellSeconds(seconds: number): string {
+  return seconds < 1 ? `${(seconds * 1000).toFixed(seconds < 0.1 ? 1 : 0)} ms` : `${seconds.toFixed(1)} s`;
 }
 
 /** A form of ours, given JSON on stdin. */
@@ -70,6 +70,12 @@ export async function unchanged({ host, native, nodes }: Place): Promise<Figure[
   );
 }
 
+/** Our names among those of others. */
+const OURS = new Map([
+  ["native", "docker_iptables"],
+  ["Node.js 24", "its script, Node.js 24"],
+]);
+
 /** 2: N ports that are no range, from nothing to live. */
 export async function ports(place: Place, counts: readonly number[]): Promise<{ figures: Figure[]; series: Series[] }> {
   const figures: Figure[] = [];
@@ -94,10 +100,10 @@ export async function ports(place: Place, counts: readonly number[]): Promise<{ 
   const native = new Map(seconds.get("native"));
   const [few, many] = [native.get(1000), native.get(10_000)];
   if (few !== undefined && many !== undefined) {
-    const told = { measured: milliseconds(many), against: `1000 ports: ${milliseconds(few)}` };
+    const told = { measured: spellSeconds(many), against: `1000 ports: ${spellSeconds(few)}` };
     figures.push({ what: "10000 ports, native", ...told, ratio: many / few, goal: { most: 12 } });
   }
-  return { figures, series: [...seconds].map(([name, points]) => ({ name, points })) };
+  return { figures, series: [...seconds].map(([name, points]) => ({ name: OURS.get(name) ?? name, points })) };
 }
 
 async function measurePorts(place: Place, count: number): Promise<Map<string, Sample>> {

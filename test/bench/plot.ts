@@ -1,10 +1,10 @@
 // Seconds by number of ports, as an SVG: both axes logarithmic, one line a tool, its name at the line's end. Pure.
 
-import { milliseconds, type Series } from "./benchmarks.ts";
+import { type Series, spellSeconds } from "./benchmarks.ts";
 
-const WIDTH = 760;
+const WIDTH = 830;
 const HEIGHT = 440;
-const PLOT = { left: 70, right: 590, top: 50, bottom: 385 };
+const PLOT = { left: 70, right: 600, top: 50, bottom: 385 };
 /** Distinct also without colour: the names stand at the lines. */
 const COLOURS = ["#0b6e4f", "#1f5fbf", "#b3541e", "#7a3e9d", "#555555"];
 /** The least distance of two names, in pixels. */
@@ -25,6 +25,7 @@ export function plot(series: readonly Series[], title: string): string {
   const names = spread(series.map(({ points }) => y.place(points.at(-1)?.[1] ?? 1)));
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" height="${HEIGHT}" font-family="DejaVu Sans, Helvetica, Arial, sans-serif" font-size="13">`,
+    `<title>${title}</title>`,
     `<rect width="${WIDTH}" height="${HEIGHT}" fill="#ffffff"/>`,
     text(PLOT.left, 28, title, 'font-size="15" font-weight="bold"'),
     ...x.ticks.flatMap((ports) => [
@@ -45,7 +46,7 @@ export function plot(series: readonly Series[], title: string): string {
       const colour = COLOURS[index % COLOURS.length] ?? "";
       const places = points.map(([ports, seconds]): Place => [x.place(ports), y.place(seconds)]);
       const last = points.at(-1);
-      const label = last === undefined ? name : `${name}: ${milliseconds(last[1])}`;
+      const label = last === undefined ? name : `${name}: ${spellSeconds(last[1])}`;
       return [
         `<polyline points="${places.map((place) => place.map(rounded).join(",")).join(" ")}" fill="none" stroke="${colour}" stroke-width="2.5"/>`,
         ...places.map(([cx, cy]) => `<circle cx="${rounded(cx)}" cy="${rounded(cy)}" r="3.5" fill="${colour}"/>`),
