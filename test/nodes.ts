@@ -1,5 +1,6 @@
-// `npm run test:nodes`: runs program tests of the built executable under every Node.js that it claims (all of them under
-// the oldest, the main ones under the others), and starts it alone in an empty folder and below a package.json of either module type.
+// `npm run test:nodes`: runs program tests of the built executable under every Node.js that it claims (nearly all of them
+// under the oldest, the main ones under the others), and starts it alone in an empty folder and below a package.json of
+// either module type.
 
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -55,6 +56,8 @@ for (const version of VERSIONS) {
   await startAlone(version, folder);
   console.log(`Node ${version}: starts alone, and below a package.json of either type`);
   const env = { PRODUCT_NODE: folder };
-  const tests = version === VERSIONS[0] ? ["test/program"] : ["test/program/publish", "test/program/doors"];
+  // The faults are the program's own, and take the longest.
+  const all = ["test/program", "--exclude=**/faults.test.ts"];
+  const tests = version === VERSIONS[0] ? all : ["test/program/publish", "test/program/doors"];
   await execa("npx", ["vitest", "run", "--reporter=dot", ...tests], { env, stdio: "inherit" });
 }
