@@ -1,7 +1,7 @@
 // One record in systemd's journal for each change: what was done, to what, for whom. logger(1) writes it; Node.js itself has
 // no datagram sockets of the kind that the journal reads (systemd.journal-fields(7), "Journal Native Protocol").
 
-import { access, readFile } from "node:fs/promises";
+import { access, readFile, readlink } from "node:fs/promises";
 import { basename } from "node:path";
 import { excerpt } from "../errors.ts";
 import { run } from "../exec.ts";
@@ -18,6 +18,8 @@ export interface Caller {
   command: string;
   /** The systemd unit in whose cgroup we run, which is the caller's, too, unless systemd itself called; "" for none. */
   unit: string;
+  /** Our own process. logger may have ended before the journal asks whose unit it was in; we have not. */
+  self: string;
 }
 
 /** Never throws; of a process that has ended only the number is known. */
@@ -25,7 +27,8 @@ export async function readCaller(pid: number): Promise<Caller> {
   const read = (path: string) => readFile(`/proc/${path}`, "utf8").catch(() => "");
   const [cmdline, cgroup] = await Promise.all([read(`${pid}/cmdline`), read("self/cgroup")]);
   const unit = cgroup.split("\n").flatMap((line) => /\/([^/]+\.(?:service|scope))(?:\/|$)/.exec(line)?.[1] ?? [])[0];
-  return { pid, command: excerpt(cmdline.replaceAll("\0", " "), 200), unit: unit ?? "" };
+  const self = await readlink("/proc/self").catch(() => "");
+  return { pid, self, command: excerpt(cmdline.replaceAll("\0", " "), 200), unit: unit ?? "" };
 }
 
 /**
@@ -48,13 +51,14 @@ export function isChange({ changed, rolled_back }: Result): boolean {
 }
 
 /** Fields as `NAME=value`, a line each. Pure. */
-export function recordText(result: Result, { pid, command, unit }: Caller, reasons: readonly string[]): string {
+export function recordText(result: Result, { pid, command, unit, self }: Caller, reasons: readonly string[]): string {
   const containers = (result.containers ?? []).filter(({ changed }) => changed).map(({ name }) => name);
   const files = (result.files ?? []).filter(({ change }) => change !== "unchanged").map(({ path }) => path);
   const fields: Record<string, string> = {
     MESSAGE: `${result.msg}${result.failed ? ` [${result.error?.code}]` : ""}${because(reasons, command)}`,
     PRIORITY: result.failed ? "3" : "6",
     SYSLOG_IDENTIFIER: "docker_iptables",
+    OBJECT_PID: self,
     [`${PREFIX}RESULT`]: result.failed ? (result.error?.code ?? "failed") : "done",
     [`${PREFIX}STATE`]: result.state ?? "",
     [`${PREFIX}CONTAINERS`]: containers.join(" "),

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
 import { isChange, readCaller, recordText } from "../../src/kernel/journal.ts";
 
-const CALLER = { pid: 42, command: "/usr/bin/python3 playbook.py", unit: "web.service" };
+const CALLER = { pid: 42, command: "/usr/bin/python3 playbook.py", unit: "web.service", self: "43" };
 const DONE: Result = {
   changed: true,
   state: "present",
@@ -38,6 +38,7 @@ describe("a record", () => {
       MESSAGE: "published: web (called by python3)",
       PRIORITY: "6",
       SYSLOG_IDENTIFIER: "docker_iptables",
+      OBJECT_PID: "43",
       DOCKER_IPTABLES_RESULT: "done",
       DOCKER_IPTABLES_STATE: "present",
       DOCKER_IPTABLES_CONTAINERS: "web",
@@ -60,7 +61,7 @@ describe("a record", () => {
       ...{ changed: false, failed: true, msg: "it broke", comment: "it broke", warnings: [] },
       ...{ error: { code: "reload_failed" }, rolled_back: ["/a", "/b"] },
     };
-    expect(fieldsOf(recordText(failed, { pid: 1, command: "", unit: "" }, []))).toEqual({
+    expect(fieldsOf(recordText(failed, { pid: 1, command: "", unit: "", self: "" }, []))).toEqual({
       MESSAGE: "it broke [reload_failed]",
       PRIORITY: "3",
       SYSLOG_IDENTIFIER: "docker_iptables",
@@ -97,6 +98,6 @@ describe("the caller", () => {
 
   test("that is gone is a number", async () => {
     // Beyond the largest that a kernel gives (proc(5), pid_max).
-    expect(await readCaller(2 ** 22 + 1)).toEqual({ pid: 2 ** 22 + 1, command: "", unit: "" });
+    expect(await readCaller(2 ** 22 + 1)).toMatchObject({ pid: 2 ** 22 + 1, command: "" });
   });
 });

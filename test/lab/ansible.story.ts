@@ -53,13 +53,13 @@ story("check, apply, check again, apply again, for every state", patience, async
     ],
     [{ container: "web" }, "would be published: web", "published: web", "already published: web"],
     [{ all: true }, "would be published: db", "published: db", "all is as it should be (2 published)"],
-    [{ name: "web", state: "absent" }, "would be unpublished: web", "unpublished: web", "already unpublished: web"],
     [
-      { all: true, state: "absent" },
-      "would be unpublished: db",
-      "unpublished: db",
-      "all is as it should be (0 published)",
+      { name: "web", state: "absent" },
+      "would be unpublished: web",
+      "unpublished: web",
+      "web has no rules, nothing to do",
     ],
+    [{ all: true, state: "absent" }, "would be unpublished: db", "unpublished: db", "no container is published"],
     [{ base: true, state: "absent" }, "the base would be removed", "the base is removed", "there is no base"],
   ];
   const { results } = await play(host, fourTimes(wishes.map(([args]) => args)));
