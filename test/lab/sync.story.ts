@@ -235,8 +235,8 @@ story("every door leaves one record of each change in the journal", async ({ lab
     // The service that loads leaves records of its own.
     const all: Entry[] = lines.map((line) => JSON.parse(line));
     const records = all.filter(
-      ({ DOCKER_IPTABLES_RESULT, _SYSTEMD_UNIT }) =>
-        DOCKER_IPTABLES_RESULT !== undefined && !/^ip6?tables/.test(_SYSTEMD_UNIT ?? ""),
+      ({ DOCKER_IPTABLES_RESULT, DOCKER_IPTABLES_CALLER_UNIT }) =>
+        DOCKER_IPTABLES_RESULT !== undefined && !/^ip6?tables/.test(DOCKER_IPTABLES_CALLER_UNIT ?? ""),
     );
     return records.slice(seen);
   };
