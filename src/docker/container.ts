@@ -119,6 +119,13 @@ function pair(ipv4: string | null | undefined, ipv6: string | null | undefined):
 function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publishes" | "withoutHostPort"> {
   const publishes = new Map<string, Publish>();
   const withoutHostPort: string[] = [];
+  // A range has thousands of bindings on one address or two.
+  const hosts = new Map<string, ReturnType<typeof readHostIp>>();
+  const hostOf = (typed: string) => {
+    const host = hosts.get(typed) ?? readHostIp(typed);
+    hosts.set(typed, host);
+    return host;
+  };
   for (const [key, bindings] of Object.entries(ports)) {
     const { containerPort, protocol } = readPortKey(key);
     for (const { HostIp, HostPort } of bindings ?? []) {
@@ -126,7 +133,7 @@ function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publ
         withoutHostPort.push(key);
         continue;
       }
-      const publish = { ...readHostIp(HostIp ?? ""), hostPort: readPort(HostPort), containerPort, protocol };
+      const publish = { ...hostOf(HostIp ?? ""), hostPort: readPort(HostPort), containerPort, protocol };
       publishes.set(
         [publish.family, publish.hostAddress, publish.hostPort, containerPort, protocol].join(" "),
         publish,
