@@ -199,12 +199,11 @@ function portMatch(protocol: Protocol, first: number, last: number): Rule {
  */
 function onlyIpv6({ name, publishes }: Target): string[] {
   const ipv4 = publishes.filter(({ family }) => family === "ipv4");
-  const alone = publishes.filter((one) => {
-    const isTwin = ({ protocol, hostPort, containerPort }: Publish) =>
-      protocol === one.protocol &&
-      (one.hostAddress === undefined ? containerPort === one.containerPort : hostPort === one.hostPort);
-    return one.family === "ipv6" && !ipv4.some(isTwin);
-  });
+  const inside = new Set(ipv4.map(({ protocol, containerPort }) => `${containerPort}/${protocol}`));
+  const outside = new Set(ipv4.map(({ protocol, hostPort }) => `${hostPort}/${protocol}`));
+  const hasTwin = ({ hostAddress, hostPort, containerPort, protocol }: Publish) =>
+    hostAddress === undefined ? inside.has(`${containerPort}/${protocol}`) : outside.has(`${hostPort}/${protocol}`);
+  const alone = publishes.filter((one) => one.family === "ipv6" && !hasTwin(one));
   return alone.length === 0 ? [] : [`${name} publishes on ${listed(alone)} only: it gets no rule without ipv6`];
 }
 
