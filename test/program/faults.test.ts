@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
-import { BRIDGE, type FakeHost, fakeHost, NATIVE, readAnswer } from "./host.ts";
+import { BRIDGE, type FakeHost, fakeHost, NATIVE, readAnswer, removeRoot } from "./host.ts";
 
 const FAULT = fileURLToPath(new URL("fakes/fault.cjs", import.meta.url));
 const FAULTS = ["fail", "kill", "term"] as const;
@@ -318,8 +318,7 @@ describe.skipIf(NATIVE).each(Object.entries(CASES))("%s", (_, one) => {
         } catch (error) {
           wrong.push(`step ${at}, ${run.step}: ${error}\n${run.stdout}`);
         } finally {
-          // What a killed run had started may still be writing.
-          rmSync(run.host.root, { recursive: true, maxRetries: 50, retryDelay: 20 });
+          await removeRoot(run.host.root);
         }
       }
     };

@@ -14,8 +14,10 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import { afterAll, expect } from "vitest";
@@ -330,9 +332,19 @@ export function readAnswer({ exitCode, stdout, stderr }: Answered): Result & { e
 }
 
 const roots: string[] = [];
-afterAll(() => {
-  for (const root of roots) rmSync(root, { recursive: true, force: true, maxRetries: 50, retryDelay: 20 });
-});
+afterAll(() => Promise.all(roots.map(removeRoot)));
+
+/** Removes a host's folder. What a killed run had started may still be writing there: then it is tried again. */
+export async function removeRoot(root: string): Promise<void> {
+  for (let tries = 200; ; tries--) {
+    try {
+      return await rm(root, { recursive: true, force: true });
+    } catch (error) {
+      if (tries === 0 || (error as NodeJS.ErrnoException).code !== "ENOTEMPTY") throw error;
+      await sleep(25);
+    }
+  }
+}
 
 /** A host for one test; its folder goes when the file's tests have ended, for they run side by side. */
 export function fakeHost(): FakeHost {
