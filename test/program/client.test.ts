@@ -98,7 +98,7 @@ describe.concurrent("the client fails", () => {
     const host = fakeHost();
     host.container("web", { ports: PORTS });
     host.on("docker", script);
-    const { msg, error } = await host.refuses({ container: "web" }, code);
+    const { msg, error } = await host.refuses({ container: "web", timeout: 15 }, code);
     expect(msg).toMatch(message);
     expect(msg.length).toBeLessThan(2000);
     expect(error?.["command"]).toBe("docker inspect web");
