@@ -1,5 +1,5 @@
-// Asks the client (docker, podman, nerdctl): `inspect` and `network inspect`. What it prints is checked by
-// schema/container.schema.json and schema/network.schema.json before anybody reads it.
+// Asks the client (docker, podman, nerdctl), or in its place Docker's daemon (socket.ts): `inspect` and `network inspect`. What
+// they say is checked by schema/container.schema.json and schema/network.schema.json before anybody reads it.
 
 import { basename } from "node:path";
 import { excerpt, Failure } from "../errors.ts";
@@ -9,28 +9,39 @@ import type { ContainerDocument } from "../generated/container.ts";
 import type { NetworkDocument } from "../generated/network.ts";
 import { validate as validateContainer } from "../generated/validate-container.js";
 import { validate as validateNetwork } from "../generated/validate-network.js";
+import { askDaemon } from "./socket.ts";
 
 export type Client = Pick<Arguments, "client" | "docker_host" | "timeout">;
 
 /** The ids of the containers that run. Throws Failure: see `ask`. */
 export async function listContainers(client: Client): Promise<string[]> {
-  return readIds(await ask(client, ["ps", "--quiet", "--no-trunc"]), /^[0-9a-f]{12,64}$/);
+  return listIds(client, "/containers/json", ["ps", "--quiet", "--no-trunc"], /^[0-9a-f]{12,64}$/);
 }
 
 /** The names of all containers, also of those that do not run. Throws Failure: see `ask`. */
 export async function listNames(client: Client): Promise<string[]> {
-  const ran = await ask(client, ["ps", "--all", "--format", "{{.Names}}"]);
+  const { command, stdout } = await ask(client, ["ps", "--all", "--format", "{{.Names}}"]);
   // podman prints all names of one container in a line.
-  return readIds({ ...ran, stdout: ran.stdout.replaceAll(",", "\n") }, NAME);
+  return readIds(command, stdout.split(/[\n,]/), NAME);
 }
 
-/** An id, or a name, a line. Anything else is refused: what is not understood must not pass for "nothing is there". */
-function readIds({ command, stdout }: Ran, pattern: RegExp): string[] {
-  const lines = stdout.split("\n").map((line) => line.trim());
-  const ids = lines.filter((line) => line !== "");
+/** Of a list that the daemon has at a path, or else of a client's command, which prints an id a line. */
+async function listIds(client: Client, path: string, args: string[], pattern: RegExp): Promise<string[]> {
+  const [listed] = (await askDaemon(client, [path])) ?? [];
+  if (Array.isArray(listed)) {
+    const ids = listed.map((one) => String(one?.Id));
+    return readIds(`GET ${path}`, ids, pattern);
+  }
+  const { command, stdout } = await ask(client, args);
+  return readIds(command, stdout.split("\n"), pattern);
+}
+
+/** An id, or a name, each. Anything else is refused: what is not understood must not pass for "nothing is there". */
+function readIds(command: string, lines: readonly string[], pattern: RegExp): string[] {
+  const ids = lines.map((line) => line.trim()).filter((line) => line !== "");
   const strange = ids.find((id) => !pattern.test(id));
   if (strange === undefined) return ids;
-  const message = `'${command}' printed a line that is no id: ${excerpt(strange, 120)}`;
+  const message = `'${command}' answered with something that is no id: ${excerpt(strange, 120)}`;
   throw new Failure("client_answer_invalid", message, { command });
 }
 
@@ -44,32 +55,47 @@ function readIds({ command, stdout }: Ran, pattern: RegExp): string[] {
  */
 export async function inspectContainers(client: Client, names: readonly string[]): Promise<ContainerDocument[]> {
   if (names.length === 0) return [];
-  const ran = await ask(client, ["inspect", ...names]);
-  const documents = parse(ran).filter(
+  const paths = names.map((name) => `/containers/${name}/json`);
+  const { command, documents } = await askForDocuments(client, paths, ["inspect", ...names]);
+  const containers = documents.filter(
     (document) =>
       typeof document !== "object" || document === null || "State" in document || "NetworkSettings" in document,
   );
-  return documents.map((document) => {
+  return containers.map((document) => {
     if (validateContainer(document)) return document;
-    throw notUnderstood(ran, validateContainer.errors?.[0]);
+    throw notUnderstood(command, validateContainer.errors?.[0]);
   });
 }
 
 /** The documents of the networks that exist. Throws Failure: see `ask`. */
 export async function inspectNetworks(client: Client, names: readonly string[]): Promise<NetworkDocument[]> {
   if (names.length === 0) return [];
-  const ran = await ask(client, ["network", "inspect", ...names]);
-  return parse(ran).map((document) => {
+  const paths = names.map((name) => `/networks/${name}`);
+  const { command, documents } = await askForDocuments(client, paths, ["network", "inspect", ...names]);
+  return documents.map((document) => {
     if (validateNetwork(document)) return document;
-    throw notUnderstood(ran, validateNetwork.errors?.[0]);
+    throw notUnderstood(command, validateNetwork.errors?.[0]);
   });
+}
+
+/** Of the daemon's paths, or else of a client's command. Throws Failure: see `ask`. */
+async function askForDocuments(
+  client: Client,
+  paths: readonly string[],
+  args: string[],
+): Promise<{ command: string; documents: unknown[] }> {
+  const said = await askDaemon(client, paths);
+  if (said === undefined) {
+    const ran = await ask(client, args);
+    return { command: ran.command, documents: parse(ran) };
+  }
+  return { command: `GET ${paths.join(" ")}`, documents: said.filter((document) => document !== undefined) };
 }
 
 /** The documents of all networks. Throws Failure: see `ask`. */
 export async function inspectAllNetworks(client: Client): Promise<NetworkDocument[]> {
   // podman has names where the others have ids.
-  const ids = readIds(await ask(client, ["network", "ls", "--quiet"]), NAME);
-  return inspectNetworks(client, ids);
+  return inspectNetworks(client, await listIds(client, "/networks", ["network", "ls", "--quiet"], NAME));
 }
 
 /** The daemon's version, e.g. "20.10.24"; undefined where the client does not say. Throws Failure: see `ask`. */
@@ -126,13 +152,13 @@ function parse(ran: Ran): unknown[] {
     throw new Failure("client_answer_invalid", message, { command: ran.command }, { cause: error });
   }
   if (Array.isArray(answer)) return answer;
-  throw notUnderstood(ran, { instancePath: "", message: "must be array" });
+  throw notUnderstood(ran.command, { instancePath: "", message: "must be array" });
 }
 
-function notUnderstood(ran: Ran, error: { instancePath: string; message?: string } | undefined): Failure {
+function notUnderstood(command: string, error: { instancePath: string; message?: string } | undefined): Failure {
   return new Failure(
     "client_answer_invalid",
-    `'${ran.command}' printed JSON that is not what inspect prints: ${error?.instancePath || "/"} ${error?.message ?? "is wrong"}`,
-    { command: ran.command, path: error?.instancePath ?? "" },
+    `'${excerpt(command)}' answered with JSON that is not what inspect prints: ${error?.instancePath || "/"} ${error?.message ?? "is wrong"}`,
+    { command, path: error?.instancePath ?? "" },
   );
 }
