@@ -247,7 +247,15 @@ describe.concurrent("door 3, verbs", () => {
       ...["create", "web", "--check", "--json", ...directories(host), "--chain", "DOCKER_CONTAINERS", "--ipv6"],
       ...["--no-guards", "--reload=restore", "--iptables-service=a", "--ip6tables-service", "b.service"],
       ...["--network", "bridge", "--wait-timeout", "3", "--timeout=4", "--client", "docker"],
-      ...["--docker-host", "unix:///run/docker.sock", "--debug", "--no-base", "--no-adopt", "--no-replace", "--no-all"],
+      ...[
+        "--docker-host",
+        `unix://${host.root}/docker.sock`,
+        "--debug",
+        "--no-base",
+        "--no-adopt",
+        "--no-replace",
+        "--no-all",
+      ],
     ];
     const result = readAnswer(await host.run(argv));
     expect(argumentsOf(result)).toEqual({
@@ -270,7 +278,7 @@ describe.concurrent("door 3, verbs", () => {
       wait_timeout: 3,
       timeout: 4,
       client: "docker",
-      docker_host: "unix:///run/docker.sock",
+      docker_host: `unix://${host.root}/docker.sock`,
       debug: true,
     });
     expect(result.rules?.ipv4).not.toHaveProperty("raw");

@@ -271,7 +271,8 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
   /** How to start the executable oneself, for tests that send signals. */
   options() {
     const path = [this.bin, process.env["PRODUCT_NODE"] ?? dirname(process.execPath), "/usr/bin", "/bin"].join(":");
-    const env = { PATH: path, FAKE: this.fake, DIRS: this.root, HOME: this.root };
+    // A context: so the fake client is asked, and never the Docker daemon of whoever runs the tests.
+    const env = { PATH: path, FAKE: this.fake, DIRS: this.root, HOME: this.root, DOCKER_CONTEXT: "fake" };
     // A run that hangs must not keep its locks, or the tests beside it would fail too.
     return {
       env,

@@ -1,0 +1,203 @@
+// Docker's daemon is asked on its socket, and where that is not Docker's or not to be had, its client is.
+
+import { mkdirSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:net";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { type FakeHost, fakeHost } from "./host.ts";
+
+const ports = (port: number) => ({ "80/tcp": [{ HostIp: "0.0.0.0", HostPort: String(port) }] });
+const servers: Server[] = [];
+afterAll(() => {
+  for (const server of servers) server.close();
+});
+
+/** What stands on the wire. */
+function said(body: string, status = "200 OK", server = "Docker/20.10.24 (linux)"): string {
+  return `HTTP/1.0 ${status}\r\nApi-Version: 1.41\r\nServer: ${server}\r\n\r\n${body}`;
+}
+
+/** A daemon on a socket of the host's: it says what `answer` makes of a path, and nothing at all for undefined. */
+async function daemon(host: FakeHost, answer: (path: string) => string | undefined): Promise<string[]> {
+  const asked: string[] = [];
+  const server = createServer((connection) => {
+    connection.on("error", () => {});
+    connection.once("data", (data) => {
+      const path = /^GET (\S+) HTTP\/1\.0\r\n/.exec(data.toString())?.[1] ?? "";
+      asked.push(path);
+      const text = answer(path);
+      if (text !== undefined) connection.end(text);
+    });
+  });
+  servers.push(server);
+  await new Promise<void>((listening) => server.listen(join(host.root, "docker.sock"), listening));
+  return asked;
+}
+
+/** As Docker answers, of the host's containers and networks. */
+function truthful(host: FakeHost, names: readonly string[]) {
+  const documents = () => names.map((name) => JSON.parse(host.documentOf(name)));
+  return (path: string): string => {
+    if (path === "/containers/json") return said(JSON.stringify(documents()));
+    const name = /^\/containers\/(\w+)\/json$/.exec(path)?.[1];
+    const document = documents().find(({ Id, Name }) => Name === `/${name}` || Id === name);
+    if (document !== undefined) return said(JSON.stringify(document));
+    const network = { Id: "bridge", Name: "bridge", Driver: "bridge" };
+    if (path === "/networks/bridge") {
+      return said(JSON.stringify({ ...network, Options: { "com.docker.network.bridge.name": "lo" } }));
+    }
+    return said('{"message":"No such container"}', "404 Not Found");
+  };
+}
+
+const clientCalls = (host: FakeHost) => host.calls().filter((call) => call.startsWith("docker "));
+const by = (host: FakeHost) => ({ docker_host: `unix://${host.root}/docker.sock` });
+
+describe.concurrent("the daemon answers", () => {
+  test("no client is started, and the fragment is the same", async () => {
+    const host = fakeHost();
+    host.container("web", { ports: ports(8080) });
+    const asked = await daemon(host, truthful(host, ["web"]));
+    expect(await host.ask({ container: "web", ...by(host) })).toMatchObject({ changed: true });
+    const fragment = host.fragment("web");
+    expect(asked).toEqual(["/containers/web/json", "/networks/bridge"]);
+    expect(clientCalls(host)).toEqual([]);
+    expect(await host.ask({ container: "web" })).toMatchObject({ changed: false });
+    expect(clientCalls(host)).not.toEqual([]);
+    expect(host.fragment("web")).toBe(fragment);
+  });
+
+  test("of all containers", async () => {
+    const host = fakeHost();
+    const names = Array.from({ length: 30 }, (_, index) => `c${index}`);
+    for (const [index, name] of names.entries()) {
+      host.container(name, { ports: ports(8080 + index), address: `172.17.0.${2 + index}` });
+    }
+    const asked = await daemon(host, truthful(host, names));
+    expect(await host.ask({ all: true, ...by(host) })).toMatchObject({ changed: true });
+    expect(names.filter((name) => host.fragment(name) === undefined)).toEqual([]);
+    expect(asked.filter((path) => path === "/containers/json")).toHaveLength(1);
+    expect(clientCalls(host)).toEqual([]);
+  });
+
+  test("that a container is not there, and it is waited for", async () => {
+    const host = fakeHost();
+    host.container("web", { ports: ports(8080) });
+    const answer = truthful(host, ["web"]);
+    const missing = said('{"message":"No such container: web"}', "404 Not Found");
+    let looks = 0;
+    await daemon(host, (path) => (path === "/containers/web/json" && ++looks < 3 ? missing : answer(path)));
+    expect(await host.ask({ container: "web", wait_timeout: 5, ...by(host) })).toMatchObject({ changed: true });
+    expect(looks).toBe(3);
+    expect(clientCalls(host)).toEqual([]);
+  });
+
+  test("with something that is no container: refused, as from the client", async () => {
+    const host = fakeHost();
+    await daemon(host, () => said('{"Id":"web","State":7}'));
+    const { msg } = await host.refuses({ container: "web", ...by(host) }, "client_answer_invalid");
+    expect(msg).toMatch(/'GET \/containers\/web\/json' answered with JSON that is not what inspect prints: \/State /);
+  });
+
+  test("with a list that names no ids: refused", async () => {
+    const host = fakeHost();
+    await daemon(host, () => said('[{"Id":"-v"}]'));
+    const { msg } = await host.refuses({ all: true, ...by(host) }, "client_answer_invalid");
+    expect(msg).toContain("'GET /containers/json' answered with something that is no id: -v");
+  });
+
+  test("not in time", async () => {
+    const host = fakeHost();
+    await daemon(host, () => undefined);
+    const { msg } = await host.refuses({ container: "web", timeout: 1, ...by(host) }, "command_timeout");
+    expect(msg).toMatch(/the Docker daemon did not answer on \S+docker\.sock within 1 s; .*raise timeout/);
+    expect(clientCalls(host)).toEqual([]);
+  });
+});
+
+describe.concurrent("the client is asked", () => {
+  const document = '{"Id":"web"}';
+  test.each([
+    ["podman, under the same address", said(document, "200 OK", "Libpod/4.3.1 (linux)")],
+    ["nobody in particular", `HTTP/1.0 200 OK\r\n\r\n${document}`],
+    ["a daemon that fails", said('{"message":"boom"}', "500 Internal Server Error")],
+    ["a daemon that forbids it", said('{"message":"authorization denied by plugin"}', "403 Forbidden")],
+    ["no JSON", said("<html>")],
+    ["half of it", said(document.slice(0, 5))],
+    ["no HTTP", "SSH-2.0-OpenSSH_9.2\r\n"],
+    ["an answer in pieces, for which nobody asked", said(`5\r\n${document}\r\n0\r\n\r\n`)],
+    ["nothing", ""],
+  ])("where it is %s that answers", async (_, text) => {
+    const host = fakeHost();
+    host.container("web", { ports: ports(8080) });
+    const asked = await daemon(host, () => text);
+    expect(await host.ask({ container: "web", ...by(host) })).toMatchObject({ changed: true });
+    expect(asked).not.toEqual([]);
+    expect(clientCalls(host)).toContain(`docker --host unix://${host.root}/docker.sock inspect web`);
+  });
+
+  test("where the answer does not end", async () => {
+    const host = fakeHost();
+    host.container("web", { ports: ports(8080) });
+    await daemon(host, () => said(" ".repeat(65 * 1024 * 1024)));
+    expect(await host.ask({ container: "web", timeout: 20, ...by(host) })).toMatchObject({ changed: true });
+  });
+
+  test("where there is no socket, or nobody listens", async () => {
+    const host = fakeHost();
+    host.container("web", { ports: ports(8080) });
+    expect(await host.ask({ container: "web", ...by(host) })).toMatchObject({ changed: true });
+    writeFileSync(join(host.root, "docker.sock"), "");
+    expect(await host.ask({ container: "web", ...by(host) })).toMatchObject({ changed: false });
+  });
+
+  test("where it is named by its path", async () => {
+    const host = fakeHost();
+    host.container("web", { ports: ports(8080) });
+    const asked = await daemon(host, truthful(host, ["web"]));
+    const client = join(host.bin, "docker");
+    expect(await host.ask({ container: "web", client, ...by(host) })).toMatchObject({ changed: true });
+    expect(asked).toEqual([]);
+  });
+});
+
+/** Where the daemon is, by what the client's users have. */
+describe.concurrent("the socket", () => {
+  async function asksOn(env: (host: FakeHost) => Record<string, string>): Promise<boolean> {
+    const host = fakeHost();
+    host.container("web", { ports: ports(8080) });
+    const asked = await daemon(host, truthful(host, ["web"]));
+    const words = Object.entries(env(host)).map(([name, value]) => `${name}='${value}'`);
+    const answered = await host.shell(`echo "$JSON" | env -u DOCKER_CONTEXT ${words.join(" ")} "$EXE"`, {
+      container: "web",
+    });
+    expect(answered.stdout).toContain('"changed":true');
+    return asked.length > 0;
+  }
+  const socket = (host: FakeHost) => `unix://${host.root}/docker.sock`;
+  const contextual = (host: FakeHost, text: string) => {
+    mkdirSync(join(host.root, ".docker"));
+    writeFileSync(join(host.root, ".docker/config.json"), text);
+    return {};
+  };
+
+  test("that DOCKER_HOST names", async () => {
+    expect(await asksOn((host) => ({ DOCKER_HOST: socket(host) }))).toBe(true);
+  });
+
+  test("that DOCKER_HOST names, whatever the context", async () => {
+    expect(await asksOn((host) => ({ DOCKER_HOST: socket(host), DOCKER_CONTEXT: "far" }))).toBe(true);
+  });
+
+  test.each(["tcp://127.0.0.1:1", "ssh://nowhere", "unix://docker.sock"])("not %s", async (DOCKER_HOST) => {
+    expect(await asksOn(() => ({ DOCKER_HOST }))).toBe(false);
+  });
+
+  test.each([
+    ["names a context", '{"currentContext":"far"}'],
+    ["cannot be read", "{"],
+    ["holds no object", "null"],
+  ])("none, where the client's configuration %s", async (_, text) => {
+    expect(await asksOn((host) => contextual(host, text))).toBe(false);
+  });
+});
