@@ -29,7 +29,7 @@ import { backendsWith, restoreCommand } from "./kernel/iptables.ts";
 import { emptyBackend, restoreBackend } from "./kernel/others.ts";
 import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { findUnit, isShuttingDown, loadUnit, type Unit } from "./kernel/units.ts";
-import { load } from "./load.ts";
+import { loadLocked } from "./load.ts";
 import { withLoadLock, withWriteLock } from "./lock.ts";
 import { changedForwards } from "./rules/flows.ts";
 import { drifts, type Live } from "./rules/live.ts";
@@ -155,8 +155,8 @@ async function loadRules(
     const concerned = loader.kind === "systemd" ? items : ofConcern(items);
     const steps = () => lookAndLoad(concerned, loader, undo, args);
     const directories = [...new Set(concerned.map(({ family }) => directoryOf(family, args)))];
-    // A patch is made for the rules as they are: no load may come between the look and the patch.
-    const loaded = await (loader.kind === "patch" ? withLoadLock(directories, args.timeout, steps) : steps());
+    // No load may come between the look and what is made of it. The service's own load takes that lock itself.
+    const loaded = await (loader.kind === "systemd" ? steps() : withLoadLock(directories, args.timeout, steps));
     for (const { family, other } of base.others) {
       undo.push(async () => {
         await restoreBackend(family, other.backend, other.live, args.timeout);
@@ -306,7 +306,8 @@ async function loadWith(
     }
     const directories = { [family]: directoryOf(family, args) };
     const putBack = args.state === "present";
-    return (await load({ directories, timeout: args.timeout, stateDirectory: undefined, putBack })).warnings;
+    const request = { directories, timeout: args.timeout, stateDirectory: undefined, putBack };
+    return (await loadLocked(request, before.live)).warnings;
   });
   return { reloaded: families.map(restoreCommand), warnings, live };
 }

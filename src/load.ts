@@ -20,6 +20,7 @@ import type { Request } from "./request.ts";
 import { isContainers } from "./rules/fragment-text.ts";
 import { type Live, readLive } from "./rules/live.ts";
 import { keyOf, readWords } from "./rules/rule.ts";
+import type { Kernel } from "./survey.ts";
 
 export interface LoadRequest {
   /** The families to load, with the directory of each. */
@@ -65,9 +66,11 @@ export interface Plan {
 }
 
 /** Reads, assembles, tries. Changes nothing. Throws Failure `fragment_invalid`, `directory_unusable` and those of iptables. */
-export async function planLoad({ directories, timeout }: LoadRequest): Promise<Loaded> {
+async function planLoad({ directories, timeout }: LoadRequest, seen: Kernel = {}): Promise<Loaded> {
   const families = FAMILIES.filter((family) => directories[family] !== undefined);
-  const planned = await Promise.all(families.map((family) => planFamily(family, directories[family] ?? "", timeout)));
+  const planned = await Promise.all(
+    families.map((family) => planFamily(family, directories[family] ?? "", seen[family], timeout)),
+  );
   const plans = planned.map(({ plan }) => plan);
   const untried = new Set(planned.flatMap(({ warnings }) => warnings));
   return { plans, warnings: [...untried, ...plans.flatMap(warningsOf)] };
@@ -76,17 +79,19 @@ export async function planLoad({ directories, timeout }: LoadRequest): Promise<L
 async function planFamily(
   family: Family,
   directory: string,
+  seen: Live | undefined,
   timeout: number,
 ): Promise<{ plan: Plan; warnings: string[] }> {
   const { current, stale } = await sortByBoot(directory, await readFragments(directory));
-  // The trial needs nothing of the kernel's rules, so both are asked for side by side.
+  // The trial needs nothing of the kernel's rules, so both go on side by side.
   const trial = refuseWhatFails(family, assemble(current, [], NO_RULES), timeout);
-  const planning = saveRules(family, timeout).then((live): Plan => {
+  const plan = async (): Promise<Plan> => {
+    const live = seen ?? (await saveRules(family, timeout));
     const assembled = assemble(current, live.tables.keys(), live);
     return { family, assembled, live, stale: stale.map(({ path }) => path), ...compare(assembled, live) };
-  });
-  const [warnings, plan] = await Promise.all([trial, planning]);
-  return { plan, warnings };
+  };
+  const [warnings, planned] = await Promise.all([trial, plan()]);
+  return { plan: planned, warnings };
 }
 
 const NO_RULES = readLive("");
@@ -172,17 +177,20 @@ function warningsOf({ family, stale, lost }: Plan): string[] {
  * the last good text is loaded, and the failure says so.
  */
 export async function load(request: LoadRequest): Promise<Loaded> {
-  return withLoadLock(Object.values(request.directories), request.timeout, async () => {
-    try {
-      const planned = await planLoad(request);
-      const changing = planned.plans.filter(({ changes }) => changes);
-      await restoreAll(changing, request);
-      const warnings = [...planned.warnings, ...(await keepLastGood(planned.plans, request))];
-      return { ...planned, warnings };
-    } catch (error) {
-      throw await withLastGood(asFailure(error), request);
-    }
-  });
+  return withLoadLock(Object.values(request.directories), request.timeout, () => loadLocked(request));
+}
+
+/** The same for the holder of the load lock, who has perhaps just looked at the kernel. */
+export async function loadLocked(request: LoadRequest, seen: Kernel = {}): Promise<Loaded> {
+  try {
+    const planned = await planLoad(request, seen);
+    const changing = planned.plans.filter(({ changes }) => changes);
+    await restoreAll(changing, request);
+    const warnings = [...planned.warnings, ...(await keepLastGood(planned.plans, request))];
+    return { ...planned, warnings };
+  } catch (error) {
+    throw await withLastGood(asFailure(error), request);
+  }
 }
 
 async function restoreAll(plans: readonly Plan[], { timeout, putBack }: LoadRequest): Promise<void> {
