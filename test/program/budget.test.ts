@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
+import { daemon, truthful } from "./daemon.ts";
 import { type FakeHost, fakeHost, NATIVE, readAnswer } from "./host.ts";
 
 const hook = (name: string) => fileURLToPath(new URL(`fakes/${name}.cjs`, import.meta.url));
@@ -26,7 +27,8 @@ interface Budget {
 
 interface Scenario {
   prepare: (host: FakeHost) => void | Promise<void>;
-  given: Record<string, unknown> | { argv: (host: FakeHost) => string[] };
+  /** Arguments, or those for this host, or what stands on the command line. */
+  given: Record<string, unknown> | ((host: FakeHost) => Record<string, unknown> | string[]);
   changed: boolean;
   budget: Budget;
 }
@@ -63,6 +65,15 @@ const SCENARIOS: Record<string, Scenario> = {
     given: { container: "web" },
     changed: false,
     budget: { processes: { docker: 1, ...SAVES } },
+  },
+  "present, unchanged, of Docker's own socket": {
+    prepare: async (host) => {
+      await published(host);
+      await daemon(host, truthful(host, ["web"]));
+    },
+    given: (host) => ({ container: "web", docker_host: `unix://${host.root}/docker.sock` }),
+    changed: false,
+    budget: { processes: SAVES },
   },
   "present (none)": {
     prepare: web,
@@ -144,7 +155,7 @@ const SCENARIOS: Record<string, Scenario> = {
       await published(host);
       await host.run(load(host));
     },
-    given: { argv: load },
+    given: load,
     changed: false,
     budget: { processes: { flock: 2, ...SAVES, unshare: 2 } },
   },
@@ -161,8 +172,8 @@ async function costOf(host: FakeHost, { given }: Scenario, name: string): Promis
     FAULT_AT: "0",
     FAULT_LOG: log,
   };
-  const argv = typeof given["argv"] === "function" ? given["argv"](host) : [];
-  const input = argv.length > 0 ? "" : JSON.stringify(host.args(given));
+  const asked = typeof given === "function" ? given(host) : given;
+  const [argv, input] = Array.isArray(asked) ? [asked, ""] : [[], JSON.stringify(host.args(asked))];
   const ran = await execa(host.executable, argv, { ...options, env, input });
   const { changed } = readAnswer({ exitCode: ran.exitCode ?? -1, stdout: ran.stdout, stderr: ran.stderr });
   const steps = existsSync(log) ? readFileSync(log, "utf8").trimEnd().split("\n") : [];

@@ -1,55 +1,12 @@
 // Docker's daemon is asked on its socket, and where that is not Docker's or not to be had, its client is.
 
 import { mkdirSync, writeFileSync } from "node:fs";
-import { createServer, type Server } from "node:net";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import { daemon, said, truthful } from "./daemon.ts";
 import { type FakeHost, fakeHost } from "./host.ts";
 
 const ports = (port: number) => ({ "80/tcp": [{ HostIp: "0.0.0.0", HostPort: String(port) }] });
-const servers: Server[] = [];
-afterAll(() => {
-  for (const server of servers) server.close();
-});
-
-/** What stands on the wire. */
-function said(body: string, status = "200 OK", server = "Docker/20.10.24 (linux)"): string {
-  return `HTTP/1.0 ${status}\r\nApi-Version: 1.41\r\nServer: ${server}\r\n\r\n${body}`;
-}
-
-/** A daemon on a socket of the host's: it says what `answer` makes of a path, and nothing at all for undefined. */
-async function daemon(host: FakeHost, answer: (path: string) => string | undefined): Promise<string[]> {
-  const asked: string[] = [];
-  const server = createServer((connection) => {
-    connection.on("error", () => {});
-    connection.once("data", (data) => {
-      const path = /^GET (\S+) HTTP\/1\.0\r\n/.exec(data.toString())?.[1] ?? "";
-      asked.push(path);
-      const text = answer(path);
-      if (text !== undefined) connection.end(text);
-    });
-  });
-  servers.push(server);
-  await new Promise<void>((listening) => server.listen(join(host.root, "docker.sock"), listening));
-  return asked;
-}
-
-/** As Docker answers, of the host's containers and networks. */
-function truthful(host: FakeHost, names: readonly string[]) {
-  const documents = () => names.map((name) => JSON.parse(host.documentOf(name)));
-  return (path: string): string => {
-    if (path === "/containers/json") return said(JSON.stringify(documents()));
-    const name = /^\/containers\/(\w+)\/json$/.exec(path)?.[1];
-    const document = documents().find(({ Id, Name }) => Name === `/${name}` || Id === name);
-    if (document !== undefined) return said(JSON.stringify(document));
-    const network = { Id: "bridge", Name: "bridge", Driver: "bridge" };
-    if (path === "/networks/bridge") {
-      return said(JSON.stringify({ ...network, Options: { "com.docker.network.bridge.name": "lo" } }));
-    }
-    return said('{"message":"No such container"}', "404 Not Found");
-  };
-}
-
 const clientCalls = (host: FakeHost) => host.calls().filter((call) => call.startsWith("docker "));
 const by = (host: FakeHost) => ({ docker_host: `unix://${host.root}/docker.sock` });
 
