@@ -37,7 +37,8 @@ export async function exchangeRules(
       return after === now ? undefined : `the kernel's ${family === "ipv4" ? "IPv4" : "IPv6"} rules`;
     }),
   );
-  return exchange(family, before, (live) => goalOf(current, former, live), args.timeout);
+  const goalFor = (live: Live) => (live === before ? goal : goalOf(current, former, live));
+  return exchange(family, before, goalFor, args.timeout);
 }
 
 /**

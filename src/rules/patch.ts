@@ -26,13 +26,25 @@ import {
 } from "./rule.ts";
 import { readTables } from "./table-text.ts";
 
-/** A rule that should be there: ours, or a stranger's that serves as an anchor. */
-interface Declared {
-  key: string;
-  /** What follows "-A CHAIN". */
-  spec: string;
-  words: Rule;
+/** A rule that should be there: ours, or a stranger's that serves as an anchor. Those are many, and few are ever read. */
+class Declared {
   ours: boolean;
+  readonly line: string;
+  #words: Rule | undefined;
+
+  constructor(line: string, ours: boolean) {
+    this.line = uncounted(line);
+    this.ours = ours || (mayBeOurs(line) && isOurs(this.words));
+  }
+
+  get words(): Rule {
+    this.#words ??= readWords(this.line);
+    return this.#words;
+  }
+
+  get key(): string {
+    return keyOf(this.words);
+  }
 }
 
 interface GoalTable {
@@ -81,7 +93,7 @@ export function goalOfSnapshot(snapshot: Live, undone: Goal): Goal {
     for (const [chain, lines] of byChain(running?.lines ?? [])) {
       chains.set(
         chain,
-        readRunning(lines, bare).map((rule) => ({ ...rule, spec: specOf(rule.line), words: readWords(rule.line) })),
+        readRunning(lines, bare).map(({ line, ours }) => new Declared(line, ours)),
       );
     }
     goal.set(name, { declared: new Set(running?.chains.keys()), chains, bare });
@@ -109,27 +121,35 @@ function goalTable(goal: Map<string, GoalTable>, name: string): GoalTable {
 }
 
 function addLine({ declared, chains }: GoalTable, line: string, ours: boolean): void {
-  const words = readWords(uncounted(line));
-  const [option, chain] = words;
-  if ((option === "-N" || option === "--new-chain") && chain !== undefined) declared.add(chain);
-  if (readChain(words) === undefined || chain === undefined) return;
-  const rule = { key: keyOf(words), spec: specOf(line), words, ours: ours || isOurs(words) };
+  const [option, chain] = headOf(uncounted(line));
+  if (chain === undefined) return;
+  if (option === "-N" || option === "--new-chain") declared.add(chain);
+  if (readChain([option, chain]) === undefined) return;
+  const rule = new Declared(line, ours);
   const known = chains.get(chain);
   if (known) known.push(rule);
   else chains.set(chain, [rule]);
+}
+
+/** A line's first two words, which are seldom quoted. */
+function headOf(line: string): [option: string, chain: string | undefined] {
+  const [, option, chain] = /^([^\s"]+) ([^\s"]+)(?: |$)/.exec(line) ?? ["", ...readWords(line)];
+  return [option ?? "", chain];
 }
 
 /** Decides about the rules that are ours and a stranger's, too: the jumps to our chains, and what both declare. */
 function takeNeeded({ chains }: GoalTable, lines: readonly string[]): void {
   const running = byChain(lines);
   const needed = new Set([...chains].filter(([, rules]) => rules.some(({ ours }) => ours)).map(([chain]) => chain));
+  const names = [...needed];
+  const mentions = (line: string) => names.some((chain) => line.includes(chain));
   for (const [chain, rules] of chains) {
-    const jumps = rules.filter(({ ours, words }) => !ours && needed.has(readTarget(words) ?? ""));
+    const jumps = rules.filter((rule) => !rule.ours && mentions(rule.line) && needed.has(readTarget(rule.words) ?? ""));
     if (jumps.length > 0) {
       const reached = new Set((running.get(chain) ?? []).map((line) => readTarget(readWords(line))));
       for (const rule of jumps) rule.ours = !reached.has(readTarget(rule.words));
     }
-    const bare = rules.filter(({ ours, words }) => ours && !isOurs(words));
+    const bare = rules.filter((rule) => rule.ours && !isOurs(rule.words));
     const strangers = new Set(bare.length === 0 ? [] : rules.filter(({ ours }) => !ours).map(({ key }) => key));
     const shared = bare.filter(({ key }) => strangers.has(key));
     if (shared.length === 0) continue;
@@ -139,7 +159,7 @@ function takeNeeded({ chains }: GoalTable, lines: readonly string[]): void {
 }
 
 function countBare({ chains, bare }: GoalTable): void {
-  for (const { key } of [...chains.values()].flat().filter(({ ours, words }) => ours && !isOurs(words))) {
+  for (const { key } of [...chains.values()].flat().filter((rule) => rule.ours && !isOurs(rule.words))) {
     bare.set(key, (bare.get(key) ?? 0) + 1);
   }
 }
@@ -152,7 +172,7 @@ function addFormer({ chains, bare }: GoalTable, rules: readonly Rule[]): void {
     counts.set(key, (counts.get(key) ?? 0) + 1);
   }
   if (counts.size === 0) return;
-  const strangers = new Set([...chains.values()].flat().flatMap(({ ours, key }) => (ours ? [] : [key])));
+  const strangers = new Set([...chains.values()].flat().flatMap((rule) => (rule.ours ? [] : [rule.key])));
   for (const [key, count] of counts) if (!strangers.has(key)) bare.set(key, Math.max(count, bare.get(key) ?? 0));
 }
 
@@ -224,7 +244,7 @@ function patchChain(chain: string, wanted: readonly Declared[], live: readonly R
 /** Each live rule's place among the wanted ones; of equal rules the first is the first. */
 function placesOf(wanted: readonly Declared[], live: readonly Running[]): (number | undefined)[] {
   const free = new Map<string, number[]>();
-  const name = ({ key, ours }: { key: string; ours: boolean }) => `${ours ? "ours" : "theirs"}\n${key}`;
+  const name = ({ key, ours }: Declared | Running) => `${ours ? "ours" : "theirs"}\n${key}`;
   for (const [place, rule] of [...wanted.entries()].reverse()) {
     const known = free.get(name(rule));
     if (known) known.push(place);
@@ -275,15 +295,15 @@ function insertAfter(
   const insertions = new Map<number, string[]>();
   let gap = -1;
   let at = -1;
-  for (const [place, { ours, spec }] of wanted.entries()) {
+  for (const [place, { ours, line }] of wanted.entries()) {
     if (!ours) continue;
     const here = gapOfPlace[place] ?? 0;
     if (here !== gap) at = starts.get(here) ?? ends.get(here) ?? -1;
     gap = here;
     const standing = settled.get(place);
     if (standing !== undefined) at = standing;
-    else if (insertions.has(at)) insertions.get(at)?.push(spec);
-    else insertions.set(at, [spec]);
+    else if (insertions.has(at)) insertions.get(at)?.push(specOf(line));
+    else insertions.set(at, [specOf(line)]);
   }
   return insertions;
 }
@@ -311,6 +331,7 @@ function insertionLines(
   return lines;
 }
 
+/** What follows "-A CHAIN". */
 function specOf(line: string): string {
   return uncounted(line).replace(/^\S+\s+\S+\s*/, "");
 }

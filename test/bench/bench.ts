@@ -10,11 +10,12 @@ import { atOnce, besideMany, type Figure, memory, ports, range, type Series, unc
 import { NATIVE, PACKAGES, startPlace } from "./place.ts";
 import { plot } from "./plot.ts";
 import { report } from "./report.ts";
+import { watched } from "./watched.ts";
 
 const small = process.argv.includes("small");
 const size = small
-  ? { ports: [1, 10], range: 100, processes: 5, rules: 400 }
-  : { ports: [1, 10, 100, 1000, 10_000], range: 10_000, processes: 100, rules: 20_000 };
+  ? { ports: [1, 10], range: 100, processes: 5, rules: 400, starts: 3 }
+  : { ports: [1, 10, 100, 1000, 10_000], range: 10_000, processes: 100, rules: 20_000, starts: 15 };
 
 async function machineOf(host: Host, load: number): Promise<string[]> {
   const version = async (...command: string[]) =>
@@ -45,6 +46,7 @@ const benchmarks: Record<string, () => Promise<Figure[]>> = {
   "at once": () => atOnce(place, size.processes),
   "beside many": () => besideMany(place, size.rules),
   memory: () => memory(place),
+  watched: () => watched(lab, size.starts),
 };
 for (const [name, benchmark] of Object.entries(benchmarks)) {
   const start = Date.now();

@@ -9,7 +9,7 @@ import { churn } from "./churn.ts";
 import { until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
 import { serverImage } from "./image.ts";
-import { expectAllWell, expectAllWellSoon, statusOf } from "./standing.ts";
+import { expectAllWellSoon, statusOf } from "./standing.ts";
 import { story, storyWith } from "./story.ts";
 
 const UNIT = "docker_iptables-watch";
@@ -216,32 +216,4 @@ story("ten thousand events: memory stays flat", async ({ lab }) => {
   console.log(`memory after 1000 events: ${Math.round(before)} MiB, after 10000: ${Math.round(after)} MiB`);
   expect(after - before).toBeLessThan(20);
   expect((await statusOf(host)).exitCode).toBe(0);
-});
-
-const STARTS = 15;
-
-story("from a container's start to its port", async ({ lab }) => {
-  const host = await lab.host({ name: "quick" });
-  const client = await lab.client("laptop");
-  await setupWatch(host);
-  await host.docker.run("web", { publish: ["8080:80"] });
-  await expectAllWellSoon(host, client);
-  const times: number[] = [];
-  for (let count = 0; count < STARTS; count++) {
-    await host.docker.cli("stop", "--time=0", "web");
-    await until(async () => !(await client.connect(host.address, 8080)).reached);
-    await until(async () => (await host.list("/etc/iptables.d")).every((name) => !name.endsWith("_web")));
-    // A probe that comes before the container's interface is up would cost it a second: so long the host's ARP waits to ask again.
-    await host.docker.cli("start", "web");
-    let reached = 0;
-    while (reached === 0) {
-      const probe = await client.connect(host.address, 8080, { timeoutMs: 50 });
-      if (probe.reached && probe.peer === client.address) reached = Date.now();
-    }
-    const started = Date.parse((await host.docker.inspect("web")).State.StartedAt);
-    times.push(reached - started);
-  }
-  times.sort((a, b) => a - b);
-  console.log(`from a container's start to its port: median ${times[STARTS >> 1]} ms (${times[0]} to ${times.at(-1)})`);
-  await expectAllWell(host, client);
 });
