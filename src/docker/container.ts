@@ -133,11 +133,10 @@ function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publ
         withoutHostPort.push(key);
         continue;
       }
-      const publish = { ...hostOf(HostIp ?? ""), hostPort: readPort(HostPort), containerPort, protocol };
-      publishes.set(
-        [publish.family, publish.hostAddress, publish.hostPort, containerPort, protocol].join(" "),
-        publish,
-      );
+      const { family, hostAddress } = hostOf(HostIp ?? "");
+      const hostPort = readPort(HostPort);
+      const publish = { family, hostAddress, hostPort, containerPort, protocol };
+      publishes.set(`${family} ${hostAddress} ${hostPort} ${containerPort} ${protocol}`, publish);
     }
   }
   return { publishes: [...publishes.values()].sort(byPublish), withoutHostPort: [...new Set(withoutHostPort)].sort() };
@@ -152,10 +151,9 @@ function readPortKey(key: string): Pick<Publish, "containerPort" | "protocol"> {
 }
 
 function readPort(text: string | number): number {
-  if (!/^\d{1,5}$/.test(String(text)) || Number(text) < 1 || Number(text) > 65535) {
-    throw invalid("a port", String(text));
-  }
-  return Number(text);
+  const port = Number(text);
+  if (/^\d{1,5}$/.test(String(text)) && port >= 1 && port <= 65535) return port;
+  throw invalid("a port", String(text));
 }
 
 /** An empty HostIp is podman's word for 0.0.0.0; it also keeps an IPv4-mapped address as it was typed. */

@@ -27,13 +27,13 @@ export interface Claims {
 /** Of a fragment of ours, or of the original script's. A rule that neither would write claims nothing. */
 export function readClaims(rules: Tables): Claims {
   const dnats = (rules.get("nat") ?? []).filter((rule) => readTarget(rule) === "DNAT");
-  const named = [
+  const named = new Set([
     ...dnats.map((rule) => readDestination(argumentOf(rule, "--to-destination"))?.address ?? ""),
     ...(rules.get("filter") ?? []).map((rule) => argumentOf(rule, "-d")),
     // With a port it is the guard of a port on 127.x: that is the host's address.
     ...(rules.get("raw") ?? []).filter(isDirectGuard).map((rule) => argumentOf(rule, "-d")),
-  ];
-  return { ports: dnats.flatMap(portsOf), addresses: new Set(named.flatMap((text) => readHost(text) ?? [])) };
+  ]);
+  return { ports: dnats.flatMap(portsOf), addresses: new Set([...named].flatMap((text) => readHost(text) ?? [])) };
 }
 
 /** Whether a rule of the raw table closes a container's address, not a port of the host. */

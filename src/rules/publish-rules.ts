@@ -74,7 +74,7 @@ export function rangesOf(publishes: readonly Publish[]): Range[] {
   const ranges: Range[] = [];
   const open = new Map<string, Range>();
   for (const { hostAddress, protocol, hostPort, containerPort } of publishes) {
-    const key = [hostAddress, protocol, hostPort - containerPort].join(" ");
+    const key = `${hostAddress} ${protocol} ${hostPort - containerPort}`;
     const last = open.get(key);
     if (last !== undefined && hostPort === last.hostPort + last.count) last.count++;
     else {
@@ -198,12 +198,14 @@ function portMatch(protocol: Protocol, first: number, last: number): Rule {
  * one publish, also where the two ephemeral ports differ (Docker before 27).
  */
 function onlyIpv6({ name, publishes }: Target): string[] {
+  const ipv6 = publishes.filter(({ family }) => family === "ipv6");
+  if (ipv6.length === 0) return [];
   const ipv4 = publishes.filter(({ family }) => family === "ipv4");
   const inside = new Set(ipv4.map(({ protocol, containerPort }) => `${containerPort}/${protocol}`));
   const outside = new Set(ipv4.map(({ protocol, hostPort }) => `${hostPort}/${protocol}`));
   const hasTwin = ({ hostAddress, hostPort, containerPort, protocol }: Publish) =>
     hostAddress === undefined ? inside.has(`${containerPort}/${protocol}`) : outside.has(`${hostPort}/${protocol}`);
-  const alone = publishes.filter((one) => one.family === "ipv6" && !hasTwin(one));
+  const alone = ipv6.filter((one) => !hasTwin(one));
   return alone.length === 0 ? [] : [`${name} publishes on ${listed(alone)} only: it gets no rule without ipv6`];
 }
 
