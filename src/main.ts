@@ -1,4 +1,4 @@
-// The executable: picks the door, answers once, sets the exit status. The only user of process.*.
+// The executable: picks the door, answers once, sets the exit status. The only user of process.*, save docker/socket.ts.
 
 import { existsSync } from "node:fs";
 import type { Family } from "./docker/container.ts";

@@ -1,5 +1,5 @@
 // `npm run bench`: how fast we are, against what we must start and against what does the same (README.md). It needs root
-// and a quiet machine, and takes some eight minutes; `npm run bench -- small` tries it out with few ports and writes nothing.
+// and a quiet machine, and takes some five minutes; `npm run bench -- small` tries it out with few ports and writes nothing.
 
 import { writeFile } from "node:fs/promises";
 import { availableParallelism, cpus, loadavg, release, totalmem } from "node:os";
