@@ -1,10 +1,11 @@
 // The host's base: what there is to do so that containers can be published at all. Reads, and changes nothing.
 
 import { basename, join } from "node:path";
-import { askVersion, inspectAllNetworks } from "./docker/client.ts";
+import { askVersion } from "./docker/client.ts";
 import type { Family } from "./docker/container.ts";
 import { adviseDaemon, type Daemon, findDaemon, forwardingWarnings } from "./docker/daemon.ts";
-import { type Network, readNetwork } from "./docker/network.ts";
+import { findNetworks } from "./docker/find.ts";
+import type { Network } from "./docker/network.ts";
 import { usesProxy } from "./docker/proxy.ts";
 import { Failure } from "./errors.ts";
 import { flagsOf } from "./flags.ts";
@@ -62,22 +63,42 @@ export function unitChanges({ before, after, enabled, unread, start }: PlannedUn
 export async function askForBase(families: readonly Family[], args: Arguments): Promise<BaseWishes> {
   if (args.state === "absent")
     return { wanted: BASE_FILES.map(emptyFile), networks: [], daemon: undefined, warnings: [] };
-  const networks = (await inspectAllNetworks(args)).map(readNetwork);
+  const networks = await findNetworks(args);
+  const { daemon, warnings } = await adviseHost(networks, families, args);
+  return { wanted: await wantBase(networks, families, daemon, args), networks, daemon, warnings };
+}
+
+/** The base's files as these networks need them. Throws Failure `bridge_missing`. */
+export async function wantBase(
+  networks: readonly Network[],
+  families: readonly Family[],
+  daemon: Daemon | undefined,
+  args: Arguments,
+): Promise<Wanted[]> {
   const { names } = await readInterfaces();
   const lost = networks.find(({ isDefault, bridge }) => isDefault && bridge !== undefined && !names.has(bridge));
   if (lost !== undefined) {
     const message = `the bridge ${lost.bridge} of Docker's network ${lost.name} is no interface of this host; run docker_iptables on the daemon's own host and in its network namespace`;
     throw new Failure("bridge_missing", message, { network: lost.name, bridge: lost.bridge });
   }
-  const daemon = await findDaemon();
-  const version = daemon !== undefined && daemon.ip6tables === undefined ? await askVersion(args) : undefined;
-  const inUse = families.filter((family) => networks.some(({ subnets }) => subnets[family].length > 0));
-  const warnings = [...adviseDaemon(daemon, version), ...(await forwardingWarnings(inUse))];
   const proxy = await usesProxy(
     daemon,
     networks.flatMap(({ bridge }) => bridge ?? []),
   );
-  return { wanted: makeBase(networks, families, { ...args, proxy }), networks, daemon, warnings };
+  return makeBase(networks, families, { ...args, proxy });
+}
+
+/** The daemon of this host, and what to change about it or about the host. A client that cannot say its version costs no answer. */
+export async function adviseHost(
+  networks: readonly Network[],
+  families: readonly Family[],
+  args: Arguments,
+): Promise<{ daemon: Daemon | undefined; warnings: string[] }> {
+  const daemon = await findDaemon();
+  const isUnsure = daemon !== undefined && daemon.ip6tables === undefined;
+  const version = isUnsure ? await askVersion(args).catch(() => undefined) : undefined;
+  const inUse = families.filter((family) => networks.some(({ subnets }) => subnets[family].length > 0));
+  return { daemon, warnings: [...adviseDaemon(daemon, version), ...(await forwardingWarnings(inUse))] };
 }
 
 function emptyFile(file: string): Wanted {

@@ -1,11 +1,9 @@
 // explain: who reaches a container's published ports, from where, seen as whom, and which rule decides. It follows packets
 // through the rules that the kernel has now; it reads, and changes nothing.
 
-import { inspectAllNetworks } from "./docker/client.ts";
 import { FAMILIES, type Family, type Publish } from "./docker/container.ts";
 import { forwardingWarnings } from "./docker/daemon.ts";
-import { findTargets } from "./docker/find.ts";
-import { readNetwork } from "./docker/network.ts";
+import { findNetworks, findTargets } from "./docker/find.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
 import { readHost } from "./host.ts";
@@ -36,13 +34,12 @@ export interface Explanation {
 
 /** Throws Failure: `container_missing`, `container_not_running`, and those of the client and of iptables-save. */
 export async function explain({ args }: Request, signal: AbortSignal): Promise<Explanation> {
-  const [{ targets }, documents, live] = await Promise.all([
+  const [{ targets }, networks, live] = await Promise.all([
     findTargets({ ...args, wait_timeout: 0 }, true, signal),
-    inspectAllNetworks(args),
+    findNetworks(args),
     // The kernel is what this is about, whatever reloads it.
     readKernel(FAMILIES, { ...args, reload: "restore" }),
   ]);
-  const networks = documents.map(readNetwork);
   const host = await readHost(
     live,
     networks.flatMap(({ bridge }) => bridge ?? []),

@@ -201,7 +201,8 @@ async function restoreAll(plans: readonly Plan[], { timeout, putBack }: LoadRequ
       if (!putBack) throw error;
       const failure = asFailure(error);
       const undone = [];
-      for (const plan of plans.slice(0, index + 1)) undone.push(await restoreSnapshot(plan.family, plan.live, timeout));
+      for (const plan of plans.slice(0, index + 1))
+        undone.push(await restoreSnapshot(plan.family, plan.live, undefined, timeout));
       failure.rolledBack = undone.filter((what) => what !== undefined);
       throw failure;
     }

@@ -4,7 +4,7 @@
 import { basename } from "node:path/posix";
 import { type Asked, askFor, withOrphans } from "./asked.ts";
 import { askForBase, type BasePlan, keepForeignFiles, NO_BASE, planBase, planChanges } from "./base.ts";
-import { type Committed, chooseLoader, commit, type Loader } from "./commit.ts";
+import { commit } from "./commit.ts";
 import { Overtaken, readStamped, type Seen, settleNeighbours } from "./conflicts.ts";
 import { FAMILIES } from "./docker/container.ts";
 import type { Tell } from "./docker/find.ts";
@@ -12,6 +12,7 @@ import { Failure } from "./errors.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { fitGuards } from "./guards.ts";
 import { type Future, refuseWhatCannotWork, warnOfLoopback, warnOfUncovered, withChanges } from "./refuse.ts";
+import { chooseLoader, type Loader, type Reloaded } from "./reload.ts";
 import type { Request } from "./request.ts";
 import { containerOf, isContainers, type Wanted } from "./rules/fragment-text.ts";
 import { barrierOf, hasDockersRules } from "./rules/live.ts";
@@ -26,7 +27,7 @@ export interface Outcome extends Asked {
   items: Item[];
   /** Undefined where the base was not asked for. */
   base: { networks: string[]; plan: BasePlan } | undefined;
-  committed: Committed;
+  committed: Reloaded;
 }
 
 /** How often other processes may come between our look and our turn to write. */

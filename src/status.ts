@@ -2,13 +2,11 @@
 // it can while the daemon is down.
 
 import { basename } from "node:path";
-import { askForBase, wishesFor } from "./base.ts";
+import { adviseHost, type BaseWishes, wantBase, wishesFor } from "./base.ts";
 import { wishesOf } from "./conflicts.ts";
-import { inspectAllNetworks } from "./docker/client.ts";
 import { FAMILIES } from "./docker/container.ts";
-import { adviseDaemon, findDaemon, forwardingWarnings } from "./docker/daemon.ts";
-import { findRunning, type Running } from "./docker/find.ts";
-import { type Network, readNetwork } from "./docker/network.ts";
+import { findNetworks, findRunning, type Running } from "./docker/find.ts";
+import type { Network } from "./docker/network.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
@@ -64,7 +62,8 @@ export async function status(args: Arguments, names: readonly string[]): Promise
       ),
   ];
   const able = families.filter((family) => live[family] !== undefined);
-  const base = await baseOf(now, able, daemon.networks, args);
+  const advice = await adviseHost(daemon.networks, able, args);
+  const base = await baseOf(now, able, { ...daemon, ...advice }, args);
   const { items } = await survey([...wanted, ...base.wanted], families, live, args);
   const host = await readHost(
     live,
@@ -84,7 +83,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     ...uncovered(items, now, args),
     ...shadows(items, publishing, daemon.networks, host),
     ...base.problems,
-    ...(await daemonProblems(daemon.networks)),
+    ...advice.warnings.map((msg): Problem => ({ kind: "daemon_settings", msg })),
     ...(await serviceProblems(families, args)),
   ];
   // What is wrong with the host is wrong for each container.
@@ -135,8 +134,8 @@ interface Daemon {
 
 async function askDaemon(args: Arguments): Promise<Daemon> {
   try {
-    const [running, documents] = await Promise.all([findRunning(args), inspectAllNetworks(args)]);
-    return { running, networks: documents.map(readNetwork), problem: undefined };
+    const [running, networks] = await Promise.all([findRunning(args), findNetworks(args)]);
+    return { running, networks, problem: undefined };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     const problem: Problem = { kind: "daemon_unreachable", msg: error.message };
@@ -148,7 +147,7 @@ async function askDaemon(args: Arguments): Promise<Daemon> {
 async function baseOf(
   now: Future,
   families: Awaited<ReturnType<typeof familiesOf>>,
-  networks: readonly Network[],
+  { networks, daemon }: Pick<BaseWishes, "networks" | "daemon">,
   args: Arguments,
 ): Promise<{ wanted: Wanted[]; problems: Problem[] }> {
   const hasOwn = allFragments(now).some(
@@ -156,7 +155,7 @@ async function baseOf(
   );
   if (!hasOwn || networks.length === 0) return { wanted: [], problems: [] };
   try {
-    return { wanted: (await askForBase(families, { ...args, state: "present" })).wanted, problems: [] };
+    return { wanted: await wantBase(networks, families, daemon, args), problems: [] };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     return { wanted: [], problems: [{ kind: "base_outdated", msg: error.message }] };
@@ -177,14 +176,6 @@ async function staleOf(now: Future, items: readonly Item[], args: Arguments): Pr
       const msg = `${path} is from before this boot, and is not loaded until 'docker_iptables create ${container}' (or sync) confirms it`;
       return { kind: "fragment_stale", container, path, msg };
     });
-}
-
-async function daemonProblems(networks: readonly Network[]): Promise<Problem[]> {
-  const inUse = FAMILIES.filter((family) => networks.some(({ subnets }) => subnets[family].length > 0));
-  const daemon = await findDaemon();
-  // Of a version that is not known the stricter default would be a guess.
-  const told = [...adviseDaemon(daemon, "26.0"), ...(await forwardingWarnings(inUse))];
-  return told.map((msg) => ({ kind: "daemon_settings", msg }));
 }
 
 async function serviceProblems(families: readonly (typeof FAMILIES)[number][], args: Arguments): Promise<Problem[]> {

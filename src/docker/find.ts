@@ -5,9 +5,9 @@ import { Failure } from "../errors.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { type Interfaces, readInterfaces } from "../kernel/interfaces.ts";
 import { orNearest } from "../suggest.ts";
-import { inspectContainers, inspectNetworks, listContainers, listNames } from "./client.ts";
-import { type Container, readContainer } from "./container.ts";
-import { GATEWAY_BRIDGE, readNetwork } from "./network.ts";
+import { inspectAllNetworks, inspectContainers, inspectNetworks, listContainers, listNames } from "./client.ts";
+import { type Container, compareText, readContainer } from "./container.ts";
+import { GATEWAY_BRIDGE, type Network, readNetwork } from "./network.ts";
 import { findHairpins } from "./proxy.ts";
 import { isOnKnownBridge, locate, type Target } from "./target.ts";
 
@@ -117,6 +117,12 @@ async function locateAll(
     }
   });
   return { targets, interfaces };
+}
+
+/** All networks of the daemon, by name: the client lists them in an order of its own. Throws Failure of the client. */
+export async function findNetworks(args: Arguments): Promise<Network[]> {
+  const networks = (await inspectAllNetworks(args)).map(readNetwork);
+  return networks.sort((a, b) => compareText(a.name, b.name) || compareText(a.id, b.id));
 }
 
 type Look = { ready: Container[]; pending: Pending[] };

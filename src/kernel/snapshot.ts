@@ -1,21 +1,32 @@
 // The way back: what iptables-save printed before is loaded again.
 
 import type { Family } from "../docker/container.ts";
+import { Failure } from "../errors.ts";
 import { type Live, withoutCounters } from "../rules/live.ts";
 import { builtInChains } from "../rules/table-text.ts";
-import { restoreRules, saveRules } from "./iptables.ts";
+import { COMMANDS, restoreRules, saveRules } from "./iptables.ts";
 
 /**
  * Loads the rules that were there, if the kernel has others now; says what it put back. A table that was not there is
- * emptied. Throws Failure as `saveRules` and `restoreRules` do.
+ * emptied. `left` are the rules as we left them, if we came so far: those of others who came since are not taken away.
+ * Throws Failure `command_failed` where they did, and as `saveRules` and `restoreRules` do.
  */
 export async function restoreSnapshot(
   family: Family,
   snapshot: Live,
+  left: Live | undefined,
   timeoutSeconds: number,
 ): Promise<string | undefined> {
   const now = await saveRules(family, timeoutSeconds);
-  if (withoutCounters(now.text) === withoutCounters(snapshot.text)) return undefined;
+  const what = `the kernel's ${family === "ipv4" ? "IPv4" : "IPv6"} rules`;
+  const isNow = ({ text }: Live) => withoutCounters(now.text) === withoutCounters(text);
+  if (isNow(snapshot)) return undefined;
+  if (left !== undefined && !isNow(left)) {
+    throw new Failure(
+      "command_failed",
+      `${what}, which others have changed since; look at them with ${COMMANDS[family].save}`,
+    );
+  }
   const added = [...now.tables.keys()].filter((table) => !snapshot.tables.has(table));
   const emptied = added.flatMap((table) => [
     `*${table}`,
@@ -24,5 +35,5 @@ export async function restoreSnapshot(
     "",
   ]);
   await restoreRules(family, snapshot.text + emptied.join("\n"), timeoutSeconds);
-  return `the kernel's ${family === "ipv4" ? "IPv4" : "IPv6"} rules`;
+  return what;
 }

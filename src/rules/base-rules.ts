@@ -9,7 +9,7 @@
 // They are Docker's own (docker 29, iptables backend). Every bridge's drops come before any bridge's accept, or one
 // network's containers would reach the unpublished ports of another's.
 
-import { compareText, FAMILIES, type Family } from "../docker/container.ts";
+import { FAMILIES, type Family } from "../docker/container.ts";
 import type { Network } from "../docker/network.ts";
 import { fragmentText, type Wanted } from "./fragment-text.ts";
 import { commentOf, type Rule, type Ruleset } from "./rule.ts";
@@ -29,9 +29,9 @@ export function ownerOf(file: string): string {
   return `(${file})`;
 }
 
-/** Both fragments of the base for these families. Networks without a bridge on this host (macvlan, overlay) need nothing. */
+/** Both fragments of the base for these families, their rules in the order of the networks. Networks without a bridge on this host (macvlan, overlay) need nothing. */
 export function makeBase(networks: readonly Network[], families: readonly Family[], wishes: Wishes): Wanted[] {
-  const bridged = networks.filter(hasBridge).sort((a, b) => compareText(a.name, b.name) || compareText(a.id, b.id));
+  const bridged = networks.filter(hasBridge);
   const [first, last] = BASE_FILES;
   return [
     fragmentOf(

@@ -280,6 +280,24 @@ describe.concurrent("--watch", () => {
     expect(await setup(host, "--watch")).toMatchObject({ changed: true });
   });
 
+  test("that cannot be started takes nothing of what others have brought into the kernel meanwhile", async () => {
+    const host = bareHost();
+    const table = join(host.fake, "kernel/ipv4/filter");
+    const theirs = "-A INPUT -s 203.0.113.7/32 -j DROP";
+    host.on(
+      "systemctl",
+      `case "$*" in "restart -- ${WATCH}") sed -i "s|^COMMIT|${theirs}\\nCOMMIT|" ${table}; echo "Job for ${WATCH} failed." >&2; exit 1 ;; esac`,
+    );
+    const result = await host.ask({ base: true, watch: true });
+    expect(result).toMatchObject({ failed: true, changed: true, error: { code: "command_failed" } });
+    expect(result.rolled_back?.join("\n")).toMatch(
+      /^NOT put back: the kernel's IPv4 rules, which others have changed since; .*iptables-save$/m,
+    );
+    expect(result.rolled_back).toContain("the kernel's IPv6 rules");
+    expect(host.kernel("filter")).toContain(theirs);
+    expect(unitFiles(host)).toEqual([]);
+  });
+
   test("setup --remove takes it away, too", async () => {
     const host = bareHost();
     await setup(host, "--watch");

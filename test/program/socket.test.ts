@@ -1,6 +1,6 @@
 // Docker's daemon is asked on its socket, and where that is not Docker's or not to be had, its client is.
 
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { daemon, said, truthful } from "./daemon.ts";
@@ -47,6 +47,33 @@ describe.concurrent("the daemon answers", () => {
     expect(await host.ask({ container: "web", wait_timeout: 5, ...by(host) })).toMatchObject({ changed: true });
     expect(looks).toBe(3);
     expect(clientCalls(host)).toEqual([]);
+  });
+
+  test("of all networks, in no particular order: the base has them by name", async () => {
+    const host = fakeHost();
+    const networks = ["b", "a", "c"].map((name) => ({
+      Id: name,
+      Name: name,
+      Driver: "bridge",
+      Options: { "com.docker.network.bridge.name": `br-${name}` },
+    }));
+    const order = [
+      [0, 1, 2],
+      [2, 1, 0],
+    ];
+    const answer = (path: string) => {
+      if (path !== "/networks") return said(JSON.stringify(networks.find(({ Id }) => path === `/networks/${Id}`)));
+      return said(JSON.stringify(order.shift()?.map((at) => networks[at])));
+    };
+    await daemon(host, answer);
+    const given = { base: true, replace: true, reload: "none", ...by(host) };
+    for (const name of ["10_docker", "90_docker"]) {
+      for (const directory of [host.iptablesDir, host.ip6tablesDir]) rmSync(join(directory, name), { force: true });
+    }
+    expect(await host.ask(given)).toMatchObject({ changed: true, base: { networks: ["a", "b", "c"] } });
+    expect(await host.ask(given)).toMatchObject({ changed: false });
+    expect(order).toEqual([]);
+    expect(clientCalls(host).filter((call) => !/ version /.test(call))).toEqual([]);
   });
 
   test("with something that is no container: refused, as from the client", async () => {

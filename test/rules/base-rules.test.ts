@@ -44,7 +44,7 @@ test.each([
 });
 
 test("an internal network's border comes before the containers' accepts, every other drop before any bridge's accept", () => {
-  const rules = told([network("b"), network("a", {}, { Internal: true })]).filter((rule) => rule.includes("filter"));
+  const rules = told([network("a", {}, { Internal: true }), network("b")]).filter((rule) => rule.includes("filter"));
   expect(rules).toEqual([
     "10_docker filter: -A FORWARD ! -i br-a -o br-a -j DROP",
     "10_docker filter: -A FORWARD -i br-a ! -o br-a -j DROP",

@@ -1,0 +1,199 @@
+// Has the kernel take the rules, in the way that was asked for, and looks whether it did.
+
+import { type BasePlan, wishesFor } from "./base.ts";
+import { FAMILIES, type Family } from "./docker/container.ts";
+import { Failure } from "./errors.ts";
+import { dropChain, exchangeRules } from "./exchange.ts";
+import type { Arguments } from "./generated/arguments.ts";
+import { deleteStaleFlows } from "./kernel/conntrack.ts";
+import { WATCH_UNIT } from "./kernel/install.ts";
+import { backendsWith, restoreCommand } from "./kernel/iptables.ts";
+import { emptyBackend, restoreBackend } from "./kernel/others.ts";
+import { restoreSnapshot } from "./kernel/snapshot.ts";
+import { findUnit, isShuttingDown, loadUnit, type Unit } from "./kernel/units.ts";
+import { loadLocked } from "./load.ts";
+import { withLoadLock } from "./lock.ts";
+import { changedForwards } from "./rules/flows.ts";
+import { drifts, type Live } from "./rules/live.ts";
+import { commentOf, spell } from "./rules/rule.ts";
+import { directoryOf, type Item, itemChanges, type Kernel, type Survey, surveyKernel } from "./survey.ts";
+import type { Undo } from "./undo.ts";
+
+/** How the kernel will get the rules; found out before anything is written. */
+export type Loader = { kind: "none" | "restore" | "patch" } | { kind: "systemd"; units: Unit[] } | { kind: "shutdown" };
+
+export interface Reloaded {
+  reloaded: string[];
+  warnings: string[];
+  /** The kernel afterwards; empty where it was not looked at. */
+  live: Survey["live"];
+}
+
+/**
+ * Throws Failure `unit_missing`, `unit_not_suitable`. The base brings its own services. A host that shuts down loads nothing
+ * for `absent`: systemd would refuse the job, and the rules go with the host.
+ */
+export async function chooseLoader({ items }: Survey, base: BasePlan, args: Arguments): Promise<Loader> {
+  if (args.reload !== "systemd") return { kind: args.reload };
+  if (args.base && args.state === "present")
+    return { kind: "systemd", units: base.units.filter(({ name }) => name !== WATCH_UNIT) };
+  if (args.state === "absent" && (await isShuttingDown(args.timeout))) return { kind: "shutdown" };
+  const changing = FAMILIES.filter((one) => items.some((item) => item.family === one && itemChanges(item)));
+  return {
+    kind: "systemd",
+    units: await Promise.all(wishesFor(changing, args).map((wish) => findUnit(wish, args.timeout))),
+  };
+}
+
+/** Once the files are as they should be. `alone` holds the write lock, and undoes what fails before it releases it. */
+export async function loadRules(
+  { items, live }: Survey,
+  base: BasePlan,
+  loader: Loader,
+  undo: Undo[],
+  args: Arguments,
+  alone: <T>(patience: number, steps: () => Promise<T>) => Promise<T>,
+): Promise<Reloaded> {
+  if (loader.kind === "none") return { reloaded: [], warnings: [], live: {} };
+  if (loader.kind === "shutdown") {
+    const warnings = ["the host is shutting down: nothing was reloaded, the rules go with the host"];
+    return { reloaded: [], warnings, live: {} };
+  }
+  // Twice the patience: without the lock there is no way on, nor back.
+  const loaded = await alone(2 * args.timeout, async () => {
+    const concerned = loader.kind === "systemd" ? items : ofConcern(items);
+    const steps = () => lookAndLoad(concerned, loader, undo, args);
+    const directories = [...new Set(concerned.map(({ family }) => directoryOf(family, args)))];
+    // No load may come between the look and what is made of it. The service's own load takes that lock itself.
+    const loaded = await (loader.kind === "systemd" ? steps() : withLoadLock(directories, args.timeout, steps));
+    for (const { family, other } of base.others) {
+      undo.push(async () => {
+        await restoreBackend(family, other.backend, other.live, args.timeout);
+        return `the rules of the ${other.backend} backend`;
+      });
+      await emptyBackend(family, other.backend, other.live, args.timeout);
+    }
+    return loaded;
+  });
+  // Last, because nothing brings a flow back; and also where another process's load has brought our rules.
+  const warnings = await deleteStaleFlows(changedForwards(items, live), args.timeout);
+  return { ...loaded, warnings: [...loaded.warnings, ...warnings] };
+}
+
+/** Under the lock: look, load, look again. */
+async function lookAndLoad(items: readonly Item[], loader: Loader, undo: Undo[], args: Arguments): Promise<Reloaded> {
+  const before = await surveyKernel(items, args);
+  const families = FAMILIES.filter((family) =>
+    before.items.some((item) => item.family === family && item.drift && drifts(item.drift)),
+  );
+  const idle = loader.kind === "systemd" && loader.units.some(({ start }) => start);
+  if (families.length === 0 && !idle) return { reloaded: [], warnings: [], live: before.live };
+  // A service may load more than what drifts, so every family has its way back. A patch knows its own.
+  const left: Kernel = {};
+  for (const family of loader.kind === "patch" ? [] : FAMILIES) {
+    const snapshot = before.live[family];
+    if (snapshot) undo.push(() => restoreSnapshot(family, snapshot, left[family], args.timeout));
+  }
+  const { live, ...loaded } = await loadWith(loader, families, before, undo, args);
+  const after = await refuseDrift(items, live, args);
+  Object.assign(left, after);
+  return { ...loaded, live: after };
+}
+
+/** Without a family in which nothing of ours stands or should stand: only a service may load that one, too. */
+function ofConcern(items: readonly Item[]): Item[] {
+  const concerns = (item: Item) => item.before !== undefined || item.after !== undefined || itemChanges(item);
+  const families = new Set(items.filter(concerns).map(({ family }) => family));
+  return items.filter(({ family }) => families.has(family));
+}
+
+async function loadWith(
+  loader: Loader,
+  families: readonly Family[],
+  before: Pick<Survey, "items" | "live">,
+  undo: Undo[],
+  args: Arguments,
+): Promise<Reloaded> {
+  if (loader.kind === "systemd") {
+    const units = loader.units.filter(
+      (unit) => unit.start || unit.families.some((family) => families.includes(family)),
+    );
+    const warnings = await inTurn(units, args, (unit) => loadUnit(unit, args.timeout));
+    return { reloaded: units.map(({ name }) => name), warnings, live: {} };
+  }
+  const live: Kernel = {};
+  const warnings = await inTurn(families, args, async (family) => {
+    if (loader.kind === "patch") {
+      live[family] = await patch(family, before, undo, args);
+      return [];
+    }
+    const directories = { [family]: directoryOf(family, args) };
+    const putBack = args.state === "present";
+    const request = { directories, timeout: args.timeout, stateDirectory: undefined, putBack };
+    return (await loadLocked(request, before.live)).warnings;
+  });
+  return { reloaded: families.map(restoreCommand), warnings, live };
+}
+
+/** A failed `present` stops at once; `absent` goes on, so that one family's failure does not leave the other's ports open. */
+async function inTurn<T>(things: readonly T[], { state }: Arguments, step: (thing: T) => Promise<string[]>) {
+  const warnings: string[] = [];
+  const failures: unknown[] = [];
+  for (const thing of things) {
+    try {
+      warnings.push(...(await step(thing)));
+    } catch (error) {
+      if (state === "present") throw error;
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw failures[0];
+  return warnings;
+}
+
+/** `reload: patch`: our rules exchanged, the others left alone. Returns the kernel's rules. */
+async function patch(
+  family: Family,
+  { items, live }: Pick<Survey, "items" | "live">,
+  undo: Undo[],
+  args: Arguments,
+): Promise<Live | undefined> {
+  const former = items.filter((item) => item.family === family).map((item) => item.former);
+  const before = live[family];
+  if (before === undefined) return undefined;
+  const after = await exchangeRules(family, former, before, args, (wayBack) => undo.push(wayBack));
+  if (args.base && args.state === "absent") await dropChain(family, args);
+  return after;
+}
+
+/**
+ * Returns the kernel's rules, those seen already or new ones, or throws Failure `rules_not_live`. The former fragment's rules
+ * are not asked for again: another fragment may hold the same.
+ */
+async function refuseDrift(items: readonly Item[], seen: Kernel, args: Arguments): Promise<Survey["live"]> {
+  const unasked = items.map((item) => ({ ...item, former: new Map() }));
+  const after = await surveyKernel(unasked, args, seen);
+  const drifting = after.items.filter(({ drift }) => drift && drifts(drift));
+  const [first] = drifting;
+  if (first?.drift === undefined) return after.live;
+  const { owner, family, drift } = first;
+  const what =
+    drift.missing[0] !== undefined
+      ? `the kernel lacks '${spell(drift.missing[0])}'`
+      : drift.surplus > 0
+        ? `${drift.surplus} of its rules are still there`
+        : drift.unreached !== undefined
+          ? `nothing jumps to the chain ${drift.unreached}`
+          : "its rules are there in another order";
+  const backends = await backendsWith(family, commentOf(owner), args.timeout);
+  const hint =
+    backends.length > 0
+      ? `; the ${backends.join(" and the ")} backend holds rules of ${owner}: do all parties use the same iptables?`
+      : "";
+  throw new Failure("rules_not_live", `the rules were loaded, and for ${owner} ${what}${hint}`, {
+    containers: drifting.map((item) => item.owner),
+    missing: drift.missing.map(spell),
+    surplus: drift.surplus,
+    backends,
+  });
+}

@@ -1,0 +1,55 @@
+// The base's services, as a part of the transaction: installed before the load that starts them, taken away last.
+
+import { unitChanges } from "./base.ts";
+import {
+  disableUnit,
+  enableUnit,
+  type PlannedUnit,
+  reloadManager,
+  removeLastGood,
+  restartUnit,
+  stopUnit,
+  WATCH_UNIT,
+} from "./kernel/install.ts";
+import { fileChanges } from "./survey.ts";
+import { type Undo, write } from "./undo.ts";
+
+/** The services' files, known to systemd, and enabled. They are started where the rules are loaded. */
+export async function installUnits(units: readonly PlannedUnit[], undo: Undo[], timeout: number): Promise<void> {
+  const quietly =
+    (step: () => Promise<void>): Undo =>
+    async () => {
+      await step();
+      return undefined;
+    };
+  const ours = units.filter(({ after }) => after !== undefined);
+  if (ours.some((unit) => unit.unread || fileChanges(unit))) {
+    // Steps are undone from the last to the first: systemd is to read the files that are put back.
+    undo.push(quietly(() => reloadManager(timeout)));
+    for (const { path, after } of ours.filter(fileChanges)) await write(path, after, undo);
+    await reloadManager(timeout);
+  }
+  for (const { name, enabled, start } of ours) {
+    if (start) undo.push(quietly(() => stopUnit(name, timeout)));
+    if (enabled) continue;
+    undo.push(quietly(() => disableUnit(name, timeout)));
+    await enableUnit(name, timeout);
+  }
+}
+
+/** Started anew where it is another than before; the others are started by the load. */
+export async function startWatcher(units: readonly PlannedUnit[], timeout: number): Promise<void> {
+  const watcher = units.find(({ name }) => name === WATCH_UNIT);
+  if (watcher !== undefined && unitChanges(watcher)) await restartUnit(WATCH_UNIT, timeout);
+}
+
+/** Stopped, disabled, their files gone, and what they kept of the last good rules. */
+export async function removeUnits(units: readonly PlannedUnit[], undo: Undo[], timeout: number): Promise<void> {
+  for (const { name, path, after } of units) {
+    await disableUnit(name, timeout);
+    await stopUnit(name, timeout);
+    await write(path, after, undo);
+    if (name !== WATCH_UNIT) await removeLastGood(path);
+  }
+  await reloadManager(timeout);
+}
