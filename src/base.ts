@@ -133,8 +133,8 @@ export async function planBase(
     warnings.push(...(await refuseWhatFails(family, assemble(future[family] ?? [], [], readLive("")), args.timeout)));
   }
   const loaders = args.reload === "systemd" ? await planUnits(wishesFor(families, args), args.timeout) : [];
-  for (const { name, after, enabled } of loaders) {
-    if (after === undefined && !enabled) {
+  for (const { name, after, disabled } of loaders) {
+    if (after === undefined && disabled) {
       warnings.push(`${name} was not written by docker_iptables and is not enabled: nothing loads the rules at boot`);
     }
   }
@@ -312,7 +312,8 @@ async function planRemovalOfBase(items: readonly Item[], args: Arguments): Promi
   const names = args.reload === "none" ? [] : [args.iptables_service, args.ip6tables_service, WATCH_UNIT].map(unitName);
   const units = await planRemoval([...new Set(names)], args.timeout).catch((error: unknown) => {
     // Without systemd there are no services to remove.
-    if (args.reload === "systemd") throw error;
+    const isThere = !(error instanceof Failure) || !["command_missing", "command_failed"].includes(error.code);
+    if (isThere || args.reload === "systemd") throw error;
     return [];
   });
   const left = Object.values(future).flatMap((fragments) =>

@@ -52,7 +52,7 @@ async function change({ found, settled, base, loader }: Plan, undo: Undo[], args
   const alone = <T>(patience: number, steps: () => Promise<T>) =>
     withWriteLock(args.iptables_dir, patience, async () => {
       await Promise.all([...directories, ...base.units.map(({ path }) => dirname(path))].map(clearTemporary));
-      return orRollBack(undo, args, steps);
+      return orRollBack(undo, args.state, steps);
     });
 
   for (const directory of base.directories) await makeDirectory(directory);
@@ -67,9 +67,11 @@ async function change({ found, settled, base, loader }: Plan, undo: Undo[], args
   const loaded = await loadRules(found, base, loader, undo, args, alone);
   if (installs) {
     // It waits for our locks before it is ready, so none is held meanwhile.
-    await startWatcher(base.units, args.timeout).catch((error: unknown) =>
-      alone(args.timeout, () => Promise.reject(error)),
-    );
+    await startWatcher(base.units, args.timeout).catch(async (error: unknown) => {
+      // Without the lock nothing can be put back; why it did not start is what is to be told.
+      await alone(args.timeout, () => Promise.reject(error)).catch(() => {});
+      throw error;
+    });
   }
   if (args.state === "absent" && base.units.length > 0) {
     await alone(args.timeout, () => removeUnits(base.units, undo, args.timeout));

@@ -28,7 +28,8 @@ interface RunOptions {
  * Runs a command to its end, whatever its exit status. The limit of time holds also for what the command leaves behind
  * on its output. It gets a session of its own, so that a Ctrl-C ends the wait and not a half-done restore.
  *
- * Throws Failure: `command_missing`, `permission_denied`, `command_timeout`, `output_too_large`.
+ * Throws Failure: `command_missing`, `permission_denied`, `command_failed` (no process could be started), `command_timeout`,
+ * `output_too_large`.
  */
 export async function run(file: string, args: readonly string[], options: RunOptions): Promise<Ran> {
   const { timeoutSeconds, input, descriptor } = options;
@@ -57,7 +58,7 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   ]);
   clearTimeout(timer);
 
-  refuseUnstartable(file, command, result.code);
+  refuseUnstartable(file, command, result);
   if (stopped === "timeout") {
     const message = `'${command}' did not end within ${timeoutSeconds} s and was stopped`;
     throw new Failure("command_timeout", message, { command, timeout: timeoutSeconds });
@@ -74,20 +75,20 @@ const LINE_LIMIT = 1024 * 1024;
 
 /**
  * Runs a command that goes on until it ends by itself or `signal` aborts; each line of its output is handed over at once and
- * then forgotten. A line of more than a million characters is left out.
+ * then forgotten. A line of more than a million characters is left out. Of its stderr the end is kept.
  *
- * Throws Failure: `command_missing`, `permission_denied`.
+ * Throws Failure: `command_missing`, `permission_denied`, `command_failed`.
  */
 export async function follow(
   file: string,
   args: readonly string[],
   onLine: (line: string) => void,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<Ran> {
   const command = [file, ...args].join(" ");
   const subprocess = execa(file, args, {
     ...{ reject: false, buffer: false, forceKillAfterDelay: 500 },
-    ...{ stdin: "ignore", stderr: "ignore" },
+    stdin: "ignore",
   });
   const stop = () => subprocess.kill();
   signal.addEventListener("abort", stop, { once: true });
@@ -104,21 +105,32 @@ export async function follow(
     tooLong = true;
     open = "";
   });
-  const { code } = await subprocess;
+  const [stderr, result] = await Promise.all([collectEnd(subprocess.stderr), subprocess]);
   signal.removeEventListener("abort", stop);
-  refuseUnstartable(file, command, code);
+  refuseUnstartable(file, command, result);
+  return { command, exitCode: exitCodeOf(result), stdout: "", stderr };
 }
 
-function refuseUnstartable(file: string, command: string, code: string | undefined): void {
+interface Ended {
+  exitCode?: number | undefined;
+  signal?: string | undefined;
+  code?: string | undefined;
+}
+
+function refuseUnstartable(file: string, command: string, { exitCode, signal, code }: Ended): void {
   if (code === "ENOENT") {
     throw new Failure("command_missing", `${file} is not installed, or not on PATH`, { command });
   }
   if (code === "EACCES" || code === "EPERM") {
     throw new Failure("permission_denied", `${file} may not be executed by this user`, { command });
   }
+  // EAGAIN, ENOMEM, EMFILE: no process, and so no answer.
+  if (exitCode === undefined && signal === undefined) {
+    throw new Failure("command_failed", `'${command}' could not be started (${code})`, { command, errno: code });
+  }
 }
 
-function exitCodeOf({ exitCode, signal }: { exitCode?: number | undefined; signal?: string | undefined }): number {
+function exitCodeOf({ exitCode, signal }: Ended): number {
   return exitCode ?? 128 + (SIGNAL_NUMBERS[signal ?? ""] ?? 0);
 }
 
@@ -144,6 +156,16 @@ async function collect(stream: Readable, onTooMuch: () => void): Promise<Buffer>
     stream.on("error", done);
   });
   return Buffer.concat(chunks);
+}
+
+/** characters */
+const END_LIMIT = 4096;
+
+/** The end of what a stream brings. */
+async function collectEnd(stream: Readable): Promise<string> {
+  let end = "";
+  for await (const chunk of stream.setEncoding("utf8")) end = (end + chunk).slice(-END_LIMIT);
+  return end;
 }
 
 const SIGNAL_NUMBERS: Record<string, number> = {

@@ -21,6 +21,7 @@ import { isContainers } from "./rules/fragment-text.ts";
 import { type Live, readLive } from "./rules/live.ts";
 import { keyOf, readWords } from "./rules/rule.ts";
 import type { Kernel } from "./survey.ts";
+import { orRollBack, type Undo } from "./undo.ts";
 
 export interface LoadRequest {
   /** The families to load, with the directory of each. */
@@ -28,8 +29,6 @@ export interface LoadRequest {
   timeout: number;
   /** Where the last good text of each family is kept (systemd's StateDirectory=); undefined keeps none. */
   stateDirectory: string | undefined;
-  /** Whether a failed load loads the snapshot again; not for `absent`, which never brings a rule back. */
-  putBack: boolean;
 }
 
 /** The verb: both families, or those named, whose directories exist. Throws Failure as `load`, and `directory_unusable`. */
@@ -44,7 +43,7 @@ export async function loadDirectories(
     if (await directoryExists(directory)) directories[family] = directory;
     else if (family === "ipv4" || families.length === 1) throw missingDirectory(directory);
   }
-  const request = { directories, timeout: args.timeout, stateDirectory, putBack: true };
+  const request = { directories, timeout: args.timeout, stateDirectory };
   return check ? planLoad(request) : load(request);
 }
 
@@ -177,36 +176,26 @@ function warningsOf({ family, stale, lost }: Plan): string[] {
  * the last good text is loaded, and the failure says so.
  */
 export async function load(request: LoadRequest): Promise<Loaded> {
-  return withLoadLock(Object.values(request.directories), request.timeout, () => loadLocked(request));
+  return withLoadLock(Object.values(request.directories), request.timeout, async () => {
+    const undo: Undo[] = [];
+    const loading = orRollBack(undo, "present", () => loadLocked(request, {}, undo));
+    return loading.catch(async (error: unknown) => {
+      throw await withLastGood(asFailure(error), request);
+    });
+  });
 }
 
-/** The same for the holder of the load lock, who has perhaps just looked at the kernel. */
-export async function loadLocked(request: LoadRequest, seen: Kernel = {}): Promise<Loaded> {
-  try {
-    const planned = await planLoad(request, seen);
-    const changing = planned.plans.filter(({ changes }) => changes);
-    await restoreAll(changing, request);
-    const warnings = [...planned.warnings, ...(await keepLastGood(planned.plans, request))];
-    return { ...planned, warnings };
-  } catch (error) {
-    throw await withLastGood(asFailure(error), request);
+/**
+ * The same for the holder of the load lock, who has perhaps just looked at the kernel, and who puts back what it has changed
+ * when it fails: `undo` gets the steps.
+ */
+export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: Undo[] = []): Promise<Loaded> {
+  const planned = await planLoad(request, seen);
+  for (const { family, assembled, live } of planned.plans.filter(({ changes }) => changes)) {
+    undo.push(() => restoreSnapshot(family, live, undefined, request.timeout));
+    await restoreRules(family, textOf(assembled), request.timeout);
   }
-}
-
-async function restoreAll(plans: readonly Plan[], { timeout, putBack }: LoadRequest): Promise<void> {
-  for (const [index, { family, assembled }] of plans.entries()) {
-    try {
-      await restoreRules(family, textOf(assembled), timeout);
-    } catch (error) {
-      if (!putBack) throw error;
-      const failure = asFailure(error);
-      const undone = [];
-      for (const plan of plans.slice(0, index + 1))
-        undone.push(await restoreSnapshot(plan.family, plan.live, undefined, timeout));
-      failure.rolledBack = undone.filter((what) => what !== undefined);
-      throw failure;
-    }
-  }
+  return { ...planned, warnings: [...planned.warnings, ...(await keepLastGood(planned.plans, request))] };
 }
 
 function lastGood(family: Family, stateDirectory: string): string {
@@ -256,7 +245,7 @@ async function withLastGood(failure: Failure, { directories, stateDirectory, tim
   const message = [failure.message, done, ...failed].join("");
   const told = new Failure(failure.code, message, { ...failure.facts, last_good: loaded }, { cause: failure });
   told.rolledBack = failure.rolledBack;
-  told.changed = loaded.length > 0;
+  told.changed = failure.changed || loaded.length > 0;
   return told;
 }
 

@@ -187,6 +187,12 @@ process.env["PATH"] = [process.env["PATH"], "/usr/local/sbin:/usr/local/bin:/usr
   .join(":");
 process.env["LC_ALL"] = "C";
 
+// A reader that is gone, or a full disk behind a redirection: nobody is left to tell but the caller's exit status.
+process.stderr.on("error", () => {});
+process.stdout.on("error", () => {
+  process.exitCode = 1;
+});
+
 answer(process.argv.slice(2))
   .catch((error: unknown): Answer => {
     if (!(error instanceof UsageError)) throw error;
@@ -195,12 +201,7 @@ answer(process.argv.slice(2))
     return { stdout: "", stderr: `${message}\n${helpHint(error.verb)}`, exitCode: 2 };
   })
   .then(({ stdout, stderr, exitCode }) => {
-    process.exitCode = exitCode;
-    // A reader that is gone, or a full disk behind a redirection: nobody is left to tell but the caller's exit status.
-    process.stderr.on("error", () => {});
-    process.stdout.on("error", () => {
-      process.exitCode ||= 1;
-    });
+    process.exitCode ||= exitCode;
     process.stderr.write(stderr);
     process.stdout.write(stdout);
   });

@@ -92,7 +92,13 @@ async function lookAndLoad(items: readonly Item[], loader: Loader, undo: Undo[],
   const left: Kernel = {};
   for (const family of loader.kind === "patch" ? [] : FAMILIES) {
     const snapshot = before.live[family];
-    if (snapshot) undo.push(() => restoreSnapshot(family, snapshot, left[family], args.timeout));
+    if (snapshot === undefined) continue;
+    undo.push(() =>
+      // A load of the service's may be under way.
+      withLoadLock([directoryOf(family, args)], args.timeout, () =>
+        restoreSnapshot(family, snapshot, left[family], args.timeout),
+      ),
+    );
   }
   const { live, ...loaded } = await loadWith(loader, families, before, undo, args);
   const after = await refuseDrift(items, live, args);
@@ -128,8 +134,7 @@ async function loadWith(
       return [];
     }
     const directories = { [family]: directoryOf(family, args) };
-    const putBack = args.state === "present";
-    const request = { directories, timeout: args.timeout, stateDirectory: undefined, putBack };
+    const request = { directories, timeout: args.timeout, stateDirectory: undefined };
     return (await loadLocked(request, before.live)).warnings;
   });
   return { reloaded: families.map(restoreCommand), warnings, live };

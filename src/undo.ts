@@ -8,8 +8,11 @@ import type { Arguments } from "./generated/arguments.ts";
 /** A step back. It returns what it put back, or undefined when there was no need. */
 export type Undo = () => Promise<string | undefined>;
 
-/** Takes the steps; when one fails, what was done so far is undone, the last first, and the failure says so. */
-export async function orRollBack<T>(undo: Undo[], { state }: Arguments, steps: () => Promise<T>): Promise<T> {
+/**
+ * Takes the steps; when one fails, what was done so far is undone, the last first, and the failure says so. For an `absent`
+ * nothing is: a rule that is gone stays gone.
+ */
+export async function orRollBack<T>(undo: Undo[], state: Arguments["state"], steps: () => Promise<T>): Promise<T> {
   try {
     return await steps();
   } catch (error) {

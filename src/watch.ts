@@ -2,9 +2,8 @@
 // goes away is waited for, and what happened meanwhile is caught up when it is back.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { hostOption } from "./docker/client.ts";
-import { asFailure, excerpt, type Failure } from "./errors.ts";
-import { follow } from "./exec.ts";
+import { followEvents } from "./docker/client.ts";
+import { asFailure, excerpt, Failure } from "./errors.ts";
 import { readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { keepAlive, type Manager, notify } from "./kernel/notify.ts";
@@ -32,7 +31,30 @@ export async function watch(request: Request, manager: Manager, told: Told, sign
   const news = new News();
   signal.addEventListener("abort", () => news.ring(), { once: true });
   keepAlive(manager, signal);
-  await Promise.all([followEvents(request.args, news, signal), syncOnNews(request, manager, news, told, signal)]);
+  const complaints = new Complaints(told);
+  await Promise.all([
+    listen(request.args, news, complaints, signal),
+    syncOnNews(request, manager, news, { ...told, complaints }, signal),
+  ]);
+}
+
+/** What is wrong is told once, until it is well again. */
+class Complaints {
+  readonly #tell: Told["failed"];
+  readonly #known = new Set<string>();
+
+  constructor({ failed }: Told) {
+    this.#tell = failed;
+  }
+
+  tell(failure: Failure): void {
+    if (!this.#known.has(failure.message)) this.#tell(failure);
+    this.#known.add(failure.message);
+  }
+
+  clear(): void {
+    this.#known.clear();
+  }
 }
 
 interface Taken {
@@ -99,14 +121,13 @@ async function syncOnNews(
   request: Request,
   manager: Manager,
   news: News,
-  told: Told,
+  { synced, complaints }: Pick<Told, "synced"> & { complaints: Complaints },
   signal: AbortSignal,
 ): Promise<void> {
   let ready = false;
   let pause: number | undefined;
-  let complaint = "";
   const sync = async (base: boolean, reasons: readonly string[]) =>
-    told.synced(await publish({ ...request, args: { ...request.args, base } }, signal), reasons);
+    synced(await publish({ ...request, args: { ...request.args, base } }, signal), reasons);
   while (!signal.aborted) {
     await news.wait(pause);
     if (signal.aborted) return;
@@ -115,14 +136,15 @@ async function syncOnNews(
     try {
       await sync(taken.networks && (await hasOwnBase(request.args)), taken.reasons);
       pause = undefined;
-      complaint = "";
+      complaints.clear();
     } catch (error) {
       const failure = asFailure(error);
       if (signal.aborted && failure.code === "interrupted") return;
-      if (failure.message !== complaint) told.failed(failure);
-      complaint = failure.message;
+      complaints.tell(failure);
       // What stops the base is no obstacle to the containers.
-      const published = taken.networks && (await sync(false, taken.reasons).then(isDone, isNotDone));
+      const second = taken.networks ? await sync(false, taken.reasons).catch(asFailure) : failure;
+      const published = second === undefined;
+      if (!published) complaints.tell(second);
       news.putBack(published ? { reasons: [], networks: true } : taken);
       pause = published ? PAUSE.base : Math.min((pause ?? PAUSE.first) * 2, PAUSE.longest);
     }
@@ -131,32 +153,37 @@ async function syncOnNews(
   }
 }
 
-const isDone = () => true;
-const isNotDone = () => false;
-
 /** Where setup made the base, it follows the networks, too. */
 async function hasOwnBase({ iptables_dir }: Arguments): Promise<boolean> {
   const base = await readOwn(`${iptables_dir}/${BASE_FILES[0]}`);
   return base !== undefined && isMarked(base.text);
 }
 
-/** Each time that the daemon is there again, what happened in between is news. */
-async function followEvents(args: Arguments, news: News, signal: AbortSignal): Promise<void> {
+/**
+ * Each time that the daemon is there again, what happened in between is news. Where the client cannot follow the events (it
+ * is not installed, or has none), that is told once, and each attempt is news: so it looks every few seconds.
+ */
+async function listen(args: Arguments, news: News, complaints: Complaints, signal: AbortSignal): Promise<void> {
   let pause = PAUSE.first;
+  let complaint = "";
   while (!signal.aborted) {
-    // From a moment before, so that nothing is missed between a sync and the first event.
-    const since = Math.floor(Date.now() / 1000) - 1;
-    const words = [...hostOption(args), "events", "--since", String(since), "--format", "{{json .}}"];
     const started = Date.now();
+    // Events come from a moment before on: nothing is missed between this sync and the first of them.
     news.ring();
-    // A client that cannot be started fails the sync, too, which tells it.
-    await follow(args.client, words, (line) => onEvent(line, news), signal).catch(() => {});
-    pause = Date.now() - started > PAUSE.longest ? PAUSE.first : Math.min(pause * 2, PAUSE.longest);
+    const failure = await followEvents(args, (line) => onEvent(line, news), signal).catch(asFailure);
+    const lasted = Date.now() - started > PAUSE.longest;
+    // A daemon that is away fails the sync, too, which tells it; one that goes away ends what has lasted.
+    const isNews = !signal.aborted && !lasted && failure instanceof Failure && failure.code !== "daemon_unreachable";
+    if (isNews && failure.message !== complaint) {
+      complaint = failure.message;
+      complaints.tell(failure);
+    }
+    pause = lasted ? PAUSE.first : Math.min(pause * 2, PAUSE.longest);
     await sleep(pause, undefined, { signal }).catch(() => {});
   }
 }
 
-/** What changes an address, a port or a network. Docker's words, podman's, and nerdctl's. */
+/** What changes an address, a port or a network. Docker's words, and podman's. */
 const TELLING: Record<string, RegExp> = {
   container: /^(start|died?|rename)$/,
   network: /^(create|destroy|remove)$/,

@@ -3,7 +3,7 @@
 
 import { basename } from "node:path";
 import { excerpt, Failure } from "../errors.ts";
-import { commandFailure, type Ran, run } from "../exec.ts";
+import { commandFailure, follow, type Ran, run } from "../exec.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import type { ContainerDocument } from "../generated/container.ts";
 import type { NetworkDocument } from "../generated/network.ts";
@@ -104,6 +104,17 @@ export async function askVersion(client: Client): Promise<string | undefined> {
   return /^\d+\.\S+$/.test(stdout.trim()) ? stdout.trim() : undefined;
 }
 
+/**
+ * The daemon's events from a second ago on, a line of JSON each, until the client ends or the signal aborts.
+ * Throws Failure: see `ask`.
+ */
+export async function followEvents(client: Client, onLine: (line: string) => void, signal: AbortSignal): Promise<void> {
+  const words = [...hostOption(client), "events", "--since", "1s", "--format", "{{json .}}"];
+  const ran = await follow(client.client, words, onLine, signal);
+  // One that was ended says nothing.
+  if (ran.stderr.trim() !== "") refuseFailed(client.client, ran);
+}
+
 /** Of a container or a network. */
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 
@@ -126,7 +137,7 @@ async function ask(client: Client, args: string[]): Promise<Ran> {
 }
 
 /** The words that name the daemon's socket to the client; none where it knows its own. */
-export function hostOption({ client, docker_host }: Client): string[] {
+function hostOption({ client, docker_host }: Client): string[] {
   return docker_host === undefined ? [] : [HOST_OPTION.get(basename(client)) ?? "--host", docker_host];
 }
 

@@ -171,7 +171,9 @@ async function notThere(pending: readonly Pending[], args: Arguments): Promise<F
   const each = (await withNearNames(pending, args)).map(({ name, why }) => `${name} ${why}`).join(", ");
   return new Failure(
     pending.some(({ exists }) => !exists) ? "container_missing" : "container_not_running",
-    `not every container runs after ${wait_timeout} s: ${each}; see '${client} ps --all', or raise wait_timeout`,
+    wait_timeout === 0
+      ? `not every container runs: ${each}; see '${client} ps --all'`
+      : `not every container runs after ${wait_timeout} s: ${each}; see '${client} ps --all', or raise wait_timeout`,
     { containers: pending.map(({ name }) => name), wait_timeout },
   );
 }

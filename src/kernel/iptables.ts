@@ -20,10 +20,14 @@ export async function saveRules(family: Family, timeoutSeconds: number): Promise
 
 /**
  * Whether the kernel has a table, be it empty: iptables-save shows only those in use. The legacy backend loads the table's
- * module for that (tried, 1.8.9); the nft backend has every table. Throws Failure of `run`.
+ * module for that (tried, 1.8.9); the nft backend has every table. Throws Failure as `saveRules`.
  */
 export async function hasTable(family: Family, table: string, timeoutSeconds: number): Promise<boolean> {
-  return (await run(COMMANDS[family].save, ["--table", table], { timeoutSeconds })).exitCode === 0;
+  const ran = await run(COMMANDS[family].save, ["--table", table], { timeoutSeconds });
+  if (ran.exitCode === 0) return true;
+  // "Cannot initialize: Table does not exist (do you need to insmod?)" (iptables 1.8)
+  if (/does not exist|insmod/.test(ran.stderr)) return false;
+  throw failed(ran, "command_failed", `whether there is a table ${table} cannot be found out`);
 }
 
 /**

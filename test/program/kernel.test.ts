@@ -473,6 +473,16 @@ describe.concurrent("a kernel without the raw table", () => {
     expect(again).toMatchObject({ changed: false, warnings: result.warnings });
   });
 
+  test("of which that cannot be said is refused, and no guard is left out", async () => {
+    const host = await withoutRaw();
+    host.on(
+      "iptables-save",
+      `case "$*" in *"--table raw"*) echo "Another app is holding the lock" >&2; exit 4 ;; esac`,
+    );
+    const { msg } = await host.refuses({ container: "web" }, "command_failed");
+    expect(msg).toContain("whether there is a table raw cannot be found out: 'iptables-save --table raw' failed");
+  });
+
   test("is not asked for it where the table is there", async () => {
     const host = await bootedHost();
     await host.ask({ container: "web" });

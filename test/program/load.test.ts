@@ -252,6 +252,21 @@ describe.concurrent("what is wrong", () => {
     for (const version of ["ipv4", "ipv6"]) expect(host.kernel("raw", version)).not.toContain("DROP");
   });
 
+  test("the second family fails, and so does the way back of the first: told, and the failure is the first one", async () => {
+    const host = fakeHost();
+    await load(host);
+    const rules = host.kernel("nat");
+    for (const each of [host.iptablesDir, host.ip6tablesDir])
+      host.write("20_web", "*filter\n-A INPUT -p esp -j DROP\nCOMMIT\n", each);
+    host.on("ip6tables-restore", 'echo "no memory" >&2; exit 4');
+    host.on("iptables-restore", '[ -e "$FAKE/once" ] && { echo "all is lost" >&2; exit 1; }; : > "$FAKE/once"');
+    const result = await load(host);
+    expect(result).toMatchObject({ failed: true, changed: true, error: { code: "reload_failed", exit_code: 4 } });
+    expect(result.rolled_back).toEqual([expect.stringMatching(/^NOT put back: .*all is lost/)]);
+    expect(host.kernel("filter")).toContain("-p esp");
+    expect(host.kernel("nat")).toBe(rules);
+  });
+
   test("another load's lock is held: locked, and nothing is loaded", async () => {
     const host = fakeHost();
     const holder = execa("flock", [

@@ -441,7 +441,8 @@ describe.concurrent("what is of another hand", () => {
 
   test("a service that loads the directories is used as it is", async () => {
     const host = bareHost();
-    host.unit("iptables.service", host.iptablesDir, { UnitFileState: "enabled" });
+    // Others start a static one.
+    host.unit("iptables.service", host.iptablesDir, { UnitFileState: "static" });
     host.unit("ip6tables.service", host.ip6tablesDir, { UnitFileState: "disabled" });
     const result = await setup(host);
     expect(result, result.msg).toMatchObject({ changed: true, reloaded: ["iptables.service", "ip6tables.service"] });

@@ -192,7 +192,21 @@ describe.concurrent("what goes wrong", () => {
     host.container("db", { ports: port("5432"), address: "172.17.0.3" });
     tell(host, event("container", "start", "db"));
     await until(() => watcher.out().includes("published: db"));
-    expect(count(host, /^docker events --since \d+ --format \{\{json \.\}\}$/)).toBe(2);
+    expect(count(host, /^docker events --since 1s --format \{\{json \.\}\}$/)).toBe(2);
+  });
+
+  test("a client that cannot follow the events: told once, and what runs is published all the same", async () => {
+    const host = await bootedHost();
+    host.on("docker", '[ "$1" = events ] && { echo "unknown command: events" >&2; exit 1; }');
+    host.container("web", { ports: port("8080") });
+    const watcher = start(host);
+    await until(() => watcher.out().includes("published: web"));
+    host.container("db", { ports: port("5432"), address: "172.17.0.3" });
+    await until(() => watcher.out().includes("published: db"));
+    await until(() => count(host, /^docker events /) >= 3);
+    expect(watcher.err()).toMatch(
+      /^docker_iptables: docker failed: 'docker events .*unknown command: events \[client_failed\]\n$/,
+    );
   });
 
   test("the daemon is down: told once, tried again, and published when it is back", async () => {
