@@ -17,7 +17,7 @@ import { readInterfaces } from "./kernel/interfaces.ts";
 import { firewalldRuns, foreignTables, type OtherBackend, otherBackend } from "./kernel/others.ts";
 import { unitName, type Wish } from "./kernel/units.ts";
 import { refuseWhatFails } from "./load.ts";
-import { type Future, foresee } from "./refuse.ts";
+import { type Future, withChanges } from "./refuse.ts";
 import { BASE_FILES, makeBase, ownerOf } from "./rules/base-rules.ts";
 import { isContainers, isMarked, type Wanted } from "./rules/fragment-text.ts";
 import { hasDockersRules, readLive } from "./rules/live.ts";
@@ -107,27 +107,28 @@ function emptyFile(file: string): Wanted {
 
 /**
  * What is to be done besides the fragments of ours. Throws Failure: `fragment_foreign` (a file of another hand in the base's
- * place), `rules_undeclared` (a load would lose what runs), `fragment_invalid`, `base_in_use`, and those of `planUnits`.
+ * place), `rules_undeclared` (a load would lose what runs), `fragment_invalid`, `base_in_use`, and those of `planUnits`. `now` are the directories' fragments.
  */
 export async function planBase(
   items: readonly Item[],
   { networks, daemon }: BaseWishes,
   live: Kernel,
+  now: Future,
   args: Arguments,
 ): Promise<BasePlan> {
-  if (args.state === "absent") return planRemovalOfBase(items, args);
+  if (args.state === "absent") return planRemovalOfBase(items, now, args);
   refuseForeignFiles(items);
   const families = [...new Set(items.map(({ family }) => family))];
   const directories = families.map((family) => directoryOf(family, args));
   const plan: BasePlan = { ...NO_BASE, directories, warnings: [] };
   const watchers = args.watch ? [await planWatcher(watchWords(args), args.timeout)] : [];
   if (args.reload === "none") return { ...plan, units: watchers };
-  const around = await lookAround(families, await foresee(items, args), networks, live, args);
+  const around = await lookAround(families, withChanges(now, items, args), networks, live, args);
   const { lost, kept } = describeTraps(around, daemon, live, args);
   if (args.reload === "patch") return { ...plan, units: watchers, warnings: kept };
   if (!args.adopt && !args.replace) refuseTraps([...lost, ...kept], around);
   const files = args.adopt ? await adoptedFiles(around.families, args) : [];
-  const future = await foresee([...items, ...files], args);
+  const future = withChanges(now, [...items, ...files], args);
   const warnings = [...kept, ...(args.replace ? lost.map((what) => `replaced: ${what}`) : [])];
   for (const family of families) {
     warnings.push(...(await refuseWhatFails(family, assemble(future[family] ?? [], [], readLive("")), args.timeout)));
@@ -307,8 +308,8 @@ export function wishesFor(families: readonly Family[], args: Arguments): Wish[] 
   return [...wishes.values()];
 }
 
-async function planRemovalOfBase(items: readonly Item[], args: Arguments): Promise<BasePlan> {
-  const future = await foresee(items, args);
+async function planRemovalOfBase(items: readonly Item[], now: Future, args: Arguments): Promise<BasePlan> {
+  const future = withChanges(now, items, args);
   const names = args.reload === "none" ? [] : [args.iptables_service, args.ip6tables_service, WATCH_UNIT].map(unitName);
   const units = await planRemoval([...new Set(names)], args.timeout).catch((error: unknown) => {
     // Without systemd there are no services to remove.

@@ -64,7 +64,7 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
   const all = await survey(wanted, families, live, args);
   const { items, warnings: kept } = keepForeignFiles(all.items);
   const found = { ...all, items };
-  const plan = base === undefined ? NO_BASE : await planBase(found.items, base, live, args);
+  const plan = base === undefined ? NO_BASE : await planBase(found.items, base, live, now, args);
   const future = withChanges(now, [...plan.files, ...found.items], args);
   refuseWhatCannotWork(found.items, future, args);
   const outcome: Outcome = {

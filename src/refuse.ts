@@ -16,11 +16,6 @@ import { directoryOf, type FileChange, type Item } from "./survey.ts";
 /** The fragments of each family as they will be, in their order; of a directory that is to be made, the coming ones. */
 export type Future = Partial<Record<Family, Fragment[]>>;
 
-/** The directories' fragments with these changes. Throws Failure `directory_unusable`. */
-export async function foresee(changes: readonly FileChange[], args: Arguments): Promise<Future> {
-  return withChanges(await readDirectories(args), changes, args);
-}
-
 /** The directories' fragments as they are. Throws Failure `directory_unusable`. */
 export async function readDirectories(args: Arguments): Promise<Future> {
   const read = FAMILIES.map(async (family) => {
@@ -30,6 +25,7 @@ export async function readDirectories(args: Arguments): Promise<Future> {
   return Object.fromEntries(await Promise.all(read));
 }
 
+/** The directories' fragments with these changes. */
 export function withChanges(now: Future, changes: readonly FileChange[], args: Arguments): Future {
   const changed = new Set(changes.map(({ path }) => path));
   const coming = changes.flatMap(({ path, after }) => (after === undefined ? [] : [{ path, text: after }]));
