@@ -20,7 +20,7 @@ In a systemd unit:
 ${IN_A_UNIT.map((line) => `  ${line}`).join("\n")}
 
 Each verb has its own options: 'docker_iptables help create', or 'docker_iptables create --help'.
-Exit status: 0 done, 1 failed, 2 wrong usage; of status 0 all well, 3 problems, 1 could not find out.
+Exit status: 0 done, 1 failed, 2 wrong usage. 'status': 0 all well, 3 problems, 1 could not find out.
 `;
 }
 

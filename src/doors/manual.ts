@@ -21,7 +21,7 @@ ${OPTIONS.map(option).join("\n")}
 .SH "IN A SYSTEMD UNIT"
 ${block(IN_A_UNIT)}
 .SH "EXIT STATUS"
-0 done, 1 failed, 2 wrong usage; of status 0 all well, 3 problems, 1 could not find out.
+0 done, 1 failed, 2 wrong usage. status: 0 all well, 3 problems, 1 could not find out.
 .SH FILES
 .TP
 .I /etc/iptables.d, /etc/ip6tables.d

@@ -20,7 +20,7 @@ export const OPTIONS: readonly Option[] = [
   ...FLAGS.map(optionOf),
   ownOption("check", "Predict what would change, and change nothing."),
   ownOption("diff", "Show each file before and after."),
-  ownOption("remove", "Take the base away, and the services that it installed."),
+  ownOption("remove", "Take the base away, and the services that it installed; first 'delete --all'."),
   ownOption("json", "Answer with one line of JSON."),
   ownOption("help", "The verb's own help."),
 ];
@@ -33,7 +33,7 @@ function optionOf({ flag, type, description, fallback, choices = [] }: (typeof F
   if (type === "boolean") {
     const negated = fallback === true;
     const spelling = negated ? `--no-${flag}` : `--${flag}`;
-    const said = negated ? `Not: ${description}` : description;
+    const said = negated ? `Turns this off: ${description}` : description;
     return { name: flag, spelling, type, value: undefined, choices: [], description: said };
   }
   const value =

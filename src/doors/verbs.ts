@@ -72,7 +72,7 @@ export const VERBS: readonly Verb[] = [
   },
   {
     name: "delete",
-    summary: "take containers' rules away; Docker is not asked",
+    summary: "take containers' rules away; Docker may be down",
     details: "Removes the containers' fragments and their rules, IPv4 and IPv6.",
     operands: "NAME…",
     completes: "fragments",
