@@ -12,7 +12,7 @@ import { flagsOf } from "./flags.ts";
 import { assemble } from "./fragments/assemble.ts";
 import { readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
-import { type PlannedUnit, planRemoval, planUnits, planWatcher, WATCH_UNIT } from "./kernel/install.ts";
+import { findPlaces, type PlannedUnit, planRemoval, planUnits, planWatcher, WATCH_UNIT } from "./kernel/install.ts";
 import { readInterfaces } from "./kernel/interfaces.ts";
 import { firewalldRuns, foreignTables, type OtherBackend, otherBackend } from "./kernel/others.ts";
 import { unitName, type Wish } from "./kernel/units.ts";
@@ -121,7 +121,8 @@ export async function planBase(
   const families = [...new Set(items.map(({ family }) => family))];
   const directories = families.map((family) => directoryOf(family, args));
   const plan: BasePlan = { ...NO_BASE, directories, warnings: [] };
-  const watchers = args.watch ? [await planWatcher(watchWords(args), args.timeout)] : [];
+  const places = findPlaces(args.timeout);
+  const watchers = args.watch ? [await planWatcher(watchWords(args), places, args.timeout)] : [];
   if (args.reload === "none") return { ...plan, units: watchers };
   const around = await lookAround(families, withChanges(now, items, args), networks, live, args);
   const { lost, kept } = describeTraps(around, daemon, live, args);
@@ -133,7 +134,7 @@ export async function planBase(
   for (const family of families) {
     warnings.push(...(await refuseWhatFails(family, assemble(future[family] ?? [], [], readLive("")), args.timeout)));
   }
-  const loaders = args.reload === "systemd" ? await planUnits(wishesFor(families, args), args.timeout) : [];
+  const loaders = args.reload === "systemd" ? await planUnits(wishesFor(families, args), places, args.timeout) : [];
   for (const { name, after, disabled } of loaders) {
     if (after === undefined && disabled) {
       warnings.push(`${name} was not written by docker_iptables and is not enabled: nothing loads the rules at boot`);

@@ -13,7 +13,7 @@ import { sortByBoot } from "./fragments/confirmed.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import type { Problem } from "./generated/result.ts";
 import { readHost } from "./host.ts";
-import { findUnit, showUnit } from "./kernel/units.ts";
+import { judgeUnit, showUnit } from "./kernel/units.ts";
 import { brokenFragments, differences, orphans, rivals, shadows, uncovered } from "./problems.ts";
 import { type Future, readDirectories } from "./refuse.ts";
 import { containerFragment, containerOf, isMarked, readFragment, type Wanted } from "./rules/fragment-text.ts";
@@ -183,9 +183,9 @@ async function serviceProblems(families: readonly (typeof FAMILIES)[number][], a
   const problems: Problem[] = [];
   for (const wish of wishesFor(families, args)) {
     try {
-      await findUnit(wish, args.timeout);
-      const state = (await showUnit(wish.unit, args.timeout)).get("ActiveState");
-      if (state === "failed") {
+      const properties = await showUnit(wish.unit, args.timeout);
+      await judgeUnit(wish, properties);
+      if (properties.get("ActiveState") === "failed") {
         const msg = `${wish.unit} has failed; 'journalctl --unit ${wish.unit}' says why`;
         problems.push({ kind: "service_unusable", msg });
       }

@@ -10,7 +10,7 @@ import { type Own, readOwn } from "../fragments/directory.ts";
 import { writeFailure } from "../fragments/replace.ts";
 import { isMarked } from "../rules/fragment-text.ts";
 import { unitText, watchUnitText } from "./unit-text.ts";
-import { findUnit, isDisabled, showUnit, type Unit, verbFor, type Wish } from "./units.ts";
+import { isDisabled, judgeUnit, showUnit, type Unit, verbFor, type Wish } from "./units.ts";
 
 /** A service of ours as it is and as it should be. */
 export interface PlannedUnit extends Unit {
@@ -22,6 +22,27 @@ export interface PlannedUnit extends Unit {
   unread: boolean;
 }
 
+/** Where units of ours go, and which docker_iptables they run. Each is found out once, if at all. */
+export interface Places {
+  directory: () => Promise<string>;
+  executable: () => Promise<string>;
+}
+
+export function findPlaces(timeoutSeconds: number): Places {
+  let directory: Promise<string> | undefined;
+  let executable: Promise<string> | undefined;
+  return {
+    directory: () => {
+      directory ??= unitDirectory(timeoutSeconds);
+      return directory;
+    },
+    executable: () => {
+      executable ??= findExecutable(timeoutSeconds);
+      return executable;
+    },
+  };
+}
+
 /**
  * What is to be done so that each wished service loads its directories, now and at boot. A service of another hand that
  * does is left as it is.
@@ -29,25 +50,28 @@ export interface PlannedUnit extends Unit {
  * Throws Failure `unit_not_suitable` (another's unit, or a masked one), `executable_unusable`, `fragment_not_a_file` and
  * those of `run`.
  */
-export async function planUnits(wishes: readonly Wish[], timeoutSeconds: number): Promise<PlannedUnit[]> {
-  const directory = await unitDirectory(timeoutSeconds);
+export async function planUnits(
+  wishes: readonly Wish[],
+  places: Places,
+  timeoutSeconds: number,
+): Promise<PlannedUnit[]> {
+  const directory = await places.directory();
   const looked = await Promise.all(
     wishes.map(async (wish) => ({ wish, properties: await showUnit(wish.unit, timeoutSeconds) })),
   );
   const planned: PlannedUnit[] = [];
-  let executable: string | undefined;
   for (const { wish, properties } of looked) {
     const path = join(directory, wish.unit);
     const state = unitState(properties);
     const before = await ownUnit(path, wish.unit, properties);
     if (before === "another's") {
-      await refuseUnsuitable(wish, timeoutSeconds);
+      // It may do the work all the same; else it is told whose it is, and what to do.
+      await judgeUnit(wish, properties);
       planned.push({ ...state, name: wish.unit, families: wish.families, path, before: undefined, after: undefined });
       continue;
     }
-    executable ??= await findExecutable(timeoutSeconds);
     const directories = wish.families.map((family, index) => [family, wish.directories[index] ?? ""] as const);
-    const after = unitText(wish.unit, executable, directories);
+    const after = unitText(wish.unit, await places.executable(), directories);
     planned.push({ ...state, name: wish.unit, families: wish.families, path, before, after });
   }
   return planned;
@@ -60,8 +84,12 @@ export const WATCH_UNIT = "docker_iptables-watch.service";
  * What is to be done so that it runs with these flags; it loads no family at boot. Throws Failure `unit_not_suitable`,
  * `executable_unusable`, `fragment_not_a_file` and those of `run`.
  */
-export async function planWatcher(words: readonly string[], timeoutSeconds: number): Promise<PlannedUnit> {
-  const path = join(await unitDirectory(timeoutSeconds), WATCH_UNIT);
+export async function planWatcher(
+  words: readonly string[],
+  places: Places,
+  timeoutSeconds: number,
+): Promise<PlannedUnit> {
+  const path = join(await places.directory(), WATCH_UNIT);
   const properties = await showUnit(WATCH_UNIT, timeoutSeconds);
   const before = await ownUnit(path, WATCH_UNIT, properties);
   if (before === "another's") {
@@ -69,12 +97,13 @@ export async function planWatcher(words: readonly string[], timeoutSeconds: numb
     const message = `${where} was not written by docker_iptables, and is not overwritten: look at it, and move it away`;
     throw new Failure("unit_not_suitable", message, { unit: WATCH_UNIT, unit_file: where });
   }
-  const after = watchUnitText(WATCH_UNIT, await findExecutable(timeoutSeconds), words);
+  const after = watchUnitText(WATCH_UNIT, await places.executable(), words);
   return { ...unitState(properties), name: WATCH_UNIT, families: [], path, before, after };
 }
 
 /** The services of ours under these names, as they are when they are to go. */
 export async function planRemoval(units: readonly string[], timeoutSeconds: number): Promise<PlannedUnit[]> {
+  if (units.length === 0) return [];
   const directory = await unitDirectory(timeoutSeconds);
   const planned: PlannedUnit[] = [];
   for (const unit of units) {
@@ -111,11 +140,6 @@ async function ownUnit(
   if (fragment !== "" && fragment !== path) return "another's";
   const before = await readOwn(path);
   return before === undefined || isMarked(before.text) ? before : "another's";
-}
-
-/** Another's service may do the work; else it says whose it is, and what to do. */
-async function refuseUnsuitable(wish: Wish, timeoutSeconds: number): Promise<void> {
-  await findUnit(wish, timeoutSeconds);
 }
 
 /** Where an administrator's units stand: the manager's own answer, /etc/systemd/system on every usual host. */

@@ -32,13 +32,19 @@ const STRANGERS: readonly [RegExp, string][] = [
   [/\bufw\b/, "ufw"],
 ];
 
+/** Throws Failure as `judgeUnit`, `command_failed` and those of `run`. */
+export async function findUnit(wish: Wish, timeoutSeconds: number): Promise<Unit> {
+  return judgeUnit(wish, await showUnit(wish.unit, timeoutSeconds));
+}
+
 /**
- * Looks at a unit. It is suitable if its own text, or that of a script that it starts, names each directory.
- *
- * Throws Failure `unit_missing`, `unit_not_suitable`, `command_failed` and those of `run`.
+ * A unit that is suitable: its own text, or that of a script that it starts, names each directory. `properties` are what
+ * systemd shows of it. Throws Failure `unit_missing`, `unit_not_suitable`.
  */
-export async function findUnit({ unit, directories, families }: Wish, timeoutSeconds: number): Promise<Unit> {
-  const properties = await showUnit(unit, timeoutSeconds);
+export async function judgeUnit(
+  { unit, directories, families }: Wish,
+  properties: ReadonlyMap<string, string>,
+): Promise<Unit> {
   if (properties.get("LoadState") !== "loaded") {
     const state = properties.get("LoadState") ?? "unknown";
     const message = `the service ${unit}, which should load ${directories.join(" and ")}, is not usable (systemd says: ${state}); install it, or use reload: restore`;
@@ -86,7 +92,11 @@ export async function showUnit(unit: string, timeoutSeconds: number): Promise<Ma
   return properties;
 }
 
-async function refuseStrangers(unit: string, directories: string[], properties: Map<string, string>): Promise<void> {
+async function refuseStrangers(
+  unit: string,
+  directories: string[],
+  properties: ReadonlyMap<string, string>,
+): Promise<void> {
   const told = [...properties.values()].join("\n");
   const unitFiles = `${properties.get("FragmentPath") ?? ""} ${properties.get("DropInPaths") ?? ""}`.split(" ");
   const commands = `${properties.get("ExecStart") ?? ""} ${properties.get("ExecReload") ?? ""}`;
