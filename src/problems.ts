@@ -1,6 +1,7 @@
 // What can be wrong, found on the fragments, the kernel's rules and the containers as they are. Pure.
 
 import { basename } from "node:path/posix";
+import { isLoopback } from "./addresses.ts";
 import { FAMILIES } from "./docker/container.ts";
 import type { Network } from "./docker/network.ts";
 import type { Target } from "./docker/target.ts";
@@ -10,7 +11,7 @@ import type { Problem } from "./generated/result.ts";
 import { type Future, warnOfLoopback, warnOfUncovered } from "./refuse.ts";
 import { readClaims } from "./rules/claims.ts";
 import { containerOf, readFragment } from "./rules/fragment-text.ts";
-import { type Host, isLoopback, PROXY, travel } from "./rules/journey.ts";
+import { type Host, PROXY, travel } from "./rules/journey.ts";
 import { liveOwners, readLive } from "./rules/live.ts";
 import { rangesOf, spellPublish } from "./rules/publish-rules.ts";
 import { claimantIn, Register } from "./rules/register.ts";
