@@ -1,6 +1,6 @@
 // The kernel's rules, as iptables-save prints them, and what differs from the rules that should be there. Pure.
 
-import { commentOf, keyOf, type Rule, readChain, readComment, readWords } from "./rule.ts";
+import { commentOf, keyOf, type Rule, readChain, readComment, readWords, unconditionalTarget } from "./rule.ts";
 import { builtInChains, readTables } from "./table-text.ts";
 
 /** One family's rules in the kernel. */
@@ -131,8 +131,9 @@ export function barrierOf(
   { tables }: Live,
 ): { rule: string; hides: (ours: Rule) => boolean } | undefined {
   const running = tables.get(table);
-  const refusesAll = new RegExp(`^-A ${chain} (-m comment --comment ("[^"]*"|\\S+) )?-j (DROP|REJECT)( |$)`);
-  const place = running?.lines.findIndex((line) => refusesAll.test(line)) ?? -1;
+  const refusesAll = (line: string) =>
+    line.startsWith(`-A ${chain} `) && /^(DROP|REJECT)$/.test(unconditionalTarget(line) ?? "");
+  const place = running?.lines.findIndex(refusesAll) ?? -1;
   const rule = running?.lines[place];
   return rule === undefined ? undefined : { rule, hides: (ours) => (running?.ours.get(keyOf(ours)) ?? -1) > place };
 }

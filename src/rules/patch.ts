@@ -22,6 +22,7 @@ import {
   readTarget,
   readWords,
   TABLES,
+  unconditionalTarget,
   uncounted,
 } from "./rule.ts";
 import { readTables } from "./table-text.ts";
@@ -342,5 +343,5 @@ function mayBeOurs(line: string): boolean {
 
 /** Whether no packet gets past a rule: a verdict without a condition. */
 function endsChain(line: string): boolean {
-  return /^-A \S+ (-m comment --comment ("([^"\\]|\\.)*"|\S+) )?-j (ACCEPT|DROP|REJECT|RETURN|QUEUE)( |$)/.test(line);
+  return /^(ACCEPT|DROP|REJECT|RETURN|QUEUE)$/.test(unconditionalTarget(line) ?? "");
 }
