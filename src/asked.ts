@@ -2,7 +2,7 @@
 
 import { basename } from "node:path";
 import { inspectContainers } from "./docker/client.ts";
-import { readContainer } from "./docker/container.ts";
+import { NAME, readContainer } from "./docker/container.ts";
 import { findRunning, findTargets, type Tell, withNearNames } from "./docker/find.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
@@ -122,7 +122,8 @@ export function withOrphans(asked: Asked, now: Future, live: Kernel, { all }: Ar
   const isKnown = (one: Wanted) =>
     filed.includes(one.file) || asked.left.includes(one.owner) || asked.wanted.some(({ owner }) => owner === one.owner);
   const owners = new Set(Object.values(live).flatMap((rules) => [...liveOwners(rules)]));
-  const orphans = [...owners].filter(isContainerName).map((owner) => containerFragment(owner));
+  // A comment in the kernel may hold anything.
+  const orphans = [...owners].filter((owner) => NAME.test(owner)).map((owner) => containerFragment(owner));
   return { ...asked, wanted: [...asked.wanted, ...orphans.filter((one) => !isKnown(one))].sort(byOwner) };
 }
 
@@ -130,11 +131,6 @@ export function withOrphans(asked: Asked, now: Future, live: Kernel, { all }: Ar
 function ownersOf(here: Future): Set<string> {
   const fragments = Object.values(here).flat();
   return new Set(fragments.flatMap(({ path }) => containerOf(basename(path)) ?? []));
-}
-
-/** What the schema takes for one: a comment in the kernel may hold anything. */
-function isContainerName(word: string): boolean {
-  return /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,234}$/.test(word);
 }
 
 const CONTAINER_ID = /^[0-9a-f]{12,64}$/;

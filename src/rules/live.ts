@@ -1,6 +1,15 @@
 // The kernel's rules, as iptables-save prints them, and what differs from the rules that should be there. Pure.
 
-import { commentOf, keyOf, type Rule, readChain, readComment, readWords, unconditionalTarget } from "./rule.ts";
+import {
+  commentOf,
+  keyOf,
+  mayBeOurs,
+  type Rule,
+  readChain,
+  readComment,
+  readWords,
+  unconditionalTarget,
+} from "./rule.ts";
 import { builtInChains, readTables } from "./table-text.ts";
 
 /** One family's rules in the kernel. */
@@ -47,7 +56,7 @@ function liveTable(chains: Map<string, string>, lines: string[]): LiveTable {
   for (const [index, line] of lines.entries()) {
     const target = / (?:-j|-g|--jump|--goto) (\S+)/.exec(line)?.[1];
     if (target !== undefined) targets.add(target);
-    if (!line.includes(commentOf(""))) continue;
+    if (!mayBeOurs(line)) continue;
     const rule = readWords(line);
     const comment = readComment(rule);
     if (comment === undefined || readChain(rule) === undefined) continue;

@@ -14,9 +14,9 @@ import { increasing } from "./increasing.ts";
 import type { Live, LiveTable, Tables } from "./live.ts";
 import {
   byChain,
-  commentOf,
   isOurs,
   keyOf,
+  mayBeOurs,
   type Rule,
   readChain,
   readTarget,
@@ -335,10 +335,6 @@ function insertionLines(
 /** What follows "-A CHAIN". */
 function specOf(line: string): string {
   return uncounted(line).replace(/^\S+\s+\S+\s*/, "");
-}
-
-function mayBeOurs(line: string): boolean {
-  return line.includes(commentOf(""));
 }
 
 /** Whether no packet gets past a rule: a verdict without a condition. */

@@ -71,6 +71,11 @@ export function isOurs(rule: Rule): boolean {
   return readComment(rule)?.startsWith(commentOf("")) ?? false;
 }
 
+/** Whether a line is worth reading for isOurs. A comment of ours holds a space, so it stands in quotes. */
+export function mayBeOurs(line: string): boolean {
+  return line.includes(`"${commentOf("")}`);
+}
+
 /** A rule's line without the counters that iptables-save -c puts before it. */
 export function uncounted(line: string): string {
   return line.replace(/^\[\d+:\d+\] /, "");

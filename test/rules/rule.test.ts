@@ -2,7 +2,17 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { keyOf, readChain, readComment, readWords, spell, unconditionalTarget } from "../../src/rules/rule.ts";
+import {
+  commentOf,
+  isOurs,
+  keyOf,
+  mayBeOurs,
+  readChain,
+  readComment,
+  readWords,
+  spell,
+  unconditionalTarget,
+} from "../../src/rules/rule.ts";
 
 const words = (line: string) => line.split(" ");
 
@@ -112,5 +122,26 @@ describe("unconditionalTarget", () => {
     [""],
   ])("none: %j", (line) => {
     expect(unconditionalTarget(line)).toBeUndefined();
+  });
+});
+
+describe("mayBeOurs and isOurs", () => {
+  test.each([[commentOf("web")], [commentOf("(10_docker)")], [commentOf("")], [commentOf(`odd "'\\ name`)]])(
+    "%j is a comment of ours",
+    (comment) => {
+      const line = spell(["-A", "FORWARD", "-m", "comment", "--comment", comment, "-j", "ACCEPT"]);
+      expect(isOurs(readWords(line))).toBe(true);
+      expect(mayBeOurs(line)).toBe(true);
+    },
+  );
+
+  test.each([
+    ["-A FORWARD -j ACCEPT"],
+    ["-A FORWARD -m comment --comment docker_iptables: -j ACCEPT"],
+    ['-A FORWARD -m comment --comment "as docker_iptables: web" -j ACCEPT'],
+    ['-A FORWARD -m comment --comment "docker_iptables:web" -j ACCEPT'],
+  ])("%s is another's", (line) => {
+    expect(isOurs(readWords(line))).toBe(false);
+    expect(mayBeOurs(line)).toBe(false);
   });
 });
