@@ -10,6 +10,7 @@ import { usesProxy } from "./docker/proxy.ts";
 import { Failure } from "./errors.ts";
 import { flagsOf } from "./flags.ts";
 import { assemble } from "./fragments/assemble.ts";
+import type { Fragments } from "./fragments/by-family.ts";
 import { readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { type PlannedUnit, planRemoval, planUnits, planWatcher, WATCH_UNIT } from "./kernel/install.ts";
@@ -17,7 +18,7 @@ import { readInterfaces } from "./kernel/interfaces.ts";
 import { firewalldRuns, foreignTables, type OtherBackend, otherBackend } from "./kernel/others.ts";
 import { unitName, type Wish } from "./kernel/units.ts";
 import { refuseWhatFails } from "./load.ts";
-import { type Future, foresee } from "./refuse.ts";
+import { foresee } from "./refuse.ts";
 import { BASE_FILES, makeBase, ownerOf } from "./rules/base-rules.ts";
 import { isContainers, isMarked, type Wanted } from "./rules/fragment-text.ts";
 import { hasDockersRules, readLive } from "./rules/live.ts";
@@ -182,7 +183,7 @@ interface Around {
 
 async function lookAround(
   families: readonly Family[],
-  future: Future,
+  future: Fragments,
   networks: readonly Network[],
   live: Kernel,
   { timeout }: Arguments,
