@@ -1,6 +1,7 @@
 // Rules that Docker is known to make where it manages iptables itself: what such a daemon leaves behind. Pure.
 
-import { canonicalSubnet, isWithin, withoutHostMask } from "../addresses.ts";
+import ipaddr from "ipaddr.js";
+import { canonicalSubnet, withoutHostMask } from "../addresses.ts";
 import type { Live } from "./live.ts";
 import { argumentOf, keyOf, type Rule, readWords, uncounted } from "./rule.ts";
 
@@ -32,11 +33,22 @@ export type Dockers = (table: string) => (rule: Rule, key: string) => boolean;
 
 /** Docker's own rules for these networks, and for the containers of which the kernel still has some. */
 export function dockersOf(networks: readonly BridgeNetwork[], live: Live): Dockers {
-  const contains = (address: string, bridge?: string) =>
-    networks.some(
+  // Read once, not with isWithin: what is left over may be thousands of rules, each asked of each subnet.
+  const ranges = networks.flatMap(({ bridge, subnets }) =>
+    subnets
+      .filter((subnet) => ipaddr.isValidCIDR(subnet))
+      .map((subnet) => ({ bridge, range: ipaddr.parseCIDR(subnet) })),
+  );
+  const contains = (text: string, bridge?: string) => {
+    if (!ipaddr.isValid(text)) return false;
+    const address = ipaddr.parse(text);
+    return ranges.some(
       (one) =>
-        (bridge === undefined || bridge === one.bridge) && one.subnets.some((subnet) => isWithin(address, subnet)),
+        (bridge === undefined || bridge === one.bridge) &&
+        one.range[0].kind() === address.kind() &&
+        address.match(one.range),
     );
+  };
   const known = new Map([
     ["filter", filterRules(networks)],
     ["nat", natRules(networks)],
