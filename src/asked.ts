@@ -2,13 +2,13 @@
 
 import { basename } from "node:path";
 import { inspectContainers } from "./docker/client.ts";
-import { readContainer } from "./docker/container.ts";
+import { NAME, readContainer } from "./docker/container.ts";
 import { findRunning, findTargets, type Tell, withNearNames } from "./docker/find.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
+import { type Fragments, ownersIn } from "./fragments/by-family.ts";
 import type { Arguments } from "./generated/arguments.ts";
-import type { Future } from "./refuse.ts";
-import { containerFragment, containerOf, type Wanted } from "./rules/fragment-text.ts";
+import { containerFragment, type Wanted } from "./rules/fragment-text.ts";
 import { liveOwners } from "./rules/live.ts";
 import { makeRules } from "./rules/publish-rules.ts";
 import { claimantOf, Register } from "./rules/register.ts";
@@ -36,7 +36,7 @@ const NOBODY: Asked = { wanted: [], pending: [], idle: [], left: [], waited: fal
  */
 export async function askFor(
   args: Arguments,
-  here: Future,
+  here: Fragments,
   check: boolean,
   signal: AbortSignal,
   tell: Tell,
@@ -63,8 +63,8 @@ function makeAll(targets: readonly Target[], args: Arguments): Pick<Asked, "want
 }
 
 /** Every running container that publishes, and the fragments of those that do not run any more. */
-async function askForRunning(args: Arguments, here: Future): Promise<Asked> {
-  const owners = ownersOf(here);
+async function askForRunning(args: Arguments, here: Fragments): Promise<Asked> {
+  const owners = ownersIn(here);
   const { targets, left, warnings } = await findRunning(args);
   const made = makeAll(
     targets.filter(({ idle }) => idle === undefined),
@@ -110,31 +110,21 @@ function byOwner(a: Wanted, b: Wanted): number {
 }
 
 /** No container at all: every container's fragment goes. Docker is not asked. */
-function askForNobody(here: Future): Asked {
-  const owners = [...ownersOf(here)].sort();
+function askForNobody(here: Fragments): Asked {
+  const owners = [...ownersIn(here)].sort();
   return { ...NOBODY, wanted: owners.map((owner) => containerFragment(owner)) };
 }
 
 /** With `all` also the containers of which only the kernel still has rules: those go. */
-export function withOrphans(asked: Asked, now: Future, live: Kernel, { all }: Arguments): Asked {
+export function withOrphans(asked: Asked, now: Fragments, live: Kernel, { all }: Arguments): Asked {
   if (!all) return asked;
   const filed = Object.values(now).flatMap((fragments) => fragments.map(({ path }) => basename(path)));
   const isKnown = (one: Wanted) =>
     filed.includes(one.file) || asked.left.includes(one.owner) || asked.wanted.some(({ owner }) => owner === one.owner);
   const owners = new Set(Object.values(live).flatMap((rules) => [...liveOwners(rules)]));
-  const orphans = [...owners].filter(isContainerName).map((owner) => containerFragment(owner));
+  // A comment in the kernel may hold anything.
+  const orphans = [...owners].filter((owner) => NAME.test(owner)).map((owner) => containerFragment(owner));
   return { ...asked, wanted: [...asked.wanted, ...orphans.filter((one) => !isKnown(one))].sort(byOwner) };
-}
-
-/** Whose fragments they are. */
-function ownersOf(here: Future): Set<string> {
-  const fragments = Object.values(here).flat();
-  return new Set(fragments.flatMap(({ path }) => containerOf(basename(path)) ?? []));
-}
-
-/** What the schema takes for one: a comment in the kernel may hold anything. */
-function isContainerName(word: string): boolean {
-  return /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,234}$/.test(word);
 }
 
 const CONTAINER_ID = /^[0-9a-f]{12,64}$/;

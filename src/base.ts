@@ -10,6 +10,7 @@ import { usesProxy } from "./docker/proxy.ts";
 import { Failure } from "./errors.ts";
 import { flagsOf } from "./flags.ts";
 import { assemble } from "./fragments/assemble.ts";
+import type { Fragments } from "./fragments/by-family.ts";
 import { readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { findPlaces, type PlannedUnit, planRemoval, planUnits, planWatcher, WATCH_UNIT } from "./kernel/install.ts";
@@ -17,7 +18,7 @@ import { readInterfaces } from "./kernel/interfaces.ts";
 import { firewalldRuns, foreignTables, type OtherBackend, otherBackend } from "./kernel/others.ts";
 import { unitName, type Wish } from "./kernel/units.ts";
 import { refuseWhatFails } from "./load.ts";
-import { type Future, withChanges } from "./refuse.ts";
+import { withChanges } from "./refuse.ts";
 import { BASE_FILES, makeBase, ownerOf } from "./rules/base-rules.ts";
 import { isContainers, isMarked, type Wanted } from "./rules/fragment-text.ts";
 import { hasDockersRules, readLive } from "./rules/live.ts";
@@ -113,7 +114,7 @@ export async function planBase(
   items: readonly Item[],
   { networks, daemon }: BaseWishes,
   live: Kernel,
-  now: Future,
+  now: Fragments,
   args: Arguments,
 ): Promise<BasePlan> {
   if (args.state === "absent") return planRemovalOfBase(items, now, args);
@@ -184,7 +185,7 @@ interface Around {
 
 async function lookAround(
   families: readonly Family[],
-  future: Future,
+  future: Fragments,
   networks: readonly Network[],
   live: Kernel,
   { timeout }: Arguments,
@@ -309,7 +310,7 @@ export function wishesFor(families: readonly Family[], args: Arguments): Wish[] 
   return [...wishes.values()];
 }
 
-async function planRemovalOfBase(items: readonly Item[], now: Future, args: Arguments): Promise<BasePlan> {
+async function planRemovalOfBase(items: readonly Item[], now: Fragments, args: Arguments): Promise<BasePlan> {
   const future = withChanges(now, items, args);
   const names = args.reload === "none" ? [] : [args.iptables_service, args.ip6tables_service, WATCH_UNIT].map(unitName);
   const units = await planRemoval([...new Set(names)], args.timeout).catch((error: unknown) => {

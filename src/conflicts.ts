@@ -7,10 +7,11 @@ import { FAMILIES, type Family, NAME } from "./docker/container.ts";
 import { findTargets } from "./docker/find.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
+import { type Fragments, textIn } from "./fragments/by-family.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import { stampOf } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
-import { type Future, readDirectories } from "./refuse.ts";
+import { readDirectories } from "./refuse.ts";
 import { isDirectGuard, type Ports, readClaims } from "./rules/claims.ts";
 import { containerFragment, containerOf, readFragment, type Wanted } from "./rules/fragment-text.ts";
 import { anyOr, makeRules, spellPublish, type Wishes } from "./rules/publish-rules.ts";
@@ -34,7 +35,7 @@ export interface Neighbours {
  */
 export async function settleNeighbours(
   asked: readonly Wanted[],
-  now: Future,
+  now: Fragments,
   args: Arguments,
   signal: AbortSignal,
 ): Promise<Neighbours> {
@@ -76,7 +77,7 @@ export interface Settled {
 export interface Seen {
   /** From before they were read. */
   stamp: string | undefined;
-  now: Future;
+  now: Fragments;
 }
 
 /** Throws Failure `directory_unusable`. */
@@ -123,7 +124,7 @@ interface Clash {
 }
 
 /** The containers not among these whose fragments claim what one of these claims, each with one such clash. */
-function clashesWith(wanted: readonly Wanted[], known: Register, now: Future): Map<string, Clash> {
+function clashesWith(wanted: readonly Wanted[], known: Register, now: Fragments): Map<string, Clash> {
   const owners = new Set(wanted.map(({ owner }) => owner));
   const clashes = new Map<string, Clash>();
   for (const family of FAMILIES) {
@@ -152,7 +153,7 @@ interface Found {
 async function settleOne(
   { name, clash: { path, what, owner }, target, why }: Found,
   known: Register,
-  now: Future,
+  now: Fragments,
   args: Arguments,
 ): Promise<{ wanted: Wanted; warnings: string[] }> {
   const goes = (reason: string) => ({
@@ -166,7 +167,7 @@ async function settleOne(
   const shared = known.sharing(claimantOf(wanted));
   refuseSharedPorts(wanted, shared);
   if (await isStale(path)) return goes("it is from before this boot");
-  const changes = FAMILIES.some((family) => textOf(name, family, now) !== wanted.texts[family]);
+  const changes = FAMILIES.some((family) => textIn(now, family, name) !== wanted.texts[family]);
   return {
     wanted,
     warnings: [
@@ -200,19 +201,15 @@ function warnOfSharedAddress({ owner }: Wanted, shared: readonly Shared[], { cli
 }
 
 /** The wishes that a container's fragments show; they need not be this call's. */
-export function wishesOf(name: string, now: Future, { chain }: Arguments): Wishes {
-  const fragments = FAMILIES.map((family) => readFragment(textOf(name, family, now) ?? ""));
+export function wishesOf(name: string, now: Fragments, { chain }: Arguments): Wishes {
+  const fragments = FAMILIES.map((family) => readFragment(textIn(now, family, name) ?? ""));
   const rules = (table: string) => fragments.flatMap((fragment) => fragment.get(table) ?? []);
   const dnat = rules("nat").find((rule) => readTarget(rule) === "DNAT");
   return {
     chain: (dnat && readChain(dnat)) ?? chain,
-    ipv6: textOf(name, "ipv6", now) !== undefined,
+    ipv6: textIn(now, "ipv6", name) !== undefined,
     guards: rules("raw").some(isDirectGuard),
   };
-}
-
-function textOf(name: string, family: Family, now: Future): string | undefined {
-  return now[family]?.find(({ path }) => containerOf(basename(path)) === name)?.text;
 }
 
 async function isStale(path: string): Promise<boolean> {

@@ -2,6 +2,7 @@
 
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { hasTable } from "./kernel/iptables.ts";
+import { isDirectGuard } from "./rules/claims.ts";
 import { containerFragment, type Wanted } from "./rules/fragment-text.ts";
 import type { Kernel } from "./survey.ts";
 
@@ -40,7 +41,7 @@ function unguarded(wanted: readonly Wanted[], family: Family): string[] {
   const [word, module] = family === "ipv4" ? ["IPv4", "iptable_raw"] : ["IPv6", "ip6table_raw"];
   const owners = (isLoopback: boolean) =>
     wanted
-      .filter(({ rules }) => rules[family].raw?.some((rule) => (rule[3]?.startsWith("127.") ?? false) === isLoopback))
+      .filter(({ rules }) => rules[family].raw?.some((rule) => isDirectGuard(rule) !== isLoopback))
       .map(({ owner }) => owner)
       .join(", ");
   const [local, direct] = [owners(true), owners(false)];

@@ -1,15 +1,16 @@
 // This host as packets meet it: the rules that run, its addresses, who listens for whom. Reads only.
 
+import { isLoopback, withoutPrefix } from "./addresses.ts";
 import { filteredFamilies, findProxies, routingLoopback } from "./docker/proxy.ts";
 import { readInterfaces } from "./kernel/interfaces.ts";
-import { type Host, isLoopback } from "./rules/journey.ts";
+import type { Host } from "./rules/journey.ts";
 import { ruleWith } from "./rules/packet.ts";
 import type { Kernel } from "./survey.ts";
 
 /** `bridges` are those of the daemon's networks. Never throws. */
 export async function readHost(live: Kernel, bridges: readonly string[]): Promise<Host> {
   const { subnets } = await readInterfaces();
-  const own = new Set(subnets.map(({ cidr }) => cidr.replace(/\/\d+$/, "")));
+  const own = new Set(subnets.map(({ cidr }) => withoutPrefix(cidr)));
   const isLocal = (address: string) => own.has(address) || isLoopback(address);
   const rulings = Object.fromEntries(Object.entries(live).map(([family, rules]) => [family, ruleWith(rules, isLocal)]));
   const [proxies, routed, filtered] = await Promise.all([findProxies(), routingLoopback(bridges), filteredFamilies()]);

@@ -19,7 +19,7 @@ import { withLoadLock } from "./lock.ts";
 import type { Request } from "./request.ts";
 import { isContainers } from "./rules/fragment-text.ts";
 import { type Live, readLive } from "./rules/live.ts";
-import { keyOf, readWords } from "./rules/rule.ts";
+import { keyOf, mayBeOurs, readWords } from "./rules/rule.ts";
 import type { Kernel } from "./survey.ts";
 import { orRollBack, type Undo } from "./undo.ts";
 
@@ -119,7 +119,7 @@ function compare({ lines }: Assembled, live: Live): Pick<Plan, "lost" | "changes
     if (unknown.length === 0) continue;
     const keys = new Set(text.filter((line) => line.startsWith("-")).map((line) => keyOf(readWords(line))));
     for (const line of unknown) {
-      if (!line.includes('"docker_iptables: ') && !keys.has(keyOf(readWords(line)))) lost.push(line);
+      if (!mayBeOurs(line) && !keys.has(keyOf(readWords(line)))) lost.push(line);
     }
   }
   return { lost, changes };

@@ -1,16 +1,18 @@
 // What can be wrong, found on the fragments, the kernel's rules and the containers as they are. Pure.
 
 import { basename } from "node:path/posix";
+import { isLoopback } from "./addresses.ts";
 import { FAMILIES } from "./docker/container.ts";
 import type { Network } from "./docker/network.ts";
 import type { Target } from "./docker/target.ts";
 import { assemble } from "./fragments/assemble.ts";
+import type { Fragments } from "./fragments/by-family.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import type { Problem } from "./generated/result.ts";
-import { type Future, warnOfLoopback, warnOfUncovered } from "./refuse.ts";
+import { warnOfLoopback, warnOfUncovered } from "./refuse.ts";
 import { readClaims } from "./rules/claims.ts";
 import { containerOf, readFragment } from "./rules/fragment-text.ts";
-import { type Host, isLoopback, PROXY, travel } from "./rules/journey.ts";
+import { type Host, PROXY, travel } from "./rules/journey.ts";
 import { liveOwners, readLive } from "./rules/live.ts";
 import { rangesOf, spellPublish } from "./rules/publish-rules.ts";
 import { claimantIn, Register } from "./rules/register.ts";
@@ -75,7 +77,7 @@ function fileProblem({ path, before, after }: Item, targets: readonly Target[]):
 }
 
 /** Two containers that claim one port, in their fragments or in those that they should have. */
-export function rivals(now: Future, items: readonly Item[]): Problem[] {
+export function rivals(now: Fragments, items: readonly Item[]): Problem[] {
   const problems: Problem[] = [];
   for (const family of FAMILIES) {
     const known = new Register();
@@ -99,7 +101,7 @@ export function rivals(now: Future, items: readonly Item[]): Problem[] {
 }
 
 /** Live rules with our comment whose fragment is not there, and is not missed: `known` owners are told of otherwise. */
-export function orphans(now: Future, live: Kernel, known: readonly string[]): Problem[] {
+export function orphans(now: Fragments, live: Kernel, known: readonly string[]): Problem[] {
   return FAMILIES.flatMap((family) => {
     const files = (now[family] ?? []).map(({ path }) => basename(path));
     const owning = new Set([...known, ...files.flatMap((file) => [containerOf(file), `(${file})`])]);
@@ -114,7 +116,7 @@ export function orphans(now: Future, live: Kernel, known: readonly string[]): Pr
 }
 
 /** Fragments that iptables-restore would refuse for their form. */
-export function brokenFragments(now: Future): Problem[] {
+export function brokenFragments(now: Fragments): Problem[] {
   return FAMILIES.flatMap((family) =>
     assemble(now[family] ?? [], [], readLive("")).problems.map(({ path, line, why }): Problem => {
       const msg = `${path} line ${line}: ${why}; nothing is loaded until it is mended`;
@@ -124,7 +126,7 @@ export function brokenFragments(now: Future): Problem[] {
 }
 
 /** Networks without a base, and a base that does not fit docker-proxy. */
-export function uncovered(items: readonly Item[], now: Future, args: Arguments): Problem[] {
+export function uncovered(items: readonly Item[], now: Fragments, args: Arguments): Problem[] {
   const lasting = items.filter(({ after }) => after !== undefined);
   return [...warnOfUncovered(lasting, now), ...warnOfLoopback(lasting, now, args)].map((msg) => ({
     kind: "network_uncovered",

@@ -9,12 +9,13 @@ import { Overtaken, readStamped, type Seen, settleNeighbours } from "./conflicts
 import { FAMILIES } from "./docker/container.ts";
 import type { Tell } from "./docker/find.ts";
 import { Failure } from "./errors.ts";
+import { type Fragments, ownersIn } from "./fragments/by-family.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { fitGuards } from "./guards.ts";
-import { type Future, refuseWhatCannotWork, warnOfLoopback, warnOfUncovered, withChanges } from "./refuse.ts";
+import { refuseWhatCannotWork, warnOfLoopback, warnOfUncovered, withChanges } from "./refuse.ts";
 import { chooseLoader, type Loader, type Reloaded } from "./reload.ts";
 import type { Request } from "./request.ts";
-import { containerOf, isContainers, type Wanted } from "./rules/fragment-text.ts";
+import { isContainers, type Wanted } from "./rules/fragment-text.ts";
 import { barrierOf, hasDockersRules } from "./rules/live.ts";
 import { orNearest } from "./suggest.ts";
 import { familiesOf, type Item, itemChanges, type Kernel, readKernel, survey } from "./survey.ts";
@@ -99,18 +100,15 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
 }
 
 /** Of what is to be absent and is nowhere, that it is so; perhaps another name was meant. */
-function withoutRules(items: readonly Item[], now: Future, { state, all, reload }: Arguments): string[] {
+function withoutRules(items: readonly Item[], now: Fragments, { state, all, reload }: Arguments): string[] {
   if (state !== "absent" || all) return [];
-  const owned = FAMILIES.flatMap((family) => now[family] ?? []).flatMap(
-    ({ path }) => containerOf(basename(path)) ?? [],
-  );
   const names = new Set(items.filter(({ path }) => isContainers(basename(path))).map(({ owner }) => owner));
   const changing = new Set(items.filter(itemChanges).map(({ owner }) => owner));
   return [...names]
     .filter((name) => !changing.has(name))
     .map((name) => {
       const what = reload === "none" ? "fragment" : "rules";
-      return `${name} has no ${what}, nothing to do${orNearest(name, owned)}`;
+      return `${name} has no ${what}, nothing to do${orNearest(name, ownersIn(now))}`;
     });
 }
 

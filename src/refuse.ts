@@ -5,6 +5,7 @@ import { basename, dirname, join } from "node:path";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
 import { assemble, type Fragment, refuseProblems } from "./fragments/assemble.ts";
+import { compareNames, type Fragments } from "./fragments/by-family.ts";
 import { directoryExists, readFragments } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { isContainers, isMarked } from "./rules/fragment-text.ts";
@@ -13,11 +14,8 @@ import { readTarget, readWords } from "./rules/rule.ts";
 import { readTables } from "./rules/table-text.ts";
 import { directoryOf, type FileChange, type Item } from "./survey.ts";
 
-/** The fragments of each family as they will be, in their order; of a directory that is to be made, the coming ones. */
-export type Future = Partial<Record<Family, Fragment[]>>;
-
 /** The directories' fragments as they are. Throws Failure `directory_unusable`. */
-export async function readDirectories(args: Arguments): Promise<Future> {
+export async function readDirectories(args: Arguments): Promise<Fragments> {
   const read = FAMILIES.map(async (family) => {
     const directory = directoryOf(family, args);
     return [family, (await directoryExists(directory)) ? await readFragments(directory) : []] as const;
@@ -26,25 +24,21 @@ export async function readDirectories(args: Arguments): Promise<Future> {
 }
 
 /** The directories' fragments with these changes. */
-export function withChanges(now: Future, changes: readonly FileChange[], args: Arguments): Future {
+export function withChanges(now: Fragments, changes: readonly FileChange[], args: Arguments): Fragments {
   const changed = new Set(changes.map(({ path }) => path));
   const coming = changes.flatMap(({ path, after }) => (after === undefined ? [] : [{ path, text: after }]));
   const future = FAMILIES.map((family) => {
     const here = coming.filter(({ path }) => dirname(path) === directoryOf(family, args));
     const kept = (now[family] ?? []).filter(({ path }) => !changed.has(path));
-    return [family, [...kept, ...here].sort(byName)] as const;
+    return [family, [...kept, ...here].sort((a, b) => compareNames(basename(a.path), basename(b.path)))] as const;
   });
   return Object.fromEntries(future);
-}
-
-function byName(a: Fragment, b: Fragment): number {
-  return Buffer.compare(Buffer.from(basename(a.path)), Buffer.from(basename(b.path)));
 }
 
 /**
  * Throws Failure `chain_not_declared`, `chain_not_reached`; with `reload: restore` and `patch` also `fragment_invalid`.
  */
-export function refuseWhatCannotWork(items: readonly Item[], future: Future, args: Arguments): void {
+export function refuseWhatCannotWork(items: readonly Item[], future: Fragments, args: Arguments): void {
   const families = new Set(items.filter(({ after }) => after !== undefined).map(({ family }) => family));
   for (const family of families) {
     const fragments = future[family] ?? [];
@@ -88,7 +82,7 @@ function refuseUnreachedChain(fragments: readonly Fragment[], family: Family, ar
  * Containers whose bridge no fragment of the host names: then what they answer may not get out, and they reach nobody.
  * A fragment that accepts all answers, whatever the interface, names it too.
  */
-export function warnOfUncovered(items: readonly Item[], future: Future): string[] {
+export function warnOfUncovered(items: readonly Item[], future: Fragments): string[] {
   const warnings = new Set<string>();
   const covered = new Map<string, boolean>();
   const covers = (family: Family, bridge: string) => {
@@ -128,7 +122,7 @@ function coversBridge(rule: readonly string[], bridge: string): boolean {
  * Containers for which the base's jump from OUTPUT does not fit: without docker-proxy the chain must get what goes to
  * 127.0.0.1, and with it must not. The daemon's `userland-proxy` was changed since, or the base was written by hand.
  */
-export function warnOfLoopback(items: readonly Item[], future: Future, { chain }: Arguments): string[] {
+export function warnOfLoopback(items: readonly Item[], future: Fragments, { chain }: Arguments): string[] {
   // A container's has none, and may have many rules.
   const others = (future.ipv4 ?? []).filter(({ text }) => text.includes("OUTPUT"));
   const jumps = others.flatMap(({ text }) =>

@@ -9,13 +9,14 @@ import { findNetworks, findRunning, type Running } from "./docker/find.ts";
 import type { Network } from "./docker/network.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
+import { type Fragments, ownersIn, textIn } from "./fragments/by-family.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import type { Problem } from "./generated/result.ts";
 import { readHost } from "./host.ts";
 import { judgeUnit, showUnit } from "./kernel/units.ts";
 import { brokenFragments, differences, orphans, rivals, shadows, uncovered } from "./problems.ts";
-import { type Future, readDirectories } from "./refuse.ts";
+import { readDirectories } from "./refuse.ts";
 import { containerFragment, containerOf, isMarked, readFragment, type Wanted } from "./rules/fragment-text.ts";
 import { makeRules } from "./rules/publish-rules.ts";
 import type { Ruleset } from "./rules/rule.ts";
@@ -47,7 +48,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
   ]);
   const { targets, left } = daemon.running;
   const publishing = targets.filter(({ idle, publishes }) => idle === undefined && publishes.length > 0);
-  const owners = new Set(allFragments(now).flatMap(({ path }) => containerOf(basename(path)) ?? []));
+  const owners = ownersIn(now);
   const wanted = [
     ...publishing.map((target) => {
       const wishes = wishesOf(target.name, now, args);
@@ -109,15 +110,11 @@ export async function status(args: Arguments, names: readonly string[]): Promise
   };
 }
 
-function allFragments(now: Future) {
-  return FAMILIES.flatMap((family) => now[family] ?? []);
-}
-
-function asWritten(owner: string, now: Future): Wanted {
+function asWritten(owner: string, now: Fragments): Wanted {
   const rules: Ruleset = { ipv4: {}, ipv6: {} };
   const texts: Wanted["texts"] = {};
   for (const family of FAMILIES) {
-    const text = now[family]?.find(({ path }) => containerOf(basename(path)) === owner)?.text;
+    const text = textIn(now, family, owner);
     if (text === undefined) continue;
     rules[family] = Object.fromEntries([...readFragment(text)].map(([table, lines]) => [table, [...lines]]));
     texts[family] = text;
@@ -145,14 +142,14 @@ async function askDaemon(args: Arguments): Promise<Daemon> {
 
 /** Only a base of ours is held to the daemon's networks. */
 async function baseOf(
-  now: Future,
+  now: Fragments,
   families: Awaited<ReturnType<typeof familiesOf>>,
   { networks, daemon }: Pick<BaseWishes, "networks" | "daemon">,
   args: Arguments,
 ): Promise<{ wanted: Wanted[]; problems: Problem[] }> {
-  const hasOwn = allFragments(now).some(
-    ({ path, text }) => containerOf(basename(path)) === undefined && isMarked(text),
-  );
+  const hasOwn = Object.values(now)
+    .flat()
+    .some(({ path, text }) => containerOf(basename(path)) === undefined && isMarked(text));
   if (!hasOwn || networks.length === 0) return { wanted: [], problems: [] };
   try {
     return { wanted: await wantBase(networks, families, daemon, args), problems: [] };
@@ -163,7 +160,7 @@ async function baseOf(
 }
 
 /** But for those that are to go anyway. */
-async function staleOf(now: Future, items: readonly Item[], args: Arguments): Promise<Problem[]> {
+async function staleOf(now: Fragments, items: readonly Item[], args: Arguments): Promise<Problem[]> {
   const going = new Set(items.filter(({ after }) => after === undefined).map(({ path }) => path));
   const sorted = await Promise.all(
     FAMILIES.map((family) => sortByBoot(directoryOf(family, args), now[family] ?? []).catch(() => ({ stale: [] }))),

@@ -29,11 +29,14 @@ export interface Item extends FileChange {
   drift: Drift | undefined;
 }
 
+/** The kernel's rules; a family that this host does not have is left out. */
+export type Kernel = Partial<Record<Family, Live>>;
+
 export interface Survey {
   items: Item[];
   /** Paths of wanted fragments that do not count as of this boot yet, so that a load would leave them out. */
   unconfirmed: string[];
-  live: Partial<Record<Family, Live>>;
+  live: Kernel;
 }
 
 export function fileChanges({ before, after }: FileChange): boolean {
@@ -47,9 +50,6 @@ export function itemChanges(item: Item): boolean {
 export function directoryOf(family: Family, args: Arguments): string {
   return family === "ipv4" ? args.iptables_dir : args.ip6tables_dir;
 }
-
-/** The kernel's rules; a family that this host does not have is left out. */
-export type Kernel = Partial<Record<Family, Live>>;
 
 /**
  * Throws Failure `fragment_not_a_file`, `directory_unusable`. `families` are those that the fragments are for, `live` is the

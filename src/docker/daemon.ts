@@ -1,8 +1,9 @@
 // The Docker daemon of this host: whether it is told to leave iptables alone, and what to do where it is not.
 
 import { constants } from "node:fs";
-import { open, readdir, readFile, readlink } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { isAbsolute } from "node:path";
+import { findProcesses } from "../kernel/processes.ts";
 
 /** What the daemon is told by flag or file; undefined where neither says anything, and its default holds. */
 export interface DaemonSettings {
@@ -33,34 +34,27 @@ const CONFIG_LIMIT = 1024 * 1024;
  * A `docker daemon` of before 1.12 is not recognised.
  */
 export async function findDaemon(): Promise<Daemon | undefined> {
-  const pids = (await readdir("/proc").catch(() => [])).filter((name) => /^\d+$/.test(name));
-  const found = (await Promise.all(pids.map(findProcess))).filter((one) => one !== undefined);
+  const called = (await findProcesses("dockerd")).filter(({ certain }) => certain);
+  const found = (await Promise.all(called.map(({ pid }) => readProcess(pid)))).filter((one) => one !== undefined);
   // Docker runs itself again for some of its steps, under the same name for a moment.
   const own = found.filter(({ parent }) => !found.some(({ pid }) => pid === parent));
   const daemons = await Promise.all(own.map(readDaemon));
   return daemons.find(({ iptables }) => iptables !== false) ?? daemons[0];
 }
 
-interface Process {
+interface RootsProcess {
   pid: string;
   parent: string;
 }
 
-/** A process called dockerd, root's, in our network namespace. Anybody can call a process so, but not as root. */
-async function findProcess(pid: string): Promise<Process | undefined> {
-  try {
-    if ((await readFile(`/proc/${pid}/comm`, "utf8")) !== "dockerd\n") return undefined;
-    const [theirs, ours] = await Promise.all([readlink(`/proc/${pid}/ns/net`), readlink("/proc/self/ns/net")]);
-    const status = await readFile(`/proc/${pid}/status`, "utf8");
-    const effectiveUid = /^Uid:\t\d+\t(\d+)/m.exec(status)?.[1];
-    if (theirs !== ours || effectiveUid !== "0") return undefined;
-    return { pid, parent: /^PPid:\t(\d+)/m.exec(status)?.[1] ?? "" };
-  } catch {
-    return undefined;
-  }
+/** Anybody can call a process dockerd, but not as root. */
+async function readProcess(pid: string): Promise<RootsProcess | undefined> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
+  const effectiveUid = /^Uid:\t\d+\t(\d+)/m.exec(status)?.[1];
+  return effectiveUid === "0" ? { pid, parent: /^PPid:\t(\d+)/m.exec(status)?.[1] ?? "" } : undefined;
 }
 
-async function readDaemon({ pid }: Process): Promise<Daemon> {
+async function readDaemon({ pid }: RootsProcess): Promise<Daemon> {
   const cmdline = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0").slice(0, -1);
   const configFile = configFileOf(cmdline);
   const config = await readConfig(pathFor(pid, configFile));

@@ -1,6 +1,6 @@
 // One document of `network inspect` -> Network, and the choice of the network that publishes. Pure.
 
-import ipaddr from "ipaddr.js";
+import { canonicalSubnet, withoutPrefix } from "../addresses.ts";
 import { excerpt, Failure } from "../errors.ts";
 import type { NetworkDocument } from "../generated/network.ts";
 import {
@@ -103,20 +103,12 @@ function subnetsOf({ IPAM, subnets, plugins }: NetworkDocument): Record<Family, 
 
 /** A subnet in canonical spelling, e.g. 172.17.0.0/16 for 172.17.0.1/16. Throws Failure `client_answer_invalid`. */
 export function readSubnet(text: string): string {
-  const kind = [ipaddr.IPv4, ipaddr.IPv6].find((one) => one.isValidCIDR(text));
-  if (kind === undefined) {
-    const shown = JSON.stringify(excerpt(text, 80));
-    throw new Failure("client_answer_invalid", `the client's answer holds ${shown} where a subnet should be`, {
-      value: excerpt(text, 200),
-    });
-  }
-  const prefix = text.slice(text.indexOf("/"));
-  const network = kind.networkAddressFromCIDR(text);
-  return `${network instanceof ipaddr.IPv6 ? network.toRFC5952String() : network.toString()}${prefix}`;
-}
-
-function withoutPrefix(cidr: string): string {
-  return cidr.replace(/\/\d+$/, "");
+  const subnet = canonicalSubnet(text);
+  if (subnet !== undefined) return subnet;
+  const shown = JSON.stringify(excerpt(text, 80));
+  throw new Failure("client_answer_invalid", `the client's answer holds ${shown} where a subnet should be`, {
+    value: excerpt(text, 200),
+  });
 }
 
 function bridgeOf(document: NetworkDocument, name: string, id: string): string | undefined {

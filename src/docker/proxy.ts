@@ -3,9 +3,10 @@
 // Without it dockerd sets route_localnet of the bridge, also with --iptables=false (tried, 20.10). A 1 may be left over
 // from before a restart of the daemon (moby#45578), so it is confirmed by there being no docker-proxy for the container.
 
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import ipaddr from "ipaddr.js";
 import type { Interfaces } from "../kernel/interfaces.ts";
+import { findProcesses } from "../kernel/processes.ts";
 import { FAMILIES, type Family } from "./container.ts";
 import type { Daemon } from "./daemon.ts";
 import { readSubnet } from "./network.ts";
@@ -49,16 +50,14 @@ export interface DockerProxy {
   port: number;
 }
 
-/** All docker-proxies that run; one process serves one published port on one host address. Never throws. */
+/**
+ * The docker-proxies of this network namespace, and those of which it cannot be read; one process serves one published port on
+ * one host address. Never throws.
+ */
 export async function findProxies(): Promise<DockerProxy[]> {
-  const pids = (await readdir("/proc").catch(() => [])).filter((name) => /^\d+$/.test(name));
-  const read = (path: string) => readFile(path, "utf8").catch(() => "");
-  const served = await Promise.all(
-    pids.map(async (pid) =>
-      (await read(`/proc/${pid}/comm`)) === "docker-proxy\n" ? readProxy(await read(`/proc/${pid}/cmdline`)) : [],
-    ),
-  );
-  return served.flat();
+  const found = await findProcesses("docker-proxy");
+  const cmdlines = await Promise.all(found.map(({ pid }) => readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")));
+  return cmdlines.flatMap(readProxy);
 }
 
 /** `docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80` */

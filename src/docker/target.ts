@@ -1,6 +1,6 @@
 // Container, its networks and this host's interfaces -> Target: all that the rules need. Pure.
 
-import ipaddr from "ipaddr.js";
+import { interfaceTowards } from "../addresses.ts";
 import { Failure } from "../errors.ts";
 import type { Interfaces } from "../kernel/interfaces.ts";
 import { type Attachment, type Container, FAMILIES, type Family, type Publish } from "./container.ts";
@@ -131,8 +131,9 @@ function endpointOf(container: Container, place: Place, family: Family, interfac
   const named = place.network ? place.network.bridge : place.attachment.bridge;
   // A macvlan shares its parent's subnet: that interface is no bridge of the container's.
   const bridged = place.network === undefined || place.network.driver === "bridge" || place.network.driver === "";
+  // Some clients' networks do not name their bridge.
   const found = () =>
-    bridgeWithGateway(place.attachment, family, interfaces) ?? interfaceWithSubnetOf(address, interfaces);
+    bridgeWithGateway(place.attachment, family, interfaces) ?? interfaceTowards(address, interfaces.subnets);
   const bridge = named ?? (bridged ? found() : undefined);
   if (bridge !== undefined && interfaces.names.has(bridge)) return { family, address, bridge };
   const network = place.attachment.network;
@@ -160,15 +161,4 @@ export function isOnKnownBridge({ attachments }: Container, interfaces: Interfac
 function bridgeWithGateway({ gateway }: Attachment, family: Family, { subnets }: Interfaces): string | undefined {
   const address = gateway[family];
   return address && subnets.find(({ cidr }) => cidr.startsWith(`${address}/`))?.name;
-}
-
-/** The interface in the narrowest subnet that holds the address, for clients whose networks do not name their bridge. */
-function interfaceWithSubnetOf(address: string, { subnets }: Interfaces): string | undefined {
-  const wanted = ipaddr.parse(address);
-  const matching = subnets
-    .map(({ name, cidr }) => ({ name, subnet: ipaddr.parseCIDR(cidr) }))
-    .filter(({ subnet: [network, prefix] }) => {
-      return network.kind() === wanted.kind() && wanted.match([network, prefix] as never);
-    });
-  return matching.sort((a, b) => b.subnet[1] - a.subnet[1])[0]?.name;
 }

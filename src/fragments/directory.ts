@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { errno, Failure } from "../errors.ts";
 import { fragmentName, markOf } from "../rules/fragment-text.ts";
 import type { Fragment } from "./assemble.ts";
+import { compareNames } from "./by-family.ts";
 
 /** A fragment that may be replaced, with what its successor keeps. */
 export interface Own {
@@ -34,7 +35,7 @@ export async function readFragments(directory: string): Promise<Fragment[]> {
     throw unusable(directory, error);
   });
   const names = entries.filter((entry) => !entry.isDirectory() && !entry.name.startsWith(".")).map(({ name }) => name);
-  names.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  names.sort(compareNames);
   const files = await Promise.all(names.map((name) => readNamed(directory, name)));
   return files
     .flat()

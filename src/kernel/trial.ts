@@ -12,7 +12,7 @@ const LEANS_ON_HOST = /--match-set |-j SET |--nfacct-name |-j CT .*--timeout /;
 const NAME_NOT_RESOLVED = /host\/network .* not found/;
 const MOST_NAMES = 20;
 
-export type Trial =
+type Trial =
   | { kind: "good" }
   /** `line` counts from 0, as the lines do; undefined where iptables does not say which. */
   | { kind: "refused"; line: number | undefined; words: string }
@@ -42,13 +42,13 @@ function restoreInNamespace(family: Family, lines: readonly string[], timeoutSec
 }
 
 /** The line that iptables complains of: "Error occurred at line: 3", "line 3: RULE_APPEND failed", "line 3 failed". */
-export function lineOf({ stderr }: Pick<Ran, "stderr">): number | undefined {
+function lineOf({ stderr }: Ran): number | undefined {
   const match = /\bline:? (\d+)/.exec(stderr);
   return match ? Number(match[1]) - 1 : undefined;
 }
 
 /** What iptables says, without its usage hint and its numbering of a text that nobody sees. */
-export function wordsOf({ stderr, exitCode }: Pick<Ran, "stderr" | "exitCode">): string {
+function wordsOf({ stderr, exitCode }: Ran): string {
   const kept = stderr
     .split("\n")
     .filter((line) => !/^Try `|^Error occurred at line/.test(line))

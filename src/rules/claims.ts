@@ -4,6 +4,7 @@
 // and of two such rules the first takes the other's packets.
 
 import ipaddr from "ipaddr.js";
+import { withoutHostMask } from "../addresses.ts";
 import { readDestination } from "./dnat.ts";
 import type { Tables } from "./live.ts";
 import { argumentOf, type Rule, readTarget } from "./rule.ts";
@@ -62,7 +63,7 @@ function portsOf(rule: Rule): Ports[] {
 
 /** One address, in its canonical spelling; undefined for a subnet and for what is none. */
 function readHost(text: string): string | undefined {
-  const bare = text.replace(/\/(32|128)$/, "");
+  const bare = withoutHostMask(text);
   if (ipaddr.IPv4.isValidFourPartDecimal(bare)) return ipaddr.IPv4.parse(bare).toString();
   return ipaddr.IPv6.isValid(bare) ? ipaddr.IPv6.parse(bare).toRFC5952String() : undefined;
 }

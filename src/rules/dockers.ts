@@ -1,6 +1,7 @@
 // Rules that Docker is known to make where it manages iptables itself: what such a daemon leaves behind. Pure.
 
 import ipaddr from "ipaddr.js";
+import { canonicalSubnet, withoutHostMask } from "../addresses.ts";
 import type { Live } from "./live.ts";
 import { argumentOf, keyOf, type Rule, readWords, uncounted } from "./rule.ts";
 
@@ -32,6 +33,7 @@ export type Dockers = (table: string) => (rule: Rule, key: string) => boolean;
 
 /** Docker's own rules for these networks, and for the containers of which the kernel still has some. */
 export function dockersOf(networks: readonly BridgeNetwork[], live: Live): Dockers {
+  // Read once, not with isWithin: what is left over may be thousands of rules, each asked of each subnet.
   const ranges = networks.flatMap(({ bridge, subnets }) =>
     subnets
       .filter((subnet) => ipaddr.isValidCIDR(subnet))
@@ -84,18 +86,11 @@ function filterRules(networks: readonly BridgeNetwork[]): string[] {
 
 function natRules(networks: readonly BridgeNetwork[]): string[] {
   return networks.flatMap(({ bridge, subnets }) => [
-    ...subnets.flatMap(canonical).map((subnet) => `-A POSTROUTING -s ${subnet} ! -o ${bridge} -j MASQUERADE`),
+    ...subnets
+      .flatMap((subnet) => canonicalSubnet(subnet) ?? [])
+      .map((subnet) => `-A POSTROUTING -s ${subnet} ! -o ${bridge} -j MASQUERADE`),
     `-A POSTROUTING -o ${bridge} -m addrtype --src-type LOCAL -j MASQUERADE`,
   ]);
-}
-
-/** A subnet as iptables-save spells it. */
-function canonical(subnet: string): string[] {
-  if (ipaddr.IPv4.isValidCIDR(subnet)) {
-    return [`${ipaddr.IPv4.networkAddressFromCIDR(subnet)}/${ipaddr.parseCIDR(subnet)[1]}`];
-  }
-  if (!ipaddr.IPv6.isValidCIDR(subnet)) return [];
-  return [`${ipaddr.IPv6.networkAddressFromCIDR(subnet).toRFC5952String()}/${ipaddr.parseCIDR(subnet)[1]}`];
 }
 
 /** The guard of a port that is published on 127.x is Docker's where the DNAT of that port is in its chain (28 and later). */
@@ -106,7 +101,7 @@ function rawRules(networks: readonly BridgeNetwork[], live: Live): string[] {
   return [
     ...networks.flatMap(({ bridge, subnets }) =>
       subnets
-        .flatMap(canonical)
+        .flatMap((subnet) => canonicalSubnet(subnet) ?? [])
         .flatMap((subnet) => [
           `-A PREROUTING -d ${subnet} -i lo -j ACCEPT`,
           `-A PREROUTING -d ${subnet} ! -i ${bridge} -j DROP`,
@@ -139,7 +134,7 @@ function directGuardLike(rule: Rule, contains: Contains): Rule | undefined {
 }
 
 function hostOf(rule: Rule): string {
-  return argumentOf(rule, "-d").replace(/\/(32|128)$/, "");
+  return withoutHostMask(argumentOf(rule, "-d"));
 }
 
 function portOf(rule: Rule): string[] {

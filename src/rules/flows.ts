@@ -3,7 +3,7 @@
 // A DNAT rule decides on a flow's first packet only. A client that keeps sending stays with what it met first: the address
 // that the container had before, or docker-proxy.
 
-import ipaddr from "ipaddr.js";
+import { isLoopback, isWithin, withoutHostMask, withoutPrefix } from "../addresses.ts";
 import { FAMILIES, type Family } from "../docker/container.ts";
 import type { Interfaces } from "../kernel/interfaces.ts";
 import { type Destination, portAt, readDestination } from "./dnat.ts";
@@ -31,7 +31,8 @@ export function readForward(rule: Rule): Forward | undefined {
   if (options.get("-p") !== "udp" || options.get("-j") !== "DNAT") return undefined;
   const [, first, last = first] = /^(\d+)(?::(\d+))?$/.exec(options.get("--dport") ?? "") ?? [];
   const to = readDestination(options.get("--to-destination") ?? "");
-  const hostAddress = options.get("-d")?.replace(/\/(32|128)$/, "");
+  const asked = options.get("-d");
+  const hostAddress = asked && withoutHostMask(asked);
   if (first === undefined || to === undefined || hostAddress?.includes("/")) return undefined;
   return { hostAddress, firstPort: Number(first), lastPort: Number(last), bridge: options.get("! -i"), ...to };
 }
@@ -122,7 +123,7 @@ export type Selector = Omit<Flow, "source"> & { source?: string };
 
 /** As few selectors as take the stale flows and no other of `flows`. `subnets` are this host's addresses. */
 export function selectStale(flows: readonly Flow[], changes: Changes, subnets: Subnets): Selector[] {
-  const own = new Set(subnets.map(({ cidr }) => cidr.split("/")[0] ?? ""));
+  const own = new Set(subnets.map(({ cidr }) => withoutPrefix(cidr)));
   const stale: Flow[] = [];
   const kept = new Set<string>();
   for (const flow of flows) {
@@ -171,14 +172,4 @@ function takes(
   if (isLoopback(destination) || /^fe[89ab].:/.test(source)) return false;
   if (own.has(source)) return true;
   return !subnets.some(({ name, cidr }) => name === bridge && isWithin(source, cidr));
-}
-
-function isLoopback(address: string): boolean {
-  return address.startsWith("127.") || address === "::1";
-}
-
-function isWithin(address: string, cidr: string): boolean {
-  const one = ipaddr.parse(address);
-  const [network, prefix] = ipaddr.parseCIDR(cidr);
-  return one.kind() === network.kind() && one.match(network, prefix);
 }

@@ -1,7 +1,7 @@
 // The way of a new connection through this host, from where it comes to the container that answers: hooks of netfilter in
 // the kernel's order, routing, docker-proxy. Pure.
 
-import ipaddr from "ipaddr.js";
+import { interfaceTowards, isLoopback, isWithin, withoutPrefix } from "../addresses.ts";
 import type { Family } from "../docker/container.ts";
 import type { DockerProxy } from "../docker/proxy.ts";
 import { portAt, readDestination } from "./dnat.ts";
@@ -198,33 +198,19 @@ class Way {
 
   /** The interface in the narrowest subnet that holds an address; lo for the host's own. */
   #route(address: string): string | undefined {
-    if (this.#isLocal(address)) return "lo";
-    const matching = this.#host.subnets
-      .map(({ name, cidr }) => ({ name, range: ipaddr.parseCIDR(cidr) }))
-      .filter(({ range }) => holds(range, address));
-    return matching.sort((a, b) => b.range[1] - a.range[1])[0]?.name;
+    return this.#isLocal(address) ? "lo" : interfaceTowards(address, this.#host.subnets);
   }
 
   /** The host's own address on an interface: in the subnet of a neighbour there, else the first of its family. */
   #addressOf(name: string | undefined, neighbour: string): string {
     const here = this.#host.subnets.filter((one) => one.name === name && sameFamily(one.cidr, neighbour));
-    const own = here.find(({ cidr }) => holds(ipaddr.parseCIDR(cidr), neighbour)) ?? here[0];
-    return own?.cidr.replace(/\/\d+$/, "") ?? "";
+    const own = here.find(({ cidr }) => isWithin(neighbour, cidr)) ?? here[0];
+    return own === undefined ? "" : withoutPrefix(own.cidr);
   }
 
   #isLocal(address: string): boolean {
-    return isLoopback(address) || this.#host.subnets.some(({ cidr }) => cidr.replace(/\/\d+$/, "") === address);
+    return isLoopback(address) || this.#host.subnets.some(({ cidr }) => withoutPrefix(cidr) === address);
   }
-}
-
-/** Whether an address is one of the kernel's loopback addresses. */
-export function isLoopback(address: string): boolean {
-  return address === "::1" || address.startsWith("127.");
-}
-
-function holds(range: [ipaddr.IPv4 | ipaddr.IPv6, number], address: string): boolean {
-  const parsed = ipaddr.parse(address);
-  return parsed.kind() === range[0].kind() && parsed.match(range);
 }
 
 function sameFamily(a: string, b: string): boolean {

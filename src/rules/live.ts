@@ -1,6 +1,15 @@
 // The kernel's rules, as iptables-save prints them, and what differs from the rules that should be there. Pure.
 
-import { commentOf, keyOf, type Rule, readChain, readComment, readWords } from "./rule.ts";
+import {
+  commentOf,
+  keyOf,
+  mayBeOurs,
+  type Rule,
+  readChain,
+  readComment,
+  readWords,
+  unconditionalTarget,
+} from "./rule.ts";
 import { builtInChains, readTables } from "./table-text.ts";
 
 /** One family's rules in the kernel. */
@@ -47,7 +56,7 @@ function liveTable(chains: Map<string, string>, lines: string[]): LiveTable {
   for (const [index, line] of lines.entries()) {
     const target = / (?:-j|-g|--jump|--goto) (\S+)/.exec(line)?.[1];
     if (target !== undefined) targets.add(target);
-    if (!line.includes(commentOf(""))) continue;
+    if (!mayBeOurs(line)) continue;
     const rule = readWords(line);
     const comment = readComment(rule);
     if (comment === undefined || readChain(rule) === undefined) continue;
@@ -131,8 +140,9 @@ export function barrierOf(
   { tables }: Live,
 ): { rule: string; hides: (ours: Rule) => boolean } | undefined {
   const running = tables.get(table);
-  const refusesAll = new RegExp(`^-A ${chain} (-m comment --comment ("[^"]*"|\\S+) )?-j (DROP|REJECT)( |$)`);
-  const place = running?.lines.findIndex((line) => refusesAll.test(line)) ?? -1;
+  const refusesAll = (line: string) =>
+    line.startsWith(`-A ${chain} `) && /^(DROP|REJECT)$/.test(unconditionalTarget(line) ?? "");
+  const place = running?.lines.findIndex(refusesAll) ?? -1;
   const rule = running?.lines[place];
   return rule === undefined ? undefined : { rule, hides: (ours) => (running?.ours.get(keyOf(ours)) ?? -1) > place };
 }

@@ -5,6 +5,7 @@
 // goes on as if it did not match.
 
 import ipaddr from "ipaddr.js";
+import { isWithin } from "../addresses.ts";
 import type { Family } from "../docker/container.ts";
 import type { Live } from "./live.ts";
 import { byChain, readTarget, readWords } from "./rule.ts";
@@ -198,10 +199,7 @@ function matchesOne(
 
 function within(address: string, subnet: string): Answer {
   if (!/\/\d+$/.test(subnet)) return ipaddr.isValid(subnet) ? address === subnet : undefined;
-  if (!ipaddr.isValidCIDR(subnet)) return undefined;
-  const parsed = ipaddr.parse(address);
-  const range = ipaddr.parseCIDR(subnet);
-  return parsed.kind() === range[0].kind() && parsed.match(range);
+  return isWithin(address, subnet);
 }
 
 /** iptables(8): a trailing + stands for any rest. */

@@ -14,14 +14,15 @@ import { increasing } from "./increasing.ts";
 import type { Live, LiveTable, Tables } from "./live.ts";
 import {
   byChain,
-  commentOf,
   isOurs,
   keyOf,
+  mayBeOurs,
   type Rule,
   readChain,
   readTarget,
   readWords,
   TABLES,
+  unconditionalTarget,
   uncounted,
 } from "./rule.ts";
 import { readTables } from "./table-text.ts";
@@ -336,11 +337,7 @@ function specOf(line: string): string {
   return uncounted(line).replace(/^\S+\s+\S+\s*/, "");
 }
 
-function mayBeOurs(line: string): boolean {
-  return line.includes(commentOf(""));
-}
-
 /** Whether no packet gets past a rule: a verdict without a condition. */
 function endsChain(line: string): boolean {
-  return /^-A \S+ (-m comment --comment ("([^"\\]|\\.)*"|\S+) )?-j (ACCEPT|DROP|REJECT|RETURN|QUEUE)( |$)/.test(line);
+  return /^(ACCEPT|DROP|REJECT|RETURN|QUEUE)$/.test(unconditionalTarget(line) ?? "");
 }

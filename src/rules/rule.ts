@@ -57,9 +57,23 @@ export function readTarget(rule: Rule): string | undefined {
   return at < 0 ? undefined : rule[at + 1];
 }
 
+/** Any number of comments, as iptables-save spells them: the source of a regular expression. */
+export const COMMENTS = String.raw`(?:-m comment --comment (?:"(?:[^"\\]|\\.)*"|[^\s"]\S*) )*`;
+const UNCONDITIONAL = new RegExp(String.raw`^-A \S+ ${COMMENTS}-[jg] (\S+)`);
+
+/** Where a rule of iptables-save sends every packet that comes to it; undefined where it has a condition. */
+export function unconditionalTarget(line: string): string | undefined {
+  return UNCONDITIONAL.exec(line)?.[1];
+}
+
 /** Whether a rule is ours: its comment says so. */
 export function isOurs(rule: Rule): boolean {
   return readComment(rule)?.startsWith(commentOf("")) ?? false;
+}
+
+/** Whether a line is worth reading for isOurs. A comment of ours holds a space, so it stands in quotes. */
+export function mayBeOurs(line: string): boolean {
+  return line.includes(`"${commentOf("")}`);
 }
 
 /** A rule's line without the counters that iptables-save -c puts before it. */

@@ -5,7 +5,18 @@
 
 import { type BridgeNetwork, DOCKERS_CHAINS, type Dockers, dockersOf, USERS_CHAIN } from "./dockers.ts";
 import type { Live, LiveTable } from "./live.ts";
-import { byChain, isOurs, keyOf, type Rule, readChain, readTarget, readWords, uncounted } from "./rule.ts";
+import {
+  byChain,
+  COMMENTS,
+  isOurs,
+  keyOf,
+  type Rule,
+  readChain,
+  readTarget,
+  readWords,
+  unconditionalTarget,
+  uncounted,
+} from "./rule.ts";
 import { builtInChains, readTables } from "./table-text.ts";
 
 /** One family: what runs and stands in no fragment. */
@@ -240,8 +251,6 @@ function isBareReturn(line: string): boolean {
   return line === `-A ${USERS_CHAIN} -j RETURN`;
 }
 
-const COMMENTS = String.raw`(?:-m comment --comment (?:"(?:[^"\\]|\\.)*"|[^\s"]\S*) )*`;
-const UNCONDITIONAL = new RegExp(String.raw`^-A \S+ ${COMMENTS}-([jg]) (\S+)`);
 const LOGS = new RegExp(
   String.raw`^-A \S+ ${COMMENTS}(?:-m limit --limit \S+ (?:--limit-burst \d+ )?)?${COMMENTS}-j (?:LOG|NFLOG)(?: |$)`,
 );
@@ -267,7 +276,7 @@ function lastOf(
     const line = uncounted(counted);
     const chain = /^-A (\S+)/.exec(line)?.[1] ?? "";
     if (!builtIn.has(chain) || dockers.has(at)) continue;
-    const target = UNCONDITIONAL.exec(line)?.[2] ?? "";
+    const target = unconditionalTarget(line) ?? "";
     // What DOCKER-USER decides it decides before the containers' rules: its jump stays in front.
     if (
       !ended.has(chain) &&
@@ -304,7 +313,7 @@ function endingChains({ lines, chains }: LiveTable): (chain: string) => boolean 
 
 function endsRules(lines: readonly string[], endsAll: (chain: string) => boolean): boolean {
   for (const line of lines) {
-    const always = UNCONDITIONAL.exec(line)?.[2] ?? "";
+    const always = unconditionalTarget(line) ?? "";
     if (VERDICT.test(always) || endsAll(always)) return true;
     const words = readWords(line);
     const target = readTarget(words) ?? "";

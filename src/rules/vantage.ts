@@ -2,10 +2,11 @@
 // same wire who route what is not theirs to this host. Pure.
 
 import ipaddr from "ipaddr.js";
+import { isLoopback, withoutPrefix } from "../addresses.ts";
 import type { Family, Publish } from "../docker/container.ts";
 import type { Network } from "../docker/network.ts";
 import type { Endpoint, Target } from "../docker/target.ts";
-import { type Host, isLoopback, type Trip } from "./journey.ts";
+import type { Host, Trip } from "./journey.ts";
 
 /** Who tries, in a person's words, and the connection that they open. */
 export interface Vantage {
@@ -68,7 +69,7 @@ export function vantagesOf(publish: Publish, target: Target, networks: readonly 
 /** The interface by which others come, and its address: the one that has the published address, else the first. */
 function outsideOf({ family, hostAddress }: Publish, bridges: ReadonlySet<string>, { subnets }: Host) {
   const candidates = subnets
-    .map(({ name, cidr }) => ({ name, address: cidr.replace(/\/\d+$/, "") }))
+    .map(({ name, cidr }) => ({ name, address: withoutPrefix(cidr) }))
     .filter(({ name, address }) => {
       const isOurs = name === "lo" || bridges.has(name) || isLoopback(address) || address.startsWith("fe80:");
       return !isOurs && address.includes(":") === (family === "ipv6");

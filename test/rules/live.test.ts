@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import {
+  barrierOf,
   compareLive,
   type Drift,
   drifts,
@@ -123,4 +124,32 @@ test("two listings of one state are equal without counters, dates and versions",
     "# Generated on Tue\n*filter\n:FORWARD DROP [9:999]\n-A FORWARD -j ACCEPT\nCOMMIT\n# Completed on Tue\n";
   expect(withoutCounters(first)).toBe(withoutCounters(later));
   expect(withoutCounters(first)).not.toBe(withoutCounters(first.replace("DROP", "ACCEPT")));
+});
+
+describe("barrierOf", () => {
+  const barrier = (...lines: string[]) =>
+    barrierOf("filter", "FORWARD", readLive(["*filter", ":FORWARD ACCEPT [0:0]", ...lines, "COMMIT", ""].join("\n")));
+
+  test.each([
+    ["-A FORWARD -j DROP"],
+    ["-A FORWARD -j REJECT --reject-with icmp-port-unreachable"],
+    [String.raw`-A FORWARD -m comment --comment "the \"end\"" -j DROP`],
+  ])("%s hides what stands behind it", (rule) => {
+    const found = barrier(line(80), rule, line(81));
+    expect(found?.rule).toBe(rule);
+    expect(found?.hides(readWords(line(80)))).toBe(false);
+    expect(found?.hides(readWords(line(81)))).toBe(true);
+    expect(found?.hides(readWords(line(82)))).toBe(false);
+  });
+
+  test.each([
+    ["-A FORWARD -j ACCEPT"],
+    ["-A FORWARD -j RETURN"],
+    ["-A FORWARD -i eth0 -j DROP"],
+    ["-A INPUT -j DROP"],
+    ["-A FORWARDED -j DROP"],
+    [String.raw`-A FORWARD -m comment --comment "no \" -j DROP" -i eth0 -j DROP`],
+  ])("%s hides nothing", (rule) => {
+    expect(barrier(rule, line(81))).toBeUndefined();
+  });
 });

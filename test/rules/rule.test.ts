@@ -2,7 +2,17 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { keyOf, readChain, readComment, readWords, spell } from "../../src/rules/rule.ts";
+import {
+  commentOf,
+  isOurs,
+  keyOf,
+  mayBeOurs,
+  readChain,
+  readComment,
+  readWords,
+  spell,
+  unconditionalTarget,
+} from "../../src/rules/rule.ts";
 
 const words = (line: string) => line.split(" ");
 
@@ -81,4 +91,57 @@ test.each([
 ])("comment and chain of %j", (rule, comment, chain) => {
   expect(readComment(rule)).toBe(comment);
   expect(readChain(rule)).toBe(chain);
+});
+
+describe("unconditionalTarget", () => {
+  test.each([
+    ["-A FORWARD -j DROP", "DROP"],
+    ["-A FORWARD -j REJECT --reject-with icmp-port-unreachable", "REJECT"],
+    ["-A INPUT -g LATER", "LATER"],
+    ["-A FORWARD -m comment --comment last -j DROP", "DROP"],
+    ['-A FORWARD -m comment --comment "the last" -j DROP', "DROP"],
+    ['-A FORWARD -m comment --comment "" -j DROP', "DROP"],
+    [String.raw`-A FORWARD -m comment --comment "the \"last\" one" -j DROP`, "DROP"],
+    [String.raw`-A FORWARD -m comment --comment "it ends with \\" -j DROP`, "DROP"],
+    ['-A FORWARD -m comment --comment "one" -m comment --comment two -j DROP', "DROP"],
+  ])("%s", (line, target) => {
+    expect(unconditionalTarget(line)).toBe(target);
+  });
+
+  test.each([
+    ["-A FORWARD -i eth0 -j DROP"],
+    ["-A FORWARD ! -i eth0 -j DROP"],
+    ['-A FORWARD -i eth0 -m comment --comment "last" -j DROP'],
+    [String.raw`-A FORWARD -m comment --comment "not \" -j DROP" -i eth0 -j ACCEPT`],
+    ['-A FORWARD -m comment --comment "not -j DROP" -i eth0 -j ACCEPT'],
+    ['-A FORWARD -m comment --comment "half -j DROP'],
+    ["-A FORWARD -p tcp"],
+    ["-A FORWARD"],
+    ["-P FORWARD DROP"],
+    [":FORWARD DROP [0:0]"],
+    [""],
+  ])("none: %j", (line) => {
+    expect(unconditionalTarget(line)).toBeUndefined();
+  });
+});
+
+describe("mayBeOurs and isOurs", () => {
+  test.each([[commentOf("web")], [commentOf("(10_docker)")], [commentOf("")], [commentOf(`odd "'\\ name`)]])(
+    "%j is a comment of ours",
+    (comment) => {
+      const line = spell(["-A", "FORWARD", "-m", "comment", "--comment", comment, "-j", "ACCEPT"]);
+      expect(isOurs(readWords(line))).toBe(true);
+      expect(mayBeOurs(line)).toBe(true);
+    },
+  );
+
+  test.each([
+    ["-A FORWARD -j ACCEPT"],
+    ["-A FORWARD -m comment --comment docker_iptables: -j ACCEPT"],
+    ['-A FORWARD -m comment --comment "as docker_iptables: web" -j ACCEPT'],
+    ['-A FORWARD -m comment --comment "docker_iptables:web" -j ACCEPT'],
+  ])("%s is another's", (line) => {
+    expect(isOurs(readWords(line))).toBe(false);
+    expect(mayBeOurs(line)).toBe(false);
+  });
 });

@@ -1,0 +1,46 @@
+// Addresses and subnets of both families, as texts: "172.17.0.2", "fd00::/64". Pure.
+
+import ipaddr from "ipaddr.js";
+
+/** Whether an address is one of the kernel's loopback addresses. */
+export function isLoopback(address: string): boolean {
+  return address === "::1" || address.startsWith("127.");
+}
+
+/** Whether a subnet holds an address; of the other family it holds none. Undefined where one of the two is not what it should be. */
+export function isWithin(address: string, cidr: string): boolean | undefined {
+  if (!ipaddr.isValid(address) || !ipaddr.isValidCIDR(cidr)) return undefined;
+  const one = ipaddr.parse(address);
+  const [network, prefix] = ipaddr.parseCIDR(cidr);
+  return one.kind() === network.kind() && one.match(network, prefix);
+}
+
+/** The interface in the narrowest subnet that holds an address; of equal ones the first. */
+export function interfaceTowards(
+  address: string,
+  subnets: readonly { name: string; cidr: string }[],
+): string | undefined {
+  const matching = subnets.filter(({ cidr }) => isWithin(address, cidr));
+  return matching.sort((a, b) => prefixOf(b.cidr) - prefixOf(a.cidr))[0]?.name;
+}
+
+function prefixOf(cidr: string): number {
+  return Number(cidr.slice(cidr.indexOf("/") + 1));
+}
+
+/** A subnet as iptables-save spells it: 172.17.0.0/16 for 172.17.0.1/16. Undefined for what is none. */
+export function canonicalSubnet(cidr: string): string | undefined {
+  if (ipaddr.IPv4.isValidCIDR(cidr)) return `${ipaddr.IPv4.networkAddressFromCIDR(cidr)}/${prefixOf(cidr)}`;
+  if (!ipaddr.IPv6.isValidCIDR(cidr)) return undefined;
+  return `${ipaddr.IPv6.networkAddressFromCIDR(cidr).toRFC5952String()}/${prefixOf(cidr)}`;
+}
+
+/** 172.17.0.1 of 172.17.0.1/16. */
+export function withoutPrefix(cidr: string): string {
+  return cidr.replace(/\/\d+$/, "");
+}
+
+/** A single address without the mask that iptables-save gives it: 172.17.0.2 for 172.17.0.2/32. A subnet stays as it is. */
+export function withoutHostMask(text: string): string {
+  return text.replace(/\/(32|128)$/, "");
+}

@@ -1,0 +1,28 @@
+// The fragments of both families: whose they are, and in which order they stand. Pure.
+
+import { basename } from "node:path/posix";
+import type { Family } from "../docker/container.ts";
+import { containerOf } from "../rules/fragment-text.ts";
+import type { Fragment } from "./assemble.ts";
+
+/**
+ * The fragments of each family in their order, as they are or as they will be. Of a directory that is not there, none, or those
+ * that will be in it.
+ */
+export type Fragments = Partial<Record<Family, Fragment[]>>;
+
+/** The containers that have a fragment in either family. */
+export function ownersIn(fragments: Fragments): Set<string> {
+  const all = Object.values(fragments).flat();
+  return new Set(all.flatMap(({ path }) => containerOf(basename(path)) ?? []));
+}
+
+/** The text of a container's fragment; undefined where it has none. */
+export function textIn(fragments: Fragments, family: Family, owner: string): string | undefined {
+  return fragments[family]?.find(({ path }) => containerOf(basename(path)) === owner)?.text;
+}
+
+/** Bytewise: the order in which fragments of these names are loaded. */
+export function compareNames(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
