@@ -1,6 +1,6 @@
 // The host's base: what there is to do so that containers can be published at all. Reads, and changes nothing.
 
-import { basename, join } from "node:path";
+import { basename } from "node:path";
 import { askVersion } from "./docker/client.ts";
 import type { Family } from "./docker/container.ts";
 import { adviseDaemon, type Daemon, findDaemon, forwardingWarnings } from "./docker/daemon.ts";
@@ -11,19 +11,18 @@ import { Failure } from "./errors.ts";
 import { flagsOf } from "./flags.ts";
 import { assemble } from "./fragments/assemble.ts";
 import type { Fragments } from "./fragments/by-family.ts";
-import { readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { findPlaces, type PlannedUnit, planRemoval, planUnits, planWatcher, WATCH_UNIT } from "./kernel/install.ts";
 import { readInterfaces } from "./kernel/interfaces.ts";
-import { firewalldRuns, foreignTables, type OtherBackend, otherBackend } from "./kernel/others.ts";
+import type { OtherBackend } from "./kernel/others.ts";
 import { unitName, type Wish } from "./kernel/units.ts";
 import { refuseWhatFails } from "./load.ts";
 import { withChanges } from "./refuse.ts";
 import { BASE_FILES, makeBase, ownerOf } from "./rules/base-rules.ts";
 import { isContainers, isMarked, type Wanted } from "./rules/fragment-text.ts";
-import { hasDockersRules, readLive } from "./rules/live.ts";
-import { adopt, listUndeclared, type Undeclared, undeclaredOf } from "./rules/undeclared.ts";
+import { readLive } from "./rules/live.ts";
 import { directoryOf, type FileChange, fileChanges, type Item, type Kernel } from "./survey.ts";
+import { adoptedFiles, describeTraps, lookForTraps, refuseTraps, someOf } from "./traps.ts";
 
 /** What the base comes to, as far as the client says. */
 export interface BaseWishes {
@@ -125,7 +124,7 @@ export async function planBase(
   const places = findPlaces(args.timeout);
   const watchers = args.watch ? [await planWatcher(watchWords(args), places, args.timeout)] : [];
   if (args.reload === "none") return { ...plan, units: watchers };
-  const around = await lookAround(families, withChanges(now, items, args), networks, live, args);
+  const around = await lookForTraps(families, withChanges(now, items, args), networks, live, args);
   const { lost, kept } = describeTraps(around, daemon, live, args);
   if (args.reload === "patch") return { ...plan, units: watchers, warnings: kept };
   if (!args.adopt && !args.replace) refuseTraps([...lost, ...kept], around);
@@ -174,127 +173,6 @@ export function keepForeignFiles(items: readonly Item[]): { items: Item[]; warni
 
 function isBaseFile(path: string): boolean {
   return BASE_FILES.some((file) => file === basename(path));
-}
-
-/** Who else has a hand in the packet filter. */
-interface Around {
-  families: { family: Family; undeclared: Undeclared; other: OtherBackend | undefined }[];
-  tables: string[];
-  firewalld: boolean;
-}
-
-async function lookAround(
-  families: readonly Family[],
-  future: Fragments,
-  networks: readonly Network[],
-  live: Kernel,
-  { timeout }: Arguments,
-): Promise<Around> {
-  const bridges = networks.flatMap(({ bridge, subnets }) =>
-    bridge === undefined ? [] : [{ bridge, subnets: [...subnets.ipv4, ...subnets.ipv6] }],
-  );
-  const [tables, firewalld, ...found] = await Promise.all([
-    foreignTables(timeout),
-    firewalldRuns(timeout),
-    ...families.map(async (family) => ({
-      family,
-      undeclared: undeclaredOf(live[family] ?? readLive(""), future[family] ?? [], bridges),
-      other: await otherBackend(family, timeout),
-    })),
-  ]);
-  return { families: found, tables, firewalld };
-}
-
-const WORDS: Record<Family, string> = { ipv4: "IPv4", ipv6: "IPv6" };
-
-/** What a load would lose, and what would stay and decide beside our rules, in a person's words. */
-function describeTraps(
-  { families, tables, firewalld }: Around,
-  daemon: Daemon | undefined,
-  live: Kernel,
-  { reload }: Arguments,
-): { lost: string[]; kept: string[] } {
-  const lost: string[] = [];
-  const kept: string[] = [];
-  for (const { family, undeclared, other } of families) {
-    const rules = listUndeclared(undeclared);
-    if (rules.length > 0) {
-      lost.push(`${WORDS[family]} rules that no fragment declares: ${someOf(rules)}${ownersOf(rules)}`);
-    }
-    if (other !== undefined) {
-      const into = reload === "patch" ? kept : lost;
-      const lines = [...other.live.tables.values()].flatMap((table) => table.lines);
-      into.push(`${WORDS[family]} rules in the ${other.backend} backend, which decide as well: ${someOf(lines)}`);
-    }
-    const running = live[family];
-    const setting = family === "ipv4" ? "iptables" : "ip6tables";
-    const manages = daemon !== undefined && (daemon[setting] !== false || daemon.changedSince);
-    if (manages && running && hasDockersRules(running)) {
-      kept.push(`${WORDS[family]} rules of the Docker daemon, which manages them itself and would make them again`);
-    }
-  }
-  if (tables.length > 0) kept.push(`nftables tables of others, which decide as well: ${tables.join(", ")}`);
-  if (firewalld && reload === "systemd") kept.push("firewalld runs, and starting iptables.service stops it");
-  return { lost, kept };
-}
-
-/** Programs that make their rules again at each start, by the names of their chains. */
-const OWNERS: readonly [RegExp, string][] = [
-  [/ ufw6?-/, "ufw"],
-  [/ f2b-/, "fail2ban"],
-  [/ LIBVIRT_/, "libvirt"],
-  [/ KUBE-/, "Kubernetes"],
-  [/ (FWDI|FWDO|INPUT_direct|FORWARD_direct)/, "firewalld"],
-];
-
-function ownersOf(rules: readonly string[]): string {
-  const owners = OWNERS.filter(([pattern]) => rules.some((rule) => pattern.test(rule))).map(([, name]) => name);
-  if (owners.length === 0) return "";
-  return ` (they look like those of ${owners.join(" and ")}, which makes its rules itself: reload: patch leaves them to it)`;
-}
-
-function someOf(rules: readonly string[]): string {
-  const told = rules.slice(0, 3).map((rule) => `'${rule}'`);
-  return `${told.join(", ")}${rules.length > 3 ? ` and ${rules.length - 3} more` : ""}`;
-}
-
-function refuseTraps(traps: readonly string[], { families, tables }: Around): void {
-  if (traps.length === 0) return;
-  const rules = families.flatMap(({ family, undeclared }) =>
-    listUndeclared(undeclared).map((rule) => `${WORDS[family]} ${rule}`),
-  );
-  throw new Failure(
-    "rules_undeclared",
-    `this host has more than its fragments say, and the next reload would lose or fight it: ${traps.join("; ")}. Choose: adopt ` +
-      "(save these rules as the fragments 00_existing and 95_existing), replace (go on without them), or reload: patch " +
-      "(exchange only docker_iptables' own rules, and leave all others alone)",
-    { traps, rules: rules.slice(0, MOST_TOLD), tables },
-  );
-}
-
-const MOST_TOLD = 100;
-
-/** 00_existing sorts before the base, 95_existing behind all containers. */
-async function adoptedFiles(families: Around["families"], args: Arguments): Promise<FileChange[]> {
-  const files: FileChange[] = [];
-  for (const { family, undeclared, other } of families) {
-    const all = other === undefined ? [undeclared] : [undeclared, undeclaredOf(other.live, [], [])];
-    const texts = all.map(adopt);
-    for (const [name, text] of [
-      ["00_existing", texts.map(({ first }) => first ?? "").join("")],
-      ["95_existing", texts.map(({ last }) => last ?? "").join("")],
-    ] as const) {
-      if (text === "") continue;
-      const path = join(directoryOf(family, args), name);
-      const before = await readOwn(path);
-      if (before !== undefined) {
-        const message = `${path} is there already, from an earlier adopt perhaps, and is not overwritten: add what is new to it or to another fragment, or move it away; new: ${someOf(listUndeclared(undeclared))}`;
-        throw new Failure("fragment_foreign", message, { path });
-      }
-      files.push({ path, before, after: text });
-    }
-  }
-  return files;
 }
 
 /** The services that have to load these families; one may load both. */

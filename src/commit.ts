@@ -6,13 +6,13 @@
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type BasePlan, unitChanges } from "./base.ts";
-import { refuseOvertaken, type Settled } from "./conflicts.ts";
 import { FAMILIES } from "./docker/container.ts";
 import { asFailure } from "./errors.ts";
 import { confirmationOf } from "./fragments/confirmed.ts";
 import { clearTemporary, writeFailure } from "./fragments/replace.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { withWriteLock } from "./lock.ts";
+import { refuseOvertaken, type Settled } from "./overtaken.ts";
 import { type Loader, loadRules, type Reloaded } from "./reload.ts";
 import { installUnits, removeUnits, startWatcher } from "./services.ts";
 import { directoryOf, type FileChange, fileChanges, type Survey } from "./survey.ts";

@@ -9,15 +9,12 @@ import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
 import { type Fragments, textIn } from "./fragments/by-family.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
-import { stampOf } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
-import { readDirectories } from "./refuse.ts";
 import { isDirectGuard, type Ports, readClaims } from "./rules/claims.ts";
 import { containerFragment, containerOf, readFragment, type Wanted } from "./rules/fragment-text.ts";
 import { anyOr, makeRules, spellPublish, type Wishes } from "./rules/publish-rules.ts";
 import { type Claimant, claimantIn, claimantOf, Register, type Shared } from "./rules/register.ts";
 import { readChain, readTarget } from "./rules/rule.ts";
-import { directoryOf, type Item } from "./survey.ts";
 
 /** Other containers' fragments as they should be, each once; without rules where it goes. */
 export interface Neighbours {
@@ -63,58 +60,6 @@ export async function settleNeighbours(
   }
 }
 
-/** Another process changed a fragment between our look and our turn to write. Nothing was changed: look again. */
-export class Overtaken extends Failure {}
-
-/** The containers' fragments of a call, as they were settled. */
-export interface Settled {
-  asked: readonly Wanted[];
-  neighbours: readonly Wanted[];
-  seen: Seen;
-}
-
-/** The directories as they were when they were looked at. */
-export interface Seen {
-  /** From before they were read. */
-  stamp: string | undefined;
-  now: Fragments;
-}
-
-/** Throws Failure `directory_unusable`. */
-export async function readStamped(args: Arguments): Promise<Seen> {
-  return { stamp: await stampOfAll(args), now: await readDirectories(args) };
-}
-
-/** What is another text once another process has written. Undefined where that cannot be told. */
-async function stampOfAll(args: Arguments): Promise<string | undefined> {
-  const stamps = await Promise.all(FAMILIES.map((family) => stampOf(directoryOf(family, args))));
-  return stamps.includes(undefined) ? undefined : stamps.join();
-}
-
-/** For the holder of the write lock. Throws Overtaken where the fragments are no longer those that were settled. */
-export async function refuseOvertaken(
-  { asked, neighbours, seen }: Settled,
-  items: readonly Item[],
-  args: Arguments,
-): Promise<void> {
-  if (args.state === "absent" || (seen.stamp !== undefined && seen.stamp === (await stampOfAll(args)))) return;
-  const now = await readDirectories(args);
-  const owners = new Set(neighbours.map(({ owner }) => owner));
-  for (const { owner, family, path } of items) {
-    const [text, before] = [now, seen.now].map((one) => one[family]?.find((fragment) => fragment.path === path)?.text);
-    // Of all containers nobody asked for this one by its name: whoever wrote its fragment since knows better.
-    if ((args.all || owners.has(owner)) && text !== before) throw overtaken(path);
-  }
-  const wanted = [...asked, ...neighbours];
-  const known = new Register(wanted.map(claimantOf));
-  for (const { path } of clashesWith(wanted, known, now).values()) throw overtaken(path);
-}
-
-function overtaken(path: string): Overtaken {
-  const message = `${path} was changed by another process in the meantime, and has to do with what is wanted; try again`;
-  return new Overtaken("port_conflict", message, { path });
-}
-
 interface Clash {
   path: string;
   /** The port or the address, in words. */
@@ -124,7 +69,7 @@ interface Clash {
 }
 
 /** The containers not among these whose fragments claim what one of these claims, each with one such clash. */
-function clashesWith(wanted: readonly Wanted[], known: Register, now: Fragments): Map<string, Clash> {
+export function clashesWith(wanted: readonly Wanted[], known: Register, now: Fragments): Map<string, Clash> {
   const owners = new Set(wanted.map(({ owner }) => owner));
   const clashes = new Map<string, Clash>();
   for (const family of FAMILIES) {

@@ -1,15 +1,29 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
-/** Stories boot hosts: they need root, time, and the two cores for themselves. */
+/** It looks at all that labs leave on the machine, so no other may be there. */
+const ALONE = "test/lab/killed.story.ts";
+
+/** Stories boot hosts: they need root and time. Mostly they wait, so two files share the machine. */
 export default defineConfig({
   root: fileURLToPath(new URL("../..", import.meta.url)),
   test: {
-    include: ["test/lab/**/*.story.ts"],
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
     teardownTimeout: 30_000,
-    fileParallelism: false,
+    maxWorkers: 2,
     pool: "forks",
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "two at a time",
+          include: ["test/lab/**/*.story.ts"],
+          exclude: [ALONE],
+          sequence: { groupOrder: 0 },
+        },
+      },
+      { extends: true, test: { name: "alone", include: [ALONE], sequence: { groupOrder: 1 } } },
+    ],
   },
 });
