@@ -44,7 +44,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
   const [now, live, daemon] = await Promise.all([
     readDirectories(args),
     readKernel(families, kernelArgs),
-    askDaemon(args),
+    askWhatRuns(args),
   ]);
   const { targets, left } = daemon.running;
   const publishing = targets.filter(({ idle, publishes }) => idle === undefined && publishes.length > 0);
@@ -122,14 +122,14 @@ function asWritten(owner: string, now: Fragments): Wanted {
   return { ...containerFragment(owner), rules, texts };
 }
 
-interface Daemon {
+interface WhatRuns {
   running: Running;
   networks: Network[];
   /** Why it could not be asked. */
   problem: Problem | undefined;
 }
 
-async function askDaemon(args: Arguments): Promise<Daemon> {
+async function askWhatRuns(args: Arguments): Promise<WhatRuns> {
   try {
     const [running, networks] = await Promise.all([findRunning(args), findNetworks(args)]);
     return { running, networks, problem: undefined };

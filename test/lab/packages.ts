@@ -41,7 +41,8 @@ export async function packageRoot(extra: readonly string[] = []): Promise<string
   const wanted = hash(packages.join(" "));
   const status = hash(existsSync(statusFile) ? await readFile(statusFile) : "");
   const roots = join(cacheDirectory, "roots");
-  const root = join(roots, `${wanted}-${status}`);
+  const name = `${wanted}-${status}`;
+  const root = join(roots, name);
   if (existsSync(root)) return root;
 
   await mkdir(roots, { recursive: true });
@@ -56,7 +57,8 @@ export async function packageRoot(extra: readonly string[] = []): Promise<string
       for (const archive of archives) await unpack(archive, unpacked);
     }
     for (const old of await readdir(roots)) {
-      if (old.startsWith(`${wanted}-`)) await rm(join(roots, old), { recursive: true, force: true });
+      // Another lab may have fetched the same meanwhile, and be using it.
+      if (old.startsWith(`${wanted}-`) && old !== name) await rm(join(roots, old), { recursive: true, force: true });
     }
     await rename(unpacked, root).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error;
