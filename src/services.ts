@@ -7,6 +7,7 @@ import {
   type PlannedUnit,
   reloadManager,
   removeLastGood,
+  restartSoon,
   restartUnit,
   stopUnit,
   WATCH_UNIT,
@@ -23,6 +24,9 @@ export async function installUnits(units: readonly PlannedUnit[], undo: Undo[], 
       return undefined;
     };
   const ours = units.filter(({ after }) => after !== undefined);
+  const watches = ours.some(({ name, before, start }) => name === WATCH_UNIT && before !== undefined && !start);
+  // As it was, once all else is: it waits for the lock that is held meanwhile.
+  if (watches) undo.push(quietly(() => restartSoon(WATCH_UNIT, timeout)));
   if (ours.some((unit) => unit.unread || fileChanges(unit))) {
     // Steps are undone from the last to the first: systemd is to read the files that are put back.
     undo.push(quietly(() => reloadManager(timeout)));

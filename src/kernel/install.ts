@@ -198,6 +198,11 @@ export async function restartUnit(unit: string, timeoutSeconds: number): Promise
   );
 }
 
+/** Starts a service anew, and does not wait until it is ready. Throws Failure `command_failed`. */
+export async function restartSoon(unit: string, timeoutSeconds: number): Promise<void> {
+  await systemctl(["restart", "--no-block", "--", unit], `${unit} cannot be started anew`, timeoutSeconds);
+}
+
 /** At each boot from now on. Throws Failure `command_failed`. */
 export async function enableUnit(unit: string, timeoutSeconds: number): Promise<void> {
   await systemctl(["enable", "--", unit], `${unit} cannot be enabled`, timeoutSeconds);

@@ -280,6 +280,22 @@ describe.concurrent("--watch", () => {
     expect(await setup(host, "--watch")).toMatchObject({ changed: true });
   });
 
+  test("that cannot be started with other flags runs on with the former ones", async () => {
+    const host = bareHost();
+    await setup(host, "--watch");
+    const text = execOf(host);
+    host.on(
+      "systemctl",
+      `case "$*" in "restart -- ${WATCH}") rm "$FAKE/active/${WATCH}"; echo "Job for ${WATCH} failed." >&2; exit 1 ;; esac`,
+    );
+    host.calls();
+    const result = await setup(host, "--watch", "--ipv6");
+    expect(result).toMatchObject({ failed: true, changed: false, error: { code: "command_failed" } });
+    expect(execOf(host)).toBe(text);
+    expect(told(host).at(-1)).toBe(`systemctl restart --no-block -- ${WATCH}`);
+    expect(existsSync(join(host.fake, "active", WATCH))).toBe(true);
+  });
+
   test("that cannot be started takes nothing of what others have brought into the kernel meanwhile", async () => {
     const host = bareHost();
     const table = join(host.fake, "kernel/ipv4/filter");
