@@ -4,6 +4,7 @@ import { constants } from "node:fs";
 import { open, readFile } from "node:fs/promises";
 import { isAbsolute } from "node:path";
 import { findProcesses } from "../kernel/processes.ts";
+import type { Family } from "./container.ts";
 
 /** What the daemon is told by flag or file; undefined where neither says anything, and its default holds. */
 export interface DaemonSettings {
@@ -228,7 +229,7 @@ const FORWARDING = {
 } as const;
 
 /** Warnings for the families that the kernel does not forward, in the caller's network namespace. Never throws. */
-export async function forwardingWarnings(families: readonly ("ipv4" | "ipv6")[] = ["ipv4"]): Promise<string[]> {
+export async function forwardingWarnings(families: readonly Family[]): Promise<string[]> {
   const warnings: string[] = [];
   for (const family of families) {
     const { path, line } = FORWARDING[family];
