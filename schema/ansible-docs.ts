@@ -140,9 +140,8 @@ export function roleArguments(): string {
     },
     docker_iptables_executable: {
       description:
-        "The executable to install, a file of the controller. It becomes C(/usr/local/bin/docker_iptables). Default: the collection's own.",
+        "The executable to install, a file of the controller. It becomes C(/usr/local/bin/docker_iptables). Default: C(docker_iptables-linux-x64) or C(-arm64) among the playbook's C(files), else the collection's own, which needs Node.js.",
       type: "path",
-      default: "docker_iptables",
     },
   };
   const handedOn = Object.fromEntries(

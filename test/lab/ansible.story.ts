@@ -17,6 +17,7 @@ import {
   inventoryOfItself,
   patience,
   play,
+  plays,
   put,
   ansibleStory as story,
 } from "./ansible.ts";
@@ -222,6 +223,10 @@ story("the role installs all of it, and a watcher; what it is told wrongly it re
   const host = await controller(lab);
   await host.docker.run("web", { publish: ["8080:80"] });
   await host.run("rm", ["/usr/local/bin/docker_iptables"]);
+  // Stands for the native one; that, too, is put beside the playbook.
+  const native = `${readFileSync(`${collectionTree}roles/docker_iptables/files/docker_iptables`, "utf8")}// native\n`;
+  const kind = process.arch === "arm64" ? "arm64" : "x64";
+  await host.write(`${plays}/files/docker_iptables-linux-${kind}`, native);
   const changes = async (...args: string[]) => {
     const { results, exitCode, stdout, stderr } = await play(
       host,
@@ -238,6 +243,7 @@ story("the role installs all of it, and a watcher; what it is told wrongly it re
     [],
   ]);
   expect(await changes()).toContain("the base is set up for the networks bridge; published: web");
+  expect(await host.read("/usr/local/bin/docker_iptables")).toBe(native);
   expect(await changes("--check")).toEqual([]);
   expect(await changes()).toEqual([]);
   await host.docker.run("db", { publish: ["5432:5432"] });

@@ -22,7 +22,7 @@ export const fqcn = "docker_iptables.host.docker_iptables";
 const dist = new URL("../../dist/", import.meta.url);
 export const collectionTree = fileURLToPath(new URL("ansible_collections/docker_iptables/host/", dist));
 const home = "/home/ops";
-const plays = `${home}/play`;
+export const plays = `${home}/play`;
 
 /** The user who runs playbooks, or whom they log in as. `publicKey` lets its holder in over ssh, for which sshd is started. */
 export async function addUser(host: Host, publicKey?: string): Promise<void> {
