@@ -117,7 +117,7 @@ function pair(ipv4: string | null | undefined, ipv6: string | null | undefined):
 }
 
 function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publishes" | "withoutHostPort"> {
-  const publishes = new Map<string, Publish>();
+  const publishes: Publish[] = [];
   const withoutHostPort: string[] = [];
   // A range has thousands of bindings on one address or two.
   const hosts = new Map<string, ReturnType<typeof readHostIp>>();
@@ -134,12 +134,15 @@ function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publ
         continue;
       }
       const { family, hostAddress } = hostOf(HostIp ?? "");
-      const hostPort = readPort(HostPort);
-      const publish = { family, hostAddress, hostPort, containerPort, protocol };
-      publishes.set(`${family} ${hostAddress} ${hostPort} ${containerPort} ${protocol}`, publish);
+      publishes.push({ family, hostAddress, hostPort: readPort(HostPort), containerPort, protocol });
     }
   }
-  return { publishes: [...publishes.values()].sort(byPublish), withoutHostPort: [...new Set(withoutHostPort)].sort() };
+  publishes.sort(byPublish);
+  const once = publishes.filter((publish, index) => {
+    const last = publishes[index - 1];
+    return last === undefined || byPublish(last, publish) !== 0;
+  });
+  return { publishes: once, withoutHostPort: [...new Set(withoutHostPort)].sort() };
 }
 
 /** `80/tcp`; a key without its protocol is TCP. */

@@ -99,11 +99,11 @@ interface Ports {
 /** Several host ports may lead to one container port. */
 function portsOf(publishes: readonly Publish[]): Ports[] {
   return PROTOCOLS.flatMap((protocol) => {
-    const numbers = new Set(publishes.filter((one) => one.protocol === protocol).map((one) => one.containerPort));
+    const numbers = publishes.filter((one) => one.protocol === protocol).map((one) => one.containerPort);
     const ports: Ports[] = [];
-    for (const number of [...numbers].sort((a, b) => a - b)) {
+    for (const number of numbers.sort((a, b) => a - b)) {
       const last = ports.at(-1);
-      if (last !== undefined && number === last.last + 1) last.last = number;
+      if (last !== undefined && number <= last.last + 1) last.last = number;
       else ports.push({ protocol, first: number, last: number });
     }
     return ports;
