@@ -3,7 +3,6 @@
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import { daemon, said, truthful } from "./daemon.ts";
 import { type FakeHost, fakeHost } from "./host.ts";
@@ -210,8 +209,8 @@ describe.concurrent("the socket", () => {
   test("none, where the client's configuration is a pipe: it is not waited for", async () => {
     const host = fakeHost();
     host.container("web", { ports: ports(8080) });
-    await execa("mkfifo", [join(host.root, "config.json")]);
-    const script = 'echo "$JSON" | env -u DOCKER_CONTEXT DOCKER_CONFIG="$DIRS" timeout -s KILL 10 "$EXE"';
+    const script =
+      'mkfifo "$DIRS/config.json"; echo "$JSON" | env -u DOCKER_CONTEXT DOCKER_CONFIG="$DIRS" timeout -s KILL 10 "$EXE"';
     expect((await host.shell(script, { container: "web" })).stdout).toContain('"changed":true');
   });
 });
