@@ -124,9 +124,10 @@ function refuseUnstartable(file: string, command: string, { exitCode, signal, co
   if (code === "EACCES" || code === "EPERM") {
     throw new Failure("permission_denied", `${file} may not be executed by this user`, { command });
   }
-  // EAGAIN, ENOMEM, EMFILE: no process, and so no answer.
+  // EAGAIN, ENOMEM, EMFILE: no process, and so no answer. E2BIG: a command of megabytes.
   if (exitCode === undefined && signal === undefined) {
-    throw new Failure("command_failed", `'${command}' could not be started (${code})`, { command, errno: code });
+    const message = `'${excerpt(command)}' could not be started (${code})`;
+    throw new Failure("command_failed", message, { command: excerpt(command), errno: code });
   }
 }
 

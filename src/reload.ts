@@ -90,7 +90,8 @@ async function lookAndLoad(items: readonly Item[], loader: Loader, undo: Undo[],
   if (families.length === 0 && !idle) return { reloaded: [], warnings: [], live: before.live };
   // A service may load more than what drifts, so every family has its way back. A patch knows its own.
   const left: Kernel = {};
-  for (const family of loader.kind === "patch" ? [] : FAMILIES) {
+  const touched = loader.kind === "systemd" ? FAMILIES : families;
+  for (const family of loader.kind === "patch" ? [] : touched) {
     const snapshot = before.live[family];
     if (snapshot === undefined) continue;
     undo.push(() =>

@@ -48,13 +48,18 @@ class Complaints {
   }
 
   tell(failure: Failure): void {
-    if (!this.#known.has(failure.message)) this.#tell(failure);
-    this.#known.add(failure.message);
+    if (!this.#known.has(gistOf(failure))) this.#tell(failure);
+    this.#known.add(gistOf(failure));
   }
 
   clear(): void {
     this.#known.clear();
   }
+}
+
+/** A failure's words without the time, which some clients (nerdctl) put before theirs. */
+function gistOf({ message }: Failure): string {
+  return message.replace(/\btime="[^"]*"/g, "");
 }
 
 interface Taken {
@@ -174,8 +179,9 @@ async function listen(args: Arguments, news: News, complaints: Complaints, signa
     const lasted = Date.now() - started > PAUSE.longest;
     // A daemon that is away fails the sync, too, which tells it; one that goes away ends what has lasted.
     const isNews = !signal.aborted && !lasted && failure instanceof Failure && failure.code !== "daemon_unreachable";
-    if (isNews && failure.message !== complaint) {
-      complaint = failure.message;
+    if (lasted) complaint = "";
+    if (isNews && gistOf(failure) !== complaint) {
+      complaint = gistOf(failure);
       complaints.tell(failure);
     }
     pause = lasted ? PAUSE.first : Math.min(pause * 2, PAUSE.longest);

@@ -29,7 +29,8 @@ export async function listNames(client: Client): Promise<string[]> {
 async function listIds(client: Client, path: string, args: string[], pattern: RegExp): Promise<string[]> {
   const [listed] = (await askDaemon(client, [path])) ?? [];
   if (Array.isArray(listed)) {
-    const ids = listed.map((one) => String(one?.Id));
+    // In the place of an id that is not there stands what was said, which is none.
+    const ids = listed.map((one) => String(one?.Id || JSON.stringify(listed)));
     return readIds(`GET ${path}`, ids, pattern);
   }
   const { command, stdout } = await ask(client, args);

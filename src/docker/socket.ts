@@ -5,8 +5,9 @@
 // The paths bear no version, so a daemon answers as its own release's client would have it (Docker's API reference). HTTP/1.0
 // is all that is needed: the answer comes in one piece and ends with the connection. node:http would take 10 ms to begin with.
 
+import { constants } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { env } from "node:process";
@@ -32,21 +33,25 @@ export async function askDaemon(
   if (socket === undefined) return undefined;
   const left = paths.entries();
   const answers: unknown[] = [];
+  const open = new Set<Socket>();
   const askInTurn = async () => {
-    for (const [index, path] of left) answers[index] = readAnswer(await get(socket, path, timeout));
+    for (const [index, path] of left) answers[index] = readAnswer(await get(socket, path, timeout, open));
   };
   try {
     await Promise.all(Array.from({ length: LANES }, askInTurn));
     return answers;
   } catch (error) {
+    // Nobody waits for the others, and they would keep the process.
+    for (const connection of open) connection.destroy();
     if (error instanceof Failure) throw error;
     return undefined;
   }
 }
 
-/** What the daemon says to one question, head and body. Throws Failure `command_timeout`, and what node:net throws. */
-async function get(socket: string, path: string, timeout: number): Promise<string> {
+/** What the daemon says to one question, head and body; `open` has the connection meanwhile. Throws Failure `command_timeout`, and what node:net throws. */
+async function get(socket: string, path: string, timeout: number, open: Set<Socket>): Promise<string> {
   const connection = connect(socket);
+  open.add(connection);
   const timer = setTimeout(() => {
     const message = `the Docker daemon did not answer on ${socket} within ${timeout} s; see 'systemctl status docker', or raise timeout`;
     connection.destroy(new Failure("command_timeout", message, { command: `GET ${path}`, path: socket, timeout }));
@@ -63,6 +68,7 @@ async function get(socket: string, path: string, timeout: number): Promise<strin
     return Buffer.concat(chunks).toString("utf8");
   } finally {
     clearTimeout(timer);
+    open.delete(connection);
   }
 }
 
@@ -91,7 +97,9 @@ async function hasContext(): Promise<boolean> {
   if (named) return named !== "default";
   try {
     const path = join(env["DOCKER_CONFIG"] || join(homedir(), ".docker"), "config.json");
-    const { currentContext = "default" } = JSON.parse(await readFile(path, "utf8"));
+    // A pipe under this name must not keep us waiting.
+    const flag = constants.O_RDONLY | constants.O_NONBLOCK;
+    const { currentContext = "default" } = JSON.parse(await readFile(path, { encoding: "utf8", flag }));
     return currentContext !== "" && currentContext !== "default";
   } catch (error) {
     return errno(error) !== "ENOENT";

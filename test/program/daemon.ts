@@ -16,14 +16,17 @@ export function said(body: string, status = "200 OK", server = "Docker/20.10.24 
 }
 
 /** A daemon on a socket of the host's: it says what `answer` makes of a path, and nothing at all for undefined. */
-export async function daemon(host: FakeHost, answer: (path: string) => string | undefined): Promise<string[]> {
+export async function daemon(
+  host: FakeHost,
+  answer: (path: string) => string | undefined | Promise<string>,
+): Promise<string[]> {
   const asked: string[] = [];
   const server = createServer((connection) => {
     connection.on("error", () => {});
-    connection.once("data", (data) => {
+    connection.once("data", async (data) => {
       const path = /^GET (\S+) HTTP\/1\.0\r\n/.exec(data.toString())?.[1] ?? "";
       asked.push(path);
-      const text = answer(path);
+      const text = await answer(path);
       if (text !== undefined) connection.end(text);
     });
   });

@@ -139,6 +139,17 @@ describe.concurrent("iptables-save", () => {
   });
 });
 
+test("the load fails for IPv4, and IPv6 cannot be read any more: what was not loaded needs no way back", async () => {
+  const host = await bootedHost();
+  const given = { container: "web", reload: "restore", ipv6: true };
+  await host.ask(given);
+  host.container("web", { ports: PORTS, address: "172.17.0.9", address6: "fd00::2" });
+  host.on("iptables-restore", ': > "$FAKE/failed"; echo boom >&2; exit 2');
+  host.on("ip6tables-save", '[ -e "$FAKE/failed" ] && exit 1');
+  const { rolled_back } = await host.refuses(given, "reload_failed");
+  expect(rolled_back).toEqual([join(host.iptablesDir, PATH)]);
+});
+
 describe.concurrent.each(["restore", "systemd"])("the load fails (reload: %s)", (reload) => {
   test("at once: files and kernel are as before", async () => {
     const host = await bootedHost();

@@ -2,6 +2,7 @@
 
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { daemon, said, truthful } from "./daemon.ts";
 import { type FakeHost, fakeHost } from "./host.ts";
@@ -83,11 +84,31 @@ describe.concurrent("the daemon answers", () => {
     expect(msg).toMatch(/'GET \/containers\/web\/json' answered with JSON that is not what inspect prints: \/State /);
   });
 
-  test("with a list that names no ids: refused", async () => {
+  test.each([
+    ["what is no id", '[{"Id":"-v"}]', "-v"],
+    ["an empty id", '[{"Id":""}]', '[{"Id":""}]'],
+    ["no ids", "[{}]", "[{}]"],
+  ])("with a list of %s: refused, and no fragment goes", async (_, list, words) => {
     const host = fakeHost();
-    await daemon(host, () => said('[{"Id":"-v"}]'));
+    host.container("web", { ports: ports(8080) });
+    await host.ask({ container: "web" });
+    await daemon(host, () => said(list));
     const { msg } = await host.refuses({ all: true, ...by(host) }, "client_answer_invalid");
-    expect(msg).toContain("'GET /containers/json' answered with something that is no id: -v");
+    expect(msg).toContain(`'GET /containers/json' answered with something that is no id: ${words}`);
+    const base = { base: true, replace: true, reload: "none", ...by(host) };
+    expect((await host.refuses(base, "client_answer_invalid")).msg).toContain(`no id: ${words}`);
+  });
+
+  test("to one question not at all: the others do not keep the process", async () => {
+    const host = fakeHost();
+    const container = ["web", ...Array.from({ length: 40 }, (_, index) => `c${index}`)];
+    const answer = async () => {
+      await sleep(800);
+      return said("{}");
+    };
+    const asked = await daemon(host, (path) => (path === "/containers/web/json" ? undefined : answer()));
+    await host.refuses({ container, timeout: 1, ...by(host) }, "command_timeout");
+    expect(asked.length).toBeLessThan(container.length);
   });
 
   test("not in time", async () => {
@@ -183,5 +204,13 @@ describe.concurrent("the socket", () => {
     ["holds no object", "null"],
   ])("none, where the client's configuration %s", async (_, text) => {
     expect(await asksOn((host) => contextual(host, text))).toBe(false);
+  });
+
+  test("none, where the client's configuration is a pipe: it is not waited for", async () => {
+    const host = fakeHost();
+    host.container("web", { ports: ports(8080) });
+    const script =
+      'mkfifo "$DIRS/config.json"; echo "$JSON" | env -u DOCKER_CONTEXT DOCKER_CONFIG="$DIRS" timeout -s KILL 10 "$EXE"';
+    expect((await host.shell(script, { container: "web" })).stdout).toContain('"changed":true');
   });
 });

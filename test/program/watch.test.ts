@@ -209,6 +209,19 @@ describe.concurrent("what goes wrong", () => {
     );
   });
 
+  test("a client that says when it cannot follow: told once, and again once it could", async () => {
+    const host = await bootedHost();
+    const failing = 'echo "time=\\"$(date +%N)\\" level=fatal msg=\\"unknown flag: --since\\"" >&2; exit 1';
+    host.on("docker", `[ "$1" = events ] && { [ -e "$FAKE/can" ] && rm "$FAKE/can" && exec sleep 6; ${failing}; }`);
+    const watcher = start(host);
+    const told = () => watcher.err().match(/unknown flag: --since/g)?.length;
+    await until(() => count(host, /^docker events /) >= 4);
+    expect(told()).toBe(1);
+    writeFileSync(join(host.fake, "can"), "");
+    await until(() => told() === 2);
+    expect(existsSync(join(host.fake, "can"))).toBe(false);
+  });
+
   test("the daemon is down: told once, tried again, and published when it is back", async () => {
     const host = await bootedHost();
     host.container("web", { ports: port("8080") });
