@@ -125,12 +125,17 @@ export async function planBase(
   const watchers = args.watch ? [await planWatcher(watchWords(args), places, args.timeout)] : [];
   if (args.reload === "none") return { ...plan, units: watchers };
   const around = await lookForTraps(families, withChanges(now, items, args), networks, live, args);
-  const { lost, kept } = describeTraps(around, daemon, live, args);
+  const isSetUp = items.some(({ path, before }) => isBaseFile(path) && before !== undefined);
+  const { lost, kept, told } = describeTraps(around, daemon, live, args, isSetUp);
   if (args.reload === "patch") return { ...plan, units: watchers, warnings: kept };
   if (!args.adopt && !args.replace) refuseTraps([...lost, ...kept], around);
   const files = args.adopt ? await adoptedFiles(around.families, args) : [];
   const future = withChanges(now, [...items, ...files], args);
-  const warnings = [...kept, ...(args.replace ? lost.map((what) => `replaced: ${what}`) : [])];
+  const warnings = [
+    ...kept,
+    ...(args.adopt ? [] : told),
+    ...(args.replace ? lost.map((what) => `replaced: ${what}`) : []),
+  ];
   for (const family of families) {
     warnings.push(...(await refuseWhatFails(family, assemble(future[family] ?? [], [], readLive("")), args.timeout)));
   }

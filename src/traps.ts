@@ -46,18 +46,27 @@ export async function lookForTraps(
 
 const WORDS: Record<Family, string> = { ipv4: "IPv4", ipv6: "IPv6" };
 
-/** What a load would lose, and what would stay and decide beside our rules, in a person's words. */
+/**
+ * What a load would lose, and what would stay and decide beside our rules, in a person's words. Policies alone do not stop a
+ * host that is set up already (`isSetUp`), and are told: a load keeps them, and Docker's FORWARD DROP outlasts its chains.
+ */
 export function describeTraps(
   { families, tables, firewalld }: Around,
   daemon: Daemon | undefined,
   live: Kernel,
   { reload }: Arguments,
-): { lost: string[]; kept: string[] } {
+  isSetUp: boolean,
+): { lost: string[]; kept: string[]; told: string[] } {
   const lost: string[] = [];
   const kept: string[] = [];
+  const told: string[] = [];
   for (const { family, undeclared, other } of families) {
     const rules = listUndeclared(undeclared);
-    if (rules.length > 0) {
+    if (isSetUp && rules.length > 0 && onlyPolicies(undeclared)) {
+      told.push(
+        `no fragment states ${WORDS[family]} policies, which last until the next boot: ${someOf(rules)}; adopt keeps them`,
+      );
+    } else if (rules.length > 0) {
       lost.push(`${WORDS[family]} rules that no fragment declares: ${someOf(rules)}${ownersOf(rules)}`);
     }
     if (other !== undefined) {
@@ -69,12 +78,18 @@ export function describeTraps(
     const setting = family === "ipv4" ? "iptables" : "ip6tables";
     const manages = daemon !== undefined && (daemon[setting] !== false || daemon.changedSince);
     if (manages && running && hasDockersRules(running)) {
-      kept.push(`${WORDS[family]} rules of the Docker daemon, which manages them itself and would make them again`);
+      kept.push(
+        `${WORDS[family]} rules of the Docker daemon, which manages them itself and would make them again, until it is started with "${setting}": false in its daemon.json`,
+      );
     }
   }
   if (tables.length > 0) kept.push(`nftables tables of others, which decide as well: ${tables.join(", ")}`);
   if (firewalld && reload === "systemd") kept.push("firewalld runs, and starting iptables.service stops it");
-  return { lost, kept };
+  return { lost, kept, told };
+}
+
+function onlyPolicies({ tables }: Undeclared): boolean {
+  return [...tables.values()].every(({ rules }) => rules.length === 0);
 }
 
 /** Programs that make their rules again at each start, by the names of their chains. */

@@ -222,7 +222,6 @@ story(
 story("the role installs all of it, and a watcher; what it is told wrongly it refuses", patience, async ({ lab }) => {
   const host = await controller(lab);
   await host.docker.run("web", { publish: ["8080:80"] });
-  await host.run("rm", ["/usr/local/bin/docker_iptables"]);
   // Stands for the native one; that, too, is put beside the playbook.
   const native = `${readFileSync(`${collectionTree}roles/docker_iptables/files/docker_iptables`, "utf8")}// native\n`;
   const kind = process.arch === "arm64" ? "arm64" : "x64";
@@ -236,6 +235,11 @@ story("the role installs all of it, and a watcher; what it is told wrongly it re
     expect([exitCode, exitCode === 0 ? "" : stdout + stderr]).toEqual([0, ""]);
     return results.filter(({ changed }) => changed).map(({ msg }) => msg);
   };
+  // Another executable is there, and no watcher yet that its handler could restart.
+  expect(await changes("--check")).toContain(
+    "the base would be set up for the networks bridge; would be published: web",
+  );
+  await host.run("rm", ["/usr/local/bin/docker_iptables"]);
   const foretold = await changes("--check", "--diff");
   expect(foretold.at(-1)).toBe("the base would be set up for the networks bridge; would be published: web");
   expect([await host.exists("/usr/local/bin/docker_iptables"), await host.list("/etc/iptables.d")]).toEqual([

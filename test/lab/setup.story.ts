@@ -238,6 +238,11 @@ story(
     expect(result, result.msg).toMatchObject({ changed: true, warnings: [] });
     expect((await host.run("iptables-save")).stdout).not.toMatch(/DOCKER(-|\s|$)/m);
     expect(await client.connect(host.address, 8080)).toMatchObject({ reached: true, peer: client.address });
+
+    // Docker's policy stays as long as the host runs, and is no obstacle.
+    await host.docker.cli("network", "create", "app");
+    expect(await setup(host)).toMatchObject({ changed: true, base: { networks: ["app", "bridge"] } });
+    expect((await host.run("iptables", ["-S", "FORWARD"])).stdout).toContain("-P FORWARD DROP");
   },
 );
 

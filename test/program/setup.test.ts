@@ -358,6 +358,27 @@ describe.concurrent("networks", () => {
     expect(host.kernel("filter")).toMatch(/-A FORWARD ! -i br-0123456789ab -o br-0123456789ab .*DROP/);
   });
 
+  test("are followed under a policy that no fragment states, and it is told; a rule still stops it", async () => {
+    const host = bareHost();
+    await setup(host);
+    // As Docker's policy does, which stays when its chains are gone.
+    const policy = (...rules: string[]) =>
+      host.setKernel("filter", ["*filter", ":FORWARD DROP [0:0]", ...rules, "COMMIT", ""].join("\n"));
+    policy();
+    rmSync(join(host.fake, "networks/app.json"));
+    const result = await setup(host);
+    expect(result, result.msg).toMatchObject({ changed: true, base: { networks: ["bridge"] } });
+    expect(warnings(result)).toEqual([expect.stringMatching(/IPv4 .*next boot: ':FORWARD DROP'; adopt keeps/)]);
+
+    policy("-A INPUT -s 192.0.2.1/32 -j DROP");
+    const refused = await setup(host);
+    expect(refused).toMatchObject({ failed: true, error: { code: "rules_undeclared" } });
+    expect(refused.msg).toContain("':FORWARD DROP', '-A INPUT -s 192.0.2.1/32 -j DROP'");
+    policy();
+    expect(warnings(await setup(host, "--adopt"))).toEqual([]);
+    expect(read(host, "00_existing")).toContain(":FORWARD DROP");
+  });
+
   test("that are internal, without masquerade, without icc, routed, or no bridges get what they ask for", async () => {
     const host = bareHost();
     rmSync(join(host.fake, "networks/app.json"));
