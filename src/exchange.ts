@@ -5,7 +5,6 @@ import { sortByBoot } from "./fragments/confirmed.ts";
 import { readFragments } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { patchRules, saveRules } from "./kernel/iptables.ts";
-import { withLoadLock } from "./lock.ts";
 import type { Live, Tables } from "./rules/live.ts";
 import { type Goal, goalOf, goalOfSnapshot, patchText } from "./rules/patch.ts";
 import { readTables } from "./rules/table-text.ts";
@@ -18,7 +17,8 @@ const ATTEMPTS = 3;
  * Makes our live rules those of the fragments, and returns the kernel's. For the holder of the load lock, so that no load of
  * ours comes between. `former` are the rules of the fragments that were replaced, `before` is the kernel as it is.
  *
- * `remember` gets the way back before the kernel is touched. It is a patch, too: what others do in the meantime stays.
+ * `remember` gets the way back before the kernel is touched, for who holds that lock. It is a patch, too: what others do in
+ * the meantime stays.
  */
 export async function exchangeRules(
   family: Family,
@@ -30,13 +30,11 @@ export async function exchangeRules(
   const directory = directoryOf(family, args);
   const { current } = await sortByBoot(directory, await readFragments(directory));
   const goal = goalOf(current, former, before);
-  remember(() =>
-    withLoadLock([directory], args.timeout, async () => {
-      const now = await saveRules(family, args.timeout);
-      const after = await exchange(family, now, () => goalOfSnapshot(before, goal), args.timeout);
-      return after === now ? undefined : `the kernel's ${family === "ipv4" ? "IPv4" : "IPv6"} rules`;
-    }),
-  );
+  remember(async () => {
+    const now = await saveRules(family, args.timeout);
+    const after = await exchange(family, now, () => goalOfSnapshot(before, goal), args.timeout);
+    return after === now ? undefined : `the kernel's ${family === "ipv4" ? "IPv4" : "IPv6"} rules`;
+  });
   const goalFor = (live: Live) => (live === before ? goal : goalOf(current, former, live));
   return exchange(family, before, goalFor, args.timeout);
 }

@@ -17,7 +17,7 @@ import { changedForwards } from "./rules/flows.ts";
 import { drifts, type Live } from "./rules/live.ts";
 import { commentOf, spell } from "./rules/rule.ts";
 import { directoryOf, type Item, itemChanges, type Kernel, type Survey, surveyKernel } from "./survey.ts";
-import type { Undo } from "./undo.ts";
+import { orRollBack, type Undo } from "./undo.ts";
 
 /** How the kernel will get the rules; found out before anything is written. */
 export type Loader = { kind: "none" | "restore" | "patch" } | { kind: "systemd"; units: Unit[] } | { kind: "shutdown" };
@@ -62,10 +62,13 @@ export async function loadRules(
   // Twice the patience: without the lock there is no way on, nor back.
   const loaded = await alone(2 * args.timeout, async () => {
     const concerned = loader.kind === "systemd" ? items : ofConcern(items);
-    const steps = () => lookAndLoad(concerned, loader, undo, args);
-    const directories = [...new Set(concerned.map(({ family }) => directoryOf(family, args)))];
-    // No load may come between the look and what is made of it. The service's own load takes that lock itself.
-    const loaded = await (loader.kind === "systemd" ? steps() : withLoadLock(directories, args.timeout, steps));
+    const locks = new LoadLocks(args);
+    const steps = () => lookAndLoad(concerned, loader, undo, locks, args);
+    // No load may come between the look, what is made of it, and the way back. The service's own load takes the locks itself.
+    const families = FAMILIES.filter((family) => concerned.some((item) => item.family === family));
+    const loaded = await (loader.kind === "systemd"
+      ? steps()
+      : locks.holding(families, () => orRollBack(undo, args.state, steps)));
     for (const { family, other } of base.others) {
       undo.push(async () => {
         await restoreBackend(family, other.backend, other.live, args.timeout);
@@ -80,8 +83,36 @@ export async function loadRules(
   return { ...loaded, warnings: [...loaded.warnings, ...warnings] };
 }
 
+/** The load locks of this call: what is done while they are held does not wait for them. */
+class LoadLocks {
+  readonly #args: Arguments;
+  #held: readonly Family[] = [];
+
+  constructor(args: Arguments) {
+    this.#args = args;
+  }
+
+  async holding<T>(families: readonly Family[], steps: () => Promise<T>): Promise<T> {
+    const missing = families.filter((family) => !this.#held.includes(family));
+    const directories = new Set(missing.map((family) => directoryOf(family, this.#args)));
+    return withLoadLock([...directories], this.#args.timeout, async () => {
+      const before = this.#held;
+      this.#held = [...before, ...missing];
+      return steps().finally(() => {
+        this.#held = before;
+      });
+    });
+  }
+}
+
 /** Under the lock: look, load, look again. */
-async function lookAndLoad(items: readonly Item[], loader: Loader, undo: Undo[], args: Arguments): Promise<Reloaded> {
+async function lookAndLoad(
+  items: readonly Item[],
+  loader: Loader,
+  undo: Undo[],
+  locks: LoadLocks,
+  args: Arguments,
+): Promise<Reloaded> {
   const before = await surveyKernel(items, args);
   const families = FAMILIES.filter((family) =>
     before.items.some((item) => item.family === family && item.drift && drifts(item.drift)),
@@ -94,14 +125,11 @@ async function lookAndLoad(items: readonly Item[], loader: Loader, undo: Undo[],
   for (const family of loader.kind === "patch" ? [] : touched) {
     const snapshot = before.live[family];
     if (snapshot === undefined) continue;
-    undo.push(() =>
-      // A load of the service's may be under way.
-      withLoadLock([directoryOf(family, args)], args.timeout, () =>
-        restoreSnapshot(family, snapshot, left[family], args.timeout),
-      ),
-    );
+    // A load of the service's may be under way.
+    const back = () => restoreSnapshot(family, snapshot, left[family], args.timeout);
+    undo.push(() => locks.holding([family], back));
   }
-  const { live, ...loaded } = await loadWith(loader, families, before, undo, args);
+  const { live, ...loaded } = await loadWith(loader, families, before, undo, locks, args);
   const after = await refuseDrift(items, live, args);
   Object.assign(left, after);
   return { ...loaded, live: after };
@@ -119,6 +147,7 @@ async function loadWith(
   families: readonly Family[],
   before: Pick<Survey, "items" | "live">,
   undo: Undo[],
+  locks: LoadLocks,
   args: Arguments,
 ): Promise<Reloaded> {
   if (loader.kind === "systemd") {
@@ -131,7 +160,7 @@ async function loadWith(
   const live: Kernel = {};
   const warnings = await inTurn(families, args, async (family) => {
     if (loader.kind === "patch") {
-      live[family] = await patch(family, before, undo, args);
+      live[family] = await patch(family, before, undo, locks, args);
       return [];
     }
     const directories = { [family]: directoryOf(family, args) };
@@ -162,12 +191,15 @@ async function patch(
   family: Family,
   { items, live }: Pick<Survey, "items" | "live">,
   undo: Undo[],
+  locks: LoadLocks,
   args: Arguments,
 ): Promise<Live | undefined> {
   const former = items.filter((item) => item.family === family).map((item) => item.former);
   const before = live[family];
   if (before === undefined) return undefined;
-  const after = await exchangeRules(family, former, before, args, (wayBack) => undo.push(wayBack));
+  const after = await exchangeRules(family, former, before, args, (wayBack) =>
+    undo.push(() => locks.holding([family], wayBack)),
+  );
   if (args.base && args.state === "absent") await dropChain(family, args);
   return after;
 }
