@@ -10,6 +10,7 @@ import { readHost } from "./host.ts";
 import { foreignTables, otherBackend } from "./kernel/others.ts";
 import type { Request } from "./request.ts";
 import { type Arrival, type Trip, travel } from "./rules/journey.ts";
+import { liveOwners, readLive } from "./rules/live.ts";
 import { rangesOf } from "./rules/publish-rules.ts";
 import { vantagesOf } from "./rules/vantage.ts";
 import { readKernel } from "./survey.ts";
@@ -58,12 +59,15 @@ export async function explain({ args }: Request, signal: AbortSignal): Promise<E
     })),
   );
   const inUse = FAMILIES.filter((family) => explained.some(({ publish }) => publish.family === family));
+  // IPv6 that docker-proxy alone answers, because nobody asked for rules, need not be forwarded.
+  const owners = liveOwners(live.ipv6 ?? readLive(""));
+  const forwarded = inUse.filter((family) => family === "ipv4" || targets.some(({ name }) => owners.has(name)));
   return {
     explained,
     idle: targets.flatMap(({ idle }) => idle ?? []),
     warnings: [
       ...targets.flatMap(({ warnings }) => warnings),
-      ...(await forwardingWarnings(inUse)),
+      ...(await forwardingWarnings(forwarded)),
       ...(await othersWarnings(inUse, args.timeout)),
     ],
   };

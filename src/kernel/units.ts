@@ -47,7 +47,7 @@ export async function judgeUnit(
 ): Promise<Unit> {
   if (properties.get("LoadState") !== "loaded") {
     const state = properties.get("LoadState") ?? "unknown";
-    const message = `the service ${unit}, which should load ${directories.join(" and ")}, is not usable (systemd says: ${state}); install it, or use reload: restore`;
+    const message = `the service ${unit}, which should load ${directories.join(" and ")}, is not usable (systemd says: ${state}); 'docker_iptables setup' makes it, or use reload: restore`;
     throw new Failure("unit_missing", message, { unit, load_state: state });
   }
   await refuseStrangers(unit, directories, properties);
