@@ -88,7 +88,10 @@ export async function wantBase(
   return makeBase(networks, families, { ...args, proxy });
 }
 
-/** The daemon of this host, and what to change about it or about the host. A client that cannot say its version costs no answer. */
+/**
+ * The daemon of this host, and what to change about it or about the host. A client that cannot say its version costs no
+ * answer.
+ */
 export async function adviseHost(
   networks: readonly Network[],
   families: readonly Family[],
@@ -107,7 +110,8 @@ function emptyFile(file: string): Wanted {
 
 /**
  * What is to be done besides the fragments of ours. Throws Failure: `fragment_foreign` (a file of another hand in the base's
- * place), `rules_undeclared` (a load would lose what runs), `fragment_invalid`, `base_in_use`, and those of `planUnits`. `now` are the directories' fragments.
+ * place), `rules_undeclared` (a load would lose what runs), `fragment_invalid`, `base_in_use`, and those of `planUnits`.
+ * `now` are the directories' fragments.
  */
 export async function planBase(
   items: readonly Item[],

@@ -22,27 +22,31 @@ export async function listContainers(client: Client): Promise<string[]> {
 export async function listNames(client: Client): Promise<string[]> {
   const { command, stdout } = await ask(client, ["ps", "--all", "--format", "{{.Names}}"]);
   // podman prints all names of one container in a line.
-  return readIds(command, stdout.split(/[\n,]/), NAME);
+  return readIds(command, wordsOf(stdout, /[\n,]/), NAME);
 }
 
 /** Of a list that the daemon has at a path, or else of a client's command, which prints an id a line. */
 async function listIds(client: Client, path: string, args: string[], pattern: RegExp): Promise<string[]> {
   const [listed] = (await askDaemon(client, [path])) ?? [];
   if (Array.isArray(listed)) {
-    // In the place of an id that is not there stands what was said, which is none.
-    const ids = listed.map((one) => String(one?.Id || JSON.stringify(listed)));
+    const ids = listed.map((one) => String(one?.Id ?? ""));
     return readIds(`GET ${path}`, ids, pattern);
   }
   const { command, stdout } = await ask(client, args);
-  return readIds(command, stdout.split("\n"), pattern);
+  return readIds(command, wordsOf(stdout, "\n"), pattern);
+}
+
+/** What a client has printed, without the empty lines. */
+function wordsOf(stdout: string, separator: string | RegExp): string[] {
+  const words = stdout.split(separator).map((word) => word.trim());
+  return words.filter((word) => word !== "");
 }
 
 /** An id, or a name, each. Anything else is refused: what is not understood must not pass for "nothing is there". */
-function readIds(command: string, lines: readonly string[], pattern: RegExp): string[] {
-  const ids = lines.map((line) => line.trim()).filter((line) => line !== "");
+function readIds(command: string, ids: string[], pattern: RegExp): string[] {
   const strange = ids.find((id) => !pattern.test(id));
   if (strange === undefined) return ids;
-  const message = `'${command}' answered with something that is no id: ${excerpt(strange, 120)}`;
+  const message = `'${command}' answered with something that is no id: ${excerpt(strange, 120) || "nothing"}`;
   throw new Failure("client_answer_invalid", message, { command });
 }
 

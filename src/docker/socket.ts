@@ -48,7 +48,10 @@ export async function askDaemon(
   }
 }
 
-/** What the daemon says to one question, head and body; `open` has the connection meanwhile. Throws Failure `command_timeout`, and what node:net throws. */
+/**
+ * What the daemon says to one question, head and body; `open` has the connection meanwhile. Throws Failure
+ * `command_timeout`, and what node:net throws.
+ */
 async function get(socket: string, path: string, timeout: number, open: Set<Socket>): Promise<string> {
   const connection = connect(socket);
   open.add(connection);

@@ -1,7 +1,7 @@
 // How the Docker daemon is started: what command lines and files state, the advice, and the search among real processes,
 // each in a network namespace of its own. Those need root; else their name says so.
 
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdtempSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -18,6 +18,7 @@ import {
   forwardingWarnings,
   readSettings,
 } from "../../src/docker/daemon.ts";
+import { firstLine } from "../first-line.ts";
 
 describe("settings", () => {
   const iptablesOf = (...flags: string[]) => readSettings(["dockerd", ...flags], undefined).iptables;
@@ -398,13 +399,6 @@ class World {
     expect(status, stderr).toBe(0);
     return JSON.parse(stdout);
   }
-}
-
-async function firstLine(child: ChildProcess): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    child.stdout?.once("data", () => resolve());
-    child.once("exit", (status) => reject(new Error(`it ended with ${status}`)));
-  });
 }
 
 /** Why the tests with processes cannot run, for their name; "" if they can. */

@@ -1,12 +1,13 @@
 // The search for processes by their name, among real ones: in this network namespace, in another, and not to be told.
 
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import { findProcesses } from "../../src/kernel/processes.ts";
+import { firstLine } from "../first-line.ts";
 
 const PROXY = fileURLToPath(new URL("../../src/docker/proxy.ts", import.meta.url));
 const PROCESSES = fileURLToPath(new URL("../../src/kernel/processes.ts", import.meta.url));
@@ -91,13 +92,6 @@ function evaluate(before: string[], file: string, name: string, call: string): u
   const { stdout, stderr } = spawnSync(program, args, { cwd: TOP, encoding: "utf8", timeout: 20_000 });
   expect(stdout, stderr).not.toBe("");
   return JSON.parse(stdout);
-}
-
-async function firstLine(child: ChildProcess): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    child.stdout?.once("data", () => resolve());
-    child.once("exit", (status) => reject(new Error(`it ended with ${status}`)));
-  });
 }
 
 function whatLacks(): string {

@@ -86,8 +86,8 @@ describe.concurrent("the daemon answers", () => {
 
   test.each([
     ["what is no id", '[{"Id":"-v"}]', "-v"],
-    ["an empty id", '[{"Id":""}]', '[{"Id":""}]'],
-    ["no ids", "[{}]", "[{}]"],
+    ["an empty id", '[{"Id":""}]', "nothing"],
+    ["no ids", "[{}]", "nothing"],
   ])("with a list of %s: refused, and no fragment goes", async (_, list, words) => {
     const host = fakeHost();
     host.container("web", { ports: ports(8080) });
