@@ -1,14 +1,17 @@
-// `npm run build:native`: dist/docker_iptables-linux-x64 and -linux-arm64, self-contained executables that need no Node.js.
+// `npm run build:native`: dist/docker_iptables-linux-x64 and -linux-arm64, self-contained executables that need no Node.js,
+// with the licences of what they carry and a bill of materials.
 //
 // Bun, pinned, compiles them: of what was measured it starts fastest (test/bench/README.md). What a compiled program of Bun's
 // would read from the folder that it is started in (.env, bunfig.toml) is switched off: it runs as root in any folder.
 
 import { existsSync } from "node:fs";
-import { chmod, mkdir, readFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
+import { bundle, writeBom } from "./bundle.ts";
+import { nativeBom, nativeNotices } from "./src/notices/notices.ts";
 
-const { version } = JSON.parse(await readFile(new URL("package.json", import.meta.url), "utf8"));
+const { version, devDependencies } = JSON.parse(await readFile(new URL("package.json", import.meta.url), "utf8"));
 const TARGETS = ["x64", "arm64"] as const;
 
 /** The compiler: where its package's install script puts it, or where its platform's package has it. */
@@ -31,3 +34,8 @@ for (const target of wanted.length > 0 ? wanted : TARGETS) {
   await execa(findBun(), ["build", ...options, "src/main.ts"], { stdout: "ignore", stderr: "inherit" });
   await chmod(outfile, 0o755);
 }
+
+// Bun bundles the same packages as esbuild does.
+const { bom } = await bundle(version);
+await writeBom("dist/docker_iptables-native.cdx.json", nativeBom(bom, devDependencies.bun));
+await writeFile("dist/docker_iptables-native.LICENSES.txt", nativeNotices(bom, devDependencies.bun));

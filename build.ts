@@ -1,5 +1,5 @@
-// `npm run build`: dist/docker_iptables, one executable file without dependencies, and its manual page; and the Ansible
-// collection around it.
+// `npm run build`: dist/docker_iptables, one executable file without dependencies, its manual page, the licences of what it
+// carries and a bill of materials; and the Ansible collection around it.
 //
 // Line 1 and 2 of the executable make it run under every Node.js from 18.19, whatever package.json lies above it: a shell
 // starts node with a require() of the file, because Node 18 and 20 refuse to run a file without an extension below
@@ -11,10 +11,11 @@
 
 import { chmod, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { build } from "esbuild";
+import { bundle } from "./bundle.ts";
 import { COLLECTION } from "./schema/ansible-docs.ts";
 import { collectionFiles, galaxyYml, tarball, tarballName } from "./src/ansible/collection.ts";
 import { manualText } from "./src/doors/manual.ts";
+import { scriptNotices } from "./src/notices/notices.ts";
 
 const about = JSON.parse(await readFile(new URL("package.json", import.meta.url), "utf8"));
 
@@ -27,22 +28,11 @@ const MODULE = `#!/usr/bin/node
 // WANT_JSON
 `;
 
-const { outputFiles } = await build({
-  entryPoints: ["src/main.ts"],
-  bundle: true,
-  write: false,
-  platform: "node",
-  target: "node18.19",
-  format: "iife",
-  minifySyntax: true,
-  minifyWhitespace: true,
-  legalComments: "none",
-  define: { VERSION: JSON.stringify(about.version) },
-});
-const program = outputFiles.map(({ text }) => text).join("");
-const programs = { executable: `${EXECUTABLE}${program}`, module: `${MODULE}${program}` };
+const { program, bom } = await bundle(about.version);
+const programs = { executable: `${EXECUTABLE}${program}`, module: `${MODULE}${program}`, notices: scriptNotices(bom) };
 await put("dist/docker_iptables", programs.executable, true);
 await put("dist/docker_iptables.1", manualText(about.version));
+await put("dist/docker_iptables.LICENSES.txt", programs.notices);
 
 // The tree is for ANSIBLE_COLLECTIONS_PATH, a playbook's library/, and ansible-galaxy's own build.
 const files = await collectionFiles(programs);

@@ -37,6 +37,8 @@ export interface Programs {
   executable: string;
   /** For Ansible, which runs it with ansible_node_interpreter. */
   module: string;
+  /** The licences of what both carry. */
+  notices: string;
 }
 
 /** Every file of the collection, sorted by path. */
@@ -46,6 +48,7 @@ export async function collectionFiles(programs: Programs): Promise<TarFile[]> {
   const files: TarFile[] = [
     ...(await filesBelow(SOURCE)),
     ...(await Promise.all(["CHANGELOG.md", "LICENSE"].map((path) => fileOf(path, ROOT)))),
+    file("LICENSES.txt", programs.notices),
     file("plugins/modules/docker_iptables.cjs", programs.module, true),
     file("plugins/modules/docker_iptables.yml", moduleDocumentation(examples)),
     file(`${role}/files/docker_iptables`, programs.executable, true),

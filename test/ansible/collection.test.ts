@@ -19,6 +19,7 @@ const sha256 = (content: string | Buffer) => createHash("sha256").update(content
 const programs = {
   executable: read("roles/docker_iptables/files/docker_iptables"),
   module: read("plugins/modules/docker_iptables.cjs"),
+  notices: read("LICENSES.txt"),
 };
 
 /** One file of the tarball. */
