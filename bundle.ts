@@ -24,7 +24,14 @@ export async function bundle(version: string): Promise<{ program: string; bom: B
     // A linked node_modules gives the same bytes as one that is there.
     preserveSymlinks: true,
     define: { VERSION: JSON.stringify(version) },
-    plugins: [cyclonedxEsbuildPlugin({ outputFile: BOM, gatherLicenseTexts: true, outputReproducible: true, logLevel: "error" })],
+    plugins: [
+      cyclonedxEsbuildPlugin({
+        outputFile: BOM,
+        gatherLicenseTexts: true,
+        outputReproducible: true,
+        logLevel: "error",
+      }),
+    ],
   });
   const bom: Bom = JSON.parse(await readFile(`dist/${BOM}`, "utf8"));
   return { program: outputFiles.map(({ text }) => text).join(""), bom };
