@@ -1,9 +1,31 @@
 // The one place that starts processes: execa, an argument vector, no shell, a time limit, a limit of output.
 
+import { isAbsolute, resolve } from "node:path";
+import { env } from "node:process";
 import type { Readable } from "node:stream";
 import { execa } from "execa";
 import { excerpt, Failure } from "./errors.ts";
 import type { ErrorCode } from "./generated/result.ts";
+
+/** Where a system's programs are (systemd.exec(5)). */
+export const SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/**
+ * The directories in which programs are looked for, in the caller's order. systemd, ssh, cron and Ansible give short PATHs,
+ * and iptables lives in sbin: one with a directory of the system's on it, or with none at all, gets all of them. A PATH of
+ * somebody's own making stays as it is. Relative and empty elements mean the current directory, and never count. Pure.
+ */
+export function searchPath(path: string | undefined): string {
+  const given = (path ?? "").split(":").filter(isAbsolute);
+  const system = SYSTEM_PATH.split(":");
+  const isOwn = given.length > 0 && !given.some((directory) => system.includes(resolve(directory)));
+  return [...new Set([...given, ...(isOwn ? [] : system)])].join(":");
+}
+
+/** What each command gets besides our own environment. Messages of commands are read, so they must be in English. */
+function environment(): Record<string, string> {
+  return { PATH: searchPath(env["PATH"]), LC_ALL: "C" };
+}
 
 /** No command of ours prints nearly as much: 10,000 rules are about 1 MB. */
 const OUTPUT_LIMIT = 64 * 1024 * 1024;
@@ -35,6 +57,7 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   const { timeoutSeconds, input, descriptor } = options;
   const command = [file, ...args].join(" ");
   const subprocess = execa(file, args, {
+    env: environment(),
     reject: false,
     // Collected here: execa would put all of it into a message, and wait for whoever holds the other end.
     buffer: false,
@@ -87,7 +110,7 @@ export async function follow(
 ): Promise<Ran> {
   const command = [file, ...args].join(" ");
   const subprocess = execa(file, args, {
-    ...{ reject: false, buffer: false, forceKillAfterDelay: 500 },
+    ...{ env: environment(), reject: false, buffer: false, forceKillAfterDelay: 500 },
     stdin: "ignore",
   });
   const stop = () => subprocess.kill();

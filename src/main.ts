@@ -1,4 +1,5 @@
-// The executable: picks the door, answers once, sets the exit status. The only user of process.*, save docker/socket.ts.
+// The executable: picks the door, answers once, sets the exit status. The only user of process.*, save exec.ts
+// and docker/socket.ts, which read the environment.
 
 import { existsSync } from "node:fs";
 import type { Family } from "./docker/container.ts";
@@ -180,12 +181,6 @@ function onSignal(): AbortSignal {
   for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => controller.abort());
   return controller.signal;
 }
-
-// systemd and ssh give short PATHs; iptables lives in sbin. Messages of commands are read, so they must be in English.
-process.env["PATH"] = [process.env["PATH"], "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-  .filter(Boolean)
-  .join(":");
-process.env["LC_ALL"] = "C";
 
 // A reader that is gone, or a full disk behind a redirection: nobody is left to tell but the caller's exit status.
 process.stderr.on("error", () => {});

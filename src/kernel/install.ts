@@ -5,7 +5,7 @@ import { access, rm, rmdir } from "node:fs/promises";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { FAMILIES } from "../docker/container.ts";
 import { Failure } from "../errors.ts";
-import { commandFailure, run } from "../exec.ts";
+import { commandFailure, run, SYSTEM_PATH } from "../exec.ts";
 import { type Own, readOwn } from "../fragments/directory.ts";
 import { writeFailure } from "../fragments/replace.ts";
 import { isMarked } from "../rules/fragment-text.ts";
@@ -153,16 +153,13 @@ async function unitDirectory(timeoutSeconds: number): Promise<string> {
   return paths.find((path) => /\/etc\/systemd\/system$/.test(path)) ?? "/etc/systemd/system";
 }
 
-/** systemd's own, where the manager does not say (systemd.exec(5)). */
-const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
 /**
  * The docker_iptables that services can run: on their PATH, not on the caller's; it is run once with nothing else in its
  * environment, because its Node.js must be there, too. Never this very file: Ansible's is a temporary copy.
  */
 async function findExecutable(timeoutSeconds: number): Promise<string> {
   const environment = await run("systemctl", ["show-environment"], { timeoutSeconds });
-  const path = /^PATH=(.+)$/m.exec(environment.stdout)?.[1] ?? DEFAULT_PATH;
+  const path = /^PATH=(.+)$/m.exec(environment.stdout)?.[1] ?? SYSTEM_PATH;
   for (const directory of path.split(":").filter(isAbsolute)) {
     const executable = join(directory, "docker_iptables");
     if (!(await isExecutable(executable))) continue;

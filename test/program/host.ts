@@ -270,17 +270,18 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
 
   /** How to start the executable oneself, for tests that send signals. */
   options() {
-    const path = [this.bin, process.env["PRODUCT_NODE"] ?? dirname(process.execPath), "/usr/bin", "/bin"].join(":");
+    // The fakes, then what run.ts names of the machine's: a fake that is removed is missing.
+    const path = `${this.bin}:${process.env["PATH"]}`;
     // A context: so the fake client is asked, and never the Docker daemon of whoever runs the tests.
     const env = { PATH: path, FAKE: this.fake, DIRS: this.root, HOME: this.root, DOCKER_CONTEXT: "fake" };
-    // A run that hangs must not keep its locks, or the tests beside it would fail too.
+    // A run that hangs must not keep its locks, or the tests beside it would fail too. One that only is slow may take its time.
     return {
       env,
       extendEnv: false,
       reject: false,
       cwd: this.root,
       stripFinalNewline: false,
-      timeout: 20_000,
+      timeout: 300_000,
       killSignal: "SIGKILL",
     } as const;
   }
@@ -291,7 +292,13 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
 
   /** The arguments that name this host's directories, and those given. */
   args(given: Record<string, unknown>): Record<string, unknown> {
-    return { iptables_dir: this.iptablesDir, ip6tables_dir: this.ip6tablesDir, wait_timeout: 0, timeout: 5, ...given };
+    return {
+      iptables_dir: this.iptablesDir,
+      ip6tables_dir: this.ip6tablesDir,
+      wait_timeout: 0,
+      timeout: 120,
+      ...given,
+    };
   }
 
   /** Door 1: JSON in, JSON out. Checks what holds for every answer. */

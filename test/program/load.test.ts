@@ -24,7 +24,7 @@ const PUBLISHED = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
 function start(host: FakeHost, words: readonly string[], env: Record<string, string> = {}) {
   const options = host.options();
   // Tests that run side by side load one after another: there is one kernel.
-  const flags = ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir, "--timeout", "15"];
+  const flags = ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir, "--timeout", "120"];
   return execa(host.executable, ["load", ...flags, ...words], {
     ...options,
     env: { ...options.env, ...env },

@@ -1,0 +1,115 @@
+// Before the first test of a run: a folder for whatever its tests write, the few programs of the machine that they may start,
+// and an environment that has nothing else of the machine's or its user's. However the run ends, sweep.sh removes all of it.
+
+import { spawn, spawnSync } from "node:child_process";
+import { accessSync, constants, mkdirSync, mkdtempSync, openSync, readdirSync, statSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { TestProject } from "vitest/node";
+
+/** The machine's programs that tests, fakes and the executable may start. Nothing that knows of packets, Docker or systemd. */
+export const TOOLS = [
+  ...[
+    "awk",
+    "basename",
+    "bash",
+    "cat",
+    "chmod",
+    "cp",
+    "cut",
+    "dirname",
+    "env",
+    "flock",
+    "grep",
+    "gzip",
+    "jq",
+    "kill",
+    "ls",
+  ],
+  ...[
+    "mkdir",
+    "mkfifo",
+    "mount",
+    "mv",
+    "node",
+    "nsenter",
+    "printf",
+    "ps",
+    "rm",
+    "script",
+    "sed",
+    "setpriv",
+    "sh",
+    "sleep",
+  ],
+  ...["sort", "tail", "tar", "timeout", "touch", "true", "umount", "unshare", "wc"],
+];
+
+/** What a test may know of the environment in which it was started. */
+const KEPT = /^(?:CI|DOCKER_IPTABLES|FORCE_COLOR|LD_LIBRARY_PATH|NO_COLOR|TERM|(?:NODE|VITEST)(?:_.*)?)$/;
+
+const SWEEP = fileURLToPath(new URL("sweep.sh", import.meta.url));
+const PREFIX = "docker_iptables-run-";
+/** Held by the run for as long as it lives: a lock of the kernel's. */
+const ALIVE = ".alive";
+/** ms; a run that has just made its folder may not have locked it yet. */
+const YOUNG = 60_000;
+
+export default function startRun({ tmpDir }: TestProject): void {
+  sweepForgotten();
+  const run = mkdtempSync(join(tmpdir(), PREFIX));
+  const alive = openSync(join(run, ALIVE), "w");
+  const { status, error } = spawnSync("flock", ["--exclusive", "0"], { stdio: [alive, "ignore", "inherit"] });
+  if (status !== 0) throw new Error(`flock of util-linux is needed: ${error?.message ?? `exit status ${status}`}`);
+  sweep(run, [tmpDir]);
+  const tools = linkTools(join(run, "tools"));
+  for (const name of Object.keys(process.env)) if (!KEPT.test(name)) delete process.env[name];
+  Object.assign(process.env, { PATH: tools, TMPDIR: run, HOME: run });
+}
+
+/** Those of runs that were ended together with what would have swept them. */
+function sweepForgotten(): void {
+  for (const name of readdirSync(tmpdir()).filter((name) => name.startsWith(PREFIX))) {
+    const run = join(tmpdir(), name);
+    const { mtimeMs } = statSync(run, { throwIfNoEntry: false }) ?? {};
+    if (mtimeMs !== undefined && mtimeMs < Date.now() - YOUNG) sweep(run, [], ["--nonblock"]);
+  }
+}
+
+/** Once the run is over, which lets go of its lock. */
+function sweep(run: string, more: readonly string[], flags: readonly string[] = []): void {
+  const args = [...flags, "--exclusive", join(run, ALIVE), SWEEP, run, ...more];
+  // In a session of its own, so that no Ctrl-C ends it; its environment does not have the run's folder, or it would end itself.
+  spawn("flock", args, { detached: true, stdio: "ignore" }).unref();
+}
+
+/** A folder with a link to each tool that this machine has. */
+function linkTools(folder: string): string {
+  mkdirSync(folder);
+  for (const tool of TOOLS) {
+    const program = tool === "node" ? nodeProgram() : find(tool);
+    if (program !== undefined) symlinkSync(program, join(folder, tool));
+  }
+  return folder;
+}
+
+/** The Node.js that runs the executable: another one than that of the tests in `npm run test:nodes`. */
+function nodeProgram(): string {
+  const folder = process.env["PRODUCT_NODE"];
+  return folder === undefined ? process.execPath : join(folder, "node");
+}
+
+function find(tool: string): string | undefined {
+  const folders = `${process.env["PATH"]}:/usr/sbin:/usr/bin:/sbin:/bin`.split(":");
+  return folders.map((folder) => join(folder, tool)).find(isExecutable);
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}

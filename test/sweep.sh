@@ -1,0 +1,13 @@
+#!/bin/sh
+# sweep.sh RUN [FOLDER...]: a run of tests is over. Ends what it has started and left behind, and removes its folders.
+# A process is the run's if its environment names the run's folder: a test's PATH and TMPDIR are in there.
+tries=100
+while
+  left=$(grep -lsF -e "$1" /proc/[0-9]*/environ | cut -d/ -f3)
+  [ -n "$left" ] && [ $((tries -= 1)) -gt 0 ]
+do
+  kill -KILL $left 2> /dev/null
+  sleep 0.1
+done
+chmod -R u+rwX "$@" 2> /dev/null
+rm -rf -- "$@"
