@@ -1,10 +1,13 @@
 // `npm run build`: dist/docker_iptables, one executable file without dependencies, its manual page, the licences of what it
 // carries and a bill of materials; and the Ansible collection around it.
 //
-// Line 1 and 2 of the executable make it run under every Node.js from 18.19, whatever package.json lies above it: a shell
+// The first lines of the executable make it run under every Node.js from 18.19, whatever package.json lies above it: a shell
 // starts node with a require() of the file, because Node 18 and 20 refuse to run a file without an extension below
-// `"type": "module"`. From Node 22 on, such a file is an ES module there; the third line gives it a `require`, and the rest
-// is valid as both.
+// `"type": "module"`. From Node 22 on, such a file is an ES module there; the last of these lines gives it a `require`, and
+// the rest is valid as both.
+// Nothing in the current directory is read, which may be another user's: an element of PATH that leads there (an empty or a
+// relative one) is dropped before node is looked for, and the require() is the file's own, because that of `node -e` asks the
+// package.json of the current directory, or of one above it, which file a path stands for (tried, 18 to 26).
 // Ansible's copy is a .cjs, which needs none of that, and begins with the one line by which ansible_node_interpreter is
 // obeyed: Ansible puts the variable in the place of /usr/bin/node, and would not of sh or env.
 // WANT_JSON makes Ansible call either with the path of an arguments file.
@@ -20,7 +23,9 @@ import { scriptNotices } from "./src/notices/notices.ts";
 const about = JSON.parse(await readFile(new URL("package.json", import.meta.url), "utf8"));
 
 const EXECUTABLE = `#!/bin/sh
-":" //; exec node -e 'require(require("path").resolve(process.argv[1]))' -- "$0" "$@" # WANT_JSON
+":" //; set -f; IFS=:; _path=; for _dir in $PATH; do case $_dir in /*) _path=$_path:$_dir ;; esac; done
+":" //; PATH=\${_path:-:/usr/local/bin:/usr/bin:/bin}; PATH=\${PATH#:}; unset _path _dir
+":" //; exec node -e 'var f = process.argv[1] = require("path").resolve(process.argv[1]); require("module").createRequire(f)(f)' -- "$0" "$@" # WANT_JSON
 var require = typeof require === "function" ? require : process.getBuiltinModule("module").createRequire(process.argv[1]);
 `;
 

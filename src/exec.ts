@@ -22,9 +22,17 @@ export function searchPath(path: string | undefined): string {
   return [...new Set([...given, ...(isOwn ? [] : system)])].join(":");
 }
 
-/** What each command gets besides our own environment. Messages of commands are read, so they must be in English. */
-function environment(): Record<string, string> {
-  return { PATH: searchPath(env["PATH"]), LC_ALL: "C" };
+/** What is so for every command. Messages of commands are read, so they must be in English. */
+function inEveryCase() {
+  return {
+    env: { PATH: searchPath(env["PATH"]), LC_ALL: "C" },
+    // The caller's may be another user's, or gone.
+    cwd: "/",
+    reject: false,
+    // Collected here: execa would put all of it into a message, and wait for whoever holds the other end.
+    buffer: false,
+    forceKillAfterDelay: 500,
+  } as const;
 }
 
 /** No command of ours prints nearly as much: 10,000 rules are about 1 MB. */
@@ -57,12 +65,8 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   const { timeoutSeconds, input, descriptor } = options;
   const command = [file, ...args].join(" ");
   const subprocess = execa(file, args, {
-    env: environment(),
-    reject: false,
-    // Collected here: execa would put all of it into a message, and wait for whoever holds the other end.
-    buffer: false,
+    ...inEveryCase(),
     detached: true,
-    forceKillAfterDelay: 500,
     // Any descriptor will do; execa's types know only those from 0 to 9.
     ...(input === undefined ? { stdin: (descriptor as 3 | undefined) ?? "ignore" } : { input }),
   });
@@ -109,10 +113,7 @@ export async function follow(
   signal: AbortSignal,
 ): Promise<Ran> {
   const command = [file, ...args].join(" ");
-  const subprocess = execa(file, args, {
-    ...{ env: environment(), reject: false, buffer: false, forceKillAfterDelay: 500 },
-    stdin: "ignore",
-  });
+  const subprocess = execa(file, args, { ...inEveryCase(), stdin: "ignore" });
   const stop = () => subprocess.kill();
   signal.addEventListener("abort", stop, { once: true });
   let open = "";

@@ -1,14 +1,12 @@
 // The executable: picks the door, answers once, sets the exit status. The only user of process.*, save exec.ts
 // and docker/socket.ts, which read the environment.
 
-import { existsSync } from "node:fs";
 import type { Family } from "./docker/container.ts";
 import type { Tell } from "./docker/find.ts";
 import { paintFor } from "./doors/colours.ts";
 import { type Command, readCommand, UsageError } from "./doors/command.ts";
 import { type Raw, readArgsFile, readStdin } from "./doors/json.ts";
 import { type Printed, printForPerson, printJson, type Reader } from "./doors/print.ts";
-import { VERBS } from "./doors/verbs.ts";
 import { explain } from "./explain.ts";
 import type { Result } from "./generated/result.ts";
 import { isChange, readCaller, record } from "./kernel/journal.ts";
@@ -94,13 +92,21 @@ function loadHost(raw: Raw, families: readonly Family[]): ReturnType<Deed> {
 }
 
 function surroundings(): Surroundings {
-  return { env: process.env, cwd: process.cwd() };
+  return { env: process.env, cwd: currentDirectory() };
 }
 
-/** Door 2 has one argument, a path; a verb or a flag is none, unless it is written as a path. */
+/** Undefined where it was removed under us. */
+function currentDirectory(): string | undefined {
+  try {
+    return process.cwd();
+  } catch {
+    return undefined;
+  }
+}
+
+/** Door 2 has one argument, a path. A word without a slash is none: the current directory may be another user's. */
 function isArgsFile(argument: string): boolean {
-  if (argument.startsWith("-") || VERBS.some(({ name }) => name === argument)) return false;
-  return argument.includes("/") || existsSync(argument);
+  return argument.includes("/") && !argument.startsWith("-");
 }
 
 function helpHint(verb: string | undefined): string {

@@ -21,7 +21,8 @@ export interface Request {
 /** What a path argument may lean on: Ansible expands `~` and `$VAR` on the host. */
 export interface Surroundings {
   env: Readonly<Record<string, string | undefined>>;
-  cwd: string;
+  /** Undefined where there is none any more. */
+  cwd: string | undefined;
 }
 
 interface Property {
@@ -166,7 +167,9 @@ function expandPath(path: string, { env, cwd }: Surroundings): string {
   const expanded = path
     .replace(/^~(?=\/|$)/, () => env["HOME"] ?? "~")
     .replace(/\$(?:\{(\w+)\}|(\w+))/g, (match, braced, bare) => env[braced ?? bare] ?? match);
-  return expanded === "" ? "" : resolve(cwd, expanded);
+  if (expanded === "" || expanded.startsWith("/")) return expanded && resolve(expanded);
+  if (cwd !== undefined) return resolve(cwd, expanded);
+  throw new Failure("arguments_invalid", `the current directory is gone, so the path ${excerpt(path)} leads nowhere`);
 }
 
 function unconvertible(name: string, value: unknown, type: string, why: string): Failure {

@@ -97,16 +97,25 @@ function readAttachments(settings: Settings): Attachment[] {
 }
 
 function readAttachment(network: string, document: NonNullable<AttachmentDocument>): Attachment {
-  // nerdctl names networks that it does not know itself, e.g. unknown-eth0.
-  const known = !network.startsWith("unknown-");
   return {
     network,
-    networkId: document.NetworkID || (known ? network : undefined),
+    networkId: document.NetworkID ? readNetworkId(document.NetworkID) : idOfNamed(network),
     address: pair(document.IPAddress, document.GlobalIPv6Address),
     gateway: pair(document.Gateway, document.IPv6Gateway),
     gatewayPriority: document.GwPriority ?? undefined,
     bridge: undefined,
   };
+}
+
+/** What becomes a part of a question is an id or a name, and nothing else. */
+function readNetworkId(id: string): string {
+  if (NAME.test(id)) return id;
+  throw invalid("a network's id", id);
+}
+
+/** Where only its name is known. nerdctl names networks that it does not know itself, e.g. unknown-eth0. */
+function idOfNamed(network: string): string | undefined {
+  return NAME.test(network) && !network.startsWith("unknown-") ? network : undefined;
 }
 
 function pair(ipv4: string | null | undefined, ipv6: string | null | undefined): Partial<Record<Family, string>> {

@@ -9,7 +9,7 @@ import { constants } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import { env } from "node:process";
 import { errno, Failure } from "../errors.ts";
 import type { Arguments } from "../generated/arguments.ts";
@@ -48,11 +48,16 @@ export async function askDaemon(
   }
 }
 
+/** Words, ids and names, each of which begins with a letter or a digit: no `..`, no query, no space, no end of a line. */
+const PATH = /^(\/[a-zA-Z0-9][a-zA-Z0-9_.-]*)+$/;
+
 /**
  * What the daemon says to one question, head and body; `open` has the connection meanwhile. Throws Failure
  * `command_timeout`, and what node:net throws.
  */
 async function get(socket: string, path: string, timeout: number, open: Set<Socket>): Promise<string> {
+  // Nothing else can be part of a path that is asked for, or it would not end where it should.
+  if (!PATH.test(path)) throw new Error("no path");
   const connection = connect(socket);
   open.add(connection);
   const timer = setTimeout(() => {
@@ -100,6 +105,8 @@ async function hasContext(): Promise<boolean> {
   if (named) return named !== "default";
   try {
     const path = join(env["DOCKER_CONFIG"] || join(homedir(), ".docker"), "config.json");
+    // Relative to nothing that the client would be started in.
+    if (!isAbsolute(path)) return true;
     // A pipe under this name must not keep us waiting.
     const flag = constants.O_RDONLY | constants.O_NONBLOCK;
     const { currentContext = "default" } = JSON.parse(await readFile(path, { encoding: "utf8", flag }));

@@ -8,7 +8,7 @@ import { completionScript } from "./completion.ts";
 import { helpText, verbHelp } from "./help.ts";
 import type { Raw } from "./json.ts";
 import { OPTIONS } from "./options.ts";
-import { SHELLS, VERBS, type Verb } from "./verbs.ts";
+import { OTHER_WORDS, SHELLS, VERBS, type Verb } from "./verbs.ts";
 
 export type Command =
   | { kind: "text"; text: string }
@@ -32,7 +32,7 @@ export function readCommand(argv: readonly string[]): Command {
   const { values, positionals, tokens } = parse(argv);
   const [name, ...operands] = positionals;
   if (name === "help" || (name === undefined && values["help"] === true)) return helpOf(operands[0]);
-  if (values["version"] === true) return { kind: "version" };
+  if (name === "version" || values["version"] === true) return { kind: "version" };
   if (name === undefined) throw new UsageError(`a verb is missing: ${verbNames().join(", ")}`);
   const verb = findVerb(name);
   if (values["help"] === true) return { kind: "text", text: verbHelp(verb) };
@@ -78,13 +78,17 @@ function verbNames(): string[] {
 }
 
 function helpOf(name: string | undefined): Command {
-  return { kind: "text", text: name === undefined ? helpText() : verbHelp(findVerb(name)) };
+  const ofAll = name === undefined || OTHER_WORDS.some((word) => word.name === name);
+  return { kind: "text", text: ofAll ? helpText() : verbHelp(findVerb(name)) };
 }
 
 function findVerb(name: string): Verb {
   const verb = VERBS.find((one) => one.name === name);
   if (verb !== undefined) return verb;
-  const near = nearest(name, verbNames());
+  const near = nearest(
+    name,
+    [...VERBS, ...OTHER_WORDS].map((one) => one.name),
+  );
   const instead = near === undefined ? `there are ${verbNames().join(", ")}` : `did you mean ${near}?`;
   throw new UsageError(`there is no verb '${name}'; ${instead}`);
 }

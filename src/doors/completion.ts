@@ -2,13 +2,16 @@
 
 import { fragmentName } from "../rules/fragment-text.ts";
 import { OPTIONS, type Option } from "./options.ts";
-import { optionsOf, type SHELLS, VERBS, type Verb } from "./verbs.ts";
+import { OTHER_WORDS, optionsOf, type SHELLS, VERBS, type Verb } from "./verbs.ts";
+
+/** What is no name of Docker's is left out: bash evaluates the words that it chooses from, and any shell what is completed. */
+const ONLY_NAMES = 'LC_ALL=C grep -x "[a-zA-Z0-9][a-zA-Z0-9_.-]*"';
 
 /** Commands that print a name a line; each shell understands them as they stand. */
 const NAMES = {
-  containers: 'docker ps --format "{{.Names}}" 2>/dev/null',
-  fragments: `ls /etc/iptables.d /etc/ip6tables.d 2>/dev/null | sed -n "s/^${fragmentName("")}//p" | sort -u`,
-  networks: 'docker network ls --format "{{.Name}}" 2>/dev/null',
+  containers: `docker ps --format "{{.Names}}" 2>/dev/null | ${ONLY_NAMES}`,
+  fragments: `ls /etc/iptables.d /etc/ip6tables.d 2>/dev/null | sed -n "s/^${fragmentName("")}//p" | ${ONLY_NAMES} | sort -u`,
+  networks: `docker network ls --format "{{.Name}}" 2>/dev/null | ${ONLY_NAMES}`,
 };
 
 export function completionScript(shell: (typeof SHELLS)[number]): string {
@@ -26,6 +29,8 @@ function spellings(verb: Verb): string {
 }
 
 const verbNames = VERBS.map(({ name }) => name);
+const words = [...VERBS, ...OTHER_WORDS];
+const wordNames = words.map(({ name }) => name);
 
 function bash(): string {
   const valued = OPTIONS.filter(({ value }) => value !== undefined);
@@ -40,7 +45,7 @@ _docker_iptables() {
   # bash takes the = of --reload=none for a word.
   if [[ $cur == = ]]; then cur=; elif [[ $prev == = ]]; then prev=\${COMP_WORDS[COMP_CWORD-2]}; fi
   for ((i = 1; i < COMP_CWORD; i++)); do
-    case \${COMP_WORDS[i]} in ${[...verbNames, "help"].join("|")}) verb=\${COMP_WORDS[i]}; break ;; esac
+    case \${COMP_WORDS[i]} in ${wordNames.join("|")}) verb=\${COMP_WORDS[i]}; break ;; esac
   done
   case $prev in
 ${choosing.map(({ spelling, choices }) => `    ${spelling}) words='${choices.join(" ")}' verb=value ;;`).join("\n")}
@@ -54,7 +59,7 @@ ${choosing.map(({ spelling, choices }) => `    ${spelling}) words='${choices.joi
   case $verb:$cur in
     value:*) ;;
     :-*) words='--help --version' ;;
-    :* | help:*) words='${verbNames.join(" ")} help' ;;
+    :* | help:*) words='${wordNames.join(" ")}' ;;
 ${VERBS.map((verb) => `    ${verb.name}:-*) words='${spellings(verb)}' ;;\n    ${verb.name}:*) words="${names(verb)}" ;;`).join("\n")}
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
@@ -93,8 +98,7 @@ _docker_iptables() {
   local curcontext=$curcontext state line
   local -a verbs
   verbs=(
-${VERBS.map(({ name, summary }) => `    '${name}:${quoted(summary)}'`).join("\n")}
-    'help:the options of a verb'
+${words.map(({ name, summary }) => `    '${name}:${quoted(summary)}'`).join("\n")}
   )
   _arguments -C '(- *)--help[the help]' '(- *)--version[the version]' '1:verb:->verb' '*::operand:->operands'
   case $state in
@@ -130,8 +134,7 @@ ${[
   complete("-f"),
   complete("-n __fish_use_subcommand -l help -d 'the help'"),
   complete("-n __fish_use_subcommand -l version -d 'the version'"),
-  ...VERBS.map(({ name, summary }) => complete(`-n __fish_use_subcommand -a ${name} -d '${quoted(summary, "\\'")}'`)),
-  complete(`-n __fish_use_subcommand -a help -d 'the options of a verb'`),
+  ...words.map(({ name, summary }) => complete(`-n __fish_use_subcommand -a ${name} -d '${quoted(summary, "\\'")}'`)),
   complete(`-n '__fish_seen_subcommand_from help' -a '${verbNames.join(" ")}'`),
   ...VERBS.flatMap((verb) => [
     ...optionsOf(verb).map((option) =>

@@ -161,12 +161,18 @@ export function optionsOf({ options }: Verb): Option[] {
   return OPTIONS.filter(({ name }) => options.includes(name));
 }
 
+/** Words that are answered as verbs are, and are none: they do nothing. */
+export const OTHER_WORDS: readonly Pick<Verb, "name" | "summary">[] = [
+  { name: "help", summary: "the options of a verb" },
+  { name: "version", summary: "the version" },
+];
+
 /** The ways in that are no verbs. */
 export const OTHER_USAGES: readonly (readonly [usage: string, what: string])[] = [
-  ["FILE", "the same from a JSON file (Ansible)"],
+  ["PATH/FILE", "the same from a JSON file (Ansible)"],
   ["< FILE", "the same from JSON on stdin"],
   ["help VERB", "its options, with examples"],
-  ["--version", "the version"],
+  ["version", "the version"],
 ];
 
 /** How the original's unit calls it. */
