@@ -8,6 +8,7 @@ import { mkdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { asFailure, errno, Failure } from "./errors.ts";
+import { type Access, untrustedIn } from "./fragments/access.ts";
 import { type Assembled, assemble, refuseProblems, textOf } from "./fragments/assemble.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import { directoryExists, missingDirectory, readFragments } from "./fragments/directory.ts";
@@ -59,6 +60,8 @@ export interface Plan {
   live: Live;
   /** Paths of container fragments from before this boot. */
   stale: string[];
+  /** What others than root can change, of the directory and its fragments. */
+  untrusted: Access[];
   /** Live rules that stand in no fragment, and will be gone. */
   lost: string[];
   changes: boolean;
@@ -81,13 +84,15 @@ async function planFamily(
   seen: Live | undefined,
   timeout: number,
 ): Promise<{ plan: Plan; warnings: string[] }> {
-  const { current, stale } = await sortByBoot(directory, await readFragments(directory));
+  const fragments = await readFragments(directory);
+  const untrusted = await untrustedIn(directory, fragments);
+  const { current, stale } = await sortByBoot(directory, fragments);
   // The trial needs nothing of the kernel's rules, so both go on side by side.
   const trial = refuseWhatFails(family, assemble(current, [], NO_RULES), timeout);
   const plan = async (): Promise<Plan> => {
     const live = seen ?? (await saveRules(family, timeout));
     const assembled = assemble(current, live.tables.keys(), live);
-    return { family, assembled, live, stale: stale.map(({ path }) => path), ...compare(assembled, live) };
+    return { family, assembled, live, stale: stale.map(({ path }) => path), untrusted, ...compare(assembled, live) };
   };
   const [warnings, planned] = await Promise.all([trial, plan()]);
   return { plan: planned, warnings };

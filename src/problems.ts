@@ -5,6 +5,7 @@ import { isLoopback } from "./addresses.ts";
 import { FAMILIES } from "./docker/container.ts";
 import type { Network } from "./docker/network.ts";
 import type { Target } from "./docker/target.ts";
+import { type Access, warnOfAccess } from "./fragments/access.ts";
 import { assemble } from "./fragments/assemble.ts";
 import type { Fragments } from "./fragments/by-family.ts";
 import type { Arguments } from "./generated/arguments.ts";
@@ -123,6 +124,15 @@ export function brokenFragments(now: Fragments): Problem[] {
       return { kind: "fragment_invalid", path, msg };
     }),
   );
+}
+
+/** Directories and fragments that others than root can change. */
+export function untrusted(found: readonly Access[]): Problem[] {
+  return found.map((access) => {
+    const container = containerOf(basename(access.path));
+    const about = container === undefined ? {} : { container };
+    return { kind: "fragment_untrusted", ...about, path: access.path, msg: warnOfAccess(access) };
+  });
 }
 
 /** Networks without a base, and a base that does not fit docker-proxy. */

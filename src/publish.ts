@@ -9,11 +9,12 @@ import { settleNeighbours } from "./conflicts.ts";
 import { FAMILIES } from "./docker/container.ts";
 import type { Tell } from "./docker/find.ts";
 import { Failure } from "./errors.ts";
+import { warnOfAccess } from "./fragments/access.ts";
 import { type Fragments, ownersIn } from "./fragments/by-family.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { fitGuards } from "./guards.ts";
 import { Overtaken, readStamped, type Seen } from "./overtaken.ts";
-import { refuseWhatCannotWork, warnOfLoopback, warnOfUncovered, withChanges } from "./refuse.ts";
+import { refuseWhatCannotWork, untrustedOf, warnOfLoopback, warnOfUncovered, withChanges } from "./refuse.ts";
 import { chooseLoader, type Loader, type Reloaded } from "./reload.ts";
 import type { Request } from "./request.ts";
 import { isContainers, type Wanted } from "./rules/fragment-text.ts";
@@ -87,6 +88,7 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
       ...(base?.daemon === undefined ? warnOfDocker(live) : []),
       ...warnOfUncovered(found.items, future),
       ...warnOfLoopback(found.items, future, args),
+      ...(await untrustedOf(now, found.items, args)).map(warnOfAccess),
     ],
   };
   const changes = found.items.some(itemChanges) || planChanges(plan);

@@ -4,6 +4,7 @@
 import { basename, dirname, join } from "node:path";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
+import { type Access, untrustedIn } from "./fragments/access.ts";
 import { assemble, type Fragment, refuseProblems } from "./fragments/assemble.ts";
 import { compareNames, type Fragments } from "./fragments/by-family.ts";
 import { directoryExists, readFragments } from "./fragments/directory.ts";
@@ -12,7 +13,7 @@ import { isContainers, isMarked } from "./rules/fragment-text.ts";
 import { readLive } from "./rules/live.ts";
 import { readTarget, readWords } from "./rules/rule.ts";
 import { readTables } from "./rules/table-text.ts";
-import { directoryOf, type FileChange, type Item } from "./survey.ts";
+import { directoryOf, type FileChange, fileChanges, type Item } from "./survey.ts";
 
 /** The directories' fragments as they are. Throws Failure `directory_unusable`. */
 export async function readDirectories(args: Arguments): Promise<Fragments> {
@@ -21,6 +22,16 @@ export async function readDirectories(args: Arguments): Promise<Fragments> {
     return [family, (await directoryExists(directory)) ? await readFragments(directory) : []] as const;
   });
   return Object.fromEntries(await Promise.all(read));
+}
+
+/**
+ * What another user than root can change, of the directories and of the fragments; what these changes write anew is
+ * root's then. Throws what node:fs throws.
+ */
+export async function untrustedOf(now: Fragments, changes: readonly FileChange[], args: Arguments): Promise<Access[]> {
+  const written = new Set(changes.filter(fileChanges).map(({ path }) => path));
+  const found = await Promise.all(FAMILIES.map((family) => untrustedIn(directoryOf(family, args), now[family] ?? [])));
+  return found.flat().filter(({ path }) => !written.has(path));
 }
 
 /** The directories' fragments with these changes. */

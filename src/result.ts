@@ -5,6 +5,7 @@ import { planChanges, unitChanges } from "./base.ts";
 import { FAMILIES } from "./docker/container.ts";
 import { asFailure, type Failure } from "./errors.ts";
 import type { Explained, Explanation } from "./explain.ts";
+import { warnOfAccess } from "./fragments/access.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import type { FileDiff, FileResult, Result, Tables } from "./generated/result.ts";
 import { restoreCommand } from "./kernel/iptables.ts";
@@ -67,7 +68,7 @@ export function resultOfLoad(request: Request, { plans, warnings }: Loaded): Res
     msg,
     comment: msg,
     reloaded: request.check ? [] : plans.filter(({ changes }) => changes).map(({ family }) => restoreCommand(family)),
-    warnings: [...request.warnings, ...warnings],
+    warnings: [...request.warnings, ...warnings, ...plans.flatMap(({ untrusted }) => untrusted.map(warnOfAccess))],
   };
 }
 

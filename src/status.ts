@@ -15,8 +15,8 @@ import type { Arguments } from "./generated/arguments.ts";
 import type { Problem } from "./generated/result.ts";
 import { readHost } from "./host.ts";
 import { judgeUnit, showUnit } from "./kernel/units.ts";
-import { brokenFragments, differences, orphans, rivals, shadows, uncovered } from "./problems.ts";
-import { readDirectories } from "./refuse.ts";
+import { brokenFragments, differences, orphans, rivals, shadows, uncovered, untrusted } from "./problems.ts";
+import { readDirectories, untrustedOf } from "./refuse.ts";
 import { containerFragment, containerOf, isMarked, readFragment, type Wanted } from "./rules/fragment-text.ts";
 import { makeRules } from "./rules/publish-rules.ts";
 import type { Ruleset } from "./rules/rule.ts";
@@ -81,6 +81,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
       publishing.map(({ name }) => name),
     ),
     ...brokenFragments(now),
+    ...untrusted(await untrustedOf(now, [], args)),
     ...uncovered(items, now, args),
     ...shadows(items, publishing, daemon.networks, host),
     ...base.problems,

@@ -7,10 +7,13 @@ import { Failure } from "../errors.ts";
 import type { Live } from "../rules/live.ts";
 import { readWords, TABLES } from "../rules/rule.ts";
 import { builtInChains, readTables } from "../rules/table-text.ts";
+import type { Access } from "./access.ts";
 
 export interface Fragment {
   path: string;
   text: string;
+  /** Undefined of one that is not written yet. */
+  access?: Access;
 }
 
 export interface FragmentProblem {

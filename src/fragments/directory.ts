@@ -1,10 +1,11 @@
 // The .d directories: which files are fragments, what is in them.
 
-import { constants } from "node:fs";
+import { constants, type Dirent } from "node:fs";
 import { open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { errno, Failure } from "../errors.ts";
 import { fragmentName, markOf } from "../rules/fragment-text.ts";
+import { accessOf } from "./access.ts";
 import type { Fragment } from "./assemble.ts";
 import { compareNames } from "./by-family.ts";
 
@@ -13,8 +14,6 @@ export interface Own {
   text: string;
   /** The permission bits, e.g. 0o644. */
   mode: number;
-  uid: number;
-  gid: number;
 }
 
 /** What editors and package managers leave behind; run-parts(8), dpkg and rpm name them so. */
@@ -34,13 +33,10 @@ export async function readFragments(directory: string): Promise<Fragment[]> {
   const entries = await readdir(directory, { withFileTypes: true }).catch((error: unknown) => {
     throw unusable(directory, error);
   });
-  const names = entries.filter((entry) => !entry.isDirectory() && !entry.name.startsWith(".")).map(({ name }) => name);
-  names.sort(compareNames);
-  const files = await Promise.all(names.map((name) => readNamed(directory, name)));
-  return files
-    .flat()
-    .filter(({ name, text }) => isFragment(name, text))
-    .map(({ path, text }) => ({ path, text }));
+  const named = entries.filter((entry) => !entry.isDirectory() && !entry.name.startsWith("."));
+  named.sort((a, b) => compareNames(a.name, b.name));
+  const files = await Promise.all(named.map((entry) => readNamed(directory, entry)));
+  return files.flat();
 }
 
 /** Milliseconds; file systems take the time from the kernel's tick, which is no longer than 10. */
@@ -59,13 +55,16 @@ export async function stampOf(directory: string): Promise<string | undefined> {
   }
 }
 
-/** A pipe or a device is no fragment: reading it might never end. */
-async function readNamed(directory: string, name: string): Promise<{ name: string; path: string; text: string }[]> {
-  const path = join(directory, name);
+/** The fragment of this name, if it is one. A pipe or a device is none: reading it might never end. */
+async function readNamed(directory: string, entry: Dirent): Promise<Fragment[]> {
+  const path = join(directory, entry.name);
   try {
     const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
-      return (await handle.stat()).isFile() ? [{ name, path, text: await handle.readFile("utf8") }] : [];
+      const stat = await handle.stat();
+      const text = stat.isFile() ? await handle.readFile("utf8") : undefined;
+      if (text === undefined || !isFragment(entry.name, text)) return [];
+      return [{ path, text, access: await accessOf(path, stat, entry.isSymbolicLink()) }];
     } finally {
       await handle.close();
     }
@@ -109,7 +108,7 @@ export async function readOwn(path: string): Promise<Own | undefined> {
   try {
     const stat = await handle.stat();
     if (!stat.isFile()) throw notAFile(path, stat.isDirectory() ? "a directory" : "a special file");
-    return { text: await handle.readFile("utf8"), mode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid };
+    return { text: await handle.readFile("utf8"), mode: stat.mode & 0o7777 };
   } finally {
     await handle.close();
   }

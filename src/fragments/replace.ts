@@ -8,23 +8,22 @@ import { open, rename, rm, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { errno, Failure } from "../errors.ts";
 
-/** What the new file gets: permission bits, and owner and group if they are not the caller's. */
-export interface Attributes {
-  mode: number;
-  uid?: number;
-  gid?: number;
-}
-
 const TEMPORARY = ".docker_iptables.tmp";
+/** Nobody but the owner may write. */
+const MODE = 0o644;
 
 /**
- * Writes `text` to `path`, with the mode and the owner of `former` (a new file: 0644, the caller's), or removes the
- * file where `text` is undefined. Returns when the disk has it.
+ * Writes `text` to `path`, or removes the file where `text` is undefined. Returns when the disk has it. The file is the
+ * caller's then, whoever's it was, and of mode 0644, or of what `former` allows of that.
  *
  * Throws Failure `write_failed`, `permission_denied`; the file is then as it was, or, where only the directory could not be
  * synced, already as it should be.
  */
-export async function replaceFragment(path: string, text: string | undefined, former?: Attributes): Promise<void> {
+export async function replaceFragment(
+  path: string,
+  text: string | undefined,
+  former?: { mode: number },
+): Promise<void> {
   const directory = dirname(path);
   try {
     if (text === undefined) await unlink(path);
@@ -40,15 +39,14 @@ export async function clearTemporary(directory: string): Promise<void> {
   await rm(join(directory, TEMPORARY), { force: true }).catch(() => {});
 }
 
-async function writeThenRename(directory: string, path: string, text: string, former: Attributes | undefined) {
+async function writeThenRename(directory: string, path: string, text: string, { mode } = { mode: MODE }) {
   const temporary = join(directory, TEMPORARY);
   try {
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
     const handle = await open(temporary, flags, 0o600);
     try {
       await handle.writeFile(text);
-      if (former?.uid !== undefined && former.gid !== undefined) await handle.chown(former.uid, former.gid);
-      await handle.chmod(former?.mode ?? 0o644);
+      await handle.chmod(mode & MODE);
       await handle.sync();
     } finally {
       await handle.close();

@@ -24,6 +24,9 @@ import { afterAll, expect } from "vitest";
 import type { ErrorCode, Result } from "../../src/generated/result.ts";
 import { validate } from "../../src/generated/validate-result.js";
 
+// Whatever a developer's own is: with 002 all that tests write would be untrusted.
+process.umask(0o022);
+
 const FAKES = fileURLToPath(new URL("fakes", import.meta.url));
 const EXECUTABLE = resolve(
   process.env["DOCKER_IPTABLES"] ?? fileURLToPath(new URL("../../dist/docker_iptables", import.meta.url)),
