@@ -3,8 +3,14 @@
 import { basename } from "node:path";
 import { askVersion } from "./docker/client.ts";
 import type { Family } from "./docker/container.ts";
-import { adviseDaemon, type Daemon, findDaemon, forwardingWarnings } from "./docker/daemon.ts";
-import { findNetworks } from "./docker/find.ts";
+import {
+  adviseDaemon,
+  type Daemon,
+  findDaemon,
+  forwardingWarnings,
+  managingDaemon,
+  unreadSettings,
+} from "./docker/daemon.ts";
 import type { Network } from "./docker/network.ts";
 import { usesProxy } from "./docker/proxy.ts";
 import { Failure } from "./errors.ts";
@@ -16,19 +22,31 @@ import { findPlaces, type PlannedUnit, planRemoval, planUnits, planWatcher, WATC
 import { readInterfaces } from "./kernel/interfaces.ts";
 import type { OtherBackend } from "./kernel/others.ts";
 import { unitName, type Wish } from "./kernel/units.ts";
+import { findLeftovers, type Leftover } from "./leftovers.ts";
 import { refuseWhatFails } from "./load.ts";
 import { withChanges } from "./refuse.ts";
 import { BASE_FILES, makeBase, ownerOf } from "./rules/base-rules.ts";
 import { isContainers, isMarked, type Wanted } from "./rules/fragment-text.ts";
-import { readLive } from "./rules/live.ts";
+import { hasDockersRules, readLive } from "./rules/live.ts";
+import { INGRESS_CHAIN } from "./rules/mesh.ts";
 import { directoryOf, type FileChange, fileChanges, type Item, type Kernel } from "./survey.ts";
-import { adoptedFiles, describeTraps, lookForTraps, refuseTraps, someOf } from "./traps.ts";
+import {
+  adoptedFiles,
+  describeTraps,
+  holdsMesh,
+  lookForTraps,
+  refuseTraps,
+  someOf,
+  withoutLeftovers,
+} from "./traps.ts";
 
 /** What the base comes to, as far as the client says. */
 export interface BaseWishes {
   wanted: Wanted[];
-  networks: Network[];
+  networks: readonly Network[];
   daemon: Daemon | undefined;
+  /** That the daemon manages iptables itself, and what to do. */
+  managing: string | undefined;
   warnings: string[];
 }
 
@@ -41,14 +59,15 @@ export interface BasePlan {
   units: PlannedUnit[];
   /** The other backend's rules, which are to go. */
   others: { family: Family; other: OtherBackend }[];
+  leftovers: Leftover[];
   warnings: string[];
 }
 
-export const NO_BASE: BasePlan = { directories: [], files: [], units: [], others: [], warnings: [] };
+export const NO_BASE: BasePlan = { directories: [], files: [], units: [], others: [], leftovers: [], warnings: [] };
 
 /** Whether there is anything to do besides the base's own fragments. */
-export function planChanges({ files, units, others }: BasePlan): boolean {
-  return files.some(fileChanges) || units.some(unitChanges) || others.length > 0;
+export function planChanges({ files, units, others, leftovers }: BasePlan): boolean {
+  return files.some(fileChanges) || units.some(unitChanges) || others.length > 0 || leftovers.length > 0;
 }
 
 /** Whether a service of ours is to be written, enabled, started or removed. */
@@ -57,15 +76,18 @@ export function unitChanges({ before, after, enabled, unread, start }: PlannedUn
 }
 
 /**
- * The base as it should be; for `absent` its files without a rule. Throws Failure of the client, and `bridge_missing` where
- * the networks are those of another host.
+ * The base as it should be; for `absent` its files without a rule. Throws Failure `bridge_missing` where the networks are
+ * those of another host.
  */
-export async function askForBase(families: readonly Family[], args: Arguments): Promise<BaseWishes> {
+export async function askForBase(
+  networks: readonly Network[],
+  families: readonly Family[],
+  args: Arguments,
+): Promise<BaseWishes> {
   if (args.state === "absent")
-    return { wanted: BASE_FILES.map(emptyFile), networks: [], daemon: undefined, warnings: [] };
-  const networks = await findNetworks(args);
-  const { daemon, warnings } = await adviseHost(networks, families, args);
-  return { wanted: await wantBase(networks, families, daemon, args), networks, daemon, warnings };
+    return { wanted: BASE_FILES.map(emptyFile), networks: [], daemon: undefined, managing: undefined, warnings: [] };
+  const advice = await adviseHost(networks, families, args);
+  return { wanted: await wantBase(networks, families, advice.daemon, args), networks, ...advice };
 }
 
 /** The base's files as these networks need them. Throws Failure `bridge_missing`. */
@@ -96,12 +118,13 @@ export async function adviseHost(
   networks: readonly Network[],
   families: readonly Family[],
   args: Arguments,
-): Promise<{ daemon: Daemon | undefined; warnings: string[] }> {
+): Promise<Pick<BaseWishes, "daemon" | "managing" | "warnings">> {
   const daemon = await findDaemon();
   const isUnsure = daemon !== undefined && daemon.ip6tables === undefined;
   const version = isUnsure ? await askVersion(args).catch(() => undefined) : undefined;
   const inUse = families.filter((family) => networks.some(({ subnets }) => subnets[family].length > 0));
-  return { daemon, warnings: [...adviseDaemon(daemon, version), ...(await forwardingWarnings(inUse))] };
+  const managing = daemon && managingDaemon(daemon, version);
+  return { daemon, managing, warnings: [...adviseDaemon(daemon, version), ...(await forwardingWarnings(inUse))] };
 }
 
 function emptyFile(file: string): Wanted {
@@ -115,23 +138,29 @@ function emptyFile(file: string): Wanted {
  */
 export async function planBase(
   items: readonly Item[],
-  { networks, daemon }: BaseWishes,
+  wishes: BaseWishes,
   live: Kernel,
   now: Fragments,
   args: Arguments,
 ): Promise<BasePlan> {
   if (args.state === "absent") return planRemovalOfBase(items, now, args);
   refuseForeignFiles(items);
+  if (args.reload !== "none") refuseManagingDaemon(wishes, live);
+  const { networks, daemon } = wishes;
   const families = [...new Set(items.map(({ family }) => family))];
   const directories = families.map((family) => directoryOf(family, args));
   const plan: BasePlan = { ...NO_BASE, directories, warnings: [] };
   const places = findPlaces(args.timeout);
   const watchers = args.watch ? [await planWatcher(watchWords(args), places, args.timeout)] : [];
   if (args.reload === "none") return { ...plan, units: watchers };
-  const around = await lookForTraps(families, withChanges(now, items, args), networks, live, args);
+  const declared = withChanges(now, items, args);
+  const found = await lookForTraps(families, declared, networks, live, args);
+  // Without a daemon of this host nobody knows whose they are.
+  const leftovers = daemon === undefined ? [] : await findLeftovers(found, declared, networks, args.timeout);
+  const around = withoutLeftovers(found, leftovers);
   const isSetUp = items.some(({ path, before }) => isBaseFile(path) && before !== undefined);
-  const { lost, kept, told } = describeTraps(around, daemon, live, args, isSetUp);
-  if (args.reload === "patch") return { ...plan, units: watchers, warnings: kept };
+  const { lost, kept, told } = describeTraps(around, args, isSetUp);
+  if (args.reload === "patch") return { ...plan, units: watchers, leftovers, warnings: kept };
   if (!args.adopt && !args.replace) refuseTraps([...lost, ...kept], around);
   const files = args.adopt ? await adoptedFiles(around.families, args) : [];
   const future = withChanges(now, [...items, ...files], args);
@@ -149,8 +178,31 @@ export async function planBase(
       warnings.push(`${name} was not written by docker_iptables and is not enabled: nothing loads the rules at boot`);
     }
   }
-  const others = around.families.flatMap(({ family, other }) => (other === undefined ? [] : [{ family, other }]));
-  return { ...plan, files, units: [...loaders, ...watchers], others, warnings };
+  if (around.families.some(({ mesh }) => mesh)) refuseUnknowing(loaders);
+  const others = around.families.flatMap(({ family, other }) =>
+    other === undefined || holdsMesh(other) ? [] : [{ family, other }],
+  );
+  return { ...plan, files, units: [...loaders, ...watchers], others, leftovers, warnings };
+}
+
+/** A service of another hand that is to be started would take a swarm's routing mesh away. Throws Failure `rules_undeclared`. */
+function refuseUnknowing(loaders: readonly PlannedUnit[]): void {
+  const unit = loaders.find(({ after, start }) => after === undefined && start);
+  if (unit === undefined) return;
+  const message = `this host is in a swarm, and ${unit.name}, which docker_iptables did not write, would take dockerd's rules for it (${INGRESS_CHAIN}) away when it starts: use reload: patch, which leaves all others alone`;
+  throw new Failure("rules_undeclared", message, { unit: unit.name });
+}
+
+/** It would make its rules again, or fight ours. Throws Failure `rules_undeclared`. */
+function refuseManagingDaemon({ daemon, managing }: BaseWishes, live: Kernel): void {
+  const makes = Object.values(live).some(hasDockersRules);
+  const why = managing ?? (daemon?.changedSince && makes ? unreadSettings(daemon) : undefined);
+  if (why === undefined) return;
+  throw new Failure("rules_undeclared", `${why}; then run docker_iptables again`, {
+    traps: [why],
+    rules: [],
+    tables: [],
+  });
 }
 
 /** The watcher loads in its own process what a service would load for it: a process less for each change. */

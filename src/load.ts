@@ -9,7 +9,7 @@ import { basename, join } from "node:path";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { asFailure, errno, Failure } from "./errors.ts";
 import { type Access, untrustedIn } from "./fragments/access.ts";
-import { type Assembled, assemble, refuseProblems, textOf } from "./fragments/assemble.ts";
+import { type Assembled, assemble, CARRIED, refuseProblems, textOf } from "./fragments/assemble.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import { directoryExists, missingDirectory, readFragments } from "./fragments/directory.ts";
 import { clearTemporary, replaceFragment } from "./fragments/replace.ts";
@@ -218,7 +218,8 @@ async function keepLastGood(plans: readonly Plan[], { stateDirectory }: LoadRequ
     await clearTemporary(stateDirectory);
     for (const { family, assembled } of plans) {
       const { lines, origins } = assembled;
-      const isLasting = (_: string, index: number) => !isContainers(basename(origins[index]?.path ?? ""));
+      const isLasting = (_: string, index: number) =>
+        origins[index] !== CARRIED && !isContainers(basename(origins[index]?.path ?? ""));
       await replaceFragment(lastGood(family, stateDirectory), textOf({ lines: lines.filter(isLasting) }), {
         mode: 0o600,
       });

@@ -7,7 +7,7 @@ import { askForBase, type BasePlan, keepForeignFiles, NO_BASE, planBase, planCha
 import { commit } from "./commit.ts";
 import { settleNeighbours } from "./conflicts.ts";
 import { FAMILIES } from "./docker/container.ts";
-import type { Tell } from "./docker/find.ts";
+import { findNetworks, type Tell } from "./docker/find.ts";
 import { Failure } from "./errors.ts";
 import { warnOfAccess } from "./fragments/access.ts";
 import { type Fragments, ownersIn } from "./fragments/by-family.ts";
@@ -52,14 +52,19 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
   const before = args.all ? await readStamped(args) : undefined;
   // The client and this host need not wait for each other. But of two failures the client's is told, and after a wait for a
   // container the host is looked at anew.
-  const looking = lookAround(args, before);
+  // The daemon's networks are asked for first: where its socket starts it, it makes rules before it answers.
+  const asking = args.base && args.state === "present" ? findNetworks(args) : Promise.resolve([]);
+  const looking = asking.then(
+    () => lookAround(args, before),
+    () => lookAround(args, before),
+  );
   looking.catch(() => {});
   const named = await askFor(args, before?.now ?? {}, check, signal, tell);
   const { possible, live, seen } = await (named.waited ? lookAround(args) : looking);
   const { now } = seen;
   const asked = withOrphans(named, now, live, args);
   const families = possible.filter((family) => !args.base || args.reload === "none" || live[family] !== undefined);
-  const base = args.base ? await askForBase(families, args) : undefined;
+  const base = args.base ? await askForBase(await asking, families, args) : undefined;
   const [head, tail] = base?.wanted ?? [];
   const neighbours = await settleNeighbours(asked.wanted, now, args, signal);
   const guarded = await fitGuards([...asked.wanted, ...neighbours.wanted], live, args.timeout);
@@ -94,8 +99,8 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
   const changes = found.items.some(itemChanges) || planChanges(plan);
   if (!changes && (check || found.unconfirmed.length === 0)) return outcome;
 
-  const loader = await chooseLoader(found, plan, args);
-  outcome.warnings.push(...warnOfDisabled(loader, args));
+  const loader = await chooseLoader(found, plan, future, args);
+  outcome.warnings.push(...warnOfDisabled(loader, args), ...warnOfPatch(loader));
   const settled = { asked: asked.wanted, neighbours: neighbours.wanted, seen };
   if (check) return outcome;
   if (signal.aborted) throw new Failure("interrupted", "interrupted before anything was changed");
@@ -124,6 +129,10 @@ function warnOfDisabled(loader: Loader, { base, state }: Arguments): string[] {
       ({ name }) =>
         `${name} is not enabled, so nobody loads the rules at boot; 'systemctl enable ${name}' changes that`,
     );
+}
+
+function warnOfPatch(loader: Loader): string[] {
+  return loader.kind === "patch" && loader.why !== undefined ? [loader.why] : [];
 }
 
 /** The host's families, its kernel's rules, and its directories unless they were looked at before. */

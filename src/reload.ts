@@ -4,6 +4,7 @@ import { type BasePlan, wishesFor } from "./base.ts";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
 import { dropChain, exchangeRules } from "./exchange.ts";
+import type { Fragments } from "./fragments/by-family.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { deleteStaleFlows } from "./kernel/conntrack.ts";
 import { WATCH_UNIT } from "./kernel/install.ts";
@@ -11,16 +12,23 @@ import { backendsWith, restoreCommand } from "./kernel/iptables.ts";
 import { emptyBackend, restoreBackend } from "./kernel/others.ts";
 import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { findUnit, isShuttingDown, loadUnit, type Unit } from "./kernel/units.ts";
+import { removeLeftover } from "./leftovers.ts";
 import { loadLocked } from "./load.ts";
 import { withLoadLock } from "./lock.ts";
 import { changedForwards } from "./rules/flows.ts";
-import { drifts, type Live } from "./rules/live.ts";
+import { drifts, type Live, readLive } from "./rules/live.ts";
+import { INGRESS_CHAIN, meshOf } from "./rules/mesh.ts";
 import { commentOf, spell } from "./rules/rule.ts";
 import { directoryOf, type Item, itemChanges, type Kernel, type Survey, surveyKernel } from "./survey.ts";
 import { orRollBack, type Undo } from "./undo.ts";
 
 /** How the kernel will get the rules; found out before anything is written. */
-export type Loader = { kind: "none" | "restore" | "patch" } | { kind: "systemd"; units: Unit[] } | { kind: "shutdown" };
+export type Loader =
+  | { kind: "none" | "restore" }
+  /** `why` it is not the way that was asked for. */
+  | { kind: "patch"; why?: string }
+  | { kind: "systemd"; units: Unit[] }
+  | { kind: "shutdown" };
 
 export interface Reloaded {
   reloaded: string[];
@@ -32,11 +40,23 @@ export interface Reloaded {
 /**
  * Throws Failure `unit_missing`, `unit_not_suitable`. The base brings its own services. A host that shuts down loads nothing
  * for `absent`: systemd would refuse the job, and the rules go with the host.
+ *
+ * Beside a swarm's routing mesh only our own rules are exchanged: dockerd changes its rules at any time, and a service of
+ * another hand knows nothing of them. What starts with the base is our own load, which carries them over.
  */
-export async function chooseLoader({ items }: Survey, base: BasePlan, args: Arguments): Promise<Loader> {
-  if (args.reload !== "systemd") return { kind: args.reload };
-  if (args.base && args.state === "present")
-    return { kind: "systemd", units: base.units.filter(({ name }) => name !== WATCH_UNIT) };
+export async function chooseLoader(
+  { items, live }: Survey,
+  base: BasePlan,
+  future: Fragments,
+  args: Arguments,
+): Promise<Loader> {
+  if (args.reload === "none" || args.reload === "patch") return { kind: args.reload };
+  const units = base.units.filter(({ name }) => name !== WATCH_UNIT);
+  const starts = args.reload === "systemd" && units.some(({ start }) => start);
+  const isMeshed = FAMILIES.some((family) => meshOf(live[family] ?? readLive(""), future[family] ?? []).size > 0);
+  if (isMeshed && !starts) return { kind: "patch", why: MESHED };
+  if (args.reload === "restore") return { kind: "restore" };
+  if (args.base && args.state === "present") return { kind: "systemd", units };
   if (args.state === "absent" && (await isShuttingDown(args.timeout))) return { kind: "shutdown" };
   const changing = FAMILIES.filter((one) => items.some((item) => item.family === one && itemChanges(item)));
   return {
@@ -44,6 +64,8 @@ export async function chooseLoader({ items }: Survey, base: BasePlan, args: Argu
     units: await Promise.all(wishesFor(changing, args).map((wish) => findUnit(wish, args.timeout))),
   };
 }
+
+const MESHED = `this host is in a swarm, whose routing mesh (${INGRESS_CHAIN}) a load could lose: only docker_iptables' own rules were exchanged, as reload: patch does`;
 
 /** Once the files are as they should be. `alone` holds the write lock, and undoes what fails before it releases it. */
 export async function loadRules(
@@ -75,6 +97,10 @@ export async function loadRules(
         return `the rules of the ${other.backend} backend`;
       });
       await emptyBackend(family, other.backend, other.live, args.timeout);
+    }
+    for (const leftover of base.leftovers) {
+      const concerned = leftover.kind === "rules" ? [leftover.family] : [];
+      await locks.holding(concerned, () => removeLeftover(leftover, undo, args.timeout));
     }
     return loaded;
   });

@@ -53,7 +53,7 @@ export function resultOf(request: Request, outcome: Outcome): Result {
     files: files.flatMap(fileResult),
     reloaded: outcome.committed.reloaded,
     warnings: [...request.warnings, ...outcome.warnings, ...outcome.committed.warnings, ...warnOfBarriers(outcome)],
-    ...(diff ? { diff: files.filter(fileChanges).map(fileDiff) } : {}),
+    ...(diff ? { diff: [...files.filter(fileChanges).map(fileDiff), ...goingOf(outcome)] } : {}),
     invocation: { module_args: { ...args } },
   };
 }
@@ -175,7 +175,8 @@ function baseResult({ networks, plan }: NonNullable<Outcome["base"]>, items: rea
   const own = items.filter(({ path }) => !isContainers(basename(path)));
   const reasons: BaseResult["reasons"] = [];
   if ([...own, ...plan.files].some(fileChanges)) reasons.push("file");
-  if (plan.others.length > 0 || own.some(({ drift }) => drift && drifts(drift))) reasons.push("kernel");
+  if (plan.others.length + plan.leftovers.length > 0 || own.some(({ drift }) => drift && drifts(drift)))
+    reasons.push("kernel");
   if (plan.units.some(unitChanges)) reasons.push("unit");
   return { changed: planChanges(plan) || own.some(itemChanges), reasons, networks };
 }
@@ -207,6 +208,16 @@ function fileResult({ path, before, after }: FileChange): FileResult[] {
 function fileDiff({ path, before, after }: FileChange): FileDiff {
   const ended = (text: string) => (text === "" || text.endsWith("\n") ? text : `${text}\n`);
   return { before: ended(before?.text ?? ""), after: ended(after ?? ""), before_header: path, after_header: path };
+}
+
+/** What Docker left and what goes with it is in no file. */
+function goingOf({ base }: Outcome): FileDiff[] {
+  return (base?.plan.leftovers ?? []).map(({ name, text }) => ({
+    before: text,
+    after: "",
+    before_header: name,
+    after_header: name,
+  }));
 }
 
 function sentence(

@@ -3,23 +3,28 @@
 
 import { join } from "node:path";
 import type { Family } from "./docker/container.ts";
-import type { Daemon } from "./docker/daemon.ts";
 import type { Network } from "./docker/network.ts";
 import { Failure } from "./errors.ts";
 import type { Fragments } from "./fragments/by-family.ts";
 import { readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
-import { firewalldRuns, foreignTables, type OtherBackend, otherBackend } from "./kernel/others.ts";
-import { hasDockersRules, readLive } from "./rules/live.ts";
+import { firewalldRuns, foreignTables, type OtherBackend, otherBackend, untold } from "./kernel/others.ts";
+import type { Leftover } from "./leftovers.ts";
+import type { BridgeNetwork } from "./rules/dockers.ts";
+import { readLive } from "./rules/live.ts";
+import { INGRESS_CHAIN, meshOf } from "./rules/mesh.ts";
 import { adopt, listUndeclared, type Undeclared, undeclaredOf } from "./rules/undeclared.ts";
 import { directoryOf, type FileChange, type Kernel } from "./survey.ts";
 
 /** Who else has a hand in the packet filter. */
 export interface Around {
-  families: { family: Family; undeclared: Undeclared; other: OtherBackend | undefined }[];
+  families: { family: Family; undeclared: Undeclared; other: Other | undefined; mesh: boolean }[];
   tables: string[];
   firewalld: boolean;
 }
+
+/** The other backend, and what in it is not of a Docker daemon that managed iptables. */
+type Other = OtherBackend & { undeclared: Undeclared };
 
 /** `future` are the fragments as they will be, `live` is the kernel. Throws Failure of `run`. */
 export async function lookForTraps(
@@ -29,63 +34,100 @@ export async function lookForTraps(
   live: Kernel,
   { timeout }: Arguments,
 ): Promise<Around> {
-  const bridges = networks.flatMap(({ bridge, subnets }) =>
-    bridge === undefined ? [] : [{ bridge, subnets: [...subnets.ipv4, ...subnets.ipv6] }],
-  );
+  const bridges = bridgesOf(networks);
   const [tables, firewalld, ...found] = await Promise.all([
     foreignTables(timeout),
     firewalldRuns(timeout),
-    ...families.map(async (family) => ({
-      family,
-      undeclared: undeclaredOf(live[family] ?? readLive(""), future[family] ?? [], bridges),
-      other: await otherBackend(family, timeout),
-    })),
+    ...families.map(async (family) => {
+      const [running, fragments] = [live[family] ?? readLive(""), future[family] ?? []];
+      const other = await otherBackend(family, timeout);
+      return {
+        family,
+        undeclared: undeclaredOf(running, fragments, bridges),
+        other: other && { ...other, undeclared: undeclaredOf(other.live, [], bridges) },
+        mesh: meshOf(running, fragments).size > 0,
+      };
+    }),
   ]);
   return { families: found, tables, firewalld };
 }
 
-const WORDS: Record<Family, string> = { ipv4: "IPv4", ipv6: "IPv6" };
+/** The networks' bridges, as Docker's own rules name them. */
+export function bridgesOf(networks: readonly Network[]): BridgeNetwork[] {
+  return networks.flatMap(({ bridge, subnets, sources }) =>
+    bridge === undefined ? [] : [{ bridge, subnets: [...subnets.ipv4, ...subnets.ipv6], sources }],
+  );
+}
 
 /**
  * What a load would lose, and what would stay and decide beside our rules, in a person's words. Policies alone do not stop a
- * host that is set up already (`isSetUp`), and are told: a load keeps them, and Docker's FORWARD DROP outlasts its chains.
+ * host that is set up already (`isSetUp`), and are told: a load keeps them. FORWARD's DROP, which Docker sets and which
+ * outlasts its chains, stops no host, and is told once, before the base is there.
  */
 export function describeTraps(
   { families, tables, firewalld }: Around,
-  daemon: Daemon | undefined,
-  live: Kernel,
   { reload }: Arguments,
   isSetUp: boolean,
 ): { lost: string[]; kept: string[]; told: string[] } {
   const lost: string[] = [];
   const kept: string[] = [];
   const told: string[] = [];
-  for (const { family, undeclared, other } of families) {
+  for (const { family, undeclared, other, mesh } of families) {
+    const word = WORDS[family];
     const rules = listUndeclared(undeclared);
-    if (isSetUp && rules.length > 0 && onlyPolicies(undeclared)) {
+    const isDockersDrop = rules.length === 0 && undeclared.dockers.get("filter")?.drops === true;
+    if (isDockersDrop || (rules.length === 1 && rules[0] === ":FORWARD DROP")) {
+      if (!isSetUp)
+        told.push(
+          `${word} FORWARD has the policy DROP, as a Docker daemon sets it that manages iptables: it stays until the next boot, and does no harm to these rules`,
+        );
+    } else if (isSetUp && rules.length > 0 && onlyPolicies(undeclared)) {
       told.push(
-        `no fragment states ${WORDS[family]} policies, which last until the next boot: ${someOf(rules)}; adopt keeps them`,
+        `no fragment states ${word} policies, which last until the next boot: ${someOf(rules)}; adopt keeps them`,
       );
     } else if (rules.length > 0) {
-      lost.push(`${WORDS[family]} rules that no fragment declares: ${someOf(rules)}${ownersOf(rules)}`);
+      lost.push(`${word} rules that no fragment declares: ${someOf(rules)}${ownersOf(rules)}`);
+    }
+    if (mesh && !isSetUp) {
+      told.push(
+        `this host is in a swarm, and dockerd publishes its services by ${word} rules of its own (${INGRESS_CHAIN}): each load carries them over; reload: patch does not touch them at all`,
+      );
     }
     if (other !== undefined) {
-      const into = reload === "patch" ? kept : lost;
-      const lines = [...other.live.tables.values()].flatMap((table) => table.lines);
-      into.push(`${WORDS[family]} rules in the ${other.backend} backend, which decide as well: ${someOf(lines)}`);
-    }
-    const running = live[family];
-    const setting = family === "ipv4" ? "iptables" : "ip6tables";
-    const manages = daemon !== undefined && (daemon[setting] !== false || daemon.changedSince);
-    if (manages && running && hasDockersRules(running)) {
-      kept.push(
-        `${WORDS[family]} rules of the Docker daemon, which manages them itself and would make them again, until it is started with "${setting}": false in its daemon.json`,
-      );
+      const into = reload === "patch" || holdsMesh(other) ? kept : lost;
+      into.push(`${word} rules in the ${other.backend} backend, which decide as well: ${listOther(other)}`);
     }
   }
   if (tables.length > 0) kept.push(`nftables tables of others, which decide as well: ${tables.join(", ")}`);
   if (firewalld && reload === "systemd") kept.push("firewalld runs, and starting iptables.service stops it");
   return { lost, kept, told };
+}
+
+const WORDS: Record<Family, string> = { ipv4: "IPv4", ipv6: "IPv6" };
+
+/** What is around once these have gone. */
+export function withoutLeftovers({ families, tables, firewalld }: Around, leftovers: readonly Leftover[]): Around {
+  const emptied = families.map((one) => {
+    const { family, other } = one;
+    const isLeft = leftovers.some(
+      (left) => left.kind === "rules" && left.family === family && left.backend !== undefined,
+    );
+    return isLeft && other?.undeclared.tables.size === 0 && !holdsMesh(other) ? { ...one, other: undefined } : one;
+  });
+  const gone = new Set(leftovers.map(({ name }) => name));
+  return { families: emptied, tables: tables.filter((table) => !gone.has(table)), firewalld };
+}
+
+/** A swarm's routing mesh in the other backend: dockerd runs another iptables than the plain commands. */
+export function holdsMesh({ live }: Other): boolean {
+  return meshOf(live, []).size > 0;
+}
+
+function listOther({ backend, live, undeclared }: Other): string {
+  if (holdsMesh({ backend, live, undeclared }))
+    return `a swarm's (${INGRESS_CHAIN}); dockerd must use the same iptables as this host's plain commands`;
+  const rules = listUndeclared(undeclared);
+  return rules.length > 0 ? someOf(rules) : (untold(live) ?? "what a Docker daemon left");
 }
 
 function onlyPolicies({ tables }: Undeclared): boolean {
@@ -134,7 +176,7 @@ const MOST_TOLD = 100;
 export async function adoptedFiles(families: Around["families"], args: Arguments): Promise<FileChange[]> {
   const files: FileChange[] = [];
   for (const { family, undeclared, other } of families) {
-    const all = other === undefined ? [undeclared] : [undeclared, undeclaredOf(other.live, [], [])];
+    const all = other === undefined ? [undeclared] : [undeclared, other.undeclared];
     const texts = all.map(adopt);
     for (const [name, text] of [
       ["00_existing", texts.map(({ first }) => first ?? "").join("")],

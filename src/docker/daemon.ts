@@ -170,17 +170,30 @@ export function adviseDaemon(
   version: string | undefined,
 ): string[] {
   if (daemon === undefined) return [];
-  const file = daemon.configFile || DEFAULT_CONFIG;
-  const on = lacking(daemon, version);
-  if (on.length > 0) return [wrongSettings(daemon, on, file, version)];
+  const managing = managingDaemon(daemon, version);
+  if (managing !== undefined) return [`${managing}, or it will fight these rules`];
   const needed: Setting[] = majorOf(version) >= 27 ? ["iptables", "ip6tables"] : ["iptables"];
   if (daemon.changedSince && needed.some((setting) => flagOf(setting, daemon) === undefined)) {
-    return [
-      `${file} was changed after the Docker daemon had started, which reads it only then: restart the daemon, or it may still manage iptables itself and fight these rules`,
-    ];
+    return [`${unreadSettings(daemon)}, or it may still manage iptables itself and fight these rules`];
   }
   return [];
 }
+
+/** That a daemon is told to manage iptables itself, or told nothing, and what to do; undefined where it is told not to. */
+export function managingDaemon(
+  daemon: DaemonSettings & Partial<Daemon>,
+  version: string | undefined,
+): string | undefined {
+  const on = lacking(daemon, version);
+  return on.length === 0 ? undefined : wrongSettings(daemon, on, daemon.configFile || DEFAULT_CONFIG, version);
+}
+
+/** That a daemon has not read its file since it was changed, and what to do. */
+export function unreadSettings({ configFile }: Partial<Daemon>): string {
+  return `${configFile || DEFAULT_CONFIG} was changed after the Docker daemon had started, which reads it only then: restart the daemon ('${RESTART}')`;
+}
+
+const RESTART = "systemctl restart docker";
 
 type Setting = "iptables" | "ip6tables";
 
@@ -203,9 +216,20 @@ function flagOf(setting: Setting, { flags }: DaemonSettings): string | undefined
   return flags.find((flag) => flag.split("=")[0] === `--${setting}`);
 }
 
+const BOTH: readonly Setting[] = ["iptables", "ip6tables"];
+
+/** Docker does not start with a key that it does not know; unknown counts as new. */
+function knowsIp6tables(version: string | undefined): boolean {
+  const minor = Number(/^v?\d+\.(\d+)/.exec(version ?? "")?.[1] ?? 0);
+  return majorOf(version) > 20 || (majorOf(version) === 20 && minor >= 10);
+}
+
 function wrongSettings(daemon: DaemonSettings, on: readonly Setting[], file: string, version: string | undefined) {
   const flags = on.map((setting) => flagOf(setting, daemon)).filter((flag) => flag !== undefined);
-  const keys = on.filter((setting) => flagOf(setting, daemon) === undefined);
+  // Who turns the one off wants the other off, too, whatever its default is today.
+  const keys = (on.includes("iptables") && knowsIp6tables(version) && daemon.ip6tables !== false ? BOTH : on).filter(
+    (setting) => flagOf(setting, daemon) === undefined,
+  );
   const steps: string[] = [];
   if (flags.length > 0) {
     const better = flags.map((flag) => `${flag.split("=")[0]}=false`).join(" ");
@@ -220,7 +244,7 @@ function wrongSettings(daemon: DaemonSettings, on: readonly Setting[], file: str
     steps.push(`put ${lines} into ${file}${unsure ? ` ("ip6tables" only from Docker 20.10 on)` : ""}`);
   }
   const what = on.includes("iptables") ? "iptables" : "ip6tables";
-  return `the Docker daemon manages ${what} itself: ${steps.join("; ")}, and restart it, or it will fight these rules`;
+  return `the Docker daemon manages ${what} itself: ${steps.join("; ")}, and restart it ('${RESTART}')`;
 }
 
 const FORWARDING = {

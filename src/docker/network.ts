@@ -1,5 +1,6 @@
 // One document of `network inspect` -> Network, and the choice of the network that publishes. Pure.
 
+import ipaddr from "ipaddr.js";
 import { canonicalSubnet, withoutPrefix } from "../addresses.ts";
 import { excerpt, Failure } from "../errors.ts";
 import type { NetworkDocument } from "../generated/network.ts";
@@ -26,6 +27,8 @@ export interface Network {
   subnets: Record<Family, string[]>;
   /** Whether what leaves the network gets the host's address. */
   masquerade: Record<Family, boolean>;
+  /** The host's addresses that it gets instead, where the network's options name some. */
+  sources: string[];
   /** Whether unpublished ports may be reached from outside (gateway mode nat-unprotected). */
   unprotected: Record<Family, boolean>;
   /** Whether its containers may talk to each other. */
@@ -75,12 +78,14 @@ function readOptions({ Options, plugins }: NetworkDocument, isDefault: boolean) 
   const option = (name: string) => Options?.[`${BRIDGE_OPTION}${name}`] ?? undefined;
   const masquerades =
     (isDefault || option("enable_ip_masquerade") !== "false") && !plugins?.some(({ ipMasq }) => ipMasq === false);
+  const sources = FAMILIES.map((family) => Options?.[`com.docker.network.host_${family}`] ?? "");
   const hasMode = (family: Family, mode: string) => option(`gateway_mode_${family}`) === mode;
   return {
     masquerade: {
       ipv4: masquerades && !hasMode("ipv4", "routed"),
       ipv6: masquerades && !hasMode("ipv6", "routed"),
     },
+    sources: sources.filter(ipaddr.isValid).map((address) => ipaddr.parse(address).toString()),
     unprotected: { ipv4: hasMode("ipv4", "nat-unprotected"), ipv6: hasMode("ipv6", "nat-unprotected") },
     icc: option("enable_icc") !== "false",
   };

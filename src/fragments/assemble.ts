@@ -5,6 +5,7 @@
 
 import { Failure } from "../errors.ts";
 import type { Live } from "../rules/live.ts";
+import { INGRESS_CHAIN, meshOf } from "../rules/mesh.ts";
 import { readWords, TABLES } from "../rules/rule.ts";
 import { builtInChains, readTables } from "../rules/table-text.ts";
 import type { Access } from "./access.ts";
@@ -35,6 +36,9 @@ interface Origin {
   line: number;
 }
 
+/** The origin of what was not written, and runs: it is nothing for the next boot. */
+export const CARRIED: Origin = { path: "", line: 0 };
+
 interface Table {
   chains: Map<string, string>;
   rules: { text: string; origin: Origin }[];
@@ -45,11 +49,13 @@ interface Table {
  *
  * `alsoTables` are named even if no fragment names them, so that they are emptied.
  * A built-in chain whose policy no fragment states keeps the kernel's: on the nft backend a `*filter` without
- * `:FORWARD` resets a DROP policy to ACCEPT (tried).
+ * `:FORWARD` resets a DROP policy to ACCEPT (tried). A swarm's routing mesh is carried over, its jumps first, where dockerd
+ * puts them: it would not make them again.
  */
 export function assemble(fragments: readonly Fragment[], alsoTables: Iterable<string>, live: Live): Assembled {
   const { tables, problems } = collect(fragments);
   for (const name of alsoTables) if (!tables.has(name)) tables.set(name, { chains: new Map(), rules: [] });
+  const mesh = meshOf(live, fragments);
   const assembled: Assembled = { lines: [], origins: [], problems };
   const add = (line: string, origin?: Origin) => {
     assembled.lines.push(line);
@@ -58,6 +64,9 @@ export function assemble(fragments: readonly Fragment[], alsoTables: Iterable<st
   for (const [name, { chains, rules }] of [...tables].sort(([a], [b]) => tableOrder(a) - tableOrder(b))) {
     add(`*${name}`);
     for (const [chain, policy] of withPolicies(name, chains, live)) add(`:${chain} ${policy} [0:0]`);
+    const carried = mesh.get(name) ?? [];
+    if (carried.some((line) => line.includes(INGRESS_CHAIN))) add(`:${INGRESS_CHAIN} - [0:0]`);
+    for (const line of carried) add(line, CARRIED);
     for (const { text, origin } of rules) add(text, origin);
     add("COMMIT");
   }

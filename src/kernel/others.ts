@@ -25,10 +25,14 @@ export interface OtherBackend {
 export async function otherBackend(family: Family, timeoutSeconds: number): Promise<OtherBackend | undefined> {
   const plain = await run(restoreCommand(family), ["--version"], { timeoutSeconds });
   const backend = otherThan(plain.stdout);
-  const ran = await run(commandOf(family, backend, "save"), [], { timeoutSeconds }).catch(() => undefined);
-  if (ran === undefined) return undefined;
-  const live = readLive(ran.stdout);
+  const live = await saveBackend(family, backend, timeoutSeconds).catch(() => undefined);
+  if (live === undefined) return undefined;
   return holdsSomething(live) || untold(live) !== undefined ? { backend, live } : undefined;
+}
+
+/** The rules of a backend, as far as its command prints them. Throws Failure of `run`. */
+export async function saveBackend(family: Family, backend: Backend, timeoutSeconds: number): Promise<Live> {
+  return readLive((await run(commandOf(family, backend, "save"), [], { timeoutSeconds })).stdout);
 }
 
 /** What `iptables-restore --version` prints: "iptables-restore v1.8.9 (nf_tables)"; before 1.8 there was only legacy. */
@@ -44,7 +48,7 @@ export function holdsSomething({ tables }: Live): boolean {
 }
 
 /** What a saved text does not hold, so that loading it would not bring back what was there. */
-function untold({ text }: Live): string | undefined {
+export function untold({ text }: Live): string | undefined {
   // "# Table `filter' contains incompatible base-chains, use 'nft' tool to list them." (tried, 1.8.9)
   const incompatible = /^# Table .*incompatible.*/m.exec(text)?.[0];
   if (incompatible !== undefined) return incompatible.slice(2);
@@ -72,6 +76,16 @@ export async function emptyBackend(
   await load(family, backend, emptied(live), timeoutSeconds);
 }
 
+/** Carries out a text's lines on a backend's tables as they are: what it does not name stays. Throws likewise. */
+export async function patchBackend(
+  family: Family,
+  backend: Backend,
+  text: string,
+  timeoutSeconds: number,
+): Promise<void> {
+  await load(family, backend, text, timeoutSeconds, ["--noflush"]);
+}
+
 /** Loads what `otherBackend` found: the way back from `emptyBackend`. Counters start at 0. Throws likewise. */
 export async function restoreBackend(
   family: Family,
@@ -92,8 +106,14 @@ export function emptied({ tables }: Live): string {
   return lines.map((line) => `${line}\n`).join("");
 }
 
-async function load(family: Family, backend: Backend, text: string, timeoutSeconds: number): Promise<void> {
-  const ran = await run(commandOf(family, backend, "restore"), ["--wait", String(timeoutSeconds)], {
+async function load(
+  family: Family,
+  backend: Backend,
+  text: string,
+  timeoutSeconds: number,
+  flags: string[] = [],
+): Promise<void> {
+  const ran = await run(commandOf(family, backend, "restore"), ["--wait", String(timeoutSeconds), ...flags], {
     timeoutSeconds: timeoutSeconds + 1,
     input: text,
   });
@@ -155,6 +175,27 @@ async function haveRules(chains: readonly BaseChain[], timeoutSeconds: number): 
   const json = await nft(["--terse", "list", "table", family, table], timeoutSeconds);
   if (json === undefined) return true;
   return objectsOf(json, "rule").some(({ chain }) => chains.some(({ name }) => name === chain));
+}
+
+/** A table as nft prints it, which `nft -f` takes back; undefined where it is not there, or cannot be had. */
+export async function tableText(name: string, timeoutSeconds: number): Promise<string | undefined> {
+  const ran = await run("nft", ["--stateless", "list", "table", ...name.split(" ")], { timeoutSeconds }).catch(
+    () => undefined,
+  );
+  return answerOf(ran);
+}
+
+/** Throws Failure `reload_failed` and those of `run`. */
+export async function deleteTable(name: string, timeoutSeconds: number): Promise<void> {
+  const ran = await run("nft", ["delete", "table", ...name.split(" ")], { timeoutSeconds });
+  if (ran.exitCode !== 0) throw commandFailure("reload_failed", `the nftables table ${name} could not be removed`, ran);
+}
+
+/** The way back from `deleteTable`. Throws likewise. */
+export async function restoreTable(name: string, text: string, timeoutSeconds: number): Promise<void> {
+  const ran = await run("nft", ["-f", "-"], { timeoutSeconds, input: text });
+  if (ran.exitCode !== 0)
+    throw commandFailure("reload_failed", `the nftables table ${name} could not be put back`, ran);
 }
 
 async function nft(args: readonly string[], timeoutSeconds: number): Promise<string | undefined> {

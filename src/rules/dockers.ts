@@ -3,6 +3,7 @@
 import ipaddr from "ipaddr.js";
 import { canonicalSubnet, withoutHostMask } from "../addresses.ts";
 import type { Live } from "./live.ts";
+import { INGRESS_CHAIN } from "./mesh.ts";
 import { argumentOf, keyOf, type Rule, readWords, uncounted } from "./rule.ts";
 
 /** A bridge network of Docker's. */
@@ -10,6 +11,8 @@ export interface BridgeNetwork {
   bridge: string;
   /** Of either family: 172.17.0.0/16. */
   subnets: readonly string[];
+  /** Addresses of the host's that what leaves it gets, where it is not masqueraded. */
+  sources?: readonly string[];
 }
 
 /** Docker's chains of all versions (moby: libnetwork, drivers/bridge and the ingress), save the one for the user. */
@@ -18,12 +21,15 @@ export const DOCKERS_CHAINS: ReadonlySet<string> = new Set([
   "DOCKER-BRIDGE",
   "DOCKER-CT",
   "DOCKER-FORWARD",
-  "DOCKER-INGRESS",
+  INGRESS_CHAIN,
   "DOCKER-INTERNAL",
   "DOCKER-ISOLATION",
   "DOCKER-ISOLATION-STAGE-1",
   "DOCKER-ISOLATION-STAGE-2",
 ]);
+
+/** The tables of Docker's nftables backend (29 and later), which stay when the daemon is told to make no rules (tried, 29.7). */
+export const DOCKERS_TABLES: readonly string[] = ["ip docker-bridges", "ip6 docker-bridges"];
 
 /** The chain that Docker makes for the user's rules, which are asked before its own. */
 export const USERS_CHAIN = "DOCKER-USER";
@@ -85,12 +91,14 @@ function filterRules(networks: readonly BridgeNetwork[]): string[] {
 }
 
 function natRules(networks: readonly BridgeNetwork[]): string[] {
-  return networks.flatMap(({ bridge, subnets }) => [
-    ...subnets
-      .flatMap((subnet) => canonicalSubnet(subnet) ?? [])
-      .map((subnet) => `-A POSTROUTING -s ${subnet} ! -o ${bridge} -j MASQUERADE`),
-    `-A POSTROUTING -o ${bridge} -m addrtype --src-type LOCAL -j MASQUERADE`,
-  ]);
+  return networks.flatMap(({ bridge, subnets, sources = [] }) => {
+    const targets = ["MASQUERADE", ...sources.map((source) => `SNAT --to-source ${source}`)];
+    const outward = [
+      ...subnets.flatMap((subnet) => canonicalSubnet(subnet) ?? []).map((subnet) => `-s ${subnet} ! -o ${bridge}`),
+      `-o ${bridge} -m addrtype --src-type LOCAL`,
+    ];
+    return outward.flatMap((match) => targets.map((target) => `-A POSTROUTING ${match} -j ${target}`));
+  });
 }
 
 /** The guard of a port that is published on 127.x is Docker's where the DNAT of that port is in its chain (28 and later). */

@@ -5,6 +5,7 @@
 
 import { type BridgeNetwork, DOCKERS_CHAINS, type Dockers, dockersOf, USERS_CHAIN } from "./dockers.ts";
 import type { Live, LiveTable } from "./live.ts";
+import { INGRESS_CHAIN, meshOf } from "./mesh.ts";
 import {
   byChain,
   COMMENTS,
@@ -23,8 +24,18 @@ import { builtInChains, readTables } from "./table-text.ts";
 export interface Undeclared {
   /** A table without any is not there. */
   tables: ReadonlyMap<string, UndeclaredTable>;
-  /** How many rules are left over from a daemon that managed iptables. */
-  dockers: number;
+  /** What is left over from a daemon that managed iptables. A table without any is not there. */
+  dockers: ReadonlyMap<string, Leftover>;
+}
+
+/** What Docker left in one table. */
+export interface Leftover {
+  /** Docker's chains, and the one for the user where it holds nothing of his. */
+  chains: readonly string[];
+  /** As iptables-save prints them; in those chains, too. */
+  rules: readonly string[];
+  /** Whether FORWARD has the policy DROP, which Docker gives it. */
+  drops: boolean;
 }
 
 export interface UndeclaredTable {
@@ -51,18 +62,44 @@ export function undeclaredOf(
 ): Undeclared {
   const declared = declaredOf(fragments);
   const docker = dockersOf(networks, live);
+  const mesh = meshOf(live, fragments);
   const tables = new Map<string, UndeclaredTable>();
-  let dockers = 0;
+  const dockers = new Map<string, Leftover>();
   for (const [name, running] of live.tables) {
-    const found = undeclaredTable(name, running, declared.get(name) ?? newDeclared(), docker);
-    dockers += found.dockers;
-    if (found.table.rules.length > 0 || found.table.policies.size > 0) tables.set(name, found.table);
+    const left = new Set(mesh.get(name));
+    const { table, leftover } = undeclaredTable(name, running, declared.get(name) ?? newDeclared(), docker, left);
+    if (leftover.rules.length + leftover.chains.length > 0) dockers.set(name, leftover);
+    if (table.rules.length > 0 || table.policies.size > 0) tables.set(name, table);
   }
   return { tables, dockers };
 }
 
+/**
+ * The text for `iptables-restore --noflush` that takes away what Docker left, and nothing else; undefined where it left
+ * nothing. `policies`: also FORWARD's DROP.
+ */
+export function leftoverText({ dockers }: Pick<Undeclared, "dockers">, policies: boolean): string | undefined {
+  const text = [...dockers].flatMap(([table, { chains, rules, drops }]) => {
+    const lines = [
+      ...(drops && policies ? [":FORWARD ACCEPT [0:0]"] : []),
+      // A chain of the user's keeps its end.
+      ...rules
+        .filter((rule) => !chains.includes(chainOf(rule)) && !isBareReturn(rule))
+        .map((rule) => `-D${rule.slice(2)}`),
+      ...chains.map((chain) => `-F ${chain}`),
+      ...chains.map((chain) => `-X ${chain}`),
+    ];
+    return lines.length === 0 ? [] : [`*${table}`, ...lines, "COMMIT", ""];
+  });
+  return text.length === 0 ? undefined : text.join("\n");
+}
+
+function chainOf(line: string): string {
+  return /^-A (\S+)/.exec(line)?.[1] ?? "";
+}
+
 /** A line for each rule and policy, for messages: "-A INPUT -j DROP", ":FORWARD DROP", "nat: -A …". */
-export function listUndeclared({ tables }: Undeclared): string[] {
+export function listUndeclared({ tables }: Pick<Undeclared, "tables">): string[] {
   return [...tables].flatMap(([name, { policies, rules }]) =>
     [...[...policies].map(([chain, policy]) => `:${chain} ${policy}`), ...rules.map(({ line }) => line)].map((line) =>
       name === "filter" ? line : `${name}: ${line}`,
@@ -79,7 +116,7 @@ export interface Adopted {
 }
 
 /** The fragments that declare what no other does. */
-export function adopt({ tables }: Undeclared): Adopted {
+export function adopt({ tables }: Pick<Undeclared, "tables">): Adopted {
   const linesOf = (rules: readonly UndeclaredRule[], last: boolean) =>
     rules.filter((rule) => rule.last === last).map(({ line }) => line);
   const first = [...tables].flatMap(([name, { chains, policies, rules }]) =>
@@ -181,9 +218,10 @@ function undeclaredTable(
   running: LiveTable,
   declared: Declared,
   docker: Dockers,
-): { table: UndeclaredTable; dockers: number } {
-  const strangers = strangersOf(running, declared);
-  const isDockers = dockersTest(name, strangers, declared, docker);
+  mesh: ReadonlySet<string>,
+): { table: UndeclaredTable; leftover: Leftover } {
+  const strangers = strangersOf(running, declared).filter(({ line }) => !mesh.has(line));
+  const { isDockers, used } = dockersTest(name, strangers, declared, docker);
   const theirs = new Set(strangers.filter(isDockers).map(({ at }) => at));
   const kept = strangers.filter(({ at }) => !theirs.has(at));
   const needed = new Set(kept.flatMap(({ chain, target }) => [chain, target]));
@@ -204,7 +242,16 @@ function undeclaredTable(
   const rules = kept.map(({ at, line }) => ({ line, last: last.has(at) }));
   return {
     table: { chains: chains.map(([chain]) => chain), policies: new Map(policies), rules },
-    dockers: theirs.size,
+    leftover: {
+      chains: [...running.chains.keys()].filter(
+        (chain) =>
+          (DOCKERS_CHAINS.has(chain) || (chain === USERS_CHAIN && !used)) &&
+          !declared.chains.has(chain) &&
+          !(chain === INGRESS_CHAIN && mesh.size > 0),
+      ),
+      rules: strangers.filter(({ at }) => theirs.has(at)).map(({ line }) => line),
+      drops: dockersDrop && running.chains.get("FORWARD") === "DROP" && !declared.policies.has("FORWARD"),
+    },
   };
 }
 
@@ -220,13 +267,13 @@ function strangersOf({ lines }: LiveTable, declared: Declared): Stranger[] {
   });
 }
 
-/** Which undeclared rules of a table are Docker's own. */
+/** Which undeclared rules of a table are Docker's own, and whether its chain for the user holds anything of his. */
 function dockersTest(
   table: string,
   strangers: readonly Stranger[],
   declared: Declared,
   docker: Dockers,
-): (rule: Stranger) => boolean {
+): { isDockers: (rule: Stranger) => boolean; used: boolean } {
   // A RETURN of Docker's stands at the chain's end; one with rules behind it keeps them from being asked.
   const byUser = strangers.filter(
     ({ chain, line, target }) => chain === USERS_CHAIN && !isBareReturn(line) && !DOCKERS_CHAINS.has(target ?? ""),
@@ -240,11 +287,12 @@ function dockersTest(
       return rule?.[1] === USERS_CHAIN && rule.slice(2).join(" ") !== "-j RETURN";
     });
   const isKnown = docker(table);
-  return ({ at, line, words, key, chain, target }) => {
+  const isDockers = ({ at, line, words, key, chain, target }: Stranger) => {
     if (DOCKERS_CHAINS.has(chain) || DOCKERS_CHAINS.has(target ?? "")) return true;
     if (chain === USERS_CHAIN && isBareReturn(line)) return at > lastByUser;
     return (target === USERS_CHAIN && !used) || isKnown(words, key);
   };
+  return { isDockers, used };
 }
 
 function isBareReturn(line: string): boolean {
@@ -274,7 +322,7 @@ function lastOf(
   const logging = new Map<string, number[]>();
   for (const [at, counted] of running.lines.entries()) {
     const line = uncounted(counted);
-    const chain = /^-A (\S+)/.exec(line)?.[1] ?? "";
+    const chain = chainOf(line);
     if (!builtIn.has(chain) || dockers.has(at)) continue;
     const target = unconditionalTarget(line) ?? "";
     // What DOCKER-USER decides it decides before the containers' rules: its jump stays in front.

@@ -149,7 +149,7 @@ describe("advice", () => {
   });
 
   const PUT = "put";
-  const END = ", and restart it, or it will fight these rules";
+  const END = ", and restart it ('systemctl restart docker'), or it will fight these rules";
   test.each<[DaemonSettings & Partial<Daemon>, string | undefined, string]>([
     [
       daemon([]),

@@ -9,7 +9,7 @@ import { isMarked } from "../../src/rules/fragment-text.ts";
 import { readLive, withoutCounters } from "../../src/rules/live.ts";
 import { commentOf, keyOf, readWords } from "../../src/rules/rule.ts";
 import { readTables } from "../../src/rules/table-text.ts";
-import { adopt, listUndeclared, undeclaredOf } from "../../src/rules/undeclared.ts";
+import { adopt, leftoverText, listUndeclared, undeclaredOf } from "../../src/rules/undeclared.ts";
 
 const BASE = `# docker_iptables: base (do not edit: it is written anew)
 *nat
@@ -34,11 +34,12 @@ const filter = (...lines: string[]) => ["*filter", ...lines, "COMMIT", ""].join(
 const filterLive = (...lines: string[]) => filter(":INPUT ACCEPT [0:0]", ":FORWARD ACCEPT [0:0]", ...lines);
 
 function undeclared(live: string, fragments: readonly string[] = [], networks = NETWORKS) {
-  return undeclaredOf(
+  const found = undeclaredOf(
     readLive(live),
     fragments.map((text) => ({ text })),
     networks,
   );
+  return { ...found, dockers: [...found.dockers.values()].flatMap(({ rules }) => rules).length };
 }
 
 const listed = (live: string, ...fragments: string[]) => listUndeclared(undeclared(live, fragments));
@@ -576,6 +577,144 @@ describe("what Docker left", () => {
   });
 });
 
+describe("a network with an address of the host's for what leaves it", () => {
+  const SOURCED = NETWORKS.map((network) => ({ ...network, sources: ["192.0.2.1"] }));
+  const snat = (match: string, source = "192.0.2.1") => `-A POSTROUTING ${match} -j SNAT --to-source ${source}`;
+  const OUTWARD = "-s 172.17.0.0/16 ! -o docker0";
+  const live = (line: string) => `*nat\n:POSTROUTING ACCEPT [0:0]\n${line}\nCOMMIT\n`;
+
+  test.each([OUTWARD, "-o docker0 -m addrtype --src-type LOCAL"])("%s: Docker's own", (match) => {
+    const found = undeclared(live(snat(match)), [], SOURCED);
+    expect(listUndeclared(found)).toEqual([]);
+    expect(found.dockers).toBe(1);
+  });
+
+  test.each([
+    snat(OUTWARD, "192.0.2.2"),
+    snat("-s 172.17.0.0/16 ! -o eth0"),
+    snat(`${OUTWARD} -p tcp`),
+    snat("-s 172.17.0.0/24 ! -o docker0"),
+  ])("%s: the user's", (line) => {
+    expect(listUndeclared(undeclared(live(line), [], SOURCED))).toEqual([`nat: ${line}`]);
+  });
+});
+
+describe("the text that takes away what Docker left", () => {
+  const textFor = (live: string, policies = false, ...fragments: string[]) =>
+    leftoverText(
+      undeclaredOf(
+        readLive(live),
+        fragments.map((text) => ({ text })),
+        NETWORKS,
+      ),
+      policies,
+    );
+  const linesOf = (text = "") => text.split("\n").filter((line) => line.startsWith("-") || line.startsWith(":"));
+
+  test("nothing left, nothing to do", () => {
+    expect(textFor(UFW)).toBeUndefined();
+    expect(textFor("")).toBeUndefined();
+    expect(textFor(filterLive(":FORWARD DROP [0:0]"), true)).toBeUndefined();
+  });
+
+  test("rules by their spelling, then chains; of the user's nothing", () => {
+    const live = DOCKER_29.replace("-A FORWARD", "-A FORWARD -i eth9 -j DROP\n-A FORWARD");
+    const lines = linesOf(textFor(live, true, BASE));
+    const theirs = rulesIn(live).filter((line) => lines.includes(`-D${line.slice(2)}`));
+    expect(theirs.filter((line) => /-[jg] DOCKER|docker0|172\.|127\./.test(line))).toEqual(theirs);
+    expect(lines.filter((line) => line.includes("eth9"))).toEqual([]);
+    for (const chain of ["DOCKER", "DOCKER-FORWARD", "DOCKER-CT", "DOCKER-BRIDGE", "DOCKER-USER"]) {
+      expect(lines).toContain(`-F ${chain}`);
+      expect(lines).toContain(`-X ${chain}`);
+    }
+    expect(lines.every((line) => /^(-[DFX] |:FORWARD ACCEPT)/.test(line))).toBe(true);
+  });
+
+  test("a chain DOCKER-USER with rules stays, and so do what jumps there and what it jumps to", () => {
+    const live = DOCKER_20.replace(
+      "-A DOCKER-USER -j RETURN",
+      "-A DOCKER-USER -j f2b-web\n-A DOCKER-USER -j RETURN",
+    ).replace(":DOCKER-USER", ":f2b-web - [0:0]\n:DOCKER-USER");
+    const lines = linesOf(textFor(live, true));
+    expect(lines.length).toBeGreaterThan(5);
+    expect(lines.filter((line) => /DOCKER-USER|f2b/.test(line))).toEqual([]);
+  });
+
+  test("what a fragment declares stays", () => {
+    const chain = "*filter\n:DOCKER - [0:0]\n-A DOCKER -s 192.0.2.9/32 -j DROP\nCOMMIT\n";
+    expect(
+      linesOf(textFor(`*filter\n:DOCKER - [0:0]\n-A DOCKER -s 192.0.2.9/32 -j DROP\nCOMMIT\n`, true, chain)),
+    ).toEqual([]);
+  });
+});
+
+describe("a swarm's routing mesh", () => {
+  const MESH_FILTER = [
+    "-A FORWARD -j DOCKER-INGRESS",
+    "-A DOCKER-INGRESS -p tcp -m tcp --dport 9191 -j ACCEPT",
+    "-A DOCKER-INGRESS -p tcp -m state --state RELATED,ESTABLISHED -m tcp --sport 9191 -j ACCEPT",
+    "-A DOCKER-INGRESS -j RETURN",
+  ];
+  const DNAT = "-A DOCKER-INGRESS -p tcp -m tcp --dport 9191 -j DNAT --to-destination 172.18.0.2:9191";
+  const MESH_NAT = [
+    "-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER-INGRESS",
+    "-A OUTPUT -m addrtype --dst-type LOCAL -j DOCKER-INGRESS",
+    "-A POSTROUTING -o docker_gwbridge -m addrtype --src-type LOCAL -j MASQUERADE",
+    DNAT,
+    "-A DOCKER-INGRESS -j RETURN",
+  ];
+  const GWBRIDGE = [...NETWORKS, { bridge: "docker_gwbridge", subnets: ["172.18.0.0/16"] }];
+  const withMesh = (nat = MESH_NAT) =>
+    [
+      ...["*nat", ":PREROUTING ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", ":POSTROUTING ACCEPT [0:0]"],
+      ...[":DOCKER - [0:0]", ":DOCKER-INGRESS - [0:0]", "-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER"],
+      ...[...nat, "COMMIT"],
+      ...[
+        "*filter",
+        ":FORWARD DROP [0:0]",
+        ":DOCKER-INGRESS - [0:0]",
+        ":DOCKER - [0:0]",
+        "-A FORWARD -o docker0 -j DOCKER",
+      ],
+      ...["-A FORWARD -s 192.0.2.9/32 -j DROP", ...MESH_FILTER, "COMMIT", ""],
+    ].join("\n");
+
+  test("is neither undeclared nor left over; what Docker left beside it is", () => {
+    const found = undeclaredOf(readLive(withMesh()), [{ text: BASE }], GWBRIDGE);
+    expect(listUndeclared(found)).toEqual(["-A FORWARD -s 192.0.2.9/32 -j DROP"]);
+    const text = leftoverText(found, false) ?? "";
+    expect(text).not.toMatch(/INGRESS|gwbridge/);
+    expect(text).toContain("-D PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n");
+    expect(text).toContain("-X DOCKER\n");
+  });
+
+  test("without a port it is bare, and goes", () => {
+    const bare = withMesh(MESH_NAT.filter((line) => line !== DNAT));
+    expect(leftoverText(undeclaredOf(readLive(bare), [], GWBRIDGE), false)).toContain("-X DOCKER-INGRESS");
+  });
+
+  test("each load carries it over, its jumps first; nothing else that no fragment declares", () => {
+    const { lines } = assemble([{ path: "x", text: BASE }], ["nat", "filter"], readLive(withMesh()));
+    const at = lines.indexOf("*filter");
+    expect(lines.slice(0, at).filter((line) => line.includes("INGRESS") || line.includes("gwbridge"))).toEqual([
+      ":DOCKER-INGRESS - [0:0]",
+      ...MESH_NAT,
+    ]);
+    expect(lines.slice(at).filter((line) => line.includes("INGRESS"))).toEqual([
+      ":DOCKER-INGRESS - [0:0]",
+      ...MESH_FILTER,
+    ]);
+    expect(lines.findIndex((line) => line.startsWith("-A PREROUTING"))).toBe(lines.indexOf(MESH_NAT[0] ?? ""));
+    expect(lines.filter((line) => /192\.0\.2\.9|-j DOCKER$/.test(line))).toEqual([]);
+  });
+
+  test("a fragment that speaks of it has the say", () => {
+    const text = `*nat\n:DOCKER-INGRESS - [0:0]\nCOMMIT\n`;
+    const { lines } = assemble([{ path: "x", text }], ["nat", "filter"], readLive(withMesh()));
+    expect(lines.filter((line) => line.includes("INGRESS"))).toEqual([":DOCKER-INGRESS - [0:0]"]);
+  });
+});
+
 describe("DOCKER-USER", () => {
   const JUMP = "-A FORWARD -j DOCKER-USER";
   const BLOCK = "-A DOCKER-USER -s 203.0.113.0/24 -i eth0 -j DROP";
@@ -883,10 +1022,24 @@ test.skipIf(!canLoad).each([
   const fragments = [first, last].flatMap((text, index) => (text === undefined ? [] : [{ path: String(index), text }]));
   const text = textOf(assemble(fragments, [], readLive("")));
   const { stdout } = execaSync("unshare", ["--net", "sh", "-ec", "iptables-restore; iptables-save"], { input: text });
-  expect(undeclaredOf(readLive(stdout), fragments, [])).toEqual({ tables: new Map(), dockers: 0 });
+  expect(undeclaredOf(readLive(stdout), fragments, [])).toEqual({ tables: new Map(), dockers: new Map() });
   expect(rulesIn(withoutCounters(stdout)).sort()).toEqual(
     listUndeclared(undeclared(live))
       .filter((line) => line.startsWith("-A"))
       .sort(),
   );
+});
+
+test.skipIf(!canLoad).each([
+  ["29", DOCKER_29],
+  ["20.10", DOCKER_20],
+])("a kernel takes away what Docker %s left, in one step, and keeps the rest", (_what, live) => {
+  const own = "-A FORWARD -i eth9 -j DROP";
+  const before = live.replace("-A FORWARD", `${own}\n-A FORWARD`);
+  const text = leftoverText(undeclaredOf(readLive(before), [], NETWORKS), true) ?? "";
+  const script = 'printf %s "$1" | iptables-restore; printf %s "$2" | iptables-restore --noflush; iptables-save';
+  const { stdout } = execaSync("unshare", ["--net", "sh", "-ec", script, "sh", before, text]);
+  expect(rulesIn(stdout)).toEqual([own]);
+  expect(stdout).not.toContain("DOCKER");
+  expect(stdout).not.toContain("FORWARD DROP");
 });
