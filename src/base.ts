@@ -173,7 +173,8 @@ export async function planBase(
     warnings.push(...(await refuseWhatFails(family, assemble(future[family] ?? [], [], readLive("")), args.timeout)));
   }
   const loaders = args.reload === "systemd" ? await planUnits(wishesFor(families, args), places, args.timeout) : [];
-  for (const { name, after, disabled } of loaders) {
+  for (const { name, after, disabled, ours } of loaders) {
+    if (!ours) warnings.push(unknownService(name));
     if (after === undefined && disabled) {
       warnings.push(`${name} was not written by docker_iptables and is not enabled: nothing loads the rules at boot`);
     }
@@ -203,6 +204,11 @@ function refuseManagingDaemon({ daemon, managing }: BaseWishes, live: Kernel): v
     rules: [],
     tables: [],
   });
+}
+
+/** Said once by setup and by status: it may well be right. */
+export function unknownService(unit: string): string {
+  return `${unit} was not written by docker_iptables, and how it loads the fragments is not known: after each reload it is looked whether rules are gone`;
 }
 
 /** The watcher loads in its own process what a service would load for it: a process less for each change. */

@@ -2,7 +2,7 @@
 // it can while the daemon is down.
 
 import { basename } from "node:path";
-import { adviseHost, type BaseWishes, wantBase, wishesFor } from "./base.ts";
+import { adviseHost, type BaseWishes, unknownService, wantBase, wishesFor } from "./base.ts";
 import { wishesOf } from "./conflicts.ts";
 import { FAMILIES } from "./docker/container.ts";
 import { findNetworks, findRunning, type Running } from "./docker/find.ts";
@@ -70,6 +70,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     live,
     daemon.networks.flatMap(({ bridge }) => bridge ?? []),
   );
+  const services = await lookAtServices(families, args);
   const problems = [
     ...(daemon.problem === undefined ? [] : [daemon.problem]),
     ...items.flatMap((item) => differences(item, targets)),
@@ -86,7 +87,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     ...shadows(items, publishing, daemon.networks, host),
     ...base.problems,
     ...advice.warnings.map((msg): Problem => ({ kind: "daemon_settings", msg })),
-    ...(await serviceProblems(families, args)),
+    ...services.problems,
   ];
   // What is wrong with the host is wrong for each container.
   const isAskedFor = (container: string | undefined) =>
@@ -106,6 +107,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     problems: problems.filter(({ container }) => isAskedFor(container)),
     warnings: [
       ...daemon.running.warnings,
+      ...services.warnings,
       ...unknown.map((name) => `${name} publishes nothing, and has no fragment${orNearest(name, known)}`),
     ],
   };
@@ -176,13 +178,18 @@ async function staleOf(now: Fragments, items: readonly Item[], args: Arguments):
     });
 }
 
-async function serviceProblems(families: readonly (typeof FAMILIES)[number][], args: Arguments): Promise<Problem[]> {
-  if (args.reload !== "systemd") return [];
+async function lookAtServices(
+  families: readonly (typeof FAMILIES)[number][],
+  args: Arguments,
+): Promise<{ problems: Problem[]; warnings: string[] }> {
   const problems: Problem[] = [];
+  const warnings: string[] = [];
+  if (args.reload !== "systemd") return { problems, warnings };
   for (const wish of wishesFor(families, args)) {
     try {
       const properties = await showUnit(wish.unit, args.timeout);
-      await judgeUnit(wish, properties);
+      const { ours } = await judgeUnit(wish, properties);
+      if (!ours) warnings.push(unknownService(wish.unit));
       if (properties.get("ActiveState") === "failed") {
         const msg = `${wish.unit} has failed; 'journalctl --unit ${wish.unit}' says why`;
         problems.push({ kind: "service_unusable", msg });
@@ -192,5 +199,5 @@ async function serviceProblems(families: readonly (typeof FAMILIES)[number][], a
       problems.push({ kind: "service_unusable", msg: error.message });
     }
   }
-  return problems;
+  return { problems, warnings };
 }

@@ -10,7 +10,7 @@ import { type Own, readOwn } from "../fragments/directory.ts";
 import { writeFailure } from "../fragments/replace.ts";
 import { isMarked } from "../rules/fragment-text.ts";
 import { unitText, watchUnitText } from "./unit-text.ts";
-import { isDisabled, judgeUnit, showUnit, type Unit, verbFor, type Wish } from "./units.ts";
+import { isDisabled, judgeDropIns, judgeUnit, showUnit, type Unit, verbFor, type Wish } from "./units.ts";
 
 /** A service of ours as it is and as it should be. */
 export interface PlannedUnit extends Unit {
@@ -65,11 +65,13 @@ export async function planUnits(
     const state = unitState(properties);
     const before = await ownUnit(path, wish.unit, properties);
     if (before === "another's") {
-      // It may do the work all the same; else it is told whose it is, and what to do.
-      await judgeUnit(wish, properties);
-      planned.push({ ...state, name: wish.unit, families: wish.families, path, before: undefined, after: undefined });
+      // It may do the work all the same; else it is told whose it is, and what to do. It loads when there is something to load.
+      const { ours } = await judgeUnit(wish, properties);
+      const asItIs = { before: undefined, after: undefined, start: false, ours };
+      planned.push({ ...state, name: wish.unit, families: wish.families, path, ...asItIs });
       continue;
     }
+    await judgeDropIns(wish, properties);
     const directories = wish.families.map((family, index) => [family, wish.directories[index] ?? ""] as const);
     const after = unitText(wish.unit, await places.executable(), directories);
     planned.push({ ...state, name: wish.unit, families: wish.families, path, before, after });
@@ -123,6 +125,7 @@ function unitState(properties: ReadonlyMap<string, string>) {
     unread: properties.get("NeedDaemonReload") === "yes" || properties.get("LoadState") === "not-found",
     start: properties.get("ActiveState") !== "active",
     verb: verbFor(properties),
+    ours: true,
   };
 }
 

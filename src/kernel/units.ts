@@ -4,6 +4,9 @@ import { readFile, stat } from "node:fs/promises";
 import type { Family } from "../docker/container.ts";
 import { excerpt, Failure } from "../errors.ts";
 import { commandFailure, type Ran, run } from "../exec.ts";
+import { isMarked } from "../rules/fragment-text.ts";
+import type { WrongForm } from "./load-script.ts";
+import { judgeService, pathsIn } from "./own-service.ts";
 
 /** A service and the directories that it has to load. */
 export interface Wish {
@@ -22,6 +25,8 @@ export interface Unit {
   start: boolean;
   /** Whether systemd says that it is not started at boot. */
   disabled: boolean;
+  /** Whether docker_iptables loads in it; what another does is seen only afterwards. */
+  ours: boolean;
 }
 
 /** Units of others under the names that are ours by default, by what their text holds. */
@@ -38,8 +43,9 @@ export async function findUnit(wish: Wish, timeoutSeconds: number): Promise<Unit
 }
 
 /**
- * A unit that is suitable: its own text, or that of a script that it starts, names each directory. `properties` are what
- * systemd shows of it. Throws Failure `unit_missing`, `unit_not_suitable`.
+ * A unit that is suitable: its own text, or that of a script that it starts, names each directory, and it does not load them
+ * in a way that is known to come out wrong. `properties` are what systemd shows of it. Throws Failure `unit_missing`,
+ * `unit_not_suitable`.
  */
 export async function judgeUnit(
   { unit, directories, families }: Wish,
@@ -50,8 +56,60 @@ export async function judgeUnit(
     const message = `the service ${unit}, which should load ${directories.join(" and ")}, is not usable (systemd says: ${state}); 'docker_iptables setup' makes it, or use reload: restore`;
     throw new Failure("unit_missing", message, { unit, load_state: state });
   }
-  await refuseStrangers(unit, directories, properties);
-  return { name: unit, families, verb: verbFor(properties), start: false, disabled: isDisabled(properties) };
+  const texts = await readTexts(properties);
+  refuseStrangers(unit, directories, properties, texts);
+  const ours = refuseWrongForm({ unit, directories, families }, properties, texts);
+  return { name: unit, families, verb: verbFor(properties), start: false, disabled: isDisabled(properties), ours };
+}
+
+/** A unit of ours that drop-ins of another hand may have changed. Throws Failure `unit_not_suitable`. */
+export async function judgeDropIns(wish: Wish, properties: ReadonlyMap<string, string>): Promise<void> {
+  if (properties.get("DropInPaths")) refuseWrongForm(wish, properties, await readTexts(properties));
+}
+
+/** Returns whether docker_iptables loads in it. */
+function refuseWrongForm(
+  { unit, directories, families }: Wish,
+  properties: ReadonlyMap<string, string>,
+  texts: ReadonlyMap<string, string>,
+): boolean {
+  const named = families.map((family, index) => [family, directories[index] ?? ""] as const);
+  const judgement = judgeService(properties, texts, named);
+  if (judgement.kind === "wrong") throw wrongService(unit, judgement, properties, texts);
+  return judgement.kind === "ours";
+}
+
+const WRONG: Record<WrongForm["form"], string> = {
+  concatenated:
+    "gives iptables-restore the fragments one behind the other: each of their lines '*filter' and '*nat' flushes that table once more, so the rules of earlier fragments are lost",
+  single: "loads each fragment by itself: each flushes the tables that it names, so the rules of the others are lost",
+  added: "takes no rule away: at each reload all rules are there once more, and those of containers that are gone stay",
+  flushed:
+    "flushes the rules before it loads the fragments: at each reload the host is without them for a moment, and without any if the load fails",
+  lines: "adds a rule at a time: at each reload the host has half of them for a moment, or all of them twice",
+  executed: "runs the fragments as programs; they are rules for iptables-restore",
+};
+
+/** What is wrong, and the commands that put it right. The service is not stopped: its ExecStop may open the host. */
+function wrongService(
+  unit: string,
+  { form, told }: WrongForm,
+  properties: ReadonlyMap<string, string>,
+  texts: ReadonlyMap<string, string>,
+): Failure {
+  const files = unitFilesOf(properties).filter((path) => {
+    const text = texts.get(path) ?? "";
+    return !isMarked(text) && /^\s*Exec\w+\s*=/m.test(text);
+  });
+  const commands = [
+    ...files.map((path) => `mv ${path} ${path}.orig`),
+    "systemctl daemon-reload",
+    "docker_iptables setup",
+  ];
+  const message =
+    `${unit} loads the fragments in a way that loses rules: '${excerpt(told, 200)}' ${WRONG[form]}. Let docker_iptables make a ` +
+    `service that loads them all in one step, without stopping this one first: ${commands.map((one) => `'${one}'`).join(", ")}`;
+  return new Failure("unit_not_suitable", message, { unit, form, command: told, unit_files: files, remedy: commands });
 }
 
 /** Only "disabled" itself: a unit of another state (static, alias) may well be started by others. */
@@ -73,8 +131,12 @@ const SHOWN = [
   "NeedDaemonReload",
   "FragmentPath",
   "DropInPaths",
+  "ExecStartPre",
   "ExecStart",
+  "ExecStartPost",
   "ExecReload",
+  "ExecStop",
+  "ExecStopPost",
   "Environment",
 ];
 
@@ -92,17 +154,14 @@ export async function showUnit(unit: string, timeoutSeconds: number): Promise<Ma
   return properties;
 }
 
-async function refuseStrangers(
+function refuseStrangers(
   unit: string,
   directories: string[],
   properties: ReadonlyMap<string, string>,
-): Promise<void> {
-  const told = [...properties.values()].join("\n");
-  const unitFiles = `${properties.get("FragmentPath") ?? ""} ${properties.get("DropInPaths") ?? ""}`.split(" ");
-  const commands = `${properties.get("ExecStart") ?? ""} ${properties.get("ExecReload") ?? ""}`;
-  const scripts = commands.match(/\/[^\s;"']+/g) ?? [];
-  const texts = [told, ...(await Promise.all([...new Set([...unitFiles, ...scripts])].map(readText)))];
-  const all = texts.join("\n");
+  texts: ReadonlyMap<string, string>,
+): void {
+  const all = [...properties.values(), ...texts.values()].join("\n");
+  const commands = commandsOf(properties);
   const unloaded = directories.filter((directory) => !names(all, directory) && !loadsByDefault(commands, directory));
   if (unloaded.length === 0) return;
   const stranger = STRANGERS.find(([pattern]) => pattern.test(all))?.[1];
@@ -113,6 +172,29 @@ async function refuseStrangers(
       "Name another service (iptables_service, ip6tables_service), or use reload: restore",
     { unit, directories: unloaded, unit_file: properties.get("FragmentPath") ?? "" },
   );
+}
+
+/** The texts of the unit's files, of the scripts that its commands name, and of those that these name, by path. */
+async function readTexts(properties: ReadonlyMap<string, string>): Promise<Map<string, string>> {
+  const texts = new Map<string, string>();
+  let paths = [...unitFilesOf(properties), ...pathsIn(commandsOf(properties))];
+  for (let depth = 0; depth < 2; depth++) {
+    const fresh = [...new Set(paths)].filter((path) => !texts.has(path)).slice(0, MOST_SCRIPTS);
+    const read = await Promise.all(fresh.map(async (path) => [path, await readText(path)] as const));
+    for (const [path, text] of read) texts.set(path, text);
+    paths = read.flatMap(([path, text]) => (unitFilesOf(properties).includes(path) ? [] : pathsIn(text)));
+  }
+  return texts;
+}
+
+const MOST_SCRIPTS = 50;
+
+function unitFilesOf(properties: ReadonlyMap<string, string>): string[] {
+  return `${properties.get("FragmentPath") ?? ""} ${properties.get("DropInPaths") ?? ""}`.split(" ").filter(Boolean);
+}
+
+function commandsOf(properties: ReadonlyMap<string, string>): string {
+  return [...properties].flatMap(([name, value]) => (name.startsWith("Exec") ? [value] : [])).join("\n");
 }
 
 /** `docker_iptables load` without another directory loads the default ones. */
@@ -137,8 +219,9 @@ export function unitName(unit: string): string {
 /** The text of a unit file or a script; "" for a program, a directory, or what is not there. */
 async function readText(path: string): Promise<string> {
   try {
-    const { size } = await stat(path);
-    const text = size <= 256 * 1024 ? await readFile(path, "utf8") : "";
+    const found = await stat(path);
+    // Files of /proc have no size, and some have no end.
+    const text = found.isFile() && found.size > 0 && found.size <= 256 * 1024 ? await readFile(path, "utf8") : "";
     return text.includes("\0") ? "" : text;
   } catch {
     return "";

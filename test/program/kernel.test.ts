@@ -332,7 +332,7 @@ describe.concurrent("the service", () => {
   test("names the directory in a script that it starts", async () => {
     const host = await bootedHost();
     const script = join(host.root, "load-all");
-    writeFileSync(script, `#!/bin/sh\ncat ${host.iptablesDir}/* | iptables-restore\n`);
+    writeFileSync(script, `#!/bin/sh\nmerge ${host.iptablesDir} | iptables-restore\n`);
     host.unit("iptables.service", "", { ExecStart: `{ path=${script} ; argv[]=${script} ; ignore_errors=no ; }` });
     expect(await host.ask({ container: "web" })).toMatchObject({ changed: true, reloaded: ["iptables.service"] });
   });

@@ -486,6 +486,8 @@ describe.concurrent("what is of another hand", () => {
     expect(unitFiles(host)).toEqual([]);
     expect(enabled(host)).toEqual([]);
     expect(warnings(result)).toEqual([
+      expect.stringMatching(/^iptables\.service was not written by docker_iptables, and how it loads .* not known/),
+      expect.stringMatching(/^ip6tables\.service was not written by docker_iptables, and how it loads .* not known/),
       "ip6tables.service was not written by docker_iptables and is not enabled: nothing loads the rules at boot",
     ]);
     expect(await setup(host)).toMatchObject({ changed: false });
