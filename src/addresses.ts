@@ -35,6 +35,38 @@ export function canonicalSubnet(cidr: string): string | undefined {
   return `${ipaddr.IPv6.networkAddressFromCIDR(cidr).toRFC5952String()}/${prefixOf(cidr)}`;
 }
 
+/**
+ * The bits that all addresses of a subnet begin with, after the family's digit: "410101100" for 172.0.0.0/8. What holds what,
+ * and which is narrower, is then seen on the texts. An address is the subnet that holds it alone. Undefined for what is neither.
+ */
+export function bitsOf(text: string): string | undefined {
+  const isAddress = ipaddr.isValid(text);
+  if (!isAddress && !ipaddr.isValidCIDR(text)) return undefined;
+  const address = ipaddr.parse(withoutPrefix(text));
+  const bits = address.toByteArray().map((byte) => byte.toString(2).padStart(8, "0"));
+  return (address.kind() === "ipv4" ? "4" : "6") + bits.join("").slice(0, isAddress ? undefined : prefixOf(text));
+}
+
+/** The subnet of which `bitsOf` gives these bits, in canonical spelling. */
+function subnetOf(bits: string): string {
+  const [family, prefix] = [bits.slice(0, 1), bits.slice(1)];
+  const bytes = prefix.padEnd(family === "4" ? 32 : 128, "0").match(/.{8}/g) ?? [];
+  const address = ipaddr.fromByteArray(bytes.map((byte) => Number.parseInt(byte, 2)));
+  return `${"toRFC5952String" in address ? address.toRFC5952String() : address.toString()}/${prefix.length}`;
+}
+
+/** What of a subnet is in none of the holes, as few subnets in the order of their addresses. */
+export function without(subnet: string, holes: readonly string[]): string[] {
+  const gone = holes.flatMap((hole) => bitsOf(hole) ?? []);
+  const left = (bits: string): string[] => {
+    if (gone.some((hole) => bits.startsWith(hole))) return [];
+    if (!gone.some((hole) => hole.startsWith(bits))) return [subnetOf(bits)];
+    return [...left(`${bits}0`), ...left(`${bits}1`)];
+  };
+  const bits = bitsOf(subnet);
+  return bits === undefined ? [] : left(bits);
+}
+
 /** 172.17.0.1 of 172.17.0.1/16. */
 export function withoutPrefix(cidr: string): string {
   return cidr.replace(/\/\d+$/, "");

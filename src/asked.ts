@@ -58,7 +58,8 @@ function makeAll(targets: readonly Target[], args: Arguments): Pick<Asked, "want
   return {
     wanted: made.map(({ target, rules }) => containerFragment(target.name, rules)),
     idle: made.flatMap(({ target }) => target.idle ?? []),
-    warnings: made.flatMap(({ target, warnings }) => [...target.warnings, ...warnings]),
+    // What is wrong with a network is wrong for each of its containers.
+    warnings: [...new Set(made.flatMap(({ target, warnings }) => [...target.warnings, ...warnings]))],
   };
 }
 

@@ -12,6 +12,7 @@ import {
   unreadSettings,
 } from "./docker/daemon.ts";
 import type { Network } from "./docker/network.ts";
+import { overlapsOf, tellOverlap } from "./docker/overlaps.ts";
 import { usesProxy } from "./docker/proxy.ts";
 import { Failure } from "./errors.ts";
 import { flagsOf } from "./flags.ts";
@@ -87,7 +88,9 @@ export async function askForBase(
   if (args.state === "absent")
     return { wanted: BASE_FILES.map(emptyFile), networks: [], daemon: undefined, managing: undefined, warnings: [] };
   const advice = await adviseHost(networks, families, args);
-  return { wanted: await wantBase(networks, families, advice.daemon, args), networks, ...advice };
+  const overlaps = overlapsOf(networks, await readInterfaces()).map(tellOverlap);
+  const wanted = await wantBase(networks, families, advice.daemon, args);
+  return { wanted, networks, ...advice, warnings: [...advice.warnings, ...overlaps] };
 }
 
 /** The base's files as these networks need them. Throws Failure `bridge_missing`. */
@@ -97,7 +100,7 @@ export async function wantBase(
   daemon: Daemon | undefined,
   args: Arguments,
 ): Promise<Wanted[]> {
-  const { names } = await readInterfaces();
+  const { names, routes } = await readInterfaces();
   const lost = networks.find(({ isDefault, bridge }) => isDefault && bridge !== undefined && !names.has(bridge));
   if (lost !== undefined) {
     const message = `the bridge ${lost.bridge} of Docker's network ${lost.name} is no interface of this host; run docker_iptables on the daemon's own host and in its network namespace`;
@@ -107,7 +110,7 @@ export async function wantBase(
     daemon,
     networks.flatMap(({ bridge }) => bridge ?? []),
   );
-  return makeBase(networks, families, { ...args, proxy });
+  return makeBase(networks, families, { ...args, proxy, routes });
 }
 
 /**

@@ -7,6 +7,7 @@ import { wishesOf } from "./conflicts.ts";
 import { FAMILIES } from "./docker/container.ts";
 import { findNetworks, findRunning, type Running } from "./docker/find.ts";
 import type { Network } from "./docker/network.ts";
+import { overlapsOf, tellOverlap } from "./docker/overlaps.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
 import { type Fragments, ownersIn, textIn } from "./fragments/by-family.ts";
@@ -14,6 +15,7 @@ import { sortByBoot } from "./fragments/confirmed.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import type { Problem } from "./generated/result.ts";
 import { readHost } from "./host.ts";
+import { readInterfaces } from "./kernel/interfaces.ts";
 import { judgeUnit, showUnit } from "./kernel/units.ts";
 import { brokenFragments, differences, orphans, rivals, shadows, uncovered, untrusted } from "./problems.ts";
 import { readDirectories, untrustedOf } from "./refuse.ts";
@@ -71,6 +73,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     daemon.networks.flatMap(({ bridge }) => bridge ?? []),
   );
   const services = await lookAtServices(families, args);
+  const overlaps = overlapsOf(daemon.networks, await readInterfaces());
   const problems = [
     ...(daemon.problem === undefined ? [] : [daemon.problem]),
     ...items.flatMap((item) => differences(item, targets)),
@@ -86,6 +89,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     ...uncovered(items, now, args),
     ...shadows(items, publishing, daemon.networks, host),
     ...base.problems,
+    ...overlaps.map((overlap): Problem => ({ kind: "network_overlaps", msg: tellOverlap(overlap) })),
     ...advice.warnings.map((msg): Problem => ({ kind: "daemon_settings", msg })),
     ...services.problems,
   ];

@@ -17,7 +17,7 @@ const network = readNetwork({
   Driver: "bridge",
   IPAM: { Config: [{ Subnet: "172.17.0.0/16" }, { Subnet: "2001:db8:2::/64" }] },
 });
-const base = makeBase([network], FAMILIES, { chain: "DOCKER_CONTAINERS", guards: true, proxy: true });
+const base = makeBase([network], FAMILIES, { chain: "DOCKER_CONTAINERS", guards: true, proxy: true, routes: [] });
 
 test.each(FAMILIES.flatMap((family) => base.map(({ file, texts }) => [family, file, texts[family]] as const)))(
   "the %s base: %s",

@@ -31,7 +31,7 @@ function targetOf(name: string, address: string, HostPort = "8080") {
     },
   });
   const names = new Set(SUBNETS.map((one) => one.name));
-  return locate(container, [NETWORK], { names, subnets: SUBNETS }, undefined);
+  return locate(container, [NETWORK], { names, subnets: SUBNETS, routes: [] }, undefined);
 }
 
 interface Rules {

@@ -92,8 +92,8 @@ function readAttachments(settings: Settings): Attachment[] {
   const networks = Object.entries(settings.Networks ?? {});
   if (networks.length > 0) return networks.map(([name, attachment]) => readAttachment(name, attachment ?? {}));
   if (!settings.IPAddress) return [];
-  const bridge = settings.Bridge || "docker0";
-  return [{ ...readAttachment("bridge", settings), networkId: undefined, bridge: readInterface(bridge) }];
+  const bridge = settings.Bridge ? readInterface(settings.Bridge) : undefined;
+  return [{ ...readAttachment("bridge", settings), networkId: undefined, bridge }];
 }
 
 function readAttachment(network: string, document: NonNullable<AttachmentDocument>): Attachment {

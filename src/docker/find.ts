@@ -101,8 +101,8 @@ async function locateAll(
 ): Promise<{ targets: (Target | Failure)[]; interfaces: Interfaces }> {
   const interfaces = await readInterfaces();
   const unsure = containers.filter((container) => !isOnKnownBridge(container, interfaces));
-  const networks = await inspectNetworks(args, networksOf(unsure));
-  const known = networks.map(readNetwork);
+  const ids = networksOf(unsure);
+  const known = (await (ids === undefined ? inspectAllNetworks(args) : inspectNetworks(args, ids))).map(readNetwork);
   const gateway = await gatewayOf(
     args,
     containers,
@@ -178,10 +178,12 @@ async function notThere(pending: readonly Pending[], args: Arguments): Promise<F
   );
 }
 
-function networksOf(containers: readonly Container[]): string[] {
+/** The ids of their networks; undefined where the client does not tell one, so that all are to be looked at (nerdctl). */
+function networksOf(containers: readonly Container[]): string[] | undefined {
   const publishing = containers.filter(({ publishes, mode }) => publishes.length > 0 && mode.kind === "networks");
-  const ids = publishing.flatMap(({ attachments }) => attachments.flatMap(({ networkId }) => networkId ?? []));
-  return [...new Set(ids)].sort();
+  const attachments = publishing.flatMap((container) => container.attachments);
+  const ids = attachments.filter(({ bridge }) => bridge === undefined).map(({ networkId }) => networkId);
+  return ids.includes(undefined) ? undefined : [...new Set(ids.filter((id) => id !== undefined))].sort();
 }
 
 /** docker_gwbridge is in no container's Networks, though overlay networks publish through it. */

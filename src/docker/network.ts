@@ -122,9 +122,13 @@ function bridgeOf(document: NetworkDocument, name: string, id: string): string |
   if (document.network_interface) return document.network_interface;
   const plugin = document.plugins?.find(({ type }) => type === "bridge");
   if (plugin?.bridge) return plugin.bridge;
-  // Docker's own rule for a network that it made; nerdctl's ids are longer but made the same way.
-  if (document.Driver && name !== "bridge" && /^[0-9a-f]{12,}$/.test(id)) return `br-${id.slice(0, 12)}`;
-  return document.Driver && name === "bridge" ? "docker0" : undefined;
+  return document.Driver ? bridgeOfId(name, id, "docker0") : undefined;
+}
+
+/** Docker's and nerdctl's rule for the bridge of a network that they made: the default network's has a name of its own. */
+export function bridgeOfId(name: string, id: string, ofDefault: string): string | undefined {
+  if (name === "bridge") return ofDefault;
+  return /^[0-9a-f]{12,}$/.test(id) ? `br-${id.slice(0, 12)}` : undefined;
 }
 
 /** A container's place in a network, with what is known of that network. */

@@ -1,10 +1,11 @@
 // Container, its networks and this host's interfaces -> Target: all that the rules need. Pure.
 
-import { interfaceTowards } from "../addresses.ts";
+import { isWithin } from "../addresses.ts";
 import { Failure } from "../errors.ts";
 import type { Interfaces } from "../kernel/interfaces.ts";
 import { type Attachment, type Container, FAMILIES, type Family, type Publish } from "./container.ts";
-import { choosePlaces, GATEWAY_BRIDGE, type Network, type Place } from "./network.ts";
+import { bridgeOfId, choosePlaces, GATEWAY_BRIDGE, type Network, type Place } from "./network.ts";
+import { type Overlap, overlapOf, ownSubnet, tellOverlap } from "./overlaps.ts";
 
 /** The container's address behind one bridge of this host. */
 export interface Endpoint {
@@ -26,6 +27,8 @@ export interface Target {
   publishes: Publish[];
   /** The endpoint that publishes, by family. */
   publishing: Partial<Record<Family, Endpoint>>;
+  /** Families whose address that publishes is in another interface's subnet, too: no rule leads there. */
+  astray: Family[];
   /** Every endpoint of the container on a bridge, those that publish first. */
   endpoints: Endpoint[];
   /** Why nothing is published, in a person's words; undefined when something is. */
@@ -49,6 +52,7 @@ export function locate(
     name: container.name,
     publishes: container.publishes,
     publishing: {},
+    astray: [],
     endpoints: [],
     idle: whyIdle(container),
     warnings: container.withoutHostPort.map(
@@ -56,13 +60,19 @@ export function locate(
     ),
   };
   if (target.idle !== undefined) return target;
+  const stands: Stand[] = [];
   for (const family of FAMILIES) {
     const place = chosen[family];
-    const endpoint = place && endpointOf(container, place, family, interfaces);
-    if (endpoint) target.publishing[family] = endpoint;
+    const stand = place && standOf(container, place, family, interfaces);
+    if (stand === undefined) continue;
+    stands.push(stand);
+    if (isAstray(stand)) target.astray.push(family);
+    else target.publishing[family] = stand.endpoint;
   }
-  target.endpoints = endpointsOf(container, places, Object.values(target.publishing), interfaces);
-  if (Object.keys(target.publishing).length === 0) {
+  stands.push(...standsOf(container, places, interfaces));
+  target.endpoints = onceEach(stands.filter((stand) => !isAstray(stand)).map(({ endpoint }) => endpoint));
+  target.warnings.push(...tellOverlaps(container, stands));
+  if (Object.keys(target.publishing).length === 0 && target.astray.length === 0) {
     target.warnings.push(
       `${container.name} publishes ports and has no address in any bridged network (rootless?): there is nothing to send packets to`,
     );
@@ -81,13 +91,7 @@ function whyIdle({ name, mode, publishes }: Container): string | undefined {
 
 /** The container's attachments with their networks; on an overlay network also its place in docker_gwbridge. */
 function placesOf(container: Container, networks: readonly Network[]): Place[] {
-  const places: Place[] = container.attachments.map((attachment) => ({
-    attachment,
-    // Two networks may have one name.
-    network:
-      networks.find(({ id }) => id === attachment.networkId) ??
-      networks.find(({ name }) => name === attachment.network),
-  }));
+  const places = container.attachments.map((attachment) => placeOf(attachment, networks));
   const gateway = networks.find(({ name }) => name === GATEWAY_BRIDGE);
   const address = gateway?.members.get(container.id);
   if (gateway && address && !places.some(({ network }) => network === gateway)) {
@@ -104,61 +108,122 @@ function placesOf(container: Container, networks: readonly Network[]): Place[] {
   return places;
 }
 
-/** The publishing endpoints, then the container's other ones on bridges of this host. */
-function endpointsOf(
-  container: Container,
-  places: Place[],
-  publishing: Endpoint[],
-  interfaces: Interfaces,
-): Endpoint[] {
-  const others = places
-    .filter(({ network }) => network === undefined || network.bridge !== undefined)
-    .flatMap((place) => FAMILIES.map((family) => endpointOf(container, place, family, interfaces)))
-    .filter((endpoint) => endpoint !== undefined);
-  const byKey = new Map(
-    [...publishing, ...others.sort(byEndpoint)].map((endpoint) => [JSON.stringify(endpoint), endpoint]),
+/** Two networks may have one name. Where the attachment names none (nerdctl), it is the only one with its addresses. */
+function placeOf(attachment: Attachment, networks: readonly Network[]): Place {
+  const { networkId, address, bridge } = attachment;
+  if (networkId !== undefined) {
+    const byId = networks.find(({ id }) => id === networkId) ?? networks.find(({ name }) => name === networkId);
+    return { attachment, network: byId };
+  }
+  if (bridge !== undefined) return { attachment, network: undefined };
+  const holding = networks.filter(({ subnets }) =>
+    FAMILIES.some((family) => subnets[family].some((subnet) => isWithin(address[family] ?? "", subnet))),
   );
-  return [...byKey.values()];
+  const [network, ...others] = holding;
+  if (network === undefined || others.length > 0) return { attachment, network: undefined };
+  // nerdctl's documents name neither driver nor bridge.
+  if (network.driver !== "") return { attachment, network };
+  return {
+    attachment: { ...attachment, bridge: bridgeOfId(network.name, network.id, "nerdctl0") },
+    network: undefined,
+  };
 }
 
-function byEndpoint(a: Endpoint, b: Endpoint): number {
+/** An endpoint, and where its subnet is another interface's, too. */
+interface Stand {
+  endpoint: Endpoint;
+  overlap: Overlap | undefined;
+}
+
+/** Whether the kernel may send what goes to this address to another interface than the bridge. */
+function isAstray({ endpoint, overlap }: Stand): boolean {
+  return overlap?.others.some(({ cidr }) => isWithin(endpoint.address, cidr)) ?? false;
+}
+
+/** The container's stands on bridges of this host, in an order that is not the client's. */
+function standsOf(container: Container, places: Place[], interfaces: Interfaces): Stand[] {
+  return places
+    .filter(({ network }) => network === undefined || network.bridge !== undefined)
+    .flatMap((place) => FAMILIES.map((family) => standOf(container, place, family, interfaces)))
+    .filter((stand) => stand !== undefined)
+    .sort(byEndpoint);
+}
+
+function byEndpoint({ endpoint: a }: Stand, { endpoint: b }: Stand): number {
   return JSON.stringify(a) < JSON.stringify(b) ? -1 : 1;
 }
 
-function endpointOf(container: Container, place: Place, family: Family, interfaces: Interfaces): Endpoint | undefined {
+function onceEach(endpoints: readonly Endpoint[]): Endpoint[] {
+  return [...new Map(endpoints.map((endpoint) => [JSON.stringify(endpoint), endpoint])).values()];
+}
+
+function tellOverlaps({ name }: Container, stands: readonly Stand[]): string[] {
+  const overlaps = stands.flatMap(({ overlap }) => overlap ?? []);
+  const astray = stands.filter(isAstray).map(({ endpoint }) => endpoint);
+  const told = [
+    ...overlaps.map(tellOverlap),
+    ...astray.map(({ address, bridge }) => `${name} gets no rules for ${address}, which is not behind ${bridge} alone`),
+  ];
+  return [...new Set(told)];
+}
+
+function standOf(container: Container, place: Place, family: Family, interfaces: Interfaces): Stand | undefined {
   const address = place.attachment.address[family];
   if (address === undefined) return undefined;
-  const named = place.network ? place.network.bridge : place.attachment.bridge;
-  // A macvlan shares its parent's subnet: that interface is no bridge of the container's.
-  const bridged = place.network === undefined || place.network.driver === "bridge" || place.network.driver === "";
-  // Some clients' networks do not name their bridge.
-  const found = () =>
-    bridgeWithGateway(place.attachment, family, interfaces) ?? interfaceTowards(address, interfaces.subnets);
-  const bridge = named ?? (bridged ? found() : undefined);
-  if (bridge !== undefined && interfaces.names.has(bridge)) return { family, address, bridge };
-  const network = place.attachment.network;
-  throw new Failure(
-    "bridge_missing",
-    `the bridge ${bridge === undefined ? "" : `${bridge} `}of ${container.name}'s network ${network} is no interface of this host; ` +
-      "run docker_iptables on the daemon's own host and in its network namespace",
-    { container: container.name, network, bridge: bridge ?? null, address },
-  );
+  const { attachment, network } = place;
+  const bridge = network ? network.bridge : (attachment.bridge ?? bridgeWithGateway(attachment, interfaces));
+  if (bridge === undefined || !interfaces.names.has(bridge)) throw bridgeMissing(container, place, bridge, address);
+  const subnet =
+    ownSubnet(address, bridge, interfaces) ?? network?.subnets[family].find((one) => isWithin(address, one));
+  const about = { network: network?.name ?? attachment.network, bridge };
+  const overlap = subnet === undefined ? undefined : overlapOf({ ...about, subnet }, interfaces.routes);
+  return { endpoint: { family, address, bridge }, overlap };
+}
+
+function bridgeMissing(
+  { name }: Container,
+  { attachment, network }: Place,
+  bridge: string | undefined,
+  address: string,
+) {
+  const about = `${name}'s network ${attachment.network}`;
+  const why =
+    bridge !== undefined
+      ? `the bridge ${bridge} of ${about} is no interface of this host; run docker_iptables on the daemon's own host and in its network namespace`
+      : network !== undefined
+        ? `${about} has no bridge on this host (driver ${network.driver || "unknown"}): nothing can be published through it`
+        : `the bridge of ${about} (${address}) is not known, because the client shows no document of that network: connect ${name} to a network that the client's 'network inspect' shows`;
+  const details = { container: name, network: attachment.network, bridge: bridge ?? null, address };
+  return new Failure("bridge_missing", why, details);
 }
 
 /**
- * Whether a container's one network needs no asking for: the interface that has its gateway's address is its bridge. An
- * internal network has no gateway, and one without a bridge (macvlan) publishes nothing.
+ * Whether a container's one network needs no asking for: its bridge is known by its id, and no other interface has a part
+ * of its subnet. An internal network has no gateway, and one without a bridge (macvlan) publishes nothing.
  */
 export function isOnKnownBridge({ attachments }: Container, interfaces: Interfaces): boolean {
   const [only, ...others] = attachments;
   if (only === undefined || others.length > 0) return false;
-  const bridges = FAMILIES.filter((family) => only.address[family]).map((family) =>
-    bridgeWithGateway(only, family, interfaces),
-  );
-  return bridges.length > 0 && bridges.every((bridge) => bridge !== undefined && bridge === bridges[0]);
+  const bridge = bridgeWithGateway(only, interfaces);
+  if (bridge === undefined) return false;
+  return Object.values(only.address).every((address) => {
+    const subnet = ownSubnet(address, bridge, interfaces);
+    return (
+      subnet !== undefined && overlapOf({ network: only.network, bridge, subnet }, interfaces.routes) === undefined
+    );
+  });
 }
 
-function bridgeWithGateway({ gateway }: Attachment, family: Family, { subnets }: Interfaces): string | undefined {
-  const address = gateway[family];
-  return address && subnets.find(({ cidr }) => cidr.startsWith(`${address}/`))?.name;
+/**
+ * The bridge that Docker gives a network of this id unless it is told another name, where it is there and has the gateway's
+ * address: what the network's document would say. Another interface with that address is none.
+ */
+function bridgeWithGateway(attachment: Attachment, { subnets }: Interfaces): string | undefined {
+  const { network, networkId = "", address, gateway } = attachment;
+  const families = FAMILIES.filter((family) => address[family] !== undefined);
+  const name = /^[0-9a-f]{64}$/.test(networkId) ? bridgeOfId(network, networkId, "docker0") : undefined;
+  const has = (family: Family) =>
+    gateway[family] !== undefined &&
+    subnets.some((one) => one.name === name && one.cidr.startsWith(`${gateway[family]}/`));
+  return families.length > 0 && families.every(has) ? name : undefined;
 }

@@ -2,12 +2,14 @@
 
 import { readFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
+import { type Route, readRoutes } from "./routes.ts";
 
 export interface Interfaces {
   /** Every interface, up or down. */
   names: ReadonlySet<string>;
   /** The subnets of those that are up and have addresses, as `address/prefix`. */
   subnets: readonly { name: string; cidr: string }[];
+  routes: readonly Route[];
 }
 
 /**
@@ -15,10 +17,11 @@ export interface Interfaces {
  * not the caller's (sysfs(5), network_namespaces(7)).
  */
 export async function readInterfaces(): Promise<Interfaces> {
-  const lines = (await readFile("/proc/net/dev", "utf8")).split("\n").slice(2);
+  const [text, routes] = await Promise.all([readFile("/proc/net/dev", "utf8"), readRoutes()]);
+  const lines = text.split("\n").slice(2);
   const names = lines.map((line) => line.slice(0, line.lastIndexOf(":")).trim()).filter((name) => name !== "");
   const subnets = Object.entries(networkInterfaces()).flatMap(([name, addresses]) =>
     (addresses ?? []).flatMap(({ cidr }) => (cidr ? [{ name, cidr }] : [])),
   );
-  return { names: new Set(names), subnets };
+  return { names: new Set(names), subnets, routes };
 }

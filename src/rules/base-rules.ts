@@ -11,6 +11,8 @@
 
 import { FAMILIES, type Family } from "../docker/container.ts";
 import type { Network } from "../docker/network.ts";
+import { ownPart } from "../docker/overlaps.ts";
+import type { Route } from "../kernel/routes.ts";
 import { fragmentText, type Wanted } from "./fragment-text.ts";
 import { commentOf, type Rule, type Ruleset } from "./rule.ts";
 
@@ -22,6 +24,8 @@ interface Wishes {
   guards: boolean;
   /** Whether docker-proxy answers what goes to the host's loopback address. */
   proxy: boolean;
+  /** The host's, which may have a part of a network's subnet: nobody else's machines are masqueraded. */
+  routes: readonly Route[];
 }
 
 /** Whose the rules of a base file are, as their comment has it. */
@@ -75,7 +79,7 @@ function fragmentOf(
   return { owner, file, rules, texts };
 }
 
-function firstRules(networks: readonly Bridged[], family: Family, { chain, proxy }: Wishes): Rules {
+function firstRules(networks: readonly Bridged[], family: Family, { chain, proxy, routes }: Wishes): Rules {
   const toHost = ["-m", "addrtype", "--dst-type", "LOCAL"];
   const loopback = family === "ipv4" ? "127.0.0.0/8" : "::1/128";
   const outward = networks.filter(({ internal }) => !internal);
@@ -97,8 +101,10 @@ function firstRules(networks: readonly Bridged[], family: Family, { chain, proxy
       ["-A", "OUTPUT", ...(proxy ? ["!", "-d", loopback] : []), ...toHost, "-j", chain],
       ...outward
         .filter(({ masquerade }) => masquerade[family])
-        .flatMap(({ bridge, subnets }) =>
-          subnets[family].map((subnet) => ["-A", "POSTROUTING", "-s", subnet, "!", "-o", bridge, "-j", "MASQUERADE"]),
+        .flatMap(({ name, bridge, subnets }) =>
+          subnets[family]
+            .flatMap((subnet) => ownPart({ network: name, bridge, subnet }, routes))
+            .map((subnet) => ["-A", "POSTROUTING", "-s", subnet, "!", "-o", bridge, "-j", "MASQUERADE"]),
         ),
       ...(proxy ? [] : outward).map(({ bridge }) => [
         ...["-A", "POSTROUTING", "-o", bridge, "-m", "addrtype", "--src-type", "LOCAL", "-j", "MASQUERADE"],

@@ -36,8 +36,9 @@ export function makeRules(target: Target, { chain, ipv6, guards }: Wishes): Made
     const endpoint = target.publishing[family];
     if (publishes.length === 0) continue;
     if (endpoint === undefined) {
-      // Where no family has an address, the target itself says so.
-      if (Object.keys(target.publishing).length > 0) warnings.push(withoutAddress(target, family, publishes));
+      // Of an address that is not to be used, and where no family has one, the target itself says so.
+      if (Object.keys(target.publishing).length > 0 && !target.astray.includes(family))
+        warnings.push(withoutAddress(target, family, publishes));
       continue;
     }
     const comment = ["-m", "comment", "--comment", commentOf(target.name)];

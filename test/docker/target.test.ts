@@ -1,13 +1,14 @@
 // locate, where one container alone does not show it: other containers' networks, equal names, several subnets.
 
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { type Container, readContainer } from "../../src/docker/container.ts";
 import { readNetwork } from "../../src/docker/network.ts";
-import { locate } from "../../src/docker/target.ts";
+import { isOnKnownBridge, locate } from "../../src/docker/target.ts";
+import { routeTo } from "../../src/kernel/routes.ts";
 
 const ID = { mine: "a".repeat(64), other: "b".repeat(64) };
 const BRIDGE = { mine: "br-aaaaaaaaaaaa", other: "br-bbbbbbbbbbbb" };
-const interfaces = { names: new Set(Object.values(BRIDGE)), subnets: [] };
+const interfaces = { names: new Set(Object.values(BRIDGE)), subnets: [], routes: [] };
 
 function container(Networks: Record<string, Record<string, string>>): Container {
   const Ports = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
@@ -54,17 +55,89 @@ test("an idle container needs no bridge on this host", () => {
   expect(locate(idle, [], interfaces, undefined)).toMatchObject({ idle: "web publishes no port", endpoints: [] });
 });
 
-test("the narrowest subnet that holds the address is the bridge's, in either order and family", () => {
-  const web = container({ "unknown-eth0": { IPAddress: "10.4.0.5", GlobalIPv6Address: "fd00:0:0:4::5" } });
-  const subnets = [
-    { name: "wide", cidr: "10.0.0.1/8" },
-    { name: "near", cidr: "10.4.0.1/24" },
-    { name: "other", cidr: "10.4.1.1/24" },
-    { name: "wide", cidr: "fd00::1/32" },
-    { name: "near", cidr: "fd00:0:0:4::1/64" },
-  ];
-  for (const order of [subnets, [...subnets].reverse()]) {
-    const target = locate(web, [], { names: new Set(["wide", "near", "other"]), subnets: order }, undefined);
-    expect(target.endpoints.map(({ bridge }) => bridge)).toEqual(["near", "near"]);
-  }
+describe("a bridge that nobody names", () => {
+  const nerdctls = readNetwork({ Name: "bridge", Id: ID.mine, IPAM: { Config: [{ Subnet: "10.4.0.0/24" }] } });
+  const host = {
+    names: new Set(["wide", "nerdctl0", "lan"]),
+    subnets: [
+      { name: "wide", cidr: "10.0.0.1/8" },
+      { name: "lan", cidr: "192.0.2.1/24" },
+    ],
+    routes: [],
+  };
+  const at = (IPAddress: string) => container({ "unknown-eth0": { IPAddress } });
+
+  test("is that of the client's only network with the container's address", () => {
+    expect(locate(at("10.4.0.5"), [nerdctls], host, undefined).endpoints.map(({ bridge }) => bridge)).toEqual([
+      "nerdctl0",
+    ]);
+  });
+
+  test.each([
+    ["an interface's subnet holds it, and no network's", "192.0.2.9", [nerdctls]],
+    ["two networks hold it", "10.4.0.5", [nerdctls, { ...nerdctls, name: "other", id: ID.other }]],
+    ["there are no networks", "10.4.0.5", []],
+  ])("is not known where %s", (_, address, networks) => {
+    expect(() => locate(at(address), networks, host, undefined)).toThrow(/the bridge of .* is not known/);
+  });
+});
+
+describe("the bridge that the network's id names", () => {
+  const interfaces = (...subnets: [string, string][]) => ({
+    names: new Set(subnets.map(([name]) => name)),
+    subnets: subnets.map(([name, cidr]) => ({ name, cidr })),
+    routes: subnets.flatMap(([name, cidr]) => routeTo(name, cidr)),
+  });
+  const NETWORK = { NetworkID: ID.mine, IPAddress: "172.18.0.2", Gateway: "172.18.0.1" };
+  const web = container({ front: NETWORK });
+
+  test("needs no question where it has the gateway's address", () => {
+    expect(isOnKnownBridge(web, interfaces([BRIDGE.mine, "172.18.0.1/16"]))).toBe(true);
+    const onDefault = container({ bridge: NETWORK });
+    expect(isOnKnownBridge(onDefault, interfaces(["docker0", "172.18.0.1/16"]))).toBe(true);
+  });
+
+  test.each([
+    ["another interface has it", web, [["virbr0", "172.18.0.1/16"]]],
+    [
+      "another interface has it, too",
+      web,
+      [
+        [BRIDGE.mine, "172.18.0.1/16"],
+        ["virbr0", "172.18.0.1/16"],
+      ],
+    ],
+    [
+      "the bridge has another one",
+      web,
+      [
+        [BRIDGE.mine, "172.18.0.2/16"],
+        ["virbr0", "172.18.0.1/16"],
+      ],
+    ],
+    ["it is another network's", web, [[BRIDGE.other, "172.18.0.1/16"]]],
+    ["the id is a name", container({ front: { ...NETWORK, NetworkID: "front" } }), [["docker0", "172.18.0.1/16"]]],
+    [
+      "only one of two families has it",
+      container({ front: { ...NETWORK, GlobalIPv6Address: "fd00::2", IPv6Gateway: "fd00::1" } }),
+      [[BRIDGE.mine, "172.18.0.1/16"]],
+    ],
+    ["there are two networks", container({ front: NETWORK, back: NETWORK }), [[BRIDGE.mine, "172.18.0.1/16"]]],
+    [
+      "a part of its subnet is elsewhere",
+      web,
+      [
+        [BRIDGE.mine, "172.18.0.1/16"],
+        ["tun0", "172.18.9.1/24"],
+      ],
+    ],
+  ] as [string, Container, [string, string][]][])("is asked for where %s", (_, one, subnets) => {
+    expect(isOnKnownBridge(one, interfaces(...subnets))).toBe(false);
+  });
+
+  test("is not taken from another network of the same name", () => {
+    const networks = [readNetwork({ Name: "front", Id: ID.other, Driver: "bridge" })];
+    const host = interfaces([BRIDGE.other, "172.19.0.1/16"], ["virbr0", "172.18.0.1/16"]);
+    expect(() => locate(web, networks, host, undefined)).toThrow(/the bridge of .* is not known/);
+  });
 });

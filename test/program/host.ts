@@ -69,6 +69,8 @@ export class FakeHost {
   readonly iptablesDir = join(this.root, "iptables.d");
   readonly ip6tablesDir = join(this.root, "ip6tables.d");
   readonly unitDir = join(this.root, "etc/systemd/system");
+  /** What a test adds to the executable's environment. */
+  readonly environment: Record<string, string> = {};
 
   constructor() {
     for (const name of [
@@ -276,7 +278,8 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     // The fakes, then what run.ts names of the machine's: a fake that is removed is missing.
     const path = `${this.bin}:${process.env["PATH"]}`;
     // A context: so the fake client is asked, and never the Docker daemon of whoever runs the tests.
-    const env = { PATH: path, FAKE: this.fake, DIRS: this.root, HOME: this.root, DOCKER_CONTEXT: "fake" };
+    const own = { PATH: path, FAKE: this.fake, DIRS: this.root, HOME: this.root, DOCKER_CONTEXT: "fake" };
+    const env: Record<string, string> = { ...own, ...this.environment };
     // A run that hangs must not keep its locks, or the tests beside it would fail too. One that only is slow may take its time.
     return {
       env,

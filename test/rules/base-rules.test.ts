@@ -19,7 +19,13 @@ type Wishes = Partial<Parameters<typeof makeBase>[2]>;
 
 /** Rules without their comment, as `file table: rule`. */
 function told(networks: ReturnType<typeof network>[], wishes: Wishes = {}, family: "ipv4" | "ipv6" = "ipv4"): string[] {
-  const base = makeBase(networks, ["ipv4", "ipv6"], { chain: "CHAIN", guards: true, proxy: true, ...wishes });
+  const base = makeBase(networks, ["ipv4", "ipv6"], {
+    chain: "CHAIN",
+    guards: true,
+    proxy: true,
+    routes: [],
+    ...wishes,
+  });
   return base.flatMap(({ file, rules }) =>
     Object.entries(rules[family]).flatMap(([table, lines]) =>
       lines.map((rule) => `${file} ${table}: ${spell(rule).replace(/ -m comment --comment "[^"]*"/, "")}`),

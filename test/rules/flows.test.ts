@@ -82,7 +82,15 @@ describe("a DNAT rule for UDP", () => {
     ];
     const endpoint = { family: "ipv4", address: "172.17.0.2", bridge: "br0" } as const;
     const publishing = { ipv4: endpoint };
-    const target = { name: "web", publishes, publishing, endpoints: [endpoint], idle: undefined, warnings: [] };
+    const target = {
+      name: "web",
+      publishes,
+      publishing,
+      astray: [],
+      endpoints: [endpoint],
+      idle: undefined,
+      warnings: [],
+    };
     const wishes = { chain: "C", ipv6: false, guards: true };
     const nat = makeRules(target, wishes).rules.ipv4.nat ?? [];
     expect(nat.length).toBeGreaterThan(3);

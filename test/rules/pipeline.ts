@@ -8,6 +8,7 @@ import { locate } from "../../src/docker/target.ts";
 import { Failure } from "../../src/errors.ts";
 import { validate as validateContainer } from "../../src/generated/validate-container.js";
 import { validate as validateNetwork } from "../../src/generated/validate-network.js";
+import { routeTo } from "../../src/kernel/routes.ts";
 import { readRequest } from "../../src/request.ts";
 import { fragmentText } from "../../src/rules/fragment-text.ts";
 import { makeRules } from "../../src/rules/publish-rules.ts";
@@ -20,7 +21,8 @@ export interface Given {
   inspect: unknown[];
   /** What `network inspect` prints. Those that the product would not ask for are left out. */
   networks: unknown[];
-  interfaces: { names: string[]; subnets: { name: string; cidr: string }[] };
+  /** Routes besides those of the interfaces' own subnets. */
+  interfaces: { names: string[]; subnets: { name: string; cidr: string }[]; routes?: { name: string; cidr: string }[] };
   /** What the host says of docker-proxy; left out where it serves all containers. */
   proxying?: { routed: string[]; proxied: string[]; filtered: ("ipv4" | "ipv6")[] };
 }
@@ -42,15 +44,22 @@ export function tell({ args, inspect, networks, interfaces, proxying }: Given): 
   if (!container.running) {
     throw new Failure("container_not_running", `${container.name} is ${container.status}`);
   }
-  const asked = new Set([GATEWAY_BRIDGE, ...container.attachments.map(({ networkId }) => networkId)]);
+  const asked = new Set<string | undefined>([
+    GATEWAY_BRIDGE,
+    ...container.attachments.map(({ networkId }) => networkId),
+  ]);
   const known = networks
     .map((network) => {
       if (!validateNetwork(network)) throw new Failure("client_answer_invalid", "not what network inspect prints");
       return readNetwork(network);
     })
-    .filter(({ id, name }) => asked.has(id) || asked.has(name));
-  const { names, subnets } = interfaces;
-  const host = { names: new Set(names), subnets };
+    .filter(({ id, name }) => asked.has(undefined) || asked.has(id) || asked.has(name));
+  const { names, subnets, routes = [] } = interfaces;
+  const host = {
+    names: new Set(names),
+    subnets,
+    routes: [...subnets, ...routes].flatMap(({ name, cidr }) => routeTo(name, cidr)),
+  };
   const located = locate(container, known, host, request.network);
   const target = proxying === undefined ? located : withHairpins(located, setsOf(proxying), host);
   const { rules, warnings } = makeRules(target, request);
