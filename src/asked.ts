@@ -44,13 +44,13 @@ export async function askFor(
   if (args.all) return args.state === "present" ? askForRunning(args, here) : askForNobody(here);
   if (args.state === "absent") return askForAbsent(args);
   if (args.container.length === 0) return NOBODY;
-  const { targets, pending, waited } = await findTargets(args, !check, signal, tell);
+  const { targets, pending, waited, warnings: host } = await findTargets(args, !check, signal, tell);
   const { wanted, idle, warnings } = makeAll(targets, args);
   const unknown = (await withNearNames(pending, args)).map(
     ({ name, why }) => `the container ${name} ${why}: its rules cannot be foretold`,
   );
   const names = pending.map(({ name }) => name);
-  return { ...NOBODY, wanted, pending: names, idle, waited, warnings: [...unknown, ...warnings] };
+  return { ...NOBODY, wanted, pending: names, idle, waited, warnings: [...unknown, ...host, ...warnings] };
 }
 
 function makeAll(targets: readonly Target[], args: Arguments): Pick<Asked, "wanted" | "idle" | "warnings"> {
@@ -58,8 +58,7 @@ function makeAll(targets: readonly Target[], args: Arguments): Pick<Asked, "want
   return {
     wanted: made.map(({ target, rules }) => containerFragment(target.name, rules)),
     idle: made.flatMap(({ target }) => target.idle ?? []),
-    // What is wrong with a network is wrong for each of its containers.
-    warnings: [...new Set(made.flatMap(({ target, warnings }) => [...target.warnings, ...warnings]))],
+    warnings: made.flatMap(({ target, warnings }) => [...target.warnings, ...warnings]),
   };
 }
 

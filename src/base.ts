@@ -89,8 +89,8 @@ export async function askForBase(
     return { wanted: BASE_FILES.map(emptyFile), networks: [], daemon: undefined, managing: undefined, warnings: [] };
   const advice = await adviseHost(networks, families, args);
   const overlaps = overlapsOf(networks, await readInterfaces()).map(tellOverlap);
-  const wanted = await wantBase(networks, families, advice.daemon, args);
-  return { wanted, networks, ...advice, warnings: [...advice.warnings, ...overlaps] };
+  const base = await wantBase(networks, families, advice.daemon, args);
+  return { ...advice, wanted: base.wanted, networks, warnings: [...advice.warnings, ...base.warnings, ...overlaps] };
 }
 
 /** The base's files as these networks need them. Throws Failure `bridge_missing`. */
@@ -99,18 +99,18 @@ export async function wantBase(
   families: readonly Family[],
   daemon: Daemon | undefined,
   args: Arguments,
-): Promise<Wanted[]> {
+): Promise<Pick<BaseWishes, "wanted" | "warnings">> {
   const { names, routes } = await readInterfaces();
   const lost = networks.find(({ isDefault, bridge }) => isDefault && bridge !== undefined && !names.has(bridge));
   if (lost !== undefined) {
     const message = `the bridge ${lost.bridge} of Docker's network ${lost.name} is no interface of this host; run docker_iptables on the daemon's own host and in its network namespace`;
     throw new Failure("bridge_missing", message, { network: lost.name, bridge: lost.bridge });
   }
-  const proxy = await usesProxy(
+  const { proxy, warnings } = await usesProxy(
     daemon,
     networks.flatMap(({ bridge }) => bridge ?? []),
   );
-  return makeBase(networks, families, { ...args, proxy, routes });
+  return { wanted: makeBase(networks, families, { ...args, proxy, routes }), warnings };
 }
 
 /**

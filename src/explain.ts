@@ -4,6 +4,7 @@
 import { FAMILIES, type Family, type Publish } from "./docker/container.ts";
 import { forwardingWarnings } from "./docker/daemon.ts";
 import { findNetworks, findTargets } from "./docker/find.ts";
+import { tellStrangers } from "./docker/proxy.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
 import { readHost } from "./host.ts";
@@ -66,7 +67,8 @@ export async function explain({ args }: Request, signal: AbortSignal): Promise<E
     explained,
     idle: targets.flatMap(({ idle }) => idle ?? []),
     warnings: [
-      ...targets.flatMap(({ warnings }) => warnings),
+      ...new Set(targets.flatMap(({ warnings }) => warnings)),
+      ...tellStrangers(host.strangers),
       ...(await forwardingWarnings(forwarded)),
       ...(await othersWarnings(inUse, args.timeout)),
     ],

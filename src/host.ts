@@ -7,12 +7,19 @@ import type { Host } from "./rules/journey.ts";
 import { ruleWith } from "./rules/packet.ts";
 import type { Kernel } from "./survey.ts";
 
+/** Whom nobody believes: see `findProxies`. */
+type Seen = Host & { strangers: string[] };
+
 /** `bridges` are those of the daemon's networks. Never throws. */
-export async function readHost(live: Kernel, bridges: readonly string[]): Promise<Host> {
+export async function readHost(live: Kernel, bridges: readonly string[]): Promise<Seen> {
   const { subnets } = await readInterfaces();
   const own = new Set(subnets.map(({ cidr }) => withoutPrefix(cidr)));
   const isLocal = (address: string) => own.has(address) || isLoopback(address);
   const rulings = Object.fromEntries(Object.entries(live).map(([family, rules]) => [family, ruleWith(rules, isLocal)]));
-  const [proxies, routed, filtered] = await Promise.all([findProxies(), routingLoopback(bridges), filteredFamilies()]);
-  return { rulings, subnets, proxies, routed, filtered };
+  const [{ proxies, strangers }, routed, filtered] = await Promise.all([
+    findProxies(),
+    routingLoopback(bridges),
+    filteredFamilies(),
+  ]);
+  return { rulings, subnets, proxies, routed, filtered, strangers };
 }

@@ -83,7 +83,7 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
     items: found.items,
     base: base && { networks: base.networks.filter(({ bridge }) => bridge).map(({ name }) => name), plan },
     committed: { reloaded: [], warnings: [], live },
-    warnings: [
+    warnings: onceEach([
       ...asked.warnings,
       ...neighbours.warnings,
       ...guarded.warnings,
@@ -94,7 +94,7 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
       ...warnOfUncovered(found.items, future),
       ...warnOfLoopback(found.items, future, args),
       ...(await untrustedOf(now, found.items, args)).map(warnOfAccess),
-    ],
+    ]),
   };
   const changes = found.items.some(itemChanges) || planChanges(plan);
   if (!changes && (check || found.unconfirmed.length === 0)) return outcome;
@@ -105,6 +105,11 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
   if (check) return outcome;
   if (signal.aborted) throw new Failure("interrupted", "interrupted before anything was changed");
   return { ...outcome, committed: await commit({ found, settled, base: plan, loader }, args) };
+}
+
+/** A container and the base may tell the same of a network or of the host. */
+function onceEach(warnings: readonly string[]): string[] {
+  return [...new Set(warnings)];
 }
 
 /** Of what is to be absent and is nowhere, that it is so; perhaps another name was meant. */

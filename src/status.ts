@@ -8,6 +8,7 @@ import { FAMILIES } from "./docker/container.ts";
 import { findNetworks, findRunning, type Running } from "./docker/find.ts";
 import type { Network } from "./docker/network.ts";
 import { overlapsOf, tellOverlap } from "./docker/overlaps.ts";
+import { tellStrangers } from "./docker/proxy.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
 import { type Fragments, ownersIn, textIn } from "./fragments/by-family.ts";
@@ -90,6 +91,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     ...shadows(items, publishing, daemon.networks, host),
     ...base.problems,
     ...overlaps.map((overlap): Problem => ({ kind: "network_overlaps", msg: tellOverlap(overlap) })),
+    ...tellStrangers(host.strangers).map((msg): Problem => ({ kind: "docker_proxy_untrusted", msg })),
     ...advice.warnings.map((msg): Problem => ({ kind: "daemon_settings", msg })),
     ...services.problems,
   ];
@@ -110,7 +112,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     standings,
     problems: problems.filter(({ container }) => isAskedFor(container)),
     warnings: [
-      ...daemon.running.warnings,
+      ...daemon.running.warnings.filter((told) => !problems.some(({ msg }) => msg === told)),
       ...services.warnings,
       ...unknown.map((name) => `${name} publishes nothing, and has no fragment${orNearest(name, known)}`),
     ],
@@ -159,7 +161,8 @@ async function baseOf(
     .some(({ path, text }) => containerOf(basename(path)) === undefined && isMarked(text));
   if (!hasOwn || networks.length === 0) return { wanted: [], problems: [] };
   try {
-    return { wanted: await wantBase(networks, families, daemon, args), problems: [] };
+    const { wanted } = await wantBase(networks, families, daemon, args);
+    return { wanted, problems: [] };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     return { wanted: [], problems: [{ kind: "base_outdated", msg: error.message }] };

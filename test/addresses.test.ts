@@ -2,10 +2,12 @@
 
 import { describe, expect, test } from "vitest";
 import {
+  bitsOf,
   canonicalSubnet,
   interfaceTowards,
   isLoopback,
   isWithin,
+  without,
   withoutHostMask,
   withoutPrefix,
 } from "../src/addresses.ts";
@@ -119,4 +121,35 @@ test.each([
   ["", ""],
 ])("%j without the mask of a single address", (text, expected) => {
   expect(withoutHostMask(text)).toBe(expected);
+});
+
+describe("bitsOf", () => {
+  test.each([
+    ["172.0.0.0/8", "410101100"],
+    ["172.17.0.1/8", "410101100"],
+    ["0.0.0.0/0", "4"],
+    ["255.255.255.255", `4${"1".repeat(32)}`],
+    ["8000::/3", "6100"],
+    ["::1", `6${"1".padStart(128, "0")}`],
+    ["web", undefined],
+    ["172.17.0.0/33", undefined],
+    ["", undefined],
+  ])("%j", (text, bits) => {
+    expect(bitsOf(text)).toBe(bits);
+  });
+});
+
+describe("without", () => {
+  test.each([
+    ["10.0.0.0/8", [], ["10.0.0.0/8"]],
+    ["10.0.0.0/8", ["172.17.0.0/16"], ["10.0.0.0/8"]],
+    ["10.0.0.0/24", ["10.0.0.0/24"], []],
+    ["10.0.0.0/24", ["10.0.0.0/8"], []],
+    ["10.0.0.0/24", ["10.0.0.64/26"], ["10.0.0.0/26", "10.0.0.128/25"]],
+    ["10.0.0.0/30", ["10.0.0.1/32", "10.0.0.2"], ["10.0.0.0/32", "10.0.0.3/32"]],
+    ["fd00::/62", ["fd00:0:0:2::/64"], ["fd00::/63", "fd00:0:0:3::/64"]],
+    ["fd00::/64", ["10.0.0.0/8"], ["fd00::/64"]],
+  ])("%s without %j", (subnet, holes, left) => {
+    expect(without(subnet, holes)).toEqual(left);
+  });
 });

@@ -3,7 +3,7 @@
 import { constants } from "node:fs";
 import { open, readFile } from "node:fs/promises";
 import { isAbsolute } from "node:path";
-import { findProcesses } from "../kernel/processes.ts";
+import { findProcesses, readStanding } from "../kernel/processes.ts";
 import type { Family } from "./container.ts";
 
 /** What the daemon is told by flag or file; undefined where neither says anything, and its default holds. */
@@ -50,9 +50,8 @@ interface RootsProcess {
 
 /** Anybody can call a process dockerd, but not as root. */
 async function readProcess(pid: string): Promise<RootsProcess | undefined> {
-  const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
-  const effectiveUid = /^Uid:\t\d+\t(\d+)/m.exec(status)?.[1];
-  return effectiveUid === "0" ? { pid, parent: /^PPid:\t(\d+)/m.exec(status)?.[1] ?? "" } : undefined;
+  const standing = await readStanding(pid);
+  return standing?.isRoots ? { pid, parent: standing.parent } : undefined;
 }
 
 async function readDaemon({ pid }: RootsProcess): Promise<Daemon> {

@@ -28,6 +28,8 @@ export interface Found {
   pending: Pending[];
   /** Whether it looked more than once. */
   waited: boolean;
+  /** About the host; what is wrong with a container is its target's. */
+  warnings: string[];
 }
 
 interface Pending {
@@ -61,7 +63,7 @@ export async function findTargets(
       ? [{ name, why: `cannot be located (${target.message})`, exists: true }]
       : [];
   });
-  return { targets: await findHairpins(targets.filter(isTarget), interfaces), pending: [...pending, ...lost], waited };
+  return { ...(await findHairpins(targets.filter(isTarget), interfaces)), pending: [...pending, ...lost], waited };
 }
 
 function isFailure(one: Target | Failure): one is Failure {
@@ -87,10 +89,11 @@ export async function findRunning(args: Arguments): Promise<Running> {
   const containers = running.filter(({ enabled }) => enabled);
   const { targets, interfaces } = await locateAll(containers, args);
   const found = new Set(targets.filter(isTarget).map(({ name }) => name));
+  const located = await findHairpins(targets.filter(isTarget), interfaces);
   return {
-    targets: await findHairpins(targets.filter(isTarget), interfaces),
+    targets: located.targets,
     left: running.filter(({ name }) => !found.has(name)).map(({ name }) => name),
-    warnings: targets.filter(isFailure).map(({ message }) => message),
+    warnings: [...targets.filter(isFailure).map(({ message }) => message), ...located.warnings],
   };
 }
 

@@ -6,30 +6,41 @@
 import { readFile } from "node:fs/promises";
 import ipaddr from "ipaddr.js";
 import type { Interfaces } from "../kernel/interfaces.ts";
-import { findProcesses } from "../kernel/processes.ts";
+import { findProcesses, nameOf, type Process, readStanding } from "../kernel/processes.ts";
 import { FAMILIES, type Family } from "./container.ts";
 import type { Daemon } from "./daemon.ts";
 import { readSubnet } from "./network.ts";
 import type { Endpoint, Target } from "./target.ts";
 
 /** The targets, their endpoints with what hairpin needs where there is no docker-proxy. Never throws. */
-export async function findHairpins(targets: readonly Target[], interfaces: Interfaces): Promise<Target[]> {
+export async function findHairpins(
+  targets: readonly Target[],
+  interfaces: Interfaces,
+): Promise<{ targets: Target[]; warnings: string[] }> {
   const bridges = targets.flatMap(({ publishing }) => Object.values(publishing).map(({ bridge }) => bridge));
   const routed = await routingLoopback(bridges);
-  if (routed.size === 0) return [...targets];
-  const [proxies, filtered] = await Promise.all([findProxies(), filteredFamilies()]);
+  if (routed.size === 0) return { targets: [...targets], warnings: [] };
+  const [{ proxies, strangers }, filtered] = await Promise.all([findProxies(), filteredFamilies()]);
   const proxied = new Set(proxies.map(({ address }) => address));
-  return targets.map((target) => withHairpins(target, { routed, proxied, filtered }, interfaces));
+  return {
+    targets: targets.map((target) => withHairpins(target, { routed, proxied, filtered }, interfaces)),
+    warnings: tellStrangers(strangers),
+  };
 }
 
 /**
  * Whether containers on these bridges are served by docker-proxy: as the daemon was told, else, where there is none to ask,
  * as the kernel and the processes say. Never throws.
  */
-export async function usesProxy(daemon: Daemon | undefined, bridges: readonly string[]): Promise<boolean> {
-  if (daemon !== undefined && !daemon.changedSince) return daemon.userlandProxy !== false;
+export async function usesProxy(
+  daemon: Daemon | undefined,
+  bridges: readonly string[],
+): Promise<{ proxy: boolean; warnings: string[] }> {
+  if (daemon !== undefined && !daemon.changedSince) return { proxy: daemon.userlandProxy !== false, warnings: [] };
   const routed = await routingLoopback(bridges);
-  return routed.size === 0 || (await findProxies()).length > 0;
+  if (routed.size === 0) return { proxy: true, warnings: [] };
+  const { proxies, strangers } = await findProxies();
+  return { proxy: proxies.length > 0, warnings: tellStrangers(strangers) };
 }
 
 /** Those of the bridges to which the host's loopback addresses are routed. Never throws. */
@@ -50,14 +61,47 @@ export interface DockerProxy {
   port: number;
 }
 
+export interface Proxies {
+  proxies: DockerProxy[];
+  /** Process ids of those that call themselves so, and are not the daemon's. */
+  strangers: string[];
+}
+
 /**
  * The docker-proxies of this network namespace, and those of which it cannot be read; one process serves one published port on
  * one host address. Never throws.
+ *
+ * Anybody can call a process so: the daemon's are root's, no container's, and its children for as long as they live (it has
+ * them killed with itself, Pdeathsig, with live-restore too; moby, portmapper/proxy_linux.go).
  */
-export async function findProxies(): Promise<DockerProxy[]> {
-  const found = await findProcesses("docker-proxy");
-  const cmdlines = await Promise.all(found.map(({ pid }) => readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")));
-  return cmdlines.flatMap(readProxy);
+export async function findProxies(): Promise<Proxies> {
+  const found = await Promise.all((await findProcesses("docker-proxy")).map(readIfDaemons));
+  return {
+    proxies: found.flatMap(({ proxy }) => proxy ?? []),
+    strangers: found.flatMap(({ stranger }) => stranger ?? []),
+  };
+}
+
+async function readIfDaemons({ pid, certain }: Process): Promise<{ proxy?: DockerProxy[]; stranger?: string }> {
+  const standing = await readStanding(pid);
+  if (standing === undefined) return {};
+  // Before 1.12 the daemon is called docker.
+  const isDaemons = standing.isRoots && !standing.isNested && /^docker(d|$)/.test(await nameOf(standing.parent));
+  // One of which the network namespace cannot be read may be another user's own daemon's.
+  if (!isDaemons || !(await readStanding(standing.parent))?.isRoots) return certain ? { stranger: pid } : {};
+  return { proxy: readProxy(await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")) };
+}
+
+/** In a sentence for all, with what to do. */
+export function tellStrangers(pids: readonly string[]): string[] {
+  if (pids.length === 0) return [];
+  const [shown, more] = [pids.slice(0, 3), pids.length - 3];
+  const which = `${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
+  const what =
+    pids.length === 1
+      ? `the process ${which} calls itself docker-proxy and was not started by the Docker daemon: it is ignored`
+      : `the processes ${which} call themselves docker-proxy and were not started by the Docker daemon: they are ignored`;
+  return [`${what}; 'ps -fp ${shown.join(",")}' shows whose`];
 }
 
 /** `docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80` */

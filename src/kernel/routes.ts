@@ -3,7 +3,7 @@
 
 import { readFile } from "node:fs/promises";
 import { endianness } from "node:os";
-import { bitsOf } from "../addresses.ts";
+import { bitsOf, canonicalSubnet } from "../addresses.ts";
 
 export interface Route {
   /** The interface by which they leave. */
@@ -45,7 +45,8 @@ export function parseRoutes6(text: string): Route[] {
   return text.split("\n").flatMap((line) => {
     const [destination = "", prefix = "", , , , , , , flags = "", name = ""] = line.trim().split(/\s+/);
     if (!isTaken(flags)) return [];
-    return routeTo(name, `${destination.match(/.{4}/g)?.join(":")}/${Number.parseInt(prefix, 16)}`);
+    const subnet = canonicalSubnet(`${destination.match(/.{4}/g)?.join(":")}/${Number.parseInt(prefix, 16)}`);
+    return routeTo(name, subnet ?? "");
   });
 }
 

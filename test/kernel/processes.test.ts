@@ -1,12 +1,13 @@
 // The search for processes by their name, among real ones: in this network namespace, in another, and not to be told.
 
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
-import { findProcesses } from "../../src/kernel/processes.ts";
+import type { Proxies } from "../../src/docker/proxy.ts";
+import { findProcesses, parseStanding } from "../../src/kernel/processes.ts";
 import { firstLine } from "../first-line.ts";
 
 const PROXY = fileURLToPath(new URL("../../src/docker/proxy.ts", import.meta.url));
@@ -32,6 +33,36 @@ test("one is found by its whole name, and only while it runs", async () => {
   expect(await findProcesses(name)).toEqual([]);
 });
 
+describe("what /proc/PID/status says", () => {
+  const status = (uids: string, nested = "") =>
+    `Name:\tdocker-proxy\nUmask:\t0022\nPid:\t4242\nPPid:\t812\nUid:\t${uids}\nGid:\t0\t0\t0\t0\nNSpid:\t4242${nested}\n`;
+
+  test.each([
+    ["0\t0\t0\t0", "", { isRoots: true, isNested: false }],
+    ["1000\t0\t0\t0", "", { isRoots: false, isNested: false }],
+    ["0\t1000\t0\t0", "", { isRoots: false, isNested: false }],
+    ["0\t0\t1000\t0", "", { isRoots: false, isNested: false }],
+    ["0\t0\t0\t1000", "", { isRoots: false, isNested: false }],
+    ["100000\t100000\t100000\t100000", "", { isRoots: false, isNested: false }],
+    ["0\t0\t0\t0", "\t7", { isRoots: true, isNested: true }],
+  ])("uids %j, process ids %j", (uids, nested, expected) => {
+    expect(parseStanding(status(uids, nested))).toEqual({ parent: "812", ...expected });
+  });
+
+  test("of a kernel that does not tell process namespaces", () => {
+    expect(parseStanding(status("0\t0\t0\t0").replace(/NSpid.*\n/, ""))).toMatchObject({ isNested: false });
+  });
+
+  test("of a process that has ended, or is no process's", () => {
+    for (const text of ["", "Name:\tdocker-proxy\n", "Uid:\t0\t0\t0\t0\n"]) expect(parseStanding(text)).toBeUndefined();
+  });
+
+  test("a name does not forge it", () => {
+    const forged = status("1000\t1000\t1000\t1000").replace("docker-proxy", "x\\nUid:\\t0\\t0\\t0\\t0");
+    expect(parseStanding(forged)).toMatchObject({ isRoots: false });
+  });
+});
+
 describe.skipIf(whatLacks() !== "")(`with root${whatLacks()}`, () => {
   test("one in another network namespace is not there", async () => {
     const name = newName();
@@ -47,14 +78,30 @@ describe.skipIf(whatLacks() !== "")(`with root${whatLacks()}`, () => {
     expect(evaluate([], PROCESSES, "findProcesses", call)).toEqual([{ pid, certain: false }]);
   });
 
-  test("a docker-proxy of a daemon in a container is not one of ours", async () => {
+  test("docker-proxy is believed only as the daemon's child, as root's, and no container's", async () => {
     const flags = (address: string) =>
       `-proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip ${address} -container-port 80`.split(" ");
-    await start("docker-proxy", { flags: flags("172.17.0.7"), before: ["unshare", "--net", "--"] });
-    const { pid } = await start("docker-proxy", { flags: flags("172.17.0.8"), before: ["unshare", "--net", "--"] });
-    expect(evaluate(["nsenter", `--net=/proc/${pid}/ns/net`, "--"], PROXY, "findProxies", "findProxies()")).toEqual([
-      { protocol: "tcp", hostAddress: "0.0.0.0", hostPort: 8080, address: "172.17.0.8", port: 80 },
+    const daemon = await start("dockerd", {
+      before: ["unshare", "--net", "--"],
+      runs: "docker-proxy",
+      flags: flags("172.17.0.2"),
+    });
+    const beside = ["nsenter", `--net=/proc/${daemon.pid}/ns/net`, "--"];
+    const asNobody = [...beside, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+    // Another network's, a stranger's, a stranger's daemon's, a container's.
+    await start("dockerd", { before: ["unshare", "--net", "--"], runs: "docker-proxy", flags: flags("172.17.0.3") });
+    await start("docker-proxy", { before: beside, flags: flags("172.17.0.4") });
+    await start("dockerd", { before: asNobody, runs: "docker-proxy", flags: flags("172.17.0.5") });
+    await start("dockerd", {
+      before: [...beside, "unshare", "--pid", "--fork", "--kill-child", "--"],
+      runs: "docker-proxy",
+      flags: flags("172.17.0.6"),
+    });
+    const { proxies, strangers } = evaluate(beside, PROXY, "findProxies", "findProxies()") as Proxies;
+    expect(proxies).toEqual([
+      { protocol: "tcp", hostAddress: "0.0.0.0", hostPort: 8080, address: "172.17.0.2", port: 80 },
     ]);
+    expect(strangers).toHaveLength(3);
   });
 });
 
@@ -62,17 +109,27 @@ interface Started {
   flags?: string[];
   /** What starts it. */
   before?: string[];
+  /** The name of a child of its own, which then has the flags. */
+  runs?: string;
 }
 
 /** A process called so: /bin/sh under that name, which waits for its stdin to end. */
-async function start(name: string, { flags = [], before = [] }: Started = {}) {
+async function start(name: string, { flags = [], before = [], runs }: Started = {}) {
   const root = mkdtempSync(join(tmpdir(), "docker_iptables-processes-"));
   ends.push(() => rmSync(root, { recursive: true, force: true }));
-  const program = join(root, name);
-  symlinkSync("/bin/sh", program);
-  const [file = "", ...args] = [...before, program, "-c", "echo; read line", program, ...flags];
+  chmodSync(root, 0o755);
+  const [program, waiting] = [name, runs ?? name].map((one) => join(root, one)) as [string, string];
+  for (const one of new Set([program, waiting])) symlinkSync("/bin/sh", one);
+  const wait = [waiting, "-c", "echo; read line", waiting, ...flags];
+  const [file = "", ...args] = [
+    ...before,
+    ...(runs === undefined ? wait : [program, "-c", '"$@"; true', program, ...wait]),
+  ];
   const child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] });
-  ends.push(() => child.kill("SIGKILL"));
+  ends.push(() => {
+    child.stdin.destroy();
+    child.kill("SIGKILL");
+  });
   await firstLine(child);
   return { pid: String(child.pid), child };
 }
