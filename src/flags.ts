@@ -18,13 +18,28 @@ export const FLAGS = Object.entries(schema.properties)
 /** What is one call's alone, not a service's that goes on. */
 const OF_ONE_CALL = new Set(["all", "base", "watch", "adopt", "replace", "wait_timeout", "debug"]);
 
-/** The words that give a service the same arguments: those that are not the defaults. */
-export function flagsOf(args: Arguments): string[] {
+/** The words that give a service the same arguments: those that are not the defaults; of them those that `takes` names. */
+export function flagsOf(args: Arguments, takes: (flag: string) => boolean = () => true): string[] {
   const given: Readonly<Record<string, unknown>> = { ...args };
-  return FLAGS.filter(({ name }) => !OF_ONE_CALL.has(name)).flatMap(({ name, flag, type, fallback }) => {
-    const value = given[name];
-    if (value === undefined || value === fallback) return [];
-    if (type === "boolean") return [value === true ? `--${flag}` : `--no-${flag}`];
-    return [`--${flag}`, String(value)];
-  });
+  return FLAGS.filter(({ name, flag }) => !OF_ONE_CALL.has(name) && takes(flag)).flatMap(
+    ({ name, flag, type, fallback }) => {
+      const value = given[name];
+      if (value === undefined || value === fallback) return [];
+      if (type === "boolean") return [value === true ? `--${flag}` : `--no-${flag}`];
+      return [`--${flag}`, String(value)];
+    },
+  );
+}
+
+/** The arguments that these words give: what `flagsOf` made. */
+export function readFlags(words: readonly string[]): Partial<Arguments> {
+  const args: Record<string, unknown> = {};
+  for (const [index, word] of words.entries()) {
+    const known = FLAGS.find(({ flag }) => word === `--${flag}` || word === `--no-${flag}`);
+    if (known === undefined) continue;
+    const value = words[index + 1] ?? "";
+    args[known.name] =
+      known.type === "boolean" ? word === `--${known.flag}` : known.type === "integer" ? Number(value) : value;
+  }
+  return args;
 }

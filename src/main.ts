@@ -9,6 +9,8 @@ import { type Raw, readArgsFile, readStdin } from "./doors/json.ts";
 import { type Printed, printForPerson, printJson, type Reader } from "./doors/print.ts";
 import { explain } from "./explain.ts";
 import type { Result } from "./generated/result.ts";
+import { completeCommand, completeCommands, namesCommand } from "./hints.ts";
+import { recordedArguments } from "./kernel/install.ts";
 import { isChange, readCaller, record } from "./kernel/journal.ts";
 import { loadDirectories } from "./load.ts";
 import { publish } from "./publish.ts";
@@ -126,18 +128,24 @@ async function fulfil(
     raw = await read();
     const todo = deed(raw);
     request = todo.request;
-    const result = await todo.result();
+    const result = await completed(await todo.result(), request);
     await note(request, result);
     return { ...print(result), exitCode: exitCodeOf(result) };
   } catch (error) {
     const debug = request?.args.debug ?? raw["debug"] === true;
-    const result = resultOfFailure(error, request, debug, "_task" in raw);
+    const result = await completed(resultOfFailure(error, request, debug, "_task" in raw), request);
     await note(request, result);
     // A value that no argument takes is wrong usage of a verb, as an option is that there is not.
     if (verb === undefined || request !== undefined) return { ...print(result), exitCode: 1 };
     const { stdout, stderr } = print(result);
     return { stdout, stderr: stderr === "" ? "" : `${stderr}${helpHint(verb)}`, exitCode: 2 };
   }
+}
+
+/** With the commands that it names as they are right on this host; only where it names one is the host asked. */
+async function completed(result: Result, request: Request | undefined): Promise<Result> {
+  if (request === undefined || !namesCommand(result)) return result;
+  return completeCommands(result, request.args, await recordedArguments(request.args.timeout));
 }
 
 /** status: 3 for problems, as monitoring checks want it; 1 where the daemon could not be asked. */
@@ -160,7 +168,7 @@ function watchHost(raw: Raw): ReturnType<Deed> {
   let warned = "";
   const told: Told = {
     synced: async (outcome, reasons) => {
-      const result = resultOf(request, outcome);
+      const result = completeCommands(resultOf(request, outcome), request.args, {});
       const recorded = await note(request, result, reasons);
       const why = reasons.length > 0 ? ` (${reasons.join(", ")})` : "";
       if (result.changed && !(recorded && inJournal)) process.stdout.write(`${result.msg}${why}\n`);
@@ -168,7 +176,8 @@ function watchHost(raw: Raw): ReturnType<Deed> {
       if (warnings !== warned) process.stderr.write(warnings);
       warned = warnings;
     },
-    failed: ({ code, message }) => process.stderr.write(`docker_iptables: ${message} [${code}]\n`),
+    failed: ({ code, message }) =>
+      process.stderr.write(`docker_iptables: ${completeCommand(message, request.args)} [${code}]\n`),
   };
   const watchdog = Number(process.env["WATCHDOG_USEC"]);
   const manager = { socket: process.env["NOTIFY_SOCKET"], watchdogMicroseconds: watchdog > 0 ? watchdog : undefined };

@@ -28,7 +28,10 @@ export function differences(item: Item, targets: readonly Target[]): Problem[] {
   const owner = container ?? basename(path);
   const word = family === "ipv4" ? "IPv4" : "IPv6";
   const about = { ...(container === undefined ? {} : { container }), path };
-  const mend = container === undefined ? "'docker_iptables setup'" : `'docker_iptables create ${container}' or 'sync'`;
+  const mend =
+    container === undefined
+      ? "'docker_iptables setup'"
+      : `'docker_iptables create ${container}' or 'docker_iptables sync'`;
   const problems: Problem[] = [];
   // What the kernel lacks then, too, goes without saying.
   if (fileChanges(item)) return [{ ...fileProblem(item, targets), ...about }];
@@ -64,16 +67,16 @@ function fileProblem({ path, before, after }: Item, targets: readonly Target[]):
     };
   }
   if (before === undefined) {
-    const msg = `${container} runs and publishes, and has no ${path}; 'docker_iptables create ${container}' or 'sync' makes it`;
+    const msg = `${container} runs and publishes, and has no ${path}; 'docker_iptables create ${container}' or 'docker_iptables sync' makes it`;
     return { kind: "fragment_missing", msg };
   }
   if (after !== undefined) {
-    const msg = `${path} is out of date: ${container} has another address or other ports; 'docker_iptables create ${container}' or 'sync' mends it`;
+    const msg = `${path} is out of date: ${container} has another address or other ports; 'docker_iptables create ${container}' or 'docker_iptables sync' mends it`;
     return { kind: "fragment_outdated", msg };
   }
   const runs = targets.some(({ name }) => name === container);
   const why = runs ? "publishes nothing that this fragment is for" : "is gone, or does not run";
-  const msg = `${path} is left over: the container ${container} ${why}; 'docker_iptables delete ${container}' or 'sync' removes it`;
+  const msg = `${path} is left over: the container ${container} ${why}; 'docker_iptables delete ${container}' or 'docker_iptables sync' removes it`;
   return { kind: runs ? "fragment_outdated" : "container_gone", msg };
 }
 
@@ -110,7 +113,7 @@ export function orphans(now: Fragments, live: Kernel, known: readonly string[]):
       .filter((owner) => !owning.has(owner))
       .map((owner): Problem => {
         const word = family === "ipv4" ? "IPv4" : "IPv6";
-        const msg = `the kernel has ${word} rules of ${owner}, and no fragment has them: 'docker_iptables sync' or 'load' takes them away`;
+        const msg = `the kernel has ${word} rules of ${owner}, and no fragment has them: 'docker_iptables sync' or 'docker_iptables load' takes them away`;
         return { kind: "rules_orphaned", ...(owner.startsWith("(") ? {} : { container: owner }), msg };
       });
   });

@@ -15,6 +15,7 @@ import { findUnit, isShuttingDown, loadUnit, type Unit } from "./kernel/units.ts
 import { removeLeftover } from "./leftovers.ts";
 import { loadLocked } from "./load.ts";
 import { withLoadLock } from "./lock.ts";
+import { adviseService } from "./missing-service.ts";
 import { changedForwards } from "./rules/flows.ts";
 import { drifts, type Live, readLive } from "./rules/live.ts";
 import { INGRESS_CHAIN, meshOf } from "./rules/mesh.ts";
@@ -61,7 +62,13 @@ export async function chooseLoader(
   const changing = FAMILIES.filter((one) => items.some((item) => item.family === one && itemChanges(item)));
   return {
     kind: "systemd",
-    units: await Promise.all(wishesFor(changing, args).map((wish) => findUnit(wish, args.timeout))),
+    units: await Promise.all(
+      wishesFor(changing, args).map((wish) =>
+        findUnit(wish, args.timeout).catch(async (error: unknown) => {
+          throw await adviseService(error, live, args);
+        }),
+      ),
+    ),
   };
 }
 

@@ -18,13 +18,14 @@ import type { Problem } from "./generated/result.ts";
 import { readHost } from "./host.ts";
 import { readInterfaces } from "./kernel/interfaces.ts";
 import { judgeUnit, showUnit } from "./kernel/units.ts";
+import { adviseService } from "./missing-service.ts";
 import { brokenFragments, differences, orphans, rivals, shadows, uncovered, untrusted } from "./problems.ts";
 import { readDirectories, untrustedOf } from "./refuse.ts";
 import { containerFragment, containerOf, isMarked, readFragment, type Wanted } from "./rules/fragment-text.ts";
 import { makeRules } from "./rules/publish-rules.ts";
 import type { Ruleset } from "./rules/rule.ts";
 import { orNearest } from "./suggest.ts";
-import { directoryOf, familiesOf, type Item, readKernel, survey } from "./survey.ts";
+import { directoryOf, familiesOf, type Item, type Kernel, readKernel, survey } from "./survey.ts";
 
 /** One container that publishes, or has a fragment. */
 export interface Standing {
@@ -73,7 +74,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     live,
     daemon.networks.flatMap(({ bridge }) => bridge ?? []),
   );
-  const services = await lookAtServices(families, args);
+  const services = await lookAtServices(families, live, args);
   const overlaps = overlapsOf(daemon.networks, await readInterfaces());
   const problems = [
     ...(daemon.problem === undefined ? [] : [daemon.problem]),
@@ -180,13 +181,14 @@ async function staleOf(now: Fragments, items: readonly Item[], args: Arguments):
     .filter(({ path }) => !going.has(path))
     .map(({ path }) => {
       const container = containerOf(basename(path)) ?? "";
-      const msg = `${path} is from before this boot, and is not loaded until 'docker_iptables create ${container}' (or sync) confirms it`;
+      const msg = `${path} is from before this boot, and is not loaded until 'docker_iptables create ${container}' or 'docker_iptables sync' confirms it`;
       return { kind: "fragment_stale", container, path, msg };
     });
 }
 
 async function lookAtServices(
   families: readonly (typeof FAMILIES)[number][],
+  live: Kernel,
   args: Arguments,
 ): Promise<{ problems: Problem[]; warnings: string[] }> {
   const problems: Problem[] = [];
@@ -202,8 +204,9 @@ async function lookAtServices(
         problems.push({ kind: "service_unusable", msg });
       }
     } catch (error) {
-      if (!(error instanceof Failure)) throw error;
-      problems.push({ kind: "service_unusable", msg: error.message });
+      const advised = await adviseService(error, live, args, "status");
+      if (!(advised instanceof Failure)) throw advised;
+      problems.push({ kind: "service_unusable", msg: advised.message });
     }
   }
   return { problems, warnings };

@@ -2,6 +2,7 @@
 
 import { basename } from "node:path/posix";
 import { createTwoFilesPatch } from "diff";
+import { FLAGS } from "../flags.ts";
 import type { Problem, Result } from "../generated/result.ts";
 import { containerOf } from "../rules/fragment-text.ts";
 import type { Paint } from "./colours.ts";
@@ -26,6 +27,15 @@ export interface Reader {
   stderr: Paint;
 }
 
+/** "reload: patch" and "base: true", as a message names arguments, are --reload patch and --base at a shell. */
+function asFlags(text: string): string {
+  return text.replaceAll(/\b([a-z_]+): (\w+)\b/g, (words, name: string, value: string) => {
+    const known = FLAGS.find((one) => one.name === name);
+    if (known?.choices?.includes(value)) return `--${known.flag} ${value}`;
+    return known?.type === "boolean" && value === "true" ? `--${known.flag}` : words;
+  });
+}
+
 /** For a terminal or a journal: what happened, to which files, by which reload; what failed goes to stderr. */
 export function printForPerson(result: Result, { check, terminal, stdout, stderr }: Reader): Printed {
   const tabled = terminal && (result.containers ?? []).length > 1;
@@ -46,8 +56,8 @@ export function printForPerson(result: Result, { check, terminal, stdout, stderr
     ...(result.reloaded ?? []).map((what) => `  reloaded ${what}`),
   ];
   const complaints = [
-    ...result.warnings.map((warning) => `${stderr("yellow", "warning:")} ${warning}`),
-    ...(result.failed ? [stderr("red", `docker_iptables: ${result.msg} [${result.error?.code}]`)] : []),
+    ...result.warnings.map((warning) => `${stderr("yellow", "warning:")} ${asFlags(warning)}`),
+    ...(result.failed ? [stderr("red", `docker_iptables: ${asFlags(result.msg)} [${result.error?.code}]`)] : []),
     ...(result.rolled_back ?? []).map((what) => (what.startsWith("NOT") ? `  ${what}` : `  put back: ${what}`)),
     ...(typeof result.error?.["journal"] === "string"
       ? [`  the service said:\n${indent(result.error["journal"])}`]
@@ -96,7 +106,7 @@ function statusTable(standings: readonly Standing[], problems: readonly Problem[
   });
   return [
     ...(standings.length === 0 ? [] : [...tableOf([HEAD, ...rows]), ""]),
-    ...problems.map(({ kind, msg }) => `${paint("yellow", `${kind}:`)} ${msg}`),
+    ...problems.map(({ kind, msg }) => `${paint("yellow", `${kind}:`)} ${asFlags(msg)}`),
   ];
 }
 

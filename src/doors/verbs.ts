@@ -67,7 +67,7 @@ export const VERBS: readonly Verb[] = [
       ["create web", "publish it"],
       ["create web --check --diff", "what would change, and nothing else"],
       ["create web db --ipv6 --json", "one inspect, one reload, one line of JSON"],
-      ["create web --reload restore", "without a systemd service"],
+      ["create web --reload patch", "only its own rules, beside another firewall; needs no service"],
     ],
   },
   {
@@ -104,7 +104,7 @@ export const VERBS: readonly Verb[] = [
     operands: "",
     completes: [],
     options: [...RULES, ...RELOAD, ...DIRECTORIES, ...DAEMON, "debug", "help"],
-    examples: [["watch --reload restore", "in the foreground, without a service"]],
+    examples: [["watch --reload patch", "in the foreground, beside another firewall"]],
   },
   {
     name: "status",

@@ -6,8 +6,10 @@ import { dirname, isAbsolute, join, resolve } from "node:path";
 import { FAMILIES } from "../docker/container.ts";
 import { Failure } from "../errors.ts";
 import { commandFailure, run, SYSTEM_PATH } from "../exec.ts";
+import { readFlags } from "../flags.ts";
 import { type Own, readOwn } from "../fragments/directory.ts";
 import { writeFailure } from "../fragments/replace.ts";
+import type { Arguments } from "../generated/arguments.ts";
 import { isMarked } from "../rules/fragment-text.ts";
 import { unitText, watchUnitText } from "./unit-text.ts";
 import { isDisabled, judgeDropIns, judgeUnit, showUnit, type Unit, verbFor, type Wish } from "./units.ts";
@@ -103,6 +105,17 @@ export async function planWatcher(
   return { ...unitState(properties), name: WATCH_UNIT, families: [], path, before, after };
 }
 
+/**
+ * By which arguments this host was set up, as far as its watcher says. A `restore` of the watcher's is told as nothing: setup
+ * gives it that in the place of `systemd`, too. Without systemd, or without a watcher, nothing is known.
+ */
+export async function recordedArguments(timeoutSeconds: number): Promise<Partial<Arguments>> {
+  const properties = await showUnit(WATCH_UNIT, timeoutSeconds).catch(() => undefined);
+  const [, words] = /docker_iptables watch (.*?) ;/.exec(properties?.get("ExecStart") ?? "") ?? [];
+  const { reload, ...rest } = readFlags((words ?? "").split(" "));
+  return { ...rest, ...(reload === undefined || reload === "restore" ? {} : { reload }) };
+}
+
 /** The services of ours under these names, as they are when they are to go. */
 export async function planRemoval(units: readonly string[], timeoutSeconds: number): Promise<PlannedUnit[]> {
   if (units.length === 0) return [];
@@ -173,7 +186,7 @@ async function findExecutable(timeoutSeconds: number): Promise<string> {
   }
   const message =
     `the services run docker_iptables, and it is in no directory of systemd's PATH (${path}): ` +
-    "install it as /usr/local/bin/docker_iptables, or use reload: restore or patch, which need no service";
+    "install it as /usr/local/bin/docker_iptables, or use reload: patch, which needs no service";
   throw new Failure("executable_unusable", message, { path });
 }
 

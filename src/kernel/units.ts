@@ -53,7 +53,7 @@ export async function judgeUnit(
 ): Promise<Unit> {
   if (properties.get("LoadState") !== "loaded") {
     const state = properties.get("LoadState") ?? "unknown";
-    const message = `the service ${unit}, which should load ${directories.join(" and ")}, is not usable (systemd says: ${state}); 'docker_iptables setup' makes it, or use reload: restore`;
+    const message = `the service ${unit}, which should load ${directories.join(" and ")}, is not usable (systemd says: ${state})`;
     throw new Failure("unit_missing", message, { unit, load_state: state });
   }
   const texts = await readTexts(properties);
@@ -169,7 +169,7 @@ function refuseStrangers(
   throw new Failure(
     "unit_not_suitable",
     `${unit} does not load ${unloaded.join(" and ")}${whose}: neither the unit nor a script that it starts names that directory. ` +
-      "Name another service (iptables_service, ip6tables_service), or use reload: restore",
+      "Name another service (iptables_service, ip6tables_service), or use reload: patch, which needs none and leaves the rules of others alone",
     { unit, directories: unloaded, unit_file: properties.get("FragmentPath") ?? "" },
   );
 }

@@ -97,3 +97,50 @@ describe.concurrent("a service that is not understood", () => {
     expect(status.problems?.filter(({ kind }) => kind === "service_unusable")).toEqual([]);
   });
 });
+
+describe.concurrent("a service that is not there", () => {
+  const MISSING = { LoadState: "not-found", FragmentPath: "", ExecStart: "" };
+
+  test("where nothing is set up: setup, with the flags of the call", async () => {
+    const host = await closedHost();
+    host.unit("iptables.service", "", MISSING);
+    const { msg } = await host.refuses({ container: "web", client: "docker", guards: false }, "unit_missing");
+    expect(msg).toContain(
+      `; 'docker_iptables setup --no-guards --iptables-dir ${host.iptablesDir} --ip6tables-dir ${host.ip6tablesDir}' makes it`,
+    );
+    expect(msg).not.toContain("restore");
+  });
+
+  test("where another firewall's rules run: patch, and never restore", async () => {
+    const host = await closedHost();
+    host.unit("iptables.service", "", MISSING);
+    const filter = host.kernel("filter");
+    host.setKernel(
+      "filter",
+      filter
+        .replace("COMMIT", "-A INPUT -j ufw-before-input\nCOMMIT")
+        .replace(":INPUT", ":ufw-before-input - [0:0]\n:INPUT"),
+    );
+    const { stderr, exitCode } = await line(host, "create", "web");
+    expect(exitCode).toBe(1);
+    expect(stderr).toMatch(
+      /rules run here that no fragment declares \('-A INPUT -j ufw-before-input'\), .*: 'docker_iptables create web --reload patch --iptables-dir /,
+    );
+    expect(stderr).not.toContain("restore");
+    const { stdout } = await line(host, "status");
+    expect(stdout).toMatch(/^service_unusable: .*'docker_iptables status --reload patch --iptables-dir /m);
+  });
+
+  test("where the host was set up for patch: that", async () => {
+    const host = await closedHost();
+    host.unit("iptables.service", "", MISSING);
+    host.unit("docker_iptables-watch.service", "", {
+      ExecStart:
+        "{ path=/usr/bin/docker_iptables ; argv[]=/usr/bin/docker_iptables watch --ipv6 --reload patch ; ignore_errors=no ; }",
+    });
+    const { stderr } = await line(host, "sync");
+    expect(stderr).toContain(
+      "this host is set up for --reload patch: 'docker_iptables sync --reload patch --ipv6 --iptables-dir ",
+    );
+  });
+});

@@ -499,7 +499,7 @@ describe.concurrent("what is of another hand", () => {
       FragmentPath: "/lib/systemd/system/netfilter-persistent.service",
     });
     const { msg } = await host.refuses({ base: true }, "unit_not_suitable");
-    expect(msg).toMatch(/iptables-persistent.*iptables_service.*reload: restore/);
+    expect(msg).toMatch(/iptables-persistent.*iptables_service.*reload: patch/);
   });
 
   test("a unit file that systemd has not read yet is not overwritten", async () => {

@@ -1,0 +1,54 @@
+// What to do where the service is missing that should load the fragments: which command is right on this host.
+
+import { basename } from "node:path";
+import { FAMILIES } from "./docker/container.ts";
+import { Failure } from "./errors.ts";
+import type { Fragments } from "./fragments/by-family.ts";
+import type { Arguments } from "./generated/arguments.ts";
+import { recordedArguments } from "./kernel/install.ts";
+import { readDirectories } from "./refuse.ts";
+import { BASE_FILES } from "./rules/base-rules.ts";
+import { isMarked } from "./rules/fragment-text.ts";
+import { listUndeclared, undeclaredOf } from "./rules/undeclared.ts";
+import type { Kernel } from "./survey.ts";
+import { someOf } from "./traps.ts";
+
+/**
+ * A failure `unit_missing` with the command that helps; any other as it is. A service, and `reload: restore` as much, would
+ * take away rules that no fragment declares: where such run, or where the host was set up for `reload: patch`, it is that.
+ */
+export async function adviseService(error: unknown, live: Kernel, args: Arguments, verb?: string): Promise<unknown> {
+  if (!(error instanceof Failure) || error.code !== "unit_missing") return error;
+  const [recorded, now] = await Promise.all([
+    recordedArguments(args.timeout),
+    readDirectories(args).catch((): Fragments => ({})),
+  ]);
+  const isSetUp = Object.values(now)
+    .flat()
+    .some(({ path, text }) => BASE_FILES.some((file) => file === basename(path)) && isMarked(text));
+  const strange = FAMILIES.flatMap((family) => {
+    const running = live[family];
+    return running === undefined ? [] : listUndeclared(undeclaredOf(running, now[family] ?? [], [])).filter(isRule);
+  });
+  const patch = `'docker_iptables ${verb ?? commandOf(args)} --reload patch'`;
+  return new Failure(error.code, `${error.message}; ${advice()}`, error.facts, { cause: error });
+
+  function advice(): string {
+    if (recorded.reload === "patch") return `this host is set up for reload: patch: ${patch}`;
+    if (strange.length === 0) return "'docker_iptables setup' makes it";
+    const first = isSetUp ? "" : "'docker_iptables setup --reload patch' once, then ";
+    return `rules run here that no fragment declares (${someOf(strange)}), and a service would take them away: ${first}${patch} exchanges only docker_iptables' own`;
+  }
+}
+
+/** The verb of a call, with its names. */
+function commandOf({ base, all, state, container }: Arguments): string {
+  if (base) return state === "present" ? "setup" : "setup --remove";
+  if (all) return state === "present" ? "sync" : "delete --all";
+  return [state === "present" ? "create" : "delete", ...container].join(" ");
+}
+
+/** A policy that no fragment states is kept by a load. */
+function isRule(line: string): boolean {
+  return /^(\w+: )?-A /.test(line);
+}
