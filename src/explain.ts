@@ -12,6 +12,7 @@ import { foreignTables, otherBackend } from "./kernel/others.ts";
 import type { Request } from "./request.ts";
 import { type Arrival, type Trip, travel } from "./rules/journey.ts";
 import { liveOwners, readLive } from "./rules/live.ts";
+import { decides } from "./rules/nft.ts";
 import { rangesOf } from "./rules/publish-rules.ts";
 import { vantagesOf } from "./rules/vantage.ts";
 import { readKernel } from "./survey.ts";
@@ -88,7 +89,7 @@ function publishesOf({ publishes, idle }: Target): { publish: Publish; count: nu
 
 /** Who else decides about packets, and is not looked at. */
 async function othersWarnings(families: readonly Family[], timeoutSeconds: number): Promise<string[]> {
-  const tables = await foreignTables(timeoutSeconds);
+  const tables = (await foreignTables(timeoutSeconds)).filter(decides).map(({ name }) => name);
   const others = await Promise.all(families.map((family) => otherBackend(family, timeoutSeconds).catch(nothingOf)));
   return [
     ...(tables.length > 0

@@ -66,7 +66,7 @@ export async function findLeftovers(
     const name = COMMANDS[family].save.replace("-", `-${backend}-`);
     found.push({ kind: "rules", name, text: others, family, backend, fragments: [], bridges });
   }
-  for (const name of tables.filter((table) => DOCKERS_TABLES.includes(table))) {
+  for (const name of tables.map((table) => table.name).filter((table) => DOCKERS_TABLES.includes(table))) {
     const text = await tableText(name, timeout);
     if (text !== undefined) found.push({ kind: "table", name, text });
   }

@@ -9,6 +9,7 @@ import { settleNeighbours } from "./conflicts.ts";
 import { FAMILIES } from "./docker/container.ts";
 import { findNetworks, type Tell } from "./docker/find.ts";
 import { Failure } from "./errors.ts";
+import { warnOfFirewalls } from "./firewalls.ts";
 import { warnOfAccess } from "./fragments/access.ts";
 import { type Fragments, ownersIn } from "./fragments/by-family.ts";
 import type { Arguments } from "./generated/arguments.ts";
@@ -101,6 +102,9 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
 
   const loader = await chooseLoader(found, plan, future, args);
   outcome.warnings.push(...warnOfDisabled(loader, args), ...warnOfPatch(loader));
+  if (args.state === "present" && args.reload !== "none") {
+    outcome.warnings.push(...(await warnOfFirewalls(found.items.filter(itemChanges), live, args.timeout)));
+  }
   const settled = { asked: asked.wanted, neighbours: neighbours.wanted, seen };
   if (check) return outcome;
   if (signal.aborted) throw new Failure("interrupted", "interrupted before anything was changed");

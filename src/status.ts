@@ -11,6 +11,7 @@ import { overlapsOf, tellOverlap } from "./docker/overlaps.ts";
 import { tellStrangers } from "./docker/proxy.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
+import { firewallProblems } from "./firewalls.ts";
 import { type Fragments, ownersIn, textIn } from "./fragments/by-family.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import type { Arguments } from "./generated/arguments.ts";
@@ -26,6 +27,7 @@ import { makeRules } from "./rules/publish-rules.ts";
 import type { Ruleset } from "./rules/rule.ts";
 import { orNearest } from "./suggest.ts";
 import { directoryOf, familiesOf, type Item, type Kernel, readKernel, survey } from "./survey.ts";
+import { type Around, lookForTraps } from "./traps.ts";
 
 /** One container that publishes, or has a fragment. */
 export interface Standing {
@@ -76,6 +78,8 @@ export async function status(args: Arguments, names: readonly string[]): Promise
   );
   const services = await lookAtServices(families, live, args);
   const overlaps = overlapsOf(daemon.networks, await readInterfaces());
+  const around = await lookForTraps(able, now, daemon.networks, live, args).catch(nobodyAround);
+  const firewalls = firewallProblems(around, items, advice.daemon !== undefined && advice.managing === undefined, args);
   const problems = [
     ...(daemon.problem === undefined ? [] : [daemon.problem]),
     ...items.flatMap((item) => differences(item, targets)),
@@ -95,6 +99,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     ...tellStrangers(host.strangers).map((msg): Problem => ({ kind: "docker_proxy_untrusted", msg })),
     ...advice.warnings.map((msg): Problem => ({ kind: "daemon_settings", msg })),
     ...services.problems,
+    ...firewalls.problems,
   ];
   // What is wrong with the host is wrong for each container.
   const isAskedFor = (container: string | undefined) =>
@@ -115,9 +120,16 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     warnings: [
       ...daemon.running.warnings.filter((told) => !problems.some(({ msg }) => msg === told)),
       ...services.warnings,
+      ...firewalls.warnings,
       ...unknown.map((name) => `${name} publishes nothing, and has no fragment${orNearest(name, known)}`),
     ],
   };
+}
+
+/** Where iptables-restore cannot be run, who else filters is the smaller trouble. */
+function nobodyAround(error: unknown): Around {
+  if (!(error instanceof Failure)) throw error;
+  return { families: [], tables: [], firewalld: false };
 }
 
 function asWritten(owner: string, now: Fragments): Wanted {

@@ -13,13 +13,15 @@ import type { Leftover } from "./leftovers.ts";
 import type { BridgeNetwork } from "./rules/dockers.ts";
 import { readLive } from "./rules/live.ts";
 import { INGRESS_CHAIN, meshOf } from "./rules/mesh.ts";
+import { decides, type NftTable } from "./rules/nft.ts";
 import { adopt, listUndeclared, type Undeclared, undeclaredOf } from "./rules/undeclared.ts";
 import { directoryOf, type FileChange, type Kernel } from "./survey.ts";
 
 /** Who else has a hand in the packet filter. */
 export interface Around {
   families: { family: Family; undeclared: Undeclared; other: Other | undefined; mesh: boolean }[];
-  tables: string[];
+  /** Tables of nftables that decide where our rules stand. */
+  tables: NftTable[];
   firewalld: boolean;
 }
 
@@ -49,7 +51,7 @@ export async function lookForTraps(
       };
     }),
   ]);
-  return { families: found, tables, firewalld };
+  return { families: found, tables: tables.filter(decides), firewalld };
 }
 
 /** The networks' bridges, as Docker's own rules name them. */
@@ -98,7 +100,8 @@ export function describeTraps(
       into.push(`${word} rules in the ${other.backend} backend, which decide as well: ${listOther(other)}`);
     }
   }
-  if (tables.length > 0) kept.push(`nftables tables of others, which decide as well: ${tables.join(", ")}`);
+  if (tables.length > 0)
+    kept.push(`nftables tables of others, which decide as well: ${tables.map(({ name }) => name).join(", ")}`);
   if (firewalld && reload === "systemd") kept.push("firewalld runs, and starting iptables.service stops it");
   return { lost, kept, told };
 }
@@ -115,7 +118,7 @@ export function withoutLeftovers({ families, tables, firewalld }: Around, leftov
     return isLeft && other?.undeclared.tables.size === 0 && !holdsMesh(other) ? { ...one, other: undefined } : one;
   });
   const gone = new Set(leftovers.map(({ name }) => name));
-  return { families: emptied, tables: tables.filter((table) => !gone.has(table)), firewalld };
+  return { families: emptied, tables: tables.filter(({ name }) => !gone.has(name)), firewalld };
 }
 
 /** A swarm's routing mesh in the other backend: dockerd runs another iptables than the plain commands. */
@@ -123,7 +126,8 @@ export function holdsMesh({ live }: Other): boolean {
   return meshOf(live, []).size > 0;
 }
 
-function listOther({ backend, live, undeclared }: Other): string {
+/** Some of its rules and policies, in words. */
+export function listOther({ backend, live, undeclared }: Other): string {
   if (holdsMesh({ backend, live, undeclared }))
     return `a swarm's (${INGRESS_CHAIN}); dockerd must use the same iptables as this host's plain commands`;
   const rules = listUndeclared(undeclared);
@@ -166,7 +170,7 @@ export function refuseTraps(traps: readonly string[], { families, tables }: Arou
     `this host has more than its fragments say, and the next reload would lose or fight it: ${traps.join("; ")}. Choose: adopt ` +
       "(save these rules as the fragments 00_existing and 95_existing), replace (go on without them), or reload: patch " +
       "(exchange only docker_iptables' own rules, and leave all others alone)",
-    { traps, rules: rules.slice(0, MOST_TOLD), tables },
+    { traps, rules: rules.slice(0, MOST_TOLD), tables: tables.map(({ name }) => name) },
   );
 }
 

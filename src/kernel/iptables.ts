@@ -15,7 +15,8 @@ export const COMMANDS = {
 export async function saveRules(family: Family, timeoutSeconds: number): Promise<Live> {
   const ran = await run(COMMANDS[family].save, [], { timeoutSeconds });
   if (ran.exitCode !== 0) throw failed(ran, "command_failed", "the running rules cannot be read");
-  return readLive(ran.stdout);
+  // What iptables-nft-save says beside its text (tried, 1.8.9).
+  return { ...readLive(ran.stdout), besideLegacy: /legacy tables present/.test(ran.stderr) };
 }
 
 /**

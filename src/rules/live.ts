@@ -17,6 +17,8 @@ export interface Live {
   /** The output of iptables-save, word for word: the snapshot to go back to. */
   text: string;
   tables: ReadonlyMap<string, LiveTable>;
+  /** Whether the legacy backend has tables, too. */
+  besideLegacy?: boolean;
 }
 
 export interface LiveTable {

@@ -10,10 +10,10 @@ import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import {
   type Backend,
+  baseChains,
   emptied,
   emptyBackend,
   firewalldRuns,
-  foreignBaseChains,
   foreignTables,
   holdsSomething,
   otherBackend,
@@ -21,8 +21,11 @@ import {
   restoreBackend,
 } from "../../src/kernel/others.ts";
 import { readLive, withoutCounters } from "../../src/rules/live.ts";
+import { decides } from "../../src/rules/nft.ts";
 
 const SECONDS = 20;
+/** The names of the tables that decide where our rules stand. */
+const deciding = async (seconds: number) => (await foreignTables(seconds)).filter(decides).map(({ name }) => name);
 const PATH = process.env["PATH"] ?? "";
 
 const ends: (() => void)[] = [];
@@ -92,19 +95,19 @@ describe("what nft prints", () => {
     ["a family that is no text", { family: null }, []],
     ["a prototype's name", { table: "__proto__" }, ["inet __proto__ in"]],
   ])("%s", (_what, given, expected) => {
-    const found = foreignBaseChains(chain(given)).map(({ family, table, name }) => `${family} ${table} ${name}`);
+    const found = baseChains(chain(given), false).map(({ table, name }) => `${table} ${name}`);
     expect(found).toEqual(expected);
   });
 
   const nothing = [undefined, "", "{", "null", "7", "[]", '{"nftables":null}', '{"nftables":{}}'];
   test.each([...nothing, '{"nftables":[null,7,{"chain":null},{"chain":[1]}]}'])("%j has none", (json) => {
-    expect(foreignBaseChains(json)).toEqual([]);
+    expect(baseChains(json, false)).toEqual([]);
   });
 
   test("whatever it is, nothing is thrown", () => {
     const entry = fc.oneof(fc.jsonValue(), fc.record({ chain: fc.jsonValue() }));
-    fc.assert(fc.property(fc.array(entry), (nftables) => void foreignBaseChains(JSON.stringify({ nftables }))));
-    fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => void foreignBaseChains(text)));
+    fc.assert(fc.property(fc.array(entry), (nftables) => void baseChains(JSON.stringify({ nftables }), false)));
+    fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => void baseChains(text, true)));
   });
 });
 
@@ -157,20 +160,20 @@ describe("without the commands, or with broken ones", () => {
     "nft that does %j finds no table",
     async (script) => {
       onlyCommands(script === "" ? {} : { nft: script });
-      expect(await foreignTables(1)).toEqual([]);
+      expect(await deciding(1)).toEqual([]);
     },
   );
 
   test("nft tells of a chain and not of its rules, or the table's name is no word of nft's: then it counts", async () => {
     const nft = (table: string) => {
-      const chain = { family: "inet", table, name: "in", hook: "input", policy: "accept" };
+      const chain = { family: "inet", table, name: "in", hook: "forward", policy: "accept" };
       const said = JSON.stringify({ nftables: [{ chain }] });
       return `echo "$*" >> "$0.calls"; [ "$2" = list ] && echo '${said}'`;
     };
     onlyCommands({ nft: nft("fw") });
-    expect(await foreignTables(SECONDS)).toEqual(["inet fw"]);
+    expect(await deciding(SECONDS)).toEqual(["inet fw"]);
     const bin = onlyCommands({ nft: nft("fw; flush ruleset") });
-    expect(await foreignTables(SECONDS)).toEqual(["inet fw; flush ruleset"]);
+    expect(await deciding(SECONDS)).toEqual(["inet fw; flush ruleset"]);
     expect(readFileSync(join(bin, "nft.calls"), "utf8")).toBe("--json list chains\n");
   });
 
@@ -251,7 +254,7 @@ describe.skipIf(TOOLS.lacks !== "")(`real backends${TOOLS.lacks}`, () => {
     test("a stranger's chain in a table of iptables-nft is not deleted unasked", async () => {
       const world = await World.create("legacy");
       world.run("nft", "add table ip filter");
-      world.run("nft", "add chain ip filter input { type filter hook input priority 0; policy drop; }");
+      world.run("nft", "add chain ip filter input { type filter hook forward priority 0; policy drop; }");
       const found = await otherBackend("ipv4", SECONDS);
       expect(found?.backend).toBe("nft");
       await expect(emptyBackend("ipv4", "nft", found?.live ?? readLive(""), SECONDS)).rejects.toMatchObject({
@@ -259,12 +262,12 @@ describe.skipIf(TOOLS.lacks !== "")(`real backends${TOOLS.lacks}`, () => {
         message: expect.stringMatching(/iptables-nft-save.*incompatible/),
       });
       expect(world.run("nft", "list", "ruleset")).toContain("policy drop");
-      expect(await foreignTables(SECONDS)).toEqual(["ip filter"]);
+      expect(await deciding(SECONDS)).toEqual(["ip filter"]);
     });
 
     test("the tables that can refuse, and no others", async () => {
       const world = await World.create("nft");
-      expect(await foreignTables(SECONDS)).toEqual([]);
+      expect(await deciding(SECONDS)).toEqual([]);
       for (const iptables of ["iptables", "ip6tables"]) {
         for (const table of ["raw", "mangle", "nat", "filter", "security"]) {
           world.run(`${iptables}-nft`, "-t", table, "-A", "OUTPUT", "-j", "ACCEPT");
@@ -275,12 +278,19 @@ describe.skipIf(TOOLS.lacks !== "")(`real backends${TOOLS.lacks}`, () => {
       }
       world.run("nft", "add set inet sets s { type ipv4_addr; }");
       world.run("nft", "add chain inet idle in { type filter hook input priority 0; }");
-      expect(await foreignTables(SECONDS)).toEqual([]);
+      expect(await deciding(SECONDS)).toEqual([]);
       world.run("nft", "add table inet firewalld; add table ip6 guard");
-      world.run("nft", "add chain inet firewalld in { type filter hook input priority 10; policy drop; }");
-      world.run("nft", "add chain ip6 guard in { type filter hook input priority 10; }");
+      world.run("nft", "add chain inet firewalld in { type filter hook forward priority 10; policy drop; }");
+      world.run("nft", "add chain ip6 guard in { type filter hook prerouting priority 10; }");
       world.run("nft", "add rule ip6 guard in tcp dport 22 drop");
-      expect((await foreignTables(SECONDS)).sort()).toEqual(["inet firewalld", "ip6 guard"]);
+      // What stands elsewhere, or keeps nothing from its way, is nothing to tell of.
+      world.run(
+        "nft",
+        "add table inet banned; add chain inet banned in { type filter hook input priority 0; policy drop; }",
+      );
+      world.run("nft", "add table ip marks; add chain ip marks fw { type filter hook forward priority 0; }");
+      world.run("nft", "add rule ip marks fw tcp dport 22 counter meta mark set 7 accept");
+      expect((await deciding(SECONDS)).sort()).toEqual(["inet firewalld", "ip6 guard"]);
     });
   });
 });

@@ -64,6 +64,8 @@ const load = (host: FakeHost) => [
   ...["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir],
 ];
 const SAVES = { "iptables-save": 1, "ip6tables-save": 1 };
+/** Where something changes, other firewalls are looked at. */
+const LOOK = { nft: 1 };
 /** The fragment, and the list of this boot's: each a file and its directory. */
 const WRITTEN = { written: 2, renamed: 2, synced: 4 };
 
@@ -95,7 +97,7 @@ const SCENARIOS: Record<string, Scenario> = {
     changed: true,
     // A service may load more than one family: both are looked at before and after.
     budget: {
-      processes: { docker: 1, flock: 2, "iptables-save": 3, "ip6tables-save": 3, systemctl: 2 },
+      processes: { docker: 1, flock: 2, "iptables-save": 3, "ip6tables-save": 3, systemctl: 2, ...LOOK },
       reloads: 1,
       ...WRITTEN,
     },
@@ -105,7 +107,15 @@ const SCENARIOS: Record<string, Scenario> = {
     given: { container: "web", reload: "restore" },
     changed: true,
     budget: {
-      processes: { docker: 1, flock: 3, "iptables-save": 3, "ip6tables-save": 1, unshare: 1, "iptables-restore": 1 },
+      processes: {
+        docker: 1,
+        flock: 3,
+        "iptables-save": 3,
+        "ip6tables-save": 1,
+        unshare: 1,
+        "iptables-restore": 1,
+        ...LOOK,
+      },
       reloads: 1,
       ...WRITTEN,
     },
@@ -115,7 +125,7 @@ const SCENARIOS: Record<string, Scenario> = {
     given: { container: "web", reload: "patch" },
     changed: true,
     budget: {
-      processes: { docker: 1, flock: 3, "iptables-save": 3, "ip6tables-save": 1, "iptables-restore": 1 },
+      processes: { docker: 1, flock: 3, "iptables-save": 3, "ip6tables-save": 1, "iptables-restore": 1, ...LOOK },
       reloads: 1,
       ...WRITTEN,
     },
@@ -142,7 +152,15 @@ const SCENARIOS: Record<string, Scenario> = {
     given: { all: true, reload: "restore" },
     changed: true,
     budget: {
-      processes: { docker: 2, flock: 3, "iptables-save": 3, "ip6tables-save": 1, unshare: 1, "iptables-restore": 1 },
+      processes: {
+        docker: 2,
+        flock: 3,
+        "iptables-save": 3,
+        "ip6tables-save": 1,
+        unshare: 1,
+        "iptables-restore": 1,
+        ...LOOK,
+      },
       reloads: 1,
       written: 51,
       renamed: 51,
