@@ -14,6 +14,7 @@ import {
 import type { Network } from "./docker/network.ts";
 import { overlapsOf, tellOverlap } from "./docker/overlaps.ts";
 import { usesProxy } from "./docker/proxy.ts";
+import { asksThisHost } from "./docker/socket.ts";
 import { Failure } from "./errors.ts";
 import { flagsOf } from "./flags.ts";
 import { assemble } from "./fragments/assemble.ts";
@@ -148,7 +149,7 @@ export async function planBase(
 ): Promise<BasePlan> {
   if (args.state === "absent") return planRemovalOfBase(items, now, args);
   refuseForeignFiles(items);
-  if (args.reload !== "none") refuseManagingDaemon(wishes, live);
+  if (args.reload !== "none") await refuseManagingDaemon(wishes, live, args);
   const { networks, daemon } = wishes;
   const families = [...new Set(items.map(({ family }) => family))];
   const directories = families.map((family) => directoryOf(family, args));
@@ -197,9 +198,13 @@ function refuseUnknowing(loaders: readonly PlannedUnit[]): void {
   throw new Failure("rules_undeclared", message, { unit: unit.name });
 }
 
-/** It would make its rules again, or fight ours. Throws Failure `rules_undeclared`. */
-function refuseManagingDaemon({ daemon, managing }: BaseWishes, live: Kernel): void {
+/**
+ * It would make its rules again, or fight ours. A daemon that is perhaps not the one asked (a context, podman beside it) is
+ * only in the way where it has made some. Throws Failure `rules_undeclared`.
+ */
+async function refuseManagingDaemon({ daemon, managing }: BaseWishes, live: Kernel, args: Arguments): Promise<void> {
   const makes = Object.values(live).some(hasDockersRules);
+  if (!makes && !(await asksThisHost(args))) return;
   const why = managing ?? (daemon?.changedSince && makes ? unreadSettings(daemon) : undefined);
   if (why === undefined) return;
   throw new Failure("rules_undeclared", `${why}; then run docker_iptables again`, {

@@ -93,6 +93,14 @@ function readAnswer(said: string): unknown {
   return JSON.parse(said.slice(head.length + 2));
 }
 
+/** Whether it is this host's own daemon that the client asks, as far as can be told. */
+export async function asksThisHost({
+  client,
+  docker_host,
+}: Pick<Arguments, "client" | "docker_host">): Promise<boolean> {
+  return client === "docker" && (await findSocket(docker_host)) !== undefined;
+}
+
 /** Where the client would look for the daemon; undefined where that is no socket of this host, or not to be told. */
 async function findSocket(asked: string | undefined): Promise<string | undefined> {
   const host = asked ?? (env["DOCKER_HOST"] || undefined) ?? ((await hasContext()) ? "" : DEFAULT_HOST);
