@@ -1,11 +1,18 @@
 // Other hands in the packet filter: what a swarm, a former Docker, another backend and nftables have in the kernel.
 
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
 import { type FakeHost, fakeHost, readAnswer } from "../program/host.ts";
 
 const PORTS = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
+
+const NETWORK = {
+  Options: { "com.docker.network.bridge.name": "lo" },
+  IPAM: { Config: [{ Subnet: "172.17.0.0/16" }] },
+};
 
 const DNAT = "-A DOCKER-INGRESS -p tcp -m tcp --dport 9191 -j DNAT --to-destination 172.18.0.2:9191";
 /** What dockerd makes for a service that publishes on every node, also with iptables=false. */
@@ -25,13 +32,15 @@ const MESH = {
   ],
 };
 
-function join(host: FakeHost): void {
+function joinSwarm(host: FakeHost): void {
   for (const [table, lines] of Object.entries(MESH)) {
     const now = host.kernel(table);
     const text = now.includes("COMMIT") ? now : `*${table}\nCOMMIT\n`;
     host.setKernel(
       table,
-      text.replace(`*${table}\n`, `*${table}\n:DOCKER-INGRESS - [0:0]\n`).replace("COMMIT", `${lines.join("\n")}\nCOMMIT`),
+      text
+        .replace(`*${table}\n`, `*${table}\n:DOCKER-INGRESS - [0:0]\n`)
+        .replace("COMMIT", `${lines.join("\n")}\nCOMMIT`),
     );
   }
 }
@@ -52,7 +61,7 @@ describe.concurrent("a swarm's routing mesh", () => {
   test.each(["systemd", "restore", "patch"])("reload: %s publishes, withdraws, and leaves it alone", async (reload) => {
     const host = fakeHost();
     await host.boot();
-    join(host);
+    joinSwarm(host);
     host.container("web", { ports: PORTS });
     const created = await host.ask({ container: "web", reload });
     expect(created, created.msg).toMatchObject({ changed: true });
@@ -71,7 +80,7 @@ describe.concurrent("a swarm's routing mesh", () => {
   test("load carries it over, and then has nothing to do; without a port it goes", async () => {
     const host = fakeHost();
     await host.boot();
-    join(host);
+    joinSwarm(host);
     host.write("50_mine", "*filter\n-A INPUT -s 192.0.2.1/32 -j DROP\nCOMMIT\n");
     const loaded = await load(host);
     expect(loaded, loaded.msg).toMatchObject({ changed: true });
@@ -97,8 +106,21 @@ wait
 exit $status`;
   const { env, ...options } = host.options();
   const directories = ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
-  const argv = ["sh", "-c", `mkfifo "$DIRS/pipe"; ${script}`, "sh", host.executable, "setup", "--json", ...directories];
-  const ran = await execa("unshare", ["--net", ...argv, ...words], { ...options, env, stdin: "ignore" });
+  const argv = [
+    "sh",
+    "-c",
+    `rm -f "$DIRS/pipe"; mkfifo "$DIRS/pipe"; ${script}`,
+    "sh",
+    host.executable,
+    "setup",
+    "--json",
+    ...directories,
+  ];
+  const ran = await execa("unshare", ["--net", "env", `PATH=${env.PATH}`, ...argv, ...words], {
+    ...options,
+    env,
+    stdin: "ignore",
+  });
   return readAnswer({ exitCode: ran.exitCode ?? -1, stdout: ran.stdout, stderr: ran.stderr });
 }
 
@@ -114,55 +136,70 @@ const LEFT = `*filter
 COMMIT
 `;
 
-describe.concurrent.skipIf(process.getuid?.() !== 0)("a daemon that makes rules, or did (needs root)", () => {
-  test.each(["restore", "patch"])("it does: setup with reload: %s stops with the keys to set, and offers nothing else", async (reload) => {
-    const host = fakeHost().bare();
-    host.network("bridge", { Options: { "com.docker.network.bridge.name": "lo" } });
-    host.setKernel("nat", "*nat\n:DOCKER - [0:0]\n-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\nCOMMIT\n");
-    const before = host.state();
-    const refused = await beside(host, "--host=fd://", "--reload", reload, "--adopt");
-    expect(refused).toMatchObject({ failed: true, changed: false, error: { code: "rules_undeclared" } });
-    expect(refused.msg).toMatch(/"iptables": false and "ip6tables": false into \/.*daemon\.json.*systemctl restart docker/);
-    expect(refused.msg).not.toMatch(/adopt|replace|patch/);
-    expect(host.state()).toEqual(before);
-  });
+describe.skipIf(process.getuid?.() !== 0)("a daemon that makes rules, or did (needs root)", () => {
+  test.each(["restore", "patch"])(
+    "it does: setup with reload: %s stops with the keys to set, and offers nothing else",
+    async (reload) => {
+      const host = fakeHost().bare();
+      host.network("bridge", NETWORK);
+      host.setKernel("nat", "*nat\n:DOCKER - [0:0]\n-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\nCOMMIT\n");
+      const before = host.state();
+      const refused = await beside(host, "--host=fd://", "--reload", reload, "--adopt");
+      expect(refused).toMatchObject({ failed: true, changed: false, error: { code: "rules_undeclared" } });
+      expect(refused.msg).toMatch(
+        /"iptables": false and "ip6tables": false into \/.*daemon\.json.*systemctl restart docker/,
+      );
+      expect(refused.msg).not.toMatch(/adopt|replace|patch/);
+      expect(host.state()).toEqual(before);
+    },
+  );
 
-  test.each(["restore", "patch"])("it did: with reload: %s its rules go, its tables too; check and diff say so", async (reload) => {
-    const host = fakeHost().bare();
-    host.network("bridge", { Options: { "com.docker.network.bridge.name": "lo" } });
-    host.setKernel("filter", LEFT);
-    const fw = (table: string) => ({ chain: { family: "ip", table, name: "f", hook: "forward", type: "filter", policy: "drop" } });
-    host.writeFake("nft.json", JSON.stringify({ nftables: [fw("docker-bridges")] }));
-    const OFF = "--iptables=false --ip6tables=false";
-    const before = host.state();
-    const checked = await beside(host, OFF, "--reload", reload, "--check", "--diff");
-    expect(checked, checked.msg).toMatchObject({ changed: true, base: { reasons: ["file", "kernel"] } });
-    const gone = checked.diff?.filter(({ after }) => after === "").map(({ before_header }) => before_header);
-    expect(gone).toEqual(["iptables-save", "ip docker-bridges"]);
-    expect(host.state()).toEqual(before);
-    host.calls();
+  test.each(["restore", "patch"])(
+    "it did: with reload: %s its rules go, its tables too; check and diff say so",
+    async (reload) => {
+      const host = fakeHost().bare();
+      host.network("bridge", NETWORK);
+      host.setKernel("filter", LEFT);
+      const fw = (table: string) => ({
+        chain: { family: "ip", table, name: "f", hook: "forward", type: "filter", policy: "drop" },
+      });
+      writeFileSync(join(host.fake, "nft.json"), JSON.stringify({ nftables: [fw("docker-bridges")] }));
+      const OFF = "--iptables=false --ip6tables=false";
+      const before = host.state();
+      const checked = await beside(host, OFF, "--reload", reload, "--check", "--diff");
+      expect(checked, checked.msg).toMatchObject({ changed: true, base: { reasons: ["file", "kernel"] } });
+      const gone = checked.diff?.filter(({ after }) => after === "").map(({ before_header }) => before_header);
+      expect(gone).toEqual(["iptables-save", "ip docker-bridges"]);
+      expect(host.state()).toEqual(before);
+      host.calls();
 
-    const result = await beside(host, OFF, "--reload", reload);
-    expect(result, result.msg).toMatchObject({ changed: true });
-    expect(host.kernel("filter")).not.toMatch(/DOCKER(-USER)?( |$)/m);
-    expect(host.kernel("filter")).toContain("(90_docker)");
-    expect(host.calls()).toContain("nft delete table ip docker-bridges");
-    expect(result.warnings.filter((one) => one.includes("docker-bridges"))).toEqual([]);
-  });
+      const result = await beside(host, OFF, "--reload", reload);
+      expect(result, result.msg).toMatchObject({ changed: true });
+      expect(host.kernel("filter")).not.toMatch(/DOCKER(-USER)?( |$)/m);
+      expect(host.kernel("filter")).toContain("(90_docker)");
+      expect(host.calls()).toContain("nft delete table ip docker-bridges");
+      expect(result.warnings.filter((one) => one.includes("docker-bridges"))).toEqual([]);
+    },
+  );
 
   test("what cannot be taken away brings all back", async () => {
     const host = fakeHost().bare();
-    host.network("bridge", { Options: { "com.docker.network.bridge.name": "lo" } });
+    host.network("bridge", NETWORK);
     host.setKernel("filter", LEFT);
-    const chain = { family: "ip6", table: "docker-bridges", name: "f", hook: "forward", type: "filter", policy: "drop" };
-    host.writeFake("nft.json", JSON.stringify({ nftables: [{ chain }] }));
+    const chain = {
+      family: "ip6",
+      table: "docker-bridges",
+      name: "f",
+      hook: "forward",
+      type: "filter",
+      policy: "drop",
+    };
+    writeFileSync(join(host.fake, "nft.json"), JSON.stringify({ nftables: [{ chain }] }));
     host.on("nft", 'case "$*" in delete*) echo busy >&2; exit 1 ;; esac');
-    const before = host.state();
     const failed = await beside(host, "--iptables=false --ip6tables=false", "--reload", "patch");
     expect(failed).toMatchObject({ failed: true, changed: false, error: { code: "reload_failed" } });
     expect(failed.msg).toContain("ip6 docker-bridges");
-    expect(host.state()["ipv4/filter"] ?? host.kernel("filter")).toContain("-A DOCKER ! -i lo -o lo -j DROP");
-    expect(Object.keys(host.state())).toEqual(Object.keys(before));
+    expect(host.kernel("filter")).toBe(LEFT);
   });
 });
 
@@ -172,48 +209,65 @@ describe.concurrent("another table at the same hook", () => {
     const own = rules.map((expr) => ({ rule: { family: "inet", table: "fw", chain: "f", expr } }));
     return JSON.stringify({ nftables: [{ chain }, ...own] });
   };
-  const SSH = [{ match: { op: "==", left: { payload: { protocol: "tcp", field: "dport" } }, right: 22 } }, { accept: null }];
+  const SSH = [
+    { match: { op: "==", left: { payload: { protocol: "tcp", field: "dport" } }, right: 22 } },
+    { accept: null },
+  ];
   const BRIDGE = [{ match: { op: "==", left: { meta: { key: "oifname" } }, right: "lo" } }, { accept: null }];
 
   test("create says that nothing comes through, once; status has it as a problem", async () => {
     const host = fakeHost();
     await host.boot();
     host.container("web", { ports: PORTS });
-    host.writeFake("nft.json", ruleset(SSH));
+    writeFileSync(join(host.fake, "nft.json"), ruleset(SSH));
     const created = await host.ask({ container: "web" });
-    expect(created.warnings).toEqual([expect.stringMatching(/inet fw lets nothing .*web.*'nft list table inet fw'.*lo$/)]);
+    expect(created.warnings).toEqual([
+      expect.stringMatching(/inet fw lets nothing .*web.*'nft list table inet fw'.*lo$/),
+    ]);
     host.calls();
     expect(await host.ask({ container: "web" })).toMatchObject({ changed: false, warnings: [] });
     expect(host.calls().filter((call) => call.startsWith("nft"))).toEqual([]);
     const argv = ["status", "--json", "--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
-    const status = async () => readAnswer(await host.run(argv));
+    const status = async (): Promise<Result> => JSON.parse((await host.run(argv)).stdout);
     const foreign = ({ problems }: Result) => (problems ?? []).filter(({ kind }) => kind === "firewall_foreign");
     expect(foreign(await status())).toEqual([
       { kind: "firewall_foreign", msg: expect.stringMatching(/inet fw lets nothing/) },
     ]);
-    host.writeFake("nft.json", ruleset(SSH, BRIDGE));
+    writeFileSync(join(host.fake, "nft.json"), ruleset(SSH, BRIDGE));
     const open = await status();
     expect(foreign(open)).toEqual([]);
-    expect(open.warnings).toEqual([expect.stringMatching(/inet fw decides .*'nft list table inet fw'/)]);
+    expect(open.warnings).toContainEqual(expect.stringMatching(/inet fw decides .*'nft list table inet fw'/));
   });
 
   test("the other backend, of which there is only a policy, is told with it", async () => {
-    const host = fakeHost().bare();
-    host.network("bridge", { Options: { "com.docker.network.bridge.name": "lo" } });
-    host.writeFake("legacy/ipv4/filter", "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\nCOMMIT\n");
+    const host = fakeHost();
+    for (const folder of [host.iptablesDir, host.ip6tablesDir]) rmSync(join(folder, "10_docker"));
+    writeFileSync(join(host.fake, "legacy/ipv4/filter"), "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\nCOMMIT\n");
     const argv = ["--json", "--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
-    const refused = readAnswer(await host.run(["setup", "--reload", "restore", ...argv]));
+    const refused = readAnswer(await host.run(["setup", ...argv]));
     expect(refused.msg).toContain("the legacy backend, which decide as well: ':FORWARD DROP'");
-    const { problems } = readAnswer(await host.run(["status", ...argv]));
-    const told = { kind: "firewall_foreign", msg: expect.stringMatching(/legacy.*':FORWARD DROP'.*iptables-legacy-save/) };
+    const { problems }: Result = JSON.parse((await host.run(["status", ...argv])).stdout);
+    const told = {
+      kind: "firewall_foreign",
+      msg: expect.stringMatching(/legacy.*':FORWARD DROP'.*iptables-legacy-save/),
+    };
     expect(problems).toContainEqual(told);
   });
 
   test("FORWARD's DROP is told once, and stops nobody, also after the base has gone", async () => {
     const host = fakeHost().bare();
-    host.network("bridge", { Options: { "com.docker.network.bridge.name": "lo" } });
+    host.network("bridge", NETWORK);
     host.setKernel("filter", "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\nCOMMIT\n");
-    const argv = ["setup", "--json", "--reload", "restore", "--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
+    const argv = [
+      "setup",
+      "--json",
+      "--reload",
+      "restore",
+      "--iptables-dir",
+      host.iptablesDir,
+      "--ip6tables-dir",
+      host.ip6tablesDir,
+    ];
     const about = ({ warnings }: Result) => warnings.filter((one) => one.includes("policy DROP"));
     for (const _ of ["first", "again"]) {
       const first = readAnswer(await host.run(argv));
@@ -224,4 +278,3 @@ describe.concurrent("another table at the same hook", () => {
     }
   });
 });
-

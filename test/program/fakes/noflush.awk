@@ -1,4 +1,4 @@
-# iptables-restore --noflush on the fake kernel: -N, -X, -D by spelling, -A, and -I with a number; each table in one step.
+# iptables-restore --noflush on the fake kernel: -N, -F, -X, -D by spelling, -A, and -I with a number; each table in one step.
 function fail(why) { print "iptables-restore: line " NR " failed: " why > "/dev/stderr"; failed = 1; exit 1 }
 function insert(at, text,   i) { for (i = n; i >= at; i--) line[i + 1] = line[i]; line[at] = text; n++ }
 function rest(words,   text) { text = $0; while (words-- > 0) sub(/^[^ ]+ /, "", text); return text }
@@ -19,6 +19,11 @@ function rest(words,   text) { text = $0; while (words-- > 0) sub(/^[^ ]+ /, "",
   if (i > n) fail("no such chain")
   for (; i < n; i++) line[i] = line[i + 1]
   n--; next
+}
+/^-F / {
+  kept = 0
+  for (i = 1; i <= n; i++) if (index(line[i], "-A " $2 " ") != 1) line[++kept] = line[i]
+  n = kept; next
 }
 /^-A / { line[++n] = $0; next }
 /^-D / {
