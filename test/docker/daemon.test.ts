@@ -5,7 +5,6 @@ import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdtempSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
@@ -19,6 +18,7 @@ import {
   readSettings,
 } from "../../src/docker/daemon.ts";
 import { firstLine } from "../first-line.ts";
+import { until } from "../until.ts";
 
 describe("settings", () => {
   const iptablesOf = (...flags: string[]) => readSettings(["dockerd", ...flags], undefined).iptables;
@@ -309,9 +309,12 @@ describe.skipIf(LACKS !== "")(`real processes${LACKS}`, () => {
     writeFileSync(world.config, "{}");
     const pid = await world.start(["--config-file", world.config]);
     expect(world.settings(pid)).toMatchObject({ changedSince: false });
-    await sleep(1500);
-    writeFileSync(world.config, '{"iptables": false}');
-    utimesSync(world.config, 1, 1);
+    // When a process has started is known to a second or so.
+    await until("a change counts as later", () => {
+      writeFileSync(world.config, '{"iptables": false}');
+      utimesSync(world.config, 1, 1);
+      return JSON.stringify(world.settings(pid)).includes('"changedSince":true');
+    });
     expect(world.settings(pid)).toMatchObject({ iptables: false, changedSince: true });
   });
 
@@ -394,7 +397,7 @@ class World {
   evaluate(pid: number, call: string): unknown {
     const code = `const daemon = await import(${JSON.stringify(DAEMON)}); console.log(JSON.stringify((await daemon.${call}) ?? null));`;
     const node = [process.execPath, "--import", "tsx", "--input-type=module", "--eval", code];
-    const options = { cwd: TOP, encoding: "utf8", timeout: 20_000 } as const;
+    const options = { cwd: TOP, encoding: "utf8", timeout: 600_000 } as const;
     const { status, stdout, stderr } = spawnSync("nsenter", [`--net=/proc/${pid}/ns/net`, "--", ...node], options);
     expect(status, stderr).toBe(0);
     return JSON.parse(stdout);

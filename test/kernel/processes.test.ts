@@ -146,7 +146,7 @@ function evaluate(before: string[], file: string, name: string, call: string): u
     "--eval",
     code,
   ];
-  const { stdout, stderr } = spawnSync(program, args, { cwd: TOP, encoding: "utf8", timeout: 20_000 });
+  const { stdout, stderr } = spawnSync(program, args, { cwd: TOP, encoding: "utf8", timeout: 600_000 });
   expect(stdout, stderr).not.toBe("");
   return JSON.parse(stdout);
 }

@@ -5,13 +5,11 @@
 
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import { daemon, truthful } from "./daemon.ts";
-import { type FakeHost, fakeHost, NATIVE, readAnswer } from "./host.ts";
+import { type FakeHost, fakeHost, NATIVE, nodeOptions, readAnswer } from "./host.ts";
 
-const hook = (name: string) => fileURLToPath(new URL(`fakes/${name}.cjs`, import.meta.url));
 const ACCEPT = "the budget in test/program/budget.test.ts is exceeded, or was undercut; see there how to accept it";
 
 interface Budget {
@@ -47,7 +45,7 @@ function containers(host: FakeHost, names: readonly string[]): void {
 /** A host that has docker0. */
 function dockerHost(): FakeHost {
   const host = fakeHost();
-  host.environment["NODE_OPTIONS"] = `--require ${hook("docker0")}`;
+  host.interfaces({ lo: ["127.0.0.1/8"], docker0: ["172.17.0.1/16"] });
   return host;
 }
 
@@ -193,7 +191,7 @@ async function costOf(host: FakeHost, { given }: Scenario, name: string): Promis
   const options = host.options();
   const env = {
     ...options.env,
-    NODE_OPTIONS: `${options.env["NODE_OPTIONS"]} --require ${hook("fault")}`,
+    NODE_OPTIONS: nodeOptions("fault"),
     FAULT: "none",
     FAULT_AT: "0",
     FAULT_LOG: log,
@@ -248,7 +246,7 @@ test.skipIf(NATIVE)("modules of Node.js", async () => {
   const options = host.options();
   const env = {
     ...options.env,
-    NODE_OPTIONS: `${options.env["NODE_OPTIONS"]} --require ${hook("modules")}`,
+    NODE_OPTIONS: nodeOptions("modules"),
     MODULES_LOG: log,
   };
   await execa(host.executable, [], { ...options, env, input: JSON.stringify(host.args({ container: "web" })) });

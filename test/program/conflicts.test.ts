@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
+import { until } from "../until.ts";
 import { hold } from "./hold.ts";
 import { type FakeHost, fakeHost } from "./host.ts";
 
@@ -235,8 +236,9 @@ async function atOnce(host: FakeHost, containers: string[], quiet = 0): Promise<
   writeFileSync(join(host.bin, "flock"), flock, { mode: 0o755 });
   const { release } = await hold(host.iptablesDir);
   await sleep(quiet);
-  const asked = containers.map((container) => host.ask({ container, timeout: 15 }));
-  while (!existsSync(log) || readFileSync(log, "utf8").length < containers.length) await sleep(10);
+  const asked = containers.map((container) => host.ask({ container }));
+  const waiting = () => existsSync(log) && readFileSync(log, "utf8").length >= containers.length;
+  await until("both ask for the lock", waiting);
   await release();
   return Promise.all(asked);
 }

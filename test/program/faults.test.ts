@@ -4,13 +4,11 @@
 
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
-import { BRIDGE, type FakeHost, fakeHost, NATIVE, readAnswer, removeRoot } from "./host.ts";
+import { BRIDGE, type FakeHost, fakeHost, NATIVE, nodeOptions, readAnswer, removeRoot } from "./host.ts";
 
-const FAULT = fileURLToPath(new URL("fakes/fault.cjs", import.meta.url));
 const FAULTS = ["fail", "kill", "term"] as const;
 const PORTS = {
   "80/tcp": [
@@ -234,7 +232,7 @@ async function faultyRun(one: Case, fault: (typeof FAULTS)[number], at: number, 
     );
   }
   const env = {
-    NODE_OPTIONS: `--require ${FAULT}`,
+    NODE_OPTIONS: nodeOptions("fault"),
     FAULT: fault,
     FAULT_AT: String(at),
     FAULT_LOG: log,

@@ -25,10 +25,7 @@ describe.concurrent("what create waits for", () => {
   test("is told on stderr, and again when the reason is another", async () => {
     const host = fakeHost();
     host.container("web1", { ports: OTHER_PORTS, address: "172.17.0.3" });
-    const running = execa(host.executable, ["create", "web", ...directories(host)], {
-      ...host.options(),
-      timeout: 60_000,
-    });
+    const running = execa(host.executable, ["create", "web", ...directories(host)], host.options());
     const lines = running.stderr.setEncoding("utf8")[Symbol.asyncIterator]();
     expect((await lines.next()).value).toBe(
       "waiting for the container web, which does not exist (did you mean web1?) (up to 60 s)\n",

@@ -7,11 +7,14 @@ import { afterAll } from "vitest";
 const holders: (() => Promise<void>)[] = [];
 afterAll(() => Promise.all(holders.map((release) => release())));
 
-/** It holds the lock until it is told to let go, or the file's tests have ended. */
-export async function hold(directory: string): Promise<{ pid: number; release: () => Promise<void> }> {
+/** It holds the lock (lock: on writing) until it is told to let go, or the file's tests have ended. */
+export async function hold(
+  directory: string,
+  kind: "lock" | "load" = "lock",
+): Promise<{ pid: number; release: () => Promise<void> }> {
   const holder = execa(
     "sh",
-    ["-c", 'exec 9> "$0"; flock 9; echo held; exec cat', join(directory, ".docker_iptables.lock")],
+    ["-c", 'exec 9> "$0"; flock 9; echo held; exec cat', join(directory, `.docker_iptables.${kind}`)],
     { reject: false },
   );
   await new Promise((resolve) => holder.stdout.once("data", resolve));

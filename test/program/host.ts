@@ -23,6 +23,7 @@ import { execa } from "execa";
 import { afterAll, expect } from "vitest";
 import type { ErrorCode, Result } from "../../src/generated/result.ts";
 import { validate } from "../../src/generated/validate-result.js";
+import { type Addresses, textsOf } from "./interfaces.ts";
 
 // Whatever a developer's own is: with 002 all that tests write would be untrusted.
 process.umask(0o022);
@@ -33,6 +34,11 @@ const EXECUTABLE = resolve(
 );
 /** Why a test that reaches into Node.js is left out: the native executable has none. Undefined where it is not. */
 export const NATIVE = /-linux-(x64|arm64)$/.test(EXECUTABLE) ? "the native executable has no NODE_OPTIONS" : undefined;
+
+/** NODE_OPTIONS by which the executable loads these of fakes/ on its start, and what every fake host has. */
+export function nodeOptions(...hooks: string[]): string {
+  return ["machine", ...hooks].map((name) => `--require "${join(FAKES, name)}.cjs"`).join(" ");
+}
 
 /** The base that the original's README has a reader write by hand. */
 export const BASE = `*nat
@@ -87,6 +93,7 @@ export class FakeHost {
         this.install(`iptables-${command}`, `${name}-${command}`);
     }
     writeFileSync(join(this.fake, "system-state"), "running\n");
+    this.interfaces({ lo: ["127.0.0.1/8", "::1/128"] });
     // Every fake logs its call, then runs what a test has put in its way.
     const prelude = `name=$(basename "$0")
 printf '%s\\n' "$name $*" >> "$FAKE/calls"
@@ -111,6 +118,18 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
   /** Shell that a fake runs first; it may `exit`. */
   on(fake: string, script: string): void {
     writeFileSync(join(this.fake, `on-${fake}`), script);
+  }
+
+  /** A file of the host's kernel or its daemons (fakes/machine.cjs says which), e.g. "/proc/sys/net/ipv4/ip_forward". */
+  machine(path: string, text: string): void {
+    const file = join(this.fake, "machine", path);
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, text);
+  }
+
+  /** All network interfaces of the host. */
+  interfaces(all: Addresses): void {
+    for (const [path, text] of Object.entries(textsOf(all))) this.machine(path, text);
   }
 
   unit(name: string, directory: string, properties: Record<string, string> = {}): void {
@@ -279,7 +298,7 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     const path = `${this.bin}:${process.env["PATH"]}`;
     // A context: so the fake client is asked, and never the Docker daemon of whoever runs the tests.
     const own = { PATH: path, FAKE: this.fake, DIRS: this.root, HOME: this.root, DOCKER_CONTEXT: "fake" };
-    const env: Record<string, string> = { ...own, ...this.environment };
+    const env: Record<string, string> = { ...own, NODE_OPTIONS: nodeOptions(), ...this.environment };
     // A run that hangs must not keep its locks, or the tests beside it would fail too. One that only is slow may take its time.
     return {
       env,
@@ -314,8 +333,30 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
 
   /** Door 1, for what must fail with this code and leave files and kernel exactly as they were. */
   async refuses(given: Record<string, unknown>, code: ErrorCode): Promise<Result> {
+    return this.#refuses(code, () => this.ask(given));
+  }
+
+  /**
+   * As `refuses`, for what has to run into its limit of time, and once there to be `met`: a machine that has much to do may
+   * not get so far within a short one, so a longer one is tried.
+   */
+  async runsOut(
+    given: Record<string, unknown>,
+    code: ErrorCode,
+    met: (result: Result) => boolean = ({ error }) => error?.code === code,
+  ): Promise<Result> {
+    return this.#refuses(code, async () => {
+      for (const timeout of [1, 5, 30]) {
+        const result = await this.ask({ ...given, timeout });
+        if (met(result)) return result;
+      }
+      return this.ask({ ...given, timeout: 120 });
+    });
+  }
+
+  async #refuses(code: ErrorCode, ask: () => Promise<Result>): Promise<Result> {
     const before = this.state();
-    const result = await this.ask(given);
+    const result = await ask();
     expect(result.error, result.msg).toMatchObject({ code });
     expect(result).toMatchObject({ failed: true, changed: false, comment: result.msg });
     expect(result.error).not.toHaveProperty("stack");

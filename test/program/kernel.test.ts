@@ -3,6 +3,7 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import type { Result } from "../../src/generated/result.ts";
 import { BASE, type FakeHost, fakeHost } from "./host.ts";
 
 const PORTS = {
@@ -120,7 +121,7 @@ describe.concurrent("iptables-save", () => {
 
   test("hangs", async () => {
     const host = await bootedHost();
-    host.on("iptables-save", "exec sleep 8");
+    host.on("iptables-save", "exec sleep 600");
     await host.refuses({ container: "web", timeout: 1 }, "command_timeout");
   });
 
@@ -238,8 +239,9 @@ describe.concurrent.each(["restore", "systemd"])("the load fails (reload: %s)", 
 
   test("it hangs", async () => {
     const host = await bootedHost();
-    host.on("iptables-restore", "cat > /dev/null; exec sleep 8");
-    const result = await host.refuses({ container: "web", reload, timeout: 1 }, "command_timeout");
+    host.on("iptables-restore", "cat > /dev/null; exec sleep 600");
+    const loading = ({ rolled_back }: Result) => rolled_back !== undefined;
+    const result = await host.runsOut({ container: "web", reload }, "command_timeout", loading);
     expect(result.rolled_back).toEqual([join(host.iptablesDir, PATH)]);
   });
 

@@ -1,15 +1,15 @@
 // Killed at any moment (at every step: faults.test.ts): every fragment is whole, the old one or the new one, and a next run completes.
 // Asked to end: a wait ends, a transaction is finished or rolled back, and there is an answer.
 
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
-import { type FakeHost, fakeHost, NATIVE, readAnswer } from "./host.ts";
+import { until } from "../until.ts";
+import { hold } from "./hold.ts";
+import { type FakeHost, fakeHost, NATIVE, nodeOptions, readAnswer } from "./host.ts";
 
-const FAULT = fileURLToPath(new URL("fakes/fault.cjs", import.meta.url));
 const FAKES = ["docker", "iptables-save", "ip6tables-save", "iptables-restore"];
 const PORTS = {
   "80/tcp": [
@@ -17,6 +17,9 @@ const PORTS = {
     { HostIp: "::", HostPort: "8080" },
   ],
 };
+
+/** A load that says when it has begun, and goes on when it may. */
+const LOADING = 'echo > "$FAKE/loading"; until [ -e "$FAKE/go" ]; do sleep 0.05; done';
 
 let outdated: Promise<Record<string, string>> | undefined;
 
@@ -95,7 +98,7 @@ test.skipIf(NATIVE)("killed while it takes a failed load back, at every step: th
     const { host, former } = await outdatedHost();
     host.on("iptables-restore", "exit 1");
     const log = join(host.fake, "steps");
-    const env = { NODE_OPTIONS: `--require ${FAULT}`, FAULT: "kill", FAULT_AT: String(at), FAULT_LOG: log };
+    const env = { NODE_OPTIONS: nodeOptions("fault"), FAULT: "kill", FAULT_AT: String(at), FAULT_LOG: log };
     const { signal } = await start(host, given, env).done;
     if (signal === undefined) break;
     if (!readFileSync(log, "utf8").includes("run iptables-restore")) continue;
@@ -110,7 +113,7 @@ describe.concurrent.each(["SIGTERM", "SIGINT"] as const)("%s", (name) => {
     const host = fakeHost();
     const before = host.state();
     const { pid, done } = start(host, { container: "web", wait_timeout: 600 });
-    await until(() => existsSync(join(host.fake, "calls")));
+    await until("it asks the client", () => existsSync(join(host.fake, "calls")));
     process.kill(pid, name);
     expect(readAnswer(await done)).toMatchObject({ failed: true, error: { code: "interrupted" } });
     expect(host.state()).toEqual(before);
@@ -118,10 +121,10 @@ describe.concurrent.each(["SIGTERM", "SIGINT"] as const)("%s", (name) => {
 
   test("ends a wait for a container, to the whole process group", async () => {
     const host = fakeHost();
-    host.on("docker", 'echo > "$FAKE/asked"; sleep 0.3');
+    host.on("docker", 'echo > "$FAKE/asked"');
     const before = host.state();
     const { pid, done } = start(host, { container: "web", wait_timeout: 600 }, {}, true);
-    await until(() => existsSync(join(host.fake, "asked")));
+    await until("it asks the client", () => existsSync(join(host.fake, "asked")));
     process.kill(-pid, name);
     const result = readAnswer(await done);
     expect(result, result.msg).toMatchObject({ failed: true, error: { code: "interrupted" } });
@@ -130,10 +133,11 @@ describe.concurrent.each(["SIGTERM", "SIGINT"] as const)("%s", (name) => {
 
   test.each(["systemd", "restore"])("during a load: it is finished, then answered (reload: %s)", async (reload) => {
     const { host } = await outdatedHost();
-    host.on("iptables-restore", 'echo > "$FAKE/loading"; sleep 0.3');
+    host.on("iptables-restore", LOADING);
     const { pid, done } = start(host, { container: "web", reload });
-    await until(() => existsSync(join(host.fake, "loading")));
+    await until("it loads", () => existsSync(join(host.fake, "loading")));
     process.kill(pid, name);
+    writeFileSync(join(host.fake, "go"), "");
     expect(readAnswer(await done)).toMatchObject({ changed: true, msg: "published: web" });
     expect(host.kernel("nat")).toContain("172.17.0.9");
   });
@@ -141,10 +145,11 @@ describe.concurrent.each(["SIGTERM", "SIGINT"] as const)("%s", (name) => {
   test("during a load, to the whole process group: it is finished or rolled back", async () => {
     const { host } = await outdatedHost();
     const before = host.state();
-    host.on("iptables-restore", '[ -e "$FAKE/loading" ] || { echo > "$FAKE/loading"; sleep 0.3; }');
+    host.on("iptables-restore", LOADING);
     const { pid, done } = start(host, { container: "web", reload: "restore" }, {}, true);
-    await until(() => existsSync(join(host.fake, "loading")));
+    await until("it loads", () => existsSync(join(host.fake, "loading")));
     process.kill(-pid, name);
+    writeFileSync(join(host.fake, "go"), "");
     const result = readAnswer(await done);
     if (result.failed) expect(host.state()).toEqual(before);
     else expect(host.kernel("nat")).toContain("172.17.0.9");
@@ -153,26 +158,17 @@ describe.concurrent.each(["SIGTERM", "SIGINT"] as const)("%s", (name) => {
   test("while it waits for a lock of another: rolled back, or finished", async () => {
     const { host } = await outdatedHost();
     const before = host.state();
-    const holder = execa("sh", [
-      "-c",
-      'exec 9> "$0"; flock 9; echo held; sleep 2',
-      join(host.iptablesDir, ".docker_iptables.lock"),
-    ]);
-    await new Promise((resolve) => holder.stdout.once("data", resolve));
+    const { release } = await hold(host.iptablesDir);
     const { pid, done } = start(host, { container: "web" });
     // The last thing before the lock is the question for the service.
-    await until(() => host.calls().some((call) => call.startsWith("systemctl show")));
+    await until("it asks for the service", () => host.calls().some((call) => call.startsWith("systemctl show")));
     process.kill(pid, name);
+    await release();
     const result = readAnswer(await done);
     if (result.failed) expect(host.state()).toEqual(before);
     else expect(host.kernel("nat")).toContain("172.17.0.9");
-    await holder;
   });
 });
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await sleep(10);
-}
 
 /** It may have ended by itself. */
 function killQuietly(pid: number, signal: NodeJS.Signals): void {

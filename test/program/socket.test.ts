@@ -45,7 +45,7 @@ describe.concurrent("the daemon answers", () => {
     const missing = said('{"message":"No such container: web"}', "404 Not Found");
     let looks = 0;
     await daemon(host, (path) => (path === "/containers/web/json" && ++looks < 3 ? missing : answer(path)));
-    expect(await host.ask({ container: "web", wait_timeout: 5, ...by(host) })).toMatchObject({ changed: true });
+    expect(await host.ask({ container: "web", wait_timeout: 600, ...by(host) })).toMatchObject({ changed: true });
     expect(looks).toBe(3);
     expect(clientCalls(host)).toEqual([]);
   });
@@ -145,7 +145,7 @@ describe.concurrent("the client is asked", () => {
     const host = fakeHost();
     host.container("web", { ports: ports(8080) });
     await daemon(host, () => said(" ".repeat(65 * 1024 * 1024)));
-    expect(await host.ask({ container: "web", timeout: 20, ...by(host) })).toMatchObject({ changed: true });
+    expect(await host.ask({ container: "web", ...by(host) })).toMatchObject({ changed: true });
   });
 
   test("where there is no socket, or nobody listens", async () => {
@@ -210,7 +210,7 @@ describe.concurrent("the socket", () => {
     const host = fakeHost();
     host.container("web", { ports: ports(8080) });
     const script =
-      'mkfifo "$DIRS/config.json"; echo "$JSON" | env -u DOCKER_CONTEXT DOCKER_CONFIG="$DIRS" timeout -s KILL 10 "$EXE"';
+      'mkfifo "$DIRS/config.json"; echo "$JSON" | env -u DOCKER_CONTEXT DOCKER_CONFIG="$DIRS" timeout -s KILL 300 "$EXE"';
     expect((await host.shell(script, { container: "web" })).stdout).toContain('"changed":true');
   });
 });
