@@ -55,10 +55,16 @@ export function sharedRange(mine: Ports, theirs: Ports): Ports | undefined {
 
 function portsOf(rule: Rule): Ports[] {
   const [, first, last = first] = /^(\d+)(?::(\d+))?$/.exec(argumentOf(rule, "--dport")) ?? [];
-  if (first === undefined) return [];
+  const range = { first: Number(first), last: Number(last) };
+  if (!isRange(range)) return [];
   const hostAddress = rule.includes("-d") ? readHost(argumentOf(rule, "-d")) : undefined;
   if (rule.includes("-d") && hostAddress === undefined) return [];
-  return [{ hostAddress, protocol: argumentOf(rule, "-p"), first: Number(first), last: Number(last) }];
+  return [{ hostAddress, protocol: argumentOf(rule, "-p"), ...range }];
+}
+
+/** Whether these are ports at all, in their order: a file of another hand may say anything. */
+export function isRange({ first, last }: Pick<Ports, "first" | "last">): boolean {
+  return 0 <= first && first <= last && last <= 65_535;
 }
 
 /** One address, in its canonical spelling; undefined for a subnet and for what is none. */

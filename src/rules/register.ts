@@ -1,8 +1,9 @@
 // Who claims what: finds those in each other's way without comparing each with each. Pure.
 
 import { FAMILIES, type Family } from "../docker/container.ts";
-import { type Claims, type Ports, readClaims, sharedRange } from "./claims.ts";
+import { type Claims, isRange, type Ports, readClaims, sharedRange } from "./claims.ts";
 import type { Wanted } from "./fragment-text.ts";
+import { Ranges } from "./ranges.ts";
 
 /** One container and what it claims. */
 export interface Claimant {
@@ -30,13 +31,18 @@ export function claimantIn(family: Family, owner: string, claims: Claims): Claim
   return { owner, claims: { ipv4: NOTHING, ipv6: NOTHING, [family]: claims } };
 }
 
+/** A claim of a port on one address, or on every one. */
+interface Held {
+  ports: Ports;
+  claimant: Claimant;
+}
+
+/** What a look costs does not grow with the number of claimants, nor with how many of them share one thing. */
 export class Register {
-  /** By family and block of 64 ports. */
-  readonly #ports: Record<Family, Map<number, { ports: Ports; claimant: Claimant }[]>> = {
-    ipv4: new Map(),
-    ipv6: new Map(),
-  };
-  readonly #addresses = new Map<string, Claimant[]>();
+  /** By family; by family and protocol; by family, protocol and host address. */
+  readonly #ports = new Map<string, Ranges<Held>>();
+  /** The first of each address. */
+  readonly #addresses = new Map<string, Claimant>();
   readonly #places = new Map<Claimant, number>();
 
   constructor(claimants: readonly Claimant[] = []) {
@@ -48,27 +54,36 @@ export class Register {
     for (const family of FAMILIES) {
       const { ports, addresses } = claimant.claims[family];
       for (const some of ports) {
-        for (const block of blocksOf(some)) append(this.#ports[family], block, { ports: some, claimant });
+        for (const key of [family, protocolOf(family, some), placeOf(family, some)]) {
+          const known = this.#ports.get(key) ?? new Ranges();
+          this.#ports.set(key, known);
+          known.add(some, { ports: some, claimant });
+        }
       }
-      for (const address of addresses) append(this.#addresses, address, claimant);
+      for (const address of addresses) {
+        if (!this.#addresses.has(address)) this.#addresses.set(address, claimant);
+      }
     }
   }
 
-  /** Those who share something with these claims, each once a family, in the order in which they were added. */
+  /**
+   * Of those who share something with these claims the first one for each port or range, and for each address: each once a
+   * family, in the order in which they were added.
+   */
   sharing({ claims }: Claimant): Shared[] {
     return FAMILIES.flatMap((family) => {
       const found = new Map<Claimant, Shared>();
       for (const mine of claims[family].ports) {
-        for (const { ports: theirs, claimant } of this.#near(mine, family)) {
+        for (const { ports: theirs, claimant } of this.#firstWith(mine, family)) {
           const ports = found.has(claimant) ? undefined : sharedRange(mine, theirs);
           if (ports !== undefined) found.set(claimant, { claimant, family, ports, address: undefined });
         }
       }
       for (const address of claims[family].addresses) {
-        for (const claimant of this.#addresses.get(address) ?? []) {
-          const known = found.get(claimant) ?? { claimant, family, ports: undefined };
-          found.set(claimant, { ...known, address });
-        }
+        const claimant = this.#addresses.get(address);
+        if (claimant === undefined) continue;
+        const known = found.get(claimant) ?? { claimant, family, ports: undefined };
+        found.set(claimant, { ...known, address });
       }
       return [...found.values()];
     }).sort((a, b) => this.#placeOf(a) - this.#placeOf(b));
@@ -84,15 +99,19 @@ export class Register {
     }
     for (const [, from, to = from] of text.matchAll(/ --dport (\d+)(?::(\d+))? .*-j DNAT /g)) {
       const asked = { first: Number(from), last: Number(to) };
-      for (const { ports } of this.#near(asked, family)) {
-        if (ports.first <= asked.last && asked.first <= ports.last) return true;
-      }
+      if (isRange(asked) && this.#ports.get(family)?.first(asked) !== undefined) return true;
     }
     return false;
   }
 
-  *#near(asked: Pick<Ports, "first" | "last">, family: Family) {
-    for (const block of blocksOf(asked)) yield* this.#ports[family].get(block) ?? [];
+  /** On one address: the first there, and the first of those on every address. */
+  #firstWith(mine: Ports, family: Family): Held[] {
+    const everywhere = { ...mine, hostAddress: undefined };
+    const keys =
+      mine.hostAddress === undefined
+        ? [protocolOf(family, mine)]
+        : [placeOf(family, mine), placeOf(family, everywhere)];
+    return keys.flatMap((key) => this.#ports.get(key)?.first(mine) ?? []);
   }
 
   #placeOf({ claimant }: Shared): number {
@@ -100,12 +119,10 @@ export class Register {
   }
 }
 
-function* blocksOf({ first, last }: Pick<Ports, "first" | "last">): Iterable<number> {
-  for (let block = first >> 6; block <= last >> 6; block++) yield block;
+function protocolOf(family: Family, { protocol }: Ports): string {
+  return `${family} ${protocol}`;
 }
 
-function append<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
-  const known = lists.get(key);
-  if (known) known.push(value);
-  else lists.set(key, [value]);
+function placeOf(family: Family, ports: Ports): string {
+  return `${protocolOf(family, ports)} ${ports.hostAddress ?? "*"}`;
 }
