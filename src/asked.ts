@@ -1,6 +1,5 @@
 // Which containers a call is about, and the fragments that they should have. Reads, and changes nothing.
 
-import { basename } from "node:path";
 import { inspectContainers } from "./docker/client.ts";
 import { NAME, readContainer } from "./docker/container.ts";
 import { findRunning, findTargets, type Tell, withNearNames } from "./docker/find.ts";
@@ -118,13 +117,11 @@ function askForNobody(here: Fragments): Asked {
 /** With `all` also the containers of which only the kernel still has rules: those go. */
 export function withOrphans(asked: Asked, now: Fragments, live: Kernel, { all }: Arguments): Asked {
   if (!all) return asked;
-  const filed = Object.values(now).flatMap((fragments) => fragments.map(({ path }) => basename(path)));
-  const isKnown = (one: Wanted) =>
-    filed.includes(one.file) || asked.left.includes(one.owner) || asked.wanted.some(({ owner }) => owner === one.owner);
+  const known = new Set([...ownersIn(now), ...asked.left, ...asked.wanted.map(({ owner }) => owner)]);
   const owners = new Set(Object.values(live).flatMap((rules) => [...liveOwners(rules)]));
   // A comment in the kernel may hold anything.
-  const orphans = [...owners].filter((owner) => NAME.test(owner)).map((owner) => containerFragment(owner));
-  return { ...asked, wanted: [...asked.wanted, ...orphans.filter((one) => !isKnown(one))].sort(byOwner) };
+  const orphans = [...owners].filter((owner) => NAME.test(owner) && !known.has(owner));
+  return { ...asked, wanted: [...asked.wanted, ...orphans.map((owner) => containerFragment(owner))].sort(byOwner) };
 }
 
 const CONTAINER_ID = /^[0-9a-f]{12,64}$/;

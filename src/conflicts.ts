@@ -48,10 +48,12 @@ export async function settleNeighbours(
     // The network that was asked for is that of the containers asked for.
     const named = { ...args, container: [...clashes.keys()], network: undefined };
     const { targets, pending } = await findTargets(named, false, signal);
+    const located = new Map(targets.map((target) => [target.name, target]));
+    const reasons = new Map(pending.map(({ name, why }) => [name, why]));
     for (const [name, clash] of clashes) {
       // A name may also be the beginning of another container's id.
-      const target = targets.find((one) => one.name === name);
-      const why = pending.find((one) => one.name === name)?.why ?? "does not exist";
+      const target = located.get(name);
+      const why = reasons.get(name) ?? "does not exist";
       const { wanted, warnings } = await settleOne({ name, clash, target, why }, known, now, args);
       known.add(claimantOf(wanted));
       found.wanted.push(wanted);

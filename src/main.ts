@@ -17,6 +17,7 @@ import { publish } from "./publish.ts";
 import { type Request, readRequest, type Surroundings } from "./request.ts";
 import { resultOf, resultOfExplain, resultOfFailure, resultOfLoad, resultOfStatus } from "./result.ts";
 import { status } from "./status.ts";
+import { oneLine } from "./visible.ts";
 import { type Told, watch } from "./watch.ts";
 
 declare const VERSION: string;
@@ -46,7 +47,7 @@ async function answer(argv: readonly string[]): Promise<Answer> {
 }
 
 function deedOf(command: Exclude<Command, { kind: "text" | "version" }>): Deed {
-  const tell = command.json ? undefined : (line: string) => process.stderr.write(`${line}\n`);
+  const tell = command.json ? undefined : complain;
   switch (command.kind) {
     case "publish":
       return (raw) => publishContainers(raw, tell);
@@ -59,6 +60,11 @@ function deedOf(command: Exclude<Command, { kind: "text" | "version" }>): Deed {
     case "watch":
       return watchHost;
   }
+}
+
+/** A line for whoever reads along. */
+function complain(line: string): void {
+  process.stderr.write(`${oneLine(line)}\n`);
 }
 
 type Deed = (raw: Raw) => { request: Request; result: () => Promise<Result> };
@@ -170,14 +176,13 @@ function watchHost(raw: Raw): ReturnType<Deed> {
     synced: async (outcome, reasons) => {
       const result = completeCommands(resultOf(request, outcome), request.args, {});
       const recorded = await note(request, result, reasons);
-      const why = reasons.length > 0 ? ` (${reasons.join(", ")})` : "";
+      const why = reasons.length > 0 ? ` (${oneLine(reasons.join(", "))})` : "";
       if (result.changed && !(recorded && inJournal)) process.stdout.write(`${result.msg}${why}\n`);
       const warnings = result.warnings.map((warning) => `warning: ${warning}\n`).join("");
       if (warnings !== warned) process.stderr.write(warnings);
       warned = warnings;
     },
-    failed: ({ code, message }) =>
-      process.stderr.write(`docker_iptables: ${completeCommand(message, request.args)} [${code}]\n`),
+    failed: ({ code, message }) => complain(`docker_iptables: ${completeCommand(message, request.args)} [${code}]`),
   };
   const watchdog = Number(process.env["WATCHDOG_USEC"]);
   const manager = { socket: process.env["NOTIFY_SOCKET"], watchdogMicroseconds: watchdog > 0 ? watchdog : undefined };
@@ -207,7 +212,7 @@ answer(process.argv.slice(2))
   .catch((error: unknown): Answer => {
     if (!(error instanceof UsageError)) throw error;
     const paint = paintFor(process.stderr.isTTY, process.env);
-    const message = paint("red", `docker_iptables: ${error.message}`);
+    const message = paint("red", `docker_iptables: ${oneLine(error.message)}`);
     return { stdout: "", stderr: `${message}\n${helpHint(error.verb)}`, exitCode: 2 };
   })
   .then(({ stdout, stderr, exitCode }) => {

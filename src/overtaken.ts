@@ -48,14 +48,19 @@ export async function refuseOvertaken(
   if (args.state === "absent" || (seen.stamp !== undefined && seen.stamp === (await stampOfAll(args)))) return;
   const now = await readDirectories(args);
   const owners = new Set(neighbours.map(({ owner }) => owner));
-  for (const { owner, family, path } of items) {
-    const [text, before] = [now, seen.now].map((one) => one[family]?.find((fragment) => fragment.path === path)?.text);
+  const [texts, before] = [textsIn(now), textsIn(seen.now)];
+  for (const { owner, path } of items) {
     // Of all containers nobody asked for this one by its name: whoever wrote its fragment since knows better.
-    if ((args.all || owners.has(owner)) && text !== before) throw overtaken(path);
+    if ((args.all || owners.has(owner)) && texts.get(path) !== before.get(path)) throw overtaken(path);
   }
   const wanted = [...asked, ...neighbours];
   const known = new Register(wanted.map(claimantOf));
   for (const { path } of clashesWith(wanted, known, now).values()) throw overtaken(path);
+}
+
+function textsIn(fragments: Fragments): Map<string, string> {
+  const all = Object.values(fragments).flat();
+  return new Map(all.map(({ path, text }) => [path, text]));
 }
 
 function overtaken(path: string): Overtaken {

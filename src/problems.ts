@@ -19,7 +19,7 @@ import { rangesOf, spellPublish } from "./rules/publish-rules.ts";
 import { claimantIn, Register } from "./rules/register.ts";
 import { commentOf, readComment, readWords, spell } from "./rules/rule.ts";
 import { vantagesOf } from "./rules/vantage.ts";
-import { fileChanges, type Item, type Kernel } from "./survey.ts";
+import { byOwner, fileChanges, type Item, type Kernel } from "./survey.ts";
 
 /** How one fragment's file and live rules differ from what they should be. `targets` are the containers that run. */
 export function differences(item: Item, targets: readonly Target[]): Problem[] {
@@ -154,8 +154,9 @@ export function shadows(
   networks: readonly Network[],
   host: Host,
 ): Problem[] {
+  const owned = byOwner(items);
   return targets.flatMap((target) => {
-    const own = items.filter(({ owner }) => owner === target.name);
+    const own = owned.get(target.name) ?? [];
     return FAMILIES.flatMap((family): Problem[] => {
       const item = own.find((one) => one.family === family);
       if (item?.drift === undefined || item.after === undefined || item.drift.missing.length > 0) return [];

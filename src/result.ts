@@ -1,4 +1,5 @@
-// Outcome or failure -> Result, the one JSON object of the contract. Pure.
+// Outcome or failure -> Result, the one JSON object of the contract. No string in it is obeyed by a terminal: Salt and Ansible
+// print some of them as they are. Pure.
 
 import { basename } from "node:path/posix";
 import { planChanges, unitChanges } from "./base.ts";
@@ -17,7 +18,8 @@ import { drifts } from "./rules/live.ts";
 import { bracketed, rangesOf, spellPublish } from "./rules/publish-rules.ts";
 import { type Rule, spell } from "./rules/rule.ts";
 import type { Standing, Status } from "./status.ts";
-import { type FileChange, fileChanges, type Item, itemChanges } from "./survey.ts";
+import { byOwner, type FileChange, fileChanges, type Item, itemChanges } from "./survey.ts";
+import { allVisible } from "./visible.ts";
 
 type ContainerResult = NonNullable<Result["containers"]>[number];
 type BaseResult = NonNullable<Result["base"]>;
@@ -27,10 +29,11 @@ type ViewResult = NonNullable<Result["explained"]>[number]["views"][number];
 /** The answer to a request that succeeded. */
 export function resultOf(request: Request, outcome: Outcome): Result {
   const { args, check, diff } = request;
+  const owned = byOwner(outcome.items);
   const containers = [
     ...outcome.wanted
       .filter(({ file }) => isContainers(file))
-      .map(({ owner }) => containerResult(owner, outcome.items)),
+      .map(({ owner }) => containerResult(owner, owned.get(owner) ?? [])),
     ...outcome.pending.map((name): ContainerResult => ({ name, changed: true, reasons: ["file", "kernel"] })),
   ];
   const base = outcome.base && baseResult(outcome.base, outcome.items);
@@ -39,7 +42,7 @@ export function resultOf(request: Request, outcome: Outcome): Result {
   const msg = [base && baseSentence(base, args.state, check), sentence(containers, outcome, args, check)]
     .filter(Boolean)
     .join("; ");
-  return {
+  return allVisible<Result>({
     changed,
     state: args.state,
     msg,
@@ -55,7 +58,7 @@ export function resultOf(request: Request, outcome: Outcome): Result {
     warnings: [...request.warnings, ...outcome.warnings, ...outcome.committed.warnings, ...warnOfBarriers(outcome)],
     ...(diff ? { diff: [...files.filter(fileChanges).map(fileDiff), ...goingOf(outcome)] } : {}),
     invocation: { module_args: { ...args } },
-  };
+  });
 }
 
 /** The answer to the verb load. */
@@ -63,13 +66,13 @@ export function resultOfLoad(request: Request, { plans, warnings }: Loaded): Res
   const changing = plans.filter(({ changes }) => changes).map(({ family }) => (family === "ipv4" ? "IPv4" : "IPv6"));
   const loaded = request.check ? "would be loaded" : "loaded";
   const msg = changing.length > 0 ? `${changing.join(" and ")} rules ${loaded}` : "the rules are loaded already";
-  return {
+  return allVisible<Result>({
     changed: changing.length > 0,
     msg,
     comment: msg,
     reloaded: request.check ? [] : plans.filter(({ changes }) => changes).map(({ family }) => restoreCommand(family)),
     warnings: [...request.warnings, ...warnings, ...plans.flatMap(({ untrusted }) => untrusted.map(warnOfAccess))],
-  };
+  });
 }
 
 /** The answer to the verb explain. */
@@ -78,7 +81,7 @@ export function resultOfExplain(request: Request, { explained, idle, warnings }:
   const msg = [count === 0 ? "" : `${count} published ${count === 1 ? "port" : "ports or ranges"} followed`, ...idle]
     .filter(Boolean)
     .join("; ");
-  return {
+  return allVisible<Result>({
     changed: false,
     msg,
     comment: msg,
@@ -88,7 +91,7 @@ export function resultOfExplain(request: Request, { explained, idle, warnings }:
       views: views.map((view) => viewResult(view, addresses)),
     })),
     warnings: [...request.warnings, ...warnings],
-  };
+  });
 }
 
 function viewResult({ from, trip, arrival }: Explained["views"][number], addresses: readonly string[]): ViewResult {
@@ -116,14 +119,14 @@ export function resultOfStatus(request: Request, { standings, problems, warnings
     problems.length === 0
       ? `all is as it should be: ${containers}, files and kernel agree`
       : `${problems.length} ${problems.length === 1 ? "problem" : "problems"} (${containers})`;
-  return {
+  return allVisible<Result>({
     changed: false,
     msg,
     comment: msg,
     status: standings.map(standingResult),
     problems,
     warnings: [...request.warnings, ...warnings],
-  };
+  });
 }
 
 function standingResult({ name, target, items }: Standing): StandingResult {
@@ -145,7 +148,7 @@ function standingResult({ name, target, items }: Standing): StandingResult {
 export function resultOfFailure(error: unknown, request: Request | undefined, debug: boolean, bolt: boolean): Result {
   const failure = asFailure(error);
   const told = { code: failure.code, ...failure.facts, ...(debug ? { stack: stackOf(failure) } : {}) };
-  return {
+  return allVisible<Result>({
     changed: failure.changed,
     failed: true,
     msg: failure.message,
@@ -155,7 +158,7 @@ export function resultOfFailure(error: unknown, request: Request | undefined, de
     ...(failure.rolledBack ? { rolled_back: failure.rolledBack } : {}),
     ...(request ? { state: request.args.state, invocation: { module_args: { ...request.args } } } : {}),
     ...(bolt ? { _error: { msg: failure.message, kind: `docker_iptables/${failure.code}`, details: told } } : {}),
-  };
+  });
 }
 
 function stackOf(failure: Failure): string {
@@ -163,8 +166,7 @@ function stackOf(failure: Failure): string {
   return `${failure.stack}${cause}`;
 }
 
-function containerResult(name: string, items: readonly Item[]): ContainerResult {
-  const own = items.filter((item) => item.owner === name);
+function containerResult(name: string, own: readonly Item[]): ContainerResult {
   const reasons: ContainerResult["reasons"] = [];
   if (own.some(fileChanges)) reasons.push("file");
   if (own.some(({ drift }) => drift && drifts(drift))) reasons.push("kernel");
@@ -226,12 +228,13 @@ function sentence(
   { state, all }: Arguments,
   check: boolean,
 ): string {
-  const asked = containers.filter(({ name }) => !neighbours.includes(name));
-  const empty = all && state === "present" ? wanted.filter(isGone).map(({ owner }) => owner) : [];
+  const next = new Set(neighbours);
+  const asked = containers.filter(({ name }) => !next.has(name));
+  const empty = new Set(all && state === "present" ? wanted.filter(isGone).map(({ owner }) => owner) : []);
   const changing = asked.filter((one) => one.changed).map(({ name }) => name);
-  const changed = changing.filter((name) => !empty.includes(name));
-  const going = changing.filter((name) => empty.includes(name));
-  const besides = containers.filter((one) => one.changed && !asked.includes(one)).map(({ name }) => name);
+  const changed = changing.filter((name) => !empty.has(name));
+  const going = changing.filter((name) => empty.has(name));
+  const besides = containers.filter((one) => one.changed && next.has(one.name)).map(({ name }) => name);
   const would = check ? "would be " : "";
   const verb = state === "present" ? "published" : "unpublished";
   const same = asked
@@ -241,7 +244,7 @@ function sentence(
     changed.length > 0 ? `${would}${verb}: ${changed.join(", ")}` : "",
     going.length > 0 ? `${would}unpublished: ${going.join(", ")}` : "",
     same.length > 0 ? `already ${verb}: ${same.join(", ")}` : "",
-    all && changing.length === 0 ? allIsWell(state, asked.length - empty.length) : "",
+    all && changing.length === 0 ? allIsWell(state, asked.length - empty.size) : "",
     ...idle,
     besides.length > 0 ? `${would}put right: ${besides.join(", ")}` : "",
   ];

@@ -26,7 +26,7 @@ import { containerFragment, containerOf, isMarked, readFragment, type Wanted } f
 import { makeRules } from "./rules/publish-rules.ts";
 import type { Ruleset } from "./rules/rule.ts";
 import { orNearest } from "./suggest.ts";
-import { directoryOf, familiesOf, type Item, type Kernel, readKernel, survey } from "./survey.ts";
+import { byOwner, directoryOf, familiesOf, type Item, type Kernel, readKernel, survey } from "./survey.ts";
 import { type Around, lookForTraps } from "./traps.ts";
 
 /** One container that publishes, or has a fragment. */
@@ -54,6 +54,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
   ]);
   const { targets, left } = daemon.running;
   const publishing = targets.filter(({ idle, publishes }) => idle === undefined && publishes.length > 0);
+  const published = new Map(publishing.map((target) => [target.name, target]));
   const owners = ownersIn(now);
   const wanted = [
     ...publishing.map((target) => {
@@ -62,7 +63,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
       return containerFragment(target.name, rules);
     }),
     ...[...owners]
-      .filter((owner) => !publishing.some(({ name }) => name === owner))
+      .filter((owner) => !published.has(owner))
       .map((owner) =>
         // What nobody can be asked about should be as its own file says.
         daemon.problem !== undefined || left.includes(owner) ? asWritten(owner, now) : containerFragment(owner),
@@ -104,12 +105,9 @@ export async function status(args: Arguments, names: readonly string[]): Promise
   // What is wrong with the host is wrong for each container.
   const isAskedFor = (container: string | undefined) =>
     names.length === 0 || container === undefined || names.includes(container);
+  const owned = byOwner(items);
   const standings = wanted
-    .map(({ owner }) => ({
-      name: owner,
-      target: publishing.find(({ name }) => name === owner),
-      items: items.filter((item) => item.owner === owner),
-    }))
+    .map(({ owner }) => ({ name: owner, target: published.get(owner), items: owned.get(owner) ?? [] }))
     .filter(({ name }) => isAskedFor(name))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   const known = wanted.map(({ owner }) => owner);

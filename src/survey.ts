@@ -47,6 +47,17 @@ export function itemChanges(item: Item): boolean {
   return fileChanges(item) || (item.drift !== undefined && drifts(item.drift));
 }
 
+/** The fragments of each owner. */
+export function byOwner(items: readonly Item[]): Map<string, Item[]> {
+  const owned = new Map<string, Item[]>();
+  for (const item of items) {
+    const known = owned.get(item.owner);
+    if (known) known.push(item);
+    else owned.set(item.owner, [item]);
+  }
+  return owned;
+}
+
 export function directoryOf(family: Family, args: Arguments): string {
   return family === "ipv4" ? args.iptables_dir : args.ip6tables_dir;
 }

@@ -69,9 +69,13 @@ export function printForPerson(result: Result, { check, terminal, stdout, stderr
 
 /** One line a container, where there are several. */
 function summary({ containers = [], files = [] }: Result, check: boolean, paint: Paint): string[] {
+  const changes = new Map<string | undefined, Set<string>>();
+  for (const { path, change } of files) {
+    const container = containerOf(basename(path));
+    changes.set(container, (changes.get(container) ?? new Set()).add(change));
+  }
   const rows = containers.map(({ name, changed, reasons }) => {
-    const own = files.filter(({ path }) => containerOf(basename(path)) === name).map(({ change }) => change);
-    const fragment = [...new Set(own)].join(", ") || "-";
+    const fragment = [...(changes.get(name) ?? [])].join(", ") || "-";
     return [name, changed ? "yes" : "no", fragment, reasons.includes("kernel") ? "changed" : "unchanged"];
   });
   const [head = "", ...lines] = tableOf([
@@ -98,8 +102,10 @@ const HEAD = ["CONTAINER", "PUBLISHES", "TO", "FRAGMENT", "LIVE", "PROBLEMS"];
 
 /** One line a container and publish, then the problems in sentences. */
 function statusTable(standings: readonly Standing[], problems: readonly Problem[], paint: Paint): string[] {
+  const kinds = new Map<string | undefined, Set<string>>();
+  for (const { container, kind } of problems) kinds.set(container, (kinds.get(container) ?? new Set()).add(kind));
   const rows = standings.flatMap(({ container, publishes, addresses, fragments, live }) => {
-    const wrong = [...new Set(problems.filter((one) => one.container === container).map(({ kind }) => kind))].join(" ");
+    const wrong = [...(kinds.get(container) ?? [])].join(" ");
     const first = [addresses.join(" ") || "-", fragments.length > 0 ? "yes" : "no", live ? "yes" : "no", wrong || "-"];
     const [publish = "-", ...more] = publishes;
     return [[container, publish, ...first], ...more.map((one) => ["", one, "", "", "", ""])];

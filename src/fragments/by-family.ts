@@ -19,7 +19,18 @@ export function ownersIn(fragments: Fragments): Set<string> {
 
 /** The text of a container's fragment; undefined where it has none. */
 export function textIn(fragments: Fragments, family: Family, owner: string): string | undefined {
-  return fragments[family]?.find(({ path }) => containerOf(basename(path)) === owner)?.text;
+  return textsOf(fragments[family] ?? []).get(owner);
+}
+
+const known = new WeakMap<readonly Fragment[], Map<string, string>>();
+
+/** By container; read once, for each of a directory's containers is asked for. */
+function textsOf(fragments: readonly Fragment[]): Map<string, string> {
+  const texts =
+    known.get(fragments) ??
+    new Map(fragments.map(({ path, text }) => [containerOf(basename(path)) ?? "", text] as const));
+  known.set(fragments, texts);
+  return texts;
 }
 
 /** Bytewise: the order in which fragments of these names are loaded. */

@@ -6,6 +6,7 @@ import { basename } from "node:path";
 import { excerpt } from "../errors.ts";
 import { run } from "../exec.ts";
 import type { Result } from "../generated/result.ts";
+import { oneLine } from "../visible.ts";
 
 const SOCKET = "/run/systemd/journal/socket";
 const PREFIX = "DOCKER_IPTABLES_";
@@ -72,7 +73,7 @@ export function recordText(result: Result, { pid, command, unit, self }: Caller,
   };
   return Object.entries(fields)
     .filter(([, value]) => value !== "")
-    .map(([name, value]) => `${name}=${value.replaceAll(/[\0\n]+/g, " ")}\n`)
+    .map(([name, value]) => `${name}=${oneLine(value)}\n`)
     .join("");
 }
 

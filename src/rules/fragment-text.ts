@@ -4,6 +4,7 @@
 // A container's declares no chain: that is the base's. No time, no container id: the same container gives the same bytes.
 
 import { FAMILIES, type Family } from "../docker/container.ts";
+import { oneLine } from "../visible.ts";
 import { commentOf, type Rule, type Ruleset, readWords, spell, TABLES, type Table } from "./rule.ts";
 import { readTables } from "./table-text.ts";
 
@@ -68,7 +69,7 @@ export function fragmentText(
     return lines.length === 0 ? [] : [`*${table}`, ...declared, ...lines.map(spell), "COMMIT"];
   });
   if (sections.length === 0) return undefined;
-  return [markOf(owner), ...notes.map((note) => `# ${note}`), ...sections, ""].join("\n");
+  return [markOf(owner), ...notes.map((note) => `# ${oneLine(note)}`), ...sections, ""].join("\n");
 }
 
 /** The rules of a fragment, ours or the original script's, by table. */
