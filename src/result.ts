@@ -19,7 +19,7 @@ import { bracketed, rangesOf, spellPublish } from "./rules/publish-rules.ts";
 import { type Rule, spell } from "./rules/rule.ts";
 import type { Standing, Status } from "./status.ts";
 import { byOwner, type FileChange, fileChanges, type Item, itemChanges } from "./survey.ts";
-import { allVisible } from "./visible.ts";
+import { allVisible, oneLine } from "./visible.ts";
 
 type ContainerResult = NonNullable<Result["containers"]>[number];
 type BaseResult = NonNullable<Result["base"]>;
@@ -162,8 +162,13 @@ export function resultOfFailure(error: unknown, request: Request | undefined, de
 }
 
 function stackOf(failure: Failure): string {
-  const cause = failure.cause instanceof Error ? `\ncaused by ${failure.cause.stack}` : "";
-  return `${failure.stack}${cause}`;
+  const cause = failure.cause instanceof Error ? `\ncaused by ${framesOf(failure.cause)}` : "";
+  return `${framesOf(failure)}${cause}`;
+}
+
+/** The message, in which a line of a command's may look like one of ours, in one line. */
+function framesOf({ stack = "", message }: Error): string {
+  return stack.replace(message, () => oneLine(message));
 }
 
 function containerResult(name: string, own: readonly Item[]): ContainerResult {

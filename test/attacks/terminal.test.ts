@@ -33,7 +33,7 @@ describe("pure", () => {
     const property = fc.property(anyText, (text) => {
       expect(oneLine(text)).not.toMatch(OBEYED);
       expect(visible(text)).not.toMatch(BUT_LINES);
-      if (!BUT_LINES.test(text) && text.isWellFormed()) expect(visible(text)).toBe(text);
+      if (!BUT_LINES.test(text) && !/\p{Cs}/u.test(text)) expect(visible(text)).toBe(text);
     });
     fc.assert(property, { seed: 3, numRuns: 2000 });
   });
@@ -109,7 +109,7 @@ describe.concurrent("of every door", () => {
     const host = fakeHost();
     host.container("web", { ports: PORTS });
     host.write(`20_${EVIL.replaceAll("/", "")}`, `garbage ${EVIL}\n`);
-    host.write("11-docker-container_web", `# ${EVIL}\n`);
+    host.write("11-docker-container_web", `# ${EVIL.replaceAll(/[\r\n]/g, "")}\n`);
     await host.boot();
     expect(await clean(host, ["status", ...directories(host)])).toContain("x\\x1b[2J");
     expect(await clean(host, ["load", "--check", ...directories(host)])).toContain("x\\x1b[2J");
@@ -127,10 +127,9 @@ describe.concurrent("of every door", () => {
   test("whoever holds a lock", async () => {
     const host = fakeHost();
     host.container("web", { ports: PORTS });
-    const lock = join(host.iptablesDir, ".docker_iptables.lock");
-    writeFileSync(lock, "");
-    const script = `flock "$DIR/.docker_iptables.lock" sh -c 'touch held; sleep 30' "$EVIL" & until [ -e held ]; do :; done
-printf %s "$JSON" | "$EXE"; kill %1 2>/dev/null; pkill -P $! 2>/dev/null; exit 0`;
+    const holder = "flock 9; touch held; while :; do sleep 1; done";
+    const script = `sh -c '${holder}' "$EVIL" 9> "$DIR/.docker_iptables.lock" & until [ -e held ]; do sleep 0.1; done
+printf %s "$JSON" | "$EXE"; kill $!`;
     const { env, ...options } = host.options();
     const more = {
       EVIL,
