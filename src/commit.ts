@@ -5,7 +5,7 @@
 
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
-import { type BasePlan, unitChanges } from "./base.ts";
+import { unitChanges } from "./base.ts";
 import { FAMILIES } from "./docker/container.ts";
 import { asFailure } from "./errors.ts";
 import { confirmationOf } from "./fragments/confirmed.ts";
@@ -13,46 +13,45 @@ import { clearTemporary, writeFailure } from "./fragments/replace.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { withWriteLock } from "./lock.ts";
 import { refuseOvertaken, type Settled } from "./overtaken.ts";
-import { type Loader, loadRules, type Reloaded } from "./reload.ts";
+import { type Load, loadRules, type Reloaded } from "./reload.ts";
 import { installUnits, removeUnits, startWatcher } from "./services.ts";
-import { directoryOf, type FileChange, fileChanges, type Survey } from "./survey.ts";
+import { directoryOf, type FileChange, fileChanges } from "./survey.ts";
 import { orRollBack, type Undo, write } from "./undo.ts";
 
 /** All that a call is about to change. */
-export interface Plan {
-  found: Survey;
+export interface Plan extends Load {
   settled: Settled;
-  base: BasePlan;
-  loader: Loader;
 }
 
 /**
  * Makes files, services and kernel as planned. Throws Failure; what was undone stands in its `rolledBack`.
  *
- * A failed `present` puts back what was there. A failed `absent` never brings a rule back.
+ * What fails is put back as it was, but for what goes: a rule that is gone is never brought back.
  */
 export async function commit(plan: Plan, args: Arguments): Promise<Reloaded> {
   const undo: Undo[] = [];
-  return change(plan, undo, args).catch((error: unknown) => {
+  const gone: Undo[] = [];
+  return change(plan, undo, gone, args).catch((error: unknown) => {
     const failure = asFailure(error);
+    if (gone.length > 0) failure.changed = true;
     // Nothing is left to undo after a roll back; only where a lock could not be had there was none.
     if (undo.length > 0) {
       failure.changed = true;
-      if (args.state === "present") {
-        failure.rolledBack = [`NOT put back: the fragments just written; ${failure.message}`];
-      }
+      if (!plan.closes) failure.rolledBack = [`NOT put back: the fragments just written; ${failure.message}`];
     }
     throw failure;
   });
 }
 
-async function change({ found, settled, base, loader }: Plan, undo: Undo[], args: Arguments): Promise<Reloaded> {
+/** `undo` gets the steps back. Of what goes there is no way back: those are in `gone`. */
+async function change(plan: Plan, undo: Undo[], gone: Undo[], args: Arguments): Promise<Reloaded> {
+  const { found, settled, base, going, closes } = plan;
   const directories = FAMILIES.map((family) => directoryOf(family, args));
   // What fails is undone before the lock is released, so that nobody loads what is being taken back.
   const alone = <T>(patience: number, steps: () => Promise<T>) =>
     withWriteLock(args.iptables_dir, patience, async () => {
       await Promise.all([...directories, ...base.units.map(({ path }) => dirname(path))].map(clearTemporary));
-      return orRollBack(undo, args.state, steps);
+      return closes ? steps() : orRollBack(undo, steps);
     });
 
   for (const directory of base.directories) await makeDirectory(directory);
@@ -60,11 +59,12 @@ async function change({ found, settled, base, loader }: Plan, undo: Undo[], args
   if (base.files.some(fileChanges) || found.items.some(fileChanges) || found.unconfirmed.length > 0 || installs) {
     await alone(args.timeout, async () => {
       await refuseOvertaken(settled, found.items, args);
+      await writeFragments(going, [], gone);
       await writeFragments([...base.files, ...found.items], found.unconfirmed, undo);
       if (installs) await installUnits(base.units, undo, args.timeout);
     });
   }
-  const loaded = await loadRules(found, base, loader, undo, args, alone);
+  const loaded = await loadRules(plan, undo, args, alone);
   if (installs) {
     // It waits for our locks before it is ready, so none is held meanwhile.
     await startWatcher(base.units, args.timeout).catch(async (error: unknown) => {

@@ -5,8 +5,9 @@ import { sortByBoot } from "./fragments/confirmed.ts";
 import { readFragments } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { patchRules, saveRules } from "./kernel/iptables.ts";
-import type { Live, Tables } from "./rules/live.ts";
-import { type Goal, goalOf, goalOfSnapshot, patchText } from "./rules/patch.ts";
+import { type Live, readLive, type Tables } from "./rules/live.ts";
+import { goalOf, goalOfSnapshot, patchText } from "./rules/patch.ts";
+import { type Gone, goneLines, removalText, withoutLines } from "./rules/removal.ts";
 import { readTables } from "./rules/table-text.ts";
 import { directoryOf } from "./survey.ts";
 
@@ -18,11 +19,12 @@ const ATTEMPTS = 3;
  * ours comes between. `former` are the rules of the fragments that were replaced, `before` is the kernel as it is.
  *
  * `remember` gets the way back before the kernel is touched, for who holds that lock. It is a patch, too: what others do in
- * the meantime stays.
+ * the meantime stays; of `gone` it brings nothing back.
  */
 export async function exchangeRules(
   family: Family,
   former: readonly Tables[],
+  gone: readonly Gone[],
   before: Live,
   args: Arguments,
   remember: (wayBack: () => Promise<string | undefined>) => void,
@@ -30,13 +32,24 @@ export async function exchangeRules(
   const directory = directoryOf(family, args);
   const { current } = await sortByBoot(directory, await readFragments(directory));
   const goal = goalOf(current, former, before);
+  const back = goalOfSnapshot(readLive(withoutLines(before, goneLines(gone, current, before))), goal);
   remember(async () => {
     const now = await saveRules(family, args.timeout);
-    const after = await exchange(family, now, () => goalOfSnapshot(before, goal), args.timeout);
+    const after = await exchange(family, now, (live) => patchText(back, live), args.timeout);
     return after === now ? undefined : `the kernel's ${family === "ipv4" ? "IPv4" : "IPv6"} rules`;
   });
-  const goalFor = (live: Live) => (live === before ? goal : goalOf(current, former, live));
-  return exchange(family, before, goalFor, args.timeout);
+  const textFor = (live: Live) => patchText(live === before ? goal : goalOf(current, former, live), live);
+  return exchange(family, before, textFor, args.timeout);
+}
+
+/**
+ * Takes the rules of fragments that are gone out of the kernel, whatever the others are like: no rule is added. Returns the
+ * kernel's rules. Throws Failure of iptables.
+ */
+export async function removeRules(family: Family, gone: readonly Gone[], args: Arguments): Promise<Live> {
+  const kept = await readFragments(directoryOf(family, args));
+  const before = await saveRules(family, args.timeout);
+  return exchange(family, before, (live) => removalText(goneLines(gone, kept, live), live), args.timeout);
 }
 
 /**
@@ -56,11 +69,16 @@ export async function dropChain(family: Family, args: Arguments): Promise<void> 
 }
 
 /** Returns the kernel's rules: `before` itself where nothing was to be done. */
-async function exchange(family: Family, before: Live, goalFor: (live: Live) => Goal, timeout: number): Promise<Live> {
+async function exchange(
+  family: Family,
+  before: Live,
+  textFor: (live: Live) => string | undefined,
+  timeout: number,
+): Promise<Live> {
   let live = before;
   let failed: { text: string; error: unknown } | undefined;
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
-    const text = patchText(goalFor(live), live);
+    const text = textFor(live);
     if (text === undefined) return live;
     // The kernel has not changed since it refused this very text: it would refuse it again.
     if (failed?.text === text) throw failed.error;

@@ -9,18 +9,19 @@ import { basename, join } from "node:path";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { asFailure, errno, Failure } from "./errors.ts";
 import { type Access, untrustedIn } from "./fragments/access.ts";
-import { type Assembled, assemble, CARRIED, refuseProblems, textOf } from "./fragments/assemble.ts";
+import { type Assembled, assemble, CARRIED, type Fragment, refuseProblems, textOf } from "./fragments/assemble.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import { directoryExists, missingDirectory, readFragments } from "./fragments/directory.ts";
 import { clearTemporary, replaceFragment } from "./fragments/replace.ts";
 import { restoreRules, saveRules } from "./kernel/iptables.ts";
 import { restoreSnapshot } from "./kernel/snapshot.ts";
-import { tryLines } from "./kernel/trial.ts";
+import { complaintOf, lineOf, readOnHost, tryLines } from "./kernel/trial.ts";
 import { withLoadLock } from "./lock.ts";
 import type { Request } from "./request.ts";
 import { isContainers } from "./rules/fragment-text.ts";
 import { type Live, readLive } from "./rules/live.ts";
-import { keyOf, mayBeOurs, readWords } from "./rules/rule.ts";
+import { keyOf, mayBeOurs, readWords, uncounted } from "./rules/rule.ts";
+import { builtInChains } from "./rules/table-text.ts";
 import type { Kernel } from "./survey.ts";
 import { orRollBack, type Undo } from "./undo.ts";
 
@@ -147,6 +148,39 @@ function sameTable(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && (byChain(a, asIs) === byChain(b, asIs) || byChain(a, asKey) === byChain(b, asKey));
 }
 
+/**
+ * What stops a load of these fragments, as the failure that names one of them; undefined where nothing does, or where it
+ * cannot be tried. Where all of their rules run already (`live`) it is not tried: then iptables takes them.
+ */
+export async function findBroken(
+  family: Family,
+  fragments: readonly Fragment[],
+  live: Live,
+  timeout: number,
+): Promise<Failure | undefined> {
+  const assembled = assemble(fragments, [], NO_RULES);
+  if (assembled.problems.length === 0 && runs(assembled, live)) return undefined;
+  const failed = await refuseWhatFails(family, assembled, timeout).then(() => undefined, asFailure);
+  if (failed !== undefined) return failed.code === "fragment_invalid" ? failed : undefined;
+  const read = await readOnHost(family, assembled.lines, timeout);
+  return read.kind === "refused" ? refused(assembled, read.line, read.words) : undefined;
+}
+
+/** Whether the kernel has all chains and rules of a text, in whatever order, and perhaps more. */
+function runs({ lines }: Assembled, live: Live): boolean {
+  let table = "";
+  return lines.every((line) => {
+    if (line.startsWith("*")) table = line.slice(1);
+    const running = live.tables.get(table);
+    if (line.startsWith(":")) return builtInChains(table).includes(chainOf(line)) || running?.chains.has(chainOf(line));
+    return !/^[[-]/.test(line) || running?.keys().has(keyOf(readWords(uncounted(line))));
+  });
+}
+
+function chainOf(declaration: string): string {
+  return declaration.slice(1).split(" ", 1)[0] ?? "";
+}
+
 /** Tries a text in a namespace. Returns a warning where it could not be tried. Throws Failure `fragment_invalid`, naming fragment, line and rule. */
 export async function refuseWhatFails(family: Family, assembled: Assembled, timeout: number): Promise<string[]> {
   refuseProblems(assembled.problems);
@@ -168,6 +202,15 @@ function refused({ lines, origins }: Assembled, line: number | undefined, words:
   });
 }
 
+/** What the kernel refused though the trial did not, with the fragment where iptables says which line it was. */
+function naming(assembled: Assembled, failure: Failure): Failure {
+  const stderr = String(failure.facts["stderr"] ?? "");
+  const line = lineOf(stderr);
+  if (line === undefined || assembled.origins[line] === undefined) return failure;
+  const { message, facts } = refused(assembled, line, complaintOf(stderr));
+  return new Failure(failure.code, message, { ...facts, ...failure.facts }, { cause: failure });
+}
+
 function warningsOf({ family, stale, lost }: Plan): string[] {
   const word = family === "ipv4" ? "IPv4" : "IPv6";
   const left = stale.map((path) => `${path} is from before this boot; left out until 'create' confirms it`);
@@ -183,7 +226,7 @@ function warningsOf({ family, stale, lost }: Plan): string[] {
 export async function load(request: LoadRequest): Promise<Loaded> {
   return withLoadLock(Object.values(request.directories), request.timeout, async () => {
     const undo: Undo[] = [];
-    const loading = orRollBack(undo, "present", () => loadLocked(request, {}, undo));
+    const loading = orRollBack(undo, () => loadLocked(request, {}, undo));
     return loading.catch(async (error: unknown) => {
       throw await withLastGood(asFailure(error), request);
     });
@@ -198,7 +241,9 @@ export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: 
   const planned = await planLoad(request, seen);
   for (const { family, assembled, live } of planned.plans.filter(({ changes }) => changes)) {
     undo.push(() => restoreSnapshot(family, live, undefined, request.timeout));
-    await restoreRules(family, textOf(assembled), request.timeout);
+    await restoreRules(family, textOf(assembled), request.timeout).catch((error: unknown) => {
+      throw naming(assembled, asFailure(error));
+    });
   }
   return { ...planned, warnings: [...planned.warnings, ...(await keepLastGood(planned.plans, request))] };
 }

@@ -49,9 +49,10 @@ export async function refuseOvertaken(
   const now = await readDirectories(args);
   const owners = new Set(neighbours.map(({ owner }) => owner));
   const [texts, before] = [textsIn(now), textsIn(seen.now)];
-  for (const { owner, path } of items) {
+  for (const { owner, path, after } of items) {
     // Of all containers nobody asked for this one by its name: whoever wrote its fragment since knows better.
-    if ((args.all || owners.has(owner)) && texts.get(path) !== before.get(path)) throw overtaken(path);
+    const text = texts.get(path);
+    if ((args.all || owners.has(owner)) && text !== before.get(path) && text !== after) throw overtaken(path);
   }
   const wanted = [...asked, ...neighbours];
   const known = new Register(wanted.map(claimantOf));

@@ -5,8 +5,9 @@ import { isLoopback } from "./addresses.ts";
 import { FAMILIES } from "./docker/container.ts";
 import type { Network } from "./docker/network.ts";
 import type { Target } from "./docker/target.ts";
+import type { Failure } from "./errors.ts";
 import { type Access, warnOfAccess } from "./fragments/access.ts";
-import { assemble } from "./fragments/assemble.ts";
+import { assemble, type Fragment } from "./fragments/assemble.ts";
 import type { Fragments } from "./fragments/by-family.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import type { Problem } from "./generated/result.ts";
@@ -21,8 +22,11 @@ import { commentOf, readComment, readWords, spell } from "./rules/rule.ts";
 import { vantagesOf } from "./rules/vantage.ts";
 import { byOwner, fileChanges, type Item, type Kernel } from "./survey.ts";
 
-/** How one fragment's file and live rules differ from what they should be. `targets` are the containers that run. */
-export function differences(item: Item, targets: readonly Target[]): Problem[] {
+/**
+ * How one fragment's file and live rules differ from what they should be. `targets` are the containers that run, `once` says
+ * what is to be fixed before rules can come.
+ */
+export function differences(item: Item, targets: readonly Target[], once: string): Problem[] {
   const { path, family } = item;
   const container = containerOf(basename(path));
   const owner = container ?? basename(path);
@@ -34,44 +38,48 @@ export function differences(item: Item, targets: readonly Target[]): Problem[] {
       : `'docker_iptables create ${container}' or 'docker_iptables sync'`;
   const problems: Problem[] = [];
   // What the kernel lacks then, too, goes without saying.
-  if (fileChanges(item)) return [{ ...fileProblem(item, targets), ...about }];
+  if (fileChanges(item)) return [{ ...fileProblem(item, targets, once), ...about }];
   const { drift } = item;
   if (drift === undefined) return problems;
   const [first] = drift.missing;
   if (first !== undefined) {
     const more = drift.missing.length > 1 ? ` and ${drift.missing.length - 1} more` : "";
-    const msg = `the kernel lacks ${word} rules of ${owner}: '${spell(first)}'${more}; ${mend} brings them back`;
+    const msg = `the kernel lacks ${word} rules of ${owner}: '${spell(first)}'${more}; ${mend} brings them back${once}`;
     problems.push({ kind: "rules_missing", ...about, rule: spell(first), msg });
   }
   if (drift.surplus > 0) {
-    const msg = `the kernel has ${drift.surplus} ${word} rules of ${owner} too many; ${mend} takes them away`;
+    const msg = `the kernel has ${drift.surplus} ${word} rules of ${owner} too many; ${mend} takes them away${once}`;
     problems.push({ kind: "rules_surplus", ...about, msg });
   }
   if (drift.disordered) {
-    const msg = `the kernel has the ${word} rules of ${owner} in another order; ${mend} mends it`;
+    const msg = `the kernel has the ${word} rules of ${owner} in another order; ${mend} mends it${once}`;
     problems.push({ kind: "rules_disordered", ...about, msg });
   }
   if (drift.unreached !== undefined && first === undefined) {
-    const msg = `nothing live jumps to the chain ${drift.unreached}, so the ${word} rules of ${owner} never match; ${mend} mends it`;
+    const msg = `nothing live jumps to the chain ${drift.unreached}, so the ${word} rules of ${owner} never match; ${mend} mends it${once}`;
     problems.push({ kind: "rules_shadowed", ...about, msg });
   }
   return problems;
 }
 
-function fileProblem({ path, before, after }: Item, targets: readonly Target[]): Pick<Problem, "kind" | "msg"> {
+function fileProblem(
+  { path, before, after }: Item,
+  targets: readonly Target[],
+  once: string,
+): Pick<Problem, "kind" | "msg"> {
   const container = containerOf(basename(path));
   if (container === undefined) {
     return {
       kind: "base_outdated",
-      msg: `${path} is not what the daemon's networks need; 'docker_iptables setup' mends it`,
+      msg: `${path} is not what the daemon's networks need; 'docker_iptables setup' mends it${once}`,
     };
   }
   if (before === undefined) {
-    const msg = `${container} runs and publishes, and has no ${path}; 'docker_iptables create ${container}' or 'docker_iptables sync' makes it`;
+    const msg = `${container} runs and publishes, and has no ${path}; 'docker_iptables create ${container}' or 'docker_iptables sync' makes it${once}`;
     return { kind: "fragment_missing", msg };
   }
   if (after !== undefined) {
-    const msg = `${path} is out of date: ${container} has another address or other ports; 'docker_iptables create ${container}' or 'docker_iptables sync' mends it`;
+    const msg = `${path} is out of date: ${container} has another address or other ports; 'docker_iptables create ${container}' or 'docker_iptables sync' mends it${once}`;
     return { kind: "fragment_outdated", msg };
   }
   const runs = targets.some(({ name }) => name === container);
@@ -104,8 +112,11 @@ export function rivals(now: Fragments, items: readonly Item[]): Problem[] {
   return problems;
 }
 
-/** Live rules with our comment whose fragment is not there, and is not missed: `known` owners are told of otherwise. */
-export function orphans(now: Fragments, live: Kernel, known: readonly string[]): Problem[] {
+/**
+ * Live rules with our comment whose fragment is not there, and is not missed: `known` owners are told of otherwise. `loads`:
+ * whether a load would work.
+ */
+export function orphans(now: Fragments, live: Kernel, known: readonly string[], loads: boolean): Problem[] {
   return FAMILIES.flatMap((family) => {
     const files = (now[family] ?? []).map(({ path }) => basename(path));
     const owning = new Set([...known, ...files.flatMap((file) => [containerOf(file), `(${file})`])]);
@@ -113,19 +124,16 @@ export function orphans(now: Fragments, live: Kernel, known: readonly string[]):
       .filter((owner) => !owning.has(owner))
       .map((owner): Problem => {
         const word = family === "ipv4" ? "IPv4" : "IPv6";
-        const msg = `the kernel has ${word} rules of ${owner}, and no fragment has them: 'docker_iptables sync' or 'docker_iptables load' takes them away`;
+        const msg = `the kernel has ${word} rules of ${owner}, and no fragment has them: 'docker_iptables sync'${loads ? " or 'docker_iptables load'" : ""} takes them away`;
         return { kind: "rules_orphaned", ...(owner.startsWith("(") ? {} : { container: owner }), msg };
       });
   });
 }
 
 /** Fragments that iptables-restore would refuse for their form. */
-export function brokenFragments(now: Fragments): Problem[] {
-  return FAMILIES.flatMap((family) =>
-    assemble(now[family] ?? [], [], readLive("")).problems.map(({ path, line, why }): Problem => {
-      const msg = `${path} line ${line}: ${why}; nothing is loaded until it is mended`;
-      return { kind: "fragment_invalid", path, msg };
-    }),
+export function brokenFragments(fragments: readonly Fragment[]): Problem[] {
+  return assemble(fragments, [], readLive("")).problems.map(({ path, line, why }) =>
+    brokenFragment(`${path} line ${line}: ${why}`, path, line),
   );
 }
 
@@ -138,12 +146,34 @@ export function untrusted(found: readonly Access[]): Problem[] {
   });
 }
 
+/** What iptables refused in a trial. */
+export function refusedFragment({ message, facts: { path, line, rule } }: Failure): Problem {
+  return {
+    ...brokenFragment(message, typeof path === "string" ? path : undefined, typeof line === "number" ? line : 0),
+    ...(typeof rule === "string" ? { rule } : {}),
+  };
+}
+
+function brokenFragment(what: string, path: string | undefined, line: number): Problem {
+  const look = path === undefined ? "" : `; see '${spell(["sed", "-n", `${line}p`, path])}'`;
+  const msg = `${what}; nothing is loaded until it is fixed${look}`;
+  return { kind: "fragment_invalid", ...(path === undefined ? {} : { path, line }), msg };
+}
+
+/** What to do before rules can be loaded, as the end of an advice; empty where they can. */
+export function onceFixed([first]: readonly Problem[]): string {
+  if (first === undefined) return "";
+  return first.path === undefined
+    ? ", once the fragments can be loaded"
+    : `, once ${first.path} line ${first.line} is fixed`;
+}
+
 /** Networks without a base, and a base that does not fit docker-proxy. */
-export function uncovered(items: readonly Item[], now: Fragments, args: Arguments): Problem[] {
+export function uncovered(items: readonly Item[], now: Fragments, once: string, args: Arguments): Problem[] {
   const lasting = items.filter(({ after }) => after !== undefined);
   return [...warnOfUncovered(lasting, now), ...warnOfLoopback(lasting, now, args)].map((msg) => ({
     kind: "network_uncovered",
-    msg,
+    msg: `${msg}${once}`,
   }));
 }
 

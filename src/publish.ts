@@ -3,12 +3,20 @@
 
 import { basename } from "node:path/posix";
 import { type Asked, askFor, withOrphans } from "./asked.ts";
-import { askForBase, type BasePlan, keepForeignFiles, NO_BASE, planBase, planChanges } from "./base.ts";
-import { commit } from "./commit.ts";
+import {
+  askForBase,
+  type BasePlan,
+  type BaseWishes,
+  keepForeignFiles,
+  NO_BASE,
+  planBase,
+  planChanges,
+} from "./base.ts";
+import { commit, type Plan } from "./commit.ts";
 import { settleNeighbours } from "./conflicts.ts";
 import { FAMILIES } from "./docker/container.ts";
 import { findNetworks, type Tell } from "./docker/find.ts";
-import { Failure } from "./errors.ts";
+import { asFailure, Failure } from "./errors.ts";
 import { warnOfFirewalls } from "./firewalls.ts";
 import { warnOfAccess } from "./fragments/access.ts";
 import { type Fragments, ownersIn } from "./fragments/by-family.ts";
@@ -16,12 +24,12 @@ import type { Arguments } from "./generated/arguments.ts";
 import { fitGuards } from "./guards.ts";
 import { Overtaken, readStamped, type Seen } from "./overtaken.ts";
 import { refuseWhatCannotWork, untrustedOf, warnOfLoopback, warnOfUncovered, withChanges } from "./refuse.ts";
-import { chooseLoader, type Loader, type Reloaded } from "./reload.ts";
+import { chooseLoader, type Load, type Loader, namesOf, type Reloaded, withoutLoad } from "./reload.ts";
 import type { Request } from "./request.ts";
 import { isContainers, type Wanted } from "./rules/fragment-text.ts";
 import { barrierOf, hasDockersRules } from "./rules/live.ts";
 import { orNearest } from "./suggest.ts";
-import { familiesOf, type Item, itemChanges, type Kernel, readKernel, survey } from "./survey.ts";
+import { familiesOf, goingOf, type Item, itemChanges, type Kernel, readKernel, type Survey, survey } from "./survey.ts";
 
 export interface Outcome extends Asked {
   /** All fragments asked for, in the order of their names, and those of neighbours that are put right with them. */
@@ -73,42 +81,98 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
   const all = await survey(wanted, families, live, args);
   const { items, warnings: kept } = keepForeignFiles(all.items);
   const found = { ...all, items };
-  const plan = base === undefined ? NO_BASE : await planBase(found.items, base, live, now, args);
-  const future = withChanges(now, [...plan.files, ...found.items], args);
-  refuseWhatCannotWork(found.items, future, args);
+  const settled = { asked: asked.wanted, neighbours: neighbours.wanted, seen };
+  const going = goingOf(items).filter(({ path }) => args.state === "absent" || isContainers(basename(path)));
+  // Whatever stops the rest: the rules of what goes would lead to whoever gets its address next.
+  const goAnyway = async (error: unknown): Promise<never> => {
+    throw check ? error : await unpublishAnyway(asFailure(error), { found: { ...found, items: going }, settled }, args);
+  };
+  const decided = await decide(found, going, base, now, { args, check }).catch(goAnyway);
   const outcome: Outcome = {
     ...asked,
-    idle: [...asked.idle, ...withoutRules(found.items, now, args)],
+    idle: [...asked.idle, ...withoutRules(items, now, args)],
     wanted,
     neighbours: neighbours.wanted.map(({ owner }) => owner),
-    items: found.items,
-    base: base && { networks: base.networks.filter(({ bridge }) => bridge).map(({ name }) => name), plan },
+    items,
+    base: base && {
+      networks: base.networks.filter(({ bridge }) => bridge).map(({ name }) => name),
+      plan: decided.base,
+    },
     committed: { reloaded: [], warnings: [], live },
-    warnings: onceEach([
-      ...asked.warnings,
-      ...neighbours.warnings,
-      ...guarded.warnings,
-      ...(base?.warnings ?? []),
-      ...plan.warnings,
-      ...kept,
-      ...(base?.daemon === undefined ? warnOfDocker(live) : []),
-      ...warnOfUncovered(found.items, future),
-      ...warnOfLoopback(found.items, future, args),
-      ...(await untrustedOf(now, found.items, args)).map(warnOfAccess),
-    ]),
+    warnings: onceEach([...asked.warnings, ...neighbours.warnings, ...guarded.warnings, ...kept, ...decided.warnings]),
   };
-  const changes = found.items.some(itemChanges) || planChanges(plan);
-  if (!changes && (check || found.unconfirmed.length === 0)) return outcome;
-
-  const loader = await chooseLoader(found, plan, future, args);
-  outcome.warnings.push(...warnOfDisabled(loader, args), ...warnOfPatch(loader));
-  if (args.state === "present" && args.reload !== "none") {
-    outcome.warnings.push(...(await warnOfFirewalls(found.items.filter(itemChanges), live, args.timeout)));
-  }
-  const settled = { asked: asked.wanted, neighbours: neighbours.wanted, seen };
-  if (check) return outcome;
+  const { load } = decided;
+  if (load === undefined || check) return outcome;
   if (signal.aborted) throw new Failure("interrupted", "interrupted before anything was changed");
-  return { ...outcome, committed: await commit({ found, settled, base: plan, loader }, args) };
+  const committing = commit({ ...load, settled }, args);
+  return { ...outcome, committed: await (load.closes ? committing : committing.catch(goAnyway)) };
+}
+
+interface Decided {
+  base: BasePlan;
+  /** Undefined where there is nothing to do. */
+  load: Load | undefined;
+  warnings: string[];
+}
+
+/** What there is to do, and how the kernel will get it. Throws Failure for what cannot work. */
+async function decide(
+  found: Survey,
+  going: readonly Item[],
+  wishes: BaseWishes | undefined,
+  now: Fragments,
+  { args, check }: Pick<Request, "args" | "check">,
+): Promise<Decided> {
+  const base = wishes === undefined ? NO_BASE : await planBase(found.items, wishes, found.live, now, args);
+  const future = withChanges(now, [...base.files, ...found.items], args);
+  const changing = found.items.filter(itemChanges);
+  const changes = changing.length > 0 || planChanges(base);
+  const known = new Set(going);
+  const onlyGoes = changes && !planChanges(base) && changing.every((item) => known.has(item));
+  const closes = args.state === "absent" || onlyGoes;
+  refuseWhatCannotWork(found.items, future, closes, args);
+  const warnings = [
+    ...(wishes?.warnings ?? []),
+    ...base.warnings,
+    ...(wishes?.daemon === undefined ? warnOfDocker(found.live) : []),
+    ...warnOfUncovered(found.items, future),
+    ...warnOfLoopback(found.items, future, args),
+    ...(await untrustedOf(now, found.items, args)).map(warnOfAccess),
+  ];
+  if (!changes && (check || found.unconfirmed.length === 0)) return { base, load: undefined, warnings };
+  const loader = await chooseLoader(found, base, future, closes, args);
+  const asksFirewalls = args.state === "present" && args.reload !== "none";
+  return {
+    base,
+    load: { found, base, loader, going, closes },
+    warnings: [
+      ...warnings,
+      ...warnOfDisabled(loader, args),
+      ...warnOfPatch(loader),
+      ...(asksFirewalls ? await warnOfFirewalls(changing, found.live, args.timeout) : []),
+      // The deed says what came of it.
+      ...(check && loader.kind === "unusable" ? [withoutLoad(loader.why)] : []),
+    ],
+  };
+}
+
+/**
+ * Takes away what goes, though the rest failed or cannot work. Returns the failure that says so; Overtaken where another
+ * process has written in between.
+ */
+async function unpublishAnyway(why: Failure, { found, settled }: Pick<Plan, "found" | "settled">, args: Arguments) {
+  const going = found.items.filter(itemChanges);
+  if (why instanceof Overtaken || going.length === 0) return why;
+  const loader: Loader = args.reload === "none" ? { kind: "none" } : { kind: "unusable", why };
+  const plan = { found: { ...found, unconfirmed: [] }, settled, base: NO_BASE, loader, going, closes: true };
+  const failed = await commit(plan, args).then(() => undefined, asFailure);
+  if (failed instanceof Overtaken) return failed;
+  const names = namesOf(going);
+  const done = failed === undefined ? `unpublished all the same: ${names}` : `NOT unpublished: ${names}`;
+  const told = new Failure(why.code, `${why.message}; ${done}`, why.facts, { cause: why });
+  told.rolledBack = why.rolledBack;
+  told.changed = why.changed || (failed?.changed ?? true);
+  return told;
 }
 
 /** A container and the base may tell the same of a network or of the host. */

@@ -47,9 +47,16 @@ export function withChanges(now: Fragments, changes: readonly FileChange[], args
 }
 
 /**
- * Throws Failure `chain_not_declared`, `chain_not_reached`; with `reload: restore` and `patch` also `fragment_invalid`.
+ * Throws Failure `chain_not_declared`, `chain_not_reached`; with `reload: restore` and `patch` also `fragment_invalid`. What
+ * only takes away needs none of it.
  */
-export function refuseWhatCannotWork(items: readonly Item[], future: Fragments, args: Arguments): void {
+export function refuseWhatCannotWork(
+  items: readonly Item[],
+  future: Fragments,
+  closes: boolean,
+  args: Arguments,
+): void {
+  if (closes) return;
   const families = new Set(items.filter(({ after }) => after !== undefined).map(({ family }) => family));
   for (const family of families) {
     const fragments = future[family] ?? [];

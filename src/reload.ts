@@ -2,9 +2,11 @@
 
 import { type BasePlan, wishesFor } from "./base.ts";
 import { FAMILIES, type Family } from "./docker/container.ts";
-import { Failure } from "./errors.ts";
-import { dropChain, exchangeRules } from "./exchange.ts";
+import { asFailure, Failure } from "./errors.ts";
+import { dropChain, exchangeRules, removeRules } from "./exchange.ts";
 import type { Fragments } from "./fragments/by-family.ts";
+import { sortByBoot } from "./fragments/confirmed.ts";
+import { readFragments, readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { deleteStaleFlows } from "./kernel/conntrack.ts";
 import { WATCH_UNIT } from "./kernel/install.ts";
@@ -13,23 +15,36 @@ import { emptyBackend, restoreBackend } from "./kernel/others.ts";
 import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { findUnit, isShuttingDown, loadUnit, type Unit } from "./kernel/units.ts";
 import { removeLeftover } from "./leftovers.ts";
-import { loadLocked } from "./load.ts";
+import { findBroken, loadLocked } from "./load.ts";
 import { withLoadLock } from "./lock.ts";
 import { adviseService } from "./missing-service.ts";
 import { changedForwards } from "./rules/flows.ts";
 import { drifts, type Live, readLive } from "./rules/live.ts";
 import { INGRESS_CHAIN, meshOf } from "./rules/mesh.ts";
+import { goneLines } from "./rules/removal.ts";
 import { commentOf, spell } from "./rules/rule.ts";
 import { directoryOf, type Item, itemChanges, type Kernel, type Survey, surveyKernel } from "./survey.ts";
 import { orRollBack, type Undo } from "./undo.ts";
 
 /** How the kernel will get the rules; found out before anything is written. */
 export type Loader =
-  | { kind: "none" | "restore" }
+  | { kind: "none" | "restore" | "shutdown" }
   /** `why` it is not the way that was asked for. */
   | { kind: "patch"; why?: string }
   | { kind: "systemd"; units: Unit[] }
-  | { kind: "shutdown" };
+  /** A load cannot be had. */
+  | { kind: "unusable"; why: Failure };
+
+/** What the kernel is to get. */
+export interface Load {
+  found: Survey;
+  base: BasePlan;
+  loader: Loader;
+  /** Of those who have no rules any more: what is taken away of them is never brought back. */
+  going: readonly Item[];
+  /** Whether nothing else changes. Then nothing is undone, and what goes goes without a load if none can be had. */
+  closes: boolean;
+}
 
 export interface Reloaded {
   reloaded: string[];
@@ -39,8 +54,8 @@ export interface Reloaded {
 }
 
 /**
- * Throws Failure `unit_missing`, `unit_not_suitable`. The base brings its own services. A host that shuts down loads nothing
- * for `absent`: systemd would refuse the job, and the rules go with the host.
+ * Throws Failure `unit_missing`, `unit_not_suitable`, unless what is wanted only takes away. The base brings its own services.
+ * A host that shuts down loads nothing for `absent`: systemd would refuse the job, and the rules go with the host.
  *
  * Beside a swarm's routing mesh only our own rules are exchanged: dockerd changes its rules at any time, and a service of
  * another hand knows nothing of them. What starts with the base is our own load, which carries them over.
@@ -49,6 +64,7 @@ export async function chooseLoader(
   { items, live }: Survey,
   base: BasePlan,
   future: Fragments,
+  closes: boolean,
   args: Arguments,
 ): Promise<Loader> {
   if (args.reload === "none" || args.reload === "patch") return { kind: args.reload };
@@ -60,29 +76,27 @@ export async function chooseLoader(
   if (args.base && args.state === "present") return { kind: "systemd", units };
   if (args.state === "absent" && (await isShuttingDown(args.timeout))) return { kind: "shutdown" };
   const changing = FAMILIES.filter((one) => items.some((item) => item.family === one && itemChanges(item)));
-  return {
-    kind: "systemd",
-    units: await Promise.all(
-      wishesFor(changing, args).map((wish) =>
-        findUnit(wish, args.timeout).catch(async (error: unknown) => {
-          throw await adviseService(error, live, args);
-        }),
-      ),
-    ),
-  };
+  try {
+    const units = await Promise.all(wishesFor(changing, args).map((wish) => findUnit(wish, args.timeout)));
+    return { kind: "systemd", units };
+  } catch (error) {
+    const why = asFailure(await adviseService(error, live, args));
+    if (!closes) throw why;
+    return { kind: "unusable", why };
+  }
 }
 
 const MESHED = `this host is in a swarm, whose routing mesh (${INGRESS_CHAIN}) a load could lose: only docker_iptables' own rules were exchanged, as reload: patch does`;
 
 /** Once the files are as they should be. `alone` holds the write lock, and undoes what fails before it releases it. */
 export async function loadRules(
-  { items, live }: Survey,
-  base: BasePlan,
-  loader: Loader,
+  load: Load,
   undo: Undo[],
   args: Arguments,
   alone: <T>(patience: number, steps: () => Promise<T>) => Promise<T>,
 ): Promise<Reloaded> {
+  const { found, base, loader, closes } = load;
+  const { items, live } = found;
   if (loader.kind === "none") return { reloaded: [], warnings: [], live: {} };
   if (loader.kind === "shutdown") {
     const warnings = ["the host is shutting down: nothing was reloaded, the rules go with the host"];
@@ -92,12 +106,14 @@ export async function loadRules(
   const loaded = await alone(2 * args.timeout, async () => {
     const concerned = loader.kind === "systemd" ? items : ofConcern(items);
     const locks = new LoadLocks(args);
-    const steps = () => lookAndLoad(concerned, loader, undo, locks, args);
+    const steps = () => lookAndLoad(concerned, load, undo, locks, args);
     // No load may come between the look, what is made of it, and the way back. The service's own load takes the locks itself.
     const families = FAMILIES.filter((family) => concerned.some((item) => item.family === family));
-    const loaded = await (loader.kind === "systemd"
-      ? steps()
-      : locks.holding(families, () => orRollBack(undo, args.state, steps)));
+    const loading =
+      loader.kind === "systemd" ? steps() : locks.holding(families, () => (closes ? steps() : orRollBack(undo, steps)));
+    const loaded = await (closes
+      ? loading.catch((error: unknown) => removeInstead(asFailure(error), load, locks, args))
+      : loading);
     for (const { family, other } of base.others) {
       undo.push(async () => {
         await restoreBackend(family, other.backend, other.live, args.timeout);
@@ -141,11 +157,12 @@ class LoadLocks {
 /** Under the lock: look, load, look again. */
 async function lookAndLoad(
   items: readonly Item[],
-  loader: Loader,
+  load: Load,
   undo: Undo[],
   locks: LoadLocks,
   args: Arguments,
 ): Promise<Reloaded> {
+  const { loader, going } = load;
   const before = await surveyKernel(items, args);
   const families = FAMILIES.filter((family) =>
     before.items.some((item) => item.family === family && item.drift && drifts(item.drift)),
@@ -158,11 +175,15 @@ async function lookAndLoad(
   for (const family of loader.kind === "patch" ? [] : touched) {
     const snapshot = before.live[family];
     if (snapshot === undefined) continue;
+    const back = async () => {
+      const kept = await readFragments(directoryOf(family, args)).catch(() => []);
+      const gone = goneLines(ofFamily(going, family), kept, snapshot);
+      return restoreSnapshot(family, snapshot, left[family], args.timeout, gone);
+    };
     // A load of the service's may be under way.
-    const back = () => restoreSnapshot(family, snapshot, left[family], args.timeout);
     undo.push(() => locks.holding([family], back));
   }
-  const { live, ...loaded } = await loadWith(loader, families, before, undo, locks, args);
+  const { live, ...loaded } = await loadWith(load, families, before, undo, locks, args);
   const after = await refuseDrift(items, live, args);
   Object.assign(left, after);
   return { ...loaded, live: after };
@@ -175,25 +196,73 @@ function ofConcern(items: readonly Item[]): Item[] {
   return items.filter(({ family }) => families.has(family));
 }
 
+/**
+ * Where a load fails, or cannot be had, what goes is taken out of the kernel without one: whatever somebody's fragment is
+ * like, a port does not stay open for it. For the holder of the write lock. Throws the load's failure where rules are left.
+ *
+ * A load that holds the load lock for too long may have read the fragments before they went, and would bring the rules back:
+ * then they are taken out, and the failure stays one.
+ */
+async function removeInstead(why: Failure, { going }: Load, locks: LoadLocks, args: Arguments): Promise<Reloaded> {
+  const { items, live } = await surveyKernel(going, args);
+  const isLive = ({ drift }: Item) => drift !== undefined && drifts(drift);
+  const families = FAMILIES.filter((family) => ofFamily(items, family).some(isLive));
+  // Whose fragment is there again was published anew by another process meanwhile.
+  const files = await Promise.all(items.map(({ path }) => readOwn(path)));
+  const gone = items.filter((_, index) => files[index] === undefined);
+  const remove = async () => {
+    const after = { ...live };
+    for (const family of families) {
+      after[family] = await removeRules(family, ofFamily(gone, family), args);
+      if (args.base && args.state === "absent") await dropChain(family, args);
+    }
+    return refuseDrift(going, after, args);
+  };
+  try {
+    const after = await locks.holding(families, remove);
+    return { reloaded: families.map(restoreCommand), warnings: [withoutLoad(why, items.filter(isLive))], live: after };
+  } catch (error) {
+    if (error instanceof Failure && error.code === "locked") await remove();
+    throw why;
+  }
+}
+
+/** That a load cannot be had, and what was done without one. */
+export function withoutLoad(why: Failure, removed: readonly Item[] = []): string {
+  const done =
+    removed.length === 0 ? "" : `; the rules of ${namesOf(removed)} were removed from the kernel without a load`;
+  return `no fragment can be loaded until this is fixed: ${why.message}${done}`;
+}
+
+/** Whose they are, each once. */
+export function namesOf(items: readonly Item[]): string {
+  return [...new Set(items.map(({ owner }) => owner))].join(", ");
+}
+
+function ofFamily<T extends { family: Family }>(items: readonly T[], family: Family): T[] {
+  return items.filter((item) => item.family === family);
+}
+
 async function loadWith(
-  loader: Loader,
+  { loader, going, closes }: Load,
   families: readonly Family[],
   before: Pick<Survey, "items" | "live">,
   undo: Undo[],
   locks: LoadLocks,
   args: Arguments,
 ): Promise<Reloaded> {
+  if (loader.kind === "unusable") throw loader.why;
   if (loader.kind === "systemd") {
     const units = loader.units.filter(
       (unit) => unit.start || unit.families.some((family) => families.includes(family)),
     );
-    const warnings = await inTurn(units, args, (unit) => loadUnit(unit, args.timeout));
+    const warnings = await inTurn(units, closes, (unit) => loadNamingBroken(unit, args));
     return { reloaded: units.map(({ name }) => name), warnings, live: {} };
   }
   const live: Kernel = {};
-  const warnings = await inTurn(families, args, async (family) => {
+  const warnings = await inTurn(families, closes, async (family) => {
     if (loader.kind === "patch") {
-      live[family] = await patch(family, before, undo, locks, args);
+      live[family] = await patch(family, before, going, undo, locks, args);
       return [];
     }
     const directories = { [family]: directoryOf(family, args) };
@@ -203,15 +272,35 @@ async function loadWith(
   return { reloaded: families.map(restoreCommand), warnings, live };
 }
 
-/** A failed `present` stops at once; `absent` goes on, so that one family's failure does not leave the other's ports open. */
-async function inTurn<T>(things: readonly T[], { state }: Arguments, step: (thing: T) => Promise<string[]>) {
+/** Throws Failure as `loadUnit`; it names the fragment that is to blame. */
+async function loadNamingBroken(unit: Unit, args: Arguments): Promise<string[]> {
+  try {
+    return await loadUnit(unit, args.timeout);
+  } catch (error) {
+    const { code, facts } = asFailure(error);
+    const broken = await Promise.all(unit.families.map((family) => tryDirectory(family, args))).catch(() => []);
+    const first = broken.find((one) => one !== undefined);
+    if (first === undefined) throw error;
+    const message = `${unit.name} could not load the rules: ${first.message}`;
+    throw new Failure(code, message, { ...first.facts, ...facts }, { cause: error });
+  }
+}
+
+async function tryDirectory(family: Family, args: Arguments): Promise<Failure | undefined> {
+  const directory = directoryOf(family, args);
+  const { current } = await sortByBoot(directory, await readFragments(directory));
+  return findBroken(family, current, readLive(""), args.timeout);
+}
+
+/** The first failure stops it; what only takes away goes on, so that one family's failure does not leave the other's ports open. */
+async function inTurn<T>(things: readonly T[], closes: boolean, step: (thing: T) => Promise<string[]>) {
   const warnings: string[] = [];
   const failures: unknown[] = [];
   for (const thing of things) {
     try {
       warnings.push(...(await step(thing)));
     } catch (error) {
-      if (state === "present") throw error;
+      if (!closes) throw error;
       failures.push(error);
     }
   }
@@ -223,14 +312,15 @@ async function inTurn<T>(things: readonly T[], { state }: Arguments, step: (thin
 async function patch(
   family: Family,
   { items, live }: Pick<Survey, "items" | "live">,
+  going: readonly Item[],
   undo: Undo[],
   locks: LoadLocks,
   args: Arguments,
 ): Promise<Live | undefined> {
-  const former = items.filter((item) => item.family === family).map((item) => item.former);
+  const former = ofFamily(items, family).map((item) => item.former);
   const before = live[family];
   if (before === undefined) return undefined;
-  const after = await exchangeRules(family, former, before, args, (wayBack) =>
+  const after = await exchangeRules(family, former, ofFamily(going, family), before, args, (wayBack) =>
     undo.push(() => locks.holding([family], wayBack)),
   );
   if (args.base && args.state === "absent") await dropChain(family, args);

@@ -19,8 +19,19 @@ import type { Problem } from "./generated/result.ts";
 import { readHost } from "./host.ts";
 import { readInterfaces } from "./kernel/interfaces.ts";
 import { judgeUnit, showUnit } from "./kernel/units.ts";
+import { findBroken } from "./load.ts";
 import { adviseService } from "./missing-service.ts";
-import { brokenFragments, differences, orphans, rivals, shadows, uncovered, untrusted } from "./problems.ts";
+import {
+  brokenFragments,
+  differences,
+  onceFixed,
+  orphans,
+  refusedFragment,
+  rivals,
+  shadows,
+  uncovered,
+  untrusted,
+} from "./problems.ts";
 import { readDirectories, untrustedOf } from "./refuse.ts";
 import { containerFragment, containerOf, isMarked, readFragment, type Wanted } from "./rules/fragment-text.ts";
 import { makeRules } from "./rules/publish-rules.ts";
@@ -81,19 +92,22 @@ export async function status(args: Arguments, names: readonly string[]): Promise
   const overlaps = overlapsOf(daemon.networks, await readInterfaces());
   const around = await lookForTraps(able, now, daemon.networks, live, args).catch(nobodyAround);
   const firewalls = firewallProblems(around, items, advice.daemon !== undefined && advice.managing === undefined, args);
+  const broken = await tryFragments(now, live, args);
+  const once = args.reload === "patch" ? "" : onceFixed(broken);
   const problems = [
+    ...broken,
     ...(daemon.problem === undefined ? [] : [daemon.problem]),
-    ...items.flatMap((item) => differences(item, targets)),
-    ...(await staleOf(now, items, args)),
+    ...items.flatMap((item) => differences(item, targets, once)),
+    ...(await staleOf(now, items, once, args)),
     ...rivals(now, items),
     ...orphans(
       now,
       live,
       publishing.map(({ name }) => name),
+      once === "",
     ),
-    ...brokenFragments(now),
     ...untrusted(await untrustedOf(now, [], args)),
-    ...uncovered(items, now, args),
+    ...uncovered(items, now, once, args),
     ...shadows(items, publishing, daemon.networks, host),
     ...base.problems,
     ...overlaps.map((overlap): Problem => ({ kind: "network_overlaps", msg: tellOverlap(overlap) })),
@@ -180,8 +194,24 @@ async function baseOf(
   }
 }
 
+/** Fragments that stop a load, in their form or in a trial. */
+async function tryFragments(now: Fragments, live: Kernel, args: Arguments): Promise<Problem[]> {
+  const found = await Promise.all(
+    FAMILIES.map(async (family) => {
+      const fragments = now[family] ?? [];
+      const running = live[family];
+      const malformed = brokenFragments(fragments);
+      if (running === undefined || malformed.length > 0) return malformed;
+      const { current } = await sortByBoot(directoryOf(family, args), fragments).catch(() => ({ current: fragments }));
+      const refused = await findBroken(family, current, running, args.timeout);
+      return refused === undefined ? [] : [refusedFragment(refused)];
+    }),
+  );
+  return found.flat();
+}
+
 /** But for those that are to go anyway. */
-async function staleOf(now: Fragments, items: readonly Item[], args: Arguments): Promise<Problem[]> {
+async function staleOf(now: Fragments, items: readonly Item[], once: string, args: Arguments): Promise<Problem[]> {
   const going = new Set(items.filter(({ after }) => after === undefined).map(({ path }) => path));
   const sorted = await Promise.all(
     FAMILIES.map((family) => sortByBoot(directoryOf(family, args), now[family] ?? []).catch(() => ({ stale: [] }))),
@@ -191,7 +221,7 @@ async function staleOf(now: Fragments, items: readonly Item[], args: Arguments):
     .filter(({ path }) => !going.has(path))
     .map(({ path }) => {
       const container = containerOf(basename(path)) ?? "";
-      const msg = `${path} is from before this boot, and is not loaded until 'docker_iptables create ${container}' or 'docker_iptables sync' confirms it`;
+      const msg = `${path} is from before this boot, and is not loaded until 'docker_iptables create ${container}' or 'docker_iptables sync' confirms it${once}`;
       return { kind: "fragment_stale", container, path, msg };
     });
 }

@@ -58,6 +58,12 @@ export function byOwner(items: readonly Item[]): Map<string, Item[]> {
   return owned;
 }
 
+/** The items of those who have no rules any more. */
+export function goingOf(items: readonly Item[]): Item[] {
+  const staying = new Set(items.filter(({ after }) => after !== undefined).map(({ owner }) => owner));
+  return items.filter(({ owner }) => !staying.has(owner));
+}
+
 export function directoryOf(family: Family, args: Arguments): string {
   return family === "ipv4" ? args.iptables_dir : args.ip6tables_dir;
 }

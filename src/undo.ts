@@ -3,21 +3,17 @@
 import { asFailure } from "./errors.ts";
 import { type Own, readOwn } from "./fragments/directory.ts";
 import { replaceFragment } from "./fragments/replace.ts";
-import type { Arguments } from "./generated/arguments.ts";
 
 /** A step back. It returns what it put back, or undefined when there was no need. */
 export type Undo = () => Promise<string | undefined>;
 
-/**
- * Takes the steps; when one fails, what was done so far is undone, the last first, and the failure says so. For an `absent`
- * nothing is: a rule that is gone stays gone.
- */
-export async function orRollBack<T>(undo: Undo[], state: Arguments["state"], steps: () => Promise<T>): Promise<T> {
+/** Takes the steps; when one fails, what was done so far is undone, the last first, and the failure says so. */
+export async function orRollBack<T>(undo: Undo[], steps: () => Promise<T>): Promise<T> {
   try {
     return await steps();
   } catch (error) {
     const failure = asFailure(error);
-    if (state === "present" && undo.length > 0) {
+    if (undo.length > 0) {
       failure.rolledBack = [...(failure.rolledBack ?? []), ...(await rollBack(undo))];
       failure.changed = failure.rolledBack.some((what) => what.startsWith("NOT put back"));
     }

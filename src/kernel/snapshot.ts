@@ -3,12 +3,14 @@
 import type { Family } from "../docker/container.ts";
 import { Failure } from "../errors.ts";
 import { type Live, withoutCounters } from "../rules/live.ts";
+import { type Lines, withoutLines } from "../rules/removal.ts";
 import { builtInChains } from "../rules/table-text.ts";
 import { COMMANDS, restoreRules, saveRules } from "./iptables.ts";
 
 /**
  * Loads the rules that were there, if the kernel has others now; says what it put back. A table that was not there is
  * emptied. `left` are the rules as we left them, if we came so far: those of others who came since are not taken away.
+ * `gone` are rules that nothing brings back.
  * Throws Failure `command_failed` where they did, and as `saveRules` and `restoreRules` do.
  */
 export async function restoreSnapshot(
@@ -16,6 +18,7 @@ export async function restoreSnapshot(
   snapshot: Live,
   left: Live | undefined,
   timeoutSeconds: number,
+  gone: Lines = new Map(),
 ): Promise<string | undefined> {
   const now = await saveRules(family, timeoutSeconds);
   const what = `the kernel's ${family === "ipv4" ? "IPv4" : "IPv6"} rules`;
@@ -34,6 +37,6 @@ export async function restoreSnapshot(
     "COMMIT",
     "",
   ]);
-  await restoreRules(family, snapshot.text + emptied.join("\n"), timeoutSeconds);
+  await restoreRules(family, withoutLines(snapshot, gone) + emptied.join("\n"), timeoutSeconds);
   return what;
 }

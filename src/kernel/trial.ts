@@ -25,7 +25,7 @@ export async function tryLines(family: Family, lines: readonly string[], timeout
     const ran = await restoreInNamespace(family, tried, timeoutSeconds);
     if (ran.exitCode === 0) return { kind: "good" };
     if (/^unshare: /m.test(ran.stderr)) return { kind: "impossible", why: excerpt(ran.stderr) };
-    const line = lineOf(ran);
+    const line = lineOf(ran.stderr);
     if (line !== undefined && NAME_NOT_RESOLVED.test(ran.stderr) && names < MOST_NAMES) {
       tried[line] = "#";
       continue;
@@ -36,27 +36,45 @@ export async function tryLines(family: Family, lines: readonly string[], timeout
   }
 }
 
+/**
+ * The rules that such a trial leaves out: has iptables read them in the host's own namespace, where it looks for their sets. It
+ * loads nothing (tried, 1.8.9, both backends). Throws Failure of `run`.
+ */
+export async function readOnHost(family: Family, lines: readonly string[], timeoutSeconds: number): Promise<Trial> {
+  const leaning = lines.map((line) => (LEANS_ON_HOST.test(line) || !/^[[-]/.test(line) ? line : "#"));
+  if (!leaning.some((line) => LEANS_ON_HOST.test(line))) return { kind: "good" };
+  const ran = await run(restoreCommand(family), ["--test", "--noflush", "--wait", String(timeoutSeconds)], {
+    timeoutSeconds: timeoutSeconds + 1,
+    input: [...leaning, ""].join("\n"),
+  });
+  return ran.exitCode === 0 ? { kind: "good" } : { kind: "refused", line: lineOf(ran.stderr), words: wordsOf(ran) };
+}
+
 function restoreInNamespace(family: Family, lines: readonly string[], timeoutSeconds: number): Promise<Ran> {
   const args = ["--net", "--", restoreCommand(family), "--wait", String(timeoutSeconds)];
   return run("unshare", args, { timeoutSeconds: timeoutSeconds + 1, input: [...lines, ""].join("\n") });
 }
 
-/** The line that iptables complains of: "Error occurred at line: 3", "line 3: RULE_APPEND failed", "line 3 failed". */
-function lineOf({ stderr }: Ran): number | undefined {
+/** The line that iptables complains of, from 0 on: "Error occurred at line: 3", "line 3: RULE_APPEND failed", "line 3 failed". */
+export function lineOf(stderr: string): number | undefined {
   const match = /\bline:? (\d+)/.exec(stderr);
   return match ? Number(match[1]) - 1 : undefined;
 }
 
 /** What iptables says, without its usage hint and its numbering of a text that nobody sees. */
-function wordsOf({ stderr, exitCode }: Ran): string {
+export function complaintOf(stderr: string): string {
   const kept = stderr
     .split("\n")
     .filter((line) => !/^Try `|^Error occurred at line/.test(line))
     .map((line) =>
-      line.replace(/^ip6?tables(-nft|-legacy)?-restore( v[\d.]+ \(\w+\))?: ?/, "").replace(/^line \d+:? /, ""),
+      line.replace(/^ip6?tables(-nft|-legacy)?-restore( v[\d.]+ \(\w+\))?: ?/, "").replace(/^line \d+:? |\.$/g, ""),
     )
     .filter((line) => line.trim() !== "");
-  return excerpt(kept.join("; ")) || `exit status ${exitCode}`;
+  return excerpt(kept.join("; "));
+}
+
+function wordsOf({ stderr, exitCode }: Ran): string {
+  return complaintOf(stderr) || `exit status ${exitCode}`;
 }
 
 /** The legacy backend blames the COMMIT: the first rule of its table with which it fails. */

@@ -91,13 +91,20 @@ describe.concurrent("a fragment whose container is gone", () => {
     for (const key of ["containers", "files", "warnings"] as const) expect(foretold[key]).toEqual(result[key]);
   });
 
-  test("comes back with a rollback", async () => {
+  test("does not come back with a rollback: its container is dead", async () => {
     const host = await hostWithOld();
     remove(host, "old");
     host.container("new", { ports: port("8080"), address: "172.17.0.2" });
-    host.on("iptables-restore", 'grep -q "docker_iptables: new" && exit 1; exec < /dev/null\n');
-    const result = await host.refuses({ container: "new" }, "reload_failed");
-    expect(result.rolled_back).toContain(fileOf(host, "old"));
+    host.on(
+      "iptables-restore",
+      'cat > "$FAKE/in"; grep -q "docker_iptables: new" "$FAKE/in" && exit 1; exec < "$FAKE/in"\n',
+    );
+    const result = await host.ask({ container: "new" });
+    expect(result).toMatchObject({ failed: true, changed: true, error: { code: "reload_failed" } });
+    expect(result.msg).toMatch(/; unpublished all the same: old$/);
+    expect(result.rolled_back).toEqual([fileOf(host, "new")]);
+    expect(host.fragment("old")).toBeUndefined();
+    for (const table of ["raw", "nat", "filter"]) expect(host.kernel(table)).not.toMatch(/iptables: (old|new)/);
   });
 
   test("stays where nothing of it is another's", async () => {

@@ -1,0 +1,66 @@
+// The rules of fragments that are gone, among the live ones, and the text for `iptables-restore --noflush` that takes them
+// away and does nothing else. Pure.
+//
+// It adds no rule, so no fragment can spoil it: neither another's nor one of ours.
+
+import { readFragment } from "./fragment-text.ts";
+import type { Live, Tables } from "./live.ts";
+import { commentOf, isOurs, keyOf, mayBeOurs, readChain, readComment, readWords, uncounted } from "./rule.ts";
+
+/** A fragment that is gone: whose it was, in its rules' comment, and the rules that stood in it. */
+export interface Gone {
+  owner: string;
+  former: Tables;
+}
+
+/** Live rules as they stand, by table. */
+export type Lines = ReadonlyMap<string, ReadonlySet<string>>;
+
+/**
+ * The live rules of fragments that are gone. Those of the original script carry no comment: they are known by the former
+ * file alone, and stay where a fragment that is `kept` declares the same.
+ */
+export function goneLines(gone: readonly Gone[], kept: readonly { text: string }[], live: Live): Lines {
+  const comments = new Set(gone.map(({ owner }) => commentOf(owner)));
+  const lines = new Map<string, Set<string>>();
+  for (const [name, table] of live.tables) {
+    const bare = bareKeys(name, gone, kept);
+    const isGone = (line: string) => {
+      if (bare.size === 0 && !mayBeOurs(line)) return false;
+      const rule = readWords(uncounted(line));
+      return readChain(rule) !== undefined && (comments.has(readComment(rule) ?? "") || bare.has(keyOf(rule)));
+    };
+    lines.set(name, new Set(table.lines.filter(isGone)));
+  }
+  return lines;
+}
+
+function bareKeys(table: string, gone: readonly Gone[], kept: readonly { text: string }[]): Set<string> {
+  const rules = gone.flatMap(({ former }) => former.get(table) ?? []).filter((rule) => !isOurs(rule));
+  if (rules.length === 0) return new Set();
+  const declared = new Set(kept.flatMap(({ text }) => readFragment(text).get(table) ?? []).map(keyOf));
+  return new Set(rules.map(keyOf).filter((key) => !declared.has(key)));
+}
+
+/** The text that takes these rules away; undefined when none of them is live. */
+export function removalText(lines: Lines, live: Live): string | undefined {
+  const text = [...live.tables].flatMap(([name, table]) => {
+    const going = table.lines.filter((line) => lines.get(name)?.has(line));
+    return going.length === 0
+      ? []
+      : [`*${name}`, ...going.map((line) => uncounted(line).replace(/^\S+/, "-D")), "COMMIT"];
+  });
+  return text.length === 0 ? undefined : [...text, ""].join("\n");
+}
+
+/** A snapshot's text without these rules. */
+export function withoutLines({ text }: Live, lines: Lines): string {
+  let table = "";
+  return text
+    .split("\n")
+    .filter((line) => {
+      if (line.startsWith("*")) table = line.slice(1);
+      return !lines.get(table)?.has(line);
+    })
+    .join("\n");
+}
