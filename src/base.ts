@@ -2,7 +2,7 @@
 
 import { basename } from "node:path";
 import { askVersion } from "./docker/client.ts";
-import type { Family } from "./docker/container.ts";
+import { FAMILIES, type Family } from "./docker/container.ts";
 import {
   adviseDaemon,
   type Daemon,
@@ -155,7 +155,8 @@ export async function planBase(
   const directories = families.map((family) => directoryOf(family, args));
   const plan: BasePlan = { ...NO_BASE, directories, warnings: [] };
   const places = findPlaces(args.timeout);
-  const watchers = args.watch ? [await planWatcher(watchWords(args), places, args.timeout)] : [];
+  const watching = { words: watchWords(args), directories: FAMILIES.map((family) => directoryOf(family, args)) };
+  const watchers = args.watch ? [await planWatcher(args.client, watching, places, args.timeout)] : [];
   if (args.reload === "none") return { ...plan, units: watchers };
   const declared = withChanges(now, items, args);
   const found = await lookForTraps(families, declared, networks, live, args);

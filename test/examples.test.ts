@@ -36,6 +36,10 @@ test.each([
 
 test(WATCH_UNIT, async () => {
   // Such as setup gives it, where the services load the directories.
-  const text = watchUnitText(WATCH_UNIT, "/usr/local/bin/docker_iptables", ["--reload", "restore"]);
+  const text = watchUnitText(WATCH_UNIT, "/usr/local/bin/docker_iptables", {
+    words: ["--reload", "restore"],
+    directories: FAMILIES.map((family) => `/etc/${DIRECTORIES[family]}`),
+    isDockers: true,
+  });
   await expect(text).toMatchFileSnapshot(`${EXAMPLES}systemd/${WATCH_UNIT}`);
 });

@@ -1,8 +1,8 @@
 // The services that load the fragments at boot: planned, installed, taken away. Never over a unit of another hand.
 
 import { constants } from "node:fs";
-import { access, rm, rmdir } from "node:fs/promises";
-import { dirname, isAbsolute, join, resolve } from "node:path";
+import { access, open, realpath, rm, rmdir } from "node:fs/promises";
+import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { FAMILIES } from "../docker/container.ts";
 import { Failure } from "../errors.ts";
 import { commandFailure, run, SYSTEM_PATH } from "../exec.ts";
@@ -11,7 +11,7 @@ import { type Own, readOwn } from "../fragments/directory.ts";
 import { writeFailure } from "../fragments/replace.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { isMarked } from "../rules/fragment-text.ts";
-import { unitText, watchUnitText } from "./unit-text.ts";
+import { unitText, type Watching, watchUnitText } from "./unit-text.ts";
 import { isDisabled, judgeDropIns, judgeUnit, showUnit, type Unit, verbFor, type Wish } from "./units.ts";
 
 /** A service of ours as it is and as it should be. */
@@ -24,24 +24,29 @@ export interface PlannedUnit extends Unit {
   unread: boolean;
 }
 
-/** Where units of ours go, and which docker_iptables they run. Each is found out once, if at all. */
+/** Where units of ours go, and what they run. Each is found out once, if at all. */
 export interface Places {
   directory: () => Promise<string>;
+  /** The docker_iptables. */
   executable: () => Promise<string>;
+  /** The services' PATH. */
+  path: () => Promise<string>;
 }
 
 export function findPlaces(timeoutSeconds: number): Places {
-  let directory: Promise<string> | undefined;
-  let executable: Promise<string> | undefined;
+  const path = once(() => servicePath(timeoutSeconds));
   return {
-    directory: () => {
-      directory ??= unitDirectory(timeoutSeconds);
-      return directory;
-    },
-    executable: () => {
-      executable ??= findExecutable(timeoutSeconds);
-      return executable;
-    },
+    directory: once(() => unitDirectory(timeoutSeconds)),
+    executable: once(async () => findExecutable(await path(), timeoutSeconds)),
+    path,
+  };
+}
+
+function once<T>(find: () => Promise<T>): () => Promise<T> {
+  let found: Promise<T> | undefined;
+  return () => {
+    found ??= find();
+    return found;
   };
 }
 
@@ -85,11 +90,12 @@ export async function planUnits(
 export const WATCH_UNIT = "docker_iptables-watch.service";
 
 /**
- * What is to be done so that it runs with these flags; it loads no family at boot. Throws Failure `unit_not_suitable`,
+ * What is to be done so that it runs so, with this client; it loads no family at boot. Throws Failure `unit_not_suitable`,
  * `executable_unusable`, `fragment_not_a_file` and those of `run`.
  */
 export async function planWatcher(
-  words: readonly string[],
+  client: string,
+  watching: Pick<Watching, "words" | "directories">,
   places: Places,
   timeoutSeconds: number,
 ): Promise<PlannedUnit> {
@@ -101,7 +107,8 @@ export async function planWatcher(
     const message = `${where} was not written by docker_iptables, and is not overwritten: look at it, and move it away`;
     throw new Failure("unit_not_suitable", message, { unit: WATCH_UNIT, unit_file: where });
   }
-  const after = watchUnitText(WATCH_UNIT, await places.executable(), words);
+  const isDockers = await isDockersOwn(client, await places.path());
+  const after = watchUnitText(WATCH_UNIT, await places.executable(), { ...watching, isDockers });
   return { ...unitState(properties), name: WATCH_UNIT, families: [], path, before, after };
 }
 
@@ -169,13 +176,16 @@ async function unitDirectory(timeoutSeconds: number): Promise<string> {
   return paths.find((path) => /\/etc\/systemd\/system$/.test(path)) ?? "/etc/systemd/system";
 }
 
+async function servicePath(timeoutSeconds: number): Promise<string> {
+  const environment = await run("systemctl", ["show-environment"], { timeoutSeconds });
+  return /^PATH=(.+)$/m.exec(environment.stdout)?.[1] ?? SYSTEM_PATH;
+}
+
 /**
  * The docker_iptables that services can run: on their PATH, not on the caller's; it is run once with nothing else in its
  * environment, because its Node.js must be there, too. Never this very file: Ansible's is a temporary copy.
  */
-async function findExecutable(timeoutSeconds: number): Promise<string> {
-  const environment = await run("systemctl", ["show-environment"], { timeoutSeconds });
-  const path = /^PATH=(.+)$/m.exec(environment.stdout)?.[1] ?? SYSTEM_PATH;
+async function findExecutable(path: string, timeoutSeconds: number): Promise<string> {
   for (const directory of path.split(":").filter(isAbsolute)) {
     const executable = join(directory, "docker_iptables");
     if (!(await isExecutable(executable))) continue;
@@ -188,6 +198,32 @@ async function findExecutable(timeoutSeconds: number): Promise<string> {
     `the services run docker_iptables, and it is in no directory of systemd's PATH (${path}): ` +
     "install it as /usr/local/bin/docker_iptables, or use reload: patch, which needs no service";
   throw new Failure("executable_unusable", message, { path });
+}
+
+/**
+ * Whether services that are to start this client start Docker's own. It is not where the name is a script (podman-docker's,
+ * somebody's wrapper), or leads to another program (snap's).
+ */
+async function isDockersOwn(client: string, path: string): Promise<boolean> {
+  if (client !== "docker") return false;
+  for (const directory of path.split(":").filter(isAbsolute)) {
+    const file = join(directory, client);
+    if (await isExecutable(file)) return basename(await realpath(file)) === client && isProgram(file);
+  }
+  return false;
+}
+
+/** Whether a file is a program itself (elf(5)), and not a script. */
+async function isProgram(path: string): Promise<boolean> {
+  const handle = await open(path).catch(() => undefined);
+  try {
+    const read = await handle?.read(Buffer.alloc(4), 0, 4);
+    return read?.buffer.toString("latin1") === "\x7fELF";
+  } catch {
+    return false;
+  } finally {
+    await handle?.close();
+  }
 }
 
 async function isExecutable(path: string): Promise<boolean> {

@@ -1,8 +1,9 @@
-// The text of a service that loads the fragments at boot. Pure.
+// The texts of our services: those that load the fragments at boot, and the one that follows the daemon's events. Pure.
 
 import type { Family } from "../docker/container.ts";
 import { markOf } from "../rules/fragment-text.ts";
 import { COMMANDS } from "./iptables.ts";
+import { loaderSandbox, OTHER_CLIENT, watcherSandbox } from "./sandbox.ts";
 
 /** What a unit says that loads these directories: by family, as `load` takes them. */
 export type Directories = readonly (readonly [Family, string])[];
@@ -20,16 +21,17 @@ export function unitText(unit: string, executable: string, directories: Director
     ),
   ];
   const command = load.map(unitWord).join(" ");
-  const paths = directories.map(([, directory]) => directory).join(" and ");
+  const paths = directories.map(([, directory]) => directory);
+  const all = paths.join(" and ");
   const withoutUs = families.map((family) => {
     const { save, restore } = COMMANDS[family];
     return `[ "$$SERVICE_RESULT" = success ] || ${save} | grep -q ^-A || ${restore} --wait 10 /var/lib/docker_iptables/${family}.rules`;
   });
   return `${markOf(`(${unit})`)}
-# Loads the fragments of ${paths}. It has no ExecStop: a stop must not open the host, and a reload or a
+# Loads the fragments of ${all}. It has no ExecStop: a stop must not open the host, and a reload or a
 # restart replaces the rules without a moment in between.
 [Unit]
-Description=Firewall rules of ${paths.replaceAll("%", "%%")}
+Description=Firewall rules of ${all.replaceAll("%", "%%")}
 Documentation=man:iptables-restore(8)
 DefaultDependencies=no
 After=local-fs.target systemd-modules-load.service
@@ -45,16 +47,28 @@ StateDirectory=docker_iptables
 StateDirectoryMode=0700
 ExecStart=${command}
 ExecReload=${command}
-# The same where docker_iptables itself cannot run (no Node.js, say): it needs iptables alone.
-${withoutUs.map((words) => `ExecStopPost=-/bin/sh -c '${words}'`).join("\n")}
+# The same where docker_iptables itself cannot run (no Node.js, say): it needs iptables alone, and no sandbox (+).
+${withoutUs.map((words) => `ExecStopPost=-+/bin/sh -c '${words}'`).join("\n")}
+
+${loaderSandbox(paths)}
 
 [Install]
 WantedBy=multi-user.target
 `;
 }
 
-/** The text of the unit that keeps files and kernel true to what runs; `words` are the flags of `watch`. */
-export function watchUnitText(unit: string, executable: string, words: readonly string[]): string {
+/** What the watcher is to do. */
+export interface Watching {
+  /** The flags of `watch`. */
+  words: readonly string[];
+  directories: readonly string[];
+  /** Whether its client is Docker's own executable. */
+  isDockers: boolean;
+}
+
+/** The text of the unit that keeps files and kernel true to what runs. */
+export function watchUnitText(unit: string, executable: string, watching: Watching): string {
+  const { words, directories, isDockers } = watching;
   return `${markOf(`(${unit})`)}
 # Follows the daemon's events; each change is a record in the journal. A daemon that is down is waited for.
 [Unit]
@@ -69,6 +83,8 @@ WatchdogSec=60
 ExecStart=${[executable, "watch", ...words].map(unitWord).join(" ")}
 Restart=always
 RestartSec=2
+
+${isDockers ? watcherSandbox(directories) : OTHER_CLIENT}
 
 [Install]
 WantedBy=multi-user.target

@@ -1,6 +1,15 @@
 // setup, and base: true through JSON: the host is made ready, or told why not, and it is taken back.
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
@@ -208,6 +217,27 @@ describe.concurrent("--watch", () => {
     rmSync(join(host.fake, "enabled", WATCH));
     expect(await setup(host, "--watch")).toMatchObject({ changed: true });
     expect(enabled(host)).toContain(WATCH);
+  });
+
+  test("of Docker's own client little is allowed; of a script, or of another program by that name, what it needs", async () => {
+    const host = bareHost();
+    const sandboxed = async () => {
+      const { failed, msg } = await setup(host, "--watch");
+      expect(failed, msg).toBeUndefined();
+      return read(host, WATCH, host.unitDir).includes("\nProtectSystem=strict\n");
+    };
+    // The fake client is a script, as podman-docker's is.
+    expect(await sandboxed()).toBe(false);
+    const services = join(host.root, "services");
+    mkdirSync(services);
+    symlinkSync(host.executable, join(services, "docker_iptables"));
+    host.on("systemctl", `[ "$*" != show-environment ] || { echo "PATH=${services}:$PATH"; exit 0; }`);
+    symlinkSync(process.execPath, join(services, "docker"));
+    expect(await sandboxed()).toBe(false);
+    rmSync(join(services, "docker"));
+    copyFileSync("/bin/true", join(services, "docker"));
+    expect(await sandboxed()).toBe(true);
+    expect(await setup(host, "--watch")).toMatchObject({ changed: false });
   });
 
   test("carries the flags over, and not what is one call's alone", async () => {

@@ -1,0 +1,71 @@
+// What a service of ours may do (systemd.exec(5)): as little as iptables, the trial and the client allow. Pure.
+//
+// A systemd that is too old for one of these lines warns of it and goes on.
+
+import { dirname } from "node:path/posix";
+
+/** The lines for a service that loads these directories. */
+export function loaderSandbox(directories: readonly string[]): string {
+  return `# No more than it needs. SYS_ADMIN: the rules are tried in a network namespace of their own first. SYS_MODULE: where the
+# kernel has no ip_tables yet, iptables-legacy has modprobe load it. DAC_OVERRIDE, FOWNER: fragments of other users.
+CapabilityBoundingSet=${LOADING}
+${fileSystem("Written are the directories, and /run/xtables.lock", directories)}
+${COMMON}
+# What it writes is for root alone.
+UMask=0077`;
+}
+
+/** The lines for the service that follows the events of Docker's daemon through Docker's own client. */
+export function watcherSandbox(directories: readonly string[]): string {
+  // A directory that was moved away and made anew would be another than the one that may be written.
+  const parents = [...new Set(directories.map((directory) => dirname(directory)))];
+  return `# No more than it needs. SYS_ADMIN: the rules are tried in a network namespace of their own first. SYS_MODULE: where the
+# kernel has no ip_tables yet, iptables-legacy has modprobe load it. DAC_OVERRIDE, FOWNER: fragments of other users.
+# SYS_PTRACE: whose a dockerd and a docker-proxy is.
+CapabilityBoundingSet=${LOADING} CAP_SYS_PTRACE
+${fileSystem("Written are the directories, which may be made anew while it runs, and /run/xtables.lock", parents)}
+${COMMON}`;
+}
+
+/** The lines for one that starts another client: podman and nerdctl mount file systems and enter namespaces. */
+export const OTHER_CLIENT = `# Its client is not Docker's own executable: what that needs is not known, so little is refused.
+LockPersonality=yes
+RestrictRealtime=yes
+SystemCallFilter=~@clock @cpu-emulation @obsolete @raw-io @reboot @swap
+SystemCallErrorNumber=EPERM`;
+
+const LOADING = "CAP_DAC_OVERRIDE CAP_FOWNER CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_SYS_MODULE";
+
+function fileSystem(comment: string, writable: readonly string[]): string {
+  return `# ${comment}.
+ProtectSystem=strict
+ReadWritePaths=${["/run", ...writable.map((path) => pathWord(`-${path}`))].join(" ")}
+ReadOnlyPaths=-/proc/sys -/sys
+ProtectHome=read-only`;
+}
+
+const COMMON = `PrivateDevices=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+LockPersonality=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK AF_UNIX
+RestrictNamespaces=net
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+# What is not listed is allowed, so that a newer Node.js or iptables runs; what is listed fails, and ends no process.
+SystemCallFilter=~@clock @cpu-emulation @debug @mount @obsolete @privileged @raw-io @reboot @resources @swap
+# modprobe, and iptables' match bpf.
+SystemCallFilter=@module bpf
+SystemCallErrorNumber=EPERM
+# It cannot have: MemoryDenyWriteExecute (JavaScript is compiled as it runs), NoNewPrivileges (with it, SELinux leaves
+# executables in systemd's own domain), PrivateNetwork and IPAddressDeny (the rules are the host's, and fragments may name
+# hosts), PrivateTmp (a directory or a socket may be there), ProtectControlGroups, ProtectKernelTunables, ProtectProc and
+# ProcSubset (they mount a /proc of its own, with another boot id where this host is a container), ProtectKernelModules.`;
+
+/** A path in a list of paths: quoted where need be, without specifiers. */
+function pathWord(path: string): string {
+  const literal = path.replaceAll("%", "%%");
+  return /^[\w@%+=:,./-]+$/.test(literal) ? literal : `"${literal.replace(/["\\]/g, "\\$&")}"`;
+}
