@@ -3,7 +3,7 @@
 # A process is the run's if its environment names the run's folder: a test's PATH and TMPDIR are in there.
 tries=100
 while
-  left=$(grep -lsF -e "$1" /proc/[0-9]*/environ | cut -d/ -f3)
+  left=$(grep -lsF -e "$1" /proc/[0-9]*/environ | sed 's|^/proc/||; s|/.*||')
   [ -n "$left" ] && [ $((tries -= 1)) -gt 0 ]
 do
   kill -KILL $left 2> /dev/null
