@@ -16,7 +16,7 @@ const SOURCE = new URL("collection/", import.meta.url);
 export const EXAMPLES = ["base", "publish", "all", "unpublish", "site"].map((name) => `examples/ansible/${name}.yml`);
 
 /** ansible-test reads the list of its own version only. */
-const ANSIBLE_TESTS = ["2.14", "2.15", "2.16", "2.17", "2.18", "2.19", "2.20", "2.21"];
+const ANSIBLE_TESTS = ["2.14", "2.15", "2.16", "2.17", "2.18", "2.19", "2.20", "2.21", "2.22"];
 
 /** ansible-test knows modules in Python and PowerShell, under the GPL. What it says of this one (tried, 2.14): */
 const IGNORED = `plugins/modules/docker_iptables.cjs shebang

@@ -119,6 +119,12 @@ describe("what it says", () => {
     }
   });
 
+  test("the role looks for the executable in files/, which ansible-core 2.19 no longer does by itself", () => {
+    const tasks: { vars?: Record<string, unknown> }[] = parse(read("roles/docker_iptables/tasks/main.yml"));
+    const lookups = tasks.flatMap(({ vars }) => vars?.["docker_iptables_executables"] ?? []);
+    expect(lookups).toEqual([{ files: [expect.stringContaining("-linux-"), "docker_iptables"], paths: ["files"] }]);
+  });
+
   test("the role hands on every variable that its argument_specs name", () => {
     const tasks: Record<string, Record<string, string>>[] = parse(read("roles/docker_iptables/tasks/main.yml"));
     const { base, container, ...handedOn } = tasks.at(-1)?.["docker_iptables.host.docker_iptables"] ?? {};

@@ -1,0 +1,91 @@
+// Surfaces of the daemon: documents of containers and networks, and events. Real documents with hostile values in some places go
+// the whole way to the fragments' text.
+
+import { readdirSync, readFileSync } from "node:fs";
+import fc from "fast-check";
+import { expect } from "vitest";
+import { Failure } from "../../src/errors.ts";
+import { readEvent } from "../../src/watch.ts";
+import { type Given, tell } from "../rules/pipeline.ts";
+import { mutated } from "./hostile.ts";
+import { type Surface, surface } from "./surface.ts";
+
+const CASES = new URL("../cases/", import.meta.url);
+const cases: Given[] = readdirSync(CASES)
+  .filter((name) => name.endsWith(".json"))
+  .map((name) => readFileSync(new URL(name, CASES), "utf8"))
+  // A range of ports has thousands of places that are all alike.
+  .filter((text) => text.length < 20_000)
+  .map((text) => JSON.parse(text));
+
+/** A case of which only what the daemon says is hostile. */
+const hostileCase = fc
+  .constantFrom(...cases)
+  .chain((given) =>
+    mutated([{ inspect: given.inspect, networks: given.networks }]).map((said) => ({ ...given, ...(said as object) })),
+  );
+
+/** A rule as we write one, from its first to its last letter: nothing that is read elsewhere can hide in it. */
+const RULE = new RegExp(
+  String.raw`^-A [A-Z_]+(?: (?:! )?-[sd] [\d.:a-f]+/\d+| (?:! )?-[io] [\w.:@][\w.:@-]*| -p (\w+) -m \1 --dport \d+(?::\d+)?)*` +
+    String.raw` -m comment --comment "docker_iptables: [a-zA-Z0-9][\w.-]*" -j` +
+    String.raw` (?:ACCEPT|DROP|MASQUERADE|DNAT --to-destination [\d.:a-f\[\]]+(?:-\d+/\d+)?)$`,
+);
+const LINE =
+  /^(?:\*(?:raw|nat|filter)|COMMIT|# docker_iptables: [a-zA-Z0-9][\w.-]* \(do not edit: it is written anew\)|)$/;
+
+const CODES = [
+  "client_answer_invalid",
+  "network_unknown",
+  "bridge_missing",
+  "container_not_running",
+  "arguments_invalid",
+];
+
+function holdsFor(given: Given): void {
+  try {
+    const { fragments, rules } = tell(given);
+    for (const line of Object.values(fragments).flatMap((text) => (text ?? "").split("\n")))
+      expect(LINE.test(line) || RULE.test(line), line).toBe(true);
+    const words = Object.values(rules).flatMap((tables) => Object.values(tables).flat());
+    for (const rule of words) {
+      const interfaces = rule.filter((_, at) => /^-[io]$/.test(rule[at - 1] ?? ""));
+      for (const name of interfaces) expect([...given.interfaces.names, "lo"]).toContain(name);
+    }
+  } catch (error) {
+    expect(error).toBeInstanceOf(Failure);
+    expect(CODES).toContain((error as Failure).code);
+    expect((error as Failure).message.length).toBeLessThan(5000);
+  }
+}
+
+const EVENTS = [
+  { Type: "container", Action: "start", Actor: { ID: "a1", Attributes: { name: "web" } }, time: 1 },
+  { Type: "network", Action: "create", Actor: { Attributes: { name: "front" } } },
+  { Name: "web", Status: "start", Type: "container", Attributes: { name: "web" } },
+];
+
+export const DOCUMENTS: readonly Surface[] = [
+  surface(
+    "containers and networks",
+    2000,
+    fc.property(hostileCase, (given) => {
+      fc.pre(Array.isArray(given.inspect) && Array.isArray(given.networks));
+      holdsFor(given);
+    }),
+  ),
+  surface(
+    "events",
+    2000,
+    fc.property(
+      fc.oneof(
+        mutated(EVENTS).map((one) => JSON.stringify(one) ?? ""),
+        fc.string({ unit: "binary" }),
+      ),
+      (line) => {
+        const event = readEvent(line);
+        for (const word of Object.values(event ?? {})) expect(typeof word === "string" && word.length <= 65).toBe(true);
+      },
+    ),
+  ),
+];
