@@ -227,7 +227,9 @@ story(
     expect(await client.connect(host.address, 8080)).toMatchObject({ reached: true });
     const refused = await setup(host);
     expect(refused).toMatchObject({ failed: true, error: { code: "rules_undeclared" } });
-    expect(refused.msg).toMatch(/Docker daemon.*itself: put "iptables": false.*daemon\.json.*'systemctl restart docker'/);
+    expect(refused.msg).toMatch(
+      /Docker daemon.*itself: put "iptables": false.*daemon\.json.*'systemctl restart docker'/,
+    );
     expect(refused.msg).not.toMatch(/adopt|replace/);
 
     const settings = JSON.parse(await host.read("/etc/docker/daemon.json"));
