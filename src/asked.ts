@@ -1,33 +1,49 @@
 // Which containers a call is about, and the fragments that they should have. Reads, and changes nothing.
 
 import { inspectContainers } from "./docker/client.ts";
-import { NAME, readContainer } from "./docker/container.ts";
+import { NAME } from "./docker/container.ts";
 import { findRunning, findTargets, type Tell, withNearNames } from "./docker/find.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
 import { type Fragments, ownersIn } from "./fragments/by-family.ts";
 import type { Arguments } from "./generated/arguments.ts";
+import { describeUntrue, sortLeft } from "./left.ts";
 import { containerFragment, type Wanted } from "./rules/fragment-text.ts";
 import { liveOwners } from "./rules/live.ts";
 import { makeRules } from "./rules/publish-rules.ts";
-import { claimantOf, Register } from "./rules/register.ts";
+import { type Addresses, claimantOf, Register } from "./rules/register.ts";
 import { familiesOf, itemChanges, type Kernel, readKernel, survey } from "./survey.ts";
 
 export interface Asked {
   /** Without a rule where the fragment goes. */
   wanted: Wanted[];
+  /** Of those that were named, also where no rule leads: another's fragment must not lead there either. */
+  addresses: Addresses;
   /** Containers of which check mode cannot foretell the rules. */
   pending: string[];
-  /** Why a container publishes nothing, in a person's words. */
-  idle: string[];
-  /** Names of running containers whose fragments stay as they are. */
+  /** Those without a rule, or with nothing to do, and why in a person's words. */
+  idle: Idle[];
+  /** Names of running containers whose fragments stay as they are, because they are true. */
   left: string[];
   /** Whether some container was waited for. */
   waited: boolean;
   warnings: string[];
 }
 
-const NOBODY: Asked = { wanted: [], pending: [], idle: [], left: [], waited: false, warnings: [] };
+export interface Idle {
+  name: string;
+  why: string;
+}
+
+const NOBODY: Asked = {
+  wanted: [],
+  addresses: new Map(),
+  pending: [],
+  idle: [],
+  left: [],
+  waited: false,
+  warnings: [],
+};
 
 /**
  * `here` are the fragments from before the client is asked; only `all` looks at them. In check mode it does not wait.
@@ -49,14 +65,15 @@ export async function askFor(
     ({ name, why }) => `the container ${name} ${why}: its rules cannot be foretold`,
   );
   const names = pending.map(({ name }) => name);
-  return { ...NOBODY, wanted, pending: names, idle, waited, warnings: [...unknown, ...host, ...warnings] };
+  const addresses = new Map(targets.map((target) => [target.name, target.addresses]));
+  return { ...NOBODY, wanted, addresses, pending: names, idle, waited, warnings: [...unknown, ...host, ...warnings] };
 }
 
 function makeAll(targets: readonly Target[], args: Arguments): Pick<Asked, "wanted" | "idle" | "warnings"> {
   const made = targets.map((target) => ({ target, ...makeRules(target, args) }));
   return {
     wanted: made.map(({ target, rules }) => containerFragment(target.name, rules)),
-    idle: made.flatMap(({ target }) => target.idle ?? []),
+    idle: made.flatMap(({ target: { name }, none }) => (none === undefined ? [] : [{ name, why: none }])),
     warnings: made.flatMap(({ target, warnings }) => [...target.warnings, ...warnings]),
   };
 }
@@ -64,19 +81,26 @@ function makeAll(targets: readonly Target[], args: Arguments): Pick<Asked, "want
 /** Every running container that publishes, and the fragments of those that do not run any more. */
 async function askForRunning(args: Arguments, here: Fragments): Promise<Asked> {
   const owners = ownersIn(here);
-  const { targets, left, warnings } = await findRunning(args);
+  const { targets, left, unusable, warnings } = await findRunning(args, owners);
+  const { staying, untrue } = sortLeft(left, here);
   const made = makeAll(
     targets.filter(({ idle }) => idle === undefined),
     args,
   );
   const { wanted, warnings: rivals } = withoutRivals(made.wanted, owners);
-  const known = new Set([...left, ...wanted.map(({ owner }) => owner)]);
+  const known = new Set([...staying, ...wanted.map(({ owner }) => owner)]);
   const gone = [...owners].filter((owner) => !known.has(owner)).map((owner) => containerFragment(owner));
   return {
     ...NOBODY,
     wanted: [...wanted, ...gone].sort(byOwner),
-    left,
-    warnings: [...warnings, ...made.warnings, ...rivals],
+    left: [...staying],
+    warnings: [
+      ...unusable.map(({ msg }) => `${msg}; it is left out`),
+      ...warnings,
+      ...untrue.map((one) => `${describeUntrue(one)}: they go`),
+      ...made.warnings,
+      ...rivals,
+    ],
   };
 }
 
@@ -147,7 +171,7 @@ async function resolveId(id: string, args: Arguments, warnings: string[]): Promi
     );
     return id;
   }
-  const container = containers.map(readContainer).find((one) => one.id.startsWith(id));
+  const container = containers.usable.find((one) => one.id.startsWith(id));
   if (container !== undefined) return container.name;
   warnings.push(`${id} looks like a container's id, and there is no such container any more; give the name`);
   return id;

@@ -4,7 +4,7 @@
 
 import { basename, dirname } from "node:path";
 import { FAMILIES, type Family, NAME } from "./docker/container.ts";
-import { findTargets } from "./docker/find.ts";
+import { findNeighbours } from "./docker/find.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
 import { type Fragments, textIn } from "./fragments/by-family.ts";
@@ -13,7 +13,15 @@ import type { Arguments } from "./generated/arguments.ts";
 import { isDirectGuard, type Ports, readClaims } from "./rules/claims.ts";
 import { containerFragment, containerOf, readFragment, type Wanted } from "./rules/fragment-text.ts";
 import { anyOr, makeRules, spellPublish, type Wishes } from "./rules/publish-rules.ts";
-import { type Claimant, claimantIn, claimantOf, Register, type Shared } from "./rules/register.ts";
+import {
+  type Addresses,
+  type Claimant,
+  claimantIn,
+  claimantOf,
+  Register,
+  type Shared,
+  withAddresses,
+} from "./rules/register.ts";
 import { readChain, readTarget } from "./rules/rule.ts";
 
 /** Other containers' fragments as they should be, each once; without rules where it goes. */
@@ -28,16 +36,15 @@ export interface Neighbours {
  * A fragment whose container does not run goes. One that is out of date is made anew, with the wishes that it shows; from
  * before this boot it goes, for nobody has asked for it since. The client is asked once for all, and again only for those
  * that clash with what was made anew.
- * Throws Failure `port_conflict` where two containers run and claim one port, and those of `findTargets`.
+ * Throws Failure `port_conflict` where two containers run and claim one port, and those of the client.
  */
 export async function settleNeighbours(
-  asked: readonly Wanted[],
+  { wanted: asked, addresses }: { wanted: readonly Wanted[]; addresses: Addresses },
   now: Fragments,
   args: Arguments,
-  signal: AbortSignal,
 ): Promise<Neighbours> {
   const known = new Register();
-  for (const one of asked.map(claimantOf)) {
+  for (const one of asked.map((wanted) => withAddresses(claimantOf(wanted), addresses))) {
     refuseSharedPorts(one, known.sharing(one));
     known.add(one);
   }
@@ -47,7 +54,7 @@ export async function settleNeighbours(
     if (clashes.size === 0) return found;
     // The network that was asked for is that of the containers asked for.
     const named = { ...args, container: [...clashes.keys()], network: undefined };
-    const { targets, pending } = await findTargets(named, false, signal);
+    const { targets, pending } = await findNeighbours(named);
     const located = new Map(targets.map((target) => [target.name, target]));
     const reasons = new Map(pending.map(({ name, why }) => [name, why]));
     for (const [name, clash] of clashes) {
@@ -113,6 +120,7 @@ async function settleOne(
   const wanted = containerFragment(name, rules);
   const shared = known.sharing(claimantOf(wanted));
   refuseSharedPorts(wanted, shared);
+  if (!target.enabled) return goes(`the container ${name} is left alone by its label`);
   if (await isStale(path)) return goes("it is from before this boot");
   const changes = FAMILIES.some((family) => textIn(now, family, name) !== wanted.texts[family]);
   return {

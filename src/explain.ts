@@ -37,7 +37,7 @@ export interface Explanation {
 
 /** Throws Failure: `container_missing`, `container_not_running`, and those of the client and of iptables-save. */
 export async function explain({ args }: Request, signal: AbortSignal): Promise<Explanation> {
-  const [{ targets }, networks, live] = await Promise.all([
+  const [{ targets }, { networks, unusable }, live] = await Promise.all([
     findTargets({ ...args, wait_timeout: 0 }, true, signal),
     findNetworks(args),
     // The kernel is what this is about, whatever reloads it.
@@ -68,6 +68,7 @@ export async function explain({ args }: Request, signal: AbortSignal): Promise<E
     explained,
     idle: targets.flatMap(({ idle }) => idle ?? []),
     warnings: [
+      ...unusable.map(({ msg }) => `${msg}; it is left out`),
       ...new Set(targets.flatMap(({ warnings }) => warnings)),
       ...tellStrangers(host.strangers),
       ...(await forwardingWarnings(forwarded)),

@@ -11,6 +11,7 @@ import { assemble, type Fragment } from "./fragments/assemble.ts";
 import type { Fragments } from "./fragments/by-family.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import type { Problem } from "./generated/result.ts";
+import { describeUntrue, type Untrue } from "./left.ts";
 import { warnOfLoopback, warnOfUncovered } from "./refuse.ts";
 import { readClaims } from "./rules/claims.ts";
 import { containerOf, readFragment } from "./rules/fragment-text.ts";
@@ -23,10 +24,15 @@ import { vantagesOf } from "./rules/vantage.ts";
 import { byOwner, fileChanges, type Item, type Kernel } from "./survey.ts";
 
 /**
- * How one fragment's file and live rules differ from what they should be. `targets` are the containers that run, `once` says
- * what is to be fixed before rules can come.
+ * How one fragment's file and live rules differ from what they should be. `targets` are the containers that run; `untrue` those
+ * that are left alone and whose fragment is not true; `once` says what is to be fixed before rules can come.
  */
-export function differences(item: Item, targets: readonly Target[], once: string): Problem[] {
+export function differences(
+  item: Item,
+  targets: readonly Target[],
+  untrue: readonly Untrue[],
+  once: string,
+): Problem[] {
   const { path, family } = item;
   const container = containerOf(basename(path));
   const owner = container ?? basename(path);
@@ -38,7 +44,7 @@ export function differences(item: Item, targets: readonly Target[], once: string
       : `'docker_iptables create ${container}' or 'docker_iptables sync'`;
   const problems: Problem[] = [];
   // What the kernel lacks then, too, goes without saying.
-  if (fileChanges(item)) return [{ ...fileProblem(item, targets, once), ...about }];
+  if (fileChanges(item)) return [{ ...fileProblem(item, targets, untrue, once), ...about }];
   const { drift } = item;
   if (drift === undefined) return problems;
   const [first] = drift.missing;
@@ -65,6 +71,7 @@ export function differences(item: Item, targets: readonly Target[], once: string
 function fileProblem(
   { path, before, after }: Item,
   targets: readonly Target[],
+  untrue: readonly Untrue[],
   once: string,
 ): Pick<Problem, "kind" | "msg"> {
   const container = containerOf(basename(path));
@@ -80,6 +87,11 @@ function fileProblem(
   }
   if (after !== undefined) {
     const msg = `${path} is out of date: ${container} has another address or other ports; 'docker_iptables create ${container}' or 'docker_iptables sync' mends it${once}`;
+    return { kind: "fragment_outdated", msg };
+  }
+  const left = untrue.find(({ name }) => name === container);
+  if (left !== undefined) {
+    const msg = `${path} is not true any more: ${describeUntrue(left)}; 'docker_iptables sync' removes it`;
     return { kind: "fragment_outdated", msg };
   }
   const runs = targets.some(({ name }) => name === container);

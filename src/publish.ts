@@ -2,7 +2,7 @@
 // nothing changes the system; check mode stops there.
 
 import { basename } from "node:path/posix";
-import { type Asked, askFor, withOrphans } from "./asked.ts";
+import { type Asked, askFor, type Idle, withOrphans } from "./asked.ts";
 import {
   askForBase,
   type BasePlan,
@@ -15,7 +15,7 @@ import {
 import { commit, type Plan } from "./commit.ts";
 import { settleNeighbours } from "./conflicts.ts";
 import { FAMILIES } from "./docker/container.ts";
-import { findNetworks, type Tell } from "./docker/find.ts";
+import { findNetworks, type Networks, type Tell } from "./docker/find.ts";
 import { asFailure, Failure } from "./errors.ts";
 import { warnOfFirewalls } from "./firewalls.ts";
 import { warnOfAccess } from "./fragments/access.ts";
@@ -42,6 +42,8 @@ export interface Outcome extends Asked {
   committed: Reloaded;
 }
 
+const NO_NETWORKS = Promise.resolve<Networks>({ networks: [], unusable: [] });
+
 /** How often other processes may come between our look and our turn to write. */
 const ATTEMPTS = 5;
 
@@ -62,7 +64,7 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
   // The client and this host need not wait for each other. But of two failures the client's is told, and after a wait for a
   // container the host is looked at anew.
   // The daemon's networks are asked for first: where its socket starts it, it makes rules before it answers.
-  const asking = args.base && args.state === "present" ? findNetworks(args) : Promise.resolve([]);
+  const asking = args.base && args.state === "present" ? findNetworks(args) : NO_NETWORKS;
   const looking = asking.then(
     () => lookAround(args, before),
     () => lookAround(args, before),
@@ -73,9 +75,10 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
   const { now } = seen;
   const asked = withOrphans(named, now, live, args);
   const families = possible.filter((family) => !args.base || args.reload === "none" || live[family] !== undefined);
-  const base = args.base ? await askForBase(await asking, families, args) : undefined;
+  const { networks, unusable } = await asking;
+  const base = args.base ? await askForBase(networks, families, args) : undefined;
   const [head, tail] = base?.wanted ?? [];
-  const neighbours = await settleNeighbours(asked.wanted, now, args, signal);
+  const neighbours = await settleNeighbours(asked, now, args);
   const guarded = await fitGuards([...asked.wanted, ...neighbours.wanted], live, args.timeout);
   const wanted = [head, ...guarded.wanted, tail].filter((one) => one !== undefined);
   const all = await survey(wanted, families, live, args);
@@ -99,7 +102,14 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
       plan: decided.base,
     },
     committed: { reloaded: [], warnings: [], live },
-    warnings: onceEach([...asked.warnings, ...neighbours.warnings, ...guarded.warnings, ...kept, ...decided.warnings]),
+    warnings: onceEach([
+      ...unusable.map(({ msg }) => `${msg}; the base does not cover it`),
+      ...asked.warnings,
+      ...neighbours.warnings,
+      ...guarded.warnings,
+      ...kept,
+      ...decided.warnings,
+    ]),
   };
   const { load } = decided;
   if (load === undefined || check) return outcome;
@@ -181,7 +191,7 @@ function onceEach(warnings: readonly string[]): string[] {
 }
 
 /** Of what is to be absent and is nowhere, that it is so; perhaps another name was meant. */
-function withoutRules(items: readonly Item[], now: Fragments, { state, all, reload }: Arguments): string[] {
+function withoutRules(items: readonly Item[], now: Fragments, { state, all, reload }: Arguments): Idle[] {
   if (state !== "absent" || all) return [];
   const names = new Set(items.filter(({ path }) => isContainers(basename(path))).map(({ owner }) => owner));
   const changing = new Set(items.filter(itemChanges).map(({ owner }) => owner));
@@ -189,7 +199,7 @@ function withoutRules(items: readonly Item[], now: Fragments, { state, all, relo
     .filter((name) => !changing.has(name))
     .map((name) => {
       const what = reload === "none" ? "fragment" : "rules";
-      return `${name} has no ${what}, nothing to do${orNearest(name, ownersIn(now))}`;
+      return { name, why: `${name} has no ${what}, nothing to do${orNearest(name, ownersIn(now))}` };
     });
 }
 

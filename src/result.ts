@@ -235,7 +235,7 @@ function sentence(
 ): string {
   const next = new Set(neighbours);
   const asked = containers.filter(({ name }) => !next.has(name));
-  const empty = new Set(all && state === "present" ? wanted.filter(isGone).map(({ owner }) => owner) : []);
+  const empty = new Set(state === "present" ? wanted.filter(isGone).map(({ owner }) => owner) : []);
   const changing = asked.filter((one) => one.changed).map(({ name }) => name);
   const changed = changing.filter((name) => !empty.has(name));
   const going = changing.filter((name) => empty.has(name));
@@ -243,14 +243,14 @@ function sentence(
   const would = check ? "would be " : "";
   const verb = state === "present" ? "published" : "unpublished";
   const same = asked
-    .filter((one) => !all && !one.changed && !idle.some((why) => why.startsWith(`${one.name} `)))
+    .filter((one) => !all && !one.changed && !idle.some(({ name }) => name === one.name))
     .map(({ name }) => name);
   const parts = [
     changed.length > 0 ? `${would}${verb}: ${changed.join(", ")}` : "",
     going.length > 0 ? `${would}unpublished: ${going.join(", ")}` : "",
     same.length > 0 ? `already ${verb}: ${same.join(", ")}` : "",
     all && changing.length === 0 ? allIsWell(state, asked.length - empty.size) : "",
-    ...idle,
+    ...idle.map(({ why }) => why),
     besides.length > 0 ? `${would}put right: ${besides.join(", ")}` : "",
   ];
   return parts.filter((part) => part !== "").join("; ");

@@ -5,7 +5,7 @@ import { basename } from "node:path";
 import { adviseHost, type BaseWishes, unknownService, wantBase, wishesFor } from "./base.ts";
 import { wishesOf } from "./conflicts.ts";
 import { FAMILIES } from "./docker/container.ts";
-import { findNetworks, findRunning, type Running } from "./docker/find.ts";
+import { type Complaint, findNetworks, findRunning, type Running } from "./docker/find.ts";
 import type { Network } from "./docker/network.ts";
 import { overlapsOf, tellOverlap } from "./docker/overlaps.ts";
 import { tellStrangers } from "./docker/proxy.ts";
@@ -19,6 +19,7 @@ import type { Problem } from "./generated/result.ts";
 import { readHost } from "./host.ts";
 import { readInterfaces } from "./kernel/interfaces.ts";
 import { judgeUnit, showUnit } from "./kernel/units.ts";
+import { sortLeft } from "./left.ts";
 import { findBroken } from "./load.ts";
 import { adviseService } from "./missing-service.ts";
 import {
@@ -58,12 +59,15 @@ export interface Status {
 export async function status(args: Arguments, names: readonly string[]): Promise<Status> {
   const kernelArgs: Arguments = { ...args, reload: "restore" };
   const families = await familiesOf(args);
+  // Whose fragments are there decides about whom the daemon is asked.
+  const directories = readDirectories(args);
   const [now, live, daemon] = await Promise.all([
-    readDirectories(args),
+    directories,
     readKernel(families, kernelArgs),
-    askWhatRuns(args),
+    directories.then((now) => askWhatRuns(args, ownersIn(now))),
   ]);
-  const { targets, left } = daemon.running;
+  const { targets } = daemon.running;
+  const { staying, untrue } = sortLeft(daemon.running.left, now);
   const publishing = targets.filter(({ idle, publishes }) => idle === undefined && publishes.length > 0);
   const published = new Map(publishing.map((target) => [target.name, target]));
   const owners = ownersIn(now);
@@ -77,7 +81,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
       .filter((owner) => !published.has(owner))
       .map((owner) =>
         // What nobody can be asked about should be as its own file says.
-        daemon.problem !== undefined || left.includes(owner) ? asWritten(owner, now) : containerFragment(owner),
+        daemon.problem !== undefined || staying.has(owner) ? asWritten(owner, now) : containerFragment(owner),
       ),
   ];
   const able = families.filter((family) => live[family] !== undefined);
@@ -97,7 +101,8 @@ export async function status(args: Arguments, names: readonly string[]): Promise
   const problems = [
     ...broken,
     ...(daemon.problem === undefined ? [] : [daemon.problem]),
-    ...items.flatMap((item) => differences(item, targets, once)),
+    ...daemon.unusable.map(answerUnusable),
+    ...items.flatMap((item) => differences(item, targets, untrue, once)),
     ...(await staleOf(now, items, once, args)),
     ...rivals(now, items),
     ...orphans(
@@ -159,19 +164,24 @@ function asWritten(owner: string, now: Fragments): Wanted {
 interface WhatRuns {
   running: Running;
   networks: Network[];
+  unusable: Complaint[];
   /** Why it could not be asked. */
   problem: Problem | undefined;
 }
 
-async function askWhatRuns(args: Arguments): Promise<WhatRuns> {
+async function askWhatRuns(args: Arguments, owners: ReadonlySet<string>): Promise<WhatRuns> {
   try {
-    const [running, networks] = await Promise.all([findRunning(args), findNetworks(args)]);
-    return { running, networks, problem: undefined };
+    const [running, { networks, unusable }] = await Promise.all([findRunning(args, owners), findNetworks(args)]);
+    return { running, networks, unusable: [...running.unusable, ...unusable], problem: undefined };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     const problem: Problem = { kind: "daemon_unreachable", msg: error.message };
-    return { running: { targets: [], left: [], warnings: [] }, networks: [], problem };
+    return { running: { targets: [], left: [], unusable: [], warnings: [] }, networks: [], unusable: [], problem };
   }
+}
+
+function answerUnusable({ container, msg }: Complaint): Problem {
+  return { kind: "answer_unusable", ...(container === undefined ? {} : { container }), msg };
 }
 
 /** Only a base of ours is held to the daemon's networks. */

@@ -1,21 +1,22 @@
 // Asks the client (docker, podman, nerdctl), or in its place Docker's daemon (socket.ts): `inspect` and `network inspect`. What
-// they say is checked by schema/container.schema.json and schema/network.schema.json before anybody reads it.
+// they say is checked, a document at a time, before anybody reads it (documents.ts).
 
 import { basename } from "node:path";
 import { excerpt, Failure } from "../errors.ts";
 import { commandFailure, follow, type Ran, run } from "../exec.ts";
 import type { Arguments } from "../generated/arguments.ts";
-import type { ContainerDocument } from "../generated/container.ts";
-import type { NetworkDocument } from "../generated/network.ts";
-import { validate as validateContainer } from "../generated/validate-container.js";
-import { validate as validateNetwork } from "../generated/validate-network.js";
+import type { Container } from "./container.ts";
+import { type Answered, readContainers, readNetworks } from "./documents.ts";
+import type { Network } from "./network.ts";
 import { askDaemon } from "./socket.ts";
 
 export type Client = Pick<Arguments, "client" | "docker_host" | "timeout">;
 
 /** The ids of the containers that run. Throws Failure: see `ask`. */
 export async function listContainers(client: Client): Promise<string[]> {
-  return listIds(client, "/containers/json", ["ps", "--quiet", "--no-trunc"], /^[0-9a-f]{12,64}$/);
+  // Other clients of containerd choose ids of their own, and nerdctl lists their containers, too.
+  const pattern = basename(client.client) === "nerdctl" ? NAME : /^[0-9a-f]{12,64}$/;
+  return listIds(client, "/containers/json", ["ps", "--quiet", "--no-trunc"], pattern);
 }
 
 /** The names of all containers, also of those that do not run. Throws Failure: see `ask`. */
@@ -51,36 +52,26 @@ function readIds(command: string, ids: string[], pattern: RegExp): string[] {
 }
 
 /**
- * The documents of those containers that exist; names without a container are left out.
+ * Those containers that exist; names without a container are left out.
  *
  * Plain `inspect`, not `container inspect` (Docker 1.13) nor `--format` (the client rewrites fields). It also finds
- * images and networks of that name: those are left out too.
+ * images and networks of that name.
  *
  * Throws Failure: see `ask`.
  */
-export async function inspectContainers(client: Client, names: readonly string[]): Promise<ContainerDocument[]> {
-  if (names.length === 0) return [];
+export async function inspectContainers(client: Client, names: readonly string[]): Promise<Answered<Container>> {
+  if (names.length === 0) return { usable: [], unusable: [] };
   const paths = names.map((name) => `/containers/${name}/json`);
   const { command, documents } = await askForDocuments(client, paths, ["inspect", ...names]);
-  const containers = documents.filter(
-    (document) =>
-      typeof document !== "object" || document === null || "State" in document || "NetworkSettings" in document,
-  );
-  return containers.map((document) => {
-    if (validateContainer(document)) return document;
-    throw notUnderstood(command, validateContainer.errors?.[0]);
-  });
+  return readContainers(documents, command);
 }
 
-/** The documents of the networks that exist. Throws Failure: see `ask`. */
-export async function inspectNetworks(client: Client, names: readonly string[]): Promise<NetworkDocument[]> {
-  if (names.length === 0) return [];
+/** Those networks that exist. Throws Failure: see `ask`. */
+export async function inspectNetworks(client: Client, names: readonly string[]): Promise<Answered<Network>> {
+  if (names.length === 0) return { usable: [], unusable: [] };
   const paths = names.map((name) => `/networks/${name}`);
   const { command, documents } = await askForDocuments(client, paths, ["network", "inspect", ...names]);
-  return documents.map((document) => {
-    if (validateNetwork(document)) return document;
-    throw notUnderstood(command, validateNetwork.errors?.[0]);
-  });
+  return readNetworks(documents, command);
 }
 
 /** Of the daemon's paths, or else of a client's command. Throws Failure: see `ask`. */
@@ -97,8 +88,8 @@ async function askForDocuments(
   return { command: `GET ${paths.join(" ")}`, documents: said.filter((document) => document !== undefined) };
 }
 
-/** The documents of all networks. Throws Failure: see `ask`. */
-export async function inspectAllNetworks(client: Client): Promise<NetworkDocument[]> {
+/** All networks. Throws Failure: see `ask`. */
+export async function inspectAllNetworks(client: Client): Promise<Answered<Network>> {
   // podman has names where the others have ids.
   return inspectNetworks(client, await listIds(client, "/networks", ["network", "ls", "--quiet"], NAME));
 }
@@ -168,13 +159,6 @@ function parse(ran: Ran): unknown[] {
     throw new Failure("client_answer_invalid", message, { command: ran.command }, { cause: error });
   }
   if (Array.isArray(answer)) return answer;
-  throw notUnderstood(ran.command, { instancePath: "", message: "must be array" });
-}
-
-function notUnderstood(command: string, error: { instancePath: string; message?: string } | undefined): Failure {
-  return new Failure(
-    "client_answer_invalid",
-    `'${excerpt(command)}' answered with JSON that is not what inspect prints: ${error?.instancePath || "/"} ${error?.message ?? "is wrong"}`,
-    { command, path: error?.instancePath ?? "" },
-  );
+  const message = `'${excerpt(ran.command)}' answered with JSON that is not what inspect prints: / must be array`;
+  throw new Failure("client_answer_invalid", message, { command: ran.command, path: "" });
 }

@@ -63,7 +63,7 @@ const ENABLE_LABEL = "docker_iptables.enable";
 export function readContainer(document: ContainerDocument): Container {
   const id = document.Id ?? document.ID ?? "";
   const name = (document.Name ?? "").replace(/^\//, "");
-  if (!NAME.test(name)) throw invalid("a container's name", name);
+  if (!NAME.test(name)) throw notNamed(name);
   const settings = document.NetworkSettings ?? {};
   const state = document.State ?? {};
   const running = state.Running === true && state.Restarting !== true;
@@ -87,8 +87,11 @@ function readMode(mode: string): Mode {
 
 type Settings = NonNullable<ContainerDocument["NetworkSettings"]>;
 
-/** Before 1.9 there is no `Networks`, and the top level describes the one bridge. */
-function readAttachments(settings: Settings): Attachment[] {
+/**
+ * Before 1.9 there is no `Networks`, and the top level describes the one bridge.
+ * Throws Failure `client_answer_invalid`, as `readContainer` does.
+ */
+export function readAttachments(settings: Settings): Attachment[] {
   const networks = Object.entries(settings.Networks ?? {});
   if (networks.length > 0) return networks.map(([name, attachment]) => readAttachment(name, attachment ?? {}));
   if (!settings.IPAddress) return [];
@@ -100,7 +103,7 @@ function readAttachment(network: string, document: NonNullable<AttachmentDocumen
   return {
     network,
     networkId: document.NetworkID ? readNetworkId(document.NetworkID) : idOfNamed(network),
-    address: pair(document.IPAddress, document.GlobalIPv6Address),
+    address: refuseNobodys(pair(document.IPAddress, document.GlobalIPv6Address)),
     gateway: pair(document.Gateway, document.IPv6Gateway),
     gatewayPriority: document.GwPriority ?? undefined,
     bridge: undefined,
@@ -123,6 +126,16 @@ function pair(ipv4: string | null | undefined, ipv6: string | null | undefined):
     ...(ipv4 ? { ipv4: readAddress(ipv4, "ipv4") } : {}),
     ...(ipv6 ? { ipv6: readAddress(ipv6, "ipv6") } : {}),
   };
+}
+
+const NOBODYS = new Set(["unspecified", "loopback", "multicast", "broadcast"]);
+
+/** A rule that leads to this host itself, to many or to nobody leads to no container. */
+function refuseNobodys(address: Attachment["address"]): Attachment["address"] {
+  for (const text of Object.values(address)) {
+    if (NOBODYS.has(ipaddr.parse(text).range())) throw invalid("a container's own address", text);
+  }
+  return address;
 }
 
 function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publishes" | "withoutHostPort"> {
@@ -208,6 +221,13 @@ function byPublish(a: Publish, b: Publish): number {
 /** By UTF-16 code unit; for the ASCII of names and addresses that is bytewise. */
 export function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** Of a name that is only too long, that it is so. */
+function notNamed(name: string): Failure {
+  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) return invalid("a container's name", name);
+  const message = `its name has ${name.length} characters, and a fragment's file name has room for 235`;
+  return new Failure("client_answer_invalid", message, { value: excerpt(name, 200) });
 }
 
 function invalid(what: string, text: string): Failure {

@@ -6,10 +6,11 @@ import type { Arguments } from "../generated/arguments.ts";
 import { type Interfaces, readInterfaces } from "../kernel/interfaces.ts";
 import { orNearest } from "../suggest.ts";
 import { inspectAllNetworks, inspectContainers, inspectNetworks, listContainers, listNames } from "./client.ts";
-import { type Container, compareText, readContainer } from "./container.ts";
-import { GATEWAY_BRIDGE, type Network, readNetwork } from "./network.ts";
+import { type Attachment, type Container, compareText } from "./container.ts";
+import { type Answered, describe, type Unusable } from "./documents.ts";
+import { GATEWAY_BRIDGE, type Network } from "./network.ts";
 import { findHairpins } from "./proxy.ts";
-import { isOnKnownBridge, locate, type Target } from "./target.ts";
+import { type Holding, holdingsOf, isOnKnownBridge, locate, type Placed, type Target } from "./target.ts";
 
 /** The first pause between two looks, and the longest, in milliseconds; each is half as long again as the last. */
 const PAUSE = { first: 50, longest: 1000 };
@@ -21,10 +22,7 @@ export type Tell = (line: string) => void;
 
 export interface Found {
   targets: Target[];
-  /**
-   * Only when not waiting: names whose container does not exist or does not run yet, with what is known of it. With `all`
-   * also those that cannot be located: one is no obstacle to the others.
-   */
+  /** Only when not waiting: names whose container does not exist or does not run yet, with what is known of it. */
   pending: Pending[];
   /** Whether it looked more than once. */
   waited: boolean;
@@ -43,7 +41,8 @@ interface Pending {
  * The containers of these names or ids, each once.
  *
  * Waits up to `wait_timeout` seconds for those that do not exist or run yet; with `wait` false it looks once.
- * Throws Failure: `container_missing`, `container_not_running`, `interrupted`, and those of the client and of `locate`.
+ * Throws Failure: `container_missing`, `container_not_running`, `interrupted`, `client_answer_invalid` where one of them or its
+ * network cannot be used, and those of the client and of `locate`.
  */
 export async function findTargets(
   args: Arguments,
@@ -53,17 +52,27 @@ export async function findTargets(
 ): Promise<Found> {
   const looked = wait ? await waitForAll(args, signal, tell) : { ...(await look(args)), waited: false };
   const { ready, pending, waited } = looked;
-  const containers = [...new Map(ready.map((container) => [container.name, container])).values()];
-  const { targets, interfaces } = await locateAll(containers, args);
+  const { located, interfaces } = await locateAll(ready, [], args);
+  const targets = located.map(({ target }) => target);
   const failed = targets.find(isFailure);
-  if (failed !== undefined && !args.all) throw failed;
-  const lost = containers.flatMap(({ name }, index) => {
-    const target = targets[index];
-    return target !== undefined && isFailure(target)
-      ? [{ name, why: `cannot be located (${target.message})`, exists: true }]
-      : [];
-  });
-  return { ...(await findHairpins(targets.filter(isTarget), interfaces)), pending: [...pending, ...lost], waited };
+  if (failed !== undefined) throw failed;
+  return { ...(await findHairpins(targets.filter(isTarget), interfaces)), pending, waited };
+}
+
+/**
+ * The containers of these names or ids, which nobody has asked for: one that cannot be used or located is no obstacle.
+ * Looks once. Throws Failure of the client.
+ */
+export async function findNeighbours(args: Arguments): Promise<Pick<Found, "targets" | "pending">> {
+  const { ready, pending, unusable } = await lookAt(args);
+  const { located, interfaces } = await locateAll(ready, [], args);
+  const lost = located.flatMap(({ container: { name }, target }) =>
+    isFailure(target) ? [{ name, why: `cannot be located (${target.message})`, exists: true }] : [],
+  );
+  const bad = unusable.map((one) => ({ name: one.name, why: `cannot be used (${one.failure.message})`, exists: true }));
+  const targets = located.map(({ target }) => target).filter(isTarget);
+  const { targets: whole } = await findHairpins(targets, interfaces);
+  return { targets: whole, pending: [...pending, ...lost, ...bad] };
 }
 
 function isFailure(one: Target | Failure): one is Failure {
@@ -74,72 +83,152 @@ function isTarget(one: Target | Failure): one is Target {
   return !isFailure(one);
 }
 
-/** All containers of the daemon. */
+/** All containers of the daemon that run. */
 export interface Running {
   targets: Target[];
-  /** Names of those that must stay as they are: left out by their label, or not to be located. */
-  left: string[];
+  /** Those of which no rules are made. */
+  left: Left[];
+  /** Documents that cannot be used, in a sentence each. */
+  unusable: Complaint[];
   warnings: string[];
 }
 
-/** The containers that run. One that cannot be located is no obstacle to the others. Throws Failure of the client. */
-export async function findRunning(args: Arguments): Promise<Running> {
-  const documents = await inspectContainers(args, await listContainers(args));
-  const running = documents.map(readContainer).filter((container) => container.running);
-  const containers = running.filter(({ enabled }) => enabled);
-  const { targets, interfaces } = await locateAll(containers, args);
-  const found = new Set(targets.filter(isTarget).map(({ name }) => name));
-  const located = await findHairpins(targets.filter(isTarget), interfaces);
+/** A container that is left as it is, as long as its fragment is true (left.ts). */
+export interface Left {
+  name: string;
+  /** Why it is left, after its name: "is left alone by its label", … */
+  why: string;
+  /** As far as they can be told. */
+  holdings: Holding[];
+}
+
+export interface Complaint {
+  container: string | undefined;
+  msg: string;
+}
+
+/**
+ * The containers that run; `owners` have fragments, which is what those are looked at for that are left alone. One that cannot
+ * be used or located is no obstacle to the others. Throws Failure of the client.
+ */
+export async function findRunning(args: Arguments, owners: ReadonlySet<string>): Promise<Running> {
+  const { usable, unusable } = await inspectContainers(args, await listContainers(args));
+  const running = usable.filter((container) => container.running);
+  const apart = [...running.filter(({ enabled }) => !enabled), ...unusable].filter(({ name }) => owners.has(name));
+  const { located, holdings, interfaces } = await locateAll(
+    running.filter(({ enabled }) => enabled),
+    apart,
+    args,
+  );
+  const lost = located.flatMap(({ container, target }) => (isFailure(target) ? [{ container, failure: target }] : []));
+  const left = [
+    ...apart.map((one) => ({ one, why: "failure" in one ? "cannot be used" : "is left alone by its label" })),
+    ...lost.map(({ container }) => ({ one: container, why: "cannot be located" })),
+  ];
+  const isUnusable = ({ failure }: { failure: Failure }) => failure.code === "client_answer_invalid";
+  const { targets, warnings } = await findHairpins(located.map(({ target }) => target).filter(isTarget), interfaces);
   return {
-    targets: located.targets,
-    left: running.filter(({ name }) => !found.has(name)).map(({ name }) => name),
-    warnings: [...targets.filter(isFailure).map(({ message }) => message), ...located.warnings],
+    targets,
+    left: left.map(({ one, why }) => ({ name: one.name, why, holdings: holdings(one) })),
+    unusable: [
+      ...unusable.map((one) => ({ container: one.name || undefined, msg: describe(one) })),
+      ...lost.filter(isUnusable).map(({ container, failure }) => ({ container: container.name, msg: failure.message })),
+    ],
+    warnings: [...lost.filter((one) => !isUnusable(one)).map(({ failure }) => failure.message), ...warnings],
   };
 }
 
-/** Each container's Target, or why there is none. Throws Failure of the client. */
+interface Located {
+  /** Each container's Target, or why there is none. */
+  located: { container: Container; target: Target | Failure }[];
+  /** The addresses of one of those that were asked about. */
+  holdings: (one: Placed) => Holding[];
+  interfaces: Interfaces;
+}
+
+/** `apart` are those that get no Target, and of which only the places are asked. Throws Failure of the client. */
 async function locateAll(
   containers: readonly Container[],
+  apart: readonly Placed[],
   args: Arguments,
-): Promise<{ targets: (Target | Failure)[]; interfaces: Interfaces }> {
+): Promise<Located> {
   const interfaces = await readInterfaces();
-  const unsure = containers.filter((container) => !isOnKnownBridge(container, interfaces));
+  const publishing = containers.filter(({ publishes, mode }) => publishes.length > 0 && mode.kind === "networks");
+  const unsure = [...publishing, ...apart].filter((one) => !isOnKnownBridge(one, interfaces));
   const ids = networksOf(unsure);
-  const known = (await (ids === undefined ? inspectAllNetworks(args) : inspectNetworks(args, ids))).map(readNetwork);
+  const { usable, unusable } = await (ids === undefined ? inspectAllNetworks(args) : inspectNetworks(args, ids));
   const gateway = await gatewayOf(
     args,
-    containers,
-    known.some(({ driver }) => driver === "overlay"),
+    usable.some(({ driver }) => driver === "overlay"),
   );
-  const targets = containers.map((container) => {
+  const known = [...usable, ...gateway.usable];
+  const unknown = [...unusable, ...gateway.unusable];
+  const unusableOf = (attachment: Attachment) => unknown.find((network) => isOf(attachment, network, known));
+  const located = containers.map((container) => {
+    const [bad] = publishing.includes(container) ? container.attachments.flatMap((one) => unusableOf(one) ?? []) : [];
+    if (bad !== undefined) return { container, target: inUnusable(container, bad) };
     try {
-      return locate(container, [...known, ...gateway], interfaces, args.network);
+      return { container, target: locate(container, known, interfaces, args.network) };
     } catch (error) {
-      if (error instanceof Failure) return error;
+      if (error instanceof Failure) return { container, target: error };
       throw error;
     }
   });
-  return { targets, interfaces };
+  // Of an unusable network nothing is sure, also not which bridge it has.
+  const sureOf = (attachments: readonly Attachment[]) => attachments.filter((one) => unusableOf(one) === undefined);
+  const holdings = (one: Placed) => holdingsOf({ ...one, attachments: sureOf(one.attachments) }, known, interfaces);
+  return { located, holdings, interfaces };
+}
+
+/** podman has names where the others have ids; a name that is another network's id is no use. */
+function isOf(
+  { network, networkId = network }: Attachment,
+  { id, name }: Unusable,
+  known: readonly Network[],
+): boolean {
+  return networkId === id || (networkId === name && !known.some((one) => one.id === networkId));
+}
+
+function inUnusable({ name }: Container, network: Unusable): Failure {
+  const message = `the container ${name} cannot be used: ${describe(network)}`;
+  return new Failure("client_answer_invalid", message, { container: name, ...network.failure.facts });
+}
+
+/** All networks of the daemon, and those that cannot be used, in a sentence each. */
+export interface Networks {
+  networks: Network[];
+  unusable: Complaint[];
 }
 
 /** All networks of the daemon, by name: the client lists them in an order of its own. Throws Failure of the client. */
-export async function findNetworks(args: Arguments): Promise<Network[]> {
-  const networks = (await inspectAllNetworks(args)).map(readNetwork);
-  return networks.sort((a, b) => compareText(a.name, b.name) || compareText(a.id, b.id));
+export async function findNetworks(args: Arguments): Promise<Networks> {
+  const { usable, unusable } = await inspectAllNetworks(args);
+  const networks = usable.sort((a, b) => compareText(a.name, b.name) || compareText(a.id, b.id));
+  return { networks, unusable: unusable.map((one) => ({ container: undefined, msg: describe(one) })) };
 }
 
 type Look = { ready: Container[]; pending: Pending[] };
 
+/** Throws Failure `client_answer_invalid` where a document cannot be used, and those of the client. */
 async function look(args: Arguments): Promise<Look> {
-  const containers = (await inspectContainers(args, args.container)).map(readContainer);
-  const found: Look = { ready: [], pending: [] };
-  for (const name of args.container) {
-    const container = containers.find((one) => one.name === name) ?? containers.find((one) => one.id.startsWith(name));
-    if (container === undefined) found.pending.push({ name, why: "does not exist", exists: false });
-    else if (!container.running) found.pending.push({ name, why: `is ${container.status}`, exists: true });
-    else found.ready.push(container);
-  }
+  const { unusable, ...found } = await lookAt(args);
+  // Each was asked for by its name.
+  const [first] = unusable;
+  if (first !== undefined) throw first.failure;
   return found;
+}
+
+async function lookAt(args: Arguments): Promise<Look & { unusable: Unusable[] }> {
+  const { usable, unusable } = await inspectContainers(args, args.container);
+  const ready = new Map<string, Container>();
+  const pending: Pending[] = [];
+  for (const name of args.container) {
+    const container = usable.find((one) => one.name === name) ?? usable.find((one) => one.id.startsWith(name));
+    if (container === undefined) pending.push({ name, why: "does not exist", exists: false });
+    else if (!container.running) pending.push({ name, why: `is ${container.status}`, exists: true });
+    else ready.set(container.name, container);
+  }
+  return { ready: [...ready.values()], pending, unusable };
 }
 
 async function waitForAll(args: Arguments, signal: AbortSignal, tell: Tell): Promise<Look & { waited: boolean }> {
@@ -182,15 +271,13 @@ async function notThere(pending: readonly Pending[], args: Arguments): Promise<F
 }
 
 /** The ids of their networks; undefined where the client does not tell one, so that all are to be looked at (nerdctl). */
-function networksOf(containers: readonly Container[]): string[] | undefined {
-  const publishing = containers.filter(({ publishes, mode }) => publishes.length > 0 && mode.kind === "networks");
-  const attachments = publishing.flatMap((container) => container.attachments);
+function networksOf(placed: readonly Placed[]): string[] | undefined {
+  const attachments = placed.flatMap((one) => one.attachments);
   const ids = attachments.filter(({ bridge }) => bridge === undefined).map(({ networkId }) => networkId);
   return ids.includes(undefined) ? undefined : [...new Set(ids.filter((id) => id !== undefined))].sort();
 }
 
 /** docker_gwbridge is in no container's Networks, though overlay networks publish through it. */
-async function gatewayOf(args: Arguments, containers: readonly Container[], overlay: boolean) {
-  if (!overlay || containers.length === 0) return [];
-  return (await inspectNetworks(args, [GATEWAY_BRIDGE])).map(readNetwork);
+async function gatewayOf(args: Arguments, overlay: boolean): Promise<Answered<Network>> {
+  return inspectNetworks(args, overlay ? [GATEWAY_BRIDGE] : []);
 }

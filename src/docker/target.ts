@@ -22,8 +22,20 @@ export interface Hairpin {
   neighbours: readonly string[];
 }
 
+/** An address that is a container's own. */
+export interface Holding {
+  address: string;
+  /** The bridge behind which it is; undefined where that cannot be told. */
+  bridge: string | undefined;
+}
+
+/** What tells where a container is. */
+export type Placed = Pick<Container, "name" | "id"> & { attachments: readonly Attachment[] };
+
 export interface Target {
   name: string;
+  /** False where its label leaves it alone. */
+  enabled: boolean;
   publishes: Publish[];
   /** The endpoint that publishes, by family. */
   publishing: Partial<Record<Family, Endpoint>>;
@@ -31,8 +43,12 @@ export interface Target {
   astray: Family[];
   /** Every endpoint of the container on a bridge, those that publish first. */
   endpoints: Endpoint[];
+  /** All addresses of the container, whether or not something is published there. */
+  addresses: Record<Family, readonly string[]>;
   /** Why nothing is published, in a person's words; undefined when something is. */
   idle: string | undefined;
+  /** Why what it publishes leads nowhere, after its name; undefined when it leads somewhere, or astray. */
+  nowhere: string | undefined;
   warnings: string[];
 }
 
@@ -50,11 +66,14 @@ export function locate(
   const chosen = choosePlaces(container, places, asked);
   const target: Target = {
     name: container.name,
+    enabled: container.enabled,
     publishes: container.publishes,
     publishing: {},
     astray: [],
     endpoints: [],
+    addresses: { ipv4: addressesIn("ipv4", places), ipv6: addressesIn("ipv6", places) },
     idle: whyIdle(container),
+    nowhere: undefined,
     warnings: container.withoutHostPort.map(
       (port) => `${container.name}: port ${port} has no host port (a network in routed mode); it gets no rule`,
     ),
@@ -73,11 +92,16 @@ export function locate(
   target.endpoints = onceEach(stands.filter((stand) => !isAstray(stand)).map(({ endpoint }) => endpoint));
   target.warnings.push(...tellOverlaps(container, stands));
   if (Object.keys(target.publishing).length === 0 && target.astray.length === 0) {
+    target.nowhere = whyNowhere(places);
     target.warnings.push(
-      `${container.name} publishes ports and has no address in any bridged network (rootless?): there is nothing to send packets to`,
+      `${container.name} publishes ports and ${target.nowhere}: there is nothing to send packets to`,
     );
   }
   return target;
+}
+
+function addressesIn(family: Family, places: readonly Place[]): string[] {
+  return places.flatMap(({ attachment }) => attachment.address[family] ?? []);
 }
 
 function whyIdle({ name, mode, publishes }: Container): string | undefined {
@@ -89,8 +113,30 @@ function whyIdle({ name, mode, publishes }: Container): string | undefined {
   return publishes.length === 0 ? `${name} publishes no port` : undefined;
 }
 
+function whyNowhere(places: readonly Place[]): string {
+  const addressed = places.filter(({ attachment }) => FAMILIES.some((family) => attachment.address[family]));
+  if (addressed.length > 0 && addressed.every(({ network }) => network?.driver === "overlay")) {
+    return `is in overlay networks only, without an address in ${GATEWAY_BRIDGE}`;
+  }
+  return "has no address in any bridged network (rootless?)";
+}
+
+/** A container's addresses, whether or not it publishes and its bridges are here. Never throws. */
+export function holdingsOf(container: Placed, networks: readonly Network[], interfaces: Interfaces): Holding[] {
+  return placesOf(container, networks).flatMap((place) =>
+    FAMILIES.flatMap((family): Holding[] => {
+      const address = place.attachment.address[family];
+      const bridge = bridgeOf(place, interfaces);
+      if (address === undefined) return [];
+      if (bridge === undefined) return [{ address, bridge }];
+      const endpoint = { family, address, bridge };
+      return isAstray(standAt(endpoint, place, interfaces)) ? [] : [{ address, bridge }];
+    }),
+  );
+}
+
 /** The container's attachments with their networks; on an overlay network also its place in docker_gwbridge. */
-function placesOf(container: Container, networks: readonly Network[]): Place[] {
+function placesOf(container: Placed, networks: readonly Network[]): Place[] {
   const places = container.attachments.map((attachment) => placeOf(attachment, networks));
   const gateway = networks.find(({ name }) => name === GATEWAY_BRIDGE);
   const address = gateway?.members.get(container.id);
@@ -170,14 +216,22 @@ function tellOverlaps({ name }: Container, stands: readonly Stand[]): string[] {
 function standOf(container: Container, place: Place, family: Family, interfaces: Interfaces): Stand | undefined {
   const address = place.attachment.address[family];
   if (address === undefined) return undefined;
-  const { attachment, network } = place;
-  const bridge = network ? network.bridge : (attachment.bridge ?? bridgeWithGateway(attachment, interfaces));
+  const bridge = bridgeOf(place, interfaces);
   if (bridge === undefined || !interfaces.names.has(bridge)) throw bridgeMissing(container, place, bridge, address);
+  return standAt({ family, address, bridge }, place, interfaces);
+}
+
+function bridgeOf({ attachment, network }: Place, interfaces: Interfaces): string | undefined {
+  return network ? network.bridge : (attachment.bridge ?? bridgeWithGateway(attachment, interfaces));
+}
+
+function standAt(endpoint: Endpoint, { attachment, network }: Place, interfaces: Interfaces): Stand {
+  const { family, address, bridge } = endpoint;
   const subnet =
     ownSubnet(address, bridge, interfaces) ?? network?.subnets[family].find((one) => isWithin(address, one));
   const about = { network: network?.name ?? attachment.network, bridge };
   const overlap = subnet === undefined ? undefined : overlapOf({ ...about, subnet }, interfaces.routes);
-  return { endpoint: { family, address, bridge }, overlap };
+  return { endpoint, overlap };
 }
 
 function bridgeMissing(
@@ -201,7 +255,7 @@ function bridgeMissing(
  * Whether a container's one network needs no asking for: its bridge is known by its id, and no other interface has a part
  * of its subnet. An internal network has no gateway, and one without a bridge (macvlan) publishes nothing.
  */
-export function isOnKnownBridge({ attachments }: Container, interfaces: Interfaces): boolean {
+export function isOnKnownBridge({ attachments }: Placed, interfaces: Interfaces): boolean {
   const [only, ...others] = attachments;
   if (only === undefined || others.length > 0) return false;
   const bridge = bridgeWithGateway(only, interfaces);

@@ -28,13 +28,40 @@ export interface Claims {
 /** Of a fragment of ours, or of the original script's. A rule that neither would write claims nothing. */
 export function readClaims(rules: Tables): Claims {
   const dnats = (rules.get("nat") ?? []).filter((rule) => readTarget(rule) === "DNAT");
-  const named = new Set([
-    ...dnats.map((rule) => readDestination(argumentOf(rule, "--to-destination"))?.address ?? ""),
-    ...(rules.get("filter") ?? []).map((rule) => argumentOf(rule, "-d")),
+  const addresses = readLeads(rules).flatMap(({ address }) => address ?? []);
+  return { ports: dnats.flatMap(portsOf), addresses: new Set(addresses) };
+}
+
+/** Where a rule leads: to a container, or to what it says of one. */
+export interface Lead {
+  /** Undefined where it names none, several, or what cannot be read. */
+  address: string | undefined;
+  /** Undefined where the rule names none. */
+  bridge: string | undefined;
+}
+
+/** All that a container's fragment says about where the container is, whoever wrote it. */
+export function readLeads(rules: Tables): Lead[] {
+  const having = (table: string, isLeading: (rule: Rule) => boolean) => (rules.get(table) ?? []).filter(isLeading);
+  const towards = [
+    ...having("nat", (rule) => rule[1] === "POSTROUTING" && rule.includes("-d")),
+    ...having("filter", (rule) => rule.includes("-d")),
     // With a port it is the guard of a port on 127.x: that is the host's address.
-    ...(rules.get("raw") ?? []).filter(isDirectGuard).map((rule) => argumentOf(rule, "-d")),
-  ]);
-  return { ports: dnats.flatMap(portsOf), addresses: new Set([...named].flatMap((text) => readHost(text) ?? [])) };
+    ...having("raw", (rule) => isDirectGuard(rule) && rule.includes("-d")),
+  ];
+  return [
+    ...having("nat", (rule) => readTarget(rule) === "DNAT").map((rule) => ({
+      address: readHost(readDestination(argumentOf(rule, "--to-destination"))?.address ?? ""),
+      bridge: bridgeIn(rule),
+    })),
+    ...towards.map((rule) => ({ address: readHost(argumentOf(rule, "-d")), bridge: bridgeIn(rule) })),
+  ];
+}
+
+/** What leaves by it, or does not come from it. */
+function bridgeIn(rule: Rule): string | undefined {
+  const from = rule.findIndex((word, at) => word === "!" && rule[at + 1] === "-i");
+  return argumentOf(rule, "-o") || (from < 0 ? undefined : rule[from + 2]);
 }
 
 /** Whether a rule of the raw table closes a container's address, not a port of the host. */

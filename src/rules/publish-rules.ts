@@ -16,8 +16,12 @@ import { commentOf, type Rule, type Ruleset, TABLES } from "./rule.ts";
 
 export interface Made {
   rules: Ruleset;
+  /** Why there is no rule at all, in a person's words; undefined when there is one. */
+  none: string | undefined;
   warnings: string[];
 }
+
+const NOT_ALONE = "has an address to which another interface of this host leads, too";
 
 export interface Wishes {
   chain: string;
@@ -29,7 +33,11 @@ export interface Wishes {
 export function makeRules(target: Target, { chain, ipv6, guards }: Wishes): Made {
   const rules: Ruleset = { ipv4: {}, ipv6: {} };
   const warnings: string[] = [];
-  if (!ipv6 && target.idle === undefined) warnings.push(...onlyIpv6(target));
+  const lacking: string[] = [];
+  if (!ipv6 && target.idle === undefined) {
+    warnings.push(...onlyIpv6(target));
+    if (warnings.length > 0) lacking.push("publishes on IPv6 only, and ipv6 is not asked for");
+  }
   for (const family of FAMILIES) {
     if (family === "ipv6" && !ipv6) continue;
     const publishes = target.idle === undefined ? target.publishes.filter((publish) => publish.family === family) : [];
@@ -37,8 +45,9 @@ export function makeRules(target: Target, { chain, ipv6, guards }: Wishes): Made
     if (publishes.length === 0) continue;
     if (endpoint === undefined) {
       // Of an address that is not to be used, and where no family has one, the target itself says so.
-      if (Object.keys(target.publishing).length > 0 && !target.astray.includes(family))
-        warnings.push(withoutAddress(target, family, publishes));
+      const isAstray = target.astray.includes(family);
+      if (target.nowhere === undefined && !isAstray) warnings.push(withoutAddress(target, family, publishes));
+      lacking.push(target.nowhere ?? (isAstray ? NOT_ALONE : `has no ${family === "ipv4" ? "IPv4" : "IPv6"} address`));
       continue;
     }
     const comment = ["-m", "comment", "--comment", commentOf(target.name)];
@@ -58,7 +67,9 @@ export function makeRules(target: Target, { chain, ipv6, guards }: Wishes): Made
     };
     for (const table of TABLES) if (made[table].length > 0) rules[family][table] = made[table];
   }
-  return { rules, warnings };
+  const isEmpty = FAMILIES.every((family) => Object.keys(rules[family]).length === 0);
+  const none = target.idle ?? (isEmpty ? `${target.name} gets no rule: it ${lacking.at(-1)}` : undefined);
+  return { rules, none, warnings };
 }
 
 /** Publishes on one host address whose ports follow each other on both sides. */

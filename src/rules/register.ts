@@ -24,6 +24,18 @@ export function claimantOf({ owner, rules }: Pick<Wanted, "owner" | "rules">): C
   return { owner, claims: { ipv4: claims("ipv4"), ipv6: claims("ipv6") } };
 }
 
+/** Addresses of containers, by their names. */
+export type Addresses = ReadonlyMap<string, Record<Family, readonly string[]>>;
+
+/** The same with all of its addresses, also those to which no rule leads. */
+export function withAddresses({ owner, claims }: Claimant, addresses: Addresses): Claimant {
+  const all = ({ ports, addresses: named }: Claims, family: Family): Claims => ({
+    ports,
+    addresses: new Set([...named, ...(addresses.get(owner)?.[family] ?? [])]),
+  });
+  return { owner, claims: { ipv4: all(claims.ipv4, "ipv4"), ipv6: all(claims.ipv6, "ipv6") } };
+}
+
 const NOTHING: Claims = { ports: [], addresses: new Set() };
 
 /** Who claims these in one family, and nothing in the other. */

@@ -84,11 +84,14 @@ describe("a DNAT rule for UDP", () => {
     const publishing = { ipv4: endpoint };
     const target = {
       name: "web",
+      enabled: true,
       publishes,
       publishing,
       astray: [],
       endpoints: [endpoint],
+      addresses: { ipv4: [], ipv6: [] },
       idle: undefined,
+      nowhere: undefined,
       warnings: [],
     };
     const wishes = { chain: "C", ipv6: false, guards: true };
