@@ -15,7 +15,7 @@ import type { Network } from "./docker/network.ts";
 import { overlapsOf, tellOverlap } from "./docker/overlaps.ts";
 import { usesProxy } from "./docker/proxy.ts";
 import { asksThisHost } from "./docker/socket.ts";
-import { Failure } from "./errors.ts";
+import { Failure, orElse } from "./errors.ts";
 import { flagsOf } from "./flags.ts";
 import { assemble } from "./fragments/assemble.ts";
 import type { Fragments } from "./fragments/by-family.ts";
@@ -125,7 +125,7 @@ export async function adviseHost(
 ): Promise<Pick<BaseWishes, "daemon" | "managing" | "warnings">> {
   const daemon = await findDaemon();
   const isUnsure = daemon !== undefined && daemon.ip6tables === undefined;
-  const version = isUnsure ? await askVersion(args).catch(() => undefined) : undefined;
+  const version = isUnsure ? await askVersion(args).catch(orElse(undefined)) : undefined;
   const inUse = families.filter((family) => networks.some(({ subnets }) => subnets[family].length > 0));
   const managing = daemon && managingDaemon(daemon, version);
   return { daemon, managing, warnings: [...adviseDaemon(daemon, version), ...(await forwardingWarnings(inUse))] };

@@ -4,7 +4,7 @@ import { isAbsolute, resolve } from "node:path";
 import { env } from "node:process";
 import type { Readable } from "node:stream";
 import { execa } from "execa";
-import { excerpt, Failure } from "./errors.ts";
+import { excerpt, exhaustion, Failure } from "./errors.ts";
 import type { ErrorCode } from "./generated/result.ts";
 
 /** Where a system's programs are (systemd.exec(5)). */
@@ -47,6 +47,22 @@ export interface Ran {
   stderr: string;
 }
 
+/** Throws Failure `resources_exhausted`. */
+function start<Options extends StartOptions>(file: string, args: readonly string[], options: Options) {
+  try {
+    return execa(file, args, { ...inEveryCase(), ...options });
+  } catch (error) {
+    // Where there is no descriptor left for its pipes, Node.js's child has none, which execa does not foresee (tried, 9.6).
+    throw exhaustion("EMFILE", `'${excerpt(file)}' could not be started`, error) ?? error;
+  }
+}
+
+interface StartOptions {
+  stdin?: "ignore" | 3;
+  input?: string;
+  detached?: boolean;
+}
+
 interface RunOptions {
   timeoutSeconds: number;
   input?: string;
@@ -64,8 +80,7 @@ interface RunOptions {
 export async function run(file: string, args: readonly string[], options: RunOptions): Promise<Ran> {
   const { timeoutSeconds, input, descriptor } = options;
   const command = [file, ...args].join(" ");
-  const subprocess = execa(file, args, {
-    ...inEveryCase(),
+  const subprocess = start(file, args, {
     detached: true,
     // Any descriptor will do; execa's types know only those from 0 to 9.
     ...(input === undefined ? { stdin: (descriptor as 3 | undefined) ?? "ignore" } : { input }),
@@ -113,7 +128,7 @@ export async function follow(
   signal: AbortSignal,
 ): Promise<Ran> {
   const command = [file, ...args].join(" ");
-  const subprocess = execa(file, args, { ...inEveryCase(), stdin: "ignore" });
+  const subprocess = start(file, args, { stdin: "ignore" });
   const stop = () => subprocess.kill();
   signal.addEventListener("abort", stop, { once: true });
   let open = "";
@@ -148,8 +163,10 @@ function refuseUnstartable(file: string, command: string, { exitCode, signal, co
   if (code === "EACCES" || code === "EPERM") {
     throw new Failure("permission_denied", `${file} may not be executed by this user`, { command });
   }
-  // EAGAIN, ENOMEM, EMFILE: no process, and so no answer. E2BIG: a command of megabytes.
+  // No process, and so no answer. E2BIG: a command of megabytes.
   if (exitCode === undefined && signal === undefined) {
+    const exhausted = exhaustion(code ?? "", `'${excerpt(command)}' could not be started`);
+    if (exhausted !== undefined) throw exhausted;
     const message = `'${excerpt(command)}' could not be started (${code})`;
     throw new Failure("command_failed", message, { command: excerpt(command), errno: code });
   }

@@ -1,6 +1,7 @@
 // Who else decides about the packets of published ports, and what to do about it: for status, and for what a call changes.
 
 import { FAMILIES, type Family } from "./docker/container.ts";
+import { orElse } from "./errors.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import type { Problem } from "./generated/result.ts";
 import { type Backend, foreignTables, saveBackend, usesLegacy } from "./kernel/others.ts";
@@ -28,7 +29,7 @@ export async function warnOfFirewalls(items: readonly Item[], live: Kernel, time
   const legacy = await Promise.all(
     FAMILIES.map(async (family) => {
       if (!live[family]?.besideLegacy) return [];
-      const other = await saveBackend(family, "legacy", timeout).catch(() => undefined);
+      const other = await saveBackend(family, "legacy", timeout).catch(orElse(undefined));
       return other === undefined ? [] : backendsTables(family, "legacy", tablesOf(other, family));
     }),
   );

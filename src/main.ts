@@ -7,6 +7,7 @@ import { paintFor } from "./doors/colours.ts";
 import { type Command, readCommand, UsageError } from "./doors/command.ts";
 import { type Raw, readArgsFile, readStdin } from "./doors/json.ts";
 import { type Printed, printForPerson, printJson, type Reader } from "./doors/print.ts";
+import { asFailure } from "./errors.ts";
 import { explain } from "./explain.ts";
 import type { Result } from "./generated/result.ts";
 import { completeCommand, completeCommands, namesCommand } from "./hints.ts";
@@ -131,10 +132,10 @@ async function fulfil(
   let raw: Raw = {};
   let request: Request | undefined;
   try {
-    raw = await read();
+    raw = await Promise.race([read(), astray]);
     const todo = deed(raw);
     request = todo.request;
-    const result = await completed(await todo.result(), request);
+    const result = await completed(await Promise.race([todo.result(), astray]), request);
     await note(request, result);
     return { ...print(result), exitCode: exitCodeOf(result) };
   } catch (error) {
@@ -195,6 +196,21 @@ function watchHost(raw: Raw): ReturnType<Deed> {
   };
 }
 
+/**
+ * Rejects with what is thrown where nobody waits for it, and where nothing is left to wait for and there is no answer. What
+ * goes on meanwhile is ended as by a signal.
+ */
+const astray = new Promise<never>((_, reject) => {
+  for (const event of ["uncaughtException", "unhandledRejection"]) {
+    process.on(event, (error: unknown) => {
+      reject(error);
+      process.emit("SIGTERM", "SIGTERM");
+    });
+  }
+  process.once("beforeExit", () => reject(new Error("it ended without an answer")));
+});
+astray.catch(() => {});
+
 /** SIGTERM and SIGINT end a wait; a transaction that has begun is finished or rolled back, then answered. */
 function onSignal(): AbortSignal {
   const controller = new AbortController();
@@ -210,10 +226,12 @@ process.stdout.on("error", () => {
 
 answer(process.argv.slice(2))
   .catch((error: unknown): Answer => {
-    if (!(error instanceof UsageError)) throw error;
     const paint = paintFor(process.stderr.isTTY, process.env);
-    const message = paint("red", `docker_iptables: ${oneLine(error.message)}`);
-    return { stdout: "", stderr: `${message}\n${helpHint(error.verb)}`, exitCode: 2 };
+    const line = (message: string) => `${paint("red", `docker_iptables: ${oneLine(message)}`)}\n`;
+    if (error instanceof UsageError)
+      return { stdout: "", stderr: `${line(error.message)}${helpHint(error.verb)}`, exitCode: 2 };
+    const { message, code } = asFailure(error);
+    return { stdout: "", stderr: line(`${message} [${code}]`), exitCode: 1 };
   })
   .then(({ stdout, stderr, exitCode }) => {
     process.exitCode ||= exitCode;

@@ -8,6 +8,7 @@ import { unconfirmedOf } from "./fragments/confirmed.ts";
 import { directoryExists, missingDirectory, type Own, readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { saveRules } from "./kernel/iptables.ts";
+import { inLanes } from "./lanes.ts";
 import { isContainers, readFragment, type Wanted } from "./rules/fragment-text.ts";
 import { compareLive, type Drift, drifts, type Live, type Tables } from "./rules/live.ts";
 
@@ -78,7 +79,8 @@ export async function survey(
   live: Kernel,
   args: Arguments,
 ): Promise<Survey> {
-  const owns = await Promise.all(wanted.flatMap((one) => families.map((family) => readItem(one, family, args))));
+  const each = wanted.flatMap((one) => families.map((family) => ({ one, family })));
+  const owns = await inLanes(each, ({ one, family }) => readItem(one, family, args));
   const lasting = owns
     .filter(({ path, after }) => after !== undefined && isContainers(basename(path)))
     .map(({ path }) => path);

@@ -3,6 +3,7 @@
 import { constants } from "node:fs";
 import { open, readFile } from "node:fs/promises";
 import { isAbsolute } from "node:path";
+import { orElse } from "../errors.ts";
 import { findProcesses, readStanding } from "../kernel/processes.ts";
 import type { Family } from "./container.ts";
 
@@ -30,7 +31,7 @@ const CONFIG_LIMIT = 1024 * 1024;
 
 /**
  * The dockerd that runs as root in the caller's network namespace; of several, one that may touch iptables. undefined
- * if there is none (podman, a remote daemon), or none that this user may look at. Never throws.
+ * if there is none (podman, a remote daemon), or none that this user may look at. Throws Failure `resources_exhausted`.
  *
  * A `docker daemon` of before 1.12 is not recognised.
  */
@@ -55,7 +56,7 @@ async function readProcess(pid: string): Promise<RootsProcess | undefined> {
 }
 
 async function readDaemon({ pid }: RootsProcess): Promise<Daemon> {
-  const cmdline = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0").slice(0, -1);
+  const cmdline = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(orElse(""))).split("\0").slice(0, -1);
   const configFile = configFileOf(cmdline);
   const config = await readConfig(pathFor(pid, configFile));
   const started = config && (await startOf(pid));
@@ -87,13 +88,13 @@ function pathFor(pid: string, file: string): string {
 /** A file's text and when it or its name was last changed, in ms since 1970; undefined if there is nothing to read. */
 async function readConfig(path: string): Promise<{ text: string; changed: number } | undefined> {
   // A pipe under this name must not keep us waiting.
-  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch(() => undefined);
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch(orElse(undefined));
   try {
     const stat = await file?.stat();
     if (!file || !stat?.isFile() || stat.size > CONFIG_LIMIT) return undefined;
     return { text: await file.readFile("utf8"), changed: stat.ctimeMs };
-  } catch {
-    return undefined;
+  } catch (error) {
+    return orElse(undefined)(error);
   } finally {
     await file?.close();
   }
@@ -107,8 +108,8 @@ async function startOf(pid: string): Promise<number | undefined> {
     const ticks = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]);
     const age = Number(uptime.split(" ")[0]) - ticks / 100;
     return Number.isFinite(age) ? Date.now() - age * 1000 : undefined;
-  } catch {
-    return undefined;
+  } catch (error) {
+    return orElse(undefined)(error);
   }
 }
 
@@ -251,12 +252,12 @@ const FORWARDING = {
   ipv6: { path: "/proc/sys/net/ipv6/conf/all/forwarding", line: "net.ipv6.conf.all.forwarding = 1" },
 } as const;
 
-/** Warnings for the families that the kernel does not forward, in the caller's network namespace. Never throws. */
+/** Warnings for the families that the kernel does not forward, in the caller's network namespace. Throws Failure `resources_exhausted`. */
 export async function forwardingWarnings(families: readonly Family[]): Promise<string[]> {
   const warnings: string[] = [];
   for (const family of families) {
     const { path, line } = FORWARDING[family];
-    const value = await readFile(path, "utf8").catch(() => "");
+    const value = await readFile(path, "utf8").catch(orElse(""));
     if (value.trim() !== "0") continue;
     warnings.push(
       `this host forwards no ${family === "ipv4" ? "IPv4" : "IPv6"} packets, so no rule can bring one to a container: put '${line}' into /etc/sysctl.d/90-docker-iptables.conf and run 'sysctl --system'`,

@@ -5,14 +5,16 @@
 
 import { readFile } from "node:fs/promises";
 import ipaddr from "ipaddr.js";
+import { orElse } from "../errors.ts";
 import type { Interfaces } from "../kernel/interfaces.ts";
 import { findProcesses, nameOf, type Process, readStanding } from "../kernel/processes.ts";
+import { inLanes } from "../lanes.ts";
 import { FAMILIES, type Family } from "./container.ts";
 import type { Daemon } from "./daemon.ts";
 import { readSubnet } from "./network.ts";
 import type { Endpoint, Target } from "./target.ts";
 
-/** The targets, their endpoints with what hairpin needs where there is no docker-proxy. Never throws. */
+/** The targets, their endpoints with what hairpin needs where there is no docker-proxy. Throws Failure `resources_exhausted`. */
 export async function findHairpins(
   targets: readonly Target[],
   interfaces: Interfaces,
@@ -30,7 +32,7 @@ export async function findHairpins(
 
 /**
  * Whether containers on these bridges are served by docker-proxy: as the daemon was told, else, where there is none to ask,
- * as the kernel and the processes say. Never throws.
+ * as the kernel and the processes say. Throws Failure `resources_exhausted`.
  */
 export async function usesProxy(
   daemon: Daemon | undefined,
@@ -43,7 +45,7 @@ export async function usesProxy(
   return { proxy: proxies.length > 0, warnings: tellStrangers(strangers) };
 }
 
-/** Those of the bridges to which the host's loopback addresses are routed. Never throws. */
+/** Those of the bridges to which the host's loopback addresses are routed. Throws Failure `resources_exhausted`. */
 export async function routingLoopback(bridges: readonly string[]): Promise<Set<string>> {
   const routed = new Set<string>();
   for (const bridge of new Set(bridges)) {
@@ -69,13 +71,13 @@ export interface Proxies {
 
 /**
  * The docker-proxies of this network namespace, and those of which it cannot be read; one process serves one published port on
- * one host address. Never throws.
+ * one host address. Throws Failure `resources_exhausted`.
  *
  * Anybody can call a process so: the daemon's are root's, no container's, and its children for as long as they live (it has
  * them killed with itself, Pdeathsig, with live-restore too; moby, portmapper/proxy_linux.go).
  */
 export async function findProxies(): Promise<Proxies> {
-  const found = await Promise.all((await findProcesses("docker-proxy")).map(readIfDaemons));
+  const found = await inLanes(await findProcesses("docker-proxy"), readIfDaemons);
   return {
     proxies: found.flatMap(({ proxy }) => proxy ?? []),
     strangers: found.flatMap(({ stranger }) => stranger ?? []),
@@ -89,7 +91,7 @@ async function readIfDaemons({ pid, certain }: Process): Promise<{ proxy?: Docke
   const isDaemons = standing.isRoots && !standing.isNested && /^docker(d|$)/.test(await nameOf(standing.parent));
   // One of which the network namespace cannot be read may be another user's own daemon's.
   if (!isDaemons || !(await readStanding(standing.parent))?.isRoots) return certain ? { stranger: pid } : {};
-  return { proxy: readProxy(await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")) };
+  return { proxy: readProxy(await readFile(`/proc/${pid}/cmdline`, "utf8").catch(orElse(""))) };
 }
 
 /** In a sentence for all, with what to do. */
@@ -126,7 +128,7 @@ const BRIDGED_CALLS: Record<Family, string> = {
   ipv6: "/proc/sys/net/bridge/bridge-nf-call-ip6tables",
 };
 
-/** Families whose packets between a bridge's ports pass iptables; none without the module br_netfilter. Never throws. */
+/** Families whose packets between a bridge's ports pass iptables; none without the module br_netfilter. Throws Failure `resources_exhausted`. */
 export async function filteredFamilies(): Promise<Set<Family>> {
   const filtered = new Set<Family>();
   for (const family of FAMILIES) if (await isSet(BRIDGED_CALLS[family])) filtered.add(family);
@@ -134,7 +136,7 @@ export async function filteredFamilies(): Promise<Set<Family>> {
 }
 
 async function isSet(path: string): Promise<boolean> {
-  const text = await readFile(path, "utf8").catch(() => "");
+  const text = await readFile(path, "utf8").catch(orElse(""));
   return text.trim() === "1";
 }
 

@@ -13,10 +13,9 @@ import { isAbsolute, join } from "node:path";
 import { env } from "node:process";
 import { errno, Failure } from "../errors.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { inLanes } from "../lanes.ts";
 
 const DEFAULT_HOST = "unix:///var/run/docker.sock";
-/** Connections at once. */
-const LANES = 8;
 /** bytes; a container with 10,000 ports is 2 MB. */
 const LIMIT = 64 * 1024 * 1024;
 
@@ -31,15 +30,9 @@ export async function askDaemon(
   // An executable named by its path is to be run.
   const socket = client === "docker" ? await findSocket(docker_host) : undefined;
   if (socket === undefined) return undefined;
-  const left = paths.entries();
-  const answers: unknown[] = [];
   const open = new Set<Socket>();
-  const askInTurn = async () => {
-    for (const [index, path] of left) answers[index] = readAnswer(await get(socket, path, timeout, open));
-  };
   try {
-    await Promise.all(Array.from({ length: LANES }, askInTurn));
-    return answers;
+    return await inLanes(paths, async (path) => readAnswer(await get(socket, path, timeout, open)));
   } catch (error) {
     // Nobody waits for the others, and they would keep the process.
     for (const connection of open) connection.destroy();

@@ -3,7 +3,8 @@
 import { constants, type Dirent } from "node:fs";
 import { open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { errno, Failure } from "../errors.ts";
+import { errno, exhaustion, Failure } from "../errors.ts";
+import { inLanes } from "../lanes.ts";
 import { fragmentName, markOf } from "../rules/fragment-text.ts";
 import { accessOf } from "./access.ts";
 import type { Fragment } from "./assemble.ts";
@@ -35,7 +36,7 @@ export async function readFragments(directory: string): Promise<Fragment[]> {
   });
   const named = entries.filter((entry) => !entry.isDirectory() && !entry.name.startsWith("."));
   named.sort((a, b) => compareNames(a.name, b.name));
-  const files = await Promise.all(named.map((entry) => readNamed(directory, entry)));
+  const files = await inLanes(named, (entry) => readNamed(directory, entry));
   return files.flat();
 }
 
@@ -128,6 +129,8 @@ function unusable(path: string, error: unknown): Failure {
       { cause: error },
     );
   }
+  const exhausted = exhaustion(code, `${path} cannot be read`, error);
+  if (exhausted !== undefined) return exhausted;
   const why =
     code === "ENOENT"
       ? "does not exist; create it, or name another"

@@ -6,7 +6,7 @@
 import { constants } from "node:fs";
 import { open, rename, rm, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { errno, Failure } from "../errors.ts";
+import { errno, exhaustion, Failure } from "../errors.ts";
 
 const TEMPORARY = ".docker_iptables.tmp";
 /** Nobody but the owner may write. */
@@ -81,6 +81,8 @@ export function writeFailure(path: string, done: string, error: unknown): Failur
     const message = `${path} may not be ${done} by this user; run as root`;
     return new Failure("permission_denied", message, { path, errno: code }, { cause: error });
   }
+  const exhausted = exhaustion(code, `${path} could not be ${done}`, error);
+  if (exhausted !== undefined) return exhausted;
   const why = REASONS[code] ?? (code || String(error));
   return new Failure("write_failed", `${path} could not be ${done}: ${why}`, { path, errno: code }, { cause: error });
 }

@@ -4,7 +4,7 @@ import { constants } from "node:fs";
 import { access, open, realpath, rm, rmdir } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { FAMILIES } from "../docker/container.ts";
-import { Failure } from "../errors.ts";
+import { Failure, orElse } from "../errors.ts";
 import { commandFailure, run, SYSTEM_PATH } from "../exec.ts";
 import { readFlags } from "../flags.ts";
 import { type Own, readOwn } from "../fragments/directory.ts";
@@ -117,7 +117,7 @@ export async function planWatcher(
  * gives it that in the place of `systemd`, too. Without systemd, or without a watcher, nothing is known.
  */
 export async function recordedArguments(timeoutSeconds: number): Promise<Partial<Arguments>> {
-  const properties = await showUnit(WATCH_UNIT, timeoutSeconds).catch(() => undefined);
+  const properties = await showUnit(WATCH_UNIT, timeoutSeconds).catch(orElse(undefined));
   const [, words] = /docker_iptables watch (.*?) ;/.exec(properties?.get("ExecStart") ?? "") ?? [];
   const { reload, ...rest } = readFlags((words ?? "").split(" "));
   return { ...rest, ...(reload === undefined || reload === "restore" ? {} : { reload }) };

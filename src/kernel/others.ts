@@ -2,7 +2,7 @@
 // The kernel asks all of them about a packet, and each can refuse what the others let pass.
 
 import type { Family } from "../docker/container.ts";
-import { Failure } from "../errors.ts";
+import { Failure, orElse } from "../errors.ts";
 import { commandFailure, type Ran, run } from "../exec.ts";
 import { type Live, readLive } from "../rules/live.ts";
 import type { BaseChain, NftTable, Statements } from "../rules/nft.ts";
@@ -26,7 +26,7 @@ export interface OtherBackend {
 export async function otherBackend(family: Family, timeoutSeconds: number): Promise<OtherBackend | undefined> {
   const plain = await run(restoreCommand(family), ["--version"], { timeoutSeconds });
   const backend = otherThan(plain.stdout);
-  const live = await saveBackend(family, backend, timeoutSeconds).catch(() => undefined);
+  const live = await saveBackend(family, backend, timeoutSeconds).catch(orElse(undefined));
   if (live === undefined) return undefined;
   return holdsSomething(live) || untold(live) !== undefined ? { backend, live } : undefined;
 }
@@ -200,7 +200,7 @@ export async function restoreTable(name: string, text: string, timeoutSeconds: n
 }
 
 async function nft(args: readonly string[], timeoutSeconds: number): Promise<string | undefined> {
-  return answerOf(await run("nft", ["--json", ...args], { timeoutSeconds }).catch(() => undefined));
+  return answerOf(await run("nft", ["--json", ...args], { timeoutSeconds }).catch(orElse(undefined)));
 }
 
 function answerOf(ran: Ran | undefined): string | undefined {
@@ -227,6 +227,6 @@ function asRecord(value: unknown): Record<string, unknown> {
  */
 export async function firewalldRuns(timeoutSeconds: number): Promise<boolean> {
   const args = ["is-active", "firewalld.service"];
-  const ran = await run("systemctl", args, { timeoutSeconds }).catch(() => undefined);
+  const ran = await run("systemctl", args, { timeoutSeconds }).catch(orElse(undefined));
   return ["active", "reloading", "refreshing", "activating"].includes(ran?.stdout.trim() ?? "");
 }

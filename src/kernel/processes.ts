@@ -1,6 +1,8 @@
 // The processes of this host by their name, as seen from the caller's own network namespace.
 
 import { readdir, readFile, readlink } from "node:fs/promises";
+import { orElse } from "../errors.ts";
+import { inLanes } from "../lanes.ts";
 
 export interface Process {
   pid: string;
@@ -10,19 +12,17 @@ export interface Process {
 
 /**
  * The processes called so (at most 15 bytes, proc(5)), save those in another network namespace: a daemon in a container has
- * its own. Anybody can call a process so. Never throws.
+ * its own. Anybody can call a process so. Throws Failure `resources_exhausted`.
  */
 export async function findProcesses(name: string): Promise<Process[]> {
-  const pids = (await readdir("/proc").catch(() => [])).filter((one) => /^\d+$/.test(one));
+  const pids = (await readdir("/proc").catch(orElse([]))).filter((one) => /^\d+$/.test(one));
   const here = await namespaceOf("self");
-  const found = await Promise.all(
-    pids.map(async (pid): Promise<Process[]> => {
-      if ((await nameOf(pid)) !== name) return [];
-      const there = await namespaceOf(pid);
-      if (here === undefined || there === undefined) return [{ pid, certain: false }];
-      return here === there ? [{ pid, certain: true }] : [];
-    }),
-  );
+  const found = await inLanes(pids, async (pid): Promise<Process[]> => {
+    if ((await nameOf(pid)) !== name) return [];
+    const there = await namespaceOf(pid);
+    if (here === undefined || there === undefined) return [{ pid, certain: false }];
+    return here === there ? [{ pid, certain: true }] : [];
+  });
   return found.flat();
 }
 
@@ -35,9 +35,9 @@ export interface Standing {
   isNested: boolean;
 }
 
-/** Undefined for a process that has ended, or that is hidden (hidepid, proc(5)). Never throws. */
+/** Undefined for a process that has ended, or that is hidden (hidepid, proc(5)). Throws Failure `resources_exhausted`. */
 export async function readStanding(pid: string): Promise<Standing | undefined> {
-  return parseStanding(await readFile(`/proc/${pid}/status`, "utf8").catch(() => ""));
+  return parseStanding(await readFile(`/proc/${pid}/status`, "utf8").catch(orElse("")));
 }
 
 /** Pure. A process may put what it likes into its name, but no newline: the kernel escapes it. */
@@ -50,11 +50,11 @@ export function parseStanding(status: string): Standing | undefined {
   return { parent, isRoots, isNested: (wordsOf("NSpid") ?? []).length > 1 };
 }
 
-/** How a process is called, at most 15 bytes; "" for one that has ended. Never throws. */
+/** How a process is called, at most 15 bytes; "" for one that has ended. Throws Failure `resources_exhausted`. */
 export async function nameOf(pid: string): Promise<string> {
-  return (await readFile(`/proc/${pid}/comm`, "utf8").catch(() => "")).replace(/\n$/, "");
+  return (await readFile(`/proc/${pid}/comm`, "utf8").catch(orElse(""))).replace(/\n$/, "");
 }
 
 async function namespaceOf(pid: string): Promise<string | undefined> {
-  return readlink(`/proc/${pid}/ns/net`).catch(() => undefined);
+  return readlink(`/proc/${pid}/ns/net`).catch(orElse(undefined));
 }

@@ -4,6 +4,7 @@
 import { readFile } from "node:fs/promises";
 import { endianness } from "node:os";
 import { bitsOf, canonicalSubnet } from "../addresses.ts";
+import { orElse } from "../errors.ts";
 
 export interface Route {
   /** The interface by which they leave. */
@@ -21,7 +22,7 @@ const NO_SUBNET = 0x00100000 | 0x01000000 | 0x80000000; // anycast, cache, local
 
 /** All but default routes. Never throws. */
 export async function readRoutes(): Promise<Route[]> {
-  const read = (path: string) => readFile(path, "utf8").catch(() => "");
+  const read = (path: string) => readFile(path, "utf8").catch(orElse(""));
   const [ipv4, ipv6] = await Promise.all([read("/proc/net/route"), read("/proc/net/ipv6_route")]);
   return [...parseRoutes(ipv4), ...parseRoutes6(ipv6)];
 }
