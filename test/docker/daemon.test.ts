@@ -163,7 +163,11 @@ describe("advice", () => {
     ],
     // Docker before 20.10 does not start with "ip6tables" in its file.
     [daemon([]), "19.03.15", `iptables itself: ${PUT} "iptables": false into /etc/docker/daemon.json${END}`],
-    [daemon([]), "v26.0.0", `iptables itself: ${PUT} "iptables": false into /etc/docker/daemon.json${END}`],
+    [
+      daemon([]),
+      "v26.0.0",
+      `iptables itself: ${PUT} "iptables": false and "ip6tables": false into /etc/docker/daemon.json${END}`,
+    ],
     [
       daemon([], { iptables: false }),
       "27.0.1",
@@ -177,12 +181,12 @@ describe("advice", () => {
     [
       daemon([], { iptables: true }, { configFile: "/srv/d.json" }),
       "20.10.24",
-      `iptables itself: ${PUT} "iptables": false into /srv/d.json${END}`,
+      `iptables itself: ${PUT} "iptables": false and "ip6tables": false into /srv/d.json${END}`,
     ],
     [
       daemon(["--iptables=true"]),
       "20.10.24",
-      `iptables itself: it is started with --iptables=true: make that --iptables=false where it is started ('systemctl cat docker' shows it)${END}`,
+      `iptables itself: it is started with --iptables=true: make that --iptables=false where it is started ('systemctl cat docker' shows it); ${PUT} "ip6tables": false into /etc/docker/daemon.json${END}`,
     ],
     [
       daemon(["--iptables"]),
@@ -197,7 +201,7 @@ describe("advice", () => {
     [
       daemon([], {}, { configFile: "" }),
       "20.10.24",
-      `iptables itself: ${PUT} "iptables": false into /etc/docker/daemon.json${END}`,
+      `iptables itself: ${PUT} "iptables": false and "ip6tables": false into /etc/docker/daemon.json${END}`,
     ],
   ])("%j of Docker %s", (given, version, advice) => {
     expect(adviseDaemon(given, version)).toEqual([`the Docker daemon manages ${advice}`]);
