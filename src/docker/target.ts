@@ -126,8 +126,8 @@ export function holdingsOf(container: Placed, networks: readonly Network[], inte
   return placesOf(container, networks).flatMap((place) =>
     FAMILIES.flatMap((family): Holding[] => {
       const address = place.attachment.address[family];
-      const bridge = bridgeOf(place, interfaces);
       if (address === undefined) return [];
+      const bridge = bridgeOf(place, address, interfaces);
       if (bridge === undefined) return [{ address, bridge }];
       const endpoint = { family, address, bridge };
       return isAstray(standAt(endpoint, place, interfaces)) ? [] : [{ address, bridge }];
@@ -154,12 +154,16 @@ function placesOf(container: Placed, networks: readonly Network[]): Place[] {
   return places;
 }
 
+/** Of a network of Docker's. */
+const ID = /^[0-9a-f]{64}$/;
+
 /** Two networks may have one name. Where the attachment names none (nerdctl), it is the only one with its addresses. */
 function placeOf(attachment: Attachment, networks: readonly Network[]): Place {
   const { networkId, address, bridge } = attachment;
   if (networkId !== undefined) {
-    const byId = networks.find(({ id }) => id === networkId) ?? networks.find(({ name }) => name === networkId);
-    return { attachment, network: byId };
+    // podman gives the name. Another network may be called as this one's id.
+    const isIt = ({ id, name }: Network) => id === networkId || (name === networkId && !ID.test(networkId));
+    return { attachment, network: networks.find(isIt) };
   }
   if (bridge !== undefined) return { attachment, network: undefined };
   const holding = networks.filter(({ subnets }) =>
@@ -216,13 +220,17 @@ function tellOverlaps({ name }: Container, stands: readonly Stand[]): string[] {
 function standOf(container: Container, place: Place, family: Family, interfaces: Interfaces): Stand | undefined {
   const address = place.attachment.address[family];
   if (address === undefined) return undefined;
-  const bridge = bridgeOf(place, interfaces);
+  const bridge = bridgeOf(place, address, interfaces);
   if (bridge === undefined || !interfaces.names.has(bridge)) throw bridgeMissing(container, place, bridge, address);
   return standAt({ family, address, bridge }, place, interfaces);
 }
 
-function bridgeOf({ attachment, network }: Place, interfaces: Interfaces): string | undefined {
-  return network ? network.bridge : (attachment.bridge ?? bridgeWithGateway(attachment, interfaces));
+/** Of a bridge that no network's document names, the kernel must say that the address is behind it. */
+function bridgeOf({ attachment, network }: Place, address: string, interfaces: Interfaces): string | undefined {
+  if (network !== undefined) return network.bridge;
+  const bridge = attachment.bridge ?? bridgeWithGateway(attachment, interfaces);
+  const isElsewhere = bridge !== undefined && interfaces.names.has(bridge) && !ownSubnet(address, bridge, interfaces);
+  return isElsewhere ? undefined : bridge;
 }
 
 function standAt(endpoint: Endpoint, { attachment, network }: Place, interfaces: Interfaces): Stand {
@@ -246,7 +254,7 @@ function bridgeMissing(
       ? `the bridge ${bridge} of ${about} is no interface of this host; run docker_iptables on the daemon's own host and in its network namespace`
       : network !== undefined
         ? `${about} has no bridge on this host (driver ${network.driver || "unknown"}): nothing can be published through it`
-        : `the bridge of ${about} (${address}) is not known, because the client shows no document of that network: connect ${name} to a network that the client's 'network inspect' shows`;
+        : `the bridge of ${about} (${address}) is not known: no network document that the client shows names a bridge with that address; connect ${name} to a network that the client's 'network inspect' shows`;
   const details = { container: name, network: attachment.network, bridge: bridge ?? null, address };
   return new Failure("bridge_missing", why, details);
 }
@@ -275,7 +283,7 @@ export function isOnKnownBridge({ attachments }: Placed, interfaces: Interfaces)
 function bridgeWithGateway(attachment: Attachment, { subnets }: Interfaces): string | undefined {
   const { network, networkId = "", address, gateway } = attachment;
   const families = FAMILIES.filter((family) => address[family] !== undefined);
-  const name = /^[0-9a-f]{64}$/.test(networkId) ? bridgeOfId(network, networkId, "docker0") : undefined;
+  const name = ID.test(networkId) ? bridgeOfId(network, networkId, "docker0") : undefined;
   const has = (family: Family) =>
     gateway[family] !== undefined &&
     subnets.some((one) => one.name === name && one.cidr.startsWith(`${gateway[family]}/`));

@@ -65,7 +65,7 @@ describe("a bridge that nobody names", () => {
       { name: "wide", cidr: "10.0.0.1/8" },
       { name: "lan", cidr: "192.0.2.1/24" },
     ],
-    routes: [],
+    routes: routeTo("nerdctl0", "10.4.0.0/24"),
   };
   const at = (IPAddress: string) => container({ "unknown-eth0": { IPAddress } });
 
@@ -73,6 +73,11 @@ describe("a bridge that nobody names", () => {
     expect(locate(at("10.4.0.5"), [nerdctls], host, undefined).endpoints.map(({ bridge }) => bridge)).toEqual([
       "nerdctl0",
     ]);
+  });
+
+  test("is not known where the kernel sends its packets elsewhere", () => {
+    const elsewhere = { ...host, routes: routeTo("wide", "10.0.0.0/8") };
+    expect(() => locate(at("10.4.0.5"), [nerdctls], elsewhere, undefined)).toThrow(/the bridge of .* is not known/);
   });
 
   test.each([
@@ -140,6 +145,12 @@ describe("the bridge that the network's id names", () => {
   test("is not taken from another network of the same name", () => {
     const networks = [readNetwork({ Name: "front", Id: ID.other, Driver: "bridge" })];
     const host = interfaces([BRIDGE.other, "172.19.0.1/16"], ["virbr0", "172.18.0.1/16"]);
+    expect(() => locate(web, networks, host, undefined)).toThrow(/the bridge of .* is not known/);
+  });
+
+  test("is not taken from another network that is called as this one's id", () => {
+    const networks = [readNetwork({ Name: ID.mine, Id: ID.other, Driver: "bridge" })];
+    const host = interfaces([BRIDGE.other, "172.18.0.1/16"]);
     expect(() => locate(web, networks, host, undefined)).toThrow(/the bridge of .* is not known/);
   });
 });
