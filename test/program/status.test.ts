@@ -357,10 +357,18 @@ describe.concurrent("found", () => {
     expect(problems).toMatchObject([{ kind: "fragment_missing", path: join(host.ip6tablesDir, FRAGMENT) }]);
   });
 
-  test("every kind has a case here, or in problems.test.ts and the lab", () => {
+  test("every kind has a case here, or in problems.test.ts, test/attacks and the lab", () => {
     const here = new Set([...Object.values(CASES).flatMap(({ finds }) => finds.map(({ kind }) => kind))]);
     const all = schema.properties.problems.items.properties.kind.enum;
-    expect(all.filter((kind) => !here.has(kind))).toEqual(["base_outdated", "daemon_settings", "rules_disordered"]);
+    const elsewhere = [
+      "answer_unusable",
+      "docker_proxy_untrusted",
+      "firewall_foreign",
+      "fragment_untrusted",
+      "network_overlaps",
+    ];
+    const others = ["base_outdated", "daemon_settings", "rules_disordered", ...elsewhere];
+    expect(all.filter((kind) => !here.has(kind))).toEqual(others.sort());
   });
 });
 
