@@ -25,6 +25,7 @@ import { goneLines } from "./rules/removal.ts";
 import { commentOf, spell } from "./rules/rule.ts";
 import { directoryOf, type Item, itemChanges, type Kernel, type Survey, surveyKernel } from "./survey.ts";
 import { orRollBack, type Undo } from "./undo.ts";
+import { loadWatched, TookAway } from "./watched-load.ts";
 
 /** How the kernel will get the rules; found out before anything is written. */
 export type Loader =
@@ -171,6 +172,7 @@ async function lookAndLoad(
   if (families.length === 0 && !idle) return { reloaded: [], warnings: [], live: before.live };
   // A service may load more than what drifts, so every family has its way back. A patch knows its own.
   const left: Kernel = {};
+  const backs: Undo[] = [];
   const touched = loader.kind === "systemd" ? FAMILIES : families;
   for (const family of loader.kind === "patch" ? [] : touched) {
     const snapshot = before.live[family];
@@ -181,10 +183,18 @@ async function lookAndLoad(
       return restoreSnapshot(family, snapshot, left[family], args.timeout, gone);
     };
     // A load of the service's may be under way.
-    undo.push(() => locks.holding([family], back));
+    backs.push(() => locks.holding([family], back));
   }
-  const { live, ...loaded } = await loadWith(load, families, before, undo, locks, args);
-  const after = await refuseDrift(items, live, args);
+  undo.push(...backs);
+  const { live, ...loaded } = await loadWith(load, families, before, undo, locks, args).catch(
+    async (error: unknown) => {
+      // Where nothing is undone, that is but what a service took away.
+      if (load.closes && error instanceof TookAway) for (const back of backs) await back();
+      throw error;
+    },
+  );
+  const others = loader.kind === "systemd" ? loader.units.filter(({ ours }) => !ours).map(({ name }) => name) : [];
+  const after = await refuseDrift(items, live, others, args);
   Object.assign(left, after);
   return { ...loaded, live: after };
 }
@@ -216,7 +226,7 @@ async function removeInstead(why: Failure, { going }: Load, locks: LoadLocks, ar
       after[family] = await removeRules(family, ofFamily(gone, family), args);
       if (args.base && args.state === "absent") await dropChain(family, args);
     }
-    return refuseDrift(going, after, args);
+    return refuseDrift(going, after, [], args);
   };
   try {
     const after = await locks.holding(families, remove);
@@ -256,8 +266,9 @@ async function loadWith(
     const units = loader.units.filter(
       (unit) => unit.start || unit.families.some((family) => families.includes(family)),
     );
-    const warnings = await inTurn(units, closes, (unit) => loadNamingBroken(unit, args));
-    return { reloaded: units.map(({ name }) => name), warnings, live: {} };
+    const step = () => inTurn(units, closes, (unit) => loadNamingBroken(unit, args));
+    const loaded = await loadWatched(units, step, before, args);
+    return { reloaded: units.map(({ name }) => name), ...loaded };
   }
   const live: Kernel = {};
   const warnings = await inTurn(families, closes, async (family) => {
@@ -329,9 +340,14 @@ async function patch(
 
 /**
  * Returns the kernel's rules, those seen already or new ones, or throws Failure `rules_not_live`. The former fragment's rules
- * are not asked for again: another fragment may hold the same.
+ * are not asked for again: another fragment may hold the same. `others` are services that are not ours.
  */
-async function refuseDrift(items: readonly Item[], seen: Kernel, args: Arguments): Promise<Survey["live"]> {
+async function refuseDrift(
+  items: readonly Item[],
+  seen: Kernel,
+  others: readonly string[],
+  args: Arguments,
+): Promise<Survey["live"]> {
   const unasked = items.map((item) => ({ ...item, former: new Map() }));
   const after = await surveyKernel(unasked, args, seen);
   const drifting = after.items.filter(({ drift }) => drift && drifts(drift));
@@ -348,9 +364,11 @@ async function refuseDrift(items: readonly Item[], seen: Kernel, args: Arguments
           : "its rules are there in another order";
   const backends = await backendsWith(family, commentOf(owner), args.timeout);
   const hint =
-    backends.length > 0
-      ? `; the ${backends.join(" and the ")} backend holds rules of ${owner}: do all parties use the same iptables?`
-      : "";
+    others.length > 0
+      ? `; ${others.join(" and ")} loaded them, which docker_iptables did not write: see what it does with 'systemctl cat ${others[0]}'; without it, reload: patch exchanges only docker_iptables' own rules`
+      : backends.length > 0
+        ? `; the ${backends.join(" and the ")} backend holds rules of ${owner}: do all parties use the same iptables?`
+        : "";
   throw new Failure("rules_not_live", `the rules were loaded, and for ${owner} ${what}${hint}`, {
     containers: drifting.map((item) => item.owner),
     missing: drift.missing.map(spell),

@@ -88,7 +88,7 @@ export function describeTraps(
         `no fragment states ${word} policies, which last until the next boot: ${someOf(rules)}; adopt keeps them`,
       );
     } else if (rules.length > 0) {
-      lost.push(`${word} rules that no fragment declares: ${someOf(rules)}${ownersOf(rules)}`);
+      lost.push(`${word} rules that no fragment declares: ${someOf(rules)}${leaveThem(rules)}`);
     }
     if (mesh && !isSetUp) {
       told.push(
@@ -147,8 +147,13 @@ const OWNERS: readonly [RegExp, string][] = [
   [/ (FWDI|FWDO|INPUT_direct|FORWARD_direct)/, "firewalld"],
 ];
 
-function ownersOf(rules: readonly string[]): string {
-  const owners = OWNERS.filter(([pattern]) => rules.some((rule) => pattern.test(rule))).map(([, name]) => name);
+/** The programs to which these rules seem to belong. */
+export function ownersOf(rules: readonly string[]): string[] {
+  return OWNERS.filter(([pattern]) => rules.some((rule) => pattern.test(rule))).map(([, name]) => name);
+}
+
+function leaveThem(rules: readonly string[]): string {
+  const owners = ownersOf(rules);
   if (owners.length === 0) return "";
   return ` (they look like those of ${owners.join(" and ")}, which makes its rules itself: reload: patch leaves them to it)`;
 }

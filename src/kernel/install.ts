@@ -73,8 +73,8 @@ export async function planUnits(
     const before = await ownUnit(path, wish.unit, properties);
     if (before === "another's") {
       // It may do the work all the same; else it is told whose it is, and what to do. It loads when there is something to load.
-      const { ours } = await judgeUnit(wish, properties);
-      const asItIs = { before: undefined, after: undefined, start: false, ours };
+      const { ours, behind } = await judgeUnit(wish, properties);
+      const asItIs = { before: undefined, after: undefined, start: false, ours, behind };
       planned.push({ ...state, name: wish.unit, families: wish.families, path, ...asItIs });
       continue;
     }
@@ -146,6 +146,7 @@ function unitState(properties: ReadonlyMap<string, string>) {
     start: properties.get("ActiveState") !== "active",
     verb: verbFor(properties),
     ours: true,
+    behind: false,
   };
 }
 

@@ -1,10 +1,13 @@
 // The services that load the fragments: which they are, whether they load these directories, and how to have them do it.
 
-import { readFile, stat } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { hrtime } from "node:process";
 import type { Family } from "../docker/container.ts";
 import { excerpt, Failure } from "../errors.ts";
 import { commandFailure, type Ran, run } from "../exec.ts";
-import { isMarked } from "../rules/fragment-text.ts";
+import { BASE_FILES } from "../rules/base-rules.ts";
+import { isContainers, isMarked } from "../rules/fragment-text.ts";
 import type { WrongForm } from "./load-script.ts";
 import { judgeService, pathsIn } from "./own-service.ts";
 
@@ -27,6 +30,8 @@ export interface Unit {
   disabled: boolean;
   /** Whether docker_iptables loads in it; what another does is seen only afterwards. */
   ours: boolean;
+  /** Of another's: whether fragments that are not containers' have changed or come since it last loaded. */
+  behind: boolean;
 }
 
 /** Units of others under the names that are ours by default, by what their text holds. */
@@ -59,7 +64,34 @@ export async function judgeUnit(
   const texts = await readTexts(properties);
   refuseStrangers(unit, directories, properties, texts);
   const ours = refuseWrongForm({ unit, directories, families }, properties, texts);
-  return { name: unit, families, verb: verbFor(properties), start: false, disabled: isDisabled(properties), ours };
+  const behind = !ours && (await changedSince(directories, properties));
+  return {
+    name: unit,
+    families,
+    verb: verbFor(properties),
+    start: false,
+    disabled: isDisabled(properties),
+    ours,
+    behind,
+  };
+}
+
+/** The directories' own times say nothing: what is rolled back changes them, too, after the load. */
+async function changedSince(directories: string[], properties: ReadonlyMap<string, string>): Promise<boolean> {
+  const [seconds, nanoseconds] = hrtime();
+  const sinceLoad = seconds * 1000 + nanoseconds / 1e6 - Number(properties.get("StateChangeTimestampMonotonic")) / 1000;
+  if (!(sinceLoad >= 0)) return false;
+  const loaded = Date.now() - sinceLoad;
+  const changed = directories.map(async (directory) => {
+    const names = (await readdir(directory)).filter((name) => !isOwn(name));
+    const found = await Promise.all(names.map((name) => stat(join(directory, name))));
+    return found.some(({ mtimeMs }) => mtimeMs > loaded);
+  });
+  return (await Promise.all(changed).catch((): boolean[] => [])).includes(true);
+}
+
+function isOwn(name: string): boolean {
+  return isContainers(name) || name.startsWith(".") || BASE_FILES.some((file) => file === name);
 }
 
 /** A unit of ours that drop-ins of another hand may have changed. Throws Failure `unit_not_suitable`. */
@@ -129,6 +161,7 @@ const SHOWN = [
   "CanReload",
   "UnitFileState",
   "NeedDaemonReload",
+  "StateChangeTimestampMonotonic",
   "FragmentPath",
   "DropInPaths",
   "ExecStartPre",

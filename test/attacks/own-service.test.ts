@@ -144,3 +144,78 @@ describe.concurrent("a service that is not there", () => {
     );
   });
 });
+
+describe.concurrent("a service that is not understood is watched", () => {
+  /** What the service does instead of, or besides, loading the fragments as it should. */
+  async function watchedHost(script: string): Promise<FakeHost> {
+    const host = await closedHost();
+    ownService(host, `merge ${host.iptablesDir} | iptables-restore`);
+    host.on("systemctl", `case "$*" in *reload*iptables.service|*restart*iptables.service) ${script} ;; esac`);
+    return host;
+  }
+  const SSH = "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT";
+  const FLUSH = 'rm -f "$FAKE"/kernel/ipv4/*; exit 0';
+
+  test.each([
+    ["flushes and loads nothing", FLUSH],
+    ["flushes and fails", 'rm -f "$FAKE"/kernel/ipv4/*; echo broken >&2; exit 1'],
+    [
+      "loses a fragment",
+      'mv "$DIRS/iptables.d/00_host" "$DIRS/"; trap \'mv "$DIRS/00_host" "$DIRS/iptables.d/"\' EXIT',
+    ],
+    ["opens the policy", 'trap \'sed -i "s/^:INPUT DROP/:INPUT ACCEPT/" "$FAKE/kernel/ipv4/filter"\' EXIT'],
+  ])("it %s: create fails, names it, and all is as it was", async (_, script) => {
+    const host = await watchedHost(script);
+    const before = host.state();
+    const { error, msg, rolled_back, changed } = await host.ask({ container: "web" });
+    expect(error, msg).toMatchObject({
+      code: script.includes("exit 1") ? "reload_failed" : "rules_not_live",
+      services: ["iptables.service"],
+    });
+    expect(msg).toMatch(/iptables\.service, which docker_iptables did not write, took away rules that ran before: '/);
+    expect(msg).not.toContain("same iptables");
+    expect(rolled_back).toContain("the kernel's IPv4 rules");
+    expect(changed).toBe(false);
+    // The fake's service makes a table that holds nothing.
+    const { "kernel/ipv4/raw": _raw, ...state } = host.state();
+    expect(state).toEqual(before);
+  });
+
+  test("rules that no fragment declares are not lost either", async () => {
+    const host = await watchedHost(":");
+    const added = host.kernel("filter").replace(SSH, `${SSH}\n-A INPUT -s 10.1.2.3/32 -j ACCEPT`);
+    host.setKernel("filter", added);
+    const { error, msg } = await host.ask({ container: "web" });
+    expect(error, msg).toMatchObject({ code: "rules_not_live", rules: ["-A INPUT -s 10.1.2.3/32 -j ACCEPT"] });
+    expect(host.kernel("filter")).toBe(added);
+    // A fragment has changed since the service last loaded, so that it may have been one of its rules.
+    ownService(host, `merge ${host.iptablesDir} | iptables-restore`, { StateChangeTimestampMonotonic: "1" });
+    const warned = await host.ask({ container: "web" });
+    expect(warned, warned.msg).toMatchObject({ changed: true, reloaded: ["iptables.service"] });
+    expect(warned.warnings).toEqual([
+      expect.stringMatching(/^iptables\.service took away rules .*'-A INPUT -s 10\.1\.2\.3\/32 -j ACCEPT'$/),
+    ]);
+    // Never those of a program that makes its rules itself.
+    host.setKernel("filter", host.kernel("filter").replace(SSH, `${SSH}\n-A INPUT -j f2b-sshd`));
+    host.container("web", { ports: PORTS, address: "172.17.0.9" });
+    expect((await host.ask({ container: "web" })).error).toMatchObject({ rules: ["-A INPUT -j f2b-sshd"] });
+  });
+
+  test("delete puts back what was the host's, and not what was to go", async () => {
+    const host = await watchedHost(":");
+    host.container("db", { ports: { "5432/tcp": [{ HostIp: "0.0.0.0", HostPort: "5432" }] }, address: "172.17.0.3" });
+    await host.ask({ container: ["web", "db"] });
+    host.on("systemctl", `case "$*" in *reload*iptables.service|*restart*iptables.service) ${FLUSH} ;; esac`);
+    const deleted = await host.ask({ container: "web", state: "absent" });
+    expect(deleted, deleted.msg).toMatchObject({ changed: true });
+    expect(deleted.warnings).toEqual([
+      expect.stringMatching(/iptables\.service, which docker_iptables did not write, took away rules/),
+    ]);
+    const filter = host.kernel("filter");
+    expect(filter).toContain(":INPUT DROP");
+    expect(filter).toContain(SSH);
+    expect(filter).toContain("docker_iptables: db");
+    expect(filter).not.toContain("docker_iptables: web");
+    expect(host.fragment("web")).toBeUndefined();
+  });
+});
