@@ -149,10 +149,14 @@ async function fulfil(
   }
 }
 
-/** With the commands that it names as they are right on this host; only where it names one is the host asked. */
+/**
+ * With the commands that it names as they are right on this host. Only of what is wrong is systemd asked how it was set up: a
+ * warning costs no process.
+ */
 async function completed(result: Result, request: Request | undefined): Promise<Result> {
   if (request === undefined || !namesCommand(result)) return result;
-  return completeCommands(result, request.args, await recordedArguments(request.args.timeout));
+  const isWrong = result.failed === true || (result.problems ?? []).length > 0;
+  return completeCommands(result, request.args, isWrong ? await recordedArguments(request.args.timeout) : {});
 }
 
 /** status: 3 for problems, as monitoring checks want it; 1 where the daemon could not be asked. */

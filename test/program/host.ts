@@ -139,7 +139,7 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
       CanReload: "yes",
       UnitFileState: "enabled",
       FragmentPath: `/lib/systemd/system/${name}`,
-      ExecStart: `{ path=/usr/local/bin/load-firewall ; argv[]=/usr/local/bin/load-firewall ${directory} ; }`,
+      ExecStart: `{ path=/usr/local/bin/docker_iptables ; argv[]=/usr/local/bin/docker_iptables load --iptables-dir ${directory} ; }`,
       ...properties,
     };
     const lines = Object.entries(all).map(([key, value]) => `${key}=${value}\n`);

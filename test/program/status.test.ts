@@ -323,7 +323,7 @@ describe.concurrent("found", () => {
       {
         kind: "base_outdated",
         path: join(host.iptablesDir, "10_docker"),
-        msg: expect.stringContaining("'docker_iptables setup'"),
+        msg: expect.stringContaining("'docker_iptables setup "),
       },
       { kind: "base_outdated", path: join(host.iptablesDir, "90_docker") },
     ]);
