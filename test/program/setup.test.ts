@@ -477,7 +477,9 @@ describe.concurrent("networks", () => {
     const result = await host.ask({ container: "web" });
     expect(result, result.msg).toMatchObject({ changed: true });
     expect(warnings(result)).toEqual([
-      expect.stringMatching(/^the base does not cover the bridge lo of web's network: .*'docker_iptables setup --iptables-dir /),
+      expect.stringMatching(
+        /^the base does not cover the bridge lo of web's network: .*'docker_iptables setup --iptables-dir /,
+      ),
     ]);
     host.network("bridge", {
       Options: { "com.docker.network.bridge.name": BRIDGE },
