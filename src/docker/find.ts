@@ -156,7 +156,7 @@ async function locateAll(
   const publishing = containers.filter(({ publishes, mode }) => publishes.length > 0 && mode.kind === "networks");
   const unsure = [...publishing, ...apart].filter((one) => !isOnKnownBridge(one, interfaces));
   const ids = networksOf(unsure);
-  const { usable, unusable } = await (ids === undefined ? inspectAllNetworks(args) : inspectNetworks(args, ids));
+  const { usable, unusable } = await (ids === undefined ? inspectShown(args) : inspectNetworks(args, ids));
   const gateway = await gatewayOf(
     args,
     usable.some(({ driver }) => driver === "overlay"),
@@ -268,6 +268,14 @@ async function notThere(pending: readonly Pending[], args: Arguments): Promise<F
       : `not every container runs after ${wait_timeout} s: ${each}; see '${client} ps --all', or raise wait_timeout`,
     { containers: pending.map(({ name }) => name), wait_timeout },
   );
+}
+
+/** All networks; none of a client whose list of them makes no sense, for it is asked for those alone that need it. */
+async function inspectShown(args: Arguments): Promise<Answered<Network>> {
+  return inspectAllNetworks(args).catch((error: unknown) => {
+    if (error instanceof Failure && error.code === "client_answer_invalid") return { usable: [], unusable: [] };
+    throw error;
+  });
 }
 
 /** The ids of their networks; undefined where the client does not tell one, so that all are to be looked at (nerdctl). */

@@ -62,7 +62,7 @@ export function locate(
   interfaces: Interfaces,
   asked: string | undefined,
 ): Target {
-  const places = placesOf(container, networks);
+  const places = placesOf(container, networks, interfaces);
   const chosen = choosePlaces(container, places, asked);
   const target: Target = {
     name: container.name,
@@ -123,7 +123,7 @@ function whyNowhere(places: readonly Place[]): string {
 
 /** A container's addresses, whether or not it publishes and its bridges are here. Never throws. */
 export function holdingsOf(container: Placed, networks: readonly Network[], interfaces: Interfaces): Holding[] {
-  return placesOf(container, networks).flatMap((place) =>
+  return placesOf(container, networks, interfaces).flatMap((place) =>
     FAMILIES.flatMap((family): Holding[] => {
       const address = place.attachment.address[family];
       if (address === undefined) return [];
@@ -136,8 +136,8 @@ export function holdingsOf(container: Placed, networks: readonly Network[], inte
 }
 
 /** The container's attachments with their networks; on an overlay network also its place in docker_gwbridge. */
-function placesOf(container: Placed, networks: readonly Network[]): Place[] {
-  const places = container.attachments.map((attachment) => placeOf(attachment, networks));
+function placesOf(container: Placed, networks: readonly Network[], interfaces: Interfaces): Place[] {
+  const places = container.attachments.map((attachment) => placeOf(attachment, networks, interfaces));
   const gateway = networks.find(({ name }) => name === GATEWAY_BRIDGE);
   const address = gateway?.members.get(container.id);
   if (gateway && address && !places.some(({ network }) => network === gateway)) {
@@ -158,7 +158,7 @@ function placesOf(container: Placed, networks: readonly Network[]): Place[] {
 const ID = /^[0-9a-f]{64}$/;
 
 /** Two networks may have one name. Where the attachment names none (nerdctl), it is the only one with its addresses. */
-function placeOf(attachment: Attachment, networks: readonly Network[]): Place {
+function placeOf(attachment: Attachment, networks: readonly Network[], interfaces: Interfaces): Place {
   const { networkId, address, bridge } = attachment;
   if (networkId !== undefined) {
     // podman gives the name. Another network may be called as this one's id.
@@ -166,6 +166,7 @@ function placeOf(attachment: Attachment, networks: readonly Network[]): Place {
     return { attachment, network: networks.find(isIt) };
   }
   if (bridge !== undefined) return { attachment, network: undefined };
+  if (networks.length === 0) return { attachment: onNerdctls(attachment, interfaces), network: undefined };
   const holding = networks.filter(({ subnets }) =>
     FAMILIES.some((family) => subnets[family].some((subnet) => isWithin(address[family] ?? "", subnet))),
   );
@@ -174,10 +175,22 @@ function placeOf(attachment: Attachment, networks: readonly Network[]): Place {
   // nerdctl's documents name neither driver nor bridge.
   if (network.driver !== "") return { attachment, network };
   return {
-    attachment: { ...attachment, bridge: bridgeOfId(network.name, network.id, "nerdctl0") },
+    attachment: { ...attachment, bridge: bridgeOfId(network.name, network.id, NERDCTLS) },
     network: undefined,
   };
 }
+
+/**
+ * Of a client that shows no network at all: nerdctl gives its default network a bridge of this name, which nobody else has;
+ * what is in its subnet is behind it.
+ */
+function onNerdctls(attachment: Attachment, interfaces: Interfaces): Attachment {
+  const addresses = Object.values(attachment.address);
+  const isBehind = addresses.every((address) => ownSubnet(address, NERDCTLS, interfaces) !== undefined);
+  return addresses.length > 0 && isBehind ? { ...attachment, bridge: NERDCTLS } : attachment;
+}
+
+const NERDCTLS = "nerdctl0";
 
 /** An endpoint, and where its subnet is another interface's, too. */
 interface Stand {

@@ -80,6 +80,15 @@ describe("a bridge that nobody names", () => {
     expect(() => locate(at("10.4.0.5"), [nerdctls], elsewhere, undefined)).toThrow(/the bridge of .* is not known/);
   });
 
+  test("is nerdctl's own, in whose subnet it is, where the client shows no network", () => {
+    const shown = { ...host, routes: routeTo("nerdctl0", "10.4.0.1/24") };
+    const bridges = (networks: Parameters<typeof locate>[1]) =>
+      locate(at("10.4.0.5"), networks, shown, undefined).endpoints.map(({ bridge }) => bridge);
+    expect(bridges([])).toEqual(["nerdctl0"]);
+    expect(() => locate(at("10.4.1.5"), [], shown, undefined)).toThrow(/is not known/);
+    expect(() => bridges([{ ...nerdctls, subnets: { ipv4: ["10.9.0.0/24"], ipv6: [] } }])).toThrow(/is not known/);
+  });
+
   test.each([
     ["an interface's subnet holds it, and no network's", "192.0.2.9", [nerdctls]],
     ["two networks hold it", "10.4.0.5", [nerdctls, { ...nerdctls, name: "other", id: ID.other }]],
