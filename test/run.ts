@@ -2,49 +2,17 @@
 // and an environment that has nothing else of the machine's or its user's. However the run ends, sweep.sh removes all of it.
 
 import { spawn, spawnSync } from "node:child_process";
-import { accessSync, constants, mkdirSync, mkdtempSync, openSync, readdirSync, statSync, symlinkSync } from "node:fs";
+import { accessSync, constants, lstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { TestProject } from "vitest/node";
 
 /** The machine's programs that tests, fakes and the executable may start. Nothing that knows of packets, Docker or systemd. */
-export const TOOLS = [
-  ...[
-    "awk",
-    "basename",
-    "bash",
-    "cat",
-    "chmod",
-    "chown",
-    "cp",
-    "date",
-    "env",
-    "flock",
-    "grep",
-    "gzip",
-    "head",
-    "jq",
-    "ls",
-  ],
-  ...[
-    "mkdir",
-    "mkfifo",
-    "mount",
-    "mv",
-    "node",
-    "nsenter",
-    "rm",
-    "rmdir",
-    "script",
-    "sed",
-    "setpriv",
-    "sh",
-    "sleep",
-    "sort",
-  ],
-  ...["tail", "tar", "timeout", "touch", "true", "umount", "unshare", "wc"],
-];
+export const TOOLS = (
+  "awk basename bash cat chmod chown cp date env flock grep gzip head jq ls mkdir mkfifo mount mv node nsenter readlink " +
+  "rm rmdir script sed setpriv sh sleep sort tail tar timeout touch true umount unshare wc"
+).split(" ");
 
 /** What a test may know of the environment in which it was started. */
 const KEPT = /^(?:CI|DOCKER_IPTABLES|FORCE_COLOR|LD_LIBRARY_PATH|NO_COLOR|TERM|(?:NODE|VITEST)(?:_.*)?)$/;
@@ -53,6 +21,7 @@ const SWEEP = fileURLToPath(new URL("sweep.sh", import.meta.url));
 const PREFIX = "docker_iptables-run-";
 /** Held by the run for as long as it lives: a lock of the kernel's. */
 const ALIVE = ".alive";
+const ALSO = ".also";
 /** ms; a run that has just made its folder may not have locked it yet. */
 const YOUNG = 60_000;
 
@@ -62,25 +31,28 @@ export default function startRun({ tmpDir }: TestProject): void {
   const alive = openSync(join(run, ALIVE), "w");
   const { status, error } = spawnSync("flock", ["--exclusive", "0"], { stdio: [alive, "ignore", "inherit"] });
   if (status !== 0) throw new Error(`flock of util-linux is needed: ${error?.message ?? `exit status ${status}`}`);
-  sweep(run, [tmpDir]);
+  // vitest's own folder is to go with it.
+  symlinkSync(tmpDir, join(run, ALSO));
+  sweep(run);
   const tools = linkTools(join(run, "tools"));
   for (const name of Object.keys(process.env)) if (!KEPT.test(name)) delete process.env[name];
   Object.assign(process.env, { PATH: tools, TMPDIR: run, HOME: run });
 }
 
-/** Those of runs that were ended together with what would have swept them. */
+/** Those of runs that were ended together with what would have swept them; ours, for anybody may call a folder so. */
 function sweepForgotten(): void {
   for (const name of readdirSync(tmpdir()).filter((name) => name.startsWith(PREFIX))) {
     const run = join(tmpdir(), name);
-    const { mtimeMs } = statSync(run, { throwIfNoEntry: false }) ?? {};
-    if (mtimeMs !== undefined && mtimeMs < Date.now() - YOUNG) sweep(run, [], ["--nonblock"]);
+    const stat = lstatSync(run, { throwIfNoEntry: false });
+    if (stat === undefined || !stat.isDirectory() || stat.uid !== process.getuid?.()) continue;
+    if (stat.mtimeMs < Date.now() - YOUNG) sweep(run, "--nonblock");
   }
 }
 
 /** Once the run is over, which lets go of its lock. */
-function sweep(run: string, more: readonly string[], flags: readonly string[] = []): void {
-  const args = [...flags, "--exclusive", join(run, ALIVE), SWEEP, run, ...more];
+function sweep(run: string, ...flags: string[]): void {
   // In a session of its own, so that no Ctrl-C ends it; its environment does not have the run's folder, or it would end itself.
+  const args = [...flags, "--exclusive", join(run, ALIVE), SWEEP, run];
   spawn("flock", args, { detached: true, stdio: "ignore" }).unref();
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# sweep.sh RUN [FOLDER...]: a run of tests is over. Ends what it has started and left behind, and removes its folders.
-# A process is the run's if its environment names the run's folder: a test's PATH and TMPDIR are in there.
+# sweep.sh RUN: a run of tests is over. Ends what it has started and left behind, and removes its folder RUN, and the one to
+# which RUN/.also leads. A process is the run's if its environment names RUN: a test's PATH and TMPDIR are in there.
 tries=100
 while
   left=$(grep -lsF -e "$1" /proc/[0-9]*/environ | sed 's|^/proc/||; s|/.*||')
@@ -9,5 +9,6 @@ do
   kill -KILL $left 2> /dev/null
   sleep 0.1
 done
-chmod -R u+rwX "$@" 2> /dev/null
-rm -rf -- "$@"
+chmod -R u+rwX "$1" 2> /dev/null
+[ ! -d "$1/.also/" ] || rm -rf -- "$(readlink "$1/.also")"
+rm -rf -- "$1"

@@ -19,6 +19,13 @@ function plant(host: FakeHost, path: string): void {
   writeFileSync(path, `#!/bin/sh\necho "$0" >> ${host.root}/pwned\nexit 0\n`, { mode: 0o755 });
 }
 
+/** Node.js itself reads the package.json of the current directory for what NODE_OPTIONS has it load. */
+function hostWithoutHook(): FakeHost {
+  const host = fakeHost();
+  host.environment["NODE_OPTIONS"] = "";
+  return host;
+}
+
 /** The attacker's programs that were run. */
 async function victims(host: FakeHost): Promise<string> {
   return (await execa("cat", [join(host.root, "pwned")], { reject: false })).stdout;
@@ -81,7 +88,7 @@ describe.concurrent("what a directory holds is not read by what runs the program
   }
 
   test.skipIf(NATIVE).each(["", "below"])("package.json, in the directory or above it: /%s", async (below) => {
-    const host = fakeHost();
+    const host = hostWithoutHook();
     writeFileSync(join(host.root, "package.json"), claims(host));
     mkdirSync(join(host.root, below), { recursive: true });
     const { stdout } = await host.shell(`cd "./${below}" && exec "$EXE" version`);
@@ -90,7 +97,7 @@ describe.concurrent("what a directory holds is not read by what runs the program
   });
 
   test("files that only disturb", async () => {
-    const host = fakeHost();
+    const host = hostWithoutHook();
     writeFileSync(join(host.root, "tsconfig.json"), "garbage");
     writeFileSync(join(host.root, "bunfig.toml"), 'preload = ["./evil.js"]\n');
     writeFileSync(join(host.root, "evil.js"), `require("fs").writeFileSync("${host.root}/pwned", "preload");`);
@@ -108,7 +115,9 @@ describe.concurrent("what a directory holds is not read by what runs the program
   });
 
   test("a pipe that nobody writes to, called package.json", async () => {
-    const { stdout } = await fakeHost().shell('mkfifo package.json bunfig.toml tsconfig.json; exec "$EXE" version');
+    const { stdout } = await hostWithoutHook().shell(
+      'mkfifo package.json bunfig.toml tsconfig.json; exec "$EXE" version',
+    );
     expect(stdout).toMatch(/^docker_iptables \d/);
   });
 
@@ -125,11 +134,12 @@ describe.concurrent("what a directory holds is not read by what runs the program
       for (const folder of [".", "sub"]) plant(host, join(host.root, folder, name));
     }
     // The shell that starts it has a good PATH of its own.
-    const run = (path: string) => host.shell(`export PATH="${path}"; printf %s "$JSON" | "$EXE"`, { container: "web" });
-    const answer = await run(`${element}:$PATH`);
+    const script = `export PATH="${element}:$PATH"; printf %s "$JSON" | "$EXE"`;
+    const answer = await host.shell(script, { container: "web" });
     expect(await victims(host)).toBe("");
     expect(readAnswer(answer)).toMatchObject({ changed: true });
-    await run(element);
+    // With nothing else on PATH the machine's own programs are meant (exec.test.ts); here only node is looked for.
+    await host.shell(`export PATH="${element}"; "$EXE" version`);
     expect(await victims(host)).toBe("");
   });
 
