@@ -86,9 +86,11 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
   const found = { ...all, items };
   const settled = { asked: asked.wanted, neighbours: neighbours.wanted, seen };
   const going = goingOf(items).filter(({ path }) => args.state === "absent" || isContainers(basename(path)));
-  // Whatever stops the rest: the rules of what goes would lead to whoever gets its address next.
+  // Whatever stops the rest: a container's rules would lead to whoever gets its address next. Those of the base lead to nobody.
+  const leading = going.filter(({ path }) => isContainers(basename(path)));
   const goAnyway = async (error: unknown): Promise<never> => {
-    throw check ? error : await unpublishAnyway(asFailure(error), { found: { ...found, items: going }, settled }, args);
+    if (check) throw error;
+    throw await unpublishAnyway(asFailure(error), { found: { ...found, items: leading }, settled }, args);
   };
   const decided = await decide(found, going, base, now, { args, check }).catch(goAnyway);
   const outcome: Outcome = {

@@ -448,12 +448,16 @@ describe.concurrent("networks", () => {
   });
 
   test.each(["10.0.0.0/33", "10.0.0.0", "x", "10.0.0.0/8 -j ACCEPT", "fd00::/129"])(
-    "a subnet %j is refused",
+    "a subnet %j costs its own network alone",
     async (subnet) => {
       const host = bareHost();
       host.network("app", { IPAM: { Config: [{ Subnet: subnet }] } });
-      const { msg } = await host.refuses({ base: true }, "client_answer_invalid");
-      expect(msg).toContain("where a subnet should be");
+      const { warnings, base } = await host.ask({ base: true });
+      expect(warnings.filter((one) => one.includes("where a subnet should be"))).toEqual([
+        expect.stringMatching(/app.*the base does not cover it$/),
+      ]);
+      expect(base?.networks).toEqual(["bridge"]);
+      expect(read(host, "10_docker")).not.toContain("app");
     },
   );
 

@@ -180,7 +180,13 @@ const CASES: Record<string, Case> = {
       rmSync(fileOf(host));
       rmSync(join(host.fake, "containers/web.json"));
     },
-    finds: [{ kind: "rules_orphaned", container: "web", msg: /docker_iptables sync' or 'load'/ }],
+    finds: [
+      {
+        kind: "rules_orphaned",
+        container: "web",
+        msg: /docker_iptables sync [^']*' or 'docker_iptables load [^']*' takes them away$/,
+      },
+    ],
   },
   "a chain to which nothing jumps": {
     make: (host) => editKernel(host, "nat", (text) => text.replace(/^-A (PREROUTING|OUTPUT) .*\n/gm, "")),
@@ -227,7 +233,7 @@ const CASES: Record<string, Case> = {
         kind: "container_gone",
         container: "web",
         path: FRAGMENT,
-        msg: /'docker_iptables delete web' or 'sync' removes it$/,
+        msg: /'docker_iptables delete web [^']*' or 'docker_iptables sync [^']*' removes it$/,
       },
     ],
   },
@@ -246,7 +252,7 @@ const CASES: Record<string, Case> = {
         kind: "rules_missing",
         container: "web",
         path: FRAGMENT,
-        msg: /'sync' brings them back, once .*50_mine line 2 is fixed$/,
+        msg: /'docker_iptables sync [^']*' brings them back, once .*50_mine line 2 is fixed$/,
       },
     ],
   },
