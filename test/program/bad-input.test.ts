@@ -3,6 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { Failure } from "../../src/errors.ts";
 import { readRequest } from "../../src/request.ts";
+import { oneLine } from "../../src/visible.ts";
 import { fakeHost } from "./host.ts";
 
 const PORTS = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
@@ -14,7 +15,7 @@ async function refusal(given: Record<string, unknown>): Promise<string> {
   const { msg } = await host.refuses(given, "arguments_invalid");
   expect(host.calls()).toEqual([]);
   expect(msg.length).toBeLessThan(2000);
-  expect(msg).toBe(complaint(host.args(given)));
+  expect(msg).toBe(oneLine(complaint(host.args(given))));
   return msg;
 }
 

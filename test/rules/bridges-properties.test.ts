@@ -153,6 +153,16 @@ test("a container's rules lead only to bridges of its own networks, and to no ad
       const networks = named
         ? drawn.networks.slice(at, at + 1)
         : drawn.networks.filter(({ documented, subnet }) => documented && holds(address, subnet));
+      // A client that shows no network at all is nerdctl, whose own bridge has this name: what is in its subnet is behind it.
+      if (!named && drawn.networks.every(({ documented }) => !documented)) {
+        const cards = drawn.cards.map(({ name, address: first, prefix }) => ({
+          name,
+          subnet: [first, prefix] as const,
+        }));
+        return [...cards, ...drawn.routes]
+          .filter(({ name, subnet }) => name === "nerdctl0" && holds(address, subnet))
+          .map(({ name, subnet }) => ({ address, bridge: name, subnet }));
+      }
       return networks.flatMap((network) => {
         const bridge = bridgeOf(network);
         return bridge === undefined ? [] : [{ address, bridge, subnet: network.subnet }];
