@@ -46,7 +46,7 @@ describe.concurrent("reload: patch", () => {
     host.on("systemctl", "exit 9");
     await host.ask(patch);
     const calls = host.calls().filter((call) => call.includes("restore"));
-    expect(calls).toEqual(["iptables-restore --wait 5 --noflush"]);
+    expect(calls).toEqual(["iptables-restore --wait 120 --noflush"]);
   });
 
   test("another address: the old rules go, the new ones come", async () => {
