@@ -2,7 +2,17 @@
 // and an environment that has nothing else of the machine's or its user's. However the run ends, sweep.sh removes all of it.
 
 import { spawn, spawnSync } from "node:child_process";
-import { accessSync, constants, lstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, symlinkSync } from "node:fs";
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  symlinkSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -28,6 +38,8 @@ const YOUNG = 60_000;
 export default function startRun({ tmpDir }: TestProject): void {
   sweepForgotten();
   const run = mkdtempSync(join(tmpdir(), PREFIX));
+  // Some tests start a process of another user's, whose program is in it.
+  chmodSync(run, 0o711);
   const alive = openSync(join(run, ALIVE), "w");
   const { status, error } = spawnSync("flock", ["--exclusive", "0"], { stdio: [alive, "ignore", "inherit"] });
   if (status !== 0) throw new Error(`flock of util-linux is needed: ${error?.message ?? `exit status ${status}`}`);
