@@ -92,7 +92,6 @@ describe("a bridge that nobody names", () => {
   test.each([
     ["an interface's subnet holds it, and no network's", "192.0.2.9", [nerdctls]],
     ["two networks hold it", "10.4.0.5", [nerdctls, { ...nerdctls, name: "other", id: ID.other }]],
-    ["there are no networks", "10.4.0.5", []],
   ])("is not known where %s", (_, address, networks) => {
     expect(() => locate(at(address), networks, host, undefined)).toThrow(/the bridge of .* is not known/);
   });

@@ -76,7 +76,7 @@ describe("a record", () => {
       recordText({ ...DONE, msg: "a\nPRIORITY=0\n\0b" }, { ...CALLER, command: "x\n_UID=0" }, ["c\nMESSAGE=d"]),
     );
     expect(fields["PRIORITY"]).toBe("6");
-    expect(fields["MESSAGE"]).toBe("a PRIORITY=0 b (c MESSAGE=d)");
+    expect(fields["MESSAGE"]).toBe(String.raw`a PRIORITY=0 \x00b (c MESSAGE=d)`);
     expect(fields).not.toHaveProperty("_UID");
   });
 });

@@ -14,6 +14,7 @@ function explain(...more: string[]): string[] {
 
 async function publishedHost() {
   const host = fakeHost();
+  host.interfaces({ lo: ["127.0.0.1/8", "172.17.0.1/16"], eth0: ["192.0.2.1/24"] });
   host.container("web", { ports: PORTS });
   await host.boot();
   await host.ask({ container: "web" });
