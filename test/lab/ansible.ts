@@ -14,7 +14,7 @@ import { storyWith } from "./story.ts";
 export const ansibleStory = storyWith({ packages: ["ansible-core", "openssh-server", "sudo"] });
 
 /** For stories of many plays: each task is several processes, and the machine may be busy. */
-export const patience = { timeout: 300_000 };
+export const patience = { timeout: 900_000 };
 
 /** The module's full name. */
 export const fqcn = "docker_iptables.host.docker_iptables";

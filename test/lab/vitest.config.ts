@@ -8,8 +8,9 @@ const ALONE = "test/lab/killed.story.ts";
 export default defineConfig({
   root: fileURLToPath(new URL("../..", import.meta.url)),
   test: {
-    testTimeout: 240_000,
-    hookTimeout: 240_000,
+    // Limits for what hangs: what only is slow, on a machine that has much to do, must not fail.
+    testTimeout: 900_000,
+    hookTimeout: 900_000,
     teardownTimeout: 30_000,
     maxWorkers: 2,
     pool: "forks",
