@@ -15,9 +15,8 @@ import type { Network } from "./docker/network.ts";
 import { overlapsOf, tellOverlap } from "./docker/overlaps.ts";
 import { usesProxy } from "./docker/proxy.ts";
 import { asksThisHost } from "./docker/socket.ts";
-import { Failure, orElse } from "./errors.ts";
+import { asFailure, Failure, orElse } from "./errors.ts";
 import { flagsOf } from "./flags.ts";
-import { assemble } from "./fragments/assemble.ts";
 import type { Fragments } from "./fragments/by-family.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { findPlaces, type PlannedUnit, planRemoval, planUnits, planWatcher, WATCH_UNIT } from "./kernel/install.ts";
@@ -25,22 +24,16 @@ import { readInterfaces } from "./kernel/interfaces.ts";
 import type { OtherBackend } from "./kernel/others.ts";
 import { unitName, type Wish } from "./kernel/units.ts";
 import { findLeftovers, type Leftover } from "./leftovers.ts";
-import { refuseWhatFails } from "./load.ts";
 import { withChanges } from "./refuse.ts";
 import { BASE_FILES, makeBase, ownerOf } from "./rules/base-rules.ts";
 import { isContainers, isMarked, type Wanted } from "./rules/fragment-text.ts";
-import { hasDockersRules, readLive } from "./rules/live.ts";
+import { hasDockersRules } from "./rules/live.ts";
 import { INGRESS_CHAIN } from "./rules/mesh.ts";
+import { spellFragments } from "./spelling.ts";
+import { declaredIn } from "./strangers.ts";
 import { directoryOf, type FileChange, fileChanges, type Item, type Kernel } from "./survey.ts";
-import {
-  adoptedFiles,
-  describeTraps,
-  holdsMesh,
-  lookForTraps,
-  refuseTraps,
-  someOf,
-  withoutLeftovers,
-} from "./traps.ts";
+import { adoptedFiles, describeTraps, holdsMesh, lookForTraps, refuseTraps, withoutLeftovers } from "./traps.ts";
+import { someOf } from "./words.ts";
 
 /** What the base comes to, as far as the client says. */
 export interface BaseWishes {
@@ -62,6 +55,8 @@ export interface BasePlan {
   /** The other backend's rules, which are to go. */
   others: { family: Family; other: OtherBackend }[];
   leftovers: Leftover[];
+  /** Why nothing but our own rules can be loaded, on a host that has the base already. */
+  broken?: Failure;
   warnings: string[];
 }
 
@@ -158,7 +153,7 @@ export async function planBase(
   const watching = { words: watchWords(args), directories: FAMILIES.map((family) => directoryOf(family, args)) };
   const watchers = args.watch ? [await planWatcher(args.client, watching, places, args.timeout)] : [];
   if (args.reload === "none") return { ...plan, units: watchers };
-  const declared = withChanges(now, items, args);
+  const declared = await declaredIn(withChanges(now, items, args), live, args);
   const found = await lookForTraps(families, declared, networks, live, args);
   // Without a daemon of this host nobody knows whose they are.
   const leftovers = daemon === undefined ? [] : await findLeftovers(found, declared, networks, args.timeout);
@@ -166,7 +161,10 @@ export async function planBase(
   const isSetUp = items.some(({ path, before }) => isBaseFile(path) && before !== undefined);
   const { lost, kept, told } = describeTraps(around, args, isSetUp);
   if (args.reload === "patch") return { ...plan, units: watchers, leftovers, warnings: kept };
-  if (!args.adopt && !args.replace) refuseTraps([...lost, ...kept], around);
+  const loaders = args.reload === "systemd" ? await planUnits(wishesFor(families, args), places, args.timeout) : [];
+  // What came to a host that is set up is left alone, and only our own rules are exchanged; but a start loads all.
+  const isLeftAlone = isSetUp && !loaders.some(({ start }) => start);
+  if (!args.adopt && !args.replace && !isLeftAlone) refuseTraps([...lost, ...kept], around);
   const files = args.adopt ? await adoptedFiles(around.families, args) : [];
   const future = withChanges(now, [...items, ...files], args);
   const warnings = [
@@ -174,10 +172,9 @@ export async function planBase(
     ...(args.adopt ? [] : told),
     ...(args.replace ? lost.map((what) => `replaced: ${what}`) : []),
   ];
-  for (const family of families) {
-    warnings.push(...(await refuseWhatFails(family, assemble(future[family] ?? [], [], readLive("")), args.timeout)));
-  }
-  const loaders = args.reload === "systemd" ? await planUnits(wishesFor(families, args), places, args.timeout) : [];
+  const broken = await tryFragments(future, live, families, args);
+  if (broken.failure !== undefined && !isLeftAlone) throw broken.failure;
+  warnings.push(...broken.warnings);
   for (const { name, after, disabled, ours } of loaders) {
     if (!ours) warnings.push(unknownService(name));
     if (after === undefined && disabled) {
@@ -188,7 +185,29 @@ export async function planBase(
   const others = around.families.flatMap(({ family, other }) =>
     other === undefined || holdsMesh(other) ? [] : [{ family, other }],
   );
-  return { ...plan, files, units: [...loaders, ...watchers], others, leftovers, warnings };
+  const units = [...loaders, ...watchers];
+  return { ...plan, files, units, others, leftovers, warnings, ...(broken.failure ? { broken: broken.failure } : {}) };
+}
+
+/** The fragments as they will be, tried: what stops a load of them, and what cannot be tried. */
+async function tryFragments(
+  future: Fragments,
+  live: Kernel,
+  families: readonly Family[],
+  args: Arguments,
+): Promise<{ warnings: string[]; failure?: Failure }> {
+  const warnings: string[] = [];
+  for (const family of families) {
+    const wishes = { family, directory: directoryOf(family, args), timeout: args.timeout, live: live[family] };
+    try {
+      warnings.push(...(await spellFragments(future[family] ?? [], wishes)).warnings);
+    } catch (error) {
+      const failure = asFailure(error);
+      if (failure.code !== "fragment_invalid") throw failure;
+      return { warnings, failure };
+    }
+  }
+  return { warnings };
 }
 
 /** A service of another hand that is to be started would take a swarm's routing mesh away. Throws Failure `rules_undeclared`. */

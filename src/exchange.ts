@@ -9,10 +9,19 @@ import { type Live, readLive, type Tables } from "./rules/live.ts";
 import { goalOf, goalOfSnapshot, patchText } from "./rules/patch.ts";
 import { type Gone, goneLines, removalText, withoutLines } from "./rules/removal.ts";
 import { readTables } from "./rules/table-text.ts";
+import { comparable } from "./spelling.ts";
 import { directoryOf } from "./survey.ts";
 
 /** Between a look at the kernel and the patch somebody else may change a chain; then the patch is made anew. */
 const ATTEMPTS = 3;
+
+/** A family's rules and its fragments. */
+export interface Place {
+  family: Family;
+  /** Of the fragments. */
+  directory: string;
+  timeout: number;
+}
 
 /**
  * Makes our live rules those of the fragments, and returns the kernel's. For the holder of the load lock, so that no load of
@@ -22,24 +31,23 @@ const ATTEMPTS = 3;
  * the meantime stays; of `gone` it brings nothing back.
  */
 export async function exchangeRules(
-  family: Family,
+  { family, directory, timeout }: Place,
   former: readonly Tables[],
   gone: readonly Gone[],
   before: Live,
-  args: Arguments,
   remember: (wayBack: () => Promise<string | undefined>) => void,
 ): Promise<Live> {
-  const directory = directoryOf(family, args);
-  const { current } = await sortByBoot(directory, await readFragments(directory));
+  const sorted = await sortByBoot(directory, await readFragments(directory));
+  const current = await comparable(sorted.current, before, { family, directory, timeout });
   const goal = goalOf(current, former, before);
   const back = goalOfSnapshot(readLive(withoutLines(before, goneLines(gone, current, before))), goal);
   remember(async () => {
-    const now = await saveRules(family, args.timeout);
-    const after = await exchange(family, now, (live) => patchText(back, live), args.timeout);
+    const now = await saveRules(family, timeout);
+    const after = await exchange(family, now, (live) => patchText(back, live), timeout);
     return after === now ? undefined : `the kernel's ${family === "ipv4" ? "IPv4" : "IPv6"} rules`;
   });
   const textFor = (live: Live) => patchText(live === before ? goal : goalOf(current, former, live), live);
-  return exchange(family, before, textFor, args.timeout);
+  return exchange(family, before, textFor, timeout);
 }
 
 /**

@@ -92,11 +92,10 @@ function explainContainers(raw: Raw): ReturnType<Deed> {
 /** The verb of the services that load the directories. */
 function loadHost(raw: Raw, families: readonly Family[]): ReturnType<Deed> {
   const request = readRequest(raw, surroundings(), false);
-  const stateDirectory = process.env["STATE_DIRECTORY"];
   onSignal();
   return {
     request,
-    result: async () => resultOfLoad(request, await loadDirectories(request, families, stateDirectory)),
+    result: async () => resultOfLoad(request, await loadDirectories(request, families)),
   };
 }
 

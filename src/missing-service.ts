@@ -1,7 +1,6 @@
 // What to do where the service is missing that should load the fragments: which command is right on this host.
 
 import { basename } from "node:path";
-import { FAMILIES } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
 import type { Fragments } from "./fragments/by-family.ts";
 import type { Arguments } from "./generated/arguments.ts";
@@ -9,9 +8,9 @@ import { recordedArguments } from "./kernel/install.ts";
 import { readDirectories } from "./refuse.ts";
 import { BASE_FILES } from "./rules/base-rules.ts";
 import { isMarked } from "./rules/fragment-text.ts";
-import { listUndeclared, undeclaredOf } from "./rules/undeclared.ts";
+import { findStrangers } from "./strangers.ts";
 import type { Kernel } from "./survey.ts";
-import { someOf } from "./traps.ts";
+import { someOf } from "./words.ts";
 
 /**
  * A failure `unit_missing` with the command that helps; any other as it is. A service, and `reload: restore` as much, would
@@ -26,10 +25,7 @@ export async function adviseService(error: unknown, live: Kernel, args: Argument
   const isSetUp = Object.values(now)
     .flat()
     .some(({ path, text }) => BASE_FILES.some((file) => file === basename(path)) && isMarked(text));
-  const strange = FAMILIES.flatMap((family) => {
-    const running = live[family];
-    return running === undefined ? [] : listUndeclared(undeclaredOf(running, now[family] ?? [], [])).filter(isRule);
-  });
+  const strange = (await findStrangers(live, now, args)).flatMap(({ rules }) => rules);
   const patch = `'docker_iptables ${verb ?? commandOf(args)} --reload patch'`;
   return new Failure(error.code, `${error.message}; ${advice()}`, error.facts, { cause: error });
 
@@ -46,9 +42,4 @@ function commandOf({ base, all, state, container }: Arguments): string {
   if (base) return state === "present" ? "setup" : "setup --remove";
   if (all) return state === "present" ? "sync" : "delete --all";
   return [state === "present" ? "create" : "delete", ...container].join(" ");
-}
-
-/** A policy that no fragment states is kept by a load. */
-function isRule(line: string): boolean {
-  return /^(\w+: )?-A /.test(line);
 }

@@ -160,7 +160,7 @@ async function decide(
     warnings: [
       ...warnings,
       ...warnOfDisabled(loader, args),
-      ...warnOfPatch(loader),
+      ...warnOfPatch(loader, check),
       ...(asksFirewalls ? await warnOfFirewalls(changing, found.live, args.timeout) : []),
       // The deed says what came of it.
       ...(check && loader.kind === "unusable" ? [withoutLoad(loader.why)] : []),
@@ -216,8 +216,11 @@ function warnOfDisabled(loader: Loader, { base, state }: Arguments): string[] {
     );
 }
 
-function warnOfPatch(loader: Loader): string[] {
-  return loader.kind === "patch" && loader.why !== undefined ? [loader.why] : [];
+/** Of strangers' rules once, until it changes; a prediction says it each time. */
+function warnOfPatch(loader: Loader, check: boolean): string[] {
+  if (loader.kind !== "patch" || loader.why === undefined) return [];
+  const isTold = loader.beside?.every(({ told }) => told === loader.why) ?? false;
+  return isTold && !check ? [] : [loader.why];
 }
 
 /** The host's families, its kernel's rules, and its directories unless they were looked at before. */

@@ -23,6 +23,7 @@ import { drifts, type Live, readLive } from "./rules/live.ts";
 import { INGRESS_CHAIN, meshOf } from "./rules/mesh.ts";
 import { goneLines } from "./rules/removal.ts";
 import { commentOf, spell } from "./rules/rule.ts";
+import { deletedSince, findStrangers, rememberSeen, type Strangers, tellStrangers } from "./strangers.ts";
 import { directoryOf, type Item, itemChanges, type Kernel, type Survey, surveyKernel } from "./survey.ts";
 import { orRollBack, type Undo } from "./undo.ts";
 import { loadWatched, TookAway } from "./watched-load.ts";
@@ -30,8 +31,8 @@ import { loadWatched, TookAway } from "./watched-load.ts";
 /** How the kernel will get the rules; found out before anything is written. */
 export type Loader =
   | { kind: "none" | "restore" | "shutdown" }
-  /** `why` it is not the way that was asked for. */
-  | { kind: "patch"; why?: string }
+  /** `why` it is not the way that was asked for; `beside` whose rules. */
+  | { kind: "patch"; why?: string; beside?: readonly Strangers[] }
   | { kind: "systemd"; units: Unit[] }
   /** A load cannot be had. */
   | { kind: "unusable"; why: Failure };
@@ -73,6 +74,11 @@ export async function chooseLoader(
   const starts = args.reload === "systemd" && units.some(({ start }) => start);
   const isMeshed = FAMILIES.some((family) => meshOf(live[family] ?? readLive(""), future[family] ?? []).size > 0);
   if (isMeshed && !starts) return { kind: "patch", why: MESHED };
+  if (base.broken !== undefined) return { kind: "patch", why: onlyOurs(base.broken) };
+  if (!starts && !(args.base && (args.adopt || args.replace))) {
+    const beside = await findStrangers(live, future, args);
+    if (beside.length > 0) return { kind: "patch", why: tellStrangers(beside), beside };
+  }
   if (args.reload === "restore") return { kind: "restore" };
   if (args.base && args.state === "present") return { kind: "systemd", units };
   if (args.state === "absent" && (await isShuttingDown(args.timeout))) return { kind: "shutdown" };
@@ -85,6 +91,11 @@ export async function chooseLoader(
     if (!closes) throw why;
     return { kind: "unusable", why };
   }
+}
+
+/** Whatever is wrong with somebody's fragment: the guard of a new network is not left out for it. */
+function onlyOurs({ message }: Failure): string {
+  return `no fragment of others can be loaded until this is fixed, so only docker_iptables' own rules were exchanged: ${message}`;
 }
 
 const MESHED = `this host is in a swarm, whose routing mesh (${INGRESS_CHAIN}) a load could lose: only docker_iptables' own rules were exchanged, as reload: patch does`;
@@ -268,16 +279,21 @@ async function loadWith(
     );
     const step = () => inTurn(units, closes, (unit) => loadNamingBroken(unit, args));
     const loaded = await loadWatched(units, step, before, args);
+    // Ours remember what they load.
+    if (units.some(({ ours }) => !ours)) {
+      for (const family of families) loaded.warnings.push(...(await rememberSeen(family, loaded.live[family], args)));
+    }
     return { reloaded: units.map(({ name }) => name), ...loaded };
   }
   const live: Kernel = {};
   const warnings = await inTurn(families, closes, async (family) => {
     if (loader.kind === "patch") {
-      live[family] = await patch(family, before, going, undo, locks, args);
-      return [];
+      const after = await patch(family, before, loader.beside, going, undo, locks, args);
+      live[family] = after;
+      return after === undefined || loader.beside === undefined ? [] : rememberSeen(family, after, args, loader.why);
     }
     const directories = { [family]: directoryOf(family, args) };
-    const request = { directories, timeout: args.timeout, stateDirectory: undefined };
+    const request = { directories, timeout: args.timeout };
     return (await loadLocked(request, before.live)).warnings;
   });
   return { reloaded: families.map(restoreCommand), warnings, live };
@@ -300,7 +316,7 @@ async function loadNamingBroken(unit: Unit, args: Arguments): Promise<string[]> 
 async function tryDirectory(family: Family, args: Arguments): Promise<Failure | undefined> {
   const directory = directoryOf(family, args);
   const { current } = await sortByBoot(directory, await readFragments(directory));
-  return findBroken(family, current, readLive(""), args.timeout);
+  return findBroken(current, { family, directory, timeout: args.timeout }, readLive(""));
 }
 
 /** The first failure stops it; what only takes away goes on, so that one family's failure does not leave the other's ports open. */
@@ -323,15 +339,18 @@ async function inTurn<T>(things: readonly T[], closes: boolean, step: (thing: T)
 async function patch(
   family: Family,
   { items, live }: Pick<Survey, "items" | "live">,
+  beside: readonly Strangers[] | undefined,
   going: readonly Item[],
   undo: Undo[],
   locks: LoadLocks,
   args: Arguments,
 ): Promise<Live | undefined> {
-  const former = ofFamily(items, family).map((item) => item.former);
   const before = live[family];
   if (before === undefined) return undefined;
-  const after = await exchangeRules(family, former, ofFamily(going, family), before, args, (wayBack) =>
+  const former = ofFamily(items, family).map((item) => item.former);
+  if (beside !== undefined) former.push(await deletedSince(family, before, args));
+  const place = { family, directory: directoryOf(family, args), timeout: args.timeout };
+  const after = await exchangeRules(place, former, ofFamily(going, family), before, (wayBack) =>
     undo.push(() => locks.holding([family], wayBack)),
   );
   if (args.base && args.state === "absent") await dropChain(family, args);

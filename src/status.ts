@@ -37,6 +37,7 @@ import { readDirectories, untrustedOf } from "./refuse.ts";
 import { containerFragment, containerOf, isMarked, readFragment, type Wanted } from "./rules/fragment-text.ts";
 import { makeRules } from "./rules/publish-rules.ts";
 import type { Ruleset } from "./rules/rule.ts";
+import { declaredIn } from "./strangers.ts";
 import { orNearest } from "./suggest.ts";
 import { byOwner, directoryOf, familiesOf, type Item, type Kernel, readKernel, survey } from "./survey.ts";
 import { type Around, lookForTraps } from "./traps.ts";
@@ -94,7 +95,8 @@ export async function status(args: Arguments, names: readonly string[]): Promise
   );
   const services = await lookAtServices(families, live, args);
   const overlaps = overlapsOf(daemon.networks, await readInterfaces());
-  const around = await lookForTraps(able, now, daemon.networks, live, args).catch(nobodyAround);
+  const declared = await declaredIn(now, live, args);
+  const around = await lookForTraps(able, declared, daemon.networks, live, args).catch(nobodyAround);
   const firewalls = firewallProblems(around, items, advice.daemon !== undefined && advice.managing === undefined, args);
   const broken = await tryFragments(now, live, args);
   const once = args.reload === "patch" ? "" : onceFixed(broken);
@@ -213,7 +215,8 @@ async function tryFragments(now: Fragments, live: Kernel, args: Arguments): Prom
       const malformed = brokenFragments(fragments);
       if (running === undefined || malformed.length > 0) return malformed;
       const { current } = await sortByBoot(directoryOf(family, args), fragments).catch(() => ({ current: fragments }));
-      const refused = await findBroken(family, current, running, args.timeout);
+      const wishes = { family, directory: directoryOf(family, args), timeout: args.timeout, live: running };
+      const refused = await findBroken(current, wishes, running);
       return refused === undefined ? [] : [refusedFragment(refused)];
     }),
   );

@@ -16,6 +16,7 @@ import { INGRESS_CHAIN, meshOf } from "./rules/mesh.ts";
 import { decides, type NftTable } from "./rules/nft.ts";
 import { adopt, listUndeclared, type Undeclared, undeclaredOf } from "./rules/undeclared.ts";
 import { directoryOf, type FileChange, type Kernel } from "./survey.ts";
+import { ownersOf, someOf } from "./words.ts";
 
 /** Who else has a hand in the packet filter. */
 export interface Around {
@@ -138,30 +139,10 @@ function onlyPolicies({ tables }: Undeclared): boolean {
   return [...tables.values()].every(({ rules }) => rules.length === 0);
 }
 
-/** Programs that make their rules again at each start, by the names of their chains. */
-const OWNERS: readonly [RegExp, string][] = [
-  [/ ufw6?-/, "ufw"],
-  [/ f2b-/, "fail2ban"],
-  [/ LIBVIRT_/, "libvirt"],
-  [/ KUBE-/, "Kubernetes"],
-  [/ (FWDI|FWDO|INPUT_direct|FORWARD_direct)/, "firewalld"],
-];
-
-/** The programs to which these rules seem to belong. */
-export function ownersOf(rules: readonly string[]): string[] {
-  return OWNERS.filter(([pattern]) => rules.some((rule) => pattern.test(rule))).map(([, name]) => name);
-}
-
 function leaveThem(rules: readonly string[]): string {
   const owners = ownersOf(rules);
   if (owners.length === 0) return "";
   return ` (they look like those of ${owners.join(" and ")}, which makes its rules itself: reload: patch leaves them to it)`;
-}
-
-/** Some of many, in words. */
-export function someOf(rules: readonly string[]): string {
-  const told = rules.slice(0, 3).map((rule) => `'${rule}'`);
-  return `${told.join(", ")}${rules.length > 3 ? ` and ${rules.length - 3} more` : ""}`;
 }
 
 /** Throws Failure `rules_undeclared`. */

@@ -6,8 +6,9 @@ import type { Arguments } from "./generated/arguments.ts";
 import type { Unit } from "./kernel/units.ts";
 import { readDirectories } from "./refuse.ts";
 import { lostRules } from "./rules/lost.ts";
+import { declaredIn } from "./strangers.ts";
 import { type Item, type Kernel, readKernel, type Survey } from "./survey.ts";
-import { ownersOf, someOf } from "./traps.ts";
+import { ownersOf, someOf } from "./words.ts";
 
 /** What this call is about, and the kernel before. */
 type Before = Pick<Survey, "items" | "live">;
@@ -52,7 +53,7 @@ export async function loadWatched(
 async function lossesOf(after: Kernel, others: readonly Unit[], { items, live }: Before, args: Arguments) {
   const gone: string[] = [];
   const edited: string[] = [];
-  const now = await readDirectories(args);
+  const now = await declaredIn(await readDirectories(args), live, args);
   const isBehind = others.some(({ behind }) => behind);
   for (const family of FAMILIES) {
     const [before, left] = [live[family], after[family]];

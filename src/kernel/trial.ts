@@ -1,48 +1,85 @@
-// Loads a text in a throw-away network namespace, to find what is wrong with it before the running rules are touched.
+// Loads a text in a throw-away network namespace: what is wrong with it is found before the running rules are touched, and how
+// iptables itself spells each of its rules.
 // `iptables-restore --test` is no such trial: the nft backend lets jumps to missing chains pass (tried, 1.8.9).
 
 import type { Family } from "../docker/container.ts";
 import { excerpt } from "../errors.ts";
 import { type Ran, run } from "../exec.ts";
-import { restoreCommand } from "./iptables.ts";
+import { type Rule, readWords, spell, uncounted } from "../rules/rule.ts";
+import { COMMANDS, restoreCommand } from "./iptables.ts";
 
-/** Rules that lean on what only the host's own namespace has: sets, accounting objects, timeout policies. */
-const LEANS_ON_HOST = /--match-set |-j SET |--nfacct-name |-j CT .*--timeout /;
+/** Rules that lean on what only the host's own namespace has, besides sets: accounting objects, timeout policies. */
+const LEANS_ON_HOST = /--nfacct-name |-j CT .*--timeout /;
+const LEANS_ON_SET = /--match-set |-j SET |--jump SET /;
 /** A name that cannot be resolved where there is no network. */
 const NAME_NOT_RESOLVED = /host\/network .* not found/;
-const MOST_NAMES = 20;
+const MOST_LEFT_OUT = 20;
 
-type Trial =
-  | { kind: "good" }
-  /** `line` counts from 0, as the lines do; undefined where iptables does not say which. */
-  | { kind: "refused"; line: number | undefined; words: string }
-  | { kind: "impossible"; why: string };
+/** `line` counts from 0, as the lines do; undefined where iptables does not say which. */
+export type Refused = { kind: "refused"; line: number | undefined; words: string };
 
-/** Tries lines for iptables-restore. Rules that merely lean on the host's state are left out. Throws Failure of `run`. */
+export type Trial =
+  /** `saved` is the output of iptables-save, where each rule's packets are the line that it came from, from 1 on; `untried` lines were left out. */
+  { kind: "good"; saved: string; untried: number[] } | Refused | { kind: "impossible"; why: string };
+
+/**
+ * Tries lines for iptables-restore. Sets that they name are there, and empty (of whatever type: each match is printed alike).
+ * Rules that lean on other state of the host's are left out. Throws Failure of `run`.
+ */
 export async function tryLines(family: Family, lines: readonly string[], timeoutSeconds: number): Promise<Trial> {
-  const tried = lines.map((line) => (LEANS_ON_HOST.test(line) ? "#" : line));
-  for (let names = 0; ; names++) {
-    const ran = await restoreInNamespace(family, tried, timeoutSeconds);
-    if (ran.exitCode === 0) return { kind: "good" };
+  const untried = new Set<number>();
+  const leaveOut = (leans: RegExp) => {
+    for (const [at, line] of lines.entries()) if (leans.test(line)) untried.add(at);
+  };
+  leaveOut(LEANS_ON_HOST);
+  let sets = setsIn(lines);
+  for (;;) {
+    const tried = lines.map((line, at) => (untried.has(at) ? "#" : line));
+    const ran = await restoreInNamespace(family, tried, sets, timeoutSeconds);
+    if (ran.exitCode === 0) return { kind: "good", saved: ran.stdout, untried: [...untried] };
     if (/^unshare: /m.test(ran.stderr)) return { kind: "impossible", why: excerpt(ran.stderr) };
-    const line = lineOf(ran.stderr);
-    if (line !== undefined && NAME_NOT_RESOLVED.test(ran.stderr) && names < MOST_NAMES) {
-      tried[line] = "#";
+    if (ran.exitCode === NO_SETS && sets.length > 0) {
+      leaveOut(LEANS_ON_SET);
+      sets = [];
       continue;
     }
-    const culprit =
-      line !== undefined && tried[line] === "COMMIT" ? await bisect(family, tried, line, timeoutSeconds) : line;
+    const line = lineOf(ran.stderr);
+    if (
+      line !== undefined &&
+      NAME_NOT_RESOLVED.test(ran.stderr) &&
+      untried.size < MOST_LEFT_OUT &&
+      !untried.has(line)
+    ) {
+      untried.add(line);
+      continue;
+    }
+    const isKnown = line !== undefined && tried[line] !== "COMMIT";
+    const culprit = isKnown ? line : await bisect(family, tried, sets, line ?? tried.length, timeoutSeconds);
     return { kind: "refused", line: culprit, words: wordsOf(ran) };
   }
 }
 
+/** The sets that rules name. A name that begins with - is none that ipset makes. */
+export function setsIn(lines: readonly string[]): string[] {
+  const leaning = lines.filter((line) => LEANS_ON_SET.test(line)).map(readWords);
+  const names = leaning.flatMap((words) =>
+    words.filter((_, at) => /^--(match|add|del|map)-set$/.test(words[at - 1] ?? "")),
+  );
+  return [...new Set(names)].filter((name) => /^[^-]/.test(name));
+}
+
 /**
- * The rules that such a trial leaves out: has iptables read them in the host's own namespace, where it looks for their sets. It
- * loads nothing (tried, 1.8.9, both backends). Throws Failure of `run`.
+ * The rules that lean on the host: has iptables read them in the host's own namespace, where it looks for their sets. It loads
+ * nothing (tried, 1.8.9, both backends). Throws Failure of `run`.
  */
-export async function readOnHost(family: Family, lines: readonly string[], timeoutSeconds: number): Promise<Trial> {
-  const leaning = lines.map((line) => (LEANS_ON_HOST.test(line) || !/^[[-]/.test(line) ? line : "#"));
-  if (!leaning.some((line) => LEANS_ON_HOST.test(line))) return { kind: "good" };
+export async function readOnHost(
+  family: Family,
+  lines: readonly string[],
+  timeoutSeconds: number,
+): Promise<{ kind: "good" } | Refused> {
+  const leans = (line: string) => LEANS_ON_HOST.test(line) || LEANS_ON_SET.test(line);
+  if (!lines.some(leans)) return { kind: "good" };
+  const leaning = lines.map((line) => (leans(line) || !/^[[-]/.test(line) ? line : "#"));
   const ran = await run(restoreCommand(family), ["--test", "--noflush", "--wait", String(timeoutSeconds)], {
     timeoutSeconds: timeoutSeconds + 1,
     input: [...leaning, ""].join("\n"),
@@ -50,9 +87,47 @@ export async function readOnHost(family: Family, lines: readonly string[], timeo
   return ran.exitCode === 0 ? { kind: "good" } : { kind: "refused", line: lineOf(ran.stderr), words: wordsOf(ran) };
 }
 
-function restoreInNamespace(family: Family, lines: readonly string[], timeoutSeconds: number): Promise<Ran> {
-  const args = ["--net", "--", restoreCommand(family), "--wait", String(timeoutSeconds)];
-  return run("unshare", args, { timeoutSeconds: timeoutSeconds + 1, input: [...lines, ""].join("\n") });
+/** The exit status where the sets could not be made: there is no ipset, say. */
+const NO_SETS = 98;
+
+/**
+ * What runs in the namespace. A constant: what is given stands in its arguments. The legacy backend's lock is a file, and no
+ * namespace's: it gets one of its own, or a trial would wait for the host's.
+ */
+const SCRIPT = `restore=$1 save=$2 family=$3 wait=$4
+shift 4
+for set do ipset create "$set" hash:ip family "$family" || exit ${NO_SETS}; done
+export XTABLES_LOCKFILE=/proc/$$/cmdline
+"$restore" --counters --wait "$wait" && exec "$save" --counters`;
+
+const SET_FAMILIES: Record<Family, string> = { ipv4: "inet", ipv6: "inet6" };
+
+function restoreInNamespace(
+  family: Family,
+  lines: readonly string[],
+  sets: readonly string[],
+  timeoutSeconds: number,
+): Promise<Ran> {
+  const { restore, save } = COMMANDS[family];
+  const given = [restore, save, SET_FAMILIES[family], String(timeoutSeconds), ...sets];
+  const input = [...lines.map(numbered), ""].join("\n");
+  return run("unshare", ["--net", "--", "sh", "-c", SCRIPT, "sh", ...given], {
+    timeoutSeconds: timeoutSeconds + 1,
+    input,
+  });
+}
+
+/** A rule with its line as the number of packets, in place of its own counters. */
+function numbered(line: string, at: number): string {
+  const bare = uncounted(line);
+  if (!/^(-A|-I|--append|--insert)\s/.test(bare)) return bare;
+  return `[${at + 1}:0] ${/ (-c|--set-counters) /.test(bare) ? spell(withoutCounters(readWords(bare))) : bare}`;
+}
+
+/** A rule without the counters that its own words set (iptables(8), --set-counters). */
+function withoutCounters(rule: Rule): Rule {
+  const at = rule.findIndex((word, index) => /^(-c|--set-counters)$/.test(word) && rule[index - 1] !== "--comment");
+  return at < 0 ? rule : [...rule.slice(0, at), ...rule.slice(at + 3)];
 }
 
 /** The line that iptables complains of, from 0 on: "Error occurred at line: 3", "line 3: RULE_APPEND failed", "line 3 failed". */
@@ -74,22 +149,28 @@ export function complaintOf(stderr: string): string {
 }
 
 function wordsOf({ stderr, exitCode }: Ran): string {
-  return complaintOf(stderr) || `exit status ${exitCode}`;
+  const ended = exitCode > 128 ? `it was ended by signal ${exitCode - 128}` : `exit status ${exitCode}`;
+  return complaintOf(stderr) || ended;
 }
 
-/** The legacy backend blames the COMMIT: the first rule of its table with which it fails. */
-async function bisect(family: Family, lines: readonly string[], commit: number, timeoutSeconds: number) {
-  let start = commit;
-  while (start > 0 && !lines[start]?.startsWith("*")) start--;
-  const rules = lines
-    .map((_, index) => index)
-    .filter((index) => index > start && index < commit && lines[index]?.startsWith("-"));
-  const head = lines.slice(start, rules[0]);
+/**
+ * The first rule before `end` with which a load fails: the legacy backend blames the COMMIT, and one that a signal ends blames
+ * nothing (-R of iptables-nft-restore 1.8.9).
+ */
+async function bisect(
+  family: Family,
+  lines: readonly string[],
+  sets: readonly string[],
+  end: number,
+  timeoutSeconds: number,
+): Promise<number | undefined> {
+  const rules = lines.flatMap((line, at) => (at < end && /^[[-]/.test(line) ? [at] : []));
   const fails = async (count: number) => {
-    const some = rules.slice(0, count).map((index) => lines[index] ?? "");
-    return (await restoreInNamespace(family, [...head, ...some, "COMMIT"], timeoutSeconds)).exitCode !== 0;
+    const last = rules[count - 1] ?? -1;
+    const some = lines.map((line, at) => (at > last && /^[[-]/.test(line) ? "#" : line));
+    return (await restoreInNamespace(family, some, sets, timeoutSeconds)).exitCode !== 0;
   };
-  if (!(await fails(rules.length))) return undefined;
+  if (rules.length === 0 || !(await fails(rules.length)) || (await fails(0))) return undefined;
   let good = 0;
   let bad = rules.length;
   while (bad - good > 1) {

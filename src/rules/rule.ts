@@ -48,9 +48,6 @@ export function readChain(rule: Rule): string | undefined {
   return rule[0] === "-A" || rule[0] === "--append" ? rule[1] : undefined;
 }
 
-/** What iptables adds by itself: the match of a protocol, and how a REJECT answers (iptables-extensions(8)). */
-const IMPLIED = /^(-m (tcp|udp|sctp)|--reject-with icmp6?-port-unreachable)$/;
-
 /** Where a rule sends its packets (-j or -g), or undefined. A comment may look like it. */
 export function readTarget(rule: Rule): string | undefined {
   const at = rule.findIndex((word, index) => /^(-j|--jump|-g|--goto)$/.test(word) && rule[index - 1] !== "--comment");
@@ -95,8 +92,9 @@ export function byChain(lines: readonly string[]): Map<string, string[]> {
 }
 
 /**
- * A key that is equal for two spellings of the same rule: the order of the matches, an address without its mask
- * and what is implied make no difference.
+ * A key that is equal for two spellings of a rule that docker_iptables or the original script wrote: the order of the matches,
+ * an address without its mask and what is implied make no difference. Rules of other hands are compared in the kernel's own
+ * spelling (spelling.ts). Two different rules never have one key.
  */
 export function keyOf(rule: Rule): string {
   const known = KEYS.get(rule) ?? makeKey(rule);
@@ -107,22 +105,44 @@ export function keyOf(rule: Rule): string {
 /** A wanted rule is compared at each look at the kernel. */
 const KEYS = new WeakMap<Rule, string>();
 
+/** What every packet has: each stands alone, wherever it stands. */
+const BASIC = /^(-[psdio46f]|--(protocol|source|destination|in-interface|out-interface|fragment))$/;
+/** The matches that a protocol implies (iptables-extensions(8)). */
+const OF_PROTOCOL = /^(tcp|udp|sctp)$/;
+
+/** The chain, and what belongs together as JSON: a basic option with its value, a match or the target with its options, in order. */
 function makeKey(rule: Rule): string {
-  const clauses: string[][] = [];
+  const groups: string[][] = [];
+  const ofProtocol: string[] = [];
+  let open: string[] = ofProtocol;
   let negated = false;
-  for (const word of rule.slice(2)) {
-    if (word === "!") negated = true;
-    else if (word.startsWith("-") || clauses.length === 0) {
-      clauses.push(negated ? ["!", word] : [word]);
-      negated = false;
-    } else clauses.at(-1)?.push(negated ? `! ${word}` : word);
+  for (let at = 2; at < rule.length; at++) {
+    const word = rule[at] ?? "";
+    if (word === "!" && !negated) {
+      negated = true;
+      continue;
+    }
+    const said = negated ? ["!", word] : [word];
+    negated = false;
+    if (BASIC.test(word) || /^(-j|-g|-m|--jump|--goto|--match)$/.test(word)) {
+      open = [...said, ...spelledValue(word, rule[++at])];
+      if (/^(-m|--match)$/.test(word) && OF_PROTOCOL.test(rule[at] ?? "")) open = ofProtocol;
+      else groups.push(open);
+      // What a basic option is followed by, without a match of its own, is of its protocol.
+      if (BASIC.test(word)) open = ofProtocol;
+    } else {
+      open.push(...said);
+      // A comment may look like anything.
+      if (word === "--comment" && at + 1 < rule.length) open.push(rule[++at] ?? "");
+    }
   }
-  const told = clauses.map((clause) => canonical(clause).join(" "));
-  return [rule[1], ...told.filter((clause) => !IMPLIED.test(clause)).sort()].join("\n");
+  if (negated) open.push("!");
+  if (ofProtocol.length > 0) groups.push(ofProtocol);
+  return [rule[1], ...groups.map((group) => JSON.stringify(group)).sort()].join("\n");
 }
 
-function canonical(clause: string[]): string[] {
-  const [option, value] = clause.slice(-2);
-  if ((option !== "-s" && option !== "-d") || value === undefined || value.includes("/")) return clause;
-  return [...clause.slice(0, -1), `${value}/${value.includes(":") ? 128 : 32}`];
+function spelledValue(option: string, value: string | undefined): string[] {
+  if (value === undefined) return [];
+  if ((option !== "-s" && option !== "-d") || value.includes("/")) return [value];
+  return [`${value}/${value.includes(":") ? 128 : 32}`];
 }

@@ -87,7 +87,8 @@ export class FakeHost {
     }
     for (const path of [this.bin, this.iptablesDir, this.ip6tablesDir, this.unitDir])
       mkdirSync(path, { recursive: true });
-    for (const name of ["docker", "systemctl", "unshare", "nft", "noflush.awk", "conntrack"]) this.install(name);
+    for (const name of ["docker", "systemctl", "unshare", "nft", "noflush.awk", "restore.awk", "conntrack"])
+      this.install(name);
     for (const command of ["save", "restore"]) {
       for (const name of ["iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy"])
         this.install(`iptables-${command}`, `${name}-${command}`);
@@ -192,7 +193,7 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
 
   /** The names in a directory, without the list of this boot's fragments. */
   names(directory: string): string[] {
-    return readdirSync(directory).filter((name) => !/^\.docker_iptables\.(boot|lock|load)$/.test(name));
+    return readdirSync(directory).filter((name) => !/^\.docker_iptables($|\.(boot|lock|load)$)/.test(name));
   }
 
   /** A host that nobody has made ready: no directories, no services of anybody, the executable on PATH. */

@@ -1,0 +1,239 @@
+// A host that boots is never open: where a load cannot be had and the kernel has no rules yet, it gets all that can be loaded.
+//
+// The text is that of the fragments; but where a trial refuses them, and what last ran was right, that text. Out of it rules are
+// taken one by one (rules/missing.ts says what becomes of each), in namespaces first, so that the kernel gets it in one step;
+// every table keeps its policies.
+
+import { FAMILIES, type Family } from "./docker/container.ts";
+import { Failure } from "./errors.ts";
+import { run } from "./exec.ts";
+import { type Assembled, assemble, type Fragment } from "./fragments/assemble.ts";
+import { sortByBoot } from "./fragments/confirmed.ts";
+import { readFragments } from "./fragments/directory.ts";
+import { restoreRules, saveRules } from "./kernel/iptables.ts";
+import { type Names, namesIn, withAddresses } from "./kernel/names.ts";
+import { complaintOf, lineOf, setsIn, tryLines } from "./kernel/trial.ts";
+import { keepRecord, type Left, leftOf } from "./record.ts";
+import { iptablesOf, type Live, readLive } from "./rules/live.ts";
+import { type Missing, type Stead, withoutMissing, withoutRule } from "./rules/missing.ts";
+import { keyOf, mayBeOurs, readWords, uncounted } from "./rules/rule.ts";
+import { findAddresses } from "./spelling.ts";
+import { pathOf, readState, stateOf } from "./state.ts";
+
+/** A rule that was left out, or loaded as another. */
+interface LeftOut {
+  where: string;
+  rule: string;
+  why: string;
+  stead: Stead;
+}
+
+/** What is loaded, and what of it was taken out so far. */
+interface Draft {
+  lines: (string | undefined)[];
+  source: Assembled;
+  left: LeftOut[];
+}
+
+/**
+ * For the holder of the load lock, after a load of these directories failed and was undone. Returns the failure, which says what
+ * was done.
+ */
+export async function salvage(
+  failure: Failure,
+  directories: Partial<Record<Family, string>>,
+  timeout: number,
+): Promise<Failure> {
+  const told: string[] = [];
+  const lastGood: Family[] = [];
+  const left: LeftOut[] = [];
+  let changed = failure.changed;
+  for (const family of FAMILIES) {
+    const directory = directories[family];
+    if (directory === undefined) continue;
+    try {
+      const done = await salvageFamily(family, directory, timeout);
+      if (done === undefined) continue;
+      changed = true;
+      if (done.isLastGood) lastGood.push(family);
+      left.push(...done.left);
+      told.push(describe(family, done));
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      told.push(`the ${WORDS[family]} rules that can be loaded could not be loaded either: ${error.message}`);
+    }
+  }
+  if (told.length === 0) return failure;
+  const facts = {
+    ...failure.facts,
+    last_good: lastGood,
+    left_out: left.slice(0, MOST_TOLD).map(({ where, rule, why }) => ({ where, rule, why })),
+  };
+  const salvaged = new Failure(failure.code, [failure.message, ...told].join("; "), facts, { cause: failure });
+  salvaged.rolledBack = failure.rolledBack;
+  salvaged.changed = changed;
+  return salvaged;
+}
+
+const WORDS: Record<Family, string> = { ipv4: "IPv4", ipv6: "IPv6" };
+const MOST_TOLD = 100;
+
+interface Done {
+  isLastGood: boolean;
+  left: LeftOut[];
+}
+
+function describe(family: Family, { isLastGood, left }: Done): string {
+  const what = isLastGood ? `the last good ${WORDS[family]} rules` : `the ${WORDS[family]} rules that can be loaded`;
+  const done = `the kernel had no rules, so ${what} were loaded instead`;
+  // Whom a rule kept out is let in now: that comes first.
+  const loudest = [...left].sort((a, b) => Number(b.stead.denied) - Number(a.stead.denied));
+  const some = loudest.slice(0, 5).map(describeRule);
+  const more = left.length > some.length ? ` and ${left.length - some.length} more` : "";
+  return left.length === 0 ? done : `${done}, but for ${some.join(", ")}${more}`;
+}
+
+function describeRule({ where, rule, why, stead }: LeftOut): string {
+  const became = stead.line === undefined ? "" : `, loaded as '${stead.line}'`;
+  return `${where} '${rule}' (${why}${stead.denied ? "; it KEEPS NOBODY OUT now" : ""}${became})`;
+}
+
+/** Undefined where the kernel has rules: those that a load of ours brought are not replaced by fewer. */
+async function salvageFamily(family: Family, directory: string, timeout: number): Promise<Done | undefined> {
+  const state = stateOf(family, directory);
+  const live = await saveRules(family, timeout);
+  const fragments = await readFragments(directory);
+  const { current } = await sortByBoot(directory, fragments);
+  const kept = await readState(state, "rules");
+  const texts = [current, ...(kept === undefined ? [] : [[{ path: pathOf(state, "rules"), text: kept }]])];
+  if (!isBare(live, texts.flat())) return undefined;
+  const sources: Assembled[] = [];
+  for (const text of texts)
+    sources.push(await withNames(family, directory, assemble(text, live.tables.keys(), live), timeout));
+  const { source, isLastGood } = await chooseSource(family, sources, timeout);
+  const draft = { source, lines: [...source.lines], left: [] };
+  // Names that have an address have it by now.
+  const missing = { sets: await missingSets(source.lines, timeout), names: new Set(namesIn(source.lines)) };
+  takeOutMissing(draft, missing);
+  await takeOutRefused(draft, (lines) => refusalOf(family, lines, timeout));
+  await takeOutRefused(draft, (lines) => restoreOrRefusal(family, lines, timeout));
+  const after = await saveRules(family, timeout);
+  await keepRecord(state, broughtBy(live, after), iptablesOf(after.text), undefined).catch(() => {});
+  return { isLastGood, left: draft.left };
+}
+
+/** What runs now and did not run before. */
+function broughtBy(before: Live, after: Live): Left {
+  const known = leftOf([before]);
+  const left = [...leftOf([after])].map(([table, { chains, rules }]) => {
+    return [
+      table,
+      { chains, rules: new Set([...rules].filter((line) => !known.get(table)?.rules.has(line))) },
+    ] as const;
+  });
+  return new Map(left);
+}
+
+/** Whether all that runs is somebody else's. */
+function isBare({ tables }: Live, fragments: readonly Fragment[]): boolean {
+  const lines = [...tables.values()].flatMap((table) => table.lines);
+  if (lines.length === 0) return true;
+  const declared = assemble(fragments, [], readLive("")).lines.filter((line) => /^[[-]/.test(line));
+  const keys = new Set(declared.map((line) => keyOf(readWords(uncounted(line)))));
+  return !lines.some((line) => mayBeOurs(line) || keys.has(keyOf(readWords(line))));
+}
+
+async function withNames(family: Family, directory: string, assembled: Assembled, timeout: number): Promise<Assembled> {
+  const state = stateOf(family, directory);
+  const wishes = { family, directory, timeout, afresh: true };
+  const { names } = await findAddresses(namesIn(assembled.lines), state, wishes);
+  return { ...assembled, lines: assembled.lines.map((line) => withAddresses(line, names satisfies Names)) };
+}
+
+/** The fragments, unless they are refused and what last ran is not. */
+async function chooseSource(family: Family, [first, last]: readonly Assembled[], timeout: number) {
+  if (first === undefined) throw new Error("there is always a text of the fragments");
+  const isGood = async ({ lines, problems }: Assembled) =>
+    problems.length === 0 && (await refusalOf(family, lines, timeout)) === undefined;
+  const isLastGood = last !== undefined && !(await isGood(first)) && (await isGood(last));
+  return { source: isLastGood ? last : first, isLastGood };
+}
+
+interface Refusal {
+  /** From 0 on; undefined where iptables does not say. */
+  line: number | undefined;
+  words: string;
+}
+
+async function refusalOf(family: Family, lines: readonly string[], timeout: number): Promise<Refusal | undefined> {
+  const trial = await tryLines(family, lines, timeout);
+  return trial.kind === "refused" ? trial : undefined;
+}
+
+async function restoreOrRefusal(
+  family: Family,
+  lines: readonly string[],
+  timeout: number,
+): Promise<Refusal | undefined> {
+  try {
+    await restoreRules(family, [...lines, ""].join("\n"), timeout);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code !== "reload_failed") throw error;
+    const stderr = String(error.facts["stderr"] ?? "");
+    const line = lineOf(stderr);
+    if (line === undefined || lines[line] === "COMMIT") throw error;
+    return { line, words: complaintOf(stderr) };
+  }
+}
+
+/** Sets that rules name and that this host does not have. None where ipset is not installed: then iptables refuses each. */
+async function missingSets(lines: readonly string[], timeout: number): Promise<ReadonlySet<string>> {
+  const named = setsIn(lines);
+  if (named.length === 0) return new Set();
+  const ran = await run("ipset", ["list", "-name"], { timeoutSeconds: timeout }).catch(() => undefined);
+  if (ran?.exitCode !== 0) return new Set();
+  const there = new Set(ran.stdout.split("\n"));
+  return new Set(named.filter((name) => !there.has(name)));
+}
+
+function takeOutMissing(draft: Draft, missing: Missing): void {
+  if (missing.sets.size + missing.names.size === 0) return;
+  for (const [at, line] of draft.lines.entries()) {
+    const stead = line === undefined || !/^[[-]/.test(line) ? undefined : withoutMissing(line, missing);
+    if (stead === undefined) continue;
+    const words = new Set(readWords(line ?? "").flatMap((word) => word.split(/[,/]/)));
+    const [set] = [...missing.sets].filter((name) => words.has(name));
+    const [name] = [...missing.names].filter((one) => words.has(one));
+    takeOut(draft, at, stead, set === undefined ? `the host name ${name} does not resolve` : `there is no set ${set}`);
+  }
+}
+
+/** Until nothing is refused any more. Throws Failure where iptables does not say what it refuses. */
+async function takeOutRefused(draft: Draft, look: (lines: readonly string[]) => Promise<Refusal | undefined>) {
+  for (;;) {
+    const lines = draft.lines.map((line) => line ?? "#");
+    const refusal = await look(lines);
+    if (refusal === undefined) return;
+    const { line: at, words } = refusal;
+    const line = at === undefined ? undefined : draft.lines[at];
+    if (at === undefined || line === undefined)
+      throw new Failure("fragment_invalid", `iptables refuses the text: ${words}`);
+    const set = / set (\S+) (?:doesn't|does not) exist/i.exec(words)?.[1];
+    const stead = set === undefined ? undefined : withoutMissing(line, { sets: new Set([set]), names: new Set() });
+    takeOut(draft, at, stead ?? withoutRule(line, lines.slice(at + 1, tableEnd(lines, at))), words);
+  }
+}
+
+function tableEnd(lines: readonly string[], from: number): number {
+  const end = lines.indexOf("COMMIT", from);
+  return end < 0 ? lines.length : end;
+}
+
+function takeOut(draft: Draft, at: number, stead: Stead, why: string): void {
+  const rule = draft.lines[at] ?? "";
+  draft.lines[at] = stead.line;
+  const origin = draft.source.origins[at];
+  const where = origin === undefined ? "the fragments together" : `${origin.path} line ${origin.line}`;
+  draft.left.push({ where, rule, why, stead });
+}

@@ -1,0 +1,116 @@
+// Where a host's state lies that is nobody's to edit: what each load left, what is loaded where a boot cannot load the
+// fragments, what was found out once.
+//
+// On disk: STATE_DIRECTORY (systemd.exec(5)); else /var/lib/docker_iptables, for the directories that are the default ones; else
+// DIRECTORY/.docker_iptables, so that a run with other directories never writes the machine's state. Root only.
+
+import { constants } from "node:fs";
+import { mkdir, open, readdir, readFile, readlink, rename, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { env, geteuid, pid } from "node:process";
+import type { Family } from "./docker/container.ts";
+import { replaceFragment } from "./fragments/replace.ts";
+
+const DEFAULT_STATE = "/var/lib/docker_iptables";
+/** The directories that the default state is for. */
+export const DEFAULT_DIRECTORIES: Record<Family, string> = { ipv4: "/etc/iptables.d", ipv6: "/etc/ip6tables.d" };
+
+/** The state of a family's directory of fragments. */
+export interface State {
+  family: Family;
+  directory: string;
+}
+
+/** `directory` holds the fragments. */
+export function stateOf(family: Family, directory: string): State {
+  const given = env["STATE_DIRECTORY"]?.split(":")[0];
+  if (given?.startsWith("/")) return { family, directory: given };
+  return {
+    family,
+    directory: directory === DEFAULT_DIRECTORIES[family] ? DEFAULT_STATE : join(directory, ".docker_iptables"),
+  };
+}
+
+/** What of a family is kept: see the rooms that write it. */
+export type Kept = "rules" | "left" | "spelled" | "names";
+
+export function pathOf({ family, directory }: State, kept: Kept): string {
+  return join(directory, `${family}.${kept}`);
+}
+
+/** The text; undefined where there is none, where this user may not read it, or where another than root could have written it. */
+export async function readState(state: State, kept: Kept): Promise<string | undefined> {
+  const path = pathOf(state, kept);
+  const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
+    () => undefined,
+  );
+  if (handle === undefined) return undefined;
+  try {
+    const seen = await handle.stat();
+    if (!seen.isFile() || (seen.uid !== 0 && seen.uid !== geteuid?.()) || (seen.mode & 0o022) !== 0) return undefined;
+    return await handle.readFile("utf8");
+  } catch {
+    return undefined;
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Keeps a text that another run can do without: a machine that goes down at once may lose it. Throws what node:fs throws, and
+ * the former text is then still there.
+ */
+export async function keepState(state: State, kept: Kept, text: string): Promise<void> {
+  await makeStateDirectory(state);
+  const path = pathOf(state, kept);
+  const draft = `${path}.${pid}.tmp`;
+  try {
+    const handle = await open(
+      draft,
+      constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW,
+      0o600,
+    );
+    try {
+      await handle.writeFile(text);
+    } finally {
+      await handle.close();
+    }
+    await rename(draft, path);
+  } catch (error) {
+    await rm(draft, { force: true }).catch(() => {});
+    throw error;
+  }
+}
+
+/** Keeps a text that the next boot needs. For the holder of the load lock. Throws Failure of `replaceFragment`. */
+export async function keepLastingState(state: State, kept: Kept, text: string): Promise<void> {
+  await makeStateDirectory(state);
+  if ((await readState(state, kept)) === text) return;
+  await replaceFragment(pathOf(state, kept), text, { mode: 0o600 });
+}
+
+async function makeStateDirectory({ directory }: State): Promise<void> {
+  if ((await mkdir(directory, { recursive: true, mode: 0o700 })) === undefined) await sweepDrafts(directory);
+}
+
+/** ms; no draft is written for so long. */
+const OLD = 60_000;
+
+/** What killed runs left. */
+async function sweepDrafts(directory: string): Promise<void> {
+  for (const name of (await readdir(directory)).filter((one) => one.endsWith(".tmp"))) {
+    const path = join(directory, name);
+    const seen = await stat(path).catch(() => undefined);
+    if (seen !== undefined && Date.now() - seen.mtimeMs > OLD) await rm(path, { force: true });
+  }
+}
+
+/** random(4): anew at each boot. */
+export async function bootId(): Promise<string> {
+  return (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
+}
+
+/** The network namespace of this process, by which its rules are this kernel's or another's (namespaces(7)). */
+export function networkNamespace(): Promise<string> {
+  return readlink("/proc/self/ns/net");
+}

@@ -1,0 +1,117 @@
+// Rules that run and that no fragment declares, nor declared in this boot: somebody else's. A load would lose them.
+
+import { FAMILIES, type Family } from "./docker/container.ts";
+import type { Fragment } from "./fragments/assemble.ts";
+import type { Fragments } from "./fragments/by-family.ts";
+import { sortByBoot } from "./fragments/confirmed.ts";
+import { readFragments } from "./fragments/directory.ts";
+import type { Arguments } from "./generated/arguments.ts";
+import { deletedOf, leftOf, readRecord, rememberFragments, textOf } from "./record.ts";
+import { isMarked } from "./rules/fragment-text.ts";
+import type { Live, Tables } from "./rules/live.ts";
+import { readTables } from "./rules/table-text.ts";
+import { listUndeclared, undeclaredOf } from "./rules/undeclared.ts";
+import { comparable } from "./spelling.ts";
+import { stateOf } from "./state.ts";
+import { directoryOf, type Kernel } from "./survey.ts";
+import { ownersOf, someOf } from "./words.ts";
+
+/** One family's. */
+export interface Strangers {
+  family: Family;
+  /** As `listUndeclared` spells them; policies are none, for a load keeps them. */
+  rules: string[];
+  /** Fragments of others of which something does not run. */
+  unloaded: string[];
+  /** What was told of them last. */
+  told: string | undefined;
+}
+
+/**
+ * What fragments declare, and declared in this boot, so that it compares with what runs. `future` are the fragments as they
+ * will be. Of a family that was not looked at, as they are.
+ */
+export async function declaredIn(future: Fragments, live: Kernel, args: Arguments): Promise<Fragments> {
+  const all = FAMILIES.map(async (family) => {
+    const running = live[family];
+    const fragments = future[family];
+    if (running === undefined || fragments === undefined) return [family, fragments ?? []] as const;
+    return [family, (await declared(fragments, family, running, args)).all] as const;
+  });
+  return Object.fromEntries(await Promise.all(all));
+}
+
+async function declared(fragments: readonly Fragment[], family: Family, live: Live, args: Arguments) {
+  const directory = directoryOf(family, args);
+  const record = await readRecord(stateOf(family, directory), live);
+  const { stale } = await sortByBoot(directory, fragments);
+  // What is not written yet will be confirmed.
+  const old = new Set(stale.filter(({ access }) => access !== undefined));
+  const current = fragments.filter((one) => !old.has(one));
+  const told = await comparable(current, live, { family, directory, timeout: args.timeout });
+  const former = record === undefined ? [] : [{ path: "", text: textOf(record.left) }];
+  return { now: told, all: [...told, ...former], record };
+}
+
+/** What was deleted from fragments in this boot, for who loads none of them. */
+export async function deletedSince(family: Family, live: Live, args: Arguments): Promise<Tables> {
+  const fragments = await readFragments(directoryOf(family, args));
+  const { now, record } = await declared(fragments, family, live, args);
+  return record === undefined ? new Map() : deletedOf(record.left, leftOf(now));
+}
+
+/** Keeps what the fragments declare, where no load of ours does. `live` is the kernel now, `told` what was told of strangers. */
+export async function rememberSeen(
+  family: Family,
+  live: Live | undefined,
+  args: Arguments,
+  told?: string,
+): Promise<string[]> {
+  if (live === undefined) return [];
+  const directory = directoryOf(family, args);
+  const { now, record } = await declared(await readFragments(directory), family, live, args);
+  return rememberFragments({ family, directory, record, live }, now, undefined, told);
+}
+
+/** Families in which somebody else's rules run, and would go with a load. */
+export async function findStrangers(live: Kernel, future: Fragments, args: Arguments): Promise<Strangers[]> {
+  const found = FAMILIES.map(async (family): Promise<Strangers[]> => {
+    const running = live[family];
+    if (running === undefined || [...running.tables.values()].every(({ lines }) => lines.length === 0)) return [];
+    // Most hosts have none, and then nothing needs be read or tried.
+    if (rulesIn(running, future[family] ?? []).length === 0) return [];
+    const { now, all, record } = await declared(future[family] ?? [], family, running, args);
+    const rules = rulesIn(running, all);
+    return rules.length === 0 ? [] : [{ family, rules, unloaded: unloadedOf(now, running), told: record?.told }];
+  });
+  return (await Promise.all(found)).flat();
+}
+
+function rulesIn(live: Live, fragments: readonly { text: string }[]): string[] {
+  return listUndeclared(undeclaredOf(live, fragments, [])).filter((line) => /^(\w+: )?-A /.test(line));
+}
+
+/** Fragments of others that have a rule that does not run. */
+function unloadedOf(fragments: readonly Fragment[], live: Live): string[] {
+  const lacks = ({ text }: Fragment) =>
+    readTables(text).sections.some(({ table, lines }) => {
+      const running = new Set(live.tables.get(table)?.lines);
+      return lines.some((line) => !running.has(line.text));
+    });
+  return [...new Set(fragments.filter((one) => !isMarked(one.text) && lacks(one)).map(({ path }) => path))];
+}
+
+/** What is done because of them, and the ways on. */
+export function tellStrangers(strangers: readonly Strangers[]): string {
+  const whose = strangers.map(({ family, rules }) => {
+    const owners = ownersOf(rules);
+    const like = owners.length === 0 ? "" : `, which look like those of ${owners.join(" and ")}`;
+    return `${family === "ipv4" ? "IPv4" : "IPv6"} rules run that no fragment declares (${someOf(rules)}${like})`;
+  });
+  const unloaded = [...new Set(strangers.flatMap((one) => one.unloaded))];
+  const left = unloaded.length === 0 ? "" : `, and what is new in ${unloaded.join(", ")} was not loaded`;
+  return (
+    `${whose.join("; ")}: a load would lose them, so only docker_iptables' own rules were exchanged${left}. ` +
+    "'docker_iptables setup --adopt' saves them as fragments, 'docker_iptables setup --reload patch' leaves them to their owner for good, 'docker_iptables load' replaces them on purpose"
+  );
+}
