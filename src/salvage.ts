@@ -219,7 +219,7 @@ async function takeOutRefused(draft: Draft, look: (lines: readonly string[]) => 
     const line = at === undefined ? undefined : draft.lines[at];
     if (at === undefined || line === undefined)
       throw new Failure("fragment_invalid", `iptables refuses the text: ${words}`);
-    const set = / set (\S+) (?:doesn't|does not) exist/i.exec(words)?.[1];
+    const set = /\bset (\S+) (?:doesn't|does not) exist/i.exec(words)?.[1];
     const stead = set === undefined ? undefined : withoutMissing(line, { sets: new Set([set]), names: new Set() });
     takeOut(draft, at, stead ?? withoutRule(line, lines.slice(at + 1, tableEnd(lines, at))), words);
   }

@@ -9,7 +9,7 @@ import { mkdir, open, readdir, readFile, readlink, rename, rm, stat } from "node
 import { join } from "node:path";
 import { env, geteuid, pid } from "node:process";
 import type { Family } from "./docker/container.ts";
-import { replaceFragment } from "./fragments/replace.ts";
+import { clearTemporary, replaceFragment } from "./fragments/replace.ts";
 
 const DEFAULT_STATE = "/var/lib/docker_iptables";
 /** The directories that the default state is for. */
@@ -85,6 +85,7 @@ export async function keepState(state: State, kept: Kept, text: string): Promise
 /** Keeps a text that the next boot needs. For the holder of the load lock. Throws Failure of `replaceFragment`. */
 export async function keepLastingState(state: State, kept: Kept, text: string): Promise<void> {
   await makeStateDirectory(state);
+  await clearTemporary(state.directory);
   if ((await readState(state, kept)) === text) return;
   await replaceFragment(pathOf(state, kept), text, { mode: 0o600 });
 }

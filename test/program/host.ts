@@ -253,7 +253,7 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     ];
     for (const folder of folders) {
       for (const name of existsSync(folder) ? readdirSync(folder) : []) {
-        if (/^\.docker_iptables\.(lock|load)$/.test(name)) continue;
+        if (/^\.docker_iptables($|\.(lock|load)$)/.test(name)) continue;
         state[`${basename(dirname(folder))}/${basename(folder)}/${name}`] = contentsOf(join(folder, name));
       }
     }
