@@ -38,7 +38,6 @@ async function load(host: FakeHost, words: readonly string[] = [], env: Record<s
   return readAnswer({ exitCode: exitCode ?? -1, stdout, stderr });
 }
 
-const restores = (host: FakeHost) => host.calls().filter((call) => /^ip6?tables-restore --wait \d+$/.test(call));
 
 /** The last good texts are kept here. */
 function stateOf(host: FakeHost) {
