@@ -38,7 +38,6 @@ async function load(host: FakeHost, words: readonly string[] = [], env: Record<s
   return readAnswer({ exitCode: exitCode ?? -1, stdout, stderr });
 }
 
-
 /** The last good texts are kept here. */
 function stateOf(host: FakeHost) {
   const directory = join(host.root, "state");
