@@ -25,7 +25,7 @@ import type { OtherBackend } from "./kernel/others.ts";
 import { unitName, type Wish } from "./kernel/units.ts";
 import { findLeftovers, type Leftover } from "./leftovers.ts";
 import { withChanges } from "./refuse.ts";
-import { BASE_FILES, makeBase, ownerOf } from "./rules/base-rules.ts";
+import { BASE_FILES, isBaseFile, makeBase, ownerOf } from "./rules/base-rules.ts";
 import { isContainers, isMarked, type Wanted } from "./rules/fragment-text.ts";
 import { hasDockersRules } from "./rules/live.ts";
 import { INGRESS_CHAIN } from "./rules/mesh.ts";
@@ -264,10 +264,6 @@ export function keepForeignFiles(items: readonly Item[]): { items: Item[]; warni
     items: items.filter((item) => !isForeign(item)),
     warnings: items.filter(isForeign).map(({ path }) => `${path} was not written by docker_iptables; it stays`),
   };
-}
-
-function isBaseFile(path: string): boolean {
-  return BASE_FILES.some((file) => file === basename(path));
 }
 
 /** The services that have to load these families; one may load both. */

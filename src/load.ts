@@ -20,7 +20,7 @@ import { withLoadLock } from "./lock.ts";
 import { type BootRecord, readRecord, remember } from "./record.ts";
 import type { Request } from "./request.ts";
 import { type Live, readLive } from "./rules/live.ts";
-import { keyOf, mayBeOurs, readWords } from "./rules/rule.ts";
+import { keyOf, mayBeOurs, readWords, uncounted } from "./rules/rule.ts";
 import { builtInChains } from "./rules/table-text.ts";
 import { salvage } from "./salvage.ts";
 import { refusedLine, type Spelling, spellFragments, type Wishes } from "./spelling.ts";
@@ -165,6 +165,9 @@ export async function findBroken(
   wishes: Wishes,
   live: Live,
 ): Promise<Failure | undefined> {
+  // What runs as it is written iptables takes.
+  const written = assemble(fragments, [], NO_RULES);
+  if (written.problems.length === 0 && runs(written, live)) return undefined;
   try {
     const spelling = await spellFragments(fragments, wishes);
     refuseUnresolved(spelling);
@@ -194,7 +197,6 @@ const NO_RULES = readLive("");
 
 /** Whether the kernel has all chains and rules of a text, in whatever order, and perhaps more. */
 function runs({ lines }: Assembled, live: Live): boolean {
-  const running = new Map([...live.tables].map(([name, table]) => [name, new Set(table.lines)]));
   let table = "";
   return lines.every((line) => {
     if (line.startsWith("*")) table = line.slice(1);
@@ -202,7 +204,13 @@ function runs({ lines }: Assembled, live: Live): boolean {
       const chain = chainOf(line);
       return builtInChains(table).includes(chain) || live.tables.get(table)?.chains.has(chain);
     }
-    return !line.startsWith("-") || running.get(table)?.has(line);
+    return (
+      !/^[[-]/.test(line) ||
+      live.tables
+        .get(table)
+        ?.keys()
+        .has(keyOf(readWords(uncounted(line))))
+    );
   });
 }
 

@@ -18,11 +18,13 @@ import { removeLeftover } from "./leftovers.ts";
 import { findBroken, loadLocked } from "./load.ts";
 import { withLoadLock } from "./lock.ts";
 import { adviseService } from "./missing-service.ts";
+import { isBaseFile } from "./rules/base-rules.ts";
 import { changedForwards } from "./rules/flows.ts";
 import { drifts, type Live, readLive } from "./rules/live.ts";
 import { INGRESS_CHAIN, meshOf } from "./rules/mesh.ts";
 import { goneLines } from "./rules/removal.ts";
 import { commentOf, spell } from "./rules/rule.ts";
+import { loadWhatCan } from "./salvage.ts";
 import { deletedSince, findStrangers, rememberSeen, type Strangers, tellStrangers } from "./strangers.ts";
 import { directoryOf, type Item, itemChanges, type Kernel, type Survey, surveyKernel } from "./survey.ts";
 import { orRollBack, type Undo } from "./undo.ts";
@@ -75,17 +77,15 @@ export async function chooseLoader(
   const isMeshed = FAMILIES.some((family) => meshOf(live[family] ?? readLive(""), future[family] ?? []).size > 0);
   if (isMeshed && !starts) return { kind: "patch", why: MESHED };
   if (base.broken !== undefined) return { kind: "patch", why: onlyOurs(base.broken) };
-  if (!starts && !(args.base && (args.adopt || args.replace))) {
-    const beside = await findStrangers(live, future, args);
-    if (beside.length > 0) return { kind: "patch", why: tellStrangers(beside), beside };
-  }
-  if (args.reload === "restore") return { kind: "restore" };
-  if (args.base && args.state === "present") return { kind: "systemd", units };
+  const beside = starts || (args.base && (args.adopt || args.replace)) ? [] : await findStrangers(live, future, args);
+  const patch: Loader = { kind: "patch", why: tellStrangers(beside), beside };
+  if (args.reload === "restore") return beside.length > 0 ? patch : { kind: "restore" };
+  if (args.base && args.state === "present") return beside.length > 0 ? patch : { kind: "systemd", units };
   if (args.state === "absent" && (await isShuttingDown(args.timeout))) return { kind: "shutdown" };
   const changing = FAMILIES.filter((one) => items.some((item) => item.family === one && itemChanges(item)));
   try {
     const units = await Promise.all(wishesFor(changing, args).map((wish) => findUnit(wish, args.timeout)));
-    return { kind: "systemd", units };
+    return beside.length > 0 ? patch : { kind: "systemd", units };
   } catch (error) {
     const why = asFailure(await adviseService(error, live, args));
     if (!closes) throw why;
@@ -188,6 +188,13 @@ async function lookAndLoad(
   for (const family of loader.kind === "patch" ? [] : touched) {
     const snapshot = before.live[family];
     if (snapshot === undefined) continue;
+    const isEmpty = [...snapshot.tables.values()].every(({ lines }) => lines.length === 0);
+    if (isEmpty && !isFirstSetup(items)) {
+      // Nobody goes back to an open host: once the files are as they were, it gets what can be loaded of them.
+      undo.unshift(() => locks.holding([family], () => loadWhatCan(family, directoryOf(family, args), args.timeout)));
+      // A service that failed has perhaps done so.
+      if (loader.kind === "systemd") continue;
+    }
     const back = async () => {
       const kept = await readFragments(directoryOf(family, args)).catch(() => []);
       const gone = goneLines(ofFamily(going, family), kept, snapshot);
@@ -208,6 +215,11 @@ async function lookAndLoad(
   const after = await refuseDrift(items, live, others, args);
   Object.assign(left, after);
   return { ...loaded, live: after };
+}
+
+/** Whether the base is written for the first time. */
+function isFirstSetup(items: readonly Item[]): boolean {
+  return items.some(({ path, before }) => isBaseFile(path) && before === undefined);
 }
 
 /** Without a family in which nothing of ours stands or should stand: only a service may load that one, too. */

@@ -75,6 +75,12 @@ export async function salvage(
   return salvaged;
 }
 
+/** The same as a step back, where the kernel had no rules: says what it loaded. Throws Failure of `run` and of the directory. */
+export async function loadWhatCan(family: Family, directory: string, timeout: number): Promise<string | undefined> {
+  const done = await salvageFamily(family, directory, timeout);
+  return done === undefined ? undefined : describe(family, done);
+}
+
 const WORDS: Record<Family, string> = { ipv4: "IPv4", ipv6: "IPv6" };
 const MOST_TOLD = 100;
 

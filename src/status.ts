@@ -17,6 +17,7 @@ import { sortByBoot } from "./fragments/confirmed.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import type { Problem } from "./generated/result.ts";
 import { readHost } from "./host.ts";
+import { recordedArguments } from "./kernel/install.ts";
 import { readInterfaces } from "./kernel/interfaces.ts";
 import { judgeUnit, showUnit } from "./kernel/units.ts";
 import { sortLeft } from "./left.ts";
@@ -37,7 +38,7 @@ import { readDirectories, untrustedOf } from "./refuse.ts";
 import { containerFragment, containerOf, isMarked, readFragment, type Wanted } from "./rules/fragment-text.ts";
 import { makeRules } from "./rules/publish-rules.ts";
 import type { Ruleset } from "./rules/rule.ts";
-import { declaredIn } from "./strangers.ts";
+import { declaredIn, findStrangers, tellUndeclared } from "./strangers.ts";
 import { orNearest } from "./suggest.ts";
 import { byOwner, directoryOf, familiesOf, type Item, type Kernel, readKernel, survey } from "./survey.ts";
 import { type Around, lookForTraps } from "./traps.ts";
@@ -121,6 +122,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     ...tellStrangers(host.strangers).map((msg): Problem => ({ kind: "docker_proxy_untrusted", msg })),
     ...advice.warnings.map((msg): Problem => ({ kind: "daemon_settings", msg })),
     ...services.problems,
+    ...(await undeclaredOf(now, live, args)),
     ...firewalls.problems,
   ];
   // What is wrong with the host is wrong for each container.
@@ -237,6 +239,14 @@ async function staleOf(now: Fragments, items: readonly Item[], once: string, arg
       const msg = `${path} is from before this boot, and is not loaded until 'docker_iptables create ${container}' or 'docker_iptables sync' confirms it${once}`;
       return { kind: "fragment_stale", container, path, msg };
     });
+}
+
+/** Rules that a load would lose; on a host that is set up for patch nothing loads. */
+async function undeclaredOf(now: Fragments, live: Kernel, args: Arguments): Promise<Problem[]> {
+  if (args.reload === "patch") return [];
+  const strangers = await findStrangers(live, now, args);
+  if (strangers.length === 0 || (await recordedArguments(args.timeout)).reload === "patch") return [];
+  return strangers.map((one): Problem => ({ kind: "rules_undeclared", msg: tellUndeclared(one) }));
 }
 
 async function lookAtServices(

@@ -103,15 +103,23 @@ function unloadedOf(fragments: readonly Fragment[], live: Live): string[] {
 
 /** What is done because of them, and the ways on. */
 export function tellStrangers(strangers: readonly Strangers[]): string {
-  const whose = strangers.map(({ family, rules }) => {
-    const owners = ownersOf(rules);
-    const like = owners.length === 0 ? "" : `, which look like those of ${owners.join(" and ")}`;
-    return `${family === "ipv4" ? "IPv4" : "IPv6"} rules run that no fragment declares (${someOf(rules)}${like})`;
-  });
   const unloaded = [...new Set(strangers.flatMap((one) => one.unloaded))];
   const left = unloaded.length === 0 ? "" : `, and what is new in ${unloaded.join(", ")} was not loaded`;
-  return (
-    `${whose.join("; ")}: a load would lose them, so only docker_iptables' own rules were exchanged${left}. ` +
-    "'docker_iptables setup --adopt' saves them as fragments, 'docker_iptables setup --reload patch' leaves them to their owner for good, 'docker_iptables load' replaces them on purpose"
-  );
+  return `${strangers.map(describe).join("; ")}: a load would lose them, so only docker_iptables' own rules were exchanged${left}. ${WAYS_ON}`;
+}
+
+/** The same for status, of one family. */
+export function tellUndeclared(strangers: Strangers): string {
+  const { unloaded } = strangers;
+  const left = unloaded.length === 0 ? "" : `, and what is new in ${unloaded.join(", ")} is not loaded`;
+  return `${describe(strangers)}: a load would lose them, so each change of a container exchanges only docker_iptables' own rules${left}. ${WAYS_ON}`;
+}
+
+const WAYS_ON =
+  "'docker_iptables setup --adopt' saves them as fragments, 'docker_iptables setup --reload patch' leaves them to their owner for good, 'docker_iptables load' replaces them on purpose";
+
+function describe({ family, rules }: Strangers): string {
+  const owners = ownersOf(rules);
+  const like = owners.length === 0 ? "" : `, which look like those of ${owners.join(" and ")}`;
+  return `${family === "ipv4" ? "IPv4" : "IPv6"} rules run that no fragment declares (${someOf(rules)}${like})`;
 }

@@ -9,6 +9,7 @@
 // They are Docker's own (docker 29, iptables backend). Every bridge's drops come before any bridge's accept, or one
 // network's containers would reach the unpublished ports of another's.
 
+import { basename } from "node:path/posix";
 import { FAMILIES, type Family } from "../docker/container.ts";
 import type { Network } from "../docker/network.ts";
 import { ownPart } from "../docker/overlaps.ts";
@@ -18,6 +19,11 @@ import { commentOf, type Rule, type Ruleset } from "./rule.ts";
 
 /** The base's files, in both directories. No container can have these names. */
 export const BASE_FILES = ["10_docker", "90_docker"] as const;
+
+/** Whether a file of this path is one of them. */
+export function isBaseFile(path: string): boolean {
+  return BASE_FILES.some((file) => file === basename(path));
+}
 
 interface Wishes {
   chain: string;

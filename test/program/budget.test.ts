@@ -66,6 +66,8 @@ const SAVES = { "iptables-save": 1, "ip6tables-save": 1 };
 const LOOK = { nft: 1 };
 /** The fragment, and the list of this boot's: each a file and its directory. */
 const WRITTEN = { written: 2, renamed: 2, synced: 4 };
+/** What a load of ours keeps: the record before and after it, what the trial said, the last good text, which alone is synced. */
+const KEPT = { written: 6, renamed: 6, synced: 6 };
 
 const SCENARIOS: Record<string, Scenario> = {
   "present, unchanged": {
@@ -115,7 +117,7 @@ const SCENARIOS: Record<string, Scenario> = {
         ...LOOK,
       },
       reloads: 1,
-      ...WRITTEN,
+      ...KEPT,
     },
   },
   "present (patch)": {
@@ -160,9 +162,10 @@ const SCENARIOS: Record<string, Scenario> = {
         ...LOOK,
       },
       reloads: 1,
-      written: 51,
-      renamed: 51,
-      synced: 102,
+      // 51 files of the fragments', and what a load keeps.
+      written: 55,
+      renamed: 55,
+      synced: 104,
     },
   },
   "sync of 50, all of them published": {
@@ -181,7 +184,7 @@ const SCENARIOS: Record<string, Scenario> = {
     },
     given: load,
     changed: false,
-    budget: { processes: { flock: 2, ...SAVES, unshare: 2 } },
+    budget: { processes: { flock: 2, ...SAVES } },
   },
 };
 
@@ -254,7 +257,7 @@ test.skipIf(NATIVE)("modules of Node.js", async () => {
 });
 
 /** Bytes. Ansible copies the script for each task. */
-const SIZE = 760_000;
+const SIZE = 820_000;
 
 test.skipIf(NATIVE)("the script's size", () => {
   const { size } = statSync(fakeHost().executable);
