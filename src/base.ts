@@ -29,7 +29,7 @@ import { BASE_FILES, isBaseFile, makeBase, ownerOf } from "./rules/base-rules.ts
 import { isContainers, isMarked, type Wanted } from "./rules/fragment-text.ts";
 import { hasDockersRules } from "./rules/live.ts";
 import { INGRESS_CHAIN } from "./rules/mesh.ts";
-import { spellFragments } from "./spelling.ts";
+import { spellFragments, warnOfBoot } from "./spelling.ts";
 import { declaredIn } from "./strangers.ts";
 import { directoryOf, type FileChange, fileChanges, type Item, type Kernel } from "./survey.ts";
 import { adoptedFiles, describeTraps, holdsMesh, lookForTraps, refuseTraps, withoutLeftovers } from "./traps.ts";
@@ -200,7 +200,8 @@ async function tryFragments(
   for (const family of families) {
     const wishes = { family, directory: directoryOf(family, args), timeout: args.timeout, live: live[family] };
     try {
-      warnings.push(...(await spellFragments(future[family] ?? [], wishes)).warnings);
+      const spelling = await spellFragments(future[family] ?? [], wishes);
+      warnings.push(...spelling.warnings, ...(args.reload === "systemd" ? warnOfBoot(spelling) : []));
     } catch (error) {
       const failure = asFailure(error);
       if (failure.code !== "fragment_invalid") throw failure;

@@ -23,7 +23,7 @@ import { type Live, readLive } from "./rules/live.ts";
 import { keyOf, mayBeOurs, readWords, uncounted } from "./rules/rule.ts";
 import { builtInChains } from "./rules/table-text.ts";
 import { salvage } from "./salvage.ts";
-import { refusedLine, type Spelling, spellFragments, type Wishes } from "./spelling.ts";
+import { refusedLine, type Spelling, spellFragments, type Wishes, warnOfBoot } from "./spelling.ts";
 import { stateOf } from "./state.ts";
 import type { Kernel } from "./survey.ts";
 import { orRollBack, type Undo } from "./undo.ts";
@@ -49,7 +49,12 @@ export async function loadDirectories({ args, check }: Request, families: readon
     else if (family === "ipv4" || families.length === 1) throw missingDirectory(directory);
   }
   const request = { directories, timeout: args.timeout };
-  return check ? planLoad(request) : load(request);
+  if (!check) return load(request);
+  const planned = await planLoad(request);
+  return {
+    ...planned,
+    warnings: [...planned.warnings, ...planned.plans.flatMap(({ spelling }) => warnOfBoot(spelling))],
+  };
 }
 
 export interface Loaded {

@@ -10,7 +10,7 @@ import { Failure } from "./errors.ts";
 import { type Assembled, assemble, type Fragment, refuseProblems } from "./fragments/assemble.ts";
 import { spelledFragments } from "./fragments/spelled.ts";
 import { type Names, namesIn, resolveNames, withAddresses } from "./kernel/names.ts";
-import { type Trial, tryLines } from "./kernel/trial.ts";
+import { setsIn, type Trial, tryLines } from "./kernel/trial.ts";
 import { isMarked } from "./rules/fragment-text.ts";
 import { iptablesOf, type Live, readLive } from "./rules/live.ts";
 import { mayBeOurs, uncounted } from "./rules/rule.ts";
@@ -18,8 +18,8 @@ import { readTables } from "./rules/table-text.ts";
 import { keepLastingState, keepState, readState, type State, stateOf } from "./state.ts";
 
 export interface Spelling {
-  /** The fragments as one text, with addresses for names. */
-  assembled: Assembled;
+  /** The fragments as one text, with addresses for names; `written` are its lines with the names. */
+  assembled: Assembled & { written: readonly string[] };
   /** As iptables prints them; a path may come several times. */
   fragments: readonly Fragment[];
   /** Undefined where nothing could be tried: then they are as written. */
@@ -62,7 +62,8 @@ export async function spellFragments(fragments: readonly Fragment[], wishes: Wis
   const written = assemble(fragments, [], NO_RULES);
   refuseProblems(written.problems);
   const { names, unresolved } = await findAddresses(namesIn(written.lines), state, wishes);
-  const assembled = { ...written, lines: written.lines.map((line) => withAddresses(line, names)) };
+  const lines = written.lines.map((line) => withAddresses(line, names));
+  const assembled = { ...written, lines, written: written.lines };
   const spelling = { assembled, names, unresolved };
   const trial = await tryOnce(assembled.lines, state, wishes);
   if (trial.kind === "refused") throw refusedLine(assembled, trial.line, trial.words);
@@ -124,6 +125,20 @@ function warningsOf(assembled: Assembled, untried: readonly number[]): string[] 
   return [
     `${whereOf(assembled, first)}${more} leans on what only the host has (a set where ipset is not installed, an accounting object, a name that does not resolve): it is compared as it is written`,
   ];
+}
+
+/** Rules that lean on what a boot may not have yet, and what to do: a sentence for each set and each name. */
+export function warnOfBoot({ assembled, names, unresolved }: Spelling): string[] {
+  const whereIs = (holds: (line: string) => boolean) => whereOf(assembled, assembled.lines.findIndex(holds));
+  const sets = setsIn(assembled.lines).map((set) => {
+    const where = whereIs((line) => setsIn([line]).includes(set));
+    return `${where} leans on the set ${set}: have what makes it start before the service that loads the fragments (After=, 'systemctl edit'), or a boot leaves the rule out`;
+  });
+  const hosts = [...names.keys(), ...unresolved].map((name) => {
+    const line = assembled.written.findIndex((one) => namesIn([one]).includes(name));
+    return `${whereOf(assembled, line)} leans on the host name ${name}: a boot takes the addresses of the last load where it does not resolve yet; an address does not lean on anything`;
+  });
+  return [...sets, ...hosts];
 }
 
 /** s; what does not answer until then has no address. */
