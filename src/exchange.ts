@@ -5,9 +5,11 @@ import { sortByBoot } from "./fragments/confirmed.ts";
 import { readFragments } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { patchRules, saveRules } from "./kernel/iptables.ts";
-import { type Live, readLive, type Tables } from "./rules/live.ts";
+import { USERS_CHAIN } from "./rules/dockers.ts";
+import { type Live, type LiveTable, readLive, type Tables } from "./rules/live.ts";
 import { goalOf, goalOfSnapshot, patchText } from "./rules/patch.ts";
 import { type Gone, goneLines, removalText, withoutLines } from "./rules/removal.ts";
+import { byChain } from "./rules/rule.ts";
 import { readTables } from "./rules/table-text.ts";
 import { directoryOf } from "./survey.ts";
 
@@ -53,19 +55,26 @@ export async function removeRules(family: Family, gone: readonly Gone[], args: A
 }
 
 /**
- * Removes the base's chain with the base, unless a fragment declares it, or it is in use. For the holder of the load lock.
- * Throws Failure of iptables.
+ * Removes the base's chains with the base, each unless a fragment declares it, something jumps to it, or it holds rules. For
+ * the holder of the load lock. Throws Failure of iptables.
  */
-export async function dropChain(family: Family, args: Arguments): Promise<void> {
+export async function dropChains(family: Family, args: Arguments): Promise<void> {
   const { chain, timeout } = args;
-  const directory = directoryOf(family, args);
-  const fragments = await readFragments(directory);
-  const declares = ({ text }: { text: string }) =>
-    readTables(text).sections.some(({ table, chains }) => table === "nat" && chains.has(chain));
-  if (fragments.some(declares)) return;
-  const nat = (await saveRules(family, timeout)).tables.get("nat");
-  const used = nat?.targets.has(chain) || nat?.lines.some((line) => line.startsWith(`-A ${chain} `));
-  if (nat?.chains.has(chain) && !used) await patchRules(family, `*nat\n-X ${chain}\nCOMMIT\n`, timeout);
+  const fragments = await readFragments(directoryOf(family, args));
+  const { tables } = await saveRules(family, timeout);
+  const text = [["nat", chain] as const, ["filter", USERS_CHAIN] as const]
+    .filter(([table, name]) => tables.get(table)?.chains.has(name) && !isUsed(tables.get(table), name))
+    .filter(([table, name]) => !fragments.some((fragment) => declares(fragment, table, name)))
+    .map(([table, name]) => `*${table}\n-X ${name}\nCOMMIT\n`);
+  if (text.length > 0) await patchRules(family, text.join(""), timeout);
+}
+
+function isUsed(table: LiveTable | undefined, chain: string): boolean {
+  return table !== undefined && (table.targets.has(chain) || byChain(table.lines).has(chain));
+}
+
+function declares({ text }: { text: string }, table: string, chain: string): boolean {
+  return readTables(text).sections.some((section) => section.table === table && section.chains.has(chain));
 }
 
 /** Returns the kernel's rules: `before` itself where nothing was to be done. */

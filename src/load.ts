@@ -20,7 +20,7 @@ import { withLoadLock } from "./lock.ts";
 import type { Request } from "./request.ts";
 import { isContainers } from "./rules/fragment-text.ts";
 import { type Live, readLive } from "./rules/live.ts";
-import { keyOf, mayBeOurs, readWords, uncounted } from "./rules/rule.ts";
+import { keyOf, mayBeOurs, readAdded, readChain, readWords, spell, uncounted } from "./rules/rule.ts";
 import { builtInChains } from "./rules/table-text.ts";
 import type { Kernel } from "./survey.ts";
 import { orRollBack, type Undo } from "./undo.ts";
@@ -110,7 +110,7 @@ function compare({ lines }: Assembled, live: Live): Pick<Plan, "lost" | "changes
     if (line.startsWith("*")) {
       open = [];
       tables.set(line.slice(1), open);
-    } else if (line !== "COMMIT") open.push(line.replace(/ \[0:0\]$/, ""));
+    } else if (line !== "COMMIT") place(line.replace(/ \[0:0\]$/, ""), open);
   }
   // A table that the kernel does not have yet is an empty one that accepts.
   let changes = [...tables].some(
@@ -129,6 +129,20 @@ function compare({ lines }: Assembled, live: Live): Pick<Plan, "lost" | "changes
     }
   }
   return { lost, changes };
+}
+
+/** Adds a line where iptables-restore puts its rule. */
+function place(line: string, lines: string[]): void {
+  const added = /^(\[\d+:\d+\] )?(-I|--insert) /.test(line) ? readAdded(readWords(uncounted(line))) : undefined;
+  if (added?.place === undefined) {
+    lines.push(line);
+    return;
+  }
+  const { rule, place } = added;
+  const before = lines.flatMap((one, at) =>
+    place > 0 && readChain(readWords(uncounted(one))) === rule[1] ? [at] : [],
+  );
+  lines.splice(place === 0 ? 0 : (before[place - 1] ?? lines.length) + 1, 0, spell(rule));
 }
 
 /** Whether two tables are the same: chains in any order, the rules of each chain in theirs, in whatever spelling. */
@@ -193,10 +207,15 @@ export async function refuseWhatFails(family: Family, assembled: Assembled, time
 function refused({ lines, origins }: Assembled, line: number | undefined, words: string): Failure {
   const rule = line === undefined ? undefined : lines[line];
   const origin = line === undefined ? undefined : origins[line];
-  const where = origin ? `${origin.path} line ${origin.line}` : "the fragments together";
+  const where =
+    origin === CARRIED
+      ? "a rule that a load keeps"
+      : origin
+        ? `${origin.path} line ${origin.line}`
+        : "the fragments together";
   const what = rule === undefined ? "" : ` '${rule}'`;
   return new Failure("fragment_invalid", `${where}: iptables refuses${what}: ${words}`, {
-    ...(origin ? { path: origin.path, line: origin.line } : {}),
+    ...(origin && origin !== CARRIED ? { path: origin.path, line: origin.line } : {}),
     ...(rule === undefined ? {} : { rule }),
     stderr: words,
   });

@@ -14,6 +14,7 @@ import type { Problem } from "./generated/result.ts";
 import { describeUntrue, type Untrue } from "./left.ts";
 import { warnOfLoopback, warnOfUncovered } from "./refuse.ts";
 import { readClaims } from "./rules/claims.ts";
+import { USERS_CHAIN } from "./rules/dockers.ts";
 import { containerOf, readFragment } from "./rules/fragment-text.ts";
 import { type Host, PROXY, travel } from "./rules/journey.ts";
 import { liveOwners, readLive } from "./rules/live.ts";
@@ -60,6 +61,10 @@ export function differences(
   if (drift.disordered) {
     const msg = `the kernel has the ${word} rules of ${owner} in another order; ${mend} mends it${once}`;
     problems.push({ kind: "rules_disordered", ...about, msg });
+  }
+  if (drift.ahead !== undefined) {
+    const msg = `'${drift.ahead}' comes before the jump to ${USERS_CHAIN} in FORWARD, and accepts packets to containers that ${USERS_CHAIN} may block; ${mend} puts the jump first again${once}`;
+    problems.push({ kind: "rules_shadowed", ...about, rule: drift.ahead, msg });
   }
   if (drift.unreached !== undefined && first === undefined) {
     const msg = `nothing live jumps to the chain ${drift.unreached}, so the ${word} rules of ${owner} never match; ${mend} mends it${once}`;

@@ -3,7 +3,7 @@
 import { type BasePlan, wishesFor } from "./base.ts";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { asFailure, Failure } from "./errors.ts";
-import { dropChain, exchangeRules, removeRules } from "./exchange.ts";
+import { dropChains, exchangeRules, removeRules } from "./exchange.ts";
 import type { Fragments } from "./fragments/by-family.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import { readFragments, readOwn } from "./fragments/directory.ts";
@@ -224,7 +224,7 @@ async function removeInstead(why: Failure, { going }: Load, locks: LoadLocks, ar
     const after = { ...live };
     for (const family of families) {
       after[family] = await removeRules(family, ofFamily(gone, family), args);
-      if (args.base && args.state === "absent") await dropChain(family, args);
+      if (args.base && args.state === "absent") await dropChains(family, args);
     }
     return refuseDrift(going, after, [], args);
   };
@@ -334,7 +334,7 @@ async function patch(
   const after = await exchangeRules(family, former, ofFamily(going, family), before, args, (wayBack) =>
     undo.push(() => locks.holding([family], wayBack)),
   );
-  if (args.base && args.state === "absent") await dropChain(family, args);
+  if (args.base && args.state === "absent") await dropChains(family, args);
   return after;
 }
 
@@ -350,7 +350,8 @@ async function refuseDrift(
 ): Promise<Survey["live"]> {
   const unasked = items.map((item) => ({ ...item, former: new Map() }));
   const after = await surveyKernel(unasked, args, seen);
-  const drifting = after.items.filter(({ drift }) => drift && drifts(drift));
+  // Somebody who comes first right after the load did not undo it.
+  const drifting = after.items.filter(({ drift }) => drift && drifts({ ...drift, ahead: undefined }));
   const [first] = drifting;
   if (first?.drift === undefined) return after.live;
   const { owner, family, drift } = first;

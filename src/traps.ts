@@ -10,6 +10,7 @@ import { readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { firewalldRuns, foreignTables, type OtherBackend, otherBackend, untold } from "./kernel/others.ts";
 import type { Leftover } from "./leftovers.ts";
+import { carriedMesh } from "./rules/carried.ts";
 import type { BridgeNetwork } from "./rules/dockers.ts";
 import { readLive } from "./rules/live.ts";
 import { INGRESS_CHAIN, meshOf } from "./rules/mesh.ts";
@@ -46,7 +47,7 @@ export async function lookForTraps(
       return {
         family,
         undeclared: undeclaredOf(running, fragments, bridges),
-        other: other && { ...other, undeclared: undeclaredOf(other.live, [], bridges) },
+        other: other && { ...other, undeclared: undeclaredOf(other.live, [], bridges, carriedMesh(other.live, [])) },
         mesh: meshOf(running, fragments).size > 0,
       };
     }),
