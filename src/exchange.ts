@@ -59,18 +59,22 @@ export async function removeRules(family: Family, gone: readonly Gone[], args: A
  * the holder of the load lock. Throws Failure of iptables.
  */
 export async function dropChains(family: Family, args: Arguments): Promise<void> {
-  const { chain, timeout } = args;
   const fragments = await readFragments(directoryOf(family, args));
-  const { tables } = await saveRules(family, timeout);
-  const text = [["nat", chain] as const, ["filter", USERS_CHAIN] as const]
-    .filter(([table, name]) => tables.get(table)?.chains.has(name) && !isUsed(tables.get(table), name))
-    .filter(([table, name]) => !fragments.some((fragment) => declares(fragment, table, name)))
-    .map(([table, name]) => `*${table}\n-X ${name}\nCOMMIT\n`);
-  if (text.length > 0) await patchRules(family, text.join(""), timeout);
+  const before = await saveRules(family, args.timeout);
+  await exchange(family, before, (live) => dropText(args.chain, fragments, live), args.timeout);
 }
 
-function isUsed(table: LiveTable | undefined, chain: string): boolean {
-  return table !== undefined && (table.targets.has(chain) || byChain(table.lines).has(chain));
+function dropText(chain: string, fragments: readonly { text: string }[], { tables }: Live): string | undefined {
+  const own = [["nat", chain] as const, ["filter", USERS_CHAIN] as const];
+  const text = own
+    .filter(([table, name]) => isIdle(tables.get(table), name) && !fragments.some((one) => declares(one, table, name)))
+    .map(([table, name]) => `*${table}\n-X ${name}\nCOMMIT\n`);
+  return text.length === 0 ? undefined : text.join("");
+}
+
+/** Whether there is a chain, without a rule and without a jump to it. */
+function isIdle(table: LiveTable | undefined, chain: string): boolean {
+  return table?.chains.has(chain) === true && !table.targets.has(chain) && !byChain(table.lines).has(chain);
 }
 
 function declares({ text }: { text: string }, table: string, chain: string): boolean {

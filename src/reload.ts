@@ -22,7 +22,7 @@ import { changedForwards } from "./rules/flows.ts";
 import { drifts, type Live, readLive } from "./rules/live.ts";
 import { INGRESS_CHAIN, meshOf } from "./rules/mesh.ts";
 import { goneLines } from "./rules/removal.ts";
-import { commentOf, spell } from "./rules/rule.ts";
+import { commentOf, spellLive } from "./rules/rule.ts";
 import { directoryOf, type Item, itemChanges, type Kernel, type Survey, surveyKernel } from "./survey.ts";
 import { orRollBack, type Undo } from "./undo.ts";
 import { loadWatched, TookAway } from "./watched-load.ts";
@@ -357,7 +357,7 @@ async function refuseDrift(
   const { owner, family, drift } = first;
   const what =
     drift.missing[0] !== undefined
-      ? `the kernel lacks '${spell(drift.missing[0])}'`
+      ? `the kernel lacks '${spellLive(drift.missing[0])}'`
       : drift.surplus > 0
         ? `${drift.surplus} of its rules are still there`
         : drift.unreached !== undefined
@@ -372,7 +372,7 @@ async function refuseDrift(
         : "";
   throw new Failure("rules_not_live", `the rules were loaded, and for ${owner} ${what}${hint}`, {
     containers: drifting.map((item) => item.owner),
-    missing: drift.missing.map(spell),
+    missing: drift.missing.map(spellLive),
     surplus: drift.surplus,
     backends,
   });

@@ -55,17 +55,17 @@ function usersOf(table: LiveTable | undefined, fragments: readonly { text: strin
   if (decided.has(USERS_CHAIN)) return undefined;
   const running = byChain(table.lines);
   const lines: string[] = [];
-  const chains = [USERS_CHAIN];
+  const chains = new Set([USERS_CHAIN]);
   for (const chain of chains) {
     for (const line of running.get(chain) ?? []) {
       const target = readTarget(readWords(line)) ?? "";
       if (DOCKERS_CHAINS.has(target)) continue;
       lines.push(line);
-      const isNew = table.chains.get(target) === "-" && !decided.has(target) && !chains.includes(target);
-      if (isNew) chains.push(target);
+      if (table.chains.get(target) === "-" && !decided.has(target)) chains.add(target);
     }
   }
-  return lines.every(isBareReturn) ? undefined : { chains, lines, shared: sharedOf(chains, running) };
+  if (lines.every(isBareReturn)) return undefined;
+  return { chains: [...chains], lines, shared: sharedOf(chains, running) };
 }
 
 /** The chains of the filter table that fragments have rules in. */
@@ -76,11 +76,15 @@ function decidedChains(fragments: readonly { text: string }[]): Set<string> {
 }
 
 /** Those of `chains` that other chains ask, and what those ask in their turn; the user's chain itself is never one. */
-function sharedOf(chains: readonly string[], running: ReadonlyMap<string, readonly string[]>): Set<string> {
-  const targets = (chain: string) => (running.get(chain) ?? []).map((line) => readTarget(readWords(line)) ?? "");
-  const others = [...running.keys()].filter((chain) => !chains.includes(chain));
-  const shared = new Set(others.flatMap(targets).filter((target) => chains.includes(target)));
-  shared.delete(USERS_CHAIN);
-  for (const chain of shared) for (const target of targets(chain)) if (chains.includes(target)) shared.add(target);
+function sharedOf(chains: ReadonlySet<string>, running: ReadonlyMap<string, readonly string[]>): Set<string> {
+  const asked = [...chains].filter((chain) => chain !== USERS_CHAIN);
+  // Others' rules may be many, and few are worth reading.
+  const targets = (lines: readonly string[] = []) =>
+    lines
+      .filter((line) => asked.some((chain) => line.includes(` ${chain}`)))
+      .map((line) => readTarget(readWords(line)) ?? "");
+  const others = [...running].filter(([chain]) => !chains.has(chain)).flatMap(([, lines]) => targets(lines));
+  const shared = new Set(others.filter((target) => asked.includes(target)));
+  for (const chain of shared) for (const one of targets(running.get(chain))) if (asked.includes(one)) shared.add(one);
   return shared;
 }

@@ -23,6 +23,11 @@ export function spell(rule: Rule): string {
   return rule.map((word) => (/^[^\s"'\\]+$/.test(word) ? word : `"${word.replace(/["\\']/g, "\\$&")}"`)).join(" ");
 }
 
+/** The same as the kernel has it: iptables-save knows no insertion. */
+export function spellLive(rule: Rule): string {
+  return spell(readAdded(rule)?.rule ?? rule);
+}
+
 /** A line of iptables-save or of a fragment as its words, quotes resolved. */
 export function readWords(line: string): string[] {
   const words: string[] = [];
