@@ -115,6 +115,7 @@ describe("a rule that we insert", () => {
     const inserting = { text: filter(rule("2.0.0.1").replace("-A", "-I")) };
     const running = live(rule("2.0.0.1"), rule("1.0.0.1", "base"));
     expect(patch([base, inserting], running)).toEqual([first]);
+    expect(patch([base, inserting], live(jump, rule("2.0.0.1"), rule("1.0.0.1", "base")))).toBeUndefined();
   });
 
   test("comes back to the front when somebody came before it, or moved it; else it stays", () => {

@@ -832,6 +832,7 @@ describe("DOCKER-USER", () => {
       expect(listed(docker29(BLOCK, other), FIRST, filter(line))).toEqual([other]);
     }
     expect(kept(docker29(BLOCK), FIRST, filter("-N DOCKER-USER"))).toEqual([BLOCK]);
+    expect(left(docker29(BLOCK, RETURN), FIRST, filter(BLOCK))).not.toContain("RETURN");
   });
 
   test("is the user's in the filter table alone", () => {
