@@ -5,9 +5,11 @@ import { sortByBoot } from "./fragments/confirmed.ts";
 import { readFragments } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { patchRules, saveRules } from "./kernel/iptables.ts";
-import { type Live, readLive, type Tables } from "./rules/live.ts";
+import { USERS_CHAIN } from "./rules/dockers.ts";
+import { type Live, type LiveTable, readLive, type Tables } from "./rules/live.ts";
 import { goalOf, goalOfSnapshot, patchText } from "./rules/patch.ts";
 import { type Gone, goneLines, removalText, withoutLines } from "./rules/removal.ts";
+import { byChain } from "./rules/rule.ts";
 import { readTables } from "./rules/table-text.ts";
 import { comparable } from "./spelling.ts";
 import { directoryOf } from "./survey.ts";
@@ -61,19 +63,30 @@ export async function removeRules(family: Family, gone: readonly Gone[], args: A
 }
 
 /**
- * Removes the base's chain with the base, unless a fragment declares it, or it is in use. For the holder of the load lock.
- * Throws Failure of iptables.
+ * Removes the base's chains with the base, each unless a fragment declares it, something jumps to it, or it holds rules. For
+ * the holder of the load lock. Throws Failure of iptables.
  */
-export async function dropChain(family: Family, args: Arguments): Promise<void> {
-  const { chain, timeout } = args;
-  const directory = directoryOf(family, args);
-  const fragments = await readFragments(directory);
-  const declares = ({ text }: { text: string }) =>
-    readTables(text).sections.some(({ table, chains }) => table === "nat" && chains.has(chain));
-  if (fragments.some(declares)) return;
-  const nat = (await saveRules(family, timeout)).tables.get("nat");
-  const used = nat?.targets.has(chain) || nat?.lines.some((line) => line.startsWith(`-A ${chain} `));
-  if (nat?.chains.has(chain) && !used) await patchRules(family, `*nat\n-X ${chain}\nCOMMIT\n`, timeout);
+export async function dropChains(family: Family, args: Arguments): Promise<void> {
+  const fragments = await readFragments(directoryOf(family, args));
+  const before = await saveRules(family, args.timeout);
+  await exchange(family, before, (live) => dropText(args.chain, fragments, live), args.timeout);
+}
+
+function dropText(chain: string, fragments: readonly { text: string }[], { tables }: Live): string | undefined {
+  const own = [["nat", chain] as const, ["filter", USERS_CHAIN] as const];
+  const text = own
+    .filter(([table, name]) => isIdle(tables.get(table), name) && !fragments.some((one) => declares(one, table, name)))
+    .map(([table, name]) => `*${table}\n-X ${name}\nCOMMIT\n`);
+  return text.length === 0 ? undefined : text.join("");
+}
+
+/** Whether there is a chain, without a rule and without a jump to it. */
+function isIdle(table: LiveTable | undefined, chain: string): boolean {
+  return table?.chains.has(chain) === true && !table.targets.has(chain) && !byChain(table.lines).has(chain);
+}
+
+function declares({ text }: { text: string }, table: string, chain: string): boolean {
+  return readTables(text).sections.some((section) => section.table === table && section.chains.has(chain));
 }
 
 /** Returns the kernel's rules: `before` itself where nothing was to be done. */

@@ -20,7 +20,7 @@ import { withLoadLock } from "./lock.ts";
 import { type BootRecord, readRecord, remember } from "./record.ts";
 import type { Request } from "./request.ts";
 import { type Live, readLive } from "./rules/live.ts";
-import { keyOf, mayBeOurs, readWords, uncounted } from "./rules/rule.ts";
+import { keyOf, mayBeOurs, readAdded, readChain, readWords, spell, uncounted } from "./rules/rule.ts";
 import { builtInChains } from "./rules/table-text.ts";
 import { salvage } from "./salvage.ts";
 import { refusedLine, type Spelling, spellFragments, type Wishes, warnOfBoot } from "./spelling.ts";
@@ -127,7 +127,7 @@ function compare({ lines }: Assembled, record: BootRecord | undefined, live: Liv
     if (line.startsWith("*")) {
       open = [];
       tables.set(line.slice(1), open);
-    } else if (line !== "COMMIT") open.push(line.replace(/ \[0:0\]$/, ""));
+    } else if (line !== "COMMIT") place(line.replace(/ \[0:0\]$/, ""), open);
   }
   // A table that the kernel does not have yet is an empty one that accepts.
   let changes = [...tables].some(
@@ -142,6 +142,20 @@ function compare({ lines }: Assembled, record: BootRecord | undefined, live: Liv
     lost.push(...table.lines.filter((line) => !known.has(line) && !mayBeOurs(line) && !declared?.has(line)));
   }
   return { lost, changes };
+}
+
+/** Adds a line where iptables-restore puts its rule. */
+function place(line: string, lines: string[]): void {
+  const added = /^(\[\d+:\d+\] )?(-I|--insert) /.test(line) ? readAdded(readWords(uncounted(line))) : undefined;
+  if (added?.place === undefined) {
+    lines.push(line);
+    return;
+  }
+  const { rule, place } = added;
+  const before = lines.flatMap((one, at) =>
+    place > 0 && readChain(readWords(uncounted(one))) === rule[1] ? [at] : [],
+  );
+  lines.splice(place === 0 ? 0 : (before[place - 1] ?? lines.length) + 1, 0, spell(rule));
 }
 
 /** Whether two tables are the same: chains in any order, the rules of each chain in theirs, in whatever spelling. */

@@ -14,12 +14,14 @@ import type { Problem } from "./generated/result.ts";
 import { describeUntrue, type Untrue } from "./left.ts";
 import { warnOfLoopback, warnOfUncovered } from "./refuse.ts";
 import { readClaims } from "./rules/claims.ts";
+import { USERS_CHAIN } from "./rules/dockers.ts";
 import { containerOf, readFragment } from "./rules/fragment-text.ts";
-import { type Host, PROXY, travel } from "./rules/journey.ts";
+import { type Arrival, type Host, PROXY, travel } from "./rules/journey.ts";
 import { liveOwners, readLive } from "./rules/live.ts";
+import { withoutChain } from "./rules/packet.ts";
 import { rangesOf, spellPublish } from "./rules/publish-rules.ts";
 import { claimantIn, Register } from "./rules/register.ts";
-import { commentOf, readComment, readWords, spell } from "./rules/rule.ts";
+import { commentOf, readComment, readWords, spell, spellLive } from "./rules/rule.ts";
 import { vantagesOf } from "./rules/vantage.ts";
 import { byOwner, fileChanges, type Item, type Kernel } from "./survey.ts";
 
@@ -50,8 +52,8 @@ export function differences(
   const [first] = drift.missing;
   if (first !== undefined) {
     const more = drift.missing.length > 1 ? ` and ${drift.missing.length - 1} more` : "";
-    const msg = `the kernel lacks ${word} rules of ${owner}: '${spell(first)}'${more}; ${mend} brings them back${once}`;
-    problems.push({ kind: "rules_missing", ...about, rule: spell(first), msg });
+    const msg = `the kernel lacks ${word} rules of ${owner}: '${spellLive(first)}'${more}; ${mend} brings them back${once}`;
+    problems.push({ kind: "rules_missing", ...about, rule: spellLive(first), msg });
   }
   if (drift.surplus > 0) {
     const msg = `the kernel has ${drift.surplus} ${word} rules of ${owner} too many; ${mend} takes them away${once}`;
@@ -60,6 +62,10 @@ export function differences(
   if (drift.disordered) {
     const msg = `the kernel has the ${word} rules of ${owner} in another order; ${mend} mends it${once}`;
     problems.push({ kind: "rules_disordered", ...about, msg });
+  }
+  if (drift.ahead !== undefined) {
+    const msg = `'${drift.ahead}' comes before the jump to ${USERS_CHAIN} in FORWARD, and accepts packets to containers that ${USERS_CHAIN} may block; ${mend} puts the jump first again${once}`;
+    problems.push({ kind: "rules_shadowed", ...about, rule: drift.ahead, msg });
   }
   if (drift.unreached !== undefined && first === undefined) {
     const msg = `nothing live jumps to the chain ${drift.unreached}, so the ${word} rules of ${owner} never match; ${mend} mends it${once}`;
@@ -189,7 +195,10 @@ export function uncovered(items: readonly Item[], now: Fragments, once: string, 
   }));
 }
 
-/** Publishes whose rules are live and still do not get another machine's packets, because a rule of another hand decides. */
+/**
+ * Publishes whose rules are live and still do not get another machine's packets, because a rule of another hand decides. What
+ * DOCKER-USER keeps out, the user wants out.
+ */
 export function shadows(
   items: readonly Item[],
   targets: readonly Target[],
@@ -207,14 +216,23 @@ export function shadows(
         const publish = { family, ...range };
         const view = vantagesOf(publish, target, networks, host).find(({ from }) => from === "another machine");
         if (view === undefined) return [];
-        const { reached, by } = travel(host, view.trip);
         // What docker-proxy answers did not come by its rules either, which are live.
-        const isHere = target.endpoints.some(({ address }) => address === reached?.address) && !by.includes(PROXY);
-        const rule = by.find((one) => one !== PROXY && readComment(readWords(one)) !== commentOf(target.name));
-        if (isHere || rule === undefined) return [];
+        const arrives = ({ reached, by }: Arrival) =>
+          target.endpoints.some(({ address }) => address === reached?.address) && !by.includes(PROXY);
+        const arrival = travel(host, view.trip);
+        const rule = arrival.by.find((one) => one !== PROXY && readComment(readWords(one)) !== commentOf(target.name));
+        if (arrives(arrival) || rule === undefined || arrives(travel(withoutUsers(host), view.trip))) return [];
         const msg = `${spellPublish(publish, range.count)} of ${target.name} is not reached: '${rule}' decides before its rules; 'docker_iptables explain ${target.name}' shows the way`;
         return [{ kind: "rules_shadowed", container: target.name, rule, msg }];
       });
     });
   });
+}
+
+function withoutUsers(host: Host): Host {
+  const rulings = Object.entries(host.rulings).map(([family, ruling]) => [
+    family,
+    withoutChain(ruling, "filter", USERS_CHAIN),
+  ]);
+  return { ...host, rulings: Object.fromEntries(rulings) };
 }

@@ -3,7 +3,7 @@
 import { type BasePlan, wishesFor } from "./base.ts";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { asFailure, Failure } from "./errors.ts";
-import { dropChain, exchangeRules, removeRules } from "./exchange.ts";
+import { dropChains, exchangeRules, removeRules } from "./exchange.ts";
 import { assemble } from "./fragments/assemble.ts";
 import type { Fragments } from "./fragments/by-family.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
@@ -26,7 +26,7 @@ import { isMarked } from "./rules/fragment-text.ts";
 import { drifts, type Live, readLive } from "./rules/live.ts";
 import { INGRESS_CHAIN, meshOf } from "./rules/mesh.ts";
 import { goneLines } from "./rules/removal.ts";
-import { commentOf, spell } from "./rules/rule.ts";
+import { commentOf, spellLive } from "./rules/rule.ts";
 import { loadWhatCan } from "./salvage.ts";
 import { deletedSince, findStrangers, rememberSeen, type Strangers, tellStrangers } from "./strangers.ts";
 import { directoryOf, type Item, itemChanges, type Kernel, type Survey, surveyKernel } from "./survey.ts";
@@ -250,7 +250,7 @@ async function removeInstead(why: Failure, { going }: Load, locks: LoadLocks, ar
     const after = { ...live };
     for (const family of families) {
       after[family] = await removeRules(family, ofFamily(gone, family), args);
-      if (args.base && args.state === "absent") await dropChain(family, args);
+      if (args.base && args.state === "absent") await dropChains(family, args);
     }
     return refuseDrift(going, after, [], args);
   };
@@ -376,7 +376,7 @@ async function patch(
   const after = await exchangeRules(place, former, ofFamily(going, family), before, (wayBack) =>
     undo.push(() => locks.holding([family], wayBack)),
   );
-  if (args.base && args.state === "absent") await dropChain(family, args);
+  if (args.base && args.state === "absent") await dropChains(family, args);
   return after;
 }
 
@@ -392,13 +392,14 @@ async function refuseDrift(
 ): Promise<Survey["live"]> {
   const unasked = items.map((item) => ({ ...item, former: new Map() }));
   const after = await surveyKernel(unasked, args, seen);
-  const drifting = after.items.filter(({ drift }) => drift && drifts(drift));
+  // Somebody who comes first right after the load did not undo it.
+  const drifting = after.items.filter(({ drift }) => drift && drifts({ ...drift, ahead: undefined }));
   const [first] = drifting;
   if (first?.drift === undefined) return after.live;
   const { owner, family, drift } = first;
   const what =
     drift.missing[0] !== undefined
-      ? `the kernel lacks '${spell(drift.missing[0])}'`
+      ? `the kernel lacks '${spellLive(drift.missing[0])}'`
       : drift.surplus > 0
         ? `${drift.surplus} of its rules are still there`
         : drift.unreached !== undefined
@@ -413,7 +414,7 @@ async function refuseDrift(
         : "";
   throw new Failure("rules_not_live", `the rules were loaded, and for ${owner} ${what}${hint}`, {
     containers: drifting.map((item) => item.owner),
-    missing: drift.missing.map(spell),
+    missing: drift.missing.map(spellLive),
     surplus: drift.surplus,
     backends,
   });

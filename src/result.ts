@@ -16,7 +16,7 @@ import type { Request } from "./request.ts";
 import { isContainers, type Wanted } from "./rules/fragment-text.ts";
 import { drifts } from "./rules/live.ts";
 import { bracketed, rangesOf, spellPublish } from "./rules/publish-rules.ts";
-import { type Rule, spell } from "./rules/rule.ts";
+import { type Rule, spellLive } from "./rules/rule.ts";
 import type { Standing, Status } from "./status.ts";
 import { byOwner, type FileChange, fileChanges, type Item, itemChanges } from "./survey.ts";
 import { allVisible, oneLine } from "./visible.ts";
@@ -200,7 +200,7 @@ function tablesOf(rulesets: readonly Partial<Record<string, Rule[]>>[]): Tables 
   for (const ruleset of rulesets) {
     for (const [table, rules] of Object.entries(ruleset)) {
       tables[table] ??= [];
-      for (const rule of rules ?? []) tables[table].push(spell(rule));
+      for (const rule of rules ?? []) tables[table].push(spellLive(rule));
     }
   }
   return tables;

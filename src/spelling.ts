@@ -7,7 +7,7 @@
 import { release } from "node:os";
 import type { Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
-import { type Assembled, assemble, type Fragment, refuseProblems } from "./fragments/assemble.ts";
+import { type Assembled, assemble, CARRIED, type Fragment, refuseProblems } from "./fragments/assemble.ts";
 import { spelledFragments } from "./fragments/spelled.ts";
 import { type Names, namesIn, resolveNames, withAddresses } from "./kernel/names.ts";
 import { setsIn, type Trial, tryLines } from "./kernel/trial.ts";
@@ -213,8 +213,9 @@ export async function keepSpelling(
 }
 
 /** "FRAGMENT line N", of a line of the assembled text. */
-function whereOf({ origins }: Assembled, line: number): string {
+function whereOf({ origins }: Pick<Assembled, "origins">, line: number): string {
   const origin = origins[line];
+  if (origin === CARRIED) return "a rule that a load keeps";
   return origin ? `${origin.path} line ${origin.line}` : "the fragments together";
 }
 
@@ -225,7 +226,7 @@ export function refusedLine(assembled: Assembled, line: number | undefined, word
   const where = line === undefined ? "the fragments together" : whereOf(assembled, line);
   const what = rule === undefined ? "" : ` '${rule}'`;
   return new Failure("fragment_invalid", `${where}: iptables refuses${what}: ${words}`, {
-    ...(origin ? { path: origin.path, line: origin.line } : {}),
+    ...(origin && origin !== CARRIED ? { path: origin.path, line: origin.line } : {}),
     ...(rule === undefined ? {} : { rule }),
     stderr: words,
   });

@@ -10,6 +10,7 @@ import { readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { firewalldRuns, foreignTables, type OtherBackend, otherBackend, untold } from "./kernel/others.ts";
 import type { Leftover } from "./leftovers.ts";
+import { carriedMesh, carriedOf } from "./rules/carried.ts";
 import type { BridgeNetwork } from "./rules/dockers.ts";
 import { readLive } from "./rules/live.ts";
 import { INGRESS_CHAIN, meshOf } from "./rules/mesh.ts";
@@ -43,11 +44,18 @@ export async function lookForTraps(
     firewalldRuns(timeout),
     ...families.map(async (family) => {
       const [running, fragments] = [live[family] ?? readLive(""), future[family] ?? []];
-      const other = await otherBackend(family, timeout);
+      const theirs = await otherBackend(family, timeout);
+      const other = theirs && {
+        ...theirs,
+        undeclared: undeclaredOf(theirs.live, [], bridges, carriedMesh(theirs.live, [])),
+      };
+      // What it has in DOCKER-USER would be a fragment's once it is adopted, and fragments then decide alone.
+      const saved = Object.values(other === undefined ? {} : adopt(other.undeclared)).map((text = "") => ({ text }));
+      const carried = carriedOf(running, [...fragments, ...saved]);
       return {
         family,
-        undeclared: undeclaredOf(running, fragments, bridges),
-        other: other && { ...other, undeclared: undeclaredOf(other.live, [], bridges) },
+        undeclared: undeclaredOf(running, fragments, bridges, carried),
+        other,
         mesh: meshOf(running, fragments).size > 0,
       };
     }),

@@ -103,6 +103,17 @@ describe("a rule that shadows", () => {
     ]);
   });
 
+  test("is none where DOCKER-USER keeps the packets out, by whatever chain: that is the user's will", () => {
+    const jump = "-A FORWARD -j DOCKER-USER";
+    const deny = ["-A DOCKER-USER -j deny", "-A deny -d 172.16.0.0/12 -j DROP"];
+    const own = hostWith([web], { filter: [jump, ...deny] });
+    expect(shadows(own.items, [web], [NETWORK], own.host)).toEqual([]);
+    const both = hostWith([web], { filter: [jump, "-A FORWARD -i eth0 -j DROP", ...deny] });
+    expect(shadows(both.items, [web], [NETWORK], both.host)).toMatchObject([{ kind: "rules_shadowed" }]);
+    const elsewhere = hostWith([web], { filter: ["-A FORWARD -j deny", ...deny] });
+    expect(shadows(elsewhere.items, [web], [NETWORK], elsewhere.host)).toMatchObject([{ rule: deny[1] }]);
+  });
+
   test("is of a container whose name begins as this one's does", () => {
     const web2 = targetOf("web2", "172.17.0.3");
     const { host, items } = hostWith([web2, web]);

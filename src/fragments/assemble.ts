@@ -4,9 +4,9 @@
 // fragment that names a chain which an earlier one declared (tried, 1.8.9, both backends).
 
 import { Failure } from "../errors.ts";
+import { carriedOf } from "../rules/carried.ts";
 import type { Live } from "../rules/live.ts";
-import { INGRESS_CHAIN, meshOf } from "../rules/mesh.ts";
-import { readWords, TABLES } from "../rules/rule.ts";
+import { isInserted, mayBeOurs, readWords, TABLES, uncounted } from "../rules/rule.ts";
 import { builtInChains, readTables } from "../rules/table-text.ts";
 import type { Access } from "./access.ts";
 
@@ -39,9 +39,20 @@ interface Origin {
 /** The origin of what was not written, and runs: it is nothing for the next boot. */
 export const CARRIED: Origin = { path: "", line: 0 };
 
+interface Line {
+  text: string;
+  origin: Origin;
+}
+
 interface Table {
   chains: Map<string, string>;
-  rules: { text: string; origin: Origin }[];
+  rules: Line[];
+  /** What we insert. */
+  front: Line[];
+}
+
+function newTable(): Table {
+  return { chains: new Map(), rules: [], front: [] };
 }
 
 /**
@@ -49,25 +60,25 @@ interface Table {
  *
  * `alsoTables` are named even if no fragment names them, so that they are emptied.
  * A built-in chain whose policy no fragment states keeps the kernel's: on the nft backend a `*filter` without
- * `:FORWARD` resets a DROP policy to ACCEPT (tried). A swarm's routing mesh is carried over, its jumps first, where dockerd
- * puts them: it would not make them again.
+ * `:FORWARD` resets a DROP policy to ACCEPT (tried). What a load keeps comes first, a swarm's jumps where dockerd puts them. What
+ * we insert comes last, so that it ends up in front of whatever other fragments insert.
  */
 export function assemble(fragments: readonly Fragment[], alsoTables: Iterable<string>, live: Live): Assembled {
   const { tables, problems } = collect(fragments);
-  for (const name of alsoTables) if (!tables.has(name)) tables.set(name, { chains: new Map(), rules: [] });
-  const mesh = meshOf(live, fragments);
+  for (const name of alsoTables) if (!tables.has(name)) tables.set(name, newTable());
+  const carried = carriedOf(live, fragments);
   const assembled: Assembled = { lines: [], origins: [], problems };
   const add = (line: string, origin?: Origin) => {
     assembled.lines.push(line);
     assembled.origins.push(origin);
   };
-  for (const [name, { chains, rules }] of [...tables].sort(([a], [b]) => tableOrder(a) - tableOrder(b))) {
+  for (const [name, { chains, rules, front }] of [...tables].sort(([a], [b]) => tableOrder(a) - tableOrder(b))) {
     add(`*${name}`);
     for (const [chain, policy] of withPolicies(name, chains, live)) add(`:${chain} ${policy} [0:0]`);
-    const carried = mesh.get(name) ?? [];
-    if (carried.some((line) => line.includes(INGRESS_CHAIN))) add(`:${INGRESS_CHAIN} - [0:0]`);
-    for (const line of carried) add(line, CARRIED);
-    for (const { text, origin } of rules) add(text, origin);
+    const kept = carried.get(name);
+    for (const chain of kept?.chains ?? []) if (!chains.has(chain)) add(`:${chain} - [0:0]`, CARRIED);
+    for (const line of kept?.lines ?? []) add(line, CARRIED);
+    for (const { text, origin } of [...rules, ...front]) add(text, origin);
     add("COMMIT");
   }
   return assembled;
@@ -99,19 +110,25 @@ function collect(fragments: readonly Fragment[]) {
     const read = readTables(text);
     for (const problem of read.problems) problems.push({ path, ...problem });
     for (const section of read.sections) {
-      const table = tables.get(section.table) ?? { chains: new Map<string, string>(), rules: [] };
+      const table = tables.get(section.table) ?? newTable();
       tables.set(section.table, table);
       for (const [chain, policy] of section.chains) {
         if (policy !== "-" || !table.chains.has(chain)) table.chains.set(chain, policy);
       }
       for (const line of section.lines) {
         const created = newChain(line.text);
-        if (created === undefined) table.rules.push({ text: line.text, origin: { path, line: line.number } });
-        else if (!table.chains.has(created)) table.chains.set(created, "-");
+        if (created === undefined) {
+          const rules = isFront(line.text) ? table.front : table.rules;
+          rules.push({ text: line.text, origin: { path, line: line.number } });
+        } else if (!table.chains.has(created)) table.chains.set(created, "-");
       }
     }
   }
   return { tables, problems };
+}
+
+function isFront(line: string): boolean {
+  return mayBeOurs(line) && isInserted(readWords(uncounted(line)));
 }
 
 /** `-N CHAIN` is a declaration in other words; as a line it would fail on a chain that is declared too. */

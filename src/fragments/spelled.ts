@@ -5,7 +5,7 @@
 // path that it came from, so that one path may come several times.
 
 import { isMarked } from "../rules/fragment-text.ts";
-import { readChain, readWords, spell, uncounted } from "../rules/rule.ts";
+import { isInserted, mayBeOurs, readChain, readWords, spell, uncounted } from "../rules/rule.ts";
 import { builtInChains, readTables, type Section } from "../rules/table-text.ts";
 import type { Assembled, Fragment } from "./assemble.ts";
 
@@ -27,7 +27,7 @@ export function spelledFragments(
   const left = asWritten(lines, untried);
   const tables = [...new Set([...sections.keys(), ...left.keys()])];
   const runs = tables.flatMap((table) => {
-    const printed = (sections.get(table)?.lines ?? []).map(({ text }) => placed(text));
+    const printed = (sections.get(table)?.lines ?? []).map(({ text }) => asAdded(placed(text), lines));
     return runsOf(withUntried(printed, left.get(table) ?? []), (at) => origins[at]?.path ?? "").map((run) => ({
       path: run.path,
       text: textOf(marks.get(run.path) ?? [], [[table, run.rules]]),
@@ -39,6 +39,12 @@ export function spelledFragments(
 /** "[12:0] -A …", with the line from 1 on. */
 function placed(line: string): Placed {
   return { text: uncounted(line), at: Number(/^\[(\d+):/.exec(line)?.[1] ?? 0) - 1 };
+}
+
+/** What we insert stays an insertion: it goes before whatever a load keeps. */
+function asAdded({ text, at }: Placed, lines: readonly string[]): Placed {
+  const isFront = mayBeOurs(text) && isInserted(readWords(uncounted(lines[at] ?? "")));
+  return { text: isFront ? text.replace(/^-A /, "-I ") : text, at };
 }
 
 /** Lines that no trial could take, as words are spelled, by table. */

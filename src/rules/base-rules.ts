@@ -2,7 +2,8 @@
 //
 //   10_docker  nat     the chain; PREROUTING and OUTPUT jump to it; POSTROUTING masquerades each network, and without
 //                      docker-proxy what the host itself sends to a container from its loopback address
-//              filter  FORWARD drops what crosses an internal network's border, then accepts the answers to the others
+//              filter  the chain for the user's own rules; FORWARD asks it first, then drops what crosses an internal
+//                      network's border, then accepts the answers to the others
 //   90_docker  filter  FORWARD, behind the containers' accepts: first drop what may not enter a network, whoever sends
 //                      it, then accept what comes from one
 //
@@ -14,8 +15,9 @@ import { FAMILIES, type Family } from "../docker/container.ts";
 import type { Network } from "../docker/network.ts";
 import { ownPart } from "../docker/overlaps.ts";
 import type { Route } from "../kernel/routes.ts";
+import { USERS_CHAIN } from "./dockers.ts";
 import { fragmentText, type Wanted } from "./fragment-text.ts";
-import { commentOf, type Rule, type Ruleset } from "./rule.ts";
+import { commentOf, type Rule, type Ruleset, type Table } from "./rule.ts";
 
 /** The base's files, in both directories. No container can have these names. */
 export const BASE_FILES = ["10_docker", "90_docker"] as const;
@@ -48,7 +50,7 @@ export function makeBase(networks: readonly Network[], families: readonly Family
       first,
       families,
       (family) => firstRules(reaching(bridged, family), family, wishes),
-      wishes.chain,
+      { nat: wishes.chain, filter: USERS_CHAIN },
       bridged,
     ),
     fragmentOf(last, families, (family) => lastRules(reaching(bridged, family), family, wishes.guards)),
@@ -71,7 +73,7 @@ function fragmentOf(
   file: string,
   families: readonly Family[],
   rulesOf: (family: Family) => Rules,
-  chain?: string,
+  chains: Partial<Record<Table, string>> = {},
   networks: readonly Bridged[] = [],
 ): Wanted {
   const owner = ownerOf(file);
@@ -80,7 +82,7 @@ function fragmentOf(
   for (const family of FAMILIES.filter((one) => families.includes(one))) {
     rules[family] = commented(rulesOf(family), owner);
     const notes = reaching(networks, family).map((network) => noteOf(network, family));
-    texts[family] = fragmentText(owner, rules[family], { chain, notes });
+    texts[family] = fragmentText(owner, rules[family], { chains, notes });
   }
   return { owner, file, rules, texts };
 }
@@ -89,6 +91,8 @@ function firstRules(networks: readonly Bridged[], family: Family, { chain, proxy
   const toHost = ["-m", "addrtype", "--dst-type", "LOCAL"];
   const loopback = family === "ipv4" ? "127.0.0.0/8" : "::1/128";
   const outward = networks.filter(({ internal }) => !internal);
+  // Inserted, so that nothing of the host's fragments comes before; and before the answers, so that a ban cuts a flow that stands.
+  const usersFirst = ["-I", "FORWARD", "-j", USERS_CHAIN];
   // Before the containers' accepts, or an internal network's containers would get in at what others publish.
   const borders = networks
     .filter(({ internal }) => internal)
@@ -116,7 +120,7 @@ function firstRules(networks: readonly Bridged[], family: Family, { chain, proxy
         ...["-A", "POSTROUTING", "-o", bridge, "-m", "addrtype", "--src-type", "LOCAL", "-j", "MASQUERADE"],
       ]),
     ],
-    ...(networks.length > 0 ? { filter: [...borders, ...answers] } : {}),
+    filter: [usersFirst, ...borders, ...answers],
   };
 }
 

@@ -51,8 +51,8 @@ export function isMarked(text: string): boolean {
 }
 
 interface Besides {
-  /** A chain of the nat table that the fragment declares. */
-  chain?: string | undefined;
+  /** By table the chain that the fragment declares. */
+  chains?: Partial<Record<Table, string>>;
   /** Lines for who reads it. */
   notes?: readonly string[];
 }
@@ -61,11 +61,12 @@ interface Besides {
 export function fragmentText(
   owner: string,
   rules: Partial<Record<Table, Rule[]>>,
-  { chain, notes = [] }: Besides = {},
+  { chains = {}, notes = [] }: Besides = {},
 ): string | undefined {
   const sections = TABLES.flatMap((table) => {
     const lines = rules[table] ?? [];
-    const declared = table === "nat" && chain !== undefined ? [`:${chain} - [0:0]`] : [];
+    const chain = chains[table];
+    const declared = chain === undefined ? [] : [`:${chain} - [0:0]`];
     return lines.length === 0 ? [] : [`*${table}`, ...declared, ...lines.map(spell), "COMMIT"];
   });
   if (sections.length === 0) return undefined;

@@ -1,7 +1,9 @@
 // The kernel's rules, as iptables-save prints them, and what differs from the rules that should be there. Pure.
 
+import { acceptAhead } from "./ahead.ts";
 import {
   commentOf,
+  isInserted,
   keyOf,
   mayBeOurs,
   type Rule,
@@ -95,12 +97,14 @@ export interface Drift {
   surplus: number;
   /** All are there, in another order. */
   disordered: boolean;
+  /** A live rule before one that should stand in front, and that may accept what goes to the fragment's bridges. */
+  ahead?: string | undefined;
   /** A chain of the DNAT rules to which nothing live jumps, so that they never match. */
   unreached?: string;
 }
 
-export function drifts({ missing, surplus, disordered, unreached }: Drift): boolean {
-  return missing.length > 0 || surplus > 0 || disordered || unreached !== undefined;
+export function drifts({ missing, surplus, disordered, ahead, unreached }: Drift): boolean {
+  return missing.length > 0 || surplus > 0 || disordered || ahead !== undefined || unreached !== undefined;
 }
 
 /** Rules by table. */
@@ -125,6 +129,7 @@ export function compareLive(owner: string, wanted: Tables, former: Tables, live:
       if (place === undefined) drift.missing.push(rule);
       else if (place < (places.get(chain) ?? -1)) drift.disordered = true;
       else places.set(chain, place);
+      if (running !== undefined && isInserted(rule)) drift.ahead ??= acceptAhead(rule, rules, running);
     }
     const strays = running?.byComment.get(commentOf(owner)) ?? [];
     drift.surplus += strays.filter((key) => !keys.has(key)).length;

@@ -1,5 +1,6 @@
 // What a load of somebody else's took away. Pure.
 
+import { carriedMesh } from "./carried.ts";
 import { readFragment } from "./fragment-text.ts";
 import type { Live, Tables } from "./live.ts";
 import { isOurs, keyOf, readWords } from "./rule.ts";
@@ -25,16 +26,25 @@ export function lostRules(
   former: readonly Tables[],
 ): Lost {
   const going = new Set(former.flatMap((tables) => [...tables.values()].flat().map(keyOf)));
-  const here = new Set(listUndeclared(undeclaredOf(after, [], [])));
+  const here = new Set(allOf(after));
   const changed = changedPolicies(fragments);
-  const gone = listUndeclared(undeclaredOf(before, [], [])).filter(
+  const gone = allOf(before).filter(
     (line) => !here.has(line) && !changed(line) && !going.has(keyOf(readWords(withoutTable(line)))),
   );
-  const strange = new Set(listUndeclared(undeclaredOf(before, fragments, [])));
+  const strange = new Set(strangeTo(fragments, before));
   return {
     declared: [...oursGone(before, after, fragments), ...gone.filter((line) => !strange.has(line))],
     undeclared: gone.filter((line) => strange.has(line)),
   };
+}
+
+function allOf(live: Live): string[] {
+  return strangeTo([], live);
+}
+
+/** What the fragments do not declare; another hand's load keeps no chain of the user's. A swarm's is dockerd's to change. */
+function strangeTo(fragments: readonly { text: string }[], live: Live): string[] {
+  return listUndeclared(undeclaredOf(live, fragments, [], carriedMesh(live, fragments)));
 }
 
 /** Rules of ours that a fragment has: those of other containers, too. */

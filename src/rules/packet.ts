@@ -72,6 +72,14 @@ export function ruleWith(live: Live, isLocal: (address: string) => boolean): Rul
   return { tables, isLocal };
 }
 
+/** The same rules, as if one chain were empty. */
+export function withoutChain({ tables, isLocal }: Ruling, table: string, chain: string): Ruling {
+  const found = tables.get(table);
+  if (found === undefined) return { tables, isLocal };
+  const chains = new Map([...found.chains].filter(([name]) => name !== chain));
+  return { tables: new Map([...tables, [table, { ...found, chains }]]), isLocal };
+}
+
 function parse(line: string): Parsed {
   const words = readWords(line).slice(2);
   const target = readTarget(["", "", ...words]) ?? "";

@@ -7,20 +7,24 @@
 //
 // Where our rules go: a live rule that another hand's fragment declares is an anchor, and ours keep to the side of it
 // on which a full load would put them. Between two anchors new rules join the ones that are there; when there are none,
-// they go to the end, but before a rule that ends the chain for every packet.
+// they go to the end, but before a rule that ends the chain for every packet. What we insert goes to the front of its chain,
+// before everybody's, and comes back there when somebody has come before it.
 
 import { isMarked } from "./fragment-text.ts";
 import { increasing } from "./increasing.ts";
 import type { Live, LiveTable, Tables } from "./live.ts";
 import {
   byChain,
+  isInserted,
   isOurs,
   keyOf,
   mayBeOurs,
   type Rule,
+  readAdded,
   readChain,
   readTarget,
   readWords,
+  spell,
   TABLES,
   unconditionalTarget,
   uncounted,
@@ -31,11 +35,14 @@ import { readTables } from "./table-text.ts";
 class Declared {
   ours: boolean;
   readonly line: string;
+  /** Whether it is ours and goes before all others, whoever inserts them. */
+  readonly front: boolean;
   #words: Rule | undefined;
 
-  constructor(line: string, ours: boolean) {
+  constructor(line: string, ours: boolean, inserted = false) {
     this.line = uncounted(line);
     this.ours = ours || (mayBeOurs(line) && isOurs(this.words));
+    this.front = inserted && this.ours;
   }
 
   get words(): Rule {
@@ -77,6 +84,7 @@ export function goalOf(fragments: readonly { text: string }[], former: readonly 
     }
   }
   for (const [name, table] of goal) {
+    for (const rules of table.chains.values()) rules.sort((a, b) => Number(b.front) - Number(a.front));
     takeNeeded(table, live.tables.get(name)?.lines ?? []);
     countBare(table);
   }
@@ -126,10 +134,14 @@ function addLine({ declared, chains }: GoalTable, line: string, ours: boolean): 
   if (chain === undefined) return;
   if (option === "-N" || option === "--new-chain") declared.add(chain);
   if (readChain([option, chain]) === undefined) return;
-  const rule = new Declared(line, ours);
-  const known = chains.get(chain);
-  if (known) known.push(rule);
-  else chains.set(chain, [rule]);
+  const rules = chains.get(chain) ?? [];
+  chains.set(chain, rules);
+  if (!isInserted([option])) {
+    rules.push(new Declared(line, ours));
+    return;
+  }
+  const added = readAdded(readWords(uncounted(line)));
+  if (added !== undefined) rules.splice(added.place ?? 0, 0, new Declared(spell(added.rule), ours, true));
 }
 
 /** A line's first two words, which are seldom quoted. */
@@ -227,9 +239,11 @@ function patchChain(chain: string, wanted: readonly Declared[], live: readonly R
   );
   const gapOfPlace = gaps(wanted.length, new Set(anchors.map((at) => places[at])));
   const gapOfLive = gaps(live.length, new Set(anchors));
+  const firstOthers = live.findIndex(({ ours }) => !ours);
   const candidates = live.flatMap(({ ours }, at) => {
     const place = places[at];
-    return ours && place !== undefined && gapOfPlace[place] === gapOfLive[at] ? [at] : [];
+    const overtaken = place !== undefined && wanted[place]?.front && firstOthers >= 0 && firstOthers < at;
+    return ours && !overtaken && place !== undefined && gapOfPlace[place] === gapOfLive[at] ? [at] : [];
   });
   const kept = withoutHalfTwins(
     live,
@@ -286,7 +300,7 @@ function insertAfter(
   const starts = new Map<number, number>();
   for (const at of kept) {
     const gap = gapOfLive[at] ?? 0;
-    if (!starts.has(gap)) starts.set(gap, at - 1);
+    if (!starts.has(gap) && !wanted[places[at] ?? -1]?.front) starts.set(gap, at - 1);
   }
   for (const [at, rule] of live.entries()) {
     const gap = gapOfLive[at] ?? 0;
@@ -296,12 +310,16 @@ function insertAfter(
   const insertions = new Map<number, string[]>();
   let gap = -1;
   let at = -1;
-  for (const [place, { ours, line }] of wanted.entries()) {
+  for (const [place, { ours, line, front }] of wanted.entries()) {
     if (!ours) continue;
     const here = gapOfPlace[place] ?? 0;
+    const standing = settled.get(place);
+    if (front) {
+      if (standing === undefined) insertions.set(-1, [...(insertions.get(-1) ?? []), specOf(line)]);
+      continue;
+    }
     if (here !== gap) at = starts.get(here) ?? ends.get(here) ?? -1;
     gap = here;
-    const standing = settled.get(place);
     if (standing !== undefined) at = standing;
     else if (insertions.has(at)) insertions.get(at)?.push(specOf(line));
     else insertions.set(at, [specOf(line)]);

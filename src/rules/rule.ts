@@ -1,5 +1,6 @@
 // What a rule is, and the one place that spells and reads it. Pure.
-// A rule is the argument vector that iptables would get, chain first: ["-A", "FORWARD", "-d", "172.17.0.2/32", …].
+// A rule is the argument vector that iptables would get, chain first: ["-A", "FORWARD", "-d", "172.17.0.2/32", …]. -I for
+// -A means that it stands at the chain's front; the kernel prints it with -A, in its place.
 
 import type { Family } from "../docker/container.ts";
 
@@ -20,6 +21,11 @@ export function commentOf(container: string): string {
 /** One line in the spelling of iptables-save: words, or double quotes around what is more than a word. */
 export function spell(rule: Rule): string {
   return rule.map((word) => (/^[^\s"'\\]+$/.test(word) ? word : `"${word.replace(/["\\']/g, "\\$&")}"`)).join(" ");
+}
+
+/** The same as the kernel has it: iptables-save knows no insertion. */
+export function spellLive(rule: Rule): string {
+  return spell(readAdded(rule)?.rule ?? rule);
 }
 
 /** A line of iptables-save or of a fragment as its words, quotes resolved. */
@@ -43,9 +49,29 @@ export function argumentOf(rule: Rule, option: string): string {
   return at < 0 ? "" : (rule[at + 1] ?? "");
 }
 
-/** The chain of an appended rule ("-A CHAIN …"), or undefined for any other line. */
+/** The chain to which a line adds a rule ("-A CHAIN …", "-I CHAIN …"), or undefined for any other line. */
 export function readChain(rule: Rule): string | undefined {
-  return rule[0] === "-A" || rule[0] === "--append" ? rule[1] : undefined;
+  return /^(-A|--append|-I|--insert)$/.test(rule[0] ?? "") ? rule[1] : undefined;
+}
+
+/** Whether a rule goes to a place in its chain, and not to the end. */
+export function isInserted([option]: Rule): boolean {
+  return option === "-I" || option === "--insert";
+}
+
+/** What a line adds: the rule as if it were appended, and its place in the chain, from 0 on; undefined: the end. */
+export interface Added {
+  rule: Rule;
+  place: number | undefined;
+}
+
+/** Reads a line that adds a rule; undefined for any other. An insertion without a number goes to the front (iptables(8)). */
+export function readAdded(words: Rule): Added | undefined {
+  const chain = readChain(words);
+  if (chain === undefined) return undefined;
+  if (!isInserted(words)) return { rule: words, place: undefined };
+  const isNumbered = /^\d+$/.test(words[2] ?? "");
+  return { rule: ["-A", chain, ...words.slice(isNumbered ? 3 : 2)], place: isNumbered ? Number(words[2]) - 1 : 0 };
 }
 
 /** Where a rule sends its packets (-j or -g), or undefined. A comment may look like it. */

@@ -3,18 +3,21 @@
 // What a Docker daemon left that managed iptables itself is told apart: our base and the containers' fragments stand in
 // for it. Only rules that Docker is known to make count as its own; whatever else looks like them is the user's.
 
+import { type Carried, type CarriedTable, carriedOf, isBareReturn } from "./carried.ts";
 import { type BridgeNetwork, DOCKERS_CHAINS, type Dockers, dockersOf, USERS_CHAIN } from "./dockers.ts";
 import type { Live, LiveTable } from "./live.ts";
-import { INGRESS_CHAIN, meshOf } from "./mesh.ts";
 import {
   byChain,
   COMMENTS,
+  isInserted,
   isOurs,
   keyOf,
   type Rule,
+  readAdded,
   readChain,
   readTarget,
   readWords,
+  spell,
   unconditionalTarget,
   uncounted,
 } from "./rule.ts";
@@ -54,25 +57,27 @@ export interface UndeclaredRule {
   last: boolean;
 }
 
-/** `fragments` are all that will be on disk, our own base included. */
+/** `fragments` are all that will be on disk, our own base included; `carried` is what a load keeps all the same. */
 export function undeclaredOf(
   live: Live,
   fragments: readonly { text: string }[],
   networks: readonly BridgeNetwork[],
+  carried: Carried = carriedOf(live, fragments),
 ): Undeclared {
   const declared = declaredOf(fragments);
   const docker = dockersOf(networks, live);
-  const mesh = meshOf(live, fragments);
   const tables = new Map<string, UndeclaredTable>();
   const dockers = new Map<string, Leftover>();
   for (const [name, running] of live.tables) {
-    const left = new Set(mesh.get(name));
-    const { table, leftover } = undeclaredTable(name, running, declared.get(name) ?? newDeclared(), docker, left);
+    const kept = carried.get(name) ?? NOTHING_CARRIED;
+    const { table, leftover } = undeclaredTable(name, running, declared.get(name) ?? newDeclared(), docker, kept);
     if (leftover.rules.length + leftover.chains.length > 0) dockers.set(name, leftover);
     if (table.rules.length > 0 || table.policies.size > 0) tables.set(name, table);
   }
   return { tables, dockers };
 }
+
+const NOTHING_CARRIED: CarriedTable = { chains: [], lines: [], shared: new Set() };
 
 /**
  * The text for `iptables-restore --noflush` that takes away what Docker left, and nothing else; undefined where it left
@@ -82,10 +87,7 @@ export function leftoverText({ dockers }: Pick<Undeclared, "dockers">, policies:
   const text = [...dockers].flatMap(([table, { chains, rules, drops }]) => {
     const lines = [
       ...(drops && policies ? [":FORWARD ACCEPT [0:0]"] : []),
-      // A chain of the user's keeps its end.
-      ...rules
-        .filter((rule) => !chains.includes(chainOf(rule)) && !isBareReturn(rule))
-        .map((rule) => `-D${rule.slice(2)}`),
+      ...rules.filter((rule) => !chains.includes(chainOf(rule))).map((rule) => `-D${rule.slice(2)}`),
       ...chains.map((chain) => `-F ${chain}`),
       ...chains.map((chain) => `-X ${chain}`),
     ];
@@ -158,7 +160,7 @@ function newDeclared(): Declared {
   const lines = new Set<string>();
   let all: Set<string> | undefined;
   const keys = () => {
-    all ??= new Set([...lines].flatMap((line) => keysOf(readAdded(line))));
+    all ??= new Set([...lines].flatMap((line) => keysOf(readWords(line))));
     return all;
   };
   return { lines, chains: new Set(), policies: new Set(), keys };
@@ -186,18 +188,11 @@ function addLine({ lines, chains, policies }: Declared, line: string): void {
   if (option === "-P" || option === "--policy") policies.add(chain);
 }
 
-/** A line that adds a rule, as if it appended it; an insertion's number is gone. */
-function readAdded(line: string): Rule | undefined {
-  const words = readWords(line);
-  const [option, chain, ...rest] = words;
-  if (readChain(words) !== undefined) return words;
-  if ((option !== "-I" && option !== "--insert") || chain === undefined) return undefined;
-  return ["-A", chain, ...(/^\d+$/.test(rest[0] ?? "") ? rest.slice(1) : rest)];
-}
-
-function keysOf(rule: Rule | undefined): string[] {
+/** What we insert stands in for no rule of the original script's, nor of Docker's. */
+function keysOf(words: Rule): string[] {
+  const rule = readAdded(words)?.rule;
   if (rule === undefined) return [];
-  if (!isOurs(rule)) return [keyOf(rule)];
+  if (!isOurs(rule) || isInserted(words)) return [keyOf(rule)];
   const at = rule.indexOf("--comment");
   return [keyOf(rule), keyOf([...rule.slice(0, at - 2), ...rule.slice(at + 2)])];
 }
@@ -218,15 +213,17 @@ function undeclaredTable(
   running: LiveTable,
   declared: Declared,
   docker: Dockers,
-  mesh: ReadonlySet<string>,
+  carried: CarriedTable,
 ): { table: UndeclaredTable; leftover: Leftover } {
-  const strangers = strangersOf(running, declared).filter(({ line }) => !mesh.has(line));
-  const { isDockers, used } = dockersTest(name, strangers, declared, docker);
+  const stays = new Set(carried.lines.filter((line) => !carried.shared.has(chainOf(line))));
+  const strangers = strangersOf(running, declared).filter(({ line }) => !stays.has(line));
+  const { isDockers, used } = dockersTest(name, strangers, declared, docker, carried);
   const theirs = new Set(strangers.filter(isDockers).map(({ at }) => at));
   const kept = strangers.filter(({ at }) => !theirs.has(at));
   const needed = new Set(kept.flatMap(({ chain, target }) => [chain, target]));
+  const isOthers = (chain: string) => !chain.startsWith("DOCKER") && !carried.chains.includes(chain);
   // Empty chains that nothing jumps to stay, too, with their fellows: ufw's scripts flush some by name.
-  const isKept = (chain: string) => needed.has(chain) || (kept.length > 0 && !chain.startsWith("DOCKER"));
+  const isKept = (chain: string) => needed.has(chain) || (kept.length > 0 && isOthers(chain));
   const chains = [...running.chains].filter(
     ([chain, policy]) => policy === "-" && isKept(chain) && !declared.chains.has(chain),
   );
@@ -247,9 +244,12 @@ function undeclaredTable(
         (chain) =>
           (DOCKERS_CHAINS.has(chain) || (chain === USERS_CHAIN && !used)) &&
           !declared.chains.has(chain) &&
-          !(chain === INGRESS_CHAIN && mesh.size > 0),
+          !carried.chains.includes(chain),
       ),
-      rules: strangers.filter(({ at }) => theirs.has(at)).map(({ line }) => line),
+      // A chain of the user's keeps its end.
+      rules: strangers
+        .filter(({ at, line }) => theirs.has(at) && !(used && isBareReturn(line)))
+        .map(({ line }) => line),
       drops: dockersDrop && running.chains.get("FORWARD") === "DROP" && !declared.policies.has("FORWARD"),
     },
   };
@@ -273,30 +273,30 @@ function dockersTest(
   strangers: readonly Stranger[],
   declared: Declared,
   docker: Dockers,
+  carried: CarriedTable,
 ): { isDockers: (rule: Stranger) => boolean; used: boolean } {
   // A RETURN of Docker's stands at the chain's end; one with rules behind it keeps them from being asked.
   const byUser = strangers.filter(
     ({ chain, line, target }) => chain === USERS_CHAIN && !isBareReturn(line) && !DOCKERS_CHAINS.has(target ?? ""),
   );
   const lastByUser = byUser.at(-1)?.at ?? -1;
+  const naming = [...declared.lines]
+    .filter((line) => line.includes(USERS_CHAIN))
+    .map((line) => readAdded(readWords(line))?.rule ?? []);
   const used =
     byUser.length > 0 ||
-    [...declared.lines].some((line) => {
-      if (!line.includes(USERS_CHAIN)) return false;
-      const rule = readAdded(line);
-      return rule?.[1] === USERS_CHAIN && rule.slice(2).join(" ") !== "-j RETURN";
-    });
+    carried.chains.includes(USERS_CHAIN) ||
+    naming.some((rule) => rule[1] === USERS_CHAIN && !isBareReturn(spell(rule)));
+  // Then our own jump, or one of the user's, does what Docker's did.
+  const isReplaced = naming.some((rule) => rule[1] === "FORWARD" && unconditionalTarget(spell(rule)) === USERS_CHAIN);
   const isKnown = docker(table);
   const isDockers = ({ at, line, words, key, chain, target }: Stranger) => {
     if (DOCKERS_CHAINS.has(chain) || DOCKERS_CHAINS.has(target ?? "")) return true;
     if (chain === USERS_CHAIN && isBareReturn(line)) return at > lastByUser;
-    return (target === USERS_CHAIN && !used) || isKnown(words, key);
+    if (line === `-A FORWARD -j ${USERS_CHAIN}` && isReplaced) return true;
+    return (target === USERS_CHAIN && !used && !isReplaced) || isKnown(words, key);
   };
   return { isDockers, used };
-}
-
-function isBareReturn(line: string): boolean {
-  return line === `-A ${USERS_CHAIN} -j RETURN`;
 }
 
 const LOGS = new RegExp(

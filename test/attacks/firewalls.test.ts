@@ -175,7 +175,11 @@ describe.skipIf(process.getuid?.() !== 0)("a daemon that makes rules, or did (ne
 
       const result = await beside(host, OFF, "--reload", reload);
       expect(result, result.msg).toMatchObject({ changed: true });
-      expect(host.kernel("filter")).not.toMatch(/DOCKER(-USER)?( |$)/m);
+      expect(host.kernel("filter")).not.toMatch(/DOCKER( |$)/m);
+      // The user's chain stays, empty; the jump to it is ours.
+      expect(host.kernel("filter").match(/^-A.*DOCKER-USER.*$/gm)).toEqual([
+        '-A FORWARD -m comment --comment "docker_iptables: (10_docker)" -j DOCKER-USER',
+      ]);
       expect(host.kernel("filter")).toContain("(90_docker)");
       expect(host.calls()).toContain("nft delete table ip docker-bridges");
       expect(result.warnings.filter((one) => one.includes("docker-bridges"))).toEqual([]);

@@ -196,6 +196,16 @@ describe.concurrent("a service that is not understood is watched", () => {
     expect(host.kernel("nat")).toContain("docker_iptables: web");
   });
 
+  test("nor are those in DOCKER-USER, of which it knows nothing", async () => {
+    const host = await watchedHost(":");
+    const ban = "-A DOCKER-USER -s 203.0.113.9/32 -j DROP";
+    const added = host.kernel("filter").replace("COMMIT", `${ban}\nCOMMIT`);
+    host.setKernel("filter", added);
+    const { error, msg } = await host.ask({ container: "web" });
+    expect(error, msg).toMatchObject({ code: "rules_not_live", rules: [ban] });
+    expect(host.kernel("filter")).toBe(added);
+  });
+
   test("delete puts back what was the host's, and not what was to go", async () => {
     const host = await watchedHost(":");
     host.container("db", { ports: { "5432/tcp": [{ HostIp: "0.0.0.0", HostPort: "5432" }] }, address: "172.17.0.3" });

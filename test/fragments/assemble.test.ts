@@ -48,6 +48,17 @@ COMMIT
 `);
 });
 
+test("what we insert comes last, before whatever others insert; what others insert stays in its place", () => {
+  const ours = '-I FORWARD -m comment --comment "docker_iptables: (10_docker)" -j DOCKER-USER';
+  const host = "*filter\n-A FORWARD -j ONE\n-I FORWARD -j TWO\nCOMMIT\n";
+  const base = `*filter\n:DOCKER-USER - [0:0]\n[1:2] ${ours}\n-A FORWARD -j THREE\nCOMMIT\n`;
+  const later = "*filter\n-I FORWARD -j FOUR\nCOMMIT\n";
+  expect(linesOf(textOf([host, base, later]), "-")).toEqual([
+    ...["-A FORWARD -j ONE", "-I FORWARD -j TWO", "-A FORWARD -j THREE", "-I FORWARD -j FOUR"],
+  ]);
+  expect(textOf([host, base, later])).toContain(`-I FORWARD -j FOUR\n[1:2] ${ours}\nCOMMIT\n`);
+});
+
 test("nothing gives nothing", () => {
   expect(textOf([])).toBe("");
   expect(textOf(["", "# only a comment\n"])).toBe("");

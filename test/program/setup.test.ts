@@ -102,6 +102,7 @@ describe.concurrent("on a bare host", () => {
       .filter((line) => line.startsWith("-A FORWARD"))
       .map((line) => line.replace(/ -m comment --comment "[^"]*"/, ""));
     expect(forward).toEqual([
+      "-A FORWARD -j DOCKER-USER",
       "-A FORWARD -o br-app -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
       `-A FORWARD -o ${BRIDGE} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
       `-A FORWARD -d 172.17.0.2/32 ! -i ${BRIDGE} -o ${BRIDGE} -p tcp -m tcp --dport 80 -j ACCEPT`,
@@ -647,7 +648,9 @@ describe.concurrent("setup --remove", () => {
     const result = await setup(host, "--remove", "--reload", "patch");
     expect(result, result.msg).toMatchObject({ changed: true });
     expect(host.kernel("filter")).toContain("-A FORWARD -s 192.0.2.1/32 -j DROP");
-    expect(`${host.kernel("filter")}${host.kernel("nat")}`).not.toMatch(/DOCKER_CONTAINERS|docker_iptables/);
+    expect(`${host.kernel("filter")}${host.kernel("nat")}`).not.toMatch(
+      /DOCKER_CONTAINERS|DOCKER-USER|docker_iptables/,
+    );
   });
 
   test("is refused while containers lean on the base", async () => {

@@ -52,6 +52,7 @@ test.each([
 test("an internal network's border comes before the containers' accepts, every other drop before any bridge's accept", () => {
   const rules = told([network("a", {}, { Internal: true }), network("b")]).filter((rule) => rule.includes("filter"));
   expect(rules).toEqual([
+    "10_docker filter: -I FORWARD -j DOCKER-USER",
     "10_docker filter: -A FORWARD ! -i br-a -o br-a -j DROP",
     "10_docker filter: -A FORWARD -i br-a ! -o br-a -j DROP",
     "10_docker filter: -A FORWARD -o br-b -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
@@ -80,3 +81,18 @@ test("what a network's options ask for holds: no masquerade, no talk between its
   const open = told([network("a", option("gateway_mode_ipv4", "nat-unprotected"))]);
   expect(open).toContain("90_docker filter: -A FORWARD ! -i br-a -o br-a -j ACCEPT");
 });
+
+test.each(["ipv4", "ipv6"] as const)(
+  "the user's chain is declared, and asked first, without a network too: %s",
+  (family) => {
+    for (const networks of [[], [network("a", {}, { Internal: true })], [network("a")]]) {
+      for (const guards of [true, false]) {
+        const [first] = makeBase(networks, ["ipv4", "ipv6"], { chain: "CHAIN", guards, proxy: true, routes: [] });
+        const [, filter = ""] = first?.texts[family]?.split("*filter\n") ?? [];
+        expect(filter).toMatch(
+          /^:DOCKER-USER - \[0:0\]\n-I FORWARD -m comment --comment "docker_iptables: \(10_docker\)" -j DOCKER-USER\n/,
+        );
+      }
+    }
+  },
+);

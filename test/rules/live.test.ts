@@ -71,6 +71,58 @@ describe("missing", () => {
   });
 });
 
+describe("a rule that is inserted", () => {
+  const jump = `-I FORWARD -m comment --comment "${commentOf("web")}" -j USERS`;
+  const answers = `-A FORWARD -o br0 -m comment --comment "${commentOf("web")}" -j ACCEPT`;
+  const rules = wanted(jump, answers);
+  const front = jump.replace("-I", "-A");
+
+  test("is live where the kernel has it in front, and missing where it has it not", () => {
+    expect(compareLive("web", rules, NONE, live(front, answers, bare(9)))).toEqual(NO_DRIFT);
+    expect(compareLive("web", rules, NONE, live(answers)).missing).toEqual([readWords(jump)]);
+    expect(compareLive("web", rules, NONE, live(answers, front)).disordered).toBe(true);
+  });
+
+  test.each([
+    ["any packet", "-A FORWARD -j ACCEPT"],
+    ["some, wherever they go", "-A FORWARD -s 10.0.0.0/8 -m conntrack --ctstate ESTABLISHED -j ACCEPT"],
+    ["what goes to the bridge", "-A FORWARD -i eth0 -o br0 -j ACCEPT"],
+    ["what goes to any such bridge", "-A FORWARD -o br+ -j ACCEPT"],
+    ["what goes elsewhere, but for one", "-A FORWARD ! -o eth0 -j ACCEPT"],
+    ["by a chain", "-A FORWARD -j ONE"],
+    ["by a chain that asks another", "-A FORWARD -o br0 -g TWO"],
+  ])("is too late behind a rule that accepts %s", (_what, before) => {
+    const chains = ["-A ONE -s 10.0.0.1/32 -j ACCEPT", "-A TWO -i lo -j RETURN", "-A TWO -j ONE"];
+    const drift = compareLive(
+      "web",
+      rules,
+      NONE,
+      live(bare(9).replace("ACCEPT", "DROP"), before, front, answers, ...chains),
+    );
+    expect(drift).toEqual({ ...NO_DRIFT, ahead: before });
+    expect(drifts(drift)).toBe(true);
+    expect(compareLive("web", rules, NONE, live(front, before, answers, ...chains))).toEqual(NO_DRIFT);
+  });
+
+  test.each([
+    ["refuses", "-A FORWARD -s 203.0.113.9/32 -j DROP"],
+    ["accepts what goes elsewhere", "-A FORWARD -o eth0 -j ACCEPT"],
+    ["accepts what goes to another bridge", "-A FORWARD -o br1 -j ACCEPT"],
+    ["accepts what does not go there", "-A FORWARD ! -o br0 -j ACCEPT"],
+    ["stands in another chain", "-A INPUT -j ACCEPT"],
+    ["asks a chain that refuses", "-A FORWARD -j ONE"],
+    ["asks a chain about another bridge", "-A FORWARD -o br1 -j TWO"],
+    ["asks a chain that is not there", "-A FORWARD -j THREE"],
+  ])("stands well behind a rule that %s", (_what, before) => {
+    const chains = ["-A ONE -j DROP", "-A ONE -j ONE", "-A TWO -j ACCEPT"];
+    expect(compareLive("web", rules, NONE, live(before, front, answers, ...chains))).toEqual(NO_DRIFT);
+  });
+
+  test("stands well anywhere where its fragment is about no bridge", () => {
+    expect(compareLive("web", wanted(jump), NONE, live(bare(9), front))).toEqual(NO_DRIFT);
+  });
+});
+
 describe("surplus", () => {
   test("every rule with the container's comment that is not wanted, in any table", () => {
     const running = readLive(

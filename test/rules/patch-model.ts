@@ -90,6 +90,9 @@ const ours = fc.oneof(
   },
   { weight: 1, arbitrary: fc.nat(2).map((n) => `-s 10.9.0.${n}/32 -j ACCEPT`) },
 );
+/** A rule of ours that a fragment inserts: it goes before all others of FORWARD. */
+export const FRONT = `-s 10.3.0.1/32 -m comment --comment "${commentOf("front")}" -j ACCEPT`;
+const FRONT_PLACE = ["filter", "FORWARD"] as const;
 const chainOf = fc.constantFrom(...PLACES);
 const rules = (spec: fc.Arbitrary<string>, maxLength: number) => fc.array(fc.tuple(chainOf, spec), { maxLength });
 
@@ -98,6 +101,8 @@ export const anyCase: fc.Arbitrary<Case> = fc
   .record({
     tidy: fc.boolean(),
     live: rules(fc.oneof(theirs, ours), 24),
+    liveFronts: fc.array(fc.nat(24), { maxLength: 2 }),
+    inserting: fc.option(fc.nat(6), { nil: undefined }),
     fragments: fc.array(
       fc.oneof(
         rules(theirs, 5).map((lines) => ({ mark: "", lines })),
@@ -108,7 +113,9 @@ export const anyCase: fc.Arbitrary<Case> = fc
     tables: fc.subarray(["raw", "nat", "filter"]),
     chainIsLive: fc.boolean(),
   })
-  .map(({ tidy, live, fragments, tables, chainIsLive }) => {
+  .map(({ tidy, live: lines, liveFronts, inserting, fragments, tables, chainIsLive }) => {
+    const live = [...lines];
+    for (const at of liveFronts) live.splice(at, 0, [FRONT_PLACE, FRONT]);
     const model: Model = new Map(tables.map((table) => [table, new Map()]));
     if (chainIsLive) model.get("nat")?.set("DOCKER_CONTAINERS", []);
     const used = new Set<string>();
@@ -127,6 +134,8 @@ export const anyCase: fc.Arbitrary<Case> = fc
       return { text: fragmentText(mark, tidy ? once : lines) };
     });
     const base = { text: "*nat\n:DOCKER_CONTAINERS - [0:0]\nCOMMIT\n" };
+    if (inserting !== undefined)
+      texts.splice(inserting, 0, { text: `${MARK}\n*filter\n-I FORWARD ${FRONT}\nCOMMIT\n` });
     return { live: model, fragments: [base, ...texts] };
   });
 

@@ -8,7 +8,7 @@ import { goalOf, goalOfSnapshot, patchText } from "../../src/rules/patch.ts";
 import { commentOf, readWords } from "../../src/rules/rule.ts";
 import { readTables } from "../../src/rules/table-text.ts";
 import { growth, SQUARE } from "./growth.ts";
-import { anyCase, applyPatch, type Case, isBare, isCommented, type Model, saveModel } from "./patch-model.ts";
+import { anyCase, applyPatch, type Case, FRONT, isBare, isCommented, type Model, saveModel } from "./patch-model.ts";
 
 /** A rule of ours; a stranger's when there is no container. */
 function rule(address: string, container?: string): string {
@@ -97,6 +97,57 @@ describe("where a new rule goes", () => {
       `-I FORWARD 3 ${spec(rule("1.0.0.1", "web"))}`,
     ]);
   });
+});
+
+describe("a rule that we insert", () => {
+  const jump = rule("3.0.0.9", "base");
+  const base = { text: `${markOf("base")}\n${filter(jump.replace("-A", "-I"), rule("1.0.0.1", "base"))}` };
+  const first = `-I FORWARD 1 ${spec(jump)}`;
+
+  test("goes first, whatever a stranger's fragment has before it, and the others of its fragment where they always go", () => {
+    const running = live(rule("2.0.0.1"), rule("9.9.9.9"), "-A FORWARD -j DROP");
+    const next = `-I FORWARD 4 ${spec(rule("1.0.0.1", "base"))}`;
+    expect(patch([stranger("2.0.0.1"), base], running)).toEqual([first, next]);
+    expect(patch([base], live())).toEqual([jump, rule("1.0.0.1", "base")]);
+  });
+
+  test("goes before what others insert, also after it", () => {
+    const inserting = { text: filter(rule("2.0.0.1").replace("-A", "-I")) };
+    const running = live(rule("2.0.0.1"), rule("1.0.0.1", "base"));
+    expect(patch([base, inserting], running)).toEqual([first]);
+    expect(patch([base, inserting], live(jump, rule("2.0.0.1"), rule("1.0.0.1", "base")))).toBeUndefined();
+  });
+
+  test("comes back to the front when somebody came before it, or moved it; else it stays", () => {
+    const gone = `-D FORWARD ${spec(jump)}`;
+    const next = rule("1.0.0.1", "base");
+    expect(patch([base], live(rule("9.9.9.9"), jump, next))).toEqual([gone, first]);
+    expect(patch([base], live(rule("9.9.9.9"), next, jump))).toEqual([gone, first]);
+    expect(patch([base], live(next, jump))).toHaveLength(2);
+    expect(patch([base], live(jump, rule("9.9.9.9"), next))).toBeUndefined();
+  });
+
+  test("that is there: new rules of ours do not come before it", () => {
+    const web = own("web", "1.0.0.2");
+    const added = rule("1.0.0.2", "web");
+    expect(patch([base, web], live(jump, "-A FORWARD -j DROP"))).toEqual([
+      `-I FORWARD 2 ${spec(rule("1.0.0.1", "base"))}`,
+      `-I FORWARD 3 ${spec(added)}`,
+    ]);
+    expect(patch([base, web, stranger("2.0.0.1")], live(jump, rule("2.0.0.1")))).toHaveLength(2);
+  });
+
+  test("goes with its fragment", () => {
+    expect(patch([], live(jump, rule("9.9.9.9")))).toEqual([`-D FORWARD ${spec(jump)}`]);
+  });
+});
+
+test("a stranger's insertion is an anchor at its place", () => {
+  const inserting = { text: filter(rule("2.0.0.2").replace("FORWARD", "FORWARD 2").replace("-A", "-I")) };
+  const running = live(rule("2.0.0.1"), rule("2.0.0.2"), rule("3.0.0.1"));
+  expect(patch([stranger("2.0.0.1"), own("web", "1.0.0.1"), stranger("3.0.0.1"), inserting], running)).toEqual([
+    `-I FORWARD 3 ${spec(rule("1.0.0.1", "web"))}`,
+  ]);
 });
 
 describe("what goes", () => {
@@ -209,18 +260,19 @@ interface Wanted {
 
 /** What the fragments declare for a chain, in order. */
 function wantedOf({ fragments }: Case, table: string, chain: string): Wanted[] {
-  return fragments.flatMap(({ text }) =>
+  const wanted = fragments.flatMap(({ text }) =>
     readTables(text).sections.flatMap((section) =>
       section.table !== table
         ? []
         : section.lines
-            .filter((line) => line.text.startsWith(`-A ${chain} `))
+            .filter((line) => line.text.slice(2).startsWith(` ${chain} `))
             .map((line) => ({
               spec: line.text.slice(`-A ${chain} `.length),
               ours: text.startsWith("# docker_iptables"),
             })),
     ),
   );
+  return wanted.sort((a, b) => Number(b.spec === FRONT) - Number(a.spec === FRONT));
 }
 
 /** Which live rules are ours: those with the comment, and of a bare one as many as our fragments declare. */
@@ -250,6 +302,7 @@ function holds(given: Case): void {
     const mine = now.filter(({ id }) => id === undefined || !ids.has(id)).map(({ spec }) => spec);
     expect(mine).toEqual(wanted.filter(({ ours }) => ours).map(({ spec }) => spec));
     anchorsHold(wanted, strangers, now);
+    if (wanted[0]?.spec === FRONT) expect(now[0]?.spec).toBe(FRONT);
   }
   const settled = readLive(saveModel(after));
   expect(patchText(goalOf(given.fragments, [], settled), settled)).toBeUndefined();

@@ -4,9 +4,11 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   commentOf,
+  isInserted,
   isOurs,
   keyOf,
   mayBeOurs,
+  readAdded,
   readChain,
   readComment,
   readWords,
@@ -86,12 +88,34 @@ describe("keyOf", () => {
 test.each([
   [["-A", "FORWARD", "-m", "comment", "--comment", "x"], "x", "FORWARD"],
   [["--append", "FORWARD"], undefined, "FORWARD"],
+  [["-I", "FORWARD", "2"], undefined, "FORWARD"],
+  [["--insert", "FORWARD"], undefined, "FORWARD"],
+  [["-D", "FORWARD"], undefined, undefined],
   [["-N", "FORWARD", "--comment"], undefined, undefined],
   [[], undefined, undefined],
 ])("comment and chain of %j", (rule, comment, chain) => {
   expect(readComment(rule)).toBe(comment);
   expect(readChain(rule)).toBe(chain);
 });
+
+test.each([
+  ["-A FORWARD -j DROP", "-A FORWARD -j DROP", undefined],
+  ["--append FORWARD -j DROP", "--append FORWARD -j DROP", undefined],
+  ["-I FORWARD -j DROP", "-A FORWARD -j DROP", 0],
+  ["--insert FORWARD 1 -j DROP", "-A FORWARD -j DROP", 0],
+  ["-I FORWARD 12 -p tcp -j DROP", "-A FORWARD -p tcp -j DROP", 11],
+  ["-I FORWARD", "-A FORWARD", 0],
+])("%s adds '%s' at %s", (line, rule, place) => {
+  expect(readAdded(words(line))).toEqual({ rule: words(rule), place });
+  expect(isInserted(words(line))).toBe(place !== undefined);
+});
+
+test.each(["-N FORWARD", "-D FORWARD -j DROP", "-R FORWARD 1 -j DROP", ":FORWARD ACCEPT [0:0]", ""])(
+  "'%s' adds nothing",
+  (line) => {
+    expect(readAdded(words(line))).toBeUndefined();
+  },
+);
 
 describe("unconditionalTarget", () => {
   test.each([

@@ -3,7 +3,8 @@
 import { execaSync } from "execa";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { assemble, textOf } from "../../src/fragments/assemble.ts";
+import { assemble, CARRIED, textOf } from "../../src/fragments/assemble.ts";
+import { carriedMesh, carriedOf } from "../../src/rules/carried.ts";
 import type { BridgeNetwork } from "../../src/rules/dockers.ts";
 import { isMarked } from "../../src/rules/fragment-text.ts";
 import { readLive, withoutCounters } from "../../src/rules/live.ts";
@@ -724,31 +725,133 @@ describe("DOCKER-USER", () => {
     live.replace(`${RETURN}\n`, "").replace("COMMIT\n*nat", `${lines.join("\n")}\nCOMMIT\n*nat`);
   const docker29 = (...lines: string[]) => withRules(DOCKER_29, ...lines);
 
-  test("rules of the user's are kept, with the chain and the jump to it", () => {
-    const live = DOCKER_20.replace(RETURN, `${BLOCK}\n${RETURN}`);
-    expect(listed(live)).toEqual([JUMP, BLOCK]);
-    expect(adopted(live, BASE)).toEqual({ first: filter(":DOCKER-USER - [0:0]", JUMP, BLOCK), last: undefined });
-    expect(undeclared(live).dockers).toBe(rulesIn(DOCKER_20).length - 1);
-    adoptsAll(live, BASE);
-    expect(adopted(docker29(BLOCK), BASE).first).toBe(filter(":DOCKER-USER - [0:0]", JUMP, BLOCK));
-    adoptsAll(docker29(BLOCK), BASE);
+  /** A base with the jump that stands in for Docker's. */
+  const FIRST = BASE.replace(
+    "*filter\n",
+    `*filter\n:DOCKER-USER - [0:0]\n-I FORWARD -m comment --comment "${commentOf("base")}" -j DOCKER-USER\n`,
+  );
+  const left = (live: string, ...fragments: string[]) =>
+    leftoverText(
+      undeclaredOf(
+        readLive(live),
+        fragments.map((text) => ({ text })),
+        NETWORKS,
+      ),
+      false,
+    ) ?? "";
+  const kept = (live: string, ...fragments: string[]) => {
+    const paths = fragments.map((text, index) => ({ path: String(index), text }));
+    const { lines, origins } = assemble(paths, ["filter"], readLive(live));
+    return lines.filter((_, at) => origins[at] === CARRIED);
+  };
+
+  test("rules of the user's run on: neither undeclared nor adopted, nor Docker's to go", () => {
+    for (const live of [DOCKER_20.replace(RETURN, `${BLOCK}\n${RETURN}`), docker29(BLOCK)]) {
+      expect(listed(live, FIRST)).toEqual([]);
+      expect(adopted(live, FIRST)).toEqual({ first: undefined, last: undefined });
+      expect(left(live, FIRST)).not.toMatch(/^-[FXD] DOCKER-USER/m);
+      expect(kept(live, FIRST)).toEqual(rulesIn(live).filter((line) => line.startsWith("-A DOCKER-USER ")));
+    }
+  });
+
+  test("Docker's jump there goes where ours is, and only then", () => {
+    expect(left(docker29(BLOCK), FIRST)).toContain(`-D${JUMP.slice(2)}\n`);
+    expect(listed(docker29(BLOCK), BASE)).toEqual([JUMP]);
+    expect(left(docker29(BLOCK), BASE)).not.toContain("USER");
+    expect(left(docker29(BLOCK), FIRST, filter(JUMP))).not.toContain("USER");
+  });
+
+  test("a RETURN alone is Docker's, and goes; the chain stays ours", () => {
+    expect(kept(docker29(RETURN), FIRST)).toEqual([]);
+    expect(listed(docker29(RETURN), FIRST)).toEqual([]);
+    expect(left(docker29(RETURN), FIRST).match(/^.*USER.*$/gm)).toEqual([`-D${JUMP.slice(2)}`, `-D${RETURN.slice(2)}`]);
   });
 
   test("a RETURN with rules behind it stays, so that they do not come to life", () => {
-    const live = docker29(BLOCK, RETURN, "-A DOCKER-USER -j DROP", RETURN);
-    expect(listed(live)).toEqual([JUMP, BLOCK, RETURN, "-A DOCKER-USER -j DROP"]);
-    adoptsAll(live, BASE);
+    const lines = [BLOCK, RETURN, "-A DOCKER-USER -j DROP", RETURN];
+    expect(kept(docker29(...lines), FIRST)).toEqual(lines);
+    expect(left(docker29(...lines), FIRST)).not.toContain(`-D${RETURN.slice(2)}`);
   });
 
-  test("jumps of the user's from elsewhere, and to chains of the user's", () => {
-    const lines = [
-      "-A INPUT -j DOCKER-USER",
+  describe("the chains that it asks", () => {
+    const chains = (...names: string[]) => names.map((name) => `:${name} - [0:0]\n`).join("");
+    const asking = [
       "-A DOCKER-USER -j ufw-user-forward",
-      "-A ufw-user-forward -p tcp -m tcp --dport 80 -j ACCEPT",
+      "-A DOCKER-USER -p tcp -g f2b-web",
+      "-A ufw-user-forward -p tcp -m tcp --dport 80 -j deeper",
+      "-A f2b-web -s 203.0.113.9/32 -j DROP",
+      "-A deeper -j ACCEPT",
     ];
-    const live = docker29(...lines).replace("-A FORWARD", ":ufw-user-forward - [0:0]\n-A FORWARD");
-    expect(listed(live)).toEqual([JUMP, ...lines]);
-    adoptsAll(live, BASE);
+    const live = (...more: string[]) =>
+      docker29(...asking, ...more).replace(
+        "-A FORWARD",
+        `${chains("deeper", "f2b-web", "other", "ufw-user-forward")}-A FORWARD`,
+      );
+
+    test("are kept with it, whatever depth; no other", () => {
+      expect(kept(live("-A other -j DROP"), FIRST).filter((line) => line.startsWith(":"))).toEqual([
+        ":ufw-user-forward - [0:0]",
+        ":f2b-web - [0:0]",
+        ":deeper - [0:0]",
+      ]);
+      expect(kept(live("-A other -j DROP"), FIRST).filter((line) => line.startsWith("-"))).toEqual(asking);
+      expect(listed(live("-A other -j DROP"), FIRST)).toEqual(["-A other -j DROP"]);
+    });
+
+    test("are adopted where other rules ask them, too: those would be asked in vain after a boot", () => {
+      const jump = "-A INPUT -j ufw-user-forward";
+      expect(listed(live(jump), FIRST)).toEqual([asking[2], asking[4], jump]);
+      expect(kept(live(jump), FIRST).filter((line) => line.startsWith("-"))).toEqual(asking);
+      const { first = "" } = adopted(live(jump), FIRST);
+      expect(first).not.toContain("f2b-web");
+      expect(kept(live(jump), first, FIRST)).toEqual([":f2b-web - [0:0]", asking[0], asking[1], asking[3]]);
+      adoptsAll(live(jump), FIRST);
+    });
+
+    test("are the fragments' where one has rules in them", () => {
+      const own = filter(":f2b-web - [0:0]", "-I f2b-web -s 203.0.113.10/32 -j DROP");
+      expect(kept(live(), FIRST, own).filter((line) => /^\S+ ?f2b-web/.test(line))).toEqual([]);
+      expect(listed(live(), FIRST, own)).toEqual([asking[3]]);
+      expect(kept(live(), FIRST, filter(":f2b-web - [0:0]"))).toContain(asking[3]);
+    });
+
+    test("a circle, which no kernel has, is gone round once", () => {
+      const lines = ["-A DOCKER-USER -j deeper", "-A deeper -j DOCKER-USER", "-A deeper -j deeper"];
+      expect(kept(live(...lines), FIRST).filter((line) => lines.includes(line))).toHaveLength(3);
+    });
+
+    test("Docker's own are none of them", () => {
+      expect(kept(docker29(BLOCK, "-A DOCKER-USER -j DOCKER"), FIRST)).toEqual([BLOCK]);
+    });
+  });
+
+  test("if a fragment has rules there, fragments alone decide", () => {
+    const other = "-A DOCKER-USER -s 203.0.113.9/32 -j DROP";
+    for (const line of [BLOCK, `[1:2] ${BLOCK.replace("-A", "-I")}`, BLOCK.replace("-A", "--insert")]) {
+      expect(kept(docker29(BLOCK, other), FIRST, filter(line))).toEqual([]);
+      expect(listed(docker29(BLOCK, other), FIRST, filter(line))).toEqual([other]);
+    }
+    expect(kept(docker29(BLOCK), FIRST, filter("-N DOCKER-USER"))).toEqual([BLOCK]);
+    expect(left(docker29(BLOCK, RETURN), FIRST, filter(BLOCK))).not.toContain("RETURN");
+  });
+
+  test("is the user's in the filter table alone", () => {
+    expect(kept(docker29(BLOCK).replace("*filter", "*mangle"), FIRST)).toEqual([]);
+  });
+
+  test("in the other backend, which is emptied, it is adopted", () => {
+    const live = readLive(docker29(BLOCK));
+    expect(listUndeclared(undeclaredOf(live, [], NETWORKS, carriedMesh(live, [])))).toEqual([JUMP, BLOCK]);
+  });
+
+  test("is kept without a base, too: one that is removed takes no rule of the user's along", () => {
+    expect(kept(docker29(BLOCK))).toEqual([":DOCKER-USER - [0:0]", BLOCK]);
+  });
+
+  test("jumps of the user's from elsewhere, or under a condition, are his", () => {
+    const lines = ["-A INPUT -j DOCKER-USER", "-A FORWARD -i eth0 -j DOCKER-USER"];
+    expect(listed(docker29(BLOCK, ...lines), FIRST)).toEqual(lines);
+    expect(listed(docker29(RETURN, ...lines), FIRST)).toEqual(lines);
   });
 
   test("a jump there is Docker's where the chain has nothing of the user's", () => {
@@ -967,8 +1070,13 @@ test("for any host: once adopted nothing is undeclared, nothing of the user's is
 
     const keys = new Set(declared.map(([line]) => keyOf(readWords(line))));
     const isDeclared = (line: string) => keys.has(keyOf(readWords(line)));
-    const open = lines.filter((line) => !line.includes(commentOf("")) && !isDeclared(line));
-    expect(rules.length + before.dockers).toBe(open.length);
+    const kept = carriedOf(readLive(text), [{ text: fragment }]).get(table);
+    const stays = (line: string) => kept?.lines.includes(line) && !kept.shared.has(chainOf(line));
+    const open = lines.filter((line) => !line.includes(commentOf("")) && !isDeclared(line) && !stays(line));
+    // The RETURN at the end of a chain of the user's is nobody's.
+    const ends = open.filter((line) => line === "-A DOCKER-USER -j RETURN").length;
+    expect(rules.length + before.dockers).toBeLessThanOrEqual(open.length);
+    expect(rules.length + before.dockers).toBeGreaterThanOrEqual(open.length - ends);
     const lost = open.filter((line) => !rules.includes(line));
     expect(
       lost.filter((line) => !/ -[jg] DOCKER(-USER)?$|^-A DOCKER |^-A DOCKER-USER -j RETURN$|docker0/.test(line)),
