@@ -31,13 +31,18 @@ export interface LoadRequest {
   timeout: number;
   /** Where the last good text of each family is kept (systemd's StateDirectory=); undefined keeps none. */
   stateDirectory: string | undefined;
+  /**
+   * While there is no record of this boot of what the fragments declared: whether rules that run and stand in no fragment are
+   * kept, and only our own exchanged. A service starts so, beside a firewall that came first.
+   */
+  keepUndeclared: boolean;
 }
 
 /** The verb: both families, or those named, whose directories exist. Throws Failure as `load`, and `directory_unusable`. */
 export async function loadDirectories(
   { args, check }: Request,
   families: readonly Family[],
-  stateDirectory: string | undefined,
+  { stateDirectory, keepUndeclared }: Pick<LoadRequest, "stateDirectory" | "keepUndeclared">,
 ): Promise<Loaded> {
   const directories: LoadRequest["directories"] = {};
   for (const family of families) {
@@ -45,7 +50,7 @@ export async function loadDirectories(
     if (await directoryExists(directory)) directories[family] = directory;
     else if (family === "ipv4" || families.length === 1) throw missingDirectory(directory);
   }
-  const request = { directories, timeout: args.timeout, stateDirectory };
+  const request = { directories, timeout: args.timeout, stateDirectory, keepUndeclared };
   return check ? planLoad(request) : load(request);
 }
 

@@ -277,7 +277,7 @@ async function loadWith(
       return [];
     }
     const directories = { [family]: directoryOf(family, args) };
-    const request = { directories, timeout: args.timeout, stateDirectory: undefined };
+    const request = { directories, timeout: args.timeout, stateDirectory: undefined, keepUndeclared: false };
     return (await loadLocked(request, before.live)).warnings;
   });
   return { reloaded: families.map(restoreCommand), warnings, live };
