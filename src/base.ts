@@ -22,6 +22,7 @@ import type { Arguments } from "./generated/arguments.ts";
 import { findPlaces, type PlannedUnit, planRemoval, planUnits, planWatcher, WATCH_UNIT } from "./kernel/install.ts";
 import { readInterfaces } from "./kernel/interfaces.ts";
 import type { OtherBackend } from "./kernel/others.ts";
+import { retryTimerOf } from "./kernel/unit-text.ts";
 import { unitName, type Wish } from "./kernel/units.ts";
 import { findLeftovers, type Leftover } from "./leftovers.ts";
 import { withChanges } from "./refuse.ts";
@@ -150,7 +151,11 @@ export async function planBase(
   const directories = families.map((family) => directoryOf(family, args));
   const plan: BasePlan = { ...NO_BASE, directories, warnings: [] };
   const places = findPlaces(args.timeout);
-  const watching = { words: watchWords(args), directories: FAMILIES.map((family) => directoryOf(family, args)) };
+  const watching = {
+    words: watchWords(args),
+    directories: FAMILIES.map((family) => [family, directoryOf(family, args)] as const),
+    loaders: loadersOf(args),
+  };
   const watchers = args.watch ? [await planWatcher(args.client, watching, places, args.timeout)] : [];
   if (args.reload === "none") return { ...plan, units: watchers };
   const declared = await declaredIn(withChanges(now, items, args), live, args);
@@ -280,10 +285,16 @@ export function wishesFor(families: readonly Family[], args: Arguments): Wish[] 
   return [...wishes.values()];
 }
 
+/** The names of the services that load the directories, each once. */
+function loadersOf(args: Arguments): string[] {
+  return [...new Set([args.iptables_service, args.ip6tables_service].map(unitName))];
+}
+
 async function planRemovalOfBase(items: readonly Item[], now: Fragments, args: Arguments): Promise<BasePlan> {
   const future = withChanges(now, items, args);
-  const names = args.reload === "none" ? [] : [args.iptables_service, args.ip6tables_service, WATCH_UNIT].map(unitName);
-  const units = await planRemoval([...new Set(names)], args.timeout).catch((error: unknown) => {
+  const loaders = loadersOf(args);
+  const names = args.reload === "none" ? [] : [...loaders, WATCH_UNIT, ...loaders.map(retryTimerOf)];
+  const units = await planRemoval(names, args.timeout).catch((error: unknown) => {
     // Without systemd there are no services to remove.
     const isThere = !(error instanceof Failure) || !["command_missing", "command_failed"].includes(error.code);
     if (isThere || args.reload === "systemd") throw error;

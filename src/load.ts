@@ -41,14 +41,18 @@ export interface LoadRequest {
 }
 
 /** The verb: both families, or those named, whose directories exist. Throws Failure as `load`, and `directory_unusable`. */
-export async function loadDirectories({ args, check }: Request, families: readonly Family[]): Promise<Loaded> {
+export async function loadDirectories(
+  { args, check }: Request,
+  families: readonly Family[],
+  keepUndeclared: boolean,
+): Promise<Loaded> {
   const directories: LoadRequest["directories"] = {};
   for (const family of families) {
     const directory = family === "ipv4" ? args.iptables_dir : args.ip6tables_dir;
     if (await directoryExists(directory)) directories[family] = directory;
     else if (family === "ipv4" || families.length === 1) throw missingDirectory(directory);
   }
-  const request = { directories, timeout: args.timeout };
+  const request = { directories, timeout: args.timeout, keepUndeclared };
   if (!check) return load(request);
   const planned = await planLoad(request);
   return {

@@ -1,7 +1,6 @@
 // The executable: picks the door, answers once, sets the exit status. The only user of process.*, save exec.ts
 // and docker/socket.ts, which read the environment.
 
-import type { Family } from "./docker/container.ts";
 import type { Tell } from "./docker/find.ts";
 import { paintFor } from "./doors/colours.ts";
 import { type Command, readCommand, UsageError } from "./doors/command.ts";
@@ -53,7 +52,7 @@ function deedOf(command: Exclude<Command, { kind: "text" | "version" }>): Deed {
     case "publish":
       return (raw) => publishContainers(raw, tell);
     case "load":
-      return (raw) => loadHost(raw, command.families);
+      return (raw) => loadHost(raw, command);
     case "explain":
       return explainContainers;
     case "status":
@@ -90,12 +89,12 @@ function explainContainers(raw: Raw): ReturnType<Deed> {
 }
 
 /** The verb of the services that load the directories. */
-function loadHost(raw: Raw, families: readonly Family[]): ReturnType<Deed> {
+function loadHost(raw: Raw, { families, keepUndeclared }: Extract<Command, { kind: "load" }>): ReturnType<Deed> {
   const request = readRequest(raw, surroundings(), false);
   onSignal();
   return {
     request,
-    result: async () => resultOfLoad(request, await loadDirectories(request, families)),
+    result: async () => resultOfLoad(request, await loadDirectories(request, families, keepUndeclared)),
   };
 }
 

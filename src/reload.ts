@@ -10,7 +10,7 @@ import { sortByBoot } from "./fragments/confirmed.ts";
 import { readFragments, readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { deleteStaleFlows } from "./kernel/conntrack.ts";
-import { WATCH_UNIT } from "./kernel/install.ts";
+import { isLoader } from "./kernel/install.ts";
 import { backendsWith, restoreCommand } from "./kernel/iptables.ts";
 import { emptyBackend, restoreBackend } from "./kernel/others.ts";
 import { restoreSnapshot } from "./kernel/snapshot.ts";
@@ -75,7 +75,7 @@ export async function chooseLoader(
   args: Arguments,
 ): Promise<Loader> {
   if (args.reload === "none" || args.reload === "patch") return { kind: args.reload };
-  const units = base.units.filter(({ name }) => name !== WATCH_UNIT);
+  const units = base.units.filter(isLoader);
   const starts = args.reload === "systemd" && units.some(({ start }) => start);
   const isMeshed = FAMILIES.some((family) => meshOf(live[family] ?? readLive(""), future[family] ?? []).size > 0);
   if (isMeshed && !starts) return { kind: "patch", why: MESHED };

@@ -33,8 +33,9 @@ export async function installUnits(units: readonly PlannedUnit[], undo: Undo[], 
     for (const { path, after } of ours.filter(fileChanges)) await write(path, after, undo);
     await reloadManager(timeout);
   }
-  for (const { name, enabled, start } of ours) {
-    if (start) undo.push(quietly(() => stopUnit(name, timeout)));
+  for (const { name, before, enabled, start, failed } of ours) {
+    // One that had failed is that again, and its timer goes on.
+    if (before === undefined || (start && !failed)) undo.push(quietly(() => stopUnit(name, timeout)));
     if (enabled) continue;
     undo.push(quietly(() => disableUnit(name, timeout)));
     await enableUnit(name, timeout);

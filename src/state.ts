@@ -10,10 +10,7 @@ import { join } from "node:path";
 import { env, geteuid, pid } from "node:process";
 import type { Family } from "./docker/container.ts";
 import { clearTemporary, replaceFragment } from "./fragments/replace.ts";
-
-const DEFAULT_STATE = "/var/lib/docker_iptables";
-/** The directories that the default state is for. */
-export const DEFAULT_DIRECTORIES: Record<Family, string> = { ipv4: "/etc/iptables.d", ipv6: "/etc/ip6tables.d" };
+import { stateDirectoryOf } from "./kernel/unit-text.ts";
 
 /** The state of a family's directory of fragments. */
 export interface State {
@@ -25,10 +22,7 @@ export interface State {
 export function stateOf(family: Family, directory: string): State {
   const given = env["STATE_DIRECTORY"]?.split(":")[0];
   if (given?.startsWith("/")) return { family, directory: given };
-  return {
-    family,
-    directory: directory === DEFAULT_DIRECTORIES[family] ? DEFAULT_STATE : join(directory, ".docker_iptables"),
-  };
+  return { family, directory: stateDirectoryOf(family, directory) };
 }
 
 /** What of a family is kept: see the rooms that write it. */

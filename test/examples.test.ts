@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import { FAMILIES } from "../src/docker/container.ts";
 import { readNetwork } from "../src/docker/network.ts";
 import { WATCH_UNIT } from "../src/kernel/install.ts";
-import { unitText, watchUnitText } from "../src/kernel/unit-text.ts";
+import { retryTimerOf, retryTimerText, unitText, watchUnitText } from "../src/kernel/unit-text.ts";
 import { makeBase } from "../src/rules/base-rules.ts";
 
 const EXAMPLES = fileURLToPath(new URL("../examples/", import.meta.url));
@@ -32,13 +32,16 @@ test.each([
 ] as const)("%s", async (unit, family) => {
   const text = unitText(unit, "/usr/local/bin/docker_iptables", [[family, `/etc/${DIRECTORIES[family]}`]]);
   await expect(text).toMatchFileSnapshot(`${EXAMPLES}systemd/${unit}`);
+  const timer = retryTimerOf(unit);
+  await expect(retryTimerText(timer, unit)).toMatchFileSnapshot(`${EXAMPLES}systemd/${timer}`);
 });
 
 test(WATCH_UNIT, async () => {
   // Such as setup gives it, where the services load the directories.
   const text = watchUnitText(WATCH_UNIT, "/usr/local/bin/docker_iptables", {
     words: ["--reload", "restore"],
-    directories: FAMILIES.map((family) => `/etc/${DIRECTORIES[family]}`),
+    directories: FAMILIES.map((family) => [family, `/etc/${DIRECTORIES[family]}`] as const),
+    loaders: ["iptables.service", "ip6tables.service"],
     isDockers: true,
   });
   await expect(text).toMatchFileSnapshot(`${EXAMPLES}systemd/${WATCH_UNIT}`);

@@ -14,7 +14,7 @@ export type Command =
   | { kind: "text"; text: string }
   | { kind: "version" }
   | { kind: "publish" | "explain" | "status" | "watch"; verb: string; raw: Raw; json: boolean }
-  | { kind: "load"; verb: string; raw: Raw; json: boolean; families: readonly Family[] };
+  | { kind: "load"; verb: string; raw: Raw; json: boolean; families: readonly Family[]; keepUndeclared: boolean };
 
 /** Wrong usage; exit status 2. `verb` is the one whose help tells more. */
 export class UsageError extends Error {
@@ -50,7 +50,13 @@ function commandOf(verb: Verb, names: readonly string[], values: Values): Comman
     case "completion":
       return { kind: "text", text: completionScript(oneOf(verb, SHELLS, names)) };
     case "load":
-      return { ...common, kind: "load", raw, families: readFamilies(verb, names) };
+      return {
+        ...common,
+        kind: "load",
+        raw,
+        families: readFamilies(verb, names),
+        keepUndeclared: values["keep-undeclared"] === true,
+      };
     case "setup":
       refuseNames(verb, names, "is about the whole host and takes no name; 'create' publishes");
       return {

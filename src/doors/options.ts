@@ -21,6 +21,10 @@ export const OPTIONS: readonly Option[] = [
   ownOption("check", "Predict what would change, and change nothing."),
   ownOption("diff", "Show each file before and after."),
   ownOption("remove", "Take the base away, and the services that it installed; first 'delete --all'."),
+  ownOption(
+    "keep-undeclared",
+    "Keep the live rules that are in no fragment, as long as no load of this boot has recorded what the fragments declare: only docker_iptables' own rules are exchanged. The services start with it, so that a firewall that started first keeps its rules.",
+  ),
   ownOption("json", "Answer with one line of JSON."),
   ownOption("help", "The verb's own help."),
 ];

@@ -135,7 +135,7 @@ export const VERBS: readonly Verb[] = [
     details: "Tries the fragments first; then each table is replaced in one step. What fails is put back.",
     operands: "[ipv4|ipv6]",
     completes: FAMILIES,
-    options: [...DIRECTORIES, "check", ...ANSWER],
+    options: [...DIRECTORIES, "check", "keep-undeclared", ...ANSWER],
     examples: [
       ["load --check", "what is wrong with the fragments, if anything"],
       ["load ipv4", "one family"],

@@ -11,10 +11,10 @@ import { type Own, readOwn } from "../fragments/directory.ts";
 import { writeFailure } from "../fragments/replace.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { isMarked } from "../rules/fragment-text.ts";
-import { unitText, type Watching, watchUnitText } from "./unit-text.ts";
+import { retryTimerOf, retryTimerText, unitText, type Watching, watchUnitText } from "./unit-text.ts";
 import { isDisabled, judgeDropIns, judgeUnit, showUnit, type Unit, verbFor, type Wish } from "./units.ts";
 
-/** A service of ours as it is and as it should be. */
+/** A unit of ours as it is and as it should be; one that loads no family at boot has none. */
 export interface PlannedUnit extends Unit {
   path: string;
   before: Own | undefined;
@@ -22,6 +22,13 @@ export interface PlannedUnit extends Unit {
   enabled: boolean;
   /** Whether systemd knows another text than the file's, or none. */
   unread: boolean;
+  /** Whether it has failed, and is perhaps about to be started again. */
+  failed: boolean;
+}
+
+/** Whether it is a service that loads fragments, and so is started by the load. */
+export function isLoader({ families }: PlannedUnit): boolean {
+  return families.length > 0;
 }
 
 /** Where units of ours go, and what they run. Each is found out once, if at all. */
@@ -51,10 +58,10 @@ function once<T>(find: () => Promise<T>): () => Promise<T> {
 }
 
 /**
- * What is to be done so that each wished service loads its directories, now and at boot. A service of another hand that
- * does is left as it is.
+ * What is to be done so that each wished service loads its directories, now and at boot, and is started again where it fails.
+ * A service of another hand that does is left as it is.
  *
- * Throws Failure `unit_not_suitable` (another's unit, or a masked one), `executable_unusable`, `fragment_not_a_file` and
+ * Throws Failure `unit_not_suitable` (another's unit, or a masked service), `executable_unusable`, `fragment_not_a_file` and
  * those of `run`.
  */
 export async function planUnits(
@@ -68,9 +75,10 @@ export async function planUnits(
   );
   const planned: PlannedUnit[] = [];
   for (const { wish, properties } of looked) {
+    refuseMasked(wish.unit, properties);
     const path = join(directory, wish.unit);
     const state = unitState(properties);
-    const before = await ownUnit(path, wish.unit, properties);
+    const before = await ownUnit(path, properties);
     if (before === "another's") {
       // It may do the work all the same; else it is told whose it is, and what to do. It loads when there is something to load.
       const { ours, behind } = await judgeUnit(wish, properties);
@@ -82,8 +90,21 @@ export async function planUnits(
     const directories = wish.families.map((family, index) => [family, wish.directories[index] ?? ""] as const);
     const after = unitText(wish.unit, await places.executable(), directories);
     planned.push({ ...state, name: wish.unit, families: wish.families, path, before, after });
+    planned.push(...(await planRetry(wish.unit, places, timeoutSeconds)));
   }
   return planned;
+}
+
+/**
+ * The timer of a service of ours. Nothing enables it, and only a failure starts it; an administrator who masks it wants none.
+ * Throws as `planHelper`.
+ */
+async function planRetry(unit: string, places: Places, timeoutSeconds: number): Promise<PlannedUnit[]> {
+  const timer = retryTimerOf(unit);
+  const properties = await showUnit(timer, timeoutSeconds);
+  if (isMasked(properties)) return [];
+  const planned = await planHelper(timer, properties, places);
+  return [{ ...planned, after: retryTimerText(timer, unit), enabled: true, start: false }];
 }
 
 /** The service that follows the daemon's events. */
@@ -95,21 +116,27 @@ export const WATCH_UNIT = "docker_iptables-watch.service";
  */
 export async function planWatcher(
   client: string,
-  watching: Pick<Watching, "words" | "directories">,
+  watching: Omit<Watching, "isDockers">,
   places: Places,
   timeoutSeconds: number,
 ): Promise<PlannedUnit> {
-  const path = join(await places.directory(), WATCH_UNIT);
   const properties = await showUnit(WATCH_UNIT, timeoutSeconds);
-  const before = await ownUnit(path, WATCH_UNIT, properties);
-  if (before === "another's") {
-    const where = properties.get("FragmentPath") || path;
-    const message = `${where} was not written by docker_iptables, and is not overwritten: look at it, and move it away`;
-    throw new Failure("unit_not_suitable", message, { unit: WATCH_UNIT, unit_file: where });
-  }
+  refuseMasked(WATCH_UNIT, properties);
+  const planned = await planHelper(WATCH_UNIT, properties, places);
   const isDockers = await isDockersOwn(client, await places.path());
   const after = watchUnitText(WATCH_UNIT, await places.executable(), { ...watching, isDockers });
-  return { ...unitState(properties), name: WATCH_UNIT, families: [], path, before, after };
+  return { ...planned, after };
+}
+
+/** A unit that nobody but us can have, without its text yet. Throws Failure `unit_not_suitable` where another hand has one. */
+async function planHelper(unit: string, properties: ReadonlyMap<string, string>, places: Places): Promise<PlannedUnit> {
+  const path = join(await places.directory(), unit);
+  const before = await ownUnit(path, properties);
+  if (before !== "another's")
+    return { ...unitState(properties), name: unit, families: [], path, before, after: undefined };
+  const where = properties.get("FragmentPath") || path;
+  const message = `${where} was not written by docker_iptables, and is not overwritten: look at it, and move it away`;
+  throw new Failure("unit_not_suitable", message, { unit, unit_file: where });
 }
 
 /**
@@ -130,8 +157,9 @@ export async function planRemoval(units: readonly string[], timeoutSeconds: numb
   const planned: PlannedUnit[] = [];
   for (const unit of units) {
     const properties = await showUnit(unit, timeoutSeconds);
+    if (isMasked(properties)) continue;
     const path = join(directory, unit);
-    const before = await ownUnit(path, unit, properties);
+    const before = await ownUnit(path, properties);
     if (before === "another's" || before === undefined) continue;
     planned.push({ ...unitState(properties), name: unit, families: [], path, before, after: undefined });
   }
@@ -144,22 +172,25 @@ function unitState(properties: ReadonlyMap<string, string>) {
     disabled: isDisabled(properties),
     unread: properties.get("NeedDaemonReload") === "yes" || properties.get("LoadState") === "not-found",
     start: properties.get("ActiveState") !== "active",
+    failed: properties.get("ActiveState") === "failed",
     verb: verbFor(properties),
     ours: true,
     behind: false,
   };
 }
 
+function isMasked(properties: ReadonlyMap<string, string>): boolean {
+  return properties.get("LoadState") === "masked";
+}
+
+function refuseMasked(unit: string, properties: ReadonlyMap<string, string>): void {
+  if (!isMasked(properties)) return;
+  const message = `${unit} is masked; 'systemctl unmask ${unit}' if docker_iptables may use it, or name another service (iptables_service, ip6tables_service)`;
+  throw new Failure("unit_not_suitable", message, { unit });
+}
+
 /** Our file under the unit's name, undefined where there is none; or the word that the unit is another's. */
-async function ownUnit(
-  path: string,
-  unit: string,
-  properties: ReadonlyMap<string, string>,
-): Promise<Own | undefined | "another's"> {
-  if (properties.get("LoadState") === "masked") {
-    const message = `${unit} is masked; 'systemctl unmask ${unit}' if docker_iptables may use it, or name another service (iptables_service, ip6tables_service)`;
-    throw new Failure("unit_not_suitable", message, { unit });
-  }
+async function ownUnit(path: string, properties: ReadonlyMap<string, string>): Promise<Own | undefined | "another's"> {
   const fragment = properties.get("FragmentPath") ?? "";
   if (fragment !== "" && fragment !== path) return "another's";
   const before = await readOwn(path);

@@ -1,5 +1,7 @@
-// The texts of our services: those that load the fragments at boot, and the one that follows the daemon's events. Pure.
+// The texts of our units: the services that load the fragments at boot, the timers that start them again where they fail, and
+// the service that follows the daemon's events. Pure.
 
+import { join } from "node:path/posix";
 import type { Family } from "../docker/container.ts";
 import { markOf } from "../rules/fragment-text.ts";
 import { COMMANDS } from "./iptables.ts";
@@ -11,21 +13,50 @@ export type Directories = readonly (readonly [Family, string])[];
 const DEFAULT_DIRECTORIES: Record<Family, string> = { ipv4: "/etc/iptables.d", ipv6: "/etc/ip6tables.d" };
 const DIRECTORY_FLAGS: Record<Family, string> = { ipv4: "--iptables-dir", ipv6: "--ip6tables-dir" };
 
-/** The text of a unit that loads the directories of one family, or of both. `executable` is an absolute path. */
+/** systemd's name of the directory below /var/lib in which the services of the default directories keep their state. */
+const STATE = "docker_iptables";
+
+/**
+ * Where the state of a family's directory is kept, the last good rules among it: that of other directories than the default
+ * ones beside the fragments, so that two hosts' worth of directories on one machine do not share it.
+ */
+export function stateDirectoryOf(family: Family, directory: string): string {
+  return isDefault(family, directory) ? `/var/lib/${STATE}` : join(directory, `.${STATE}`);
+}
+
+function isDefault(family: Family, directory: string): boolean {
+  return directory === DEFAULT_DIRECTORIES[family];
+}
+
+/** The timer that starts this service again where it has failed. */
+export function retryTimerOf(unit: string): string {
+  return `${unit.replace(/\.service$/, "")}-retry.timer`;
+}
+
+/**
+ * The text of a unit that loads the directories of one family, or of both. `executable` is an absolute path.
+ *
+ * Its place at a boot, by what the others do at their start (Debian 12, ufw 0.36, netfilter-persistent 1.0.20, nftables 1.0,
+ * firewalld 1.3): nftables' default /etc/nftables.conf flushes all rules of the nft backend, and netfilter-persistent's
+ * iptables-restore flushes the tables of /etc/iptables/rules.v4, so ours comes after them, and finds the sets that
+ * netfilter-persistent has restored. ufw adds to what it finds, and what it appends to FORWARD may refuse everything;
+ * firewalld has a table of its own: ours comes before them.
+ */
 export function unitText(unit: string, executable: string, directories: Directories): string {
   const families = directories.map(([family]) => family);
   const load = [
     ...[executable, "load", ...(families.length === 1 ? families : [])],
     ...directories.flatMap(([family, directory]) =>
-      directory === DEFAULT_DIRECTORIES[family] ? [] : [DIRECTORY_FLAGS[family], directory],
+      isDefault(family, directory) ? [] : [DIRECTORY_FLAGS[family], directory],
     ),
   ];
   const command = load.map(unitWord).join(" ");
   const paths = directories.map(([, directory]) => directory);
   const all = paths.join(" and ");
-  const withoutUs = families.map((family) => {
+  const withoutUs = directories.map(([family, directory]) => {
     const { save, restore } = COMMANDS[family];
-    return `[ "$$SERVICE_RESULT" = success ] || ${save} | grep -q ^-A || ${restore} --wait 10 /var/lib/docker_iptables/${family}.rules`;
+    const words = `[ "$$SERVICE_RESULT" = success ] || ${save} | grep -q ^-A || ${restore} --wait 10 "$$1"`;
+    return `ExecStopPost=-+/bin/sh -c '${words}' sh ${unitWord(join(stateDirectoryOf(family, directory), `${family}.rules`))}`;
   });
   return `${markOf(`(${unit})`)}
 # Loads the fragments of ${all}. It has no ExecStop: a stop must not open the host, and a reload or a
@@ -34,21 +65,23 @@ export function unitText(unit: string, executable: string, directories: Director
 Description=Firewall rules of ${all.replaceAll("%", "%%")}
 Documentation=man:iptables-restore(8)
 DefaultDependencies=no
-After=local-fs.target systemd-modules-load.service
-Before=network-pre.target docker.service shutdown.target
+# Those after which it comes flush rules as they start, or restore sets; those before which it comes add to what is there.
+After=local-fs.target systemd-modules-load.service nftables.service netfilter-persistent.service
+Before=ufw.service firewalld.service network-pre.target docker.service shutdown.target
 Wants=network-pre.target
 Conflicts=shutdown.target
+# What was missing (a set, a name that does not resolve) may come later.
+OnFailure=${retryTimerOf(unit)}
 
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-# The last good rules are kept here: a host that boots with a broken fragment gets those, and this unit fails.
-StateDirectory=docker_iptables
-StateDirectoryMode=0700
-ExecStart=${command}
+${stateOf(directories)}# At the first load of a boot, the rules of a firewall that came first stay; a reload replaces them.
+ExecStart=${command} --keep-undeclared
 ExecReload=${command}
-# The same where docker_iptables itself cannot run (no Node.js, say): it needs iptables alone, and no sandbox (+).
-${withoutUs.map((words) => `ExecStopPost=-+/bin/sh -c '${words}'`).join("\n")}
+# A host that boots with a broken fragment gets the last good rules, and this unit fails. Where docker_iptables itself cannot
+# run (no Node.js, say), iptables alone loads them, and without a sandbox (+).
+${withoutUs.join("\n")}
 
 ${loaderSandbox(paths)}
 
@@ -57,23 +90,55 @@ WantedBy=multi-user.target
 `;
 }
 
+/** The lines that let a service keep what `stateDirectoryOf` names; it may write the directories themselves. */
+function stateOf(directories: Directories): string {
+  const isKept = directories.some(([family, directory]) => isDefault(family, directory));
+  return isKept ? `# The last good rules are kept here.\nStateDirectory=${STATE}\nStateDirectoryMode=0700\n` : "";
+}
+
+/**
+ * The text of the timer that starts a service of ours again as long as it fails. In between the service stays failed, so that
+ * monitoring sees it (with Restart= it would be "activating"). A stop of the service, also of one that has failed, stops the
+ * timer; a restart that fails starts it anew (PartOf=, tried with systemd 252).
+ */
+export function retryTimerText(timer: string, unit: string): string {
+  return `${markOf(`(${timer})`)}
+# Started by the failure of ${unit}, and stopped with it: soon, then less often, so that the journal is not filled.
+[Unit]
+Description=Starts ${unit} again as long as it fails
+PartOf=${unit}
+
+[Timer]
+Unit=${unit}
+OnActiveSec=15s
+OnActiveSec=30s
+OnActiveSec=1min
+OnActiveSec=2min
+OnUnitInactiveSec=5min
+AccuracySec=1s
+`;
+}
+
 /** What the watcher is to do. */
 export interface Watching {
   /** The flags of `watch`. */
   words: readonly string[];
-  directories: readonly string[];
+  directories: Directories;
+  /** Those that load the directories at boot: it starts after them. */
+  loaders: readonly string[];
   /** Whether its client is Docker's own executable. */
   isDockers: boolean;
 }
 
 /** The text of the unit that keeps files and kernel true to what runs. */
 export function watchUnitText(unit: string, executable: string, watching: Watching): string {
-  const { words, directories, isDockers } = watching;
+  const { words, directories, loaders, isDockers } = watching;
+  const paths = directories.map(([, directory]) => directory);
   return `${markOf(`(${unit})`)}
 # Follows the daemon's events; each change is a record in the journal. A daemon that is down is waited for.
 [Unit]
 Description=Firewall rules of Docker's published ports, as containers come and go
-After=docker.service iptables.service ip6tables.service
+After=${[...new Set(["docker.service", ...loaders])].join(" ")}
 
 [Service]
 Type=notify
@@ -83,8 +148,8 @@ WatchdogSec=60
 ExecStart=${[executable, "watch", ...words].map(unitWord).join(" ")}
 Restart=always
 RestartSec=2
-
-${isDockers ? watcherSandbox(directories) : OTHER_CLIENT}
+${stateOf(directories)}
+${isDockers ? watcherSandbox(paths) : OTHER_CLIENT}
 
 [Install]
 WantedBy=multi-user.target

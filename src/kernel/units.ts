@@ -197,7 +197,9 @@ function refuseStrangers(
   const commands = commandsOf(properties);
   const unloaded = directories.filter((directory) => !names(all, directory) && !loadsByDefault(commands, directory));
   if (unloaded.length === 0) return;
-  const stranger = STRANGERS.find(([pattern]) => pattern.test(all))?.[1];
+  // A service that only starts before or after another is not that one's.
+  const owned = all.replaceAll(/^\s*(After|Before|Conflicts)\s*=.*$/gm, "");
+  const stranger = STRANGERS.find(([pattern]) => pattern.test(owned))?.[1];
   const whose = stranger === undefined ? "" : `; it belongs to ${stranger}`;
   throw new Failure(
     "unit_not_suitable",

@@ -1,10 +1,20 @@
 // What systemd takes from our services, where paths and clients are not the usual ones.
 
 import { expect, test } from "vitest";
-import { unitText, watchUnitText } from "../../src/kernel/unit-text.ts";
+import { retryTimerOf, retryTimerText, unitText, watchUnitText } from "../../src/kernel/unit-text.ts";
 
 const EXECUTABLE = "/opt/tools/docker_iptables";
 const linesOf = (text: string, key: string) => text.split("\n").filter((line) => line.startsWith(`${key}=`));
+
+const watching = {
+  words: [],
+  directories: [
+    ["ipv4", "/etc/iptables.d"],
+    ["ipv6", "/srv/v6"],
+  ] as const,
+  loaders: ["firewall.service"],
+  isDockers: true,
+};
 
 test("a service of both families may write both directories, there or not", () => {
   const text = unitText("firewall.service", EXECUTABLE, [
@@ -29,7 +39,55 @@ test("the last line of defence has no sandbox that could fail it", () => {
   expect(linesOf(text, "ExecStopPost").every((line) => line.startsWith("ExecStopPost=-+/bin/sh -c "))).toBe(true);
 });
 
-const watching = { words: [], directories: ["/etc/iptables.d", "/srv/v6"], isDockers: true };
+test.each([
+  ["/etc/iptables.d", "/var/lib/docker_iptables/ipv4.rules"],
+  ["/srv/v4", "/srv/v4/.docker_iptables/ipv4.rules"],
+  ["/srv/fire wall", '"/srv/fire wall/.docker_iptables/ipv4.rules"'],
+  ["/srv/$HOME's 100%", '"/srv/$$HOME\'s 100%%/.docker_iptables/ipv4.rules"'],
+])("the last good rules of %s are one word to the shell that loads them", (directory, word) => {
+  const [line, ...more] = linesOf(unitText("iptables.service", EXECUTABLE, [["ipv4", directory]]), "ExecStopPost");
+  expect(line?.endsWith(` iptables-restore --wait 10 "$$1"' sh ${word}`), line).toBe(true);
+  expect(more).toEqual([]);
+});
+
+test.each([
+  ["/etc/iptables.d", ["StateDirectory=docker_iptables"]],
+  ["/srv/v4", []],
+])("the services of %s may write the machine's state, or not: %j", (directory, lines) => {
+  const directories = [["ipv4", directory]] as const;
+  const loader = unitText("iptables.service", EXECUTABLE, directories);
+  const watcher = watchUnitText("watch.service", EXECUTABLE, { ...watching, directories });
+  for (const text of [loader, watcher]) expect(linesOf(text, "StateDirectory")).toEqual(lines);
+});
+
+test("what flushes rules at its start comes before ours, what adds to them behind", () => {
+  const text = unitText("iptables.service", EXECUTABLE, [["ipv4", "/etc/iptables.d"]]);
+  const wordsOf = (key: string) => linesOf(text, key).flatMap((line) => line.slice(key.length + 1).split(" "));
+  expect(wordsOf("After")).toEqual(expect.arrayContaining(["nftables.service", "netfilter-persistent.service"]));
+  expect(wordsOf("Before")).toEqual(expect.arrayContaining(["ufw.service", "firewalld.service", "docker.service"]));
+});
+
+test("only its start spares the rules of others: a reload replaces them on purpose", () => {
+  const text = unitText("iptables.service", EXECUTABLE, [["ipv4", "/srv/v4"]]);
+  const load = `${EXECUTABLE} load ipv4 --iptables-dir /srv/v4`;
+  expect(linesOf(text, "ExecStart")).toEqual([`ExecStart=${load} --keep-undeclared`]);
+  expect(linesOf(text, "ExecReload")).toEqual([`ExecReload=${load}`]);
+});
+
+test.each([
+  ["iptables.service", "iptables-retry.timer"],
+  ["fw@lan.service", "fw@lan-retry.timer"],
+])("the failure of %s starts %s, which starts it again until it is stopped", (unit, timer) => {
+  expect(retryTimerOf(unit)).toBe(timer);
+  expect(linesOf(unitText(unit, EXECUTABLE, [["ipv4", "/srv/v4"]]), "OnFailure")).toEqual([`OnFailure=${timer}`]);
+  const text = retryTimerText(timer, unit);
+  for (const key of ["Unit", "PartOf"]) expect(linesOf(text, key)).toEqual([`${key}=${unit}`]);
+});
+
+test("the watcher starts after the services that load the directories, whatever their names", () => {
+  const text = watchUnitText("watch.service", EXECUTABLE, watching);
+  expect(linesOf(text, "After")).toEqual(["After=docker.service firewall.service"]);
+});
 
 test("the watcher may write what its directories are in", () => {
   const text = watchUnitText("watch.service", EXECUTABLE, watching);

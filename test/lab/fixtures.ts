@@ -23,6 +23,8 @@ export function filesByHand(): Record<string, string> {
     "/etc/ip6tables.d/90_docker": example("ip6tables.d/90_docker"),
     "/etc/systemd/system/iptables.service": example("systemd/iptables.service"),
     "/etc/systemd/system/ip6tables.service": example("systemd/ip6tables.service"),
+    "/etc/systemd/system/iptables-retry.timer": example("systemd/iptables-retry.timer"),
+    "/etc/systemd/system/ip6tables-retry.timer": example("systemd/ip6tables-retry.timer"),
   };
 }
 

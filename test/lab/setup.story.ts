@@ -55,7 +55,7 @@ describe.each(["nft", "legacy"] as const)("a bare host with iptables-%s", (backe
     ]) {
       expect(await host.read(`/etc/${path}`)).toBe(example(path));
     }
-    for (const unit of ["iptables.service", "ip6tables.service"]) {
+    for (const unit of ["iptables.service", "ip6tables.service", "iptables-retry.timer", "ip6tables-retry.timer"]) {
       expect(await host.read(`/etc/systemd/system/${unit}`)).toBe(example(`systemd/${unit}`));
     }
     expect(await setup(host)).toMatchObject({ changed: false, warnings: [] });

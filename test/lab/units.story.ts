@@ -4,10 +4,10 @@
  */
 
 import { describe, expect } from "vitest";
-import { ask, ourRules, until } from "./fixtures.ts";
+import { ask, baseRules, ourRules, until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
 import { expectAllWellSoon } from "./standing.ts";
-import { story } from "./story.ts";
+import { story, storyWith } from "./story.ts";
 
 const WATCH = "docker_iptables-watch";
 
@@ -22,6 +22,15 @@ async function dropIn(host: Host, unit: string, lines: string): Promise<void> {
   await host.write(`/etc/systemd/system/${unit}.service.d/test.conf`, `[Service]\n${lines}\n`);
   await host.systemctl(["daemon-reload"]);
 }
+
+/** What systemd finds wrong with the text of any unit of ours. */
+async function complaintsOf(host: Host): Promise<string> {
+  const script = "systemd-analyze verify --man=no $(grep -ls '^# docker_iptables: ' /etc/systemd/system/*.*) 2>&1";
+  return (await host.run("sh", ["-c", script], { check: false })).stdout;
+}
+
+const stateOf = async (host: Host, unit: string) =>
+  (await host.systemctl(["show", "--property=ActiveState", "--value", unit])).stdout.trim();
 
 const inputOf = async (host: Host) => (await host.run("iptables", ["-S", "INPUT"])).stdout;
 
@@ -75,6 +84,7 @@ describe.each(["nft", "legacy"] as const)("iptables-%s", (backend) => {
     const host = await lab.host({ name: "hard", backend });
     const client = await lab.client("laptop");
     await setup(host, "--watch");
+    expect(await complaintsOf(host)).toBe("");
     for (const unit of ["iptables.service", "ip6tables.service", `${WATCH}.service`]) {
       // It fails where the exposure is more than 5.0.
       const told = await host.run("systemd-analyze", ["security", "--no-pager", "--threshold=50", unit]);
@@ -135,6 +145,90 @@ describe.each(["nft", "legacy"] as const)("iptables-%s", (backend) => {
   });
 });
 
+story("a service that fails is started again until it succeeds, or until somebody stops it", async ({ lab }) => {
+  const host = await lab.host({ name: "again" });
+  const [service, timer] = ["iptables.service", "iptables-retry.timer"];
+  await setup(host);
+  expect(await stateOf(host, timer)).toBe("inactive");
+  const broken = (): Promise<void> =>
+    host.write("/etc/iptables.d/20_other", "*filter\n-A FORWARD -j NO_SUCH_CHAIN\nCOMMIT\n");
+  const mended = (): Promise<void> =>
+    host.write("/etc/iptables.d/20_other", "*filter\n-A INPUT -s 192.0.2.7/32 -j DROP\nCOMMIT\n");
+  const states = async () => [await stateOf(host, service), await stateOf(host, timer)];
+
+  await broken();
+  await host.reboot();
+  expect(await states()).toEqual(["failed", "active"]);
+  expect((await host.run("systemctl", ["is-system-running"], { check: false })).stdout).toBe("degraded\n");
+  await mended();
+  await until(async () => (await stateOf(host, service)) === "active");
+  expect(await inputOf(host)).toContain("192.0.2.7");
+  expect((await host.run("systemctl", ["is-system-running"])).stdout).toBe("running\n");
+
+  // By hand, and then stopped on purpose, failed as it is: nothing starts it.
+  await broken();
+  expect((await host.systemctl(["restart", service], { check: false })).exitCode).not.toBe(0);
+  expect(await states()).toEqual(["failed", "active"]);
+  await host.systemctl(["stop", service]);
+  expect(await stateOf(host, timer)).toBe("inactive");
+  expect((await host.systemctl(["start", service], { check: false })).exitCode).not.toBe(0);
+  expect(await states()).toEqual(["failed", "active"]);
+  await mended();
+  await host.systemctl(["start", service]);
+  expect(await stateOf(host, service)).toBe("active");
+  await host.systemctl(["stop", service]);
+  expect(await states()).toEqual(["inactive", "inactive"]);
+
+  // One that waits keeps neither a shutdown nor a removal.
+  await broken();
+  await host.reboot();
+  expect(await states()).toEqual(["failed", "active"]);
+  await host.run("rm", ["/etc/iptables.d/20_other"]);
+  await host.run("docker_iptables", ["setup", "--remove"]);
+  expect(await states()).toEqual(["inactive", "inactive"]);
+  expect(await host.exists(`/etc/systemd/system/${timer}`)).toBe(false);
+});
+
+/** When a unit's start began and ended in this boot. */
+async function startOf(host: Host, unit: string): Promise<[began: number, ended: number]> {
+  const properties = ["InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic"];
+  const at = async (property: string) =>
+    Number((await host.systemctl(["show", `--property=${property}`, "--value", unit])).stdout);
+  return [await at(properties[0] ?? ""), await at(properties[1] ?? "")];
+}
+
+storyWith({ packages: ["ufw", "iptables-persistent", "nftables"] })(
+  "at a boot, what flushes rules starts before our services, and what adds to them behind",
+  async ({ lab }) => {
+    const host = await lab.host({ name: "crowd" });
+    await setup(host);
+    // As the packages' own scripts do it.
+    await host.run("sh", ["-c", "cp /usr/share/ufw/*.rules /usr/share/ufw/*.init /usr/share/ufw/ufw.conf /etc/ufw/"]);
+    await host.run("sed", ["-i", "s/^ENABLED=.*/ENABLED=yes/", "/etc/ufw/ufw.conf"]);
+    const theirs = "-A INPUT -s 192.0.2.7/32 -j DROP";
+    await host.write("/etc/iptables/rules.v4", `*filter\n${theirs}\nCOMMIT\n*nat\nCOMMIT\n`);
+    await host.systemctl(["enable", "ufw", "netfilter-persistent", "nftables"]);
+    const base = await baseRules(host);
+    expect(base.length).toBeGreaterThan(5);
+    await host.reboot();
+
+    const ours = await Promise.all(["iptables", "ip6tables"].map((unit) => startOf(host, unit)));
+    const began = Math.min(...ours.map(([first]) => first));
+    const ended = Math.max(...ours.map(([, last]) => last));
+    for (const unit of ["netfilter-persistent", "nftables"]) {
+      const [, active] = await startOf(host, unit);
+      expect(active).toBeGreaterThan(0);
+      expect(active, unit).toBeLessThanOrEqual(began);
+    }
+    const [ufw] = await startOf(host, "ufw");
+    expect(ufw).toBeGreaterThanOrEqual(ended);
+    expect(await baseRules(host)).toEqual(base);
+    expect((await host.run("iptables-save")).stdout).toContain("-A INPUT -j ufw-before-input");
+    expect((await host.run("journalctl", ["--boot", "--no-pager"])).stdout).not.toMatch(/ordering cycle/i);
+    expect(await complaintsOf(host)).toBe("");
+  },
+);
+
 story("directories, executables and sockets may be anywhere", async ({ lab }) => {
   const host = await lab.host({ name: "elsewhere" });
   const client = await lab.client("laptop");
@@ -154,6 +248,7 @@ story("directories, executables and sockets may be anywhere", async ({ lab }) =>
   };
   const words = Object.entries(flags).map(([name, value]) => `--${name.replaceAll("_", "-")}=${value}`);
   await setup(host, "--watch", ...words);
+  expect(await complaintsOf(host)).toBe("");
   await host.docker.run("web", { publish: ["8080:80"] });
   await until(async () => (await ourRules(host)).length > 0);
   expect(await client.connect(host.address, 8080)).toMatchObject({ reached: true, peer: client.address });

@@ -358,6 +358,7 @@ describe.concurrent("door 3, verbs", () => {
     [["status", "--remove"], /takes no --remove; setup does/],
     [["sync", "--remove"], /takes no --remove; setup does/],
     [["load", "--remove"], /takes no --remove; setup does/],
+    [["create", "web", "--keep-undeclared"], /takes no --keep-undeclared; load does/],
   ])("wrong usage: %j", async (argv, message) => {
     const host = fakeHost();
     const { exitCode, stdout, stderr } = await host.run(argv);

@@ -2,6 +2,7 @@
 
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
 import { BASE, type FakeHost, fakeHost } from "./host.ts";
@@ -318,6 +319,14 @@ describe.concurrent("the service", () => {
     expect(msg).toContain(`iptables.service does not load ${host.iptablesDir}`);
     expect(msg).toContain(whose);
     expect(error).toMatchObject({ unit: "iptables.service", directories: [host.iptablesDir] });
+  });
+
+  test("of ours for other directories belongs to no firewall that it only starts beside", async () => {
+    const host = await bootedHost();
+    const path = fileURLToPath(new URL("../../examples/systemd/iptables.service", import.meta.url));
+    host.unit("iptables.service", "/etc/iptables.d", { FragmentPath: path });
+    const { msg } = await host.refuses({ container: "web" }, "unit_not_suitable");
+    expect(msg).toContain(`iptables.service does not load ${host.iptablesDir}: `);
   });
 
   test("loads a directory whose name only begins like ours", async () => {

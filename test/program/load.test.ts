@@ -450,6 +450,14 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
   });
 });
 
+test("a service's start loads as its reload does, where nobody else has a rule", async () => {
+  const [start, reload] = [fakeHost(), fakeHost()];
+  expect(await load(start, ["ipv4", "--keep-undeclared"])).toMatchObject({ changed: true, warnings: [] });
+  await load(reload, ["ipv4"]);
+  expect(start.kernel("nat")).toBe(reload.kernel("nat"));
+  expect(start.kernel("nat")).toContain("MASQUERADE");
+});
+
 describe("odd fragments, with --check", () => {
   async function check(text: string | Uint8Array, name = "20_odd") {
     const host = fakeHost();

@@ -11,12 +11,15 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
 import { BASE, BRIDGE, type FakeHost, fakeHost, readAnswer } from "./host.ts";
 
 const PORTS = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
-const UNITS = ["ip6tables.service", "iptables.service"];
+const SERVICES = ["ip6tables.service", "iptables.service"];
+const TIMERS = ["ip6tables-retry.timer", "iptables-retry.timer"];
+const UNITS = [...TIMERS, ...SERVICES].sort();
 const OURS = /"docker_iptables: \((10|90)_docker\)"/;
 
 /** Nothing is there but a daemon with its default network, and one more that has IPv6. */
@@ -68,11 +71,14 @@ describe.concurrent("on a bare host", () => {
       [
         ...[join(host.iptablesDir, "10_docker"), join(host.ip6tablesDir, "10_docker")],
         ...[join(host.iptablesDir, "90_docker"), join(host.ip6tablesDir, "90_docker")],
-        ...[join(host.unitDir, "iptables.service"), join(host.unitDir, "ip6tables.service")],
+        ...["iptables.service", "iptables-retry.timer", "ip6tables.service", "ip6tables-retry.timer"].map((unit) =>
+          join(host.unitDir, unit),
+        ),
       ].map((path) => ({ path, change: "created" })),
     );
     expect(unitFiles(host)).toEqual(UNITS);
-    expect(enabled(host)).toEqual(UNITS);
+    // Only a failure starts a timer.
+    expect(enabled(host)).toEqual(SERVICES);
     expect(host.kernel("nat")).toMatch(/^-A POSTROUTING -s 172\.18\.0\.0\/16 ! -o br-app .* -j MASQUERADE$/m);
     expect(host.kernel("nat", "ipv6")).toMatch(/^-A POSTROUTING -s fd00:18::\/64 ! -o br-app .* -j MASQUERADE$/m);
     expect(host.kernel("nat", "ipv6")).not.toContain("172.");
@@ -164,9 +170,11 @@ describe.concurrent("on a bare host", () => {
     const host = bareHost();
     const result = await setup(host, "--iptables-service", "firewall", "--ip6tables-service", "firewall.service");
     expect(result.reloaded).toEqual(["firewall.service"]);
-    expect(unitFiles(host)).toEqual(["firewall.service"]);
+    expect(unitFiles(host)).toEqual(["firewall-retry.timer", "firewall.service"]);
     const text = read(host, "firewall.service", host.unitDir);
-    expect(text).toContain(`load --iptables-dir ${host.iptablesDir} --ip6tables-dir ${host.ip6tablesDir}\n`);
+    const load = `docker_iptables load --iptables-dir ${host.iptablesDir} --ip6tables-dir ${host.ip6tablesDir}`;
+    expect(text).toMatch(new RegExp(`^ExecStart=.*/${load} --keep-undeclared$`, "m"));
+    expect(text).toMatch(new RegExp(`^ExecReload=.*/${load}$`, "m"));
     expect(text.match(/^ExecStopPost=/gm)).toHaveLength(2);
   });
 
@@ -176,7 +184,7 @@ describe.concurrent("on a bare host", () => {
     rmSync(join(host.bin, "ip6tables-save"));
     const result = await setup(host);
     expect(result, result.msg).toMatchObject({ changed: true, reloaded: ["iptables.service"] });
-    expect(unitFiles(host)).toEqual(["iptables.service"]);
+    expect(unitFiles(host)).toEqual(["iptables-retry.timer", "iptables.service"]);
     expect(await setup(host, "--ipv6")).toMatchObject({ failed: true, error: { code: "command_missing" } });
   });
 });
@@ -193,8 +201,8 @@ describe.concurrent("--watch", () => {
     expect(result, result.msg).toMatchObject({ changed: true, base: { reasons: ["file", "kernel", "unit"] } });
     expect(result.files).toContainEqual({ path: join(host.unitDir, WATCH), change: "created" });
     expect(result.reloaded).toEqual(["iptables.service", "ip6tables.service"]);
-    expect(unitFiles(host)).toEqual([WATCH, ...UNITS]);
-    expect(enabled(host)).toEqual([WATCH, ...UNITS]);
+    expect(unitFiles(host)).toEqual([...UNITS, WATCH].sort());
+    expect(enabled(host)).toEqual([WATCH, ...SERVICES]);
     expect(execOf(host)).toBe(`${join(host.bin, "docker_iptables")} watch ${dirs(host)} --reload restore`);
     expect(told(host).at(-1)).toBe(`systemctl restart -- ${WATCH}`);
 
@@ -369,6 +377,63 @@ describe.concurrent("--watch", () => {
   test("without the base is refused, in Ansible's words", async () => {
     const { msg } = await bareHost().refuses({ container: "web", watch: true }, "arguments_invalid");
     expect(msg).toBe("missing parameter(s) required by 'watch': base");
+  });
+});
+
+describe.concurrent("the timers that start a failed service again", () => {
+  const TIMER = "iptables-retry.timer";
+
+  test("a host with the services of an older version gets them, and nothing is started for it", async () => {
+    const host = bareHost();
+    await setup(host);
+    const after = host.state();
+    for (const timer of TIMERS) rmSync(join(host.unitDir, timer));
+    for (const unit of SERVICES) {
+      const text = read(host, unit, host.unitDir);
+      writeFileSync(join(host.unitDir, unit), text.replace(/^OnFailure=.*\n/m, "").replace(" --keep-undeclared", ""));
+    }
+    await execa(join(host.bin, "systemctl"), ["daemon-reload"], host.options());
+    const foretold = await setup(host, "--check");
+    host.calls();
+    const result = await setup(host);
+    expect(result, result.msg).toMatchObject({ changed: true, base: { reasons: ["unit"] }, reloaded: [] });
+    expect(foretold.files).toEqual(result.files);
+    expect(result.files).toContainEqual({ path: join(host.unitDir, TIMER), change: "created" });
+    expect(host.calls().filter((call) => /^systemctl (?!show|is-)/.test(call))).toEqual(["systemctl daemon-reload"]);
+    expect(host.state()).toEqual(after);
+  });
+
+  test("another's unit of that name is refused, and stays when the base goes", async () => {
+    const host = bareHost();
+    await setup(host);
+    writeFileSync(join(host.unitDir, TIMER), "[Timer]\nOnActiveSec=1\n");
+    const { msg, error } = await host.refuses({ base: true }, "unit_not_suitable");
+    expect(msg).toMatch(new RegExp(`^${join(host.unitDir, TIMER)} was not written by docker_iptables`));
+    expect(error?.["unit"]).toBe(TIMER);
+    expect(await setup(host, "--remove")).toMatchObject({ changed: true });
+    expect(unitFiles(host)).toEqual([TIMER]);
+  });
+
+  test("one that an administrator has masked is left out", async () => {
+    const host = bareHost();
+    host.unit(TIMER, "", { LoadState: "masked" });
+    const result = await setup(host);
+    expect(result, result.msg).toMatchObject({ changed: true });
+    expect(unitFiles(host)).toEqual(UNITS.filter((unit) => unit !== TIMER));
+    expect(await setup(host)).toMatchObject({ changed: false });
+    expect(await setup(host, "--remove")).toMatchObject({ changed: true, msg: "the base is removed" });
+    expect(unitFiles(host)).toEqual([]);
+  });
+
+  test("a service that has failed, and is started in vain, is not stopped: its timer goes on", async () => {
+    const host = bareHost();
+    await setup(host);
+    const failed = { ActiveState: "failed", FragmentPath: join(host.unitDir, "iptables.service") };
+    host.unit("iptables.service", host.iptablesDir, failed);
+    host.on("systemctl", `case "$*" in *restart*iptables.service) echo "Job failed." >&2; exit 1 ;; esac`);
+    host.calls();
+    expect(await setup(host)).toMatchObject({ failed: true, error: { code: "reload_failed" } });
+    expect(host.calls().filter((call) => /^systemctl (stop|reset-failed)/.test(call))).toEqual([]);
   });
 });
 
