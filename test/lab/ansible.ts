@@ -44,7 +44,7 @@ export function asUser(host: Host, words: readonly string[], env: Record<string,
   const settings = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
   return host.run("runuser", ["-u", "ops", "--", "env", "-C", plays, ...settings, ...words], {
     check: false,
-    timeoutMs: 300_000,
+    timeoutMs: 900_000,
   });
 }
 

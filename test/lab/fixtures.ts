@@ -63,9 +63,9 @@ export async function baseRules(host: Host, command = "iptables-save"): Promise<
   return stdout.split("\n").filter((line) => line.includes('"docker_iptables: ('));
 }
 
-/** Waits until something holds, for at most a minute. */
+/** Waits until something holds; what never comes is given up after ten minutes. */
 export async function until(holds: () => Promise<boolean>): Promise<void> {
-  const end = Date.now() + 60_000;
+  const end = Date.now() + 600_000;
   while (!(await holds())) {
     if (Date.now() > end) throw new Error(`within a minute it did not become true that ${holds}`);
     await sleep(100);

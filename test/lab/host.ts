@@ -17,7 +17,7 @@ import type { World } from "./world.ts";
 
 export type { HostOptions };
 
-const bootTimeoutMs = 60_000;
+const bootTimeoutMs = 300_000;
 const downTimeoutMs = 100_000;
 
 export class Host {

@@ -27,7 +27,7 @@ const environment = {
 };
 
 export async function run([command = "", ...args]: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-  const { input = "", env = {}, check = true, timeoutMs = 120_000 } = options;
+  const { input = "", env = {}, check = true, timeoutMs = 600_000 } = options;
   const result = await execa(command, args, {
     input,
     env: { ...environment, ...env },
