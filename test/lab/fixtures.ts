@@ -67,7 +67,7 @@ export async function baseRules(host: Host, command = "iptables-save"): Promise<
 export async function until(holds: () => Promise<boolean>): Promise<void> {
   const end = Date.now() + 600_000;
   while (!(await holds())) {
-    if (Date.now() > end) throw new Error(`within a minute it did not become true that ${holds}`);
+    if (Date.now() > end) throw new Error(`within ten minutes it did not become true that ${holds}`);
     await sleep(100);
   }
 }
