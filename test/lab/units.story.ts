@@ -191,41 +191,61 @@ story("a service that fails is started again until it succeeds, or until somebod
 
 /** When a unit's start began and ended in this boot. */
 async function startOf(host: Host, unit: string): Promise<[began: number, ended: number]> {
-  const properties = ["InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic"];
   const at = async (property: string) =>
-    Number((await host.systemctl(["show", `--property=${property}`, "--value", unit])).stdout);
-  return [await at(properties[0] ?? ""), await at(properties[1] ?? "")];
+    Number((await host.systemctl(["show", `--property=${property}TimestampMonotonic`, "--value", unit])).stdout);
+  return [await at("InactiveExit"), await at("ActiveEnter")];
 }
 
-storyWith({ packages: ["ufw", "iptables-persistent", "nftables"] })(
-  "at a boot, what flushes rules starts before our services, and what adds to them behind",
+/** When the first of our services began, and the last one ended, to start in this boot. */
+async function ourStart(host: Host, units: string[]): Promise<{ began: number; ended: number }> {
+  const ours = await Promise.all(units.map((unit) => startOf(host, unit)));
+  return { began: Math.min(...ours.map(([first]) => first)), ended: Math.max(...ours.map(([, last]) => last)) };
+}
+
+async function expectNoCycle(host: Host): Promise<void> {
+  expect((await host.run("journalctl", ["--boot", "--no-pager"])).stdout).not.toMatch(/ordering cycle/i);
+  expect(await complaintsOf(host)).toBe("");
+}
+
+storyWith({ packages: ["iptables-persistent", "nftables"] })(
+  "at a boot, what flushes rules starts before our services, and takes nothing of ours away",
   async ({ lab }) => {
-    const host = await lab.host({ name: "crowd" });
-    await setup(host);
-    // As the packages' own scripts do it.
-    await host.run("sh", ["-c", "cp /usr/share/ufw/*.rules /usr/share/ufw/*.init /usr/share/ufw/ufw.conf /etc/ufw/"]);
-    await host.run("sed", ["-i", "s/^ENABLED=.*/ENABLED=yes/", "/etc/ufw/ufw.conf"]);
-    const theirs = "-A INPUT -s 192.0.2.7/32 -j DROP";
-    await host.write("/etc/iptables/rules.v4", `*filter\n${theirs}\nCOMMIT\n*nat\nCOMMIT\n`);
-    await host.systemctl(["enable", "ufw", "netfilter-persistent", "nftables"]);
+    const host = await lab.host({ name: "flushed" });
+    // The package's own service has the names iptables.service and ip6tables.service, too.
+    await setup(host, "--iptables-service=fw4", "--ip6tables-service=fw6");
     const base = await baseRules(host);
     expect(base.length).toBeGreaterThan(5);
+    await host.write("/etc/iptables/rules.v4", "*filter\n-A INPUT -s 192.0.2.7/32 -j DROP\nCOMMIT\n*nat\nCOMMIT\n");
+    await host.systemctl(["enable", "netfilter-persistent", "nftables"]);
     await host.reboot();
-
-    const ours = await Promise.all(["iptables", "ip6tables"].map((unit) => startOf(host, unit)));
-    const began = Math.min(...ours.map(([first]) => first));
-    const ended = Math.max(...ours.map(([, last]) => last));
+    const { began } = await ourStart(host, ["fw4", "fw6"]);
     for (const unit of ["netfilter-persistent", "nftables"]) {
       const [, active] = await startOf(host, unit);
-      expect(active).toBeGreaterThan(0);
+      expect(active, unit).toBeGreaterThan(0);
       expect(active, unit).toBeLessThanOrEqual(began);
     }
-    const [ufw] = await startOf(host, "ufw");
-    expect(ufw).toBeGreaterThanOrEqual(ended);
+    expect(await baseRules(host)).toEqual(base);
+    await expectNoCycle(host);
+  },
+);
+
+storyWith({ packages: ["ufw"] })(
+  "at a boot, ufw starts behind our services, and adds to their rules",
+  async ({ lab }) => {
+    const host = await lab.host({ name: "added" });
+    await setup(host);
+    const base = await baseRules(host);
+    // As the package's own script does it.
+    await host.run("sh", ["-c", "cp /usr/share/ufw/*.rules /usr/share/ufw/*.init /usr/share/ufw/ufw.conf /etc/ufw/"]);
+    await host.run("sed", ["-i", "s/^ENABLED=.*/ENABLED=yes/", "/etc/ufw/ufw.conf"]);
+    await host.systemctl(["enable", "ufw"]);
+    await host.reboot();
+    const { ended } = await ourStart(host, ["iptables", "ip6tables"]);
+    const [began] = await startOf(host, "ufw");
+    expect(began).toBeGreaterThanOrEqual(ended);
     expect(await baseRules(host)).toEqual(base);
     expect((await host.run("iptables-save")).stdout).toContain("-A INPUT -j ufw-before-input");
-    expect((await host.run("journalctl", ["--boot", "--no-pager"])).stdout).not.toMatch(/ordering cycle/i);
-    expect(await complaintsOf(host)).toBe("");
+    await expectNoCycle(host);
   },
 );
 
