@@ -6,13 +6,12 @@
 
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { asFailure, Failure } from "./errors.ts";
-import { exchangeRules } from "./exchange.ts";
 import { type Access, untrustedIn } from "./fragments/access.ts";
 import { type Assembled, assemble, type Fragment, textOf } from "./fragments/assemble.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import { directoryExists, missingDirectory, readFragments } from "./fragments/directory.ts";
 import { restoreRules, saveRules } from "./kernel/iptables.ts";
-import { namesIn, withAddresses } from "./kernel/names.ts";
+import { type Names, namesIn, withAddresses } from "./kernel/names.ts";
 import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { complaintOf, lineOf, readOnHost } from "./kernel/trial.ts";
 import { keepLastGood } from "./last-good.ts";
@@ -25,6 +24,7 @@ import { builtInChains } from "./rules/table-text.ts";
 import { salvage } from "./salvage.ts";
 import { refusedLine, type Spelling, spellFragments, type Wishes, warnOfBoot } from "./spelling.ts";
 import { stateOf } from "./state.ts";
+import { besideStrangers } from "./strangers.ts";
 import type { Kernel } from "./survey.ts";
 import { orRollBack, type Undo } from "./undo.ts";
 import { someOf } from "./words.ts";
@@ -34,8 +34,8 @@ export interface LoadRequest {
   directories: Partial<Record<Family, string>>;
   timeout: number;
   /**
-   * Whether rules that no fragment declares stay, while nothing is known of this boot: then only our own rules are exchanged. So
-   * a service at a boot does not take away the rules of a firewall that came first.
+   * Whether rules stay that no fragment declares, nor declared in this boot: so a service that starts does not take away those of
+   * a firewall that came first, or while it had failed.
    */
   keepUndeclared?: boolean;
 }
@@ -72,6 +72,8 @@ export interface Plan {
   directory: string;
   /** What iptables-restore gets. */
   assembled: Assembled;
+  /** What of it the fragments say. */
+  lasting: Assembled;
   spelling: Spelling;
   live: Live;
   /** What is known of this boot's rules. */
@@ -80,9 +82,8 @@ export interface Plan {
   stale: string[];
   /** What others than root can change, of the directory and its fragments. */
   untrusted: Access[];
-  /** Live rules that no fragment declares, nor declared in this boot, and that will be gone. */
+  /** Live rules that no fragment declares, nor declared in this boot, and that will be gone, unless it keeps them. */
   lost: string[];
-  /** Whether these stay, and only our own rules are exchanged. */
   keeps: boolean;
   changes: boolean;
 }
@@ -91,10 +92,7 @@ export interface Plan {
 async function planLoad({ directories, timeout, keepUndeclared }: LoadRequest, seen: Kernel = {}): Promise<Loaded> {
   const families = FAMILIES.filter((family) => directories[family] !== undefined);
   const plans = await Promise.all(
-    families.map(async (family): Promise<Plan> => {
-      const plan = await planFamily(family, directories[family] ?? "", seen[family], timeout);
-      return { ...plan, keeps: keepUndeclared === true && plan.record === undefined && plan.lost.length > 0 };
-    }),
+    families.map((family) => planFamily(family, directories[family] ?? "", seen[family], timeout, keepUndeclared)),
   );
   const untried = new Set(plans.flatMap(({ spelling }) => spelling.warnings));
   return { plans, warnings: [...untried, ...plans.flatMap(warningsOf)] };
@@ -105,7 +103,8 @@ async function planFamily(
   directory: string,
   seen: Live | undefined,
   timeout: number,
-): Promise<Omit<Plan, "keeps">> {
+  keepUndeclared = false,
+): Promise<Plan> {
   const fragments = await readFragments(directory);
   const untrusted = await untrustedIn(directory, fragments);
   const { current, stale } = await sortByBoot(directory, fragments);
@@ -115,11 +114,23 @@ async function planFamily(
   const [spelling, live] = await Promise.all([spellFragments(current, wishes), looking]);
   refuseUnresolved(spelling);
   const record = await readRecord(stateOf(family, directory), live);
-  const { lines, origins, problems } = assemble(current, live.tables.keys(), live);
-  const assembled = { lines: lines.map((line) => withAddresses(line, spelling.names)), origins, problems };
-  const compared = compare(assemble(spelling.fragments, live.tables.keys(), live), record, live);
-  const paths = stale.map(({ path }) => path);
-  return { family, directory, assembled, spelling, live, record, stale: paths, untrusted, ...compared };
+  const asOne = (fragments: readonly Fragment[]) => assemble(fragments, live.tables.keys(), live);
+  const { lost, changes } = compare(asOne(spelling.fragments), record, live);
+  const keeps = keepUndeclared && lost.length > 0;
+  const beside = (fragments: readonly Fragment[]) =>
+    keeps ? besideStrangers(fragments, spelling.fragments, record, live) : fragments;
+  const read = (fragments: readonly Fragment[]) => addressed(asOne(fragments), spelling.names);
+  return {
+    ...{ family, directory, spelling, live, record, untrusted, lost, keeps },
+    assembled: read(beside(current)),
+    lasting: read(current),
+    stale: stale.map(({ path }) => path),
+    changes: keeps ? compare(asOne(beside(spelling.fragments)), record, live).changes : changes,
+  };
+}
+
+function addressed(assembled: Assembled, names: Names): Assembled {
+  return { ...assembled, lines: assembled.lines.map((line) => withAddresses(line, names)) };
 }
 
 /** Which live rules the text does not have, and whether it changes anything at all. */
@@ -256,8 +267,7 @@ function warningsOf({ family, stale, lost, keeps }: Plan): string[] {
   if (lost.length === 0) return left;
   const some = someOf(lost);
   if (keeps) {
-    const why = `${word} rules came before the fragments' (${some}), and stay: only docker_iptables' own rules were loaded; 'docker_iptables load' replaces them on purpose`;
-    return [...left, why];
+    return [...left, `${word} rules that stand in no fragment stay: ${some}; 'docker_iptables load' replaces them`];
   }
   return [...left, `${word} rules that stand in no fragment go: ${some}`];
 }
@@ -286,21 +296,17 @@ export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: 
   const planned = await planLoad(request, seen);
   const warnings = [...planned.warnings];
   for (const plan of planned.plans) {
-    const { family, directory, assembled, spelling, live } = plan;
+    const { family, directory, assembled, lasting, spelling, live } = plan;
     // The record first: what is interrupted leaves too much in it.
     warnings.push(...(await remember(spelling, plan)));
     if (!plan.changes) continue;
-    if (plan.keeps) {
-      await exchangeRules({ family, directory, timeout }, [], [], live, (wayBack) => undo.push(wayBack));
-      continue;
-    }
     undo.push(() => restoreSnapshot(family, live, undefined, timeout));
     await restoreRules(family, textOf(assembled), timeout).catch((error: unknown) => {
       throw naming(assembled, asFailure(error));
     });
     warnings.push(
       ...(await remember(spelling, { ...plan, live: NO_RULES })),
-      ...(await keepLastGood(family, directory, assembled)),
+      ...(await keepLastGood(family, directory, lasting)),
     );
   }
   return { ...planned, warnings: [...new Set(warnings)] };

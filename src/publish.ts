@@ -216,10 +216,10 @@ function warnOfDisabled(loader: Loader, { base, state }: Arguments): string[] {
     );
 }
 
-/** Of strangers' rules once, until it changes; a prediction says it each time. */
+/** Of strangers' rules once, until it changes; a prediction says it each time. Only the families that are patched remember it. */
 function warnOfPatch(loader: Loader, check: boolean): string[] {
   if (loader.kind !== "patch" || loader.why === undefined) return [];
-  const isTold = loader.beside?.every(({ told }) => told === loader.why) ?? false;
+  const isTold = loader.beside?.some(({ told }) => told === loader.why) ?? false;
   return isTold && !check ? [] : [loader.why];
 }
 

@@ -318,7 +318,10 @@ async function loadWith(
 /** Throws Failure as `loadUnit`; it names the fragment that is to blame. */
 async function loadNamingBroken(unit: Unit, args: Arguments): Promise<string[]> {
   try {
-    return await loadUnit(unit, args.timeout);
+    const warnings = await loadUnit(unit, args.timeout);
+    // Ours keep strangers' rules as they start, and replace them as they reload.
+    if (!(args.replace && unit.ours && unit.start)) return warnings;
+    return [...warnings, ...(await loadUnit({ ...unit, verb: "reload" }, args.timeout))];
   } catch (error) {
     const { code, facts } = asFailure(error);
     const broken = await Promise.all(unit.families.map((family) => tryDirectory(family, args))).catch(() => []);

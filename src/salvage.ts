@@ -19,6 +19,7 @@ import { type Missing, type Stead, withoutMissing, withoutRule } from "./rules/m
 import { keyOf, mayBeOurs, readWords, uncounted } from "./rules/rule.ts";
 import { findAddresses } from "./spelling.ts";
 import { pathOf, readState, stateOf } from "./state.ts";
+import { besideStrangers } from "./strangers.ts";
 
 /** A rule that was left out, or loaded as another. */
 interface LeftOut {
@@ -114,8 +115,11 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   const texts = [current, ...(kept === undefined ? [] : [[{ path: pathOf(state, "rules"), text: kept }]])];
   if (!isBare(live, texts.flat())) return undefined;
   const sources: Assembled[] = [];
-  for (const text of texts)
-    sources.push(await withNames(family, directory, assemble(text, live.tables.keys(), live), timeout));
+  // What runs is strangers': it stays.
+  for (const text of texts) {
+    const whole = assemble(besideStrangers(text, text, undefined, live), live.tables.keys(), live);
+    sources.push(await withNames(family, directory, whole, timeout));
+  }
   const { source, isLastGood } = await chooseSource(family, sources, timeout);
   const draft = { source, lines: [...source.lines], left: [] };
   // Names that have an address have it by now.
@@ -132,10 +136,12 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
 function broughtBy(before: Live, after: Live): Left {
   const known = leftOf([before]);
   const left = [...leftOf([after])].map(([table, { chains, rules }]) => {
-    return [
-      table,
-      { chains, rules: new Set([...rules].filter((line) => !known.get(table)?.rules.has(line))) },
-    ] as const;
+    const former = known.get(table);
+    const brought = {
+      chains: new Map([...chains].filter(([chain]) => !former?.chains.has(chain))),
+      rules: new Set([...rules].filter((line) => !former?.rules.has(line))),
+    };
+    return [table, brought] as const;
   });
   return new Map(left);
 }

@@ -6,11 +6,11 @@ import type { Fragments } from "./fragments/by-family.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import { readFragments } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
-import { deletedOf, leftOf, readRecord, rememberFragments, textOf } from "./record.ts";
+import { type BootRecord, deletedOf, leftOf, readRecord, rememberFragments, textOf } from "./record.ts";
 import { isMarked } from "./rules/fragment-text.ts";
 import type { Live, Tables } from "./rules/live.ts";
 import { readTables } from "./rules/table-text.ts";
-import { listUndeclared, undeclaredOf } from "./rules/undeclared.ts";
+import { adopt, listUndeclared, undeclaredOf } from "./rules/undeclared.ts";
 import { comparable } from "./spelling.ts";
 import { stateOf } from "./state.ts";
 import { directoryOf, type Kernel } from "./survey.ts";
@@ -49,8 +49,7 @@ async function declared(fragments: readonly Fragment[], family: Family, live: Li
   const old = new Set(stale.filter(({ access }) => access !== undefined));
   const current = fragments.filter((one) => !old.has(one));
   const told = await comparable(current, live, { family, directory, timeout: args.timeout });
-  const former = record === undefined ? [] : [{ path: "", text: textOf(record.left) }];
-  return { now: told, all: [...told, ...former], record };
+  return { now: told, all: [...told, ...formerOf(record)], record };
 }
 
 /** What was deleted from fragments in this boot, for who loads none of them. */
@@ -85,6 +84,28 @@ export async function findStrangers(live: Kernel, future: Fragments, args: Argum
     return rules.length === 0 ? [] : [{ family, rules, unloaded: unloadedOf(now, running), told: record?.told }];
   });
   return (await Promise.all(found)).flat();
+}
+
+/**
+ * The fragments, and what runs of strangers' where `setup --adopt` would put it: for a load that keeps it. `spelled` are those
+ * that declare, as iptables prints them.
+ */
+export function besideStrangers(
+  fragments: readonly Fragment[],
+  spelled: readonly Fragment[],
+  record: BootRecord | undefined,
+  live: Live,
+): Fragment[] {
+  // A chain that only was declared must be declared again.
+  const former = [...(record?.left ?? [])].map(([table, { rules }]) => [table, { chains: new Map(), rules }] as const);
+  const { first, last } = adopt(undeclaredOf(live, [...spelled, { text: textOf(new Map(former)) }], []));
+  const strangers = (text: string | undefined) => (text === undefined ? [] : [{ path: "the running rules", text }]);
+  return [...strangers(first), ...fragments, ...strangers(last)];
+}
+
+/** What was declared in this boot. */
+function formerOf(record: BootRecord | undefined): Fragment[] {
+  return record === undefined ? [] : [{ path: "", text: textOf(record.left) }];
 }
 
 function rulesIn(live: Live, fragments: readonly { text: string }[]): string[] {

@@ -14,7 +14,7 @@ echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
 ip link add eth0 address "$MAC" type veth peer name "$LAN_PORT" netns lan
 ip -n lan link set "$LAN_PORT" master lan0 up
 ip link set lo up
-ip link set eth0 up
+ip link set eth0 "$LAN"
 ip address add "$ADDRESS" dev eth0
 ip address add "$ADDRESS6" dev eth0 nodad
 

@@ -14,6 +14,8 @@ export interface HostOptions {
   /** What `iptables` is; "nft" unless told. */
   backend?: "nft" | "legacy";
   docker?: DaemonOptions;
+  /** Whether the LAN comes up as on a machine, by a unit after network-pre.target; else it is up before systemd starts. */
+  lanByUnit?: boolean;
   /** Files to be there at the first boot, by absolute path; executable when they start with "#!". */
   files?: Record<string, string>;
 }
@@ -36,6 +38,21 @@ export interface HostPlace {
 /** The archive of the containers' image, inside a host. */
 export const archiveInHost = "/usr/local/share/lab-server.tar";
 
+const LAN_UNIT: Record<string, string> = {
+  "/etc/systemd/system/lan.service": `[Unit]
+DefaultDependencies=no
+After=network-pre.target
+Before=network.target shutdown.target
+Conflicts=shutdown.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=ip link set eth0 up
+ExecStop=ip link set eth0 down
+`,
+  "/etc/systemd/system/multi-user.target.d/lan.conf": "[Unit]\nWants=lan.service\n",
+};
+
 /** Makes an empty disk, and beside it the files that prepare.sh copies to it at the first boot. */
 export async function makeDisk(directory: string, options: HostOptions, place: HostPlace): Promise<void> {
   const disk = place.world.path(directory);
@@ -50,6 +67,7 @@ export async function makeDisk(directory: string, options: HostOptions, place: H
     "/etc/docker/daemon.json": daemonSettings(options.docker ?? {}),
     // The part of containerd that only Kubernetes uses takes most of its start.
     "/etc/containerd/config.toml": 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n',
+    ...(options.lanByUnit ? LAN_UNIT : {}),
     ...options.files,
   };
   for (const [path, text] of Object.entries(files)) {
@@ -73,6 +91,7 @@ export function bootEnvironment(directory: string, options: HostOptions, place: 
     ADDRESS: `${place.address}/24`,
     ADDRESS6: `${place.address6}/64`,
     BACKEND: options.backend ?? "nft",
+    LAN: options.lanByUnit ? "down" : "up",
     DOCKER_AT_BOOT: (options.docker?.atBoot ?? true) ? "yes" : "no",
     NODE: process.execPath,
   };
