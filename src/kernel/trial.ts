@@ -147,7 +147,9 @@ export function complaintOf(stderr: string): string {
       line.replace(/^ip6?tables(-nft|-legacy)?-restore( v[\d.]+ \(\w+\))?: ?/, "").replace(/^line \d+:? |\.$/g, ""),
     )
     .filter((line) => line.trim() !== "");
-  return excerpt(kept.join("; "));
+  // A warning is of any line.
+  const told = kept.filter((line) => !line.startsWith("Warning: "));
+  return excerpt((told.length > 0 ? told : kept).join("; "));
 }
 
 function wordsOf({ stderr, exitCode }: Ran): string {

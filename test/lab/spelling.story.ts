@@ -46,7 +46,9 @@ function tableFiles(backend: Backend): Record<string, string> {
     for (const [at, one] of readSpellings().entries()) {
       const text = textOf(one);
       if (printedOf(one, family, backend) === "refused" || /^-[DI] \S+ \d|^--insert \S+ \d/m.test(text)) continue;
-      files[`${DIRECTORIES[family]}/${String(at).padStart(3, "0")}`] = text;
+      // A set is of one family.
+      const named = family === "ipv4" ? text : text.replace(/-set (?<set>\w+)/g, "-set $<set>6");
+      files[`${DIRECTORIES[family]}/${String(at).padStart(3, "0")}`] = named;
     }
   }
   return files;
@@ -61,9 +63,10 @@ describe.each(BACKENDS)("the table of spellings on iptables-%s", (backend) => {
       const printed = await printSpellings(host, family, backend, spellings);
       expect(printed).toEqual(spellings.map((one) => printedOf(one, family, backend)));
     }
-    await host.run("sh", ["-c", "for one in allowed banned seen; do ipset create $one hash:ip timeout 0; done"]);
+    const make = 'ipset create $one hash:ip timeout 0; ipset create "$one"6 hash:ip family inet6 timeout 0';
+    await host.run("sh", ["-ec", `for one in allowed banned seen; do ${make}; done`]);
     const first = await run(host, "load");
-    expect(first, first.msg).toMatchObject({ changed: true, warnings: [] });
+    expect(first, first.msg).toMatchObject({ changed: true, warnings: [], msg: "IPv4 and IPv6 rules loaded" });
     const rules = await rulesOf(host);
     expect(rules.match(/^-A/gm)?.length).toBeGreaterThan(200);
     expect(await run(host, "load")).toMatchObject(UNCHANGED);

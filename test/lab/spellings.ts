@@ -5,7 +5,7 @@
 
 import { readFileSync } from "node:fs";
 import type { Family } from "../../src/docker/container.ts";
-import { builtInChains } from "../../src/rules/table-text.ts";
+import { builtInChains, readTables } from "../../src/rules/table-text.ts";
 import type { Host } from "./host.ts";
 
 export const BACKENDS = ["nft", "legacy"] as const;
@@ -72,12 +72,18 @@ done`;
     .map((text) => (text.startsWith("refused") ? "refused" : text));
 }
 
-/** The same without what every table has, and without the name of the table where there is no other. */
+/** The same without what every table has, by table, and without the name of the table where there is no other. */
 function withoutFrame(saved: string, table: string): string[] {
-  const lines = saved.split("\n").filter((line) => line !== "" && !/^(#|COMMIT$|:[A-Z]+ ACCEPT )/.test(line));
-  const counted = lines.map((line) => line.replace(/^(:\S+ \S+) \[.*/, "$1"));
-  const named = counted.filter((line, at) => !line.startsWith("*") || /^[^*]/.test(counted[at + 1] ?? "*"));
-  return named.filter((line) => line !== `*${table}` || named.some((other) => other.startsWith("*") && other !== line));
+  const sections = readTables(saved).sections.map((section) => {
+    const chains = [...section.chains].filter(([, policy]) => policy !== "ACCEPT");
+    return {
+      name: section.table,
+      lines: [...chains.map(([chain, policy]) => `:${chain} ${policy}`), ...section.lines.map(({ text }) => text)],
+    };
+  });
+  const filled = sections.filter(({ lines }) => lines.length > 0).sort((a, b) => (a.name < b.name ? -1 : 1));
+  const isAlone = filled.every(({ name }) => name === table);
+  return filled.flatMap(({ name, lines }) => [...(isAlone ? [] : [`*${name}`]), ...lines]);
 }
 
 /** What a backend prints of each rule of the table, in the form of the table. */
