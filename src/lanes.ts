@@ -4,7 +4,7 @@
 const LANES = 8;
 
 /** What a step makes of each item, in their order. Throws what the first step throws that fails; then no other begins. */
-export async function inLanes<T, R>(items: Iterable<T>, step: (item: T) => Promise<R>): Promise<R[]> {
+export async function inLanes<T, R>(items: Iterable<T>, step: (item: T) => Promise<R>, lanes = LANES): Promise<R[]> {
   const left = [...items].entries();
   const results: R[] = [];
   let failed = false;
@@ -18,6 +18,6 @@ export async function inLanes<T, R>(items: Iterable<T>, step: (item: T) => Promi
     failed = true;
     throw error;
   };
-  await Promise.all(Array.from({ length: LANES }, () => lane().catch(fail)));
+  await Promise.all(Array.from({ length: lanes }, () => lane().catch(fail)));
   return results;
 }

@@ -10,6 +10,7 @@ import { run } from "./exec.ts";
 import { type Assembled, assemble, type Fragment } from "./fragments/assemble.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import { readFragments } from "./fragments/directory.ts";
+import { inOrder } from "./fragments/in-order.ts";
 import { restoreRules, saveRules } from "./kernel/iptables.ts";
 import { type Names, namesIn, withAddresses } from "./kernel/names.ts";
 import { complaintOf, lineOf, setsIn, tryLines } from "./kernel/trial.ts";
@@ -32,7 +33,7 @@ interface LeftOut {
 /** What is loaded, and what of it was taken out so far. */
 interface Draft {
   lines: (string | undefined)[];
-  source: Assembled;
+  origins: Assembled["origins"];
   left: LeftOut[];
 }
 
@@ -121,7 +122,8 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
     sources.push(await withNames(family, directory, whole, timeout));
   }
   const { source, isLastGood } = await chooseSource(family, sources, timeout);
-  const draft = { source, lines: [...source.lines], left: [] };
+  const { lines, origins } = inOrder(source);
+  const draft: Draft = { lines, origins, left: [] };
   // Names that have an address have it by now.
   const missing = { sets: await missingSets(source.lines, timeout), names: new Set(namesIn(source.lines)) };
   takeOutMissing(draft, missing);
@@ -212,7 +214,8 @@ async function missingSets(lines: readonly string[], timeout: number): Promise<R
 function takeOutMissing(draft: Draft, missing: Missing): void {
   if (missing.sets.size + missing.names.size === 0) return;
   for (const [at, line] of draft.lines.entries()) {
-    const stead = line === undefined || !/^[[-]/.test(line) ? undefined : withoutMissing(line, missing);
+    const isRule = line !== undefined && /^[[-]/.test(line);
+    const stead = isRule ? withoutMissing(line, missing, tableOf(draft.lines, at).lines) : undefined;
     if (stead === undefined) continue;
     const words = new Set(readWords(line ?? "").flatMap((word) => word.split(/[,/]/)));
     const [set] = [...missing.sets].filter((name) => words.has(name));
@@ -224,28 +227,39 @@ function takeOutMissing(draft: Draft, missing: Missing): void {
 /** Until nothing is refused any more. Throws Failure where iptables does not say what it refuses. */
 async function takeOutRefused(draft: Draft, look: (lines: readonly string[]) => Promise<Refusal | undefined>) {
   for (;;) {
-    const lines = draft.lines.map((line) => line ?? "#");
-    const refusal = await look(lines);
+    const refusal = await look(draft.lines.map((line) => line ?? "#"));
     if (refusal === undefined) return;
     const { line: at, words } = refusal;
     const line = at === undefined ? undefined : draft.lines[at];
     if (at === undefined || line === undefined)
       throw new Failure("fragment_invalid", `iptables refuses the text: ${words}`);
-    const set = /\bset (\S+) (?:doesn't|does not) exist/i.exec(words)?.[1];
-    const stead = set === undefined ? undefined : withoutMissing(line, { sets: new Set([set]), names: new Set() });
-    takeOut(draft, at, stead ?? withoutRule(line, lines.slice(at + 1, tableEnd(lines, at))), words);
+    const table = tableOf(draft.lines, at);
+    const missing = { sets: setsMissedIn(words, line), names: new Set<string>() };
+    takeOut(draft, at, withoutMissing(line, missing, table.lines) ?? withoutRule(table.lines, table.at), words);
   }
 }
 
-function tableEnd(lines: readonly string[], from: number): number {
-  const end = lines.indexOf("COMMIT", from);
-  return end < 0 ? lines.length : end;
+/** The set that iptables misses; all of the rule's where it does not say which. */
+function setsMissedIn(words: string, line: string): ReadonlySet<string> {
+  const set = /\bset (\S+) (?:doesn't|does not) exist/i.exec(words)?.[1];
+  if (set !== undefined) return new Set([set]);
+  return new Set(/\b(ip)?set\b/i.test(words) ? setsIn([line]) : []);
+}
+
+/** The lines of the table that a line stands in, and its place there. */
+function tableOf(lines: readonly (string | undefined)[], at: number): { lines: string[]; at: number } {
+  const start = lines
+    .slice(0, at + 1)
+    .map((line) => line?.startsWith("*"))
+    .lastIndexOf(true);
+  const end = lines.indexOf("COMMIT", at);
+  return { lines: lines.slice(start, end < 0 ? undefined : end).map((line) => line ?? "#"), at: at - start };
 }
 
 function takeOut(draft: Draft, at: number, stead: Stead, why: string): void {
   const rule = draft.lines[at] ?? "";
   draft.lines[at] = stead.line;
-  const origin = draft.source.origins[at];
+  const origin = draft.origins[at];
   const where = origin === undefined ? "the fragments together" : `${origin.path} line ${origin.line}`;
   draft.left.push({ where, rule, why, stead });
 }

@@ -5,12 +5,12 @@
 import type { Family } from "../docker/container.ts";
 import { excerpt } from "../errors.ts";
 import { type Ran, run } from "../exec.ts";
-import { type Rule, readWords, spell, uncounted } from "../rules/rule.ts";
+import { type Rule, readRule, spell, uncounted } from "../rules/rule.ts";
 import { COMMANDS, restoreCommand } from "./iptables.ts";
 
 /** Rules that lean on what only the host's own namespace has, besides sets: accounting objects, timeout policies. */
-const LEANS_ON_HOST = /--nfacct-name |-j CT .*--timeout /;
-const LEANS_ON_SET = /--match-set |-j SET |--jump SET /;
+const LEANS_ON_HOST = /--nfacct-name[\s=]|(-j|--jump)\s+CT\s.*--timeout[\s=]/;
+const LEANS_ON_SET = /--match-set[\s=]|(-j|--jump)\s+SET\s/;
 /** A name that cannot be resolved where there is no network. */
 const NAME_NOT_RESOLVED = /host\/network .* not found/;
 const MOST_LEFT_OUT = 20;
@@ -61,7 +61,7 @@ export async function tryLines(family: Family, lines: readonly string[], timeout
 
 /** The sets that rules name. A name that begins with - is none that ipset makes. */
 export function setsIn(lines: readonly string[]): string[] {
-  const leaning = lines.filter((line) => LEANS_ON_SET.test(line)).map(readWords);
+  const leaning = lines.filter((line) => LEANS_ON_SET.test(line)).map(readRule);
   const names = leaning.flatMap((words) =>
     words.filter((_, at) => /^--(match|add|del|map)-set$/.test(words[at - 1] ?? "")),
   );
@@ -120,14 +120,16 @@ function restoreInNamespace(
 /** A rule with its line as the number of packets, in place of its own counters. */
 function numbered(line: string, at: number): string {
   const bare = uncounted(line);
-  if (!/^(-A|-I|--append|--insert)\s/.test(bare)) return bare;
-  return `[${at + 1}:0] ${/ (-c|--set-counters) /.test(bare) ? spell(withoutCounters(readWords(bare))) : bare}`;
+  const isAdded = /^-[AI] /.test(bare) || /^-[AI]$/.test(readRule(bare)[0] ?? "");
+  if (!isAdded) return bare;
+  return `[${at + 1}:0] ${/\s(-c|--set-c\S*)\s/.test(bare) ? spell(withoutCounters(readRule(bare))) : bare}`;
 }
 
-/** A rule without the counters that its own words set (iptables(8), --set-counters). */
+/** A rule without the counters that its own words set: "-c 1 2", "-c 1,2" (iptables(8), --set-counters). */
 function withoutCounters(rule: Rule): Rule {
-  const at = rule.findIndex((word, index) => /^(-c|--set-counters)$/.test(word) && rule[index - 1] !== "--comment");
-  return at < 0 ? rule : [...rule.slice(0, at), ...rule.slice(at + 3)];
+  const at = rule.findIndex((word, index) => word === "-c" && rule[index - 1] !== "--comment");
+  if (at < 0) return rule;
+  return [...rule.slice(0, at), ...rule.slice(at + (rule[at + 1]?.includes(",") ? 2 : 3))];
 }
 
 /** The line that iptables complains of, from 0 on: "Error occurred at line: 3", "line 3: RULE_APPEND failed", "line 3 failed". */
@@ -145,7 +147,9 @@ export function complaintOf(stderr: string): string {
       line.replace(/^ip6?tables(-nft|-legacy)?-restore( v[\d.]+ \(\w+\))?: ?/, "").replace(/^line \d+:? |\.$/g, ""),
     )
     .filter((line) => line.trim() !== "");
-  return excerpt(kept.join("; "));
+  // A warning is of any line.
+  const told = kept.filter((line) => !line.startsWith("Warning: "));
+  return excerpt((told.length > 0 ? told : kept).join("; "));
 }
 
 function wordsOf({ stderr, exitCode }: Ran): string {

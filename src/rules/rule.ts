@@ -28,13 +28,77 @@ export function spellLive(rule: Rule): string {
   return spell(readAdded(rule)?.rule ?? rule);
 }
 
-/** A line of iptables-save or of a fragment as its words, quotes resolved. */
+/**
+ * A line of iptables-save or of a fragment as its words, quotes resolved as iptables-restore does it: a double quote may open
+ * within a word, and ends it where it closes; nothing else quotes (iptables/xshared.c, add_param_to_argv).
+ */
 export function readWords(line: string): string[] {
   const words: string[] = [];
-  for (const match of line.matchAll(/"([^"\\]*(?:\\.[^"\\]*)*)"|(\S+)/g)) {
-    words.push(match[1] === undefined ? (match[2] ?? "") : match[1].replace(/\\(.)/g, "$1"));
+  for (const [, bare = "", quoted = "", whole = ""] of line.matchAll(WORD)) {
+    const text = quoted || whole;
+    words.push(bare + (text.includes("\\") ? text.replace(/\\([\s\S])/g, "$1") : text));
   }
   return words;
+}
+
+const QUOTED = String.raw`"([^"\\]*(?:\\[\s\S][^"\\]*)*)(?:"|\\?$)`;
+const WORD = new RegExp(String.raw`([^ \t\n"]+)(?:${QUOTED})?|${QUOTED}`, "g");
+
+/** Whether a line's last quote does not close: iptables takes the end of the line, too, into that word. */
+export function hasOpenQuote(line: string): boolean {
+  return line.includes('"') && /"/.test(line.replace(/"[^"\\]*(?:\\[\s\S][^"\\]*)*"/g, ""));
+}
+
+/** Options of every rule in full, and how many letters of each tell it from the others. */
+const LONG: readonly (readonly [long: string, least: number, short: string])[] = [
+  ["append", 1, "-A"],
+  ["insert", 3, "-I"],
+  ["delete", 3, "-D"],
+  ["replace", 3, "-R"],
+  ["new-chain", 2, "-N"],
+  ["policy", 2, "-P"],
+  ["source", 2, "-s"],
+  ["src", 3, "-s"],
+  ["destination", 4, "-d"],
+  ["dst", 3, "-d"],
+  ["protocol", 2, "-p"],
+  ["in-interface", 3, "-i"],
+  ["out-interface", 1, "-o"],
+  ["fragments", 1, "-f"],
+  ["match", 2, "-m"],
+  ["jump", 1, "-j"],
+  ["goto", 1, "-g"],
+  ["set-counters", 3, "-c"],
+];
+
+/** "-s" of "--sourc": getopt(3) takes what an option begins with. Any other word as it is. */
+export function shortOption(word: string): string {
+  if (!word.startsWith("--")) return word;
+  const name = word.slice(2);
+  return LONG.find(([long, least]) => name.length >= least && long.startsWith(name))?.[2] ?? word;
+}
+
+/** Options whose value is a text, which may look like an option. */
+const TEXT = /^--(comment|string|hex-string|(|nf|u)log-prefix)$/;
+
+/**
+ * A rule as it was written, in the words that iptables-save has for what every rule has: the command first, short options, each
+ * value a word of its own, no counters before it. For what no trial can spell; it makes no two rules alike.
+ */
+export function readRule(line: string): Rule {
+  const words: string[] = [];
+  let isText = false;
+  for (const word of readWords(uncounted(line))) {
+    const [, option = "", value = ""] =
+      /^(--[a-z][\w-]*)=([\s\S]*)$/.exec(word) ?? /^(-[mAI])([^-][\s\S]*)$/.exec(word) ?? [];
+    if (isText) words.push(word);
+    else words.push(...(option === "" ? [shortOption(word)] : [shortOption(option), value]));
+    isText = !isText && TEXT.test(word);
+  }
+  const at = words.findIndex((word, index) => /^-[ADIRNP]$/.test(word) && !TEXT.test(words[index - 1] ?? ""));
+  if (at <= 0) return words;
+  const length = /^\d+$/.test(words[at + 2] ?? "") ? 3 : 2;
+  return [...words.slice(at, at + length), ...words.slice(0, at), ...words.slice(at + length)];
 }
 
 /** The value of a rule's comment, or undefined. */
@@ -101,7 +165,7 @@ export function mayBeOurs(line: string): boolean {
 
 /** A rule's line without the counters that iptables-save -c puts before it. */
 export function uncounted(line: string): string {
-  return line.replace(/^\[\d+:\d+\] /, "");
+  return line.startsWith("[") ? line.replace(/^\[\d+:\d+\] /, "") : line;
 }
 
 /** The rules of each chain, in their order. */
@@ -118,8 +182,8 @@ export function byChain(lines: readonly string[]): Map<string, string[]> {
 }
 
 /**
- * A key that is equal for two spellings of a rule that docker_iptables or the original script wrote: the order of the matches,
- * an address without its mask and what is implied make no difference. Rules of other hands are compared in the kernel's own
+ * A key that is equal for two spellings of a rule that docker_iptables or the original script wrote: the order of what
+ * stands alone, an address without its mask and what is implied make no difference. Rules of other hands are compared in the kernel's own
  * spelling (spelling.ts). Two different rules never have one key.
  */
 export function keyOf(rule: Rule): string {
@@ -138,7 +202,8 @@ const OF_PROTOCOL = /^(tcp|udp|sctp)$/;
 
 /** The chain, and what belongs together as JSON: a basic option with its value, a match or the target with its options, in order. */
 function makeKey(rule: Rule): string {
-  const groups: string[][] = [];
+  const basics: string[][] = [];
+  const matches: string[][] = [];
   const ofProtocol: string[] = [];
   let open: string[] = ofProtocol;
   let negated = false;
@@ -152,8 +217,9 @@ function makeKey(rule: Rule): string {
     negated = false;
     if (BASIC.test(word) || /^(-j|-g|-m|--jump|--goto|--match)$/.test(word)) {
       open = [...said, ...spelledValue(word, rule[++at])];
-      if (/^(-m|--match)$/.test(word) && OF_PROTOCOL.test(rule[at] ?? "")) open = ofProtocol;
-      else groups.push(open);
+      if (!/^(-m|--match)$/.test(word)) basics.push(open);
+      else if (OF_PROTOCOL.test(rule[at] ?? "")) open = ofProtocol;
+      else matches.push(open);
       // What a basic option is followed by, without a match of its own, is of its protocol.
       if (BASIC.test(word)) open = ofProtocol;
     } else {
@@ -163,8 +229,10 @@ function makeKey(rule: Rule): string {
     }
   }
   if (negated) open.push("!");
-  if (ofProtocol.length > 0) groups.push(ofProtocol);
-  return [rule[1], ...groups.map((group) => JSON.stringify(group)).sort()].join("\n");
+  if (ofProtocol.length > 0) basics.push(ofProtocol);
+  const spelt = (groups: readonly string[][]) => groups.map((group) => JSON.stringify(group));
+  // Matches are asked in their order, and some count.
+  return [rule[1], ...spelt(basics).sort(), ...spelt(matches)].join("\n");
 }
 
 function spelledValue(option: string, value: string | undefined): string[] {

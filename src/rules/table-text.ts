@@ -1,12 +1,14 @@
 // The text format of iptables-save and iptables-restore: sections of one table each. Pure.
 // It reads what iptables-restore reads (iptables 1.8), and says on which line it would refuse.
 
+import { hasOpenQuote } from "./rule.ts";
+
 /** One `*table … COMMIT` section. */
 export interface Section {
   table: string;
   /** Declared chains with their policy; "-" for a chain of the user's own. */
   chains: Map<string, string>;
-  /** The other lines as they stand: `-A …`, and whatever else iptables takes. */
+  /** The other lines: `-A …`, and whatever else iptables takes, as they stand but for blanks before the rule. */
   lines: { number: number; text: string }[];
 }
 
@@ -19,6 +21,9 @@ export interface TableText {
   sections: Section[];
   problems: Problem[];
 }
+
+/** Counters may stand before a rule, and blanks around them. */
+const RULE = /^\s*(\[\d+:\d+\])?\s*-/;
 
 /** A whole file or output. What is wrong becomes a problem; the rest is still read. */
 export function readTables(text: string): TableText {
@@ -47,8 +52,9 @@ export function readTables(text: string): TableText {
       const [chain, policy] = line.slice(1).split(/\s+/);
       if (chain && policy) open.chains.set(chain, policy);
       else problems.push({ line: number, why: "a chain's declaration has the form :CHAIN POLICY [0:0]" });
-    } else if (/^(\[\d+:\d+\] )?-/.test(line)) {
-      open.lines.push({ number, text: line });
+    } else if (RULE.test(line)) {
+      if (hasOpenQuote(line)) problems.push({ line: number, why: 'a " has no end' });
+      open.lines.push({ number, text: line.replace(RULE, (_, counters = "") => (counters ? `${counters} -` : "-")) });
     } else {
       problems.push({ line: number, why: "this is no rule, no chain, no table and no comment" });
     }

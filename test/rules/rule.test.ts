@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   commentOf,
+  hasOpenQuote,
   isInserted,
   isOurs,
   keyOf,
@@ -11,6 +12,7 @@ import {
   readAdded,
   readChain,
   readComment,
+  readRule,
   readWords,
   spell,
   unconditionalTarget,
@@ -43,7 +45,7 @@ describe("spell and readWords", () => {
     ["  -A   FORWARD\t-j ACCEPT  ", ["-A", "FORWARD", "-j", "ACCEPT"]],
     ["", []],
     ["   ", []],
-    ['-m comment --comment "half', ["-m", "comment", "--comment", '"half']],
+    ['-m comment --comment "half', ["-m", "comment", "--comment", "half"]],
   ])("%j reads as words", (line, read) => {
     expect(readWords(line)).toEqual(read);
   });
@@ -73,16 +75,67 @@ describe("keyOf", () => {
     ["another port", rule.replace("80", "81")],
     ["a match more", rule.replace("-j", "-m conntrack --ctstate NEW -j")],
     ["a comment", rule.replace("-j", "-m comment --comment x -j")],
+    [
+      "what a comment says",
+      rule.replace("-p tcp -m tcp --dport 80", '-m comment --comment "-p tcp -m tcp --dport 80"'),
+    ],
     ["another target", rule.replace("ACCEPT", "DROP")],
   ])("%s makes one", (_what, other) => {
     expect(other).not.toBe(rule);
     expect(keyOf(words(other))).not.toBe(keyOf(words(rule)));
   });
 
+  test.each([
+    ["-m mark ! --mark 1 -m connmark --mark 1 -j", "-m mark --mark 1 -m connmark ! --mark 1 -j"],
+    ["-m limit --limit 1/sec -m recent --set --name x -j", "-m recent --set --name x -m limit --limit 1/sec -j"],
+    ["-m comment --comment ! -i lo -j", "-m comment --comment i ! -i lo -j"],
+  ])("two rules with the same words are two: %s", (one, other) => {
+    expect(keyOf(words(`-A FORWARD ${one} ACCEPT`))).not.toBe(keyOf(words(`-A FORWARD ${other} ACCEPT`)));
+  });
+
+  test("a comment that looks like options makes no rule another's", () => {
+    const [tcp, udp] = [
+      '-A FORWARD -p tcp -m comment --comment "-p udp" -j ACCEPT',
+      '-A FORWARD -p udp -m comment --comment "-p tcp" -j ACCEPT',
+    ].map(readWords);
+    expect(keyOf(tcp ?? [])).not.toBe(keyOf(udp ?? []));
+  });
+
   test("IPv6 addresses get their own mask", () => {
     expect(keyOf(words("-A FORWARD -d fd00::2 -j ACCEPT"))).toBe(keyOf(words("-A FORWARD -d fd00::2/128 -j ACCEPT")));
     expect(keyOf(words("-A FORWARD ! -s fe80::1 -j DROP"))).toBe(keyOf(words("-A FORWARD ! -s fe80::1/128 -j DROP")));
   });
+});
+
+describe("readRule", () => {
+  test.each([
+    ["[1:2] -A INPUT -i lo -j ACCEPT", "-A INPUT -i lo -j ACCEPT"],
+    ["--append INPUT --source 192.0.2.1 --jump DROP", "-A INPUT -s 192.0.2.1 -j DROP"],
+    ["--app INPUT --sourc a --dest b --in-i lo --proto tcp -j DROP", "-A INPUT -s a -d b -i lo -p tcp -j DROP"],
+    ["-j DROP -I INPUT 2 -i lo", "-I INPUT 2 -j DROP -i lo"],
+    ["-AINPUT -mstate --state=NEW -g x", "-A INPUT -m state --state NEW -g x"],
+    ["-A INPUT -m comment --comment=--jump --goto x", "-A INPUT -m comment --comment --jump -g x"],
+    ['-A INPUT -m comment --comment "--jump" -j x', "-A INPUT -m comment --comment --jump -j x"],
+    [
+      "-A INPUT -p tcp --source-port 1 --destination-port 2 --src-type x",
+      "-A INPUT -p tcp --source-port 1 --destination-port 2 --src-type x",
+    ],
+    ["--new x", "-N x"],
+    ["--set-counters 1 2 --insert INPUT", "-I INPUT -c 1 2"],
+  ])("%s is %s", (line, rule) => {
+    expect(readRule(line).join(" ")).toBe(rule);
+  });
+});
+
+test.each([
+  ['-A x --comment "a"', false],
+  ['-A x --comment "a', true],
+  ['-A x --comment "a\\" -j y', true],
+  ['-A x --comment "a\\"" -j y', false],
+  ['-A x --comment a\\" -j "', false],
+  ["-A x --comment 'a", false],
+])("whether a quote of %s is open: %s", (line, open) => {
+  expect(hasOpenQuote(line)).toBe(open);
 });
 
 test.each([
