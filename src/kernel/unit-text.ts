@@ -79,7 +79,8 @@ After=docker.service iptables.service ip6tables.service
 Type=notify
 # systemd-notify speaks for it.
 NotifyAccess=all
-WatchdogSec=60
+# It is told whenever a sync or a look has ended. So long none takes that ends.
+WatchdogSec=300
 ExecStart=${[executable, "watch", ...words].map(unitWord).join(" ")}
 Restart=always
 RestartSec=2

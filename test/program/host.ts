@@ -88,6 +88,7 @@ export class FakeHost {
     for (const path of [this.bin, this.iptablesDir, this.ip6tablesDir, this.unitDir])
       mkdirSync(path, { recursive: true });
     for (const name of ["docker", "systemctl", "unshare", "nft", "noflush.awk", "conntrack"]) this.install(name);
+    for (const name of ["iptables", "ip6tables"]) this.install("iptables", name);
     for (const command of ["save", "restore"]) {
       for (const name of ["iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy"])
         this.install(`iptables-${command}`, `${name}-${command}`);
