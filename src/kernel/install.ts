@@ -11,6 +11,7 @@ import { type Own, readOwn } from "../fragments/directory.ts";
 import { writeFailure } from "../fragments/replace.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { isMarked } from "../rules/fragment-text.ts";
+import { runSystemctl } from "./systemctl.ts";
 import { unitText, type Watching, watchUnitText } from "./unit-text.ts";
 import { isDisabled, judgeDropIns, judgeUnit, showUnit, type Unit, verbFor, type Wish } from "./units.ts";
 
@@ -168,7 +169,7 @@ async function ownUnit(
 
 /** Where an administrator's units stand: the manager's own answer, /etc/systemd/system on every usual host. */
 async function unitDirectory(timeoutSeconds: number): Promise<string> {
-  const ran = await run("systemctl", ["show", "--property=UnitPath"], { timeoutSeconds });
+  const ran = await runSystemctl(["show", "--property=UnitPath"], timeoutSeconds);
   if (ran.exitCode !== 0) throw commandFailure("command_failed", "systemd cannot be asked for its units", ran);
   const paths = ran.stdout
     .trim()
@@ -178,7 +179,7 @@ async function unitDirectory(timeoutSeconds: number): Promise<string> {
 }
 
 async function servicePath(timeoutSeconds: number): Promise<string> {
-  const environment = await run("systemctl", ["show-environment"], { timeoutSeconds });
+  const environment = await runSystemctl(["show-environment"], timeoutSeconds);
   return /^PATH=(.+)$/m.exec(environment.stdout)?.[1] ?? SYSTEM_PATH;
 }
 
@@ -265,7 +266,7 @@ export async function disableUnit(unit: string, timeoutSeconds: number): Promise
 
 /** Forgets that a unit of ours was started, or failed; without an ExecStop the rules stay. Throws Failure of `run`. */
 export async function stopUnit(unit: string, timeoutSeconds: number): Promise<void> {
-  for (const verb of ["stop", "reset-failed"]) await run("systemctl", [verb, "--", unit], { timeoutSeconds });
+  for (const verb of ["stop", "reset-failed"]) await runSystemctl([verb, "--", unit], timeoutSeconds);
 }
 
 /**
@@ -284,6 +285,6 @@ export async function removeLastGood(unitPath: string): Promise<void> {
 }
 
 async function systemctl(args: string[], what: string, timeoutSeconds: number): Promise<void> {
-  const ran = await run("systemctl", args, { timeoutSeconds });
+  const ran = await runSystemctl(args, timeoutSeconds);
   if (ran.exitCode !== 0) throw commandFailure("command_failed", what, ran);
 }
