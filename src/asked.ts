@@ -19,6 +19,8 @@ export interface Asked {
   wanted: Wanted[];
   /** Of those that were named, also where no rule leads: another's fragment must not lead there either. */
   addresses: Addresses;
+  /** Id -> name of the containers that were found. */
+  names: ReadonlyMap<string, string>;
   /** Containers of which check mode cannot foretell the rules. */
   pending: string[];
   /** Those without a rule, or with nothing to do, and why in a person's words. */
@@ -38,6 +40,7 @@ export interface Idle {
 const NOBODY: Asked = {
   wanted: [],
   addresses: new Map(),
+  names: new Map(),
   pending: [],
   idle: [],
   left: [],
@@ -64,9 +67,20 @@ export async function askFor(
   const unknown = (await withNearNames(pending, args)).map(
     ({ name, why }) => `the container ${name} ${why}: its rules cannot be foretold`,
   );
-  const names = pending.map(({ name }) => name);
-  const addresses = new Map(targets.map((target) => [target.name, target.addresses]));
-  return { ...NOBODY, wanted, addresses, pending: names, idle, waited, warnings: [...unknown, ...host, ...warnings] };
+  return {
+    ...NOBODY,
+    wanted,
+    addresses: new Map(targets.map((target) => [target.name, target.addresses])),
+    names: namesById(targets),
+    pending: pending.map(({ name }) => name),
+    idle,
+    waited,
+    warnings: [...unknown, ...host, ...warnings],
+  };
+}
+
+function namesById(targets: readonly Target[]): Map<string, string> {
+  return new Map(targets.flatMap(({ id, name }) => (id === "" ? [] : [[id, name]])));
 }
 
 function makeAll(targets: readonly Target[], args: Arguments): Pick<Asked, "wanted" | "idle" | "warnings"> {
@@ -93,6 +107,7 @@ async function askForRunning(args: Arguments, here: Fragments): Promise<Asked> {
   return {
     ...NOBODY,
     wanted: [...wanted, ...gone].sort(byOwner),
+    names: namesById(targets),
     left: [...staying],
     warnings: [
       ...unusable.map(({ msg }) => `${msg}; it is left out`),

@@ -15,7 +15,8 @@ import { withWriteLock } from "./lock.ts";
 import { refuseOvertaken, type Settled } from "./overtaken.ts";
 import { type Load, loadRules, type Reloaded } from "./reload.ts";
 import { installUnits, removeUnits, startWatcher } from "./services.ts";
-import { directoryOf, type FileChange, fileChanges } from "./survey.ts";
+import { removeState, stateOf } from "./state.ts";
+import { directoryOf, fileChanges, type Survey } from "./survey.ts";
 import { orRollBack, type Undo, write } from "./undo.ts";
 
 /** All that a call is about to change. */
@@ -56,11 +57,13 @@ async function change(plan: Plan, undo: Undo[], gone: Undo[], args: Arguments): 
 
   for (const directory of base.directories) await makeDirectory(directory);
   const installs = args.state === "present" && base.units.some(unitChanges);
-  if (base.files.some(fileChanges) || found.items.some(fileChanges) || found.unconfirmed.length > 0 || installs) {
+  if (base.files.some(fileChanges) || found.items.some(fileChanges) || found.misfiled.length > 0 || installs) {
     await alone(args.timeout, async () => {
       await refuseOvertaken(settled, found.items, args);
-      await writeFragments(going, [], gone);
-      await writeFragments([...base.files, ...found.items], found.unconfirmed, undo);
+      for (const { path, after } of going.filter(fileChanges)) await write(path, after, gone);
+      const staying = [...base.files, ...found.items].filter(fileChanges);
+      for (const { path, after } of staying) await write(path, after, undo);
+      await confirm(found, undo);
       if (installs) await installUnits(base.units, undo, args.timeout);
     });
   }
@@ -76,6 +79,9 @@ async function change(plan: Plan, undo: Undo[], gone: Undo[], args: Arguments): 
   if (args.state === "absent" && base.units.length > 0) {
     await alone(args.timeout, () => removeUnits(base.units, undo, args.timeout));
   }
+  if (args.base && args.state === "absent") {
+    for (const family of FAMILIES) await removeState(stateOf(family, directoryOf(family, args)));
+  }
   return loaded;
 }
 
@@ -85,11 +91,14 @@ async function makeDirectory(path: string): Promise<void> {
   });
 }
 
-async function writeFragments(files: readonly FileChange[], unconfirmed: readonly string[], undo: Undo[]) {
-  for (const { path, after } of files.filter(fileChanges)) await write(path, after, undo);
-  for (const directory of new Set(unconfirmed.map((path) => dirname(path)))) {
-    const confirming = unconfirmed.filter((path) => dirname(path) === directory);
-    const { path, after } = await confirmationOf(directory, confirming);
-    await write(path, after, undo, false);
+/** Brings the lists of this boot's fragments up to date. */
+async function confirm({ items, misfiled }: Survey, undo: Undo[]): Promise<void> {
+  const lasting = new Set(items.flatMap(({ path, after }) => (after === undefined ? [] : path)));
+  for (const directory of new Set(misfiled.map((path) => dirname(path)))) {
+    const here = misfiled.filter((path) => dirname(path) === directory);
+    const { path, after } = await confirmationOf(directory, here);
+    const writing = write(path, after, undo, false);
+    // A name that is gone goes the next time, too: a full disk keeps no port open.
+    await (here.some((one) => lasting.has(one)) ? writing : writing.catch(() => {}));
   }
 }

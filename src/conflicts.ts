@@ -3,25 +3,18 @@
 // Reads, and changes nothing.
 
 import { basename, dirname } from "node:path";
+import type { Asked } from "./asked.ts";
 import { FAMILIES, type Family, NAME } from "./docker/container.ts";
 import { findNeighbours } from "./docker/find.ts";
 import type { Target } from "./docker/target.ts";
-import { Failure } from "./errors.ts";
+import { Failure, Overtaken } from "./errors.ts";
 import { type Fragments, textIn } from "./fragments/by-family.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { isDirectGuard, type Ports, readClaims } from "./rules/claims.ts";
 import { containerFragment, containerOf, readFragment, type Wanted } from "./rules/fragment-text.ts";
 import { anyOr, makeRules, spellPublish, type Wishes } from "./rules/publish-rules.ts";
-import {
-  type Addresses,
-  type Claimant,
-  claimantIn,
-  claimantOf,
-  Register,
-  type Shared,
-  withAddresses,
-} from "./rules/register.ts";
+import { type Claimant, claimantIn, claimantOf, Register, type Shared, withAddresses } from "./rules/register.ts";
 import { readChain, readTarget } from "./rules/rule.ts";
 
 /** Other containers' fragments as they should be, each once; without rules where it goes. */
@@ -36,10 +29,11 @@ export interface Neighbours {
  * A fragment whose container does not run goes. One that is out of date is made anew, with the wishes that it shows; from
  * before this boot it goes, for nobody has asked for it since. The client is asked once for all, and again only for those
  * that clash with what was made anew.
- * Throws Failure `port_conflict` where two containers run and claim one port, and those of the client.
+ * Throws Failure `port_conflict` where two containers run and claim one port, and those of the client; Overtaken where one
+ * that was asked for has been renamed since: it is not its own rival.
  */
 export async function settleNeighbours(
-  { wanted: asked, addresses }: { wanted: readonly Wanted[]; addresses: Addresses },
+  { wanted: asked, addresses, names }: Pick<Asked, "wanted" | "addresses" | "names">,
   now: Fragments,
   args: Arguments,
 ): Promise<Neighbours> {
@@ -55,6 +49,10 @@ export async function settleNeighbours(
     // The network that was asked for is that of the containers asked for.
     const named = { ...args, container: [...clashes.keys()], network: undefined };
     const { targets, pending } = await findNeighbours(named);
+    for (const { id, name } of targets) {
+      const former = names.get(id);
+      if (former !== undefined && former !== name) throw renamed(former, name);
+    }
     const located = new Map(targets.map((target) => [target.name, target]));
     const reasons = new Map(pending.map(({ name, why }) => [name, why]));
     for (const [name, clash] of clashes) {
@@ -67,6 +65,11 @@ export async function settleNeighbours(
       found.warnings.push(...warnings);
     }
   }
+}
+
+function renamed(former: string, name: string): Overtaken {
+  const message = `the container ${former} was renamed to ${name} while this call was at work; nothing was changed, run it again`;
+  return new Overtaken(message, { containers: [former, name] });
 }
 
 interface Clash {

@@ -21,6 +21,13 @@ export class Failure extends Error {
   }
 }
 
+/** Something changed between our look and our turn. Where this call itself has not changed anything, it looks again. */
+export class Overtaken extends Failure {
+  constructor(message: string, facts: Record<string, unknown>) {
+    super("concurrent_change", message, facts);
+  }
+}
+
 /** The `code` of a Node.js system error (`ENOENT`, `EACCES`, …), or "" for any other value. */
 export function errno(error: unknown): string {
   return error instanceof Error && "code" in error ? String(error.code) : "";

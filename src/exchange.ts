@@ -1,6 +1,7 @@
 // `reload: patch`: exchanges our own rules in the kernel and touches no others. It needs no service.
 
 import type { Family } from "./docker/container.ts";
+import { asFailure, Failure } from "./errors.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import { readFragments } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
@@ -89,7 +90,16 @@ function declares({ text }: { text: string }, table: string, chain: string): boo
   return readTables(text).sections.some((section) => section.table === table && section.chains.has(chain));
 }
 
-/** Returns the kernel's rules: `before` itself where nothing was to be done. */
+/** Each attempt was made anew of the rules as they were, so that others have changed them each time. */
+function overtaken(why: Failure): Failure {
+  const message = `other programs change the kernel's rules at the same time, ${ATTEMPTS} times in a row; a second run settles it (${why.message})`;
+  return new Failure("concurrent_change", message, why.facts, { cause: why });
+}
+
+/**
+ * Returns the kernel's rules: `before` itself where nothing was to be done. Throws Failure of iptables, and `concurrent_change`
+ * where others change the rules each time.
+ */
 async function exchange(
   family: Family,
   before: Live,
@@ -107,7 +117,7 @@ async function exchange(
     try {
       await patchRules(family, text, timeout);
     } catch (error) {
-      if (attempt === ATTEMPTS) throw error;
+      if (attempt === ATTEMPTS) throw overtaken(asFailure(error));
       failed = { text, error };
     }
     live = await saveRules(family, timeout);

@@ -1,24 +1,24 @@
-// Another process that writes between our look and our turn to write: found by the directories' stamps, and by what it wrote.
+// Another process that writes between our look and our turn to write or to load: found by the directories' stamps, by what it
+// wrote, and by asking the client once more where its answer is old.
 
+import { askFor } from "./asked.ts";
 import { clashesWith } from "./conflicts.ts";
 import { FAMILIES } from "./docker/container.ts";
-import { Failure } from "./errors.ts";
+import { Overtaken } from "./errors.ts";
 import type { Fragments } from "./fragments/by-family.ts";
-import { stampOf } from "./fragments/directory.ts";
+import { readOwn, stampOf } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { readDirectories } from "./refuse.ts";
 import type { Wanted } from "./rules/fragment-text.ts";
 import { claimantOf, Register } from "./rules/register.ts";
-import { directoryOf, type Item } from "./survey.ts";
-
-/** Another process changed a fragment between our look and our turn to write. Nothing was changed: look again. */
-export class Overtaken extends Failure {}
+import { directoryOf, type FileChange, type Item } from "./survey.ts";
 
 /** The containers' fragments of a call, as they were settled. */
 export interface Settled {
   asked: readonly Wanted[];
   neighbours: readonly Wanted[];
   seen: Seen;
+  answer: Answer;
 }
 
 /** The directories as they were when they were looked at. */
@@ -26,6 +26,15 @@ export interface Seen {
   /** From before they were read. */
   stamp: string | undefined;
   now: Fragments;
+}
+
+/** What became of the client's answer about the containers that were named. */
+export interface Answer {
+  wanted: readonly Wanted[];
+  /** performance.now() before it was asked. */
+  since: number;
+  /** Whether some container was waited for: then the directories were looked at only afterwards. */
+  waited: boolean;
 }
 
 /** Throws Failure `directory_unusable`. */
@@ -39,24 +48,53 @@ async function stampOfAll(args: Arguments): Promise<string | undefined> {
   return stamps.includes(undefined) ? undefined : stamps.join();
 }
 
-/** For the holder of the write lock. Throws Overtaken where the fragments are no longer those that were settled. */
-export async function refuseOvertaken(
+/**
+ * For the holder of the write lock. Throws Overtaken where the fragments, or the containers that were named, are no longer
+ * those that were settled; and Failure of the client, if it is asked again.
+ *
+ * The directories were read before the client was asked: a fragment that is another now was written by somebody who asked
+ * later, and who knows better.
+ */
+export async function refuseOvertaken(settled: Settled, items: readonly Item[], args: Arguments): Promise<void> {
+  if (args.state === "absent") return;
+  const { seen } = settled;
+  if (seen.stamp === undefined || seen.stamp !== (await stampOfAll(args))) await refuseWritten(settled, items, args);
+  if (isOld(settled.answer, args)) await refuseMoved(settled.answer, args);
+}
+
+async function refuseWritten(
   { asked, neighbours, seen }: Settled,
   items: readonly Item[],
   args: Arguments,
 ): Promise<void> {
-  if (args.state === "absent" || (seen.stamp !== undefined && seen.stamp === (await stampOfAll(args)))) return;
   const now = await readDirectories(args);
-  const owners = new Set(neighbours.map(({ owner }) => owner));
   const [texts, before] = [textsIn(now), textsIn(seen.now)];
-  for (const { owner, path, after } of items) {
-    // Of all containers nobody asked for this one by its name: whoever wrote its fragment since knows better.
+  for (const { path, after } of items) {
     const text = texts.get(path);
-    if ((args.all || owners.has(owner)) && text !== before.get(path) && text !== after) throw overtaken(path);
+    if (text !== before.get(path) && text !== after) throw overtaken(path);
   }
   const wanted = [...asked, ...neighbours];
   const known = new Register(wanted.map(claimantOf));
   for (const { path } of clashesWith(wanted, known, now).values()) throw overtaken(path);
+}
+
+/**
+ * What the client said is old once a command would have run into its limit of time. Not where it is about all containers:
+ * where these come and go all the time, nothing would ever be published.
+ */
+function isOld({ since, waited }: Answer, { all, container, timeout }: Arguments): boolean {
+  return !all && container.length > 0 && (waited || performance.now() - since > timeout * 1000);
+}
+
+/** A container that was restarted since has perhaps another address, and its former one may be another's. */
+async function refuseMoved({ wanted }: Answer, args: Arguments): Promise<void> {
+  const nobody = new AbortController().signal;
+  const again = await askFor(args, {}, true, nobody, () => {});
+  const texts = new Map(again.wanted.map(({ owner, texts }) => [owner, texts]));
+  const moved = wanted.find((one) => FAMILIES.some((family) => texts.get(one.owner)?.[family] !== one.texts[family]));
+  if (moved === undefined) return;
+  const message = `the container ${moved.owner} was restarted or changed while this call was at work; nothing was changed, run it again`;
+  throw new Overtaken(message, { container: moved.owner });
 }
 
 function textsIn(fragments: Fragments): Map<string, string> {
@@ -65,6 +103,32 @@ function textsIn(fragments: Fragments): Map<string, string> {
 }
 
 function overtaken(path: string): Overtaken {
-  const message = `${path} was changed by another process in the meantime, and has to do with what is wanted; try again`;
-  return new Overtaken("port_conflict", message, { path });
+  const message = `another process changed ${path} while this call was at work; nothing was changed, run it again (${WHO})`;
+  return new Overtaken(message, { path });
+}
+
+/** Where each change of ours is recorded, with who called. */
+const WHO = "'journalctl -t docker_iptables' says which";
+
+/**
+ * After a load that did not bring about what was wanted: throws where that is because another process has changed a fragment
+ * since it was written or looked at. The kernel is then as the fragments say, and there is nothing to put back.
+ *
+ * Throws Overtaken: where this call itself has written nothing (`wrote`) it looks again; else whoever came later has the last
+ * word.
+ */
+export async function refuseRewritten(drifting: readonly FileChange[], wrote: boolean): Promise<void> {
+  for (const { path, after } of drifting) {
+    const text = (await readOwn(path))?.text;
+    if (text !== after) throw wrote ? rewritten(path, text, after) : overtaken(path);
+  }
+}
+
+function rewritten(path: string, text: string | undefined, after: string | undefined): Overtaken {
+  const theirs = text === undefined ? "removed" : after === undefined ? "wrote" : "changed";
+  const ours = after === undefined ? "removed" : "wrote";
+  const message = `another process ${theirs} ${path} after this call ${ours} it, and the rules are as that process left them: a second run settles it (${WHO})`;
+  const failure = new Overtaken(message, { path });
+  failure.changed = true;
+  return failure;
 }

@@ -118,7 +118,8 @@ export function rivals(now: Fragments, items: readonly Item[]): Problem[] {
       if (container === undefined) continue;
       const one = claimantIn(family, container, readClaims(rules));
       for (const { claimant: other, ports } of known.sharing(one)) {
-        if (ports === undefined) continue;
+        // What was read twice may have changed in between: nobody is his own rival.
+        if (ports === undefined || other.owner === container) continue;
         const { hostAddress, first, last, protocol } = ports;
         const port = spellPublish({ family, hostAddress, hostPort: first, protocol }, last - first + 1);
         const msg = `${other.owner} and ${container} both claim ${port}: the first takes the other's packets; stop one of them`;

@@ -16,13 +16,13 @@ import { commit, type Plan } from "./commit.ts";
 import { settleNeighbours } from "./conflicts.ts";
 import { FAMILIES } from "./docker/container.ts";
 import { findNetworks, type Networks, type Tell } from "./docker/find.ts";
-import { asFailure, Failure } from "./errors.ts";
+import { asFailure, Failure, Overtaken } from "./errors.ts";
 import { warnOfFirewalls } from "./firewalls.ts";
 import { warnOfAccess } from "./fragments/access.ts";
 import { type Fragments, ownersIn } from "./fragments/by-family.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { fitGuards } from "./guards.ts";
-import { Overtaken, readStamped, type Seen } from "./overtaken.ts";
+import { readStamped, type Seen } from "./overtaken.ts";
 import { refuseWhatCannotWork, untrustedOf, warnOfLoopback, warnOfUncovered, withChanges } from "./refuse.ts";
 import { chooseLoader, type Load, type Loader, namesOf, type Reloaded, withoutLoad } from "./reload.ts";
 import type { Request } from "./request.ts";
@@ -53,14 +53,15 @@ export async function publish(request: Request, signal: AbortSignal, tell: Tell 
     try {
       return await publishOnce(request, signal, tell);
     } catch (error) {
-      if (!(error instanceof Overtaken) || attempt === ATTEMPTS) throw error;
+      if (!(error instanceof Overtaken) || error.changed || attempt === ATTEMPTS) throw error;
     }
   }
 }
 
 async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: Tell): Promise<Outcome> {
-  // Of all containers: a fragment that comes after this look is of one that may run by then, and not this call's to remove.
-  const before = args.all ? await readStamped(args) : undefined;
+  // A fragment that is written after this look is of somebody who asks the client later, and not this call's to change.
+  const before = await readStamped(args).catch(orLater(args));
+  const since = performance.now();
   // The client and this host need not wait for each other. But of two failures the client's is told, and after a wait for a
   // container the host is looked at anew.
   // The daemon's networks are asked for first: where its socket starts it, it makes rules before it answers.
@@ -84,7 +85,8 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
   const all = await survey(wanted, families, live, args);
   const { items, warnings: kept } = keepForeignFiles(all.items);
   const found = { ...all, items };
-  const settled = { asked: asked.wanted, neighbours: neighbours.wanted, seen };
+  const answer = { wanted: named.wanted, since, waited: named.waited };
+  const settled = { asked: asked.wanted, neighbours: neighbours.wanted, seen, answer };
   const going = goingOf(items).filter(({ path }) => args.state === "absent" || isContainers(basename(path)));
   // Whatever stops the rest: a container's rules would lead to whoever gets its address next. Those of the base lead to nobody.
   const leading = going.filter(({ path }) => isContainers(basename(path)));
@@ -151,7 +153,7 @@ async function decide(
     ...warnOfLoopback(found.items, future, args),
     ...(await untrustedOf(now, found.items, args)).map(warnOfAccess),
   ];
-  if (!changes && (check || found.unconfirmed.length === 0)) return { base, load: undefined, warnings };
+  if (!changes && (check || found.misfiled.length === 0)) return { base, load: undefined, warnings };
   const loader = await chooseLoader(found, base, future, closes, args);
   const asksFirewalls = args.state === "present" && args.reload !== "none";
   return {
@@ -176,7 +178,7 @@ async function unpublishAnyway(why: Failure, { found, settled }: Pick<Plan, "fou
   const going = found.items.filter(itemChanges);
   if (why instanceof Overtaken || going.length === 0) return why;
   const loader: Loader = args.reload === "none" ? { kind: "none" } : { kind: "unusable", why };
-  const plan = { found: { ...found, unconfirmed: [] }, settled, base: NO_BASE, loader, going, closes: true };
+  const plan = { found: { ...found, misfiled: [] }, settled, base: NO_BASE, loader, going, closes: true };
   const failed = await commit(plan, args).then(() => undefined, asFailure);
   if (failed instanceof Overtaken) return failed;
   const names = namesOf(going);
@@ -221,6 +223,14 @@ function warnOfPatch(loader: Loader, check: boolean): string[] {
   if (loader.kind !== "patch" || loader.why === undefined) return [];
   const isTold = loader.beside?.some(({ told }) => told === loader.why) ?? false;
   return isTold && !check ? [] : [loader.why];
+}
+
+/** Of two failures the client's is told, which is asked meanwhile: then the directories' comes later, or not at all. */
+function orLater({ all }: Arguments): (error: unknown) => undefined {
+  return (error) => {
+    if (all) throw error;
+    return undefined;
+  };
 }
 
 /** The host's families, its kernel's rules, and its directories unless they were looked at before. */

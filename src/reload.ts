@@ -2,7 +2,7 @@
 
 import { type BasePlan, wishesFor } from "./base.ts";
 import { FAMILIES, type Family } from "./docker/container.ts";
-import { asFailure, Failure } from "./errors.ts";
+import { asFailure, Failure, Overtaken } from "./errors.ts";
 import { dropChains, exchangeRules, removeRules } from "./exchange.ts";
 import { assemble } from "./fragments/assemble.ts";
 import type { Fragments } from "./fragments/by-family.ts";
@@ -20,16 +20,17 @@ import { removeLeftover } from "./leftovers.ts";
 import { findBroken, loadLocked } from "./load.ts";
 import { withLoadLock } from "./lock.ts";
 import { adviseService } from "./missing-service.ts";
+import { refuseRewritten } from "./overtaken.ts";
 import { isBaseFile } from "./rules/base-rules.ts";
 import { changedForwards } from "./rules/flows.ts";
 import { isMarked } from "./rules/fragment-text.ts";
-import { drifts, type Live, readLive } from "./rules/live.ts";
+import { type Drift, drifts, type Live, readLive } from "./rules/live.ts";
 import { INGRESS_CHAIN, meshOf } from "./rules/mesh.ts";
 import { goneLines } from "./rules/removal.ts";
 import { commentOf, spellLive } from "./rules/rule.ts";
 import { loadWhatCan } from "./salvage.ts";
 import { deletedSince, findStrangers, rememberSeen, type Strangers, tellStrangers } from "./strangers.ts";
-import { directoryOf, type Item, itemChanges, type Kernel, type Survey, surveyKernel } from "./survey.ts";
+import { directoryOf, fileChanges, type Item, itemChanges, type Kernel, type Survey, surveyKernel } from "./survey.ts";
 import { orRollBack, type Undo } from "./undo.ts";
 import { loadWatched, TookAway } from "./watched-load.ts";
 
@@ -215,7 +216,17 @@ async function lookAndLoad(
     },
   );
   const others = loader.kind === "systemd" ? loader.units.filter(({ ours }) => !ours).map(({ name }) => name) : [];
-  const after = await refuseDrift(items, live, others, args);
+  const { live: after, drifting } = await findDrift(items, live, args);
+  const [first] = drifting;
+  if (first !== undefined) {
+    const wrote = [...load.base.files, ...load.found.items].some(fileChanges);
+    await refuseRewritten(drifting, wrote).catch((error: unknown) => {
+      // The kernel has what the fragments say: the way back would bring rules back that another process has removed.
+      undo.splice(0);
+      throw error;
+    });
+    throw await notLive(first, drifting, after, others, args);
+  }
   Object.assign(left, after);
   return { ...loaded, live: after };
 }
@@ -240,9 +251,10 @@ function ofConcern(items: readonly Item[]): Item[] {
  * then they are taken out, and the failure stays one.
  */
 async function removeInstead(why: Failure, { going }: Load, locks: LoadLocks, args: Arguments): Promise<Reloaded> {
+  // The load did what it should.
+  if (why instanceof Overtaken) throw why;
   const { items, live } = await surveyKernel(going, args);
-  const isLive = ({ drift }: Item) => drift !== undefined && drifts(drift);
-  const families = FAMILIES.filter((family) => ofFamily(items, family).some(isLive));
+  const families = FAMILIES.filter((family) => ofFamily(items, family).some(isDrifting));
   // Whose fragment is there again was published anew by another process meanwhile.
   const files = await Promise.all(items.map(({ path }) => readOwn(path)));
   const gone = items.filter((_, index) => files[index] === undefined);
@@ -252,11 +264,17 @@ async function removeInstead(why: Failure, { going }: Load, locks: LoadLocks, ar
       after[family] = await removeRules(family, ofFamily(gone, family), args);
       if (args.base && args.state === "absent") await dropChains(family, args);
     }
-    return refuseDrift(going, after, [], args);
+    const { live: left, drifting } = await findDrift(going, after, args);
+    if (drifting.length > 0) throw why;
+    return left;
   };
   try {
     const after = await locks.holding(families, remove);
-    return { reloaded: families.map(restoreCommand), warnings: [withoutLoad(why, items.filter(isLive))], live: after };
+    return {
+      reloaded: families.map(restoreCommand),
+      warnings: [withoutLoad(why, items.filter(isDrifting))],
+      live: after,
+    };
   } catch (error) {
     if (error instanceof Failure && error.code === "locked") await remove();
     throw why;
@@ -383,23 +401,35 @@ async function patch(
   return after;
 }
 
+type Drifting = Item & { drift: Drift };
+
+function isDrifting(item: Item): item is Drifting {
+  return item.drift !== undefined && drifts(item.drift);
+}
+
 /**
- * Returns the kernel's rules, those seen already or new ones, or throws Failure `rules_not_live`. The former fragment's rules
- * are not asked for again: another fragment may hold the same. `others` are services that are not ours.
+ * The kernel's rules, those seen already or new ones, and the fragments that they do not agree with. The former fragment's
+ * rules are not asked for again: another fragment may hold the same.
  */
-async function refuseDrift(
+async function findDrift(
   items: readonly Item[],
   seen: Kernel,
+  args: Arguments,
+): Promise<{ live: Kernel; drifting: Drifting[] }> {
+  const unasked = items.map((item) => ({ ...item, former: new Map() }));
+  const { items: after, live } = await surveyKernel(unasked, args, seen);
+  // Somebody who comes first right after the load did not undo it.
+  return { live, drifting: after.filter(isDrifting).filter(({ drift }) => drifts({ ...drift, ahead: undefined })) };
+}
+
+/** Failure `rules_not_live`, which says what is wrong with the first of them. `others` are services that are not ours. */
+async function notLive(
+  { owner, family, drift }: Drifting,
+  drifting: readonly Item[],
+  live: Kernel,
   others: readonly string[],
   args: Arguments,
-): Promise<Survey["live"]> {
-  const unasked = items.map((item) => ({ ...item, former: new Map() }));
-  const after = await surveyKernel(unasked, args, seen);
-  // Somebody who comes first right after the load did not undo it.
-  const drifting = after.items.filter(({ drift }) => drift && drifts({ ...drift, ahead: undefined }));
-  const [first] = drifting;
-  if (first?.drift === undefined) return after.live;
-  const { owner, family, drift } = first;
+): Promise<Failure> {
   const what =
     drift.missing[0] !== undefined
       ? `the kernel lacks '${spellLive(drift.missing[0])}'`
@@ -409,13 +439,15 @@ async function refuseDrift(
           ? `nothing jumps to the chain ${drift.unreached}`
           : "its rules are there in another order";
   const backends = await backendsWith(family, commentOf(owner), args.timeout);
+  // Where the rules are that were looked for says nothing, but for those of another backend than the one that was asked.
+  const elsewhere = backends.length > 1 || !live[family]?.text.includes(commentOf(owner));
   const hint =
     others.length > 0
       ? `; ${others.join(" and ")} loaded them, which docker_iptables did not write: see what it does with 'systemctl cat ${others[0]}'; without it, reload: patch exchanges only docker_iptables' own rules`
-      : backends.length > 0
+      : elsewhere && backends.length > 0
         ? `; the ${backends.join(" and the ")} backend holds rules of ${owner}: do all parties use the same iptables?`
         : "";
-  throw new Failure("rules_not_live", `the rules were loaded, and for ${owner} ${what}${hint}`, {
+  return new Failure("rules_not_live", `the rules were loaded, and for ${owner} ${what}${hint}`, {
     containers: drifting.map((item) => item.owner),
     missing: drift.missing.map(spellLive),
     surplus: drift.surplus,

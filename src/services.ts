@@ -6,7 +6,6 @@ import {
   enableUnit,
   type PlannedUnit,
   reloadManager,
-  removeLastGood,
   restartSoon,
   restartUnit,
   stopUnit,
@@ -48,13 +47,12 @@ export async function startWatcher(units: readonly PlannedUnit[], timeout: numbe
   if (watcher !== undefined && unitChanges(watcher)) await restartUnit(WATCH_UNIT, timeout);
 }
 
-/** Stopped, disabled, their files gone, and what they kept of the last good rules. */
+/** Stopped, disabled, their files gone. */
 export async function removeUnits(units: readonly PlannedUnit[], undo: Undo[], timeout: number): Promise<void> {
   for (const { name, path, after } of units) {
     await disableUnit(name, timeout);
     await stopUnit(name, timeout);
     await write(path, after, undo);
-    if (name !== WATCH_UNIT) await removeLastGood(path);
   }
   await reloadManager(timeout);
 }

@@ -5,12 +5,12 @@
 // DIRECTORY/.docker_iptables, so that a run with other directories never writes the machine's state. Root only.
 
 import { constants } from "node:fs";
-import { mkdir, open, readdir, readFile, readlink, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, readlink, rename, rm, rmdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { env, geteuid, pid } from "node:process";
 import type { Family } from "./docker/container.ts";
-import { clearTemporary, replaceFragment } from "./fragments/replace.ts";
-import { stateDirectoryOf } from "./kernel/unit-text.ts";
+import { clearTemporary, replaceFragment, writeFailure } from "./fragments/replace.ts";
+import { DEFAULT_DIRECTORIES, stateDirectoryOf } from "./kernel/unit-text.ts";
 
 /** The state of a family's directory of fragments. */
 export interface State {
@@ -21,7 +21,9 @@ export interface State {
 /** `directory` holds the fragments. */
 export function stateOf(family: Family, directory: string): State {
   const given = env["STATE_DIRECTORY"]?.split(":")[0];
-  if (given?.startsWith("/")) return { family, directory: given };
+  const ours = stateDirectoryOf(family, DEFAULT_DIRECTORIES[family]);
+  // A service of ours may load one directory that is a default one and another that is not.
+  if (given?.startsWith("/") && given !== ours) return { family, directory: given };
   return { family, directory: stateDirectoryOf(family, directory) };
 }
 
@@ -74,6 +76,18 @@ export async function keepState(state: State, kept: Kept, text: string): Promise
     await rm(draft, { force: true }).catch(() => {});
     throw error;
   }
+}
+
+/** Removes all of it. Throws Failure of `replaceFragment`. */
+export async function removeState(state: State): Promise<void> {
+  const all: readonly Kept[] = ["rules", "left", "spelled", "names"];
+  for (const kept of all) {
+    const path = pathOf(state, kept);
+    await rm(path, { force: true }).catch((error: unknown) => {
+      throw writeFailure(path, "removed", error);
+    });
+  }
+  await rmdir(state.directory).catch(() => {});
 }
 
 /** Keeps a text that the next boot needs. For the holder of the load lock. Throws Failure of `replaceFragment`. */

@@ -4,7 +4,7 @@ import { realpath } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
-import { unconfirmedOf } from "./fragments/confirmed.ts";
+import { misfiledOf } from "./fragments/confirmed.ts";
 import { directoryExists, missingDirectory, type Own, readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { saveRules } from "./kernel/iptables.ts";
@@ -35,8 +35,11 @@ export type Kernel = Partial<Record<Family, Live>>;
 
 export interface Survey {
   items: Item[];
-  /** Paths of wanted fragments that do not count as of this boot yet, so that a load would leave them out. */
-  unconfirmed: string[];
+  /**
+   * Paths of containers' fragments whose place on the list of this boot's is wrong: wanted, and a load would leave them out, or
+   * gone, and one of that name would count.
+   */
+  misfiled: string[];
   live: Kernel;
 }
 
@@ -81,10 +84,10 @@ export async function survey(
 ): Promise<Survey> {
   const each = wanted.flatMap((one) => families.map((family) => ({ one, family })));
   const owns = await inLanes(each, ({ one, family }) => readItem(one, family, args));
-  const lasting = owns
-    .filter(({ path, after }) => after !== undefined && isContainers(basename(path)))
-    .map(({ path }) => path);
-  return { items: owns.map((item) => compare(item, live)), unconfirmed: await unconfirmedOf(lasting), live };
+  const entries = owns
+    .filter(({ path }) => isContainers(basename(path)))
+    .map(({ path, after }) => ({ path, lasts: after !== undefined }));
+  return { items: owns.map((item) => compare(item, live)), misfiled: await misfiledOf(entries), live };
 }
 
 /** The same items, compared with the kernel as it is now. Families that were seen just now are not looked at again. */
@@ -92,7 +95,7 @@ export async function surveyKernel(
   items: readonly Item[],
   args: Arguments,
   seen: Kernel = {},
-): Promise<Omit<Survey, "unconfirmed">> {
+): Promise<Omit<Survey, "misfiled">> {
   const unseen = FAMILIES.filter((one) => seen[one] === undefined && items.some(({ family }) => family === one));
   const live = { ...(await readKernel(unseen, args)), ...seen };
   return { items: items.map((item) => compare(item, live)), live };

@@ -1,12 +1,14 @@
 // watch: follows the daemon's events and brings files and kernel to what runs. A burst of events is one sync; a daemon that
-// goes away is waited for, and what happened meanwhile is caught up when it is back.
+// goes away is waited for, and what happened meanwhile is caught up when it is back. Between the syncs it looks whether its
+// rules are still there.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { followEvents } from "./docker/client.ts";
 import { asFailure, excerpt, Failure } from "./errors.ts";
 import { readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
-import { keepAlive, type Manager, notify } from "./kernel/notify.ts";
+import { type Manager, notify, Pulse } from "./kernel/notify.ts";
+import { Lookout } from "./lookout.ts";
 import { type Outcome, publish } from "./publish.ts";
 import type { Request } from "./request.ts";
 import { BASE_FILES } from "./rules/base-rules.ts";
@@ -30,7 +32,6 @@ const MOST_REASONS = 20;
 export async function watch(request: Request, manager: Manager, told: Told, signal: AbortSignal): Promise<void> {
   const news = new News();
   signal.addEventListener("abort", () => news.ring(), { once: true });
-  keepAlive(manager, signal);
   const complaints = new Complaints(told);
   await Promise.all([
     listen(request.args, news, complaints, signal),
@@ -96,14 +97,15 @@ class News {
     this.#networks ||= networks;
   }
 
-  /** Waits for news, at most so long. */
-  async wait(milliseconds: number | undefined): Promise<void> {
-    if (this.#rung) return;
+  /** Waits for news, at most so long; says whether there are any. */
+  async wait(milliseconds: number): Promise<boolean> {
+    if (this.#rung) return true;
     const { promise, resolve } = withResolvers();
     this.#wake = resolve;
-    const timer = milliseconds === undefined ? undefined : setTimeout(resolve, milliseconds);
+    const timer = setTimeout(resolve, milliseconds);
     await promise;
     clearTimeout(timer);
+    return this.#rung;
   }
 
   take(): Taken {
@@ -126,36 +128,79 @@ async function syncOnNews(
   request: Request,
   manager: Manager,
   news: News,
-  { synced, complaints }: Pick<Told, "synced"> & { complaints: Complaints },
+  told: Told & { complaints: Complaints },
   signal: AbortSignal,
 ): Promise<void> {
+  const pulse = new Pulse(manager);
+  const lookout = new Lookout(request.args);
   let ready = false;
   let pause: number | undefined;
-  const sync = async (base: boolean, reasons: readonly string[]) =>
-    synced(await publish({ ...request, args: { ...request.args, base } }, signal), reasons);
+  let retry = Number.POSITIVE_INFINITY;
   while (!signal.aborted) {
-    await news.wait(pause);
+    const now = performance.now();
+    const rung = await news.wait(Math.min(retry, lookout.next, now + pulse.pause) - now);
     if (signal.aborted) return;
-    await sleep(BURST);
-    const taken = news.take();
-    try {
-      await sync(taken.networks && (await hasOwnBase(request.args)), taken.reasons);
-      pause = undefined;
-      complaints.clear();
-    } catch (error) {
-      const failure = asFailure(error);
-      if (signal.aborted && failure.code === "interrupted") return;
-      complaints.tell(failure);
-      // What stops the base is no obstacle to the containers.
-      const second = taken.networks ? await sync(false, taken.reasons).catch(asFailure) : failure;
-      const published = second === undefined;
-      if (!published) complaints.tell(second);
-      news.putBack(published ? { reasons: [], networks: true } : taken);
-      pause = published ? PAUSE.base : Math.min((pause ?? PAUSE.first) * 2, PAUSE.longest);
+    if (rung || performance.now() >= retry) {
+      await sleep(BURST);
+      pause = await syncOnce(request, news, lookout, told, { signal, pause });
+      retry = pause === undefined ? Number.POSITIVE_INFINITY : performance.now() + pause;
+      if (!ready) await notify(manager, "READY=1", "STATUS=following the daemon's events");
+      ready = true;
+    } else if (performance.now() >= lookout.next && retry - performance.now() > PAUSE.longest) {
+      await lookOnce(news, lookout, told);
     }
-    if (!ready) await notify(manager, "READY=1", "STATUS=following the daemon's events");
-    ready = true;
+    pulse.beat();
   }
+}
+
+/** Returns the pause before another attempt; undefined where none is needed. */
+async function syncOnce(
+  request: Request,
+  news: News,
+  lookout: Lookout,
+  { synced, complaints }: Pick<Told, "synced"> & { complaints: Complaints },
+  { signal, pause }: { signal: AbortSignal; pause: number | undefined },
+): Promise<number | undefined> {
+  const taken = news.take();
+  const sync = async (base: boolean) => {
+    const outcome = await publish({ ...request, args: { ...request.args, base } }, signal);
+    lookout.learn(outcome.committed.live);
+    const isOld = lookout.flushes > 2 && taken.reasons.length > 0 && taken.reasons.every(isFlush);
+    if (!isOld) await synced(outcome, taken.reasons);
+  };
+  try {
+    await sync(taken.networks && (await hasOwnBase(request.args)));
+    complaints.clear();
+    return undefined;
+  } catch (error) {
+    const failure = asFailure(error);
+    if (signal.aborted && failure.code === "interrupted") return undefined;
+    complaints.tell(failure);
+    // What stops the base is no obstacle to the containers.
+    const second = taken.networks ? await sync(false).catch(asFailure) : failure;
+    const published = second === undefined;
+    if (!published) complaints.tell(second);
+    news.putBack(published ? { reasons: [], networks: true } : taken);
+    return published ? PAUSE.base : Math.min((pause ?? PAUSE.first) * 2, PAUSE.longest);
+  }
+}
+
+const FLUSHED = "flushed";
+
+function isFlush(reason: string): boolean {
+  return reason.endsWith(` ${FLUSHED}`);
+}
+
+/** What was flushed is news. Where somebody does it again and again, that is told once, and then only what else there is. */
+async function lookOnce(news: News, lookout: Lookout, { failed }: Pick<Told, "failed">): Promise<void> {
+  const tables = (await lookout.look()).join(", ");
+  if (tables === "") return;
+  news.ring(`${tables} ${FLUSHED}`);
+  if (lookout.flushes !== 2) return;
+  const message =
+    `another program removes docker_iptables' rules again and again (${tables}); they are put back, but later each time, up to a ` +
+    "minute, and from now on without a word: find that program (a firewall service, a script; with iptables-nft 'nft monitor' names its process)";
+  failed(new Failure("concurrent_change", message, { tables }));
 }
 
 /** Where setup made the base, it follows the networks, too. */

@@ -132,13 +132,15 @@ describe("a rule that shadows", () => {
   });
 });
 
-test("two rivals are one problem, and a container is none of its own", () => {
-  const { now } = hostWith([
+test("two rivals are one problem, and a container is none of its own, also where its fragment has just gone", () => {
+  const { now, items } = hostWith([
     targetOf("web", "172.17.0.2"),
     targetOf("db", "172.17.0.3"),
     targetOf("c", "172.17.0.4", "1"),
   ]);
   expect(rivals(now, [])).toMatchObject([{ kind: "container_rivals", container: "db" }]);
+  const gone = items.filter(({ owner }) => owner === "c").map((item) => ({ ...item, before: undefined }));
+  expect(rivals(now, gone)).toHaveLength(1);
 });
 
 test("rules whose file is there are no orphans, whoever's they are", () => {

@@ -112,8 +112,7 @@ export interface Complaint {
  * be used or located is no obstacle to the others. Throws Failure of the client.
  */
 export async function findRunning(args: Arguments, owners: ReadonlySet<string>): Promise<Running> {
-  const { usable, unusable } = await inspectContainers(args, await listContainers(args));
-  const running = usable.filter((container) => container.running);
+  const { running, unusable, twice } = await inspectRunning(args);
   const apart = [...running.filter(({ enabled }) => !enabled), ...unusable].filter(({ name }) => owners.has(name));
   const { located, holdings, interfaces } = await locateAll(
     running.filter(({ enabled }) => enabled),
@@ -134,8 +133,34 @@ export async function findRunning(args: Arguments, owners: ReadonlySet<string>):
       ...unusable.map((one) => ({ container: one.name || undefined, msg: describe(one) })),
       ...lost.filter(isUnusable).map(({ container, failure }) => ({ container: container.name, msg: failure.message })),
     ],
-    warnings: [...lost.filter((one) => !isUnusable(one)).map(({ failure }) => failure.message), ...warnings],
+    warnings: [...lost.filter((one) => !isUnusable(one)).map(({ failure }) => failure.message), ...twice, ...warnings],
   };
+}
+
+/** How often containers may swap their names between the answers to one question. */
+const ATTEMPTS = 3;
+
+/**
+ * The containers that run, each name once. The answers are of several moments: one that is renamed, or made anew, between two
+ * of them stands there twice, with a port that is its own rival. Then all are asked for again.
+ */
+async function inspectRunning(
+  args: Arguments,
+): Promise<{ running: Container[]; unusable: Unusable[]; twice: string[] }> {
+  for (let attempt = 1; ; attempt++) {
+    const { usable, unusable } = await inspectContainers(args, await listContainers(args));
+    const all = usable.filter((container) => container.running);
+    const running = [...new Map(all.map((container) => [container.name, container])).values()];
+    const twice = all.filter((container) => !running.includes(container));
+    if (twice.length > 0 && attempt < ATTEMPTS) continue;
+    return {
+      running,
+      unusable,
+      twice: twice.map(
+        ({ name }) => `${args.client} tells of several containers that are called ${name}; the last of them counts`,
+      ),
+    };
+  }
 }
 
 interface Located {

@@ -34,6 +34,8 @@ export type Placed = Pick<Container, "name" | "id"> & { attachments: readonly At
 
 export interface Target {
   name: string;
+  /** Names change (docker rename). */
+  id: string;
   /** False where its label leaves it alone. */
   enabled: boolean;
   publishes: Publish[];
@@ -66,6 +68,7 @@ export function locate(
   const chosen = choosePlaces(container, places, asked);
   const target: Target = {
     name: container.name,
+    id: container.id,
     enabled: container.enabled,
     publishes: container.publishes,
     publishing: {},

@@ -4,6 +4,7 @@
 // On disk: DIRECTORY/.docker_iptables.boot, comments only, in case somebody's loader reads hidden files too:
 //   # docker_iptables: boot BOOT_ID
 //   # 11-docker-container_web
+// It names only what is there: a fragment that goes and is put back by another hand (a backup, a checkout) counts no more.
 // Without this file (before the first `present` or `load` of this version) every fragment counts.
 
 import { readdir, readFile } from "node:fs/promises";
@@ -25,22 +26,34 @@ export async function sortByBoot(directory: string, fragments: readonly Fragment
   return { current: fragments.filter((one) => !isStale(one)), stale: fragments.filter(isStale) };
 }
 
-/** Those of the container fragments at these paths, there or to come, that are not of this boot. */
-export async function unconfirmedOf(paths: readonly string[]): Promise<string[]> {
-  const directories = [...new Set(paths.map((path) => dirname(path)))];
-  const read = directories.map(async (directory) => [directory, await readConfirmed(directory)] as const);
-  const confirmed = new Map(await Promise.all(read));
-  return paths.filter((path) => !confirmed.get(dirname(path))?.has(basename(path)));
+/** A container's fragment as it is to be. */
+interface Entry {
+  path: string;
+  /** Whether there is to be one. */
+  lasts: boolean;
 }
 
-/** The path and the new text of the file that holds them, with more fragments added to those of this boot. */
+/** Of these those that last and are not on the list of this boot's, and those that go and are on it. */
+export async function misfiledOf(entries: readonly Entry[]): Promise<string[]> {
+  const directories = [...new Set(entries.map(({ path }) => dirname(path)))];
+  const read = directories.map(async (directory) => [directory, await readConfirmed(directory)] as const);
+  const confirmed = new Map(await Promise.all(read));
+  const isListed = (path: string) => confirmed.get(dirname(path))?.has(basename(path)) ?? false;
+  return entries.filter(({ path, lasts }) => isListed(path) !== lasts).map(({ path }) => path);
+}
+
+/**
+ * The path of the file and its new text: with those of the misfiled that are there, and without any that is gone. For the
+ * holder of the write lock, once the fragments are written.
+ */
 export async function confirmationOf(
   directory: string,
-  paths: readonly string[],
+  misfiled: readonly string[],
 ): Promise<{ path: string; after: string }> {
-  const known = (await readConfirmed(directory)) ?? (await readdir(directory)).filter(isContainers);
-  const names = [...new Set([...known, ...paths.map((path) => basename(path))])].sort();
-  const lines = [`${MARK}${await bootId()}`, ...names.map((name) => `# ${name}`), ""];
+  const there = new Set((await readdir(directory)).filter(isContainers));
+  const known = (await readConfirmed(directory)) ?? there;
+  const names = [...new Set([...known, ...misfiled.map((path) => basename(path))])].filter((name) => there.has(name));
+  const lines = [`${MARK}${await bootId()}`, ...names.sort().map((name) => `# ${name}`), ""];
   return { path: join(directory, FILE), after: lines.join("\n") };
 }
 

@@ -1,16 +1,15 @@
 // The services that load the fragments at boot: planned, installed, taken away. Never over a unit of another hand.
 
 import { constants } from "node:fs";
-import { access, open, realpath, rm, rmdir } from "node:fs/promises";
-import { basename, dirname, isAbsolute, join, resolve } from "node:path";
-import { FAMILIES } from "../docker/container.ts";
+import { access, open, realpath } from "node:fs/promises";
+import { basename, isAbsolute, join } from "node:path";
 import { Failure, orElse } from "../errors.ts";
 import { commandFailure, run, SYSTEM_PATH } from "../exec.ts";
 import { readFlags } from "../flags.ts";
 import { type Own, readOwn } from "../fragments/directory.ts";
-import { writeFailure } from "../fragments/replace.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { isMarked } from "../rules/fragment-text.ts";
+import { runSystemctl } from "./systemctl.ts";
 import { retryTimerOf, retryTimerText, unitText, type Watching, watchUnitText } from "./unit-text.ts";
 import { isDisabled, judgeDropIns, judgeUnit, showUnit, type Unit, verbFor, type Wish } from "./units.ts";
 
@@ -199,7 +198,7 @@ async function ownUnit(path: string, properties: ReadonlyMap<string, string>): P
 
 /** Where an administrator's units stand: the manager's own answer, /etc/systemd/system on every usual host. */
 async function unitDirectory(timeoutSeconds: number): Promise<string> {
-  const ran = await run("systemctl", ["show", "--property=UnitPath"], { timeoutSeconds });
+  const ran = await runSystemctl(["show", "--property=UnitPath"], timeoutSeconds);
   if (ran.exitCode !== 0) throw commandFailure("command_failed", "systemd cannot be asked for its units", ran);
   const paths = ran.stdout
     .trim()
@@ -209,7 +208,7 @@ async function unitDirectory(timeoutSeconds: number): Promise<string> {
 }
 
 async function servicePath(timeoutSeconds: number): Promise<string> {
-  const environment = await run("systemctl", ["show-environment"], { timeoutSeconds });
+  const environment = await runSystemctl(["show-environment"], timeoutSeconds);
   return /^PATH=(.+)$/m.exec(environment.stdout)?.[1] ?? SYSTEM_PATH;
 }
 
@@ -296,25 +295,10 @@ export async function disableUnit(unit: string, timeoutSeconds: number): Promise
 
 /** Forgets that a unit of ours was started, or failed; without an ExecStop the rules stay. Throws Failure of `run`. */
 export async function stopUnit(unit: string, timeoutSeconds: number): Promise<void> {
-  for (const verb of ["stop", "reset-failed"]) await run("systemctl", [verb, "--", unit], { timeoutSeconds });
-}
-
-/**
- * Removes the last good rules, which the services of ours kept (StateDirectory=), and their directory, if that is all that
- * was in it. `systemctl clean` would do it where there is a message bus (tried, 252).
- */
-export async function removeLastGood(unitPath: string): Promise<void> {
-  // Below the root that has the units.
-  const directory = resolve(dirname(unitPath), "../../../var/lib/docker_iptables");
-  for (const path of FAMILIES.map((family) => join(directory, `${family}.rules`))) {
-    await rm(path, { force: true }).catch((error: unknown) => {
-      throw writeFailure(path, "removed", error);
-    });
-  }
-  await rmdir(directory).catch(() => {});
+  for (const verb of ["stop", "reset-failed"]) await runSystemctl([verb, "--", unit], timeoutSeconds);
 }
 
 async function systemctl(args: string[], what: string, timeoutSeconds: number): Promise<void> {
-  const ran = await run("systemctl", args, { timeoutSeconds });
+  const ran = await runSystemctl(args, timeoutSeconds);
   if (ran.exitCode !== 0) throw commandFailure("command_failed", what, ran);
 }

@@ -7,8 +7,8 @@ import { type Live, readLive } from "../rules/live.ts";
 
 /** Each family's commands. */
 export const COMMANDS = {
-  ipv4: { save: "iptables-save", restore: "iptables-restore" },
-  ipv6: { save: "ip6tables-save", restore: "ip6tables-restore" },
+  ipv4: { single: "iptables", save: "iptables-save", restore: "iptables-restore" },
+  ipv6: { single: "ip6tables", save: "ip6tables-save", restore: "ip6tables-restore" },
 } as const;
 
 /** Throws Failure `command_failed`, `permission_denied` and those of `run`. */
@@ -30,6 +30,30 @@ export async function hasTable(family: Family, table: string, timeoutSeconds: nu
   if (/does not exist|insmod/.test(ran.stderr)) return false;
   throw failed(ran, "command_failed", `whether there is a table ${table} cannot be found out`);
 }
+
+/**
+ * One rule of a chain, as iptables prints it, from 1 on; "" where there is none, undefined where that cannot be told, e.g.
+ * while another holds the xtables lock. Never throws.
+ *
+ * Of the ways to ask for a rule it is the cheapest (1.8.9): 9 ms of CPU, on either backend. In a chain of 10,000 rules it is
+ * 200 ms with nft, as --check is; but --check of a jump reads the chain behind it, too (130 ms for 10,000 rules in nat), and
+ * iptables-save all of the table (350 ms). legacy reads a table of 10,000 in 90 ms whatever is asked. iptables-restore --test
+ * finds nothing missing with nft.
+ */
+export async function ruleAt(
+  family: Family,
+  { table, chain, place }: { table: string; chain: string; place: number },
+  timeoutSeconds: number,
+): Promise<string | undefined> {
+  const args = ["--wait", "1", "--table", table, "--list-rules", chain, String(place)];
+  const ran = await run(COMMANDS[family].single, args, { timeoutSeconds }).catch(() => undefined);
+  if (ran === undefined) return undefined;
+  if (ran.exitCode === 0) return ran.stdout.trim();
+  return NO_CHAIN.test(ran.stderr) ? "" : undefined;
+}
+
+/** What legacy and nft say of a chain that is not there (tried, 1.8.9). */
+const NO_CHAIN = /No chain\/target\/match by that name|does not exist|is incompatible, use 'nft' tool/;
 
 /**
  * Loads a text: each table that it names is replaced in one step, the others stay. Waits for the xtables lock.

@@ -20,9 +20,28 @@ export async function notify({ socket }: Manager, ...assignments: string[]): Pro
   await run("systemd-notify", assignments, { timeoutSeconds: PATIENCE }).catch(() => {});
 }
 
-/** Says that the service is alive, twice in the time that the manager waits, until the signal. */
-export function keepAlive(manager: Manager, signal: AbortSignal): void {
-  if (manager.watchdogMicroseconds === undefined) return;
-  const timer = setInterval(() => void notify(manager, "WATCHDOG=1"), manager.watchdogMicroseconds / 2000);
-  signal.addEventListener("abort", () => clearInterval(timer), { once: true });
+/** Says that the service is alive whenever work has ended, so that work that hangs says nothing. */
+export class Pulse {
+  readonly #manager: Manager;
+  readonly #limit: number;
+  #last = Number.NEGATIVE_INFINITY;
+
+  constructor(manager: Manager) {
+    this.#manager = manager;
+    this.#limit = (manager.watchdogMicroseconds ?? Number.POSITIVE_INFINITY) / 1000;
+  }
+
+  /** milliseconds: so long there may be nothing to do. */
+  get pause(): number {
+    return this.#limit / 3;
+  }
+
+  /** Some work has ended. */
+  beat(): void {
+    const now = performance.now();
+    // What is shorter than the pauses needs no word of its own.
+    if (now - this.#last < this.#limit / 4 || this.#limit === Number.POSITIVE_INFINITY) return;
+    this.#last = now;
+    void notify(this.#manager, "WATCHDOG=1");
+  }
 }

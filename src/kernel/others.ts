@@ -8,6 +8,7 @@ import { type Live, readLive } from "../rules/live.ts";
 import type { BaseChain, NftTable, Statements } from "../rules/nft.ts";
 import { builtInChains, readTables } from "../rules/table-text.ts";
 import { restoreCommand } from "./iptables.ts";
+import { runSystemctl } from "./systemctl.ts";
 
 export type Backend = "nft" | "legacy";
 
@@ -227,6 +228,6 @@ function asRecord(value: unknown): Record<string, unknown> {
  */
 export async function firewalldRuns(timeoutSeconds: number): Promise<boolean> {
   const args = ["is-active", "firewalld.service"];
-  const ran = await run("systemctl", args, { timeoutSeconds }).catch(orElse(undefined));
+  const ran = await runSystemctl(args, timeoutSeconds).catch(orElse(undefined));
   return ["active", "reloading", "refreshing", "activating"].includes(ran?.stdout.trim() ?? "");
 }

@@ -11,7 +11,7 @@ import { COMMANDS, restoreRules, saveRules } from "./iptables.ts";
  * Loads the rules that were there, if the kernel has others now; says what it put back. A table that was not there is
  * emptied. `left` are the rules as we left them, if we came so far: those of others who came since are not taken away.
  * `gone` are rules that nothing brings back.
- * Throws Failure `command_failed` where they did, and as `saveRules` and `restoreRules` do.
+ * Throws Failure `concurrent_change` where they did, and as `saveRules` and `restoreRules` do.
  */
 export async function restoreSnapshot(
   family: Family,
@@ -26,7 +26,7 @@ export async function restoreSnapshot(
   if (isNow(snapshot)) return undefined;
   if (left !== undefined && !isNow(left)) {
     throw new Failure(
-      "command_failed",
+      "concurrent_change",
       `${what}, which others have changed since; look at them with ${COMMANDS[family].save}`,
     );
   }

@@ -10,7 +10,8 @@ import { loaderSandbox, OTHER_CLIENT, watcherSandbox } from "./sandbox.ts";
 /** What a unit says that loads these directories: by family, as `load` takes them. */
 export type Directories = readonly (readonly [Family, string])[];
 
-const DEFAULT_DIRECTORIES: Record<Family, string> = { ipv4: "/etc/iptables.d", ipv6: "/etc/ip6tables.d" };
+/** Those of the fragments. */
+export const DEFAULT_DIRECTORIES: Record<Family, string> = { ipv4: "/etc/iptables.d", ipv6: "/etc/ip6tables.d" };
 const DIRECTORY_FLAGS: Record<Family, string> = { ipv4: "--iptables-dir", ipv6: "--ip6tables-dir" };
 
 /** systemd's name of the directory below /var/lib in which the services of the default directories keep their state. */
@@ -144,7 +145,8 @@ After=${[...new Set(["docker.service", ...loaders])].join(" ")}
 Type=notify
 # systemd-notify speaks for it.
 NotifyAccess=all
-WatchdogSec=60
+# It is told whenever a sync or a look has ended. So long none takes that ends.
+WatchdogSec=300
 ExecStart=${[executable, "watch", ...words].map(unitWord).join(" ")}
 Restart=always
 RestartSec=2

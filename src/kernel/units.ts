@@ -10,6 +10,7 @@ import { BASE_FILES } from "../rules/base-rules.ts";
 import { isContainers, isMarked } from "../rules/fragment-text.ts";
 import type { WrongForm } from "./load-script.ts";
 import { judgeService, pathsIn } from "./own-service.ts";
+import { runSystemctl } from "./systemctl.ts";
 
 /** A service and the directories that it has to load. */
 export interface Wish {
@@ -175,7 +176,7 @@ const SHOWN = [
 
 /** A unit's properties, as systemctl(1) show prints them. Throws Failure `command_failed` and those of `run`. */
 export async function showUnit(unit: string, timeoutSeconds: number): Promise<Map<string, string>> {
-  const ran = await run("systemctl", ["show", `--property=${SHOWN.join(",")}`, "--", unit], { timeoutSeconds });
+  const ran = await runSystemctl(["show", `--property=${SHOWN.join(",")}`, "--", unit], timeoutSeconds);
   if (ran.exitCode !== 0) throw commandFailure("command_failed", `the state of ${unit} cannot be read`, ran);
   const properties = new Map<string, string>();
   for (const line of ran.stdout.split("\n")) {
@@ -273,24 +274,24 @@ async function readText(path: string): Promise<string> {
  */
 export async function loadUnit({ name, verb }: Unit, timeoutSeconds: number): Promise<string[]> {
   const args = ["--job-mode=ignore-dependencies", verb, "--", name];
-  const ran = await run("systemctl", args, { timeoutSeconds });
+  const ran = await runSystemctl(args, timeoutSeconds);
   if (ran.exitCode === 0) return [];
   if (!(await startLimitHit(name, ran, timeoutSeconds))) throw await reloadFailed(name, ran, timeoutSeconds);
-  await run("systemctl", ["reset-failed", "--", name], { timeoutSeconds });
-  const again = await run("systemctl", args, { timeoutSeconds });
+  await runSystemctl(["reset-failed", "--", name], timeoutSeconds);
+  const again = await runSystemctl(args, timeoutSeconds);
   if (again.exitCode !== 0) throw await reloadFailed(name, again, timeoutSeconds);
   return [`${name} had hit systemd's start limit; it was reset. An ExecReload= in ${name} is not limited`];
 }
 
 async function startLimitHit(unit: string, ran: Ran, timeoutSeconds: number): Promise<boolean> {
   if (/attempted too often|start-limit|start request repeated too quickly/i.test(ran.stderr)) return true;
-  const result = await run("systemctl", ["show", "--property=Result", "--", unit], { timeoutSeconds });
+  const result = await runSystemctl(["show", "--property=Result", "--", unit], timeoutSeconds);
   return result.stdout.includes("Result=start-limit-hit");
 }
 
 /** Whether the host is shutting down: then a job on another unit would be refused as destructive. */
 export async function isShuttingDown(timeoutSeconds: number): Promise<boolean> {
-  const ran = await run("systemctl", ["is-system-running"], { timeoutSeconds });
+  const ran = await runSystemctl(["is-system-running"], timeoutSeconds);
   return ran.stdout.trim() === "stopping";
 }
 

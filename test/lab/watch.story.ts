@@ -4,7 +4,7 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { expect } from "vitest";
+import { describe, expect } from "vitest";
 import { churn } from "./churn.ts";
 import { until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
@@ -176,6 +176,37 @@ story("the service: ready, alive, started anew when it hangs, and stopped cleanl
   });
   const left = await host.run("pgrep", ["--full", "docker_iptables|docker events"], { check: false });
   expect(left.stdout).toBe("");
+});
+
+describe.each(["nft", "legacy"] as const)("on iptables-%s", (backend) => {
+  storyWith({ packages: ["nftables"] })(
+    "rules that somebody flushes are back, and packets arrive again",
+    async ({ lab }) => {
+      const host = await lab.host({ name: "flushed", backend, docker: { ipv6: true } });
+      const client = await lab.client("laptop");
+      // So that a filter table without rules lets nothing through.
+      for (const command of ["iptables", "ip6tables"]) await host.run(command, ["-P", "FORWARD", "DROP"]);
+      await host.run("docker_iptables", ["setup", "--watch", "--ipv6"]);
+      await host.docker.run("web", { publish: ["8080:80"] });
+      await expectAllWellSoon(host, client);
+      const flushes: [command: string, ...args: string[]][] = [
+        ["iptables", "-F"],
+        ["iptables", "-t", "nat", "-F"],
+        ["ip6tables", "-t", "nat", "-F"],
+        // All of both families, their policies and chains included.
+        ...(backend === "nft" ? ([["nft", "flush", "ruleset"]] as [string, ...string[]][]) : []),
+      ];
+      for (const [command, ...args] of flushes) {
+        await host.run(command, args);
+        expect(await expectAllWellSoon(host, client)).toEqual(["web"]);
+      }
+      const journal = await host.journal(UNIT);
+      expect(journal).toContain("IPv4 filter flushed");
+      expect(journal).toContain("IPv4 nat flushed");
+      // It is told once that this goes on and on.
+      expect(journal.match(/again and again/g)).toHaveLength(1);
+    },
+  );
 });
 
 /** A client that tells of 20,000 events, and of 10,000 more once it may; a hundredth of them is worth a sync. */

@@ -89,6 +89,7 @@ export class FakeHost {
       mkdirSync(path, { recursive: true });
     for (const name of ["docker", "systemctl", "unshare", "nft", "noflush.awk", "restore.awk", "conntrack"])
       this.install(name);
+    for (const name of ["iptables", "ip6tables"]) this.install("iptables", name);
     for (const command of ["save", "restore"]) {
       for (const name of ["iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy"])
         this.install(`iptables-${command}`, `${name}-${command}`);

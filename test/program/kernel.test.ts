@@ -329,6 +329,22 @@ describe.concurrent("the service", () => {
     expect(msg).toContain(`iptables.service does not load ${host.iptablesDir}: `);
   });
 
+  test.each([
+    ["show", "Failed to get properties: Transport endpoint is not connected"],
+    ["reload", "Warning! D-Bus connection terminated.\\nFailed to wait for response: Connection reset by peer"],
+    ["show", "Failed to connect to bus: No such file or directory"],
+    ["reload", "Job for iptables.service canceled."],
+  ])("is asked once more where the manager is busy: %s, %s", async (verb, words) => {
+    const host = await bootedHost();
+    const once = `case " $* " in *" ${verb} "*) mkdir "$FAKE/once" 2>/dev/null && { printf '${words}\\n' >&2; exit 1; } ;; esac`;
+    host.on("systemctl", once);
+    expect(await host.ask({ container: "web" })).toMatchObject({ changed: true, reloaded: ["iptables.service"] });
+    host.on("systemctl", once.replace("mkdir", "true"));
+    move(host);
+    const { msg } = await host.ask({ container: "web" });
+    expect(msg).toContain(words.split("\\n").at(-1));
+  });
+
   test("loads a directory whose name only begins like ours", async () => {
     const host = await bootedHost();
     host.unit("iptables.service", `${host.iptablesDir}.old`);

@@ -328,6 +328,42 @@ describe.concurrent("container fragments of another boot", () => {
     for (const address of ["172.17.0.9", "172.17.0.7"]) expect(host.kernel("nat")).toContain(address);
   });
 
+  test("that go leave the list: one of that name that another hand puts back is not loaded", async () => {
+    const host = fakeHost();
+    for (const [index, name] of ["web", "db", "job"].entries()) {
+      const ports = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: String(8080 + index) }] };
+      host.container(name, { ports, address: `172.17.0.${index + 2}` });
+    }
+    await host.boot();
+    const listed = () => readFileSync(join(host.iptablesDir, BOOT), "utf8").match(/(?<=container_).+$/gm);
+    const given = { reload: "restore" };
+    await host.ask({ ...given, container: ["web", "db", "job"] });
+    expect(listed()).toEqual(["db", "job", "web"]);
+    const text = host.fragment("web") ?? "";
+    await host.ask({ ...given, container: "web", state: "absent" });
+    expect(listed()).toEqual(["db", "job"]);
+    host.write("11-docker-container_web", text);
+    expect(await load(host)).toMatchObject({
+      changed: false,
+      warnings: [expect.stringContaining("11-docker-container_web is from before this boot")],
+    });
+    // What another hand has removed goes with the next write, whosever it is, and by the next delete of its own.
+    rmSync(join(host.iptablesDir, "11-docker-container_db"));
+    await host.ask({ ...given, container: "web" });
+    expect(listed()).toEqual(["job", "web"]);
+    rmSync(join(host.iptablesDir, "11-docker-container_job"));
+    await host.ask({ ...given, container: "job", state: "absent" });
+    expect(listed()).toEqual(["web"]);
+  });
+
+  test("that go make no list where there is none", async () => {
+    const host = rebootedHost();
+    rmSync(join(host.iptablesDir, BOOT));
+    await host.ask({ container: "web", state: "absent", reload: "restore" });
+    expect(host.fragment("web")).toBeUndefined();
+    expect(existsSync(join(host.iptablesDir, BOOT))).toBe(false);
+  });
+
   test.each([
     ["there is none", undefined],
     ["it is of another boot", OTHER_BOOT],

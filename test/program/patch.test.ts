@@ -114,6 +114,18 @@ describe.concurrent("the patch fails", () => {
     for (const table of ["raw", "nat", "filter"]) expect(host.kernel(table)).toContain("docker_iptables: web");
   });
 
+  test("each time because others change the rules meanwhile: that is told", async () => {
+    const host = await sharedHost();
+    const stale = `-A DOCKER_CONTAINERS -p tcp --dport $$ -m comment --comment \\"docker_iptables: web\\" -j DNAT --to 172.17.0.7`;
+    host.on(
+      "iptables-restore",
+      `cat > /dev/null; sed -i "s/^COMMIT/${stale}\\nCOMMIT/" "$FAKE/kernel/ipv4/nat"; echo 'line 7 failed' >&2; exit 1`,
+    );
+    const { msg, error } = await host.ask(patch);
+    expect(error, msg).toMatchObject({ code: "concurrent_change" });
+    expect(msg).toMatch(/other programs change the kernel's rules at the same time, 3 times in a row; .*line 7 failed/);
+  });
+
   test("for IPv6 after it succeeded for IPv4: both are put back", async () => {
     const host = await sharedHost();
     host.container("web", {

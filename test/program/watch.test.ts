@@ -2,6 +2,7 @@
 
 import { appendFileSync, chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import { afterAll, describe, expect, test } from "vitest";
 import { readEvent } from "../../src/watch.ts";
@@ -277,6 +278,98 @@ describe.concurrent("what goes wrong", () => {
   });
 });
 
+const looks = (host: FakeHost) => count(host, /^ip6?tables --wait 1 --table \w+ --list-rules /);
+
+describe.concurrent("rules that somebody flushes", () => {
+  /** web is published in both families, and the watcher has nothing to do. */
+  async function watched(words: readonly string[] = []) {
+    const host = fakeHost();
+    const both = { "80/tcp": ["0.0.0.0", "::"].map((HostIp) => ({ HostIp, HostPort: "8080" })) };
+    host.container("web", { ports: both, address6: "fd00::2" });
+    await host.boot();
+    const watcher = start(host, ["--ipv6", ...words]);
+    await until("web has rules", () => host.kernel("nat", "ipv6").includes("[fd00::2]:80"));
+    await until("it tells that web is published", () => watcher.out().includes("published: web"));
+    // What it does because it has begun to follow the events is done by then.
+    await until("it has looked for them", () => looks(host) > 4);
+    return { host, watcher };
+  }
+
+  test.each([
+    ["nat", "ipv4"],
+    ["filter", "ipv4"],
+    ["raw", "ipv4"],
+    ["nat", "ipv6"],
+    ["filter", "ipv6"],
+  ])("are put back without an event: %s of %s", async (table, family) => {
+    const { host, watcher } = await watched();
+    const whole = host.kernel(table, family);
+    host.flush(table, family);
+    const word = family === "ipv4" ? "IPv4" : "IPv6";
+    await until("it tells of it", () => watcher.out().includes(`published: web (${word} ${table} flushed)\n`));
+    expect(host.kernel(table, family).split("\n").sort()).toEqual(whole.split("\n").sort());
+    expect(watcher.err()).toBe("");
+  });
+
+  test("with the base, which is ours, where nothing is published", async () => {
+    const host = fakeHost().bare();
+    const bridge = { "com.docker.network.bridge.name": BRIDGE };
+    host.network("bridge", { Options: bridge, IPAM: { Config: [{ Subnet: "172.17.0.0/16" }] } });
+    await host.ask({ base: true, reload: "restore" });
+    const watcher = start(host);
+    await until("it has looked", () => looks(host) > 2);
+    host.flush("nat");
+    host.flush("filter");
+    await until("it tells of it", () => watcher.out().includes("(IPv4 filter, IPv4 nat flushed)"));
+    expect(host.kernel("nat")).toContain("-j DOCKER_CONTAINERS");
+    expect(host.kernel("filter")).toContain("docker_iptables: (90_docker)");
+  });
+
+  test("again and again: that is told once", async () => {
+    const { host, watcher } = await watched();
+    const told = () => watcher.out().match(/flushed/g)?.length ?? 0;
+    for (const times of [1, 2, 2]) {
+      host.flush("nat");
+      await until("they are back", () => host.kernel("nat").includes("172.17.0.2:80"));
+      await until(`that was told ${times} times`, () => told() === times);
+    }
+    expect(watcher.err().match(/\[concurrent_change\]/g)).toHaveLength(1);
+    expect(watcher.err()).toContain("another program removes docker_iptables' rules again and again (IPv4 nat)");
+    // What else there is, is told as ever.
+    host.container("db", { ports: port("5432"), address: "172.17.0.3" });
+    tell(host, event("container", "start", "db"));
+    await until("it tells that db is published", () => watcher.out().includes("published: db (db start)\n"));
+    expect(told()).toBe(2);
+  });
+
+  test.each([
+    ["the lock is held", "echo 'Another app is currently holding the xtables lock.' >&2; exit 4"],
+    ["iptables is broken", "exit 1"],
+  ])("are not those that it cannot look for: %s", async (_what, script) => {
+    const { host, watcher } = await watched();
+    for (const name of ["iptables", "ip6tables"]) host.on(name, script);
+    const [before, asked] = [looks(host), syncs(host)];
+    await until("it has looked", () => looks(host) > before + 4);
+    expect(syncs(host)).toBe(asked);
+    expect(watcher.err()).toBe("");
+  });
+
+  test("are not those that a delete has removed", async () => {
+    const { host, watcher } = await watched();
+    host.container("zed", { ports: port("5432"), address: "172.17.0.3" });
+    tell(host, event("container", "start", "zed"));
+    await until("it tells that zed is published", () => watcher.out().includes("published: zed"));
+    const asked = syncs(host);
+    await host.ask({ container: "web", state: "absent", reload: "restore" });
+    // web's rules came first, so that it had looked for those; then for zed's.
+    const before = looks(host);
+    await until("it has looked for both tables again", () => looks(host) > before + 6);
+    expect(syncs(host)).toBe(asked);
+    expect(host.fragment("web")).toBeUndefined();
+    expect(watcher.out()).not.toContain("flushed");
+  });
+});
+
 describe.concurrent("the end", () => {
   test.each(["SIGTERM", "SIGINT"] as const)("%s: status 0, and no child is left", async (signal) => {
     const host = await bootedHost();
@@ -332,6 +425,24 @@ describe.concurrent("systemd", () => {
     );
     expect(told().filter((line) => line.includes("READY=1"))).toHaveLength(1);
     await watcher.stop();
+  });
+
+  test("is not told that it lives while a sync hangs", async () => {
+    const host = await bootedHost();
+    const told = withManager(host);
+    const watcher = start(host, ["--timeout", "600"], { NOTIFY_SOCKET: "/run/x", WATCHDOG_USEC: "400000" });
+    const alive = () => told().filter((line) => line === "/run/x WATCHDOG=1").length;
+    await settled(host, watcher);
+    await until("it says that it lives", () => alive() > 2);
+    host.on("docker", '[ "$1" = ps ] && { : > "$FAKE/hangs"; until [ -e "$FAKE/go" ]; do sleep 0.05; done; }');
+    tell(host, event("container", "start"));
+    await until("the sync hangs", () => existsSync(join(host.fake, "hangs")));
+    const before = alive();
+    // One word may have been on its way.
+    await sleep(3000);
+    expect(alive()).toBeLessThanOrEqual(before + 1);
+    writeFileSync(join(host.fake, "go"), "");
+    await until("it says again that it lives", () => alive() > before + 1);
   });
 
   test("is told that it is ready though the daemon is down: a boot does not wait for it", async () => {

@@ -84,6 +84,7 @@ describe("a DNAT rule for UDP", () => {
     const publishing = { ipv4: endpoint };
     const target = {
       name: "web",
+      id: "0a",
       enabled: true,
       publishes,
       publishing,

@@ -1,0 +1,36 @@
+// Rules of ours that are looked for now and then, to notice that a table was flushed. Pure.
+
+import type { Family } from "../docker/container.ts";
+import type { Live } from "./live.ts";
+import { commentOf, mayBeOurs, type Rule, readChain, readComment, readWords } from "./rule.ts";
+
+/** One rule that stands for all of ours in its table. */
+export interface Canary {
+  family: Family;
+  table: string;
+  chain: string;
+  /** In its chain, from 1 on. */
+  place: number;
+  /** As iptables prints it. */
+  line: string;
+  rule: Rule;
+  /** A container's name, or a file of the base in parentheses. */
+  owner: string;
+}
+
+/**
+ * One of each table in which rules of ours are: the base's first, which goes only with the base (in nat the jump of PREROUTING,
+ * without which the containers' rules mean nothing). Where the base is another's, a container's.
+ */
+export function canariesOf(family: Family, { tables }: Live): Canary[] {
+  return [...tables].flatMap(([table, { lines }]) => {
+    const base = lines.findIndex((line) => line.includes(`"${commentOf("(")}`));
+    const at = base < 0 ? lines.findIndex(mayBeOurs) : base;
+    const line = lines[at] ?? "";
+    const rule = readWords(line);
+    const [chain, comment] = [readChain(rule), readComment(rule)];
+    if (chain === undefined || comment?.startsWith(commentOf("")) !== true) return [];
+    const place = lines.slice(0, at + 1).filter((one) => one.startsWith(`-A ${chain} `)).length;
+    return [{ family, table, chain, place, line, rule, owner: comment.slice(commentOf("").length) }];
+  });
+}
