@@ -344,9 +344,9 @@ describe.concurrent("container fragments of another boot", () => {
     expect(listed()).toEqual(["db", "job"]);
     host.write("11-docker-container_web", text);
     expect(await load(host)).toMatchObject({
-      changed: false,
       warnings: [expect.stringContaining("11-docker-container_web is from before this boot")],
     });
+    expect(host.kernel("nat")).not.toContain("172.17.0.2:80");
     // What another hand has removed goes with the next write, whosever it is, and by the next delete of its own.
     rmSync(join(host.iptablesDir, "11-docker-container_db"));
     await host.ask({ ...given, container: "web" });
