@@ -66,6 +66,12 @@ const SAVES = { "iptables-save": 1, "ip6tables-save": 1 };
 const LOOK = { nft: 1 };
 /** The fragment, and the list of this boot's: each a file and its directory. */
 const WRITTEN = { written: 2, renamed: 2, synced: 4 };
+/** What a load leaves: the record of the rules, before it and after it, their spelling, and (synced) the last good text. */
+const LEFT = { written: 4, renamed: 4, synced: 2 };
+
+function sum(a: typeof WRITTEN, b: typeof WRITTEN) {
+  return { written: a.written + b.written, renamed: a.renamed + b.renamed, synced: a.synced + b.synced };
+}
 
 const SCENARIOS: Record<string, Scenario> = {
   "present, unchanged": {
@@ -115,7 +121,7 @@ const SCENARIOS: Record<string, Scenario> = {
         ...LOOK,
       },
       reloads: 1,
-      ...WRITTEN,
+      ...sum(WRITTEN, LEFT),
     },
   },
   "present (patch)": {
@@ -160,9 +166,7 @@ const SCENARIOS: Record<string, Scenario> = {
         ...LOOK,
       },
       reloads: 1,
-      written: 51,
-      renamed: 51,
-      synced: 102,
+      ...sum({ written: 51, renamed: 51, synced: 102 }, LEFT),
     },
   },
   "sync of 50, all of them published": {
@@ -181,7 +185,7 @@ const SCENARIOS: Record<string, Scenario> = {
     },
     given: load,
     changed: false,
-    budget: { processes: { flock: 2, ...SAVES, unshare: 2 } },
+    budget: { processes: { flock: 2, ...SAVES } },
   },
 };
 
@@ -254,7 +258,7 @@ test.skipIf(NATIVE)("modules of Node.js", async () => {
 });
 
 /** Bytes. Ansible copies the script for each task. */
-const SIZE = 760_000;
+const SIZE = 800_000;
 
 test.skipIf(NATIVE)("the script's size", () => {
   const { size } = statSync(fakeHost().executable);
