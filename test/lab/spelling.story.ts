@@ -251,9 +251,20 @@ describe.each(BACKENDS)("any rules that iptables-%s takes", (backend) => {
   });
 });
 
-const REAL = ["fail2ban", "ufw-before", "mss-clamp", "kubernetes"];
+const REAL = ["fail2ban", "ufw-before", "mss-clamp", "kubernetes", "everyday"];
+
+/** What stopped setup once, and was adopted ahead of the ban. */
+const EVERYDAY = `*filter
+:INPUT DROP [0:0]
+-A INPUT -i lo -j ACCEPT
+[12:345] -A INPUT -m state --state ESTABLISHED,RELATED -j ACCEPT
+-A INPUT -s 192.0.2.0/29 -j DROP
+-A INPUT -p tcp --dport ssh -j ACCEPT
+COMMIT
+`;
 
 function real(name: string): string {
+  if (name === "everyday") return EVERYDAY;
   return readFileSync(new URL(`../fragments/real/${name}.rules`, import.meta.url), "utf8");
 }
 

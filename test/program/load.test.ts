@@ -78,6 +78,25 @@ describe.concurrent("load", () => {
   });
 
   test.each([
+    ['-p tcp -m comment --comment "-p udp"', '-p udp -m comment --comment "-p tcp"'],
+    ["-m mark ! --mark 1 -m connmark --mark 1", "-m mark --mark 1 -m connmark ! --mark 1"],
+  ])("replaces a rule of the same words that is another: %s", async (written, running) => {
+    const host = fakeHost();
+    host.write("10_docker", `*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD ${written} -j ACCEPT\nCOMMIT\n`);
+    const kernel = `*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A FORWARD ${running} -j ACCEPT\nCOMMIT\n`;
+    writeFileSync(join(host.fake, "kernel/ipv4/filter"), kernel);
+    expect(await load(host, ["ipv4"])).toMatchObject({ changed: true });
+    expect(host.kernel("filter")).toContain(`-A FORWARD ${written} -j ACCEPT`);
+    expect(host.kernel("filter")).not.toContain(running);
+  });
+
+  test("refuses a quote without an end, which would take the target into the comment", async () => {
+    const host = fakeHost();
+    host.write("20_web", '*filter\n-A INPUT -m comment --comment "half -j DROP\nCOMMIT\n');
+    expect((await load(host, ["ipv4"])).msg).toMatch(/20_web line 2: a " has no end/);
+  });
+
+  test.each([
     ["ipv4", "ipv6"],
     ["ipv6", "ipv4"],
   ])("of %s alone leaves %s as it is", async (one, other) => {
