@@ -135,6 +135,28 @@ describe.concurrent("load", () => {
     expect(await host.ask(web)).toMatchObject({ changed: true, warnings: [] });
   });
 
+  test("as a service starts, it keeps them beside all fragments, however often; what was deleted goes", async () => {
+    const host = fakeHost();
+    host.write("05_own", OWN("192.0.2.7"));
+    const strange = ["*filter", ":INPUT DROP [0:0]", ":ufw-user-input - [0:0]", ...UFWS, "COMMIT", ""].join("\n");
+    host.setKernel("filter", strange);
+    const first = await load(host, "ipv4", "--keep-undeclared");
+    expect(first).toMatchObject({
+      changed: true,
+      warnings: [expect.stringMatching(/no fragment stay: .*ufw-user-input/)],
+    });
+    const own = "-A INPUT -s 192.0.2.7/32 -j DROP";
+    expect(linesOf(host)).toEqual(expect.arrayContaining([...UFWS, ":INPUT DROP [0:0]", own]));
+    expect(await load(host, "ipv4", "--keep-undeclared")).toMatchObject({ changed: false, warnings: first.warnings });
+    // For a boot that falls back to what last ran they are nothing.
+    expect(readFileSync(join(host.iptablesDir, ".docker_iptables/ipv4.rules"), "utf8")).not.toContain("ufw");
+
+    host.write("05_own", OWN("192.0.2.9"));
+    expect(await load(host, "ipv4", "--keep-undeclared")).toMatchObject({ changed: true });
+    expect(linesOf(host)).toEqual(expect.arrayContaining([...UFWS, "-A INPUT -s 192.0.2.9/32 -j DROP"]));
+    expect(linesOf(host)).not.toContain(own);
+  });
+
   test("where it fails, all that can be loaded is loaded beside them", async () => {
     const host = fakeHost();
     host.write("05_own", OWN("192.0.2.7"));
