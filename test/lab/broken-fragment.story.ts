@@ -17,14 +17,14 @@ const REFUSED = { reached: false, why: "refused" };
 
 /** web is published beside a rule of the host's own, a fragment is broken, and private has web's address since web is dead. */
 async function hostWithDeadPort(lab: Lab, name: string, ...flags: string[]): Promise<{ host: Host; client: Client }> {
-  const host = await lab.host({ name });
+  const own = "*filter\n-A FORWARD -s 192.0.2.99/32 -j DROP\nCOMMIT\n";
+  const host = await lab.host({ name, files: { "/etc/iptables.d/05_own": own } });
   const client = await lab.client(`${name}-laptop`);
   await host.run("docker_iptables", ["setup", ...flags]);
   await host.docker.run("web", { publish: ["8080:80"] });
   if (!flags.includes("--watch")) await host.run("docker_iptables", ["create", "web"]);
   await until(async () => (await ourRules(host)).some((rule) => rule.includes("DNAT")));
   const address = await host.docker.address("web");
-  await host.run("iptables", ["-A", "FORWARD", "-s", "192.0.2.99", "-j", "DROP"]);
   await host.write(BAD, "*filter\n-A FORWARD -j NOPE\nCOMMIT\n");
   await host.docker.cli("rm", "--force", "web");
   await host.docker.run("private");
