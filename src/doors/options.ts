@@ -23,7 +23,7 @@ export const OPTIONS: readonly Option[] = [
   ownOption("remove", "Take the base away, and the services that it installed; first 'delete --all'."),
   ownOption(
     "keep-undeclared",
-    "Keep the live rules that are in no fragment, as long as no load of this boot has recorded what the fragments declare: only docker_iptables' own rules are exchanged. The services start with it, so that a firewall that started first keeps its rules.",
+    "Keep the live rules that are in no fragment, and were in none in this boot, beside the fragments'. The services start with it, so that a firewall that started first keeps its rules; a reload, or load without it, replaces them.",
   ),
   ownOption("json", "Answer with one line of JSON."),
   ownOption("help", "The verb's own help."),

@@ -77,7 +77,7 @@ OnFailure=${retryTimerOf(unit)}
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-${stateOf(directories)}# At the first load of a boot, the rules of a firewall that came first stay; a reload replaces them.
+${stateOf(directories)}# As it starts, the rules of a firewall that came first stay; a reload replaces them.
 ExecStart=${command} --keep-undeclared
 ExecReload=${command}
 # A host that boots with a broken fragment gets the last good rules, and this unit fails. Where docker_iptables itself cannot

@@ -85,7 +85,7 @@ describe.concurrent("the base", () => {
   test.each([
     ["no COMMIT", "*filter\n-A INPUT -j ACCEPT\n", 3],
     ["a rule outside a table", "-A INPUT -j ACCEPT\n", 1],
-    ["an indented rule", "*filter\n  -A INPUT -j ACCEPT\nCOMMIT\n", 2],
+    ["a quote that does not end", '*filter\n-A INPUT -m comment --comment "half -j ACCEPT\nCOMMIT\n', 2],
     ["a word", "*filter\nhello\nCOMMIT\n", 2],
   ])("a stranger's fragment with %s is named, file and line (reload: restore)", async (_what, text, line) => {
     const host = await bootedHost();
