@@ -2,7 +2,7 @@
 
 import { type BasePlan, wishesFor } from "./base.ts";
 import { FAMILIES, type Family } from "./docker/container.ts";
-import { asFailure, Failure, Overtaken } from "./errors.ts";
+import { asFailure, Failure, Overtaken, orElse } from "./errors.ts";
 import { dropChains, exchangeRules, removeRules } from "./exchange.ts";
 import { assemble } from "./fragments/assemble.ts";
 import type { Fragments } from "./fragments/by-family.ts";
@@ -195,7 +195,9 @@ async function lookAndLoad(
     const isEmpty = [...snapshot.tables.values()].every(({ lines }) => lines.length === 0);
     if (isEmpty && !isFirstSetup(items)) {
       // Nobody goes back to an open host: once the files are as they were, it gets what can be loaded of them.
-      undo.unshift(() => locks.holding([family], () => loadWhatCan(family, directoryOf(family, args), args.timeout)));
+      const what = () => loadWhatCan(family, directoryOf(family, args), args.timeout);
+      // Why nothing can be loaded the failure itself says.
+      undo.unshift(() => locks.holding([family], what).catch(orElse(undefined)));
       // A service that failed has perhaps done so.
       if (loader.kind === "systemd") continue;
     }

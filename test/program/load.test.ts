@@ -557,7 +557,6 @@ describe("odd fragments, with --check", () => {
     ["no COMMIT", "*filter\n-A INPUT -j ACCEPT\n", 3],
     ["no final newline, no COMMIT", "*filter\n-A INPUT -j ACCEPT", 2],
     ["a rule before any table", "-A INPUT -j ACCEPT\n", 1],
-    ["an indented rule", "*filter\n  -A INPUT -j ACCEPT\nCOMMIT\n", 2],
     ["shell", "iptables -A INPUT -j ACCEPT\n", 1],
     ["nft", "table ip filter {\n}\n", 1],
     ["a table within a table", "*filter\n*nat\nCOMMIT\n", 2],

@@ -1,6 +1,6 @@
 // status: each kind of problem, made by hand, is found and named; it changes nothing and takes no lock.
 
-import { rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import schema from "../../schema/result.schema.json" with { type: "json" };
@@ -201,6 +201,9 @@ const CASES: Record<string, Case> = {
       await host.ask({ container: "zeb" });
       host.document("web", JSON.parse(document));
       host.write(FRAGMENT, fragment);
+      // Of this boot, as it was.
+      const list = join(host.iptablesDir, ".docker_iptables.boot");
+      writeFileSync(list, `${readFileSync(list, "utf8")}# ${FRAGMENT}\n`);
       await host.boot();
     },
     finds: [
@@ -209,6 +212,16 @@ const CASES: Record<string, Case> = {
         container: "zeb",
         path: "11-docker-container_zeb",
         msg: /web and zeb both claim 127\.0\.0\.1:8080\/tcp/,
+      },
+    ],
+  },
+  "a rule that no fragment declares": {
+    make: (host) =>
+      host.setKernel("filter", host.kernel("filter").replace("COMMIT", "-A INPUT -s 192.0.2.1/32 -j DROP\nCOMMIT")),
+    finds: [
+      {
+        kind: "rules_undeclared",
+        msg: /^IPv4 rules run that no fragment declares \('-A INPUT -s 192\.0\.2\.1\/32 -j DROP'\): a load would lose them, .*'docker_iptables load' replaces them on purpose$/,
       },
     ],
   },
