@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
@@ -7,6 +8,6 @@ export default defineConfig({
     // Limits for what hangs. What only is slow, on a machine that has much to do, must not fail.
     testTimeout: 900_000,
     hookTimeout: 900_000,
-    maxWorkers: 2,
+    maxWorkers: Math.max(2, availableParallelism()),
   },
 });

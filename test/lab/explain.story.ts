@@ -90,12 +90,13 @@ interface Places {
 }
 
 function attempt(
-  { from, to }: View,
+  { from, to, reaches }: View,
   protocol: "tcp" | "udp",
   { host, client, neighbour }: Places,
 ): Promise<ProbeResult> {
   const [, address = "", port = ""] = /^\[?([^\]]*?)\]?:(\d+)$/.exec(to) ?? [];
-  const options = { protocol, timeoutMs: 1000 };
+  // An answer that is to come may be late; silence is waited for no longer than need be.
+  const options = { protocol, timeoutMs: reaches ? 30_000 : 1000 };
   if (from === "another machine") return client.connect(address, Number(port), options);
   if (from === "this host") return host.connect(address, Number(port), options);
   if (from.startsWith("a neighbour")) return neighbour.connect(address, Number(port), options);

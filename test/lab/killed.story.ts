@@ -26,7 +26,7 @@ test.each(moments)("a run killed %s leaves nothing behind", async (_, line, dela
 
   run.kill("SIGKILL");
   await run;
-  await expect.poll(surplus, { timeout: 10_000 }).toEqual([]);
+  await expect.poll(surplus, { timeout: 600_000 }).toEqual([]);
 });
 
 test("cgroups of a run that was killed with its supervisor are swept by the next lab", async () => {
@@ -38,11 +38,11 @@ test("cgroups of a run that was killed with its supervisor are swept by the next
   await run;
 
   const left = async () => (await surplus()).filter((text) => !text.startsWith("cgroup"));
-  await expect.poll(left, { timeout: 10_000 }).toEqual([]);
+  await expect.poll(left, { timeout: 600_000 }).toEqual([]);
   expect(await surplus()).not.toEqual([]);
   const lab = await startLab();
   await lab.stop();
-  await expect.poll(surplus, { timeout: 10_000 }).toEqual([]);
+  await expect.poll(surplus, { timeout: 600_000 }).toEqual([]);
 });
 
 /**

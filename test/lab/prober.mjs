@@ -61,11 +61,18 @@ function tryDatagram({ address, port, sourcePort, sourceAddress }, on) {
   let open = true;
   socket.on("error", on.error);
   socket.on("message", (message) => on.line(message.toString()));
-  socket.on("connect", () => socket.send("?\n", (error) => error && on.error(error)));
+  const send = () => open && socket.send("?\n", (error) => error && on.error(error));
+  // A datagram may get lost, on a machine that has much to do, as TCP's first packet may, which is sent again, too.
+  let again;
+  socket.on("connect", () => {
+    send();
+    again = setInterval(send, 700);
+  });
   socket.bind({ port: sourcePort ?? 0, ...(sourceAddress === undefined ? {} : { address: sourceAddress }) }, () => {
     if (open) socket.connect(port, address, (error) => error && on.error(error));
   });
   return () => {
+    clearInterval(again);
     if (open) socket.close();
     open = false;
   };

@@ -1,10 +1,11 @@
+import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
 /** It looks at all that labs leave on the machine, so no other may be there. */
 const ALONE = "test/lab/killed.story.ts";
 
-/** Stories boot hosts: they need root and time. Mostly they wait, so two files share the machine. */
+/** Stories boot hosts: they need root and time. Mostly they wait, so two files share a small machine. */
 export default defineConfig({
   root: fileURLToPath(new URL("../..", import.meta.url)),
   test: {
@@ -12,13 +13,13 @@ export default defineConfig({
     testTimeout: 900_000,
     hookTimeout: 900_000,
     teardownTimeout: 30_000,
-    maxWorkers: 2,
+    maxWorkers: Math.max(2, Math.ceil(availableParallelism() / 2)),
     pool: "forks",
     projects: [
       {
         extends: true,
         test: {
-          name: "two at a time",
+          name: "some at a time",
           include: ["test/lab/**/*.story.ts"],
           exclude: [ALONE],
           sequence: { groupOrder: 0 },

@@ -291,7 +291,7 @@ function expectTrue(result: Result, now: State, before: State, goal: State, puts
 }
 
 describe.skipIf(NATIVE).each(Object.entries(CASES))("%s", (_, one) => {
-  test.each(FAULTS)("%s, at every step", { timeout: 300_000 }, async (fault) => {
+  test.each(FAULTS)("%s, at every step", { timeout: 3_600_000 }, async (fault) => {
     const whole = await hostFor(one);
     const before = stateOf(whole);
     const first = readAnswer(await start(whole, one));
