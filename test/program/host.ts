@@ -97,7 +97,7 @@ export class FakeHost {
     writeFileSync(join(this.fake, "system-state"), "running\n");
     this.interfaces({ lo: ["127.0.0.1/8", "::1/128"] });
     // Every fake logs its call, then runs what a test has put in its way.
-    const prelude = `name=$(basename "$0")
+    const prelude = `name=\${0##*/}
 # Of a trial only that it is one: what it runs in its namespace is a script of several lines.
 if [ "$name $1" = "unshare --net" ]; then echo "$name $1" >> "$FAKE/calls"; elif [ -z "$TRIAL" ]; then printf '%s\\n' "$name $*" >> "$FAKE/calls"; fi
 if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
@@ -242,7 +242,18 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
   /** Everything under both directories but the empty lock files, and the kernel: for before and after. */
   state(): Record<string, string> {
     const state: Record<string, string> = {};
-    const folders = [
+    for (const folder of this.folders()) {
+      for (const name of existsSync(folder) ? readdirSync(folder) : []) {
+        if (/^\.docker_iptables($|\.(lock|load)$)/.test(name)) continue;
+        state[`${basename(dirname(folder))}/${basename(folder)}/${name}`] = contentsOf(join(folder, name));
+      }
+    }
+    return state;
+  }
+
+  /** Where what `state()` says lies. */
+  folders(): string[] {
+    return [
       this.iptablesDir,
       this.ip6tablesDir,
       join(this.fake, "kernel/ipv4"),
@@ -253,13 +264,6 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
       this.unitDir,
       join(this.fake, "enabled"),
     ];
-    for (const folder of folders) {
-      for (const name of existsSync(folder) ? readdirSync(folder) : []) {
-        if (/^\.docker_iptables($|\.(lock|load)$)/.test(name)) continue;
-        state[`${basename(dirname(folder))}/${basename(folder)}/${name}`] = contentsOf(join(folder, name));
-      }
-    }
-    return state;
   }
 
   /** Brings a host to what `state()` said of another one. */

@@ -3,25 +3,30 @@
 //   fail  a file operation throws EIO, a command exits with 70
 //   kill  the process is killed (SIGKILL) before the step, or after the last one
 //   term  it gets SIGTERM before the step, and goes on
+//   none  nothing: what the folders FAULT_FOLDERS, divided by ":", have in them before each step is told
 //
 // It knows no step by name: all of node:fs/promises and of its file handles is wrapped, and every command; a write is
 // two steps. What only reads counts where FAULT_READS is set: a kill there leaves what one at the next change leaves.
-// Each step is a line in the file FAULT_LOG.
+// Each step is a line in the file FAULT_LOG; with FAULT none, behind a digest of the folders and a tabulator.
 
-const { appendFileSync, constants } = require("node:fs");
+const { createHash } = require("node:crypto");
+const { appendFileSync, constants, readdirSync, readFileSync } = require("node:fs");
 const files = require("node:fs/promises");
 const processes = require("node:child_process");
 
-const { FAULT, FAULT_AT, FAULT_LOG, FAULT_READS } = process.env;
+const { FAULT, FAULT_AT, FAULT_FOLDERS, FAULT_LOG, FAULT_READS } = process.env;
 const READS = new Set(["access", "lstat", "read", "readFile", "readdir", "readlink", "readv", "realpath", "stat"]);
 const WRITING = constants.O_WRONLY | constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC;
+/** Nobody reads what state is written into first. */
+const DRAFT = /\.\d+\.tmp$/;
 let steps = 0;
 
 /** Whether the step that is about to be taken has to fail. */
 function step(name, changes) {
   if (!changes && !FAULT_READS) return false;
   steps += 1;
-  appendFileSync(FAULT_LOG, `${name}\n`);
+  const line = name.replaceAll("\n", " ");
+  appendFileSync(FAULT_LOG, FAULT === "none" ? `${digest()}\t${line}\n` : `${line}\n`);
   if (steps !== Number(FAULT_AT)) return false;
   if (FAULT === "fail") return true;
   process.kill(process.pid, FAULT === "kill" ? "SIGKILL" : "SIGTERM");
@@ -29,7 +34,30 @@ function step(name, changes) {
   return false;
 }
 
-if (FAULT === "kill") process.once("exit", () => step("end", true));
+if (FAULT === "kill" || FAULT === "none") process.once("exit", () => step("end", true));
+
+function digest() {
+  const hash = createHash("sha1");
+  for (const folder of FAULT_FOLDERS.split(":")) {
+    for (const name of entriesOf(folder)) {
+      hash.update(`${folder}/${name}\0`);
+      try {
+        hash.update(readFileSync(`${folder}/${name}`));
+      } catch {
+        // A directory, a link to nowhere, or gone meanwhile.
+      }
+    }
+  }
+  return hash.digest("hex");
+}
+
+function entriesOf(folder) {
+  try {
+    return readdirSync(folder).filter((name) => !DRAFT.test(name));
+  } catch {
+    return [];
+  }
+}
 
 function broken(name) {
   return Object.assign(new Error(`EIO: i/o error, ${name}`), { code: "EIO", errno: -5, syscall: name });
