@@ -100,6 +100,30 @@ storyWith({ packages: ["docker-compose"] })(
   },
 );
 
+story(
+  "a network that is made later: its containers are covered, however the host's own rules are written",
+  async ({ lab }) => {
+    // iptables prints RELATED,ESTABLISHED, and port 22.
+    const own =
+      "*filter\n-A INPUT -m state --state ESTABLISHED,RELATED -j ACCEPT\n-A INPUT -p tcp --dport ssh -j ACCEPT\nCOMMIT\n";
+    const host = await lab.host({ name: "web1", files: { "/etc/iptables.d/05_host": own } });
+    const client = await lab.client("laptop");
+    await setupWatch(host);
+    await host.docker.cli("network", "create", "--subnet", "10.88.0.0/24", "backend");
+    await host.docker.run("app", { publish: ["8085:80"], options: ["--network=backend"] });
+    await host.docker.run("hidden", { options: ["--network=backend"] });
+    await client.route("10.88.0.0/24", host.address);
+    expect(await expectAllWellSoon(host, client)).toEqual(["app"]);
+    const hidden = await host.docker.address("hidden", "backend");
+    await until(async () => !(await client.connect(hidden, 80)).reached);
+    const { stdout } = await host.run("docker_iptables", ["setup", "--json"]);
+    expect(JSON.parse(stdout)).toMatchObject({ changed: false, warnings: [] });
+    await host.run("docker_iptables", ["load"]);
+    expect((await client.connect(hidden, 80)).reached).toBe(false);
+    expect(await expectAllWellSoon(host, client)).toEqual(["app"]);
+  },
+);
+
 story("a daemon that is down at boot: watch waits for it, and follows when it comes", async ({ lab }) => {
   const host = await lab.host({ name: "late", docker: { atBoot: false } });
   const client = await lab.client("laptop");

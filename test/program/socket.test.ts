@@ -46,7 +46,8 @@ describe.concurrent("the daemon answers", () => {
     let looks = 0;
     await daemon(host, (path) => (path === "/containers/web/json" && ++looks < 3 ? missing : answer(path)));
     expect(await host.ask({ container: "web", wait_timeout: 600, ...by(host) })).toMatchObject({ changed: true });
-    expect(looks).toBe(3);
+    // Time has passed: once it may write it looks again.
+    expect(looks).toBe(4);
     expect(clientCalls(host)).toEqual([]);
   });
 

@@ -3,11 +3,12 @@
 //   fail  a file operation throws EIO, a command exits with 70
 //   kill  the process is killed (SIGKILL) before the step, or after the last one
 //   term  it gets SIGTERM before the step, and goes on
-//   none  nothing: what the folders FAULT_FOLDERS, divided by ":", have in them before each step is told
+//   none  nothing
 //
 // It knows no step by name: all of node:fs/promises and of its file handles is wrapped, and every command; a write is
 // two steps. What only reads counts where FAULT_READS is set: a kill there leaves what one at the next change leaves.
-// Each step is a line in the file FAULT_LOG; with FAULT none, behind a digest of the folders and a tabulator.
+// Each step is a line in the file FAULT_LOG; behind a digest of what is in FAULT_FOLDERS before it, divided by ":", and a
+// tabulator, where these are given.
 
 const { createHash } = require("node:crypto");
 const { appendFileSync, constants, readdirSync, readFileSync } = require("node:fs");
@@ -26,7 +27,7 @@ function step(name, changes) {
   if (!changes && !FAULT_READS) return false;
   steps += 1;
   const line = name.replaceAll("\n", " ");
-  appendFileSync(FAULT_LOG, FAULT === "none" ? `${digest()}\t${line}\n` : `${line}\n`);
+  appendFileSync(FAULT_LOG, FAULT_FOLDERS ? `${digest()}\t${line}\n` : `${line}\n`);
   if (steps !== Number(FAULT_AT)) return false;
   if (FAULT === "fail") return true;
   process.kill(process.pid, FAULT === "kill" ? "SIGKILL" : "SIGTERM");
@@ -34,7 +35,7 @@ function step(name, changes) {
   return false;
 }
 
-if (FAULT === "kill" || FAULT === "none") process.once("exit", () => step("end", true));
+if (FAULT === "kill" || FAULT_FOLDERS) process.once("exit", () => step("end", true));
 
 function digest() {
   const hash = createHash("sha1");
