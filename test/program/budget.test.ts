@@ -3,12 +3,13 @@
 // A number here is today's. Where a change must raise one, raise it here, and say in the commit why it is worth it; one that
 // has become smaller is made smaller here, so that it stays so.
 
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import { daemon, truthful } from "./daemon.ts";
 import { type FakeHost, fakeHost, NATIVE, nodeOptions, readAnswer } from "./host.ts";
+import { readSteps } from "./steps.ts";
 
 const ACCEPT = "the budget in test/program/budget.test.ts is exceeded, or was undercut; see there how to accept it";
 
@@ -208,8 +209,7 @@ async function costOf(host: FakeHost, { given }: Scenario, name: string): Promis
   const [argv, input] = Array.isArray(asked) ? [asked, ""] : [[], JSON.stringify(host.args(asked))];
   const ran = await execa(host.executable, argv, { ...options, env, input });
   const { changed } = readAnswer({ exitCode: ran.exitCode ?? -1, stdout: ran.stdout, stderr: ran.stderr });
-  const steps = existsSync(log) ? readFileSync(log, "utf8").trimEnd().split("\n") : [];
-  return { cost: count(steps), changed };
+  return { cost: count(readSteps(log)), changed };
 }
 
 function count(steps: readonly string[]): Budget {

@@ -9,6 +9,7 @@ import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
 import { BRIDGE, type FakeHost, fakeHost, NATIVE, nodeOptions, readAnswer, removeRoot } from "./host.ts";
+import { changingSteps, readSteps } from "./steps.ts";
 
 const FAULTS = ["fail", "kill", "term"] as const;
 const PORTS = {
@@ -228,19 +229,9 @@ function without(unwanted: RegExp, state: State): State {
   return Object.fromEntries(Object.entries(state).filter(([name]) => !unwanted.test(name)));
 }
 
-/**
- * The steps of a run before which something is otherwise than before the step before, a command starts or a file is renamed, from 1: a signal
- * anywhere else finds the run with the same done and the same to do.
- */
-async function changingSteps(host: FakeHost, one: Case): Promise<number[]> {
-  const log = join(host.fake, "steps");
-  const env = { FAULT: "none", FAULT_LOG: log, FAULT_FOLDERS: host.folders().join(":") };
-  readAnswer(await start(host, one, { ...env, NODE_OPTIONS: nodeOptions("fault") }));
-  const lines = readFileSync(log, "utf8").trimEnd().split("\n");
-  const before = (index: number) => lines[index]?.split("\t")[0];
-  return lines.flatMap((line, index) =>
-    before(index) !== before(index - 1) || /\t(rename|run) |\tend$/.test(line) ? [index + 1] : [],
-  );
+async function stepsOf(one: Case): Promise<number[]> {
+  const host = await hostFor(one);
+  return changingSteps(host, async (env) => readAnswer(await start(host, one, env)));
 }
 
 /** One run with the fault at its nth step; undefined when it has fewer. */
@@ -262,8 +253,7 @@ async function faultyRun(one: Case, fault: (typeof FAULTS)[number], at: number, 
     ...(reads ? { FAULT_READS: "yes" } : {}),
   };
   const ran = await start(host, one, env);
-  const steps = existsSync(log) ? readFileSync(log, "utf8").trimEnd().split("\n") : [];
-  const step = steps[at - 1];
+  const step = readSteps(log)[at - 1];
   if (step === undefined) return undefined;
   const seen = existsSync(join(host.fake, "seen")) ? readFileSync(join(host.fake, "seen"), "utf8") : "";
   return { ...ran, host, step, seen };
@@ -324,7 +314,7 @@ describe.skipIf(NATIVE).each(Object.entries(CASES))("%s", (_, one) => {
     expect(goal).not.toEqual(before);
     const expectRepair = repairs(one, goal);
     const reads = fault === "fail" && one.reads;
-    const signals = fault === "fail" ? undefined : await changingSteps(await hostFor(one), one);
+    const signals = fault === "fail" ? undefined : await stepsOf(one);
     const found: string[] = [];
     const wrong: string[] = [];
     let next = 1;

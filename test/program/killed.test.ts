@@ -1,7 +1,7 @@
 // Killed at any moment (at every step: faults.test.ts): every fragment is whole, the old one or the new one, and a next run completes.
 // Asked to end: a wait ends, a transaction is finished or rolled back, and there is an answer.
 
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
@@ -9,6 +9,7 @@ import { describe, expect, test } from "vitest";
 import { until } from "../until.ts";
 import { hold } from "./hold.ts";
 import { type FakeHost, fakeHost, NATIVE, nodeOptions, readAnswer } from "./host.ts";
+import { changingSteps, readSteps } from "./steps.ts";
 
 const FAKES = ["docker", "iptables-save", "ip6tables-save", "iptables-restore"];
 const PORTS = {
@@ -93,19 +94,23 @@ test.concurrent.each(["present", "absent"])("killed with SIGKILL at any time (%s
 
 test.skipIf(NATIVE)("killed while it takes a failed load back, at every step: the next run completes", async () => {
   const given = { container: "web", reload: "restore" };
-  let back = 0;
-  for (let at = 1; ; at++) {
+  const failing = async () => {
     const { host, former } = await outdatedHost();
     host.on("iptables-restore", "exit 1");
-    const log = join(host.fake, "steps");
-    const env = { NODE_OPTIONS: nodeOptions("fault"), FAULT: "kill", FAULT_AT: String(at), FAULT_LOG: log };
-    const { signal } = await start(host, given, env).done;
-    if (signal === undefined) break;
-    if (!readFileSync(log, "utf8").includes("run iptables-restore")) continue;
-    back += 1;
+    return { host, former };
+  };
+  const { host } = await failing();
+  const steps = await changingSteps(host, (env) => start(host, given, env).done);
+  const names = readSteps(join(host.fake, "steps"));
+  const back = steps.filter((at) => at > names.findIndex((name) => name.includes("\trun iptables-restore")) + 1);
+  expect(back.length).toBeGreaterThan(4);
+  for (const at of back) {
+    const { host, former } = await failing();
+    const env = { NODE_OPTIONS: nodeOptions("fault"), FAULT: "kill", FAULT_AT: String(at) };
+    const { signal } = await start(host, given, { ...env, FAULT_LOG: join(host.fake, "steps") }).done;
+    expect(signal).toBe("SIGKILL");
     await expectWholeAndCompleted(host, former, given);
   }
-  expect(back).toBeGreaterThan(8);
 });
 
 describe.concurrent.each(["SIGTERM", "SIGINT"] as const)("%s", (name) => {
