@@ -32,7 +32,7 @@ import { hasDockersRules } from "./rules/live.ts";
 import { INGRESS_CHAIN } from "./rules/mesh.ts";
 import { spellFragments, warnOfBoot } from "./spelling.ts";
 import { declaredIn } from "./strangers.ts";
-import { directoryOf, type FileChange, fileChanges, type Item, type Kernel } from "./survey.ts";
+import { directoryOf, type FileChange, fileChanges, type Item, itemChanges, type Kernel } from "./survey.ts";
 import { adoptedFiles, describeTraps, holdsMesh, lookForTraps, refuseTraps, withoutLeftovers } from "./traps.ts";
 import { someOf } from "./words.ts";
 
@@ -180,6 +180,9 @@ export async function planBase(
   const broken = await tryFragments(future, live, families, args);
   if (broken.failure !== undefined && !isLeftAlone) throw broken.failure;
   warnings.push(...broken.warnings);
+  // Where something changes, the load that leaves others' fragments out says so.
+  if (broken.failure !== undefined && !items.some(itemChanges))
+    warnings.push(`the fragments cannot be loaded until this is fixed: ${broken.failure.message}`);
   for (const { name, after, disabled, ours } of loaders) {
     if (!ours) warnings.push(unknownService(name));
     if (after === undefined && disabled) {

@@ -25,7 +25,7 @@ export const TOOLS = (
 ).split(" ");
 
 /** What a test may know of the environment in which it was started. */
-const KEPT = /^(?:CI|DOCKER_IPTABLES|FORCE_COLOR|LD_LIBRARY_PATH|NO_COLOR|TERM|(?:NODE|VITEST)(?:_.*)?)$/;
+const KEPT = /^(?:CI|DOCKER_IPTABLES|FORCE_COLOR|LD_LIBRARY_PATH|NO_COLOR|PRODUCT_NODE|TERM|(?:NODE|VITEST)(?:_.*)?)$/;
 
 const SWEEP = fileURLToPath(new URL("sweep.sh", import.meta.url));
 const PREFIX = "docker_iptables-run-";

@@ -125,15 +125,16 @@ story("what is another's hand is found by status, and named", async ({ lab }) =>
   const SHADOW = ["FORWARD", "-p", "tcp", "--dport", "80", "-j", "DROP"];
   await host.run("iptables", ["-I", ...SHADOW]);
   const { problems = [] } = await statusOf(host);
-  expect(problems.map(spellProblem).sort()).toEqual(both("rules_shadowed"));
-  expect(problems[0]?.rule).toBe("-A FORWARD -p tcp -m tcp --dport 80 -j DROP");
+  expect(problems.map(spellProblem).sort()).toEqual([...both("rules_shadowed"), "rules_undeclared"]);
+  const shadow = problems.find(({ kind }) => kind === "rules_shadowed");
+  expect(shadow?.rule).toBe("-A FORWARD -p tcp -m tcp --dport 80 -j DROP");
   expect(await client.connect(host.address, 5432, { timeoutMs: 500 })).toMatchObject({ reached: false });
   expect(await client.connect(host.address, 8081)).toMatchObject({ reached: true });
   await host.run("iptables", ["-D", ...SHADOW]);
 
   const REDIRECT = ["PREROUTING", "-p", "tcp", "--dport", "8081", "-j", "REDIRECT", "--to-ports", "22"];
   await host.run("iptables", ["-t", "nat", "-I", ...REDIRECT]);
-  expect(await problemsOf(host)).toEqual(["rules_shadowed web"]);
+  expect(await problemsOf(host)).toEqual(["rules_shadowed web", "rules_undeclared"]);
   expect(await client.connect(host.address, 8081)).toEqual({ reached: false, why: "refused" });
   await host.run("iptables", ["-t", "nat", "-D", ...REDIRECT]);
   expect((await run(host, "status")).stdout).toContain("all is as it should be: 2 containers");

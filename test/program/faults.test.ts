@@ -9,6 +9,7 @@ import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
 import { BRIDGE, type FakeHost, fakeHost, NATIVE, nodeOptions, readAnswer, removeRoot } from "./host.ts";
+import { runInProcess } from "./in-process.ts";
 import { changingSteps, readSteps } from "./steps.ts";
 
 const FAULTS = ["fail", "kill", "term"] as const;
@@ -47,7 +48,7 @@ interface Case {
 
 const WRITES = [/^writeFile: half$/, /^rename .*\.tmp$/, /^sync /, /^run flock /];
 // What runs side by side comes in another order each time: of such steps any one will do.
-const LOADS = [/^run unshare --net -- .* ip6?tables-restore/, /^run iptables-restore /, /^run ip6tables-restore /];
+const LOADS = [/^run unshare --net -- .* ip6?tables-restore/, /^run ip6?tables-restore /];
 const FLOWS = [/^run conntrack -L /, /^run conntrack -D /];
 const READS = [/^readdir .*tables\.d$/, /^open .*docker_iptables\.load$/, /^close .*_/];
 
@@ -207,12 +208,14 @@ async function publishedState(): Promise<State> {
 
 async function start(host: FakeHost, { argv, input }: Case, env: Record<string, string> = {}) {
   const options = host.options();
-  const all = { ...options.env, STATE_DIRECTORY: join(host.root, "state"), ...env };
-  const { signal, exitCode, stdout, stderr } = await execa(host.executable, argv(host), {
+  const all = {
     ...options,
-    env: all,
+    env: { ...options.env, STATE_DIRECTORY: join(host.root, "state"), ...env },
     input: input?.(host) ?? "",
-  });
+  };
+  if (env["FAULT"] === undefined || env["FAULT"] === "fail")
+    return { signal: undefined, ...(await runInProcess(host.executable, { ...all, argv: argv(host) })) };
+  const { signal, exitCode, stdout, stderr } = await execa(host.executable, argv(host), all);
   return { signal, exitCode: exitCode ?? -1, stdout, stderr };
 }
 

@@ -23,6 +23,7 @@ import { execa } from "execa";
 import { afterAll, expect } from "vitest";
 import type { ErrorCode, Result } from "../../src/generated/result.ts";
 import { validate } from "../../src/generated/validate-result.js";
+import { runInProcess } from "./in-process.ts";
 import { type Addresses, textsOf } from "./interfaces.ts";
 
 // Whatever a developer's own is: with 002 all that tests write would be untrusted.
@@ -34,6 +35,13 @@ const EXECUTABLE = resolve(
 );
 /** Why a test that reaches into Node.js is left out: the native executable has none. Undefined where it is not. */
 export const NATIVE = /-linux-(x64|arm64)$/.test(EXECUTABLE) ? "the native executable has no NODE_OPTIONS" : undefined;
+
+let startsProcesses = NATIVE !== undefined || process.env["PRODUCT_NODE"] !== undefined;
+
+/** For a file of tests: each run of the executable is a process of its own (see in-process.ts). */
+export function startProcesses(): void {
+  startsProcesses = true;
+}
 
 /** NODE_OPTIONS by which the executable loads these of fakes/ on its start, and what every fake host has. */
 export function nodeOptions(...hooks: string[]): string {
@@ -284,8 +292,10 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
 
   /** Runs the executable with arguments, and perhaps stdin. */
   async run(argv: readonly string[], stdin?: string | Uint8Array): Promise<Answered> {
+    const options = this.options();
+    if (!startsProcesses) return runInProcess(EXECUTABLE, { ...options, argv, input: stdin ?? "" });
     const result = await execa(EXECUTABLE, argv, {
-      ...this.options(),
+      ...options,
       ...(stdin === undefined ? { stdin: "ignore" } : { input: stdin }),
     });
     return { exitCode: result.exitCode ?? -1, stdout: result.stdout, stderr: result.stderr };
