@@ -9,7 +9,10 @@ import { readContainer } from "../../src/docker/container.ts";
 import { askDaemon } from "../../src/docker/socket.ts";
 import { VERBS } from "../../src/doors/verbs.ts";
 import { daemon, said, truthful } from "../program/daemon.ts";
-import { type FakeHost, fakeHost, NATIVE, readAnswer } from "../program/host.ts";
+import { type FakeHost, fakeHost, NATIVE, readAnswer, startProcesses } from "../program/host.ts";
+
+// How it is started is what these are about.
+startProcesses();
 
 const PORTS = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
 const WORDS = ["help", "version", "--help", "--version", "-h", "stauts", "web", "args.json", ".", "..", "-"];

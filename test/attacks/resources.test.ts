@@ -8,7 +8,10 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { errno, Failure, orElse } from "../../src/errors.ts";
 import { inLanes } from "../../src/lanes.ts";
-import { type FakeHost, fakeHost, NATIVE, readAnswer, STACK } from "../program/host.ts";
+import { type FakeHost, fakeHost, NATIVE, readAnswer, STACK, startProcesses } from "../program/host.ts";
+
+// What a process may have is what these are about.
+startProcesses();
 
 const PORTS = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
 

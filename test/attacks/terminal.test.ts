@@ -10,7 +10,10 @@ import type { Result } from "../../src/generated/result.ts";
 import { recordText } from "../../src/kernel/journal.ts";
 import { fragmentText } from "../../src/rules/fragment-text.ts";
 import { allVisible, oneLine, visible } from "../../src/visible.ts";
-import { type FakeHost, fakeHost, readAnswer } from "../program/host.ts";
+import { type FakeHost, fakeHost, readAnswer, startProcesses } from "../program/host.ts";
+
+// What reaches a terminal is what these are about.
+startProcesses();
 
 const PORTS = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
 /** ESC, a bell, a C1 control, a line of our own kind, a bidi override, a zero width space. */

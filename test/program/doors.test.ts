@@ -5,7 +5,10 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { VERBS } from "../../src/doors/verbs.ts";
 import type { Result } from "../../src/generated/result.ts";
-import { type FakeHost, fakeHost, readAnswer, STACK } from "./host.ts";
+import { type FakeHost, fakeHost, readAnswer, STACK, startProcesses } from "./host.ts";
+
+// How it is started, and in which folder, is what these are about.
+startProcesses();
 
 const PORTS = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
 

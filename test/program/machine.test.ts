@@ -5,7 +5,10 @@ import { readdirSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { expect, test } from "vitest";
 import { TOOLS } from "../run.ts";
-import { fakeHost, NATIVE, readAnswer } from "./host.ts";
+import { fakeHost, NATIVE, readAnswer, startProcesses } from "./host.ts";
+
+// What a process is started with, and starts, is what these are about.
+startProcesses();
 
 test("PATH is the folder of the fakes, and links to the tools", () => {
   const host = fakeHost();

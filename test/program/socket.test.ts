@@ -5,7 +5,10 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { daemon, said, truthful } from "./daemon.ts";
-import { type FakeHost, fakeHost } from "./host.ts";
+import { type FakeHost, fakeHost, startProcesses } from "./host.ts";
+
+// That a run ends, whoever has not answered, is among what these are about.
+startProcesses();
 
 const ports = (port: number) => ({ "80/tcp": [{ HostIp: "0.0.0.0", HostPort: String(port) }] });
 const clientCalls = (host: FakeHost) => host.calls().filter((call) => call.startsWith("docker "));
