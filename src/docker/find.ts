@@ -40,8 +40,8 @@ interface Pending {
 /**
  * The containers of these names or ids, each once.
  *
- * Waits up to `wait_timeout` seconds for those that do not exist or run yet; with `wait` false it looks once.
- * Throws Failure: `container_missing`, `container_not_running`, `interrupted`, `client_answer_invalid` where one of them or its
+ * Waits up to `wait_timeout` seconds for those that do not exist or run yet, and for a daemon that is too busy to answer within
+ * `timeout`; with `wait` false it looks once. Throws Failure: `container_missing`, `container_not_running`, `interrupted`, `client_answer_invalid` where one of them or its
  * network cannot be used, and those of the client and of `locate`.
  */
 export async function findTargets(
@@ -50,9 +50,10 @@ export async function findTargets(
   signal: AbortSignal,
   tell: Tell = () => {},
 ): Promise<Found> {
-  const looked = wait ? await waitForAll(args, signal, tell) : { ...(await look(args)), waited: false };
+  const patience = { deadline: wait ? Date.now() + args.wait_timeout * 1000 : 0, signal, tell };
+  const looked = wait ? await waitForAll(args, patience) : { ...(await look(args)), waited: false };
   const { ready, pending, waited } = looked;
-  const { located, interfaces } = await locateAll(ready, [], args);
+  const { located, interfaces } = await askAgain(patience, () => locateAll(ready, [], args));
   const targets = located.map(({ target }) => target);
   const failed = targets.find(isFailure);
   if (failed !== undefined) throw failed;
@@ -256,12 +257,37 @@ async function lookAt(args: Arguments): Promise<Look & { unusable: Unusable[] }>
   return { ready: [...ready.values()], pending, unusable };
 }
 
-async function waitForAll(args: Arguments, signal: AbortSignal, tell: Tell): Promise<Look & { waited: boolean }> {
+interface Patience {
+  /** As Date.now(). */
+  deadline: number;
+  signal: AbortSignal;
+  tell: Tell;
+}
+
+/** Asks once more, until the deadline, where no answer came in time: a daemon that starts thirty containers is late. */
+async function askAgain<T>({ deadline, signal, tell }: Patience, ask: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof Failure) || error.code !== "command_timeout" || Date.now() >= deadline) throw error;
+      refuseInterrupted(signal);
+      tell(`${error.message}; asked again`);
+    }
+  }
+}
+
+function refuseInterrupted(signal: AbortSignal): void {
+  if (signal.aborted)
+    throw new Failure("interrupted", "interrupted while waiting for a container; nothing was changed");
+}
+
+async function waitForAll(args: Arguments, patience: Patience): Promise<Look & { waited: boolean }> {
+  const { deadline, signal, tell } = patience;
   const start = Date.now();
-  const deadline = start + args.wait_timeout * 1000;
   let told = "";
   for (let pause = PAUSE.first; ; pause = Math.min(pause * 1.5, PAUSE.longest)) {
-    const found = await look(args);
+    const found = await askAgain(patience, () => look(args));
     if (found.pending.length === 0) return { ...found, waited: pause > PAUSE.first };
     const left = deadline - Date.now();
     if (left <= 0) throw await notThere(found.pending, args);
@@ -272,8 +298,7 @@ async function waitForAll(args: Arguments, signal: AbortSignal, tell: Tell): Pro
       tell(`waiting for the container ${named.join("; ")} (up to ${args.wait_timeout} s)`);
     }
     await sleep(Math.min(pause, left), undefined, { signal }).catch(() => {});
-    if (signal.aborted)
-      throw new Failure("interrupted", "interrupted while waiting for a container; nothing was changed");
+    refuseInterrupted(signal);
   }
 }
 

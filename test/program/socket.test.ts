@@ -115,6 +115,21 @@ describe.concurrent("the daemon answers", () => {
     expect(asked.length).toBeLessThan(container.length);
   });
 
+  test("late, of the container and of its network: it is asked again as long as a container is waited for", async () => {
+    const host = fakeHost();
+    host.container("web", { ports: ports(8080) });
+    const answer = truthful(host, ["web"]);
+    const times = new Map<string, number>();
+    await daemon(host, (path) => {
+      times.set(path, (times.get(path) ?? 0) + 1);
+      return (times.get(path) ?? 0) < 3 ? undefined : answer(path);
+    });
+    const given = { container: "web", timeout: 1, wait_timeout: 600, ...by(host) };
+    expect(await host.ask({ ...given, reload: "none" })).toMatchObject({ changed: true });
+    expect(times.get("/networks/bridge")).toBeGreaterThanOrEqual(3);
+    expect(clientCalls(host)).toEqual([]);
+  });
+
   test("not in time", async () => {
     const host = fakeHost();
     await daemon(host, () => undefined);
