@@ -4,7 +4,7 @@
 import { askFor } from "./asked.ts";
 import { clashesWith } from "./conflicts.ts";
 import { FAMILIES } from "./docker/container.ts";
-import { Overtaken } from "./errors.ts";
+import { Failure, Overtaken } from "./errors.ts";
 import type { Fragments } from "./fragments/by-family.ts";
 import { readOwn, stampOf } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
@@ -89,7 +89,11 @@ function isOld({ since, waited }: Answer, { all, container, timeout }: Arguments
 /** A container that was restarted since has perhaps another address, and its former one may be another's. */
 async function refuseMoved({ wanted }: Answer, args: Arguments): Promise<void> {
   const nobody = new AbortController().signal;
-  const again = await askFor(args, {}, true, nobody, () => {});
+  const again = await askFor(args, {}, true, nobody, () => {}).catch((error: unknown) => {
+    // It is waited for without the lock.
+    if (error instanceof Failure && error.code === "command_timeout") throw new Overtaken(error.message, error.facts);
+    throw error;
+  });
   const texts = new Map(again.wanted.map(({ owner, texts }) => [owner, texts]));
   const moved = wanted.find((one) => FAMILIES.some((family) => texts.get(one.owner)?.[family] !== one.texts[family]));
   if (moved === undefined) return;

@@ -130,6 +130,22 @@ describe.concurrent("the daemon answers", () => {
     expect(clientCalls(host)).toEqual([]);
   });
 
+  test("late when it is asked once more before it is written: all of it is asked again", async () => {
+    const host = fakeHost();
+    host.container("web", { ports: ports(8080) });
+    const answer = truthful(host, ["web"]);
+    const missing = said('{"message":"No such container: web"}', "404 Not Found");
+    let looks = 0;
+    await daemon(host, (path) => {
+      if (path !== "/containers/web/json") return answer(path);
+      looks += 1;
+      return looks === 1 ? missing : looks === 3 ? undefined : answer(path);
+    });
+    const given = { container: "web", timeout: 1, wait_timeout: 600, ...by(host) };
+    expect(await host.ask({ ...given, reload: "none" })).toMatchObject({ changed: true });
+    expect(looks).toBeGreaterThan(3);
+  });
+
   test("not in time", async () => {
     const host = fakeHost();
     await daemon(host, () => undefined);
