@@ -129,7 +129,8 @@ story("files that the Python script wrote are taken over, and taken away", async
   await host.run("docker_iptables", ["delete", "web"]);
   expect((await host.run("iptables-save")).stdout).not.toContain("172.17.0.9");
 
-  // A broken one of today: the service cannot load it.
+  // A broken one in place of ours: the service cannot load it.
+  await host.run("docker_iptables", ["create", "web"]);
   await host.write(path, pythonFragment("", "172.17.0.2"));
   expect((await host.systemctl(["reload", "iptables"], { check: false })).exitCode).not.toBe(0);
   await host.run("docker_iptables", ["create", "web"]);
