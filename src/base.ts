@@ -30,6 +30,7 @@ import { BASE_FILES, isBaseFile, makeBase, ownerOf } from "./rules/base-rules.ts
 import { isContainers, isMarked, type Wanted } from "./rules/fragment-text.ts";
 import { hasDockersRules } from "./rules/live.ts";
 import { INGRESS_CHAIN } from "./rules/mesh.ts";
+import { tellCopies } from "./rules/undeclared.ts";
 import { spellFragments, warnOfBoot } from "./spelling.ts";
 import { declaredIn } from "./strangers.ts";
 import { directoryOf, type FileChange, fileChanges, type Item, itemChanges, type Kernel } from "./survey.ts";
@@ -174,6 +175,7 @@ export async function planBase(
   const future = withChanges(now, [...items, ...files], args);
   const warnings = [
     ...kept,
+    ...FAMILIES.flatMap((family) => tellCopies(declared[family] ?? [])),
     ...(args.adopt ? [] : told),
     ...(args.replace ? lost.map((what) => `replaced: ${what}`) : []),
   ];

@@ -38,6 +38,7 @@ import { readDirectories, untrustedOf } from "./refuse.ts";
 import { containerFragment, containerOf, isMarked, readFragment, type Wanted } from "./rules/fragment-text.ts";
 import { makeRules } from "./rules/publish-rules.ts";
 import type { Ruleset } from "./rules/rule.ts";
+import { tellCopies } from "./rules/undeclared.ts";
 import { declaredIn, findStrangers, tellUndeclared } from "./strangers.ts";
 import { orNearest } from "./suggest.ts";
 import { byOwner, directoryOf, familiesOf, type Item, type Kernel, readKernel, survey } from "./survey.ts";
@@ -141,6 +142,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     warnings: [
       ...daemon.running.warnings.filter((told) => !problems.some(({ msg }) => msg === told)),
       ...services.warnings,
+      ...FAMILIES.flatMap((family) => tellCopies(declared[family] ?? [])),
       ...firewalls.warnings,
       ...unknown.map((name) => `${name} publishes nothing, and has no fragment${orNearest(name, known)}`),
     ],

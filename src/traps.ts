@@ -15,7 +15,7 @@ import type { BridgeNetwork } from "./rules/dockers.ts";
 import { readLive } from "./rules/live.ts";
 import { INGRESS_CHAIN, meshOf } from "./rules/mesh.ts";
 import { decides, type NftTable } from "./rules/nft.ts";
-import { adopt, listUndeclared, type Undeclared, undeclaredOf } from "./rules/undeclared.ts";
+import { ADOPTED, adopt, listUndeclared, type Undeclared, undeclaredOf } from "./rules/undeclared.ts";
 import { directoryOf, type FileChange, type Kernel } from "./survey.ts";
 import { ownersOf, someOf } from "./words.ts";
 
@@ -177,8 +177,8 @@ export async function adoptedFiles(families: Around["families"], args: Arguments
     const all = other === undefined ? [undeclared] : [undeclared, other.undeclared];
     const texts = all.map(adopt);
     for (const [name, text] of [
-      ["00_existing", texts.map(({ first }) => first ?? "").join("")],
-      ["95_existing", texts.map(({ last }) => last ?? "").join("")],
+      [ADOPTED.first, texts.map(({ first }) => first ?? "").join("")],
+      [ADOPTED.last, texts.map(({ last }) => last ?? "").join("")],
     ] as const) {
       if (text === "") continue;
       const path = join(directoryOf(family, args), name);

@@ -3,6 +3,8 @@
 // What a Docker daemon left that managed iptables itself is told apart: our base and the containers' fragments stand in
 // for it. Only rules that Docker is known to make count as its own; whatever else looks like them is the user's.
 
+import { basename } from "node:path";
+import { someOf } from "../words.ts";
 import { type Carried, type CarriedTable, carriedOf, isBareReturn } from "./carried.ts";
 import { type BridgeNetwork, DOCKERS_CHAINS, type Dockers, dockersOf, USERS_CHAIN } from "./dockers.ts";
 import type { Live, LiveTable } from "./live.ts";
@@ -130,6 +132,34 @@ export function adopt({ tables }: Pick<Undeclared, "tables">): Adopted {
   );
   const last = [...tables].flatMap(([name, { rules }]) => section(name, linesOf(rules, true)));
   return { first: adoptedText(FIRST, first), last: adoptedText(LAST, last) };
+}
+
+/** The names of those fragments. */
+export const ADOPTED = { first: "00_existing", last: "95_existing" } as const;
+
+/**
+ * Rules that were saved so, and that a fragment of somebody else's has by now as well: a sentence for each fragment that saved
+ * them. `fragments` are one family's, in iptables' spelling; those without a path do not count.
+ */
+export function tellCopies(fragments: readonly { path: string; text: string }[]): string[] {
+  const isSaved = ({ path }: { path: string }) => Object.values<string>(ADOPTED).includes(basename(path));
+  const others = fragments.filter((one) => one.path !== "" && !isSaved(one));
+  return fragments.filter(isSaved).flatMap((saved) => {
+    const mine = declaredOf([saved]);
+    const holders = others.filter((other) => copiesOf(mine, other).length > 0);
+    const copies = [...new Set(holders.flatMap((other) => copiesOf(mine, other)))];
+    if (copies.length === 0) return [];
+    const where = [...new Set(holders.map(({ path }) => path))].join(", ");
+    return [
+      `${saved.path} has ${someOf(copies)}, which ${where} has by now as well: delete them from ${saved.path}, where '--adopt' saved them, or they stay once they are deleted there`,
+    ];
+  });
+}
+
+function copiesOf(mine: ReadonlyMap<string, Declared>, other: { text: string }): string[] {
+  return [...declaredOf([other])].flatMap(([table, { lines }]) =>
+    [...lines].filter((line) => mine.get(table)?.lines.has(line)),
+  );
 }
 
 const SAVED = "ran here before docker_iptables was set up; 'setup --adopt' saved them. They are yours to edit.";

@@ -475,6 +475,24 @@ describe.concurrent("networks", () => {
     expect(read(host, "00_existing")).toContain(":FORWARD DROP");
   });
 
+  test("what --adopt saved and a fragment has by now as well is told by status and setup, until it is deleted", async () => {
+    const host = bareHost();
+    const ban = "-A INPUT -s 192.0.2.1/32 -j DROP";
+    host.setKernel("filter", ["*filter", ":INPUT ACCEPT [0:0]", ban, "COMMIT", ""].join("\n"));
+    await setup(host, "--adopt");
+    expect(read(host, "00_existing")).toContain(ban);
+    host.write("05_host", ["*filter", ban, "COMMIT", ""].join("\n"));
+    const told = expect.stringMatching(
+      /00_existing has '-A INPUT -s 192.0.2.1\/32 -j DROP', which \S+05_host has by now as well/,
+    );
+    const status = ["status", "--json", "--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
+    expect((await host.run(status)).stdout).toContain("05_host has by now as well");
+    expect((await setup(host)).warnings).toContainEqual(told);
+    host.write("00_existing", read(host, "00_existing").replace(`${ban}\n`, ""));
+    expect((await host.run(status)).stdout).not.toContain("by now as well");
+    expect((await setup(host)).warnings).not.toContainEqual(told);
+  });
+
   test("that are internal, without masquerade, without icc, routed, or no bridges get what they ask for", async () => {
     const host = bareHost();
     rmSync(join(host.fake, "networks/app.json"));

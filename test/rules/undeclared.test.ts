@@ -10,7 +10,7 @@ import { isMarked } from "../../src/rules/fragment-text.ts";
 import { readLive, withoutCounters } from "../../src/rules/live.ts";
 import { commentOf, keyOf, readWords } from "../../src/rules/rule.ts";
 import { readTables } from "../../src/rules/table-text.ts";
-import { adopt, leftoverText, listUndeclared, undeclaredOf } from "../../src/rules/undeclared.ts";
+import { adopt, leftoverText, listUndeclared, tellCopies, undeclaredOf } from "../../src/rules/undeclared.ts";
 import { growth, SQUARE } from "./growth.ts";
 
 const BASE = `# docker_iptables: base (do not edit: it is written anew)
@@ -1167,4 +1167,32 @@ test.skipIf(!canLoad).each([
   expect(rulesIn(stdout)).toEqual([own]);
   expect(stdout).not.toContain("DOCKER");
   expect(stdout).not.toContain("FORWARD DROP");
+});
+
+describe("what --adopt saved and a fragment has by now as well", () => {
+  const saved = {
+    path: "/d/00_existing",
+    text: filter("-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT", "-A INPUT -i lo -j ACCEPT"),
+  };
+  const ssh = "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT";
+
+  test("is told with both places", () => {
+    const [told, ...more] = tellCopies([saved, { path: "/d/05_host", text: filter(`[3:4] ${ssh}`) }]);
+    expect(told).toMatch(
+      /^\/d\/00_existing has '-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT', which \/d\/05_host has by now as well: delete/,
+    );
+    expect(more).toEqual([]);
+  });
+
+  test.each([
+    ["another rule", filter("-A INPUT -p tcp -m tcp --dport 23 -j ACCEPT")],
+    ["another table", `*mangle\n${ssh}\nCOMMIT\n`],
+    ["a comment", `# ${ssh}\n`],
+  ])("is not %s", (_, text) => {
+    expect(tellCopies([saved, { path: "/d/05_host", text }])).toEqual([]);
+  });
+
+  test("is not what was declared earlier in this boot", () => {
+    expect(tellCopies([saved, { path: "", text: filter(ssh) }])).toEqual([]);
+  });
 });
