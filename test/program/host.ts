@@ -228,12 +228,17 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     writeFileSync(join(this.fake, "flows", family), lines.map((line) => `${line}\n`).join(""));
   }
 
-  /** The command lines of the fakes since the last time this was asked. */
+  /** The command lines of the fakes since the last time this was asked. For when nothing runs. */
   calls(): string[] {
-    const path = join(this.fake, "calls");
-    const calls = existsSync(path) ? readFileSync(path, "utf8").trim().split("\n") : [];
-    rmSync(path, { force: true });
+    const calls = this.callsSoFar();
+    rmSync(join(this.fake, "calls"), { force: true });
     return calls;
+  }
+
+  /** Those that `calls` will tell: while something runs, none is lost. */
+  callsSoFar(): string[] {
+    const path = join(this.fake, "calls");
+    return existsSync(path) ? readFileSync(path, "utf8").trim().split("\n") : [];
   }
 
   /** Everything under both directories but the empty lock files, and the kernel: for before and after. */

@@ -161,7 +161,7 @@ describe.concurrent.each(["SIGTERM", "SIGINT"] as const)("%s", (name) => {
     const { release } = await hold(host.iptablesDir);
     const { pid, done } = start(host, { container: "web" });
     // The last thing before the lock is the question for the service.
-    await until("it asks for the service", () => host.calls().some((call) => call.startsWith("systemctl show")));
+    await until("it asks for the service", () => host.callsSoFar().some((call) => call.startsWith("systemctl show")));
     process.kill(pid, name);
     await release();
     const result = readAnswer(await done);
