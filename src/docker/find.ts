@@ -41,7 +41,8 @@ interface Pending {
  * The containers of these names or ids, each once.
  *
  * Waits up to `wait_timeout` seconds for those that do not exist or run yet, and for a daemon that is too busy to answer within
- * `timeout`; with `wait` false it looks once. Throws Failure: `container_missing`, `container_not_running`, `interrupted`, `client_answer_invalid` where one of them or its
+ * `timeout`; with `wait` false it looks once.
+ * Throws Failure: `container_missing`, `container_not_running`, `interrupted`, `client_answer_invalid` where one of them or its
  * network cannot be used, and those of the client and of `locate`.
  */
 export async function findTargets(
@@ -266,13 +267,13 @@ interface Patience {
 
 /** Asks once more, until the deadline, where no answer came in time: a daemon that starts thirty containers is late. */
 async function askAgain<T>({ deadline, signal, tell }: Patience, ask: () => Promise<T>): Promise<T> {
-  for (;;) {
+  for (let again = false; ; again = true) {
     try {
       return await ask();
     } catch (error) {
       if (!(error instanceof Failure) || error.code !== "command_timeout" || Date.now() >= deadline) throw error;
       refuseInterrupted(signal);
-      tell(`${error.message}; asked again`);
+      if (!again) tell(`${error.message}; it is asked again meanwhile`);
     }
   }
 }

@@ -121,7 +121,7 @@ story("thirty units that start at once at boot are all reachable afterwards", as
     .replaceAll("hello-world", "app%i")
     .replace("5000:5000", "60%i:80")
     .replace("TimeoutStartSec=120", "TimeoutStartSec=300")
-    // Thirty that wait for each other's loads take longer than the 10 s of a command where the machine has much else to do (tried).
+    // With 10 s, on a machine that has much else to do, all are reached, but some are started once more (tried).
     .replaceAll(/docker_iptables (create|delete) (\S+)/g, "docker_iptables $1 $2 --timeout 120");
   const host = await hostByHand(lab, { name: "web1", files: { "/etc/systemd/system/app@.service": unit } });
   const client = await lab.client("laptop");

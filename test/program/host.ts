@@ -246,7 +246,7 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     return calls;
   }
 
-  /** Those that `calls` will tell: while something runs, none is lost. */
+  /** The same, and they stay: while something runs none is lost. */
   callsSoFar(): string[] {
     const path = join(this.fake, "calls");
     return existsSync(path) ? readFileSync(path, "utf8").trim().split("\n") : [];
