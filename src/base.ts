@@ -32,6 +32,7 @@ import { hasDockersRules } from "./rules/live.ts";
 import { INGRESS_CHAIN } from "./rules/mesh.ts";
 import { tellCopies } from "./rules/undeclared.ts";
 import { spellFragments, warnOfBoot } from "./spelling.ts";
+import { isKept, stateOf } from "./state.ts";
 import { declaredIn } from "./strangers.ts";
 import { directoryOf, type FileChange, fileChanges, type Item, itemChanges, type Kernel } from "./survey.ts";
 import { adoptedFiles, describeTraps, holdsMesh, lookForTraps, refuseTraps, withoutLeftovers } from "./traps.ts";
@@ -57,16 +58,26 @@ export interface BasePlan {
   /** The other backend's rules, which are to go. */
   others: { family: Family; other: OtherBackend }[];
   leftovers: Leftover[];
+  /** Whether the state of these directories is to go, and there is some. */
+  dropsState: boolean;
   /** Why nothing but our own rules can be loaded, on a host that has the base already. */
   broken?: Failure;
   warnings: string[];
 }
 
-export const NO_BASE: BasePlan = { directories: [], files: [], units: [], others: [], leftovers: [], warnings: [] };
+export const NO_BASE: BasePlan = {
+  directories: [],
+  files: [],
+  units: [],
+  others: [],
+  leftovers: [],
+  dropsState: false,
+  warnings: [],
+};
 
 /** Whether there is anything to do besides the base's own fragments. */
-export function planChanges({ files, units, others, leftovers }: BasePlan): boolean {
-  return files.some(fileChanges) || units.some(unitChanges) || others.length > 0 || leftovers.length > 0;
+export function planChanges({ files, units, others, leftovers, dropsState }: BasePlan): boolean {
+  return files.some(fileChanges) || units.some(unitChanges) || others.length + leftovers.length > 0 || dropsState;
 }
 
 /** Whether a service of ours is to be written, enabled, started or removed. */
@@ -318,5 +329,6 @@ async function planRemovalOfBase(items: readonly Item[], now: Fragments, args: A
     fragments.map(({ path }) => path).filter((path) => /_existing$/.test(path)),
   );
   const warnings = kept.map((path) => `${path} holds rules that ran before setup; it stays`);
-  return { ...NO_BASE, units, warnings };
+  const states = await Promise.all(FAMILIES.map((family) => isKept(stateOf(family, directoryOf(family, args)))));
+  return { ...NO_BASE, units, dropsState: states.includes(true), warnings };
 }

@@ -296,18 +296,20 @@ export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: 
   const planned = await planLoad(request, seen);
   const warnings = [...planned.warnings];
   for (const plan of planned.plans) {
-    const { family, directory, assembled, lasting, spelling, live } = plan;
+    const { family, assembled, spelling, live } = plan;
     // The record first: what is interrupted leaves too much in it.
     warnings.push(...(await remember(spelling, plan)));
-    if (!plan.changes) continue;
-    undo.push(() => restoreSnapshot(family, live, undefined, timeout));
-    await restoreRules(family, textOf(assembled), timeout).catch((error: unknown) => {
-      throw naming(assembled, asFailure(error));
-    });
-    warnings.push(
-      ...(await remember(spelling, { ...plan, live: NO_RULES })),
-      ...(await keepLastGood(family, directory, lasting)),
-    );
+    if (plan.changes) {
+      undo.push(() => restoreSnapshot(family, live, undefined, timeout));
+      await restoreRules(family, textOf(assembled), timeout).catch((error: unknown) => {
+        throw naming(assembled, asFailure(error));
+      });
+      warnings.push(...(await remember(spelling, { ...plan, live: NO_RULES })));
+    }
+  }
+  // Once no family can fail any more; and where nothing changes, too: a load that was killed here has left an older text.
+  for (const { family, directory, lasting } of planned.plans) {
+    warnings.push(...(await keepLastGood(family, directory, lasting)));
   }
   return { ...planned, warnings: [...new Set(warnings)] };
 }

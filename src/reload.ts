@@ -4,7 +4,6 @@ import { type BasePlan, wishesFor } from "./base.ts";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { asFailure, Failure, Overtaken, orElse } from "./errors.ts";
 import { dropChains, exchangeRules, removeRules } from "./exchange.ts";
-import { assemble } from "./fragments/assemble.ts";
 import type { Fragments } from "./fragments/by-family.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import { readFragments, readOwn } from "./fragments/directory.ts";
@@ -15,7 +14,7 @@ import { backendsWith, restoreCommand } from "./kernel/iptables.ts";
 import { emptyBackend, restoreBackend } from "./kernel/others.ts";
 import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { findUnit, isShuttingDown, loadUnit, type Unit } from "./kernel/units.ts";
-import { keepLastGood } from "./last-good.ts";
+import { keepOurLastGood } from "./last-good.ts";
 import { removeLeftover } from "./leftovers.ts";
 import { findBroken, loadLocked } from "./load.ts";
 import { withLoadLock } from "./lock.ts";
@@ -23,7 +22,6 @@ import { adviseService } from "./missing-service.ts";
 import { refuseRewritten } from "./overtaken.ts";
 import { isBaseFile } from "./rules/base-rules.ts";
 import { changedForwards } from "./rules/flows.ts";
-import { isMarked } from "./rules/fragment-text.ts";
 import { type Drift, drifts, type Live, readLive } from "./rules/live.ts";
 import { INGRESS_CHAIN, meshOf } from "./rules/mesh.ts";
 import { goneLines } from "./rules/removal.ts";
@@ -325,8 +323,8 @@ async function loadWith(
     if (loader.kind === "patch") {
       const after = await patch(family, before, loader.beside, going, undo, locks, args);
       live[family] = after;
-      if (loader.beside !== undefined) return rememberSeen(family, after, args, loader.why);
-      return args.reload === "patch" ? keepOurs(family, args) : [];
+      const kept = await keepOurs(family, args);
+      return loader.beside === undefined ? kept : [...kept, ...(await rememberSeen(family, after, args, loader.why))];
     }
     const directories = { [family]: directoryOf(family, args) };
     const request = { directories, timeout: args.timeout };
@@ -374,11 +372,9 @@ async function inTurn<T>(things: readonly T[], closes: boolean, step: (thing: T)
   return warnings;
 }
 
-/** What a boot could fall back to on a host of which we load nothing else. */
 async function keepOurs(family: Family, args: Arguments): Promise<string[]> {
   const directory = directoryOf(family, args);
-  const ours = (await readFragments(directory)).filter(({ text }) => isMarked(text));
-  return keepLastGood(family, directory, assemble(ours, [], readLive("")));
+  return keepOurLastGood(family, directory, await readFragments(directory));
 }
 
 /** `reload: patch`: our rules exchanged, the others left alone. Returns the kernel's rules. */

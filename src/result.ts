@@ -181,7 +181,7 @@ function containerResult(name: string, own: readonly Item[]): ContainerResult {
 function baseResult({ networks, plan }: NonNullable<Outcome["base"]>, items: readonly Item[]): BaseResult {
   const own = items.filter(({ path }) => !isContainers(basename(path)));
   const reasons: BaseResult["reasons"] = [];
-  if ([...own, ...plan.files].some(fileChanges)) reasons.push("file");
+  if ([...own, ...plan.files].some(fileChanges) || plan.dropsState) reasons.push("file");
   if (plan.others.length + plan.leftovers.length > 0 || own.some(({ drift }) => drift && drifts(drift)))
     reasons.push("kernel");
   if (plan.units.some(unitChanges)) reasons.push("unit");

@@ -5,7 +5,7 @@
 // DIRECTORY/.docker_iptables, so that a run with other directories never writes the machine's state. Root only.
 
 import { constants } from "node:fs";
-import { mkdir, open, readdir, readFile, readlink, rename, rm, rmdir, stat } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, readFile, readlink, rename, rm, rmdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { env, geteuid, pid } from "node:process";
 import type { Family } from "./docker/container.ts";
@@ -78,10 +78,17 @@ export async function keepState(state: State, kept: Kept, text: string): Promise
   }
 }
 
+const ALL: readonly Kept[] = ["rules", "left", "spelled", "names"];
+
+/** Whether anything is kept, whatever it is. */
+export async function isKept(state: State): Promise<boolean> {
+  const seen = await Promise.all(ALL.map((kept) => lstat(pathOf(state, kept)).catch(() => undefined)));
+  return seen.some((one) => one !== undefined);
+}
+
 /** Removes all of it. Throws Failure of `replaceFragment`. */
 export async function removeState(state: State): Promise<void> {
-  const all: readonly Kept[] = ["rules", "left", "spelled", "names"];
-  for (const kept of all) {
+  for (const kept of ALL) {
     const path = pathOf(state, kept);
     await rm(path, { force: true }).catch((error: unknown) => {
       throw writeFailure(path, "removed", error);
@@ -92,9 +99,9 @@ export async function removeState(state: State): Promise<void> {
 
 /** Keeps a text that the next boot needs. For the holder of the load lock. Throws Failure of `replaceFragment`. */
 export async function keepLastingState(state: State, kept: Kept, text: string): Promise<void> {
+  if ((await readState(state, kept)) === text) return;
   await makeStateDirectory(state);
   await clearTemporary(state.directory);
-  if ((await readState(state, kept)) === text) return;
   await replaceFragment(pathOf(state, kept), text, { mode: 0o600 });
 }
 

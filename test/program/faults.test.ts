@@ -4,7 +4,7 @@
 // fakes/fault.cjs finds the steps.
 
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
@@ -232,6 +232,18 @@ function without(unwanted: RegExp, state: State): State {
   return Object.fromEntries(Object.entries(state).filter(([name]) => !unwanted.test(name)));
 }
 
+/** Without the names of fragments that are gone in the lists of this boot's: a full disk keeps no port open for them. */
+function withoutGone(state: State): State {
+  const lasts = (name: string, line: string) =>
+    !line.startsWith("# 11-") || `${dirname(name)}/${line.slice(2)}` in state;
+  const entries = Object.entries(state).map(([name, text]) => {
+    if (!name.endsWith("/.docker_iptables.boot")) return [name, text];
+    const lines = text.split("\n").filter((line) => lasts(name, line));
+    return [name, lines.join("\n")];
+  });
+  return Object.fromEntries(entries);
+}
+
 async function stepsOf(one: Case): Promise<number[]> {
   const host = await hostFor(one);
   return changingSteps(host, async (env) => readAnswer(await start(host, one, env)));
@@ -297,7 +309,7 @@ function expectTrue(result: Result, now: State, before: State, goal: State, puts
     // That the rules could not be kept for the next boot is a warning.
     const kept = !result.warnings.some((warning) => warning.includes("not kept for the next boot"));
     const told = (state: State) =>
-      Object.entries(without(DERIVED, state)).filter(([name]) => kept || !name.startsWith("state/"));
+      Object.entries(withoutGone(without(DERIVED, state))).filter(([name]) => kept || !name.startsWith("state/"));
     expect(told(now)).toEqual(told(goal));
   }
   if (result.failed && putsBack && result.changed)
@@ -348,7 +360,8 @@ describe.skipIf(NATIVE).each(Object.entries(CASES))("%s", (_, one) => {
     };
     await Promise.all([worker(), worker(), worker(), worker()]);
     expect(wrong).toEqual([]);
-    for (const step of [...one.steps, ...(reads ? READS : [])])
+    // A signal is sent at some of them.
+    for (const step of fault === "fail" ? [...one.steps, ...(reads ? READS : [])] : [])
       expect(found).toContainEqual(expect.stringMatching(step));
   });
 });
