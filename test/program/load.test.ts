@@ -503,6 +503,25 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
     expect(kept).toContain("MASQUERADE");
     expect(kept).not.toContain("docker_iptables: web");
   });
+
+  test("a patch leaves those of the host in them, and a text that is no rules goes", async () => {
+    const host = fakeHost();
+    const path = join(host.iptablesDir, ".docker_iptables", "ipv4.rules");
+    const publish = (name: string) => {
+      host.container(name, { ports: PUBLISHED, address: "172.17.0.7" });
+      return host.ask({ container: name, reload: "patch" });
+    };
+    host.write("20_ssh", ACCEPTS(22));
+    await load(host, ["ipv4"]);
+    expect(await publish("web")).toMatchObject({ changed: true });
+    const kept = readFileSync(path, "utf8");
+    expect(kept).toContain("--dport 22 ");
+    expect(kept).toContain("MASQUERADE");
+    expect(kept).not.toContain("docker_iptables: web");
+    writeFileSync(path, "*filter\n-A INPUT -j DROP\n");
+    expect(await host.ask({ container: "web", state: "absent", reload: "patch" })).toMatchObject({ changed: true });
+    expect(readFileSync(path, "utf8")).not.toContain("INPUT -j DROP");
+  });
 });
 
 test("a service's start loads as its reload does, where nobody else has a rule", async () => {
