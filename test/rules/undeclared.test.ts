@@ -1130,8 +1130,10 @@ describe("the work grows with the number of rules, not with its square", () => {
 });
 
 /** In a namespace of its own, with the machine's own iptables. */
-const inNamespace = (script: string, input = "") =>
-  execaSync("unshare", ["--net", "sh", "-ec", `PATH=$PATH:/usr/sbin:/sbin\n${script}`], { input, reject: false });
+const inNamespace = (script: string, input = "", args: readonly string[] = []) => {
+  const argv = ["--net", "sh", "-ec", `PATH=$PATH:/usr/sbin:/sbin\n${script}`, "sh", ...args];
+  return execaSync("unshare", argv, { input, reject: false });
+};
 const canLoad = inNamespace("iptables-save").exitCode === 0;
 
 test.skipIf(!canLoad).each([
@@ -1163,7 +1165,7 @@ test.skipIf(!canLoad).each([
   const before = live.replace("-A FORWARD", `${own}\n-A FORWARD`);
   const text = leftoverText(undeclaredOf(readLive(before), [], NETWORKS), true) ?? "";
   const script = 'printf %s "$1" | iptables-restore; printf %s "$2" | iptables-restore --noflush; iptables-save';
-  const { stdout } = execaSync("unshare", ["--net", "sh", "-ec", script, "sh", before, text]);
+  const { stdout } = inNamespace(script, "", [before, text]);
   expect(rulesIn(stdout)).toEqual([own]);
   expect(stdout).not.toContain("DOCKER");
   expect(stdout).not.toContain("FORWARD DROP");
