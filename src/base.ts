@@ -32,7 +32,7 @@ import { hasDockersRules } from "./rules/live.ts";
 import { INGRESS_CHAIN } from "./rules/mesh.ts";
 import { tellCopies } from "./rules/undeclared.ts";
 import { spellFragments, warnOfBoot } from "./spelling.ts";
-import { isKept, stateOf } from "./state.ts";
+import { isKept, readState, stateOf } from "./state.ts";
 import { declaredIn } from "./strangers.ts";
 import { directoryOf, type FileChange, fileChanges, type Item, itemChanges, type Kernel } from "./survey.ts";
 import { adoptedFiles, describeTraps, holdsMesh, lookForTraps, refuseTraps, withoutLeftovers } from "./traps.ts";
@@ -196,6 +196,7 @@ export async function planBase(
   // Where something changes, the load that leaves others' fragments out says so.
   if (broken.failure !== undefined && !items.some(itemChanges))
     warnings.push(`the fragments cannot be loaded until this is fixed: ${broken.failure.message}`);
+  if (broken.failure !== undefined) warnings.push(...(await tellUnkept(families, args)));
   for (const { name, after, disabled, ours } of loaders) {
     if (!ours) warnings.push(unknownService(name));
     if (after === undefined && disabled) {
@@ -230,6 +231,20 @@ async function tryFragments(
     }
   }
   return { warnings };
+}
+
+/** That a boot has neither fragments that load nor what last ran. */
+async function tellUnkept(families: readonly Family[], args: Arguments): Promise<string[]> {
+  const texts = await Promise.all(
+    families.map((family) => readState(stateOf(family, directoryOf(family, args)), "rules")),
+  );
+  const words = families
+    .filter((_, index) => texts[index] === undefined)
+    .map((one) => (one === "ipv4" ? "IPv4" : "IPv6"));
+  if (words.length === 0) return [];
+  return [
+    `no last good ${words.join(" and ")} rules are kept either: a boot before that loads what it can of the fragments, rule by rule`,
+  ];
 }
 
 /** A service of another hand that is to be started would take a swarm's routing mesh away. Throws Failure `rules_undeclared`. */

@@ -696,6 +696,23 @@ describe.concurrent("what fails is taken back", () => {
   });
 });
 
+test("a broken fragment: setup says where a boot has no last good rules, either", async () => {
+  const host = bareHost();
+  const words = ["--reload", "restore"];
+  expect(await setup(host, ...words)).toMatchObject({ changed: true });
+  writeFileSync(join(host.iptablesDir, "50_open"), "*filter\n-A INPUT -j broken\nCOMMIT\n");
+  const kept = await setup(host, ...words);
+  expect(kept.warnings).toEqual([
+    expect.stringMatching(/^the fragments cannot be loaded until this is fixed: .*50_open/),
+  ]);
+  rmSync(join(host.iptablesDir, ".docker_iptables"), { recursive: true });
+  const bare = await setup(host, ...words);
+  expect(bare.warnings).toEqual([
+    ...kept.warnings,
+    expect.stringMatching(/^no last good IPv4 rules are kept either: /),
+  ]);
+});
+
 describe.concurrent("setup --remove", () => {
   test("takes all of it back; again, it changes nothing", async () => {
     const host = bareHost();
