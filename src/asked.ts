@@ -1,16 +1,18 @@
 // Which containers a call is about, and the fragments that they should have. Reads, and changes nothing.
 
+import { fragmentFor, keptOptions, optionsOf } from "./desired.ts";
 import { inspectContainers } from "./docker/client.ts";
-import { NAME } from "./docker/container.ts";
+import { FAMILIES, NAME } from "./docker/container.ts";
 import { findRunning, findTargets, type Tell, withNearNames } from "./docker/find.ts";
 import type { Target } from "./docker/target.ts";
 import { Failure } from "./errors.ts";
-import { type Fragments, ownersIn } from "./fragments/by-family.ts";
+import { type Fragments, ownersIn, textIn } from "./fragments/by-family.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { describeUntrue, sortLeft } from "./left.ts";
+import { droppedOptions, type Options, readHead } from "./options.ts";
+import type { Request } from "./request.ts";
 import { containerFragment, type Wanted } from "./rules/fragment-text.ts";
 import { liveOwners } from "./rules/live.ts";
-import { makeRules } from "./rules/publish-rules.ts";
 import { type Addresses, claimantOf, Register } from "./rules/register.ts";
 import { familiesOf, itemChanges, type Kernel, readKernel, survey } from "./survey.ts";
 
@@ -53,17 +55,17 @@ const NOBODY: Asked = {
  * Throws Failure: of the client, of `findTargets`.
  */
 export async function askFor(
-  args: Arguments,
+  { args, check, options }: Pick<Request, "args" | "check" | "options">,
   here: Fragments,
-  check: boolean,
   signal: AbortSignal,
   tell: Tell,
 ): Promise<Asked> {
   if (args.all) return args.state === "present" ? askForRunning(args, here) : askForNobody(here);
   if (args.state === "absent") return askForAbsent(args);
   if (args.container.length === 0) return NOBODY;
-  const { targets, pending, waited, warnings: host } = await findTargets(args, !check, signal, tell);
+  const { targets, pending, waited, warnings: host } = await findTargets(args, () => options, !check, signal, tell);
   const { wanted, idle, warnings } = makeAll(targets, args);
+  const dropped = targets.flatMap(({ name }) => tellDropped(name, options, here));
   const unknown = (await withNearNames(pending, args)).map(
     ({ name, why }) => `the container ${name} ${why}: its rules cannot be foretold`,
   );
@@ -75,8 +77,17 @@ export async function askFor(
     pending: pending.map(({ name }) => name),
     idle,
     waited,
-    warnings: [...unknown, ...host, ...warnings],
+    warnings: [...unknown, ...host, ...warnings, ...dropped],
   };
+}
+
+/** A call that names a container is declarative: what an earlier one gave, and this one does not, is gone. */
+function tellDropped(name: string, options: Options, here: Fragments): string[] {
+  const former = FAMILIES.map((family) => textIn(here, family, name)).find((text) => text !== undefined);
+  const dropped = former === undefined ? [] : droppedOptions(readHead(former), options);
+  return dropped.length === 0
+    ? []
+    : [`${name}: this call does not give ${dropped.join(" ")}, as an earlier one did, so that is dropped`];
 }
 
 function namesById(targets: readonly Target[]): Map<string, string> {
@@ -84,9 +95,9 @@ function namesById(targets: readonly Target[]): Map<string, string> {
 }
 
 function makeAll(targets: readonly Target[], args: Arguments): Pick<Asked, "wanted" | "idle" | "warnings"> {
-  const made = targets.map((target) => ({ target, ...makeRules(target, args) }));
+  const made = targets.map((target) => ({ target, ...fragmentFor(target, args) }));
   return {
-    wanted: made.map(({ target, rules }) => containerFragment(target.name, rules)),
+    wanted: made.map(({ wanted }) => wanted),
     idle: made.flatMap(({ target: { name }, none }) => (none === undefined ? [] : [{ name, why: none }])),
     warnings: made.flatMap(({ target, warnings }) => [...target.warnings, ...warnings]),
   };
@@ -95,15 +106,19 @@ function makeAll(targets: readonly Target[], args: Arguments): Pick<Asked, "want
 /** Every running container that publishes, and the fragments of those that do not run any more. */
 async function askForRunning(args: Arguments, here: Fragments): Promise<Asked> {
   const owners = ownersIn(here);
-  const { targets, left, unusable, warnings } = await findRunning(args, owners);
+  const { targets, left, unusable, warnings } = await findRunning(args, owners, (container) =>
+    optionsOf(container, here, args),
+  );
   const { staying, untrue } = sortLeft(left, here);
   const made = makeAll(
     targets.filter(({ idle }) => idle === undefined),
     args,
   );
   const { wanted, warnings: rivals } = withoutRivals(made.wanted, owners);
+  // It may be made anew under its name, as compose does.
+  const keepingOptions = (owner: string) => containerFragment(owner, undefined, keptOptions(owner, here, args));
   const known = new Set([...staying, ...wanted.map(({ owner }) => owner)]);
-  const gone = [...owners].filter((owner) => !known.has(owner)).map((owner) => containerFragment(owner));
+  const gone = [...owners].filter((owner) => !known.has(owner)).map(keepingOptions);
   return {
     ...NOBODY,
     wanted: [...wanted, ...gone].sort(byOwner),

@@ -27,7 +27,7 @@ import { unitName, type Wish } from "./kernel/units.ts";
 import { findLeftovers, type Leftover } from "./leftovers.ts";
 import { withChanges } from "./refuse.ts";
 import { BASE_FILES, isBaseFile, makeBase, ownerOf } from "./rules/base-rules.ts";
-import { isContainers, isMarked, type Wanted } from "./rules/fragment-text.ts";
+import { hasRules, isContainers, isMarked, type Wanted } from "./rules/fragment-text.ts";
 import { hasDockersRules } from "./rules/live.ts";
 import { INGRESS_CHAIN } from "./rules/mesh.ts";
 import { tellCopies } from "./rules/undeclared.ts";
@@ -140,7 +140,7 @@ export async function adviseHost(
 }
 
 function emptyFile(file: string): Wanted {
-  return { owner: ownerOf(file), file, rules: { ipv4: {}, ipv6: {} }, texts: {} };
+  return { owner: ownerOf(file), file, rules: { ipv4: {}, ipv6: {} }, options: {}, texts: {} };
 }
 
 /**
@@ -332,7 +332,7 @@ async function planRemovalOfBase(items: readonly Item[], now: Fragments, args: A
     return [];
   });
   const left = Object.values(future).flatMap((fragments) =>
-    fragments.map(({ path }) => path).filter((path) => isContainers(basename(path))),
+    fragments.filter(({ path, text }) => isContainers(basename(path)) && hasRules(text)).map(({ path }) => path),
   );
   if (left.length > 0) {
     const watches = units.some(({ name, start }) => name === WATCH_UNIT && !start);

@@ -16,7 +16,7 @@ import { refuseOvertaken, type Settled } from "./overtaken.ts";
 import { type Load, loadRules, type Reloaded } from "./reload.ts";
 import { installUnits, removeUnits, startWatcher } from "./services.ts";
 import { removeState, stateOf } from "./state.ts";
-import { directoryOf, fileChanges, type Survey } from "./survey.ts";
+import { directoryOf, fileChanges, hasRules, type Survey } from "./survey.ts";
 import { orRollBack, type Undo, write } from "./undo.ts";
 
 /** All that a call is about to change. */
@@ -93,7 +93,7 @@ async function makeDirectory(path: string): Promise<void> {
 
 /** Brings the lists of this boot's fragments up to date. */
 async function confirm({ items, misfiled }: Survey, undo: Undo[]): Promise<void> {
-  const lasting = new Set(items.flatMap(({ path, after }) => (after === undefined ? [] : path)));
+  const lasting = new Set(items.filter(hasRules).map(({ path }) => path));
   for (const directory of new Set(misfiled.map((path) => dirname(path)))) {
     const here = misfiled.filter((path) => dirname(path) === directory);
     const { path, after } = await confirmationOf(directory, here);

@@ -4,6 +4,7 @@
 
 import { basename, dirname } from "node:path";
 import type { Asked } from "./asked.ts";
+import { fragmentFor, keptOptions, optionsOf, shownWishes } from "./desired.ts";
 import { FAMILIES, type Family, NAME } from "./docker/container.ts";
 import { findNeighbours } from "./docker/find.ts";
 import type { Target } from "./docker/target.ts";
@@ -11,11 +12,10 @@ import { Failure, Overtaken } from "./errors.ts";
 import { type Fragments, textIn } from "./fragments/by-family.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import type { Arguments } from "./generated/arguments.ts";
-import { isDirectGuard, type Ports, readClaims } from "./rules/claims.ts";
+import { type Ports, readClaims } from "./rules/claims.ts";
 import { containerFragment, containerOf, readFragment, type Wanted } from "./rules/fragment-text.ts";
-import { anyOr, makeRules, spellPublish, type Wishes } from "./rules/publish-rules.ts";
+import { anyOr, spellPublish } from "./rules/publish-rules.ts";
 import { type Claimant, claimantIn, claimantOf, Register, type Shared, withAddresses } from "./rules/register.ts";
-import { readChain, readTarget } from "./rules/rule.ts";
 
 /** Other containers' fragments as they should be, each once; without rules where it goes. */
 export interface Neighbours {
@@ -26,7 +26,7 @@ export interface Neighbours {
 /**
  * What becomes of the fragments that clash with those asked for. Without a clash the client is not asked.
  *
- * A fragment whose container does not run goes. One that is out of date is made anew, with the wishes that it shows; from
+ * A fragment whose container does not run goes. One that is out of date is made anew, with the options that it keeps; from
  * before this boot it goes, for nobody has asked for it since. The client is asked once for all, and again only for those
  * that clash with what was made anew.
  * Throws Failure `port_conflict` where two containers run and claim one port, and those of the client; Overtaken where one
@@ -48,7 +48,7 @@ export async function settleNeighbours(
     if (clashes.size === 0) return found;
     // The network that was asked for is that of the containers asked for.
     const named = { ...args, container: [...clashes.keys()], network: undefined };
-    const { targets, pending } = await findNeighbours(named);
+    const { targets, pending } = await findNeighbours(named, (container) => optionsOf(container, now, args));
     for (const { id, name } of targets) {
       const former = names.get(id);
       if (former !== undefined && former !== name) throw renamed(former, name);
@@ -114,13 +114,12 @@ async function settleOne(
   args: Arguments,
 ): Promise<{ wanted: Wanted; warnings: string[] }> {
   const goes = (reason: string) => ({
-    wanted: containerFragment(name),
+    wanted: containerFragment(name, undefined, keptOptions(name, now, args)),
     warnings: [`${path} goes: ${reason}, and ${what} is ${owner}'s now`],
   });
   if (target === undefined) return goes(`the container ${name} ${why}`);
   if (target.idle !== undefined) return goes(target.idle);
-  const { rules, warnings } = makeRules(target, wishesOf(name, now, args));
-  const wanted = containerFragment(name, rules);
+  const { wanted, warnings } = fragmentFor(target, shownWishes(name, now, args));
   const shared = known.sharing(claimantOf(wanted));
   refuseSharedPorts(wanted, shared);
   if (!target.enabled) return goes(`the container ${name} is left alone by its label`);
@@ -156,18 +155,6 @@ function warnOfSharedAddress({ owner }: Wanted, shared: readonly Shared[], { cli
   return shared.flatMap(({ claimant: other, address }) =>
     address === undefined ? [] : [`${client} says that ${owner} and ${other.owner} both have the address ${address}`],
   );
-}
-
-/** The wishes that a container's fragments show; they need not be this call's. */
-export function wishesOf(name: string, now: Fragments, { chain }: Arguments): Wishes {
-  const fragments = FAMILIES.map((family) => readFragment(textIn(now, family, name) ?? ""));
-  const rules = (table: string) => fragments.flatMap((fragment) => fragment.get(table) ?? []);
-  const dnat = rules("nat").find((rule) => readTarget(rule) === "DNAT");
-  return {
-    chain: (dnat && readChain(dnat)) ?? chain,
-    ipv6: textIn(now, "ipv6", name) !== undefined,
-    guards: rules("raw").some(isDirectGuard),
-  };
 }
 
 async function isStale(path: string): Promise<boolean> {

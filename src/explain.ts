@@ -1,14 +1,16 @@
 // explain: who reaches a container's published ports, from where, seen as whom, and which rule decides. It follows packets
 // through the rules that the kernel has now; it reads, and changes nothing.
 
-import { FAMILIES, type Family, type Publish } from "./docker/container.ts";
+import { optionsOf } from "./desired.ts";
+import { type Container, FAMILIES, type Family, type Publish } from "./docker/container.ts";
 import { forwardingWarnings } from "./docker/daemon.ts";
 import { findNetworks, findTargets } from "./docker/find.ts";
 import { tellStrangers } from "./docker/proxy.ts";
 import type { Target } from "./docker/target.ts";
-import { Failure } from "./errors.ts";
+import { Failure, orElse } from "./errors.ts";
 import { readHost } from "./host.ts";
 import { foreignTables, otherBackend } from "./kernel/others.ts";
+import { readDirectories } from "./refuse.ts";
 import type { Request } from "./request.ts";
 import { type Arrival, type Trip, travel } from "./rules/journey.ts";
 import { liveOwners, readLive } from "./rules/live.ts";
@@ -36,9 +38,11 @@ export interface Explanation {
 }
 
 /** Throws Failure: `container_missing`, `container_not_running`, and those of the client and of iptables-save. */
-export async function explain({ args }: Request, signal: AbortSignal): Promise<Explanation> {
+export async function explain({ args, options }: Request, signal: AbortSignal): Promise<Explanation> {
+  const here = await readDirectories(args).catch(orElse({}));
+  const kept = (container: Container) => ({ ...optionsOf(container, here, args), ...options });
   const [{ targets }, { networks, unusable }, live] = await Promise.all([
-    findTargets({ ...args, wait_timeout: 0 }, true, signal),
+    findTargets({ ...args, wait_timeout: 0 }, kept, true, signal),
     findNetworks(args),
     // The kernel is what this is about, whatever reloads it.
     readKernel(FAMILIES, { ...args, reload: "restore" }),

@@ -28,13 +28,13 @@ export async function fitGuards(
   };
 }
 
-function withoutRaw({ owner, rules }: Wanted, families: readonly Family[]): Wanted {
+function withoutRaw({ owner, rules, options }: Wanted, families: readonly Family[]): Wanted {
   const left = { ...rules };
   for (const family of families) {
     const { raw: _, ...others } = rules[family];
     left[family] = others;
   }
-  return containerFragment(owner, left);
+  return containerFragment(owner, left, options);
 }
 
 function unguarded(wanted: readonly Wanted[], family: Family): string[] {

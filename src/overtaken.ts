@@ -8,6 +8,7 @@ import { Failure, Overtaken } from "./errors.ts";
 import type { Fragments } from "./fragments/by-family.ts";
 import { readOwn, stampOf } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
+import type { Options } from "./options.ts";
 import { readDirectories } from "./refuse.ts";
 import type { Wanted } from "./rules/fragment-text.ts";
 import { claimantOf, Register } from "./rules/register.ts";
@@ -31,6 +32,8 @@ export interface Seen {
 /** What became of the client's answer about the containers that were named. */
 export interface Answer {
   wanted: readonly Wanted[];
+  /** What this call gives them. */
+  options: Options;
   /** performance.now() before it was asked. */
   since: number;
   /** Whether some container was waited for: then the directories were looked at only afterwards. */
@@ -87,9 +90,9 @@ function isOld({ since, waited }: Answer, { all, container, timeout }: Arguments
 }
 
 /** A container that was restarted since has perhaps another address, and its former one may be another's. */
-async function refuseMoved({ wanted }: Answer, args: Arguments): Promise<void> {
+async function refuseMoved({ wanted, options }: Answer, args: Arguments): Promise<void> {
   const nobody = new AbortController().signal;
-  const again = await askFor(args, {}, true, nobody, () => {}).catch((error: unknown) => {
+  const again = await askFor({ args, options, check: true }, {}, nobody, () => {}).catch((error: unknown) => {
     // It is waited for without the lock.
     if (error instanceof Failure && error.code === "command_timeout") throw new Overtaken(error.message, error.facts);
     throw error;

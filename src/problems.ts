@@ -23,7 +23,7 @@ import { rangesOf, spellPublish } from "./rules/publish-rules.ts";
 import { claimantIn, Register } from "./rules/register.ts";
 import { commentOf, readComment, readWords, spell, spellLive } from "./rules/rule.ts";
 import { vantagesOf } from "./rules/vantage.ts";
-import { byOwner, fileChanges, type Item, type Kernel } from "./survey.ts";
+import { byOwner, fileChanges, hasRules, type Item, type Kernel } from "./survey.ts";
 
 /**
  * How one fragment's file and live rules differ from what they should be. `targets` are the containers that run; `untrue` those
@@ -75,11 +75,12 @@ export function differences(
 }
 
 function fileProblem(
-  { path, before, after }: Item,
+  item: Item,
   targets: readonly Target[],
   untrue: readonly Untrue[],
   once: string,
 ): Pick<Problem, "kind" | "msg"> {
+  const { path, before } = item;
   const container = containerOf(basename(path));
   if (container === undefined) {
     return {
@@ -91,7 +92,7 @@ function fileProblem(
     const msg = `${container} runs and publishes, and has no ${path}; 'docker_iptables create ${container}' or 'docker_iptables sync' makes it${once}`;
     return { kind: "fragment_missing", msg };
   }
-  if (after !== undefined) {
+  if (hasRules(item)) {
     const msg = `${path} is out of date: ${container} has another address or other ports; 'docker_iptables create ${container}' or 'docker_iptables sync' mends it${once}`;
     return { kind: "fragment_outdated", msg };
   }
@@ -189,7 +190,7 @@ export function onceFixed([first]: readonly Problem[]): string {
 
 /** Networks without a base, and a base that does not fit docker-proxy. */
 export function uncovered(items: readonly Item[], now: Fragments, once: string, args: Arguments): Problem[] {
-  const lasting = items.filter(({ after }) => after !== undefined);
+  const lasting = items.filter(hasRules);
   return [...warnOfUncovered(lasting, now), ...warnOfLoopback(lasting, now, args)].map((msg) => ({
     kind: "network_uncovered",
     msg: `${msg}${once}`,
@@ -211,7 +212,7 @@ export function shadows(
     const own = owned.get(target.name) ?? [];
     return FAMILIES.flatMap((family): Problem[] => {
       const item = own.find((one) => one.family === family);
-      if (item?.drift === undefined || item.after === undefined || item.drift.missing.length > 0) return [];
+      if (item?.drift === undefined || !hasRules(item) || item.drift.missing.length > 0) return [];
       const publishes = target.publishes.filter((one) => one.family === family && !isLoopback(one.hostAddress ?? ""));
       return rangesOf(publishes).flatMap((range): Problem[] => {
         const publish = { family, ...range };

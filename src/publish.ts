@@ -58,7 +58,7 @@ export async function publish(request: Request, signal: AbortSignal, tell: Tell 
   }
 }
 
-async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: Tell): Promise<Outcome> {
+async function publishOnce({ args, check, options }: Request, signal: AbortSignal, tell: Tell): Promise<Outcome> {
   // A fragment that is written after this look is of somebody who asks the client later, and not this call's to change.
   const before = await readStamped(args).catch(orLater(args));
   const since = performance.now();
@@ -71,7 +71,7 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
     () => lookAround(args, before),
   );
   looking.catch(() => {});
-  const named = await askFor(args, before?.now ?? {}, check, signal, tell);
+  const named = await askFor({ args, check, options }, before?.now ?? {}, signal, tell);
   const { possible, live, seen } = await (named.waited ? lookAround(args) : looking);
   const { now } = seen;
   const asked = withOrphans(named, now, live, args);
@@ -85,7 +85,7 @@ async function publishOnce({ args, check }: Request, signal: AbortSignal, tell: 
   const all = await survey(wanted, families, live, args);
   const { items, warnings: kept } = keepForeignFiles(all.items);
   const found = { ...all, items };
-  const answer = { wanted: named.wanted, since, waited: named.waited };
+  const answer = { wanted: named.wanted, options, since, waited: named.waited };
   const settled = { asked: asked.wanted, neighbours: neighbours.wanted, seen, answer };
   const going = goingOf(items).filter(({ path }) => args.state === "absent" || isContainers(basename(path)));
   // Whatever stops the rest: a container's rules would lead to whoever gets its address next. Those of the base lead to nobody.

@@ -13,7 +13,7 @@ import { isContainers, isMarked } from "./rules/fragment-text.ts";
 import { readLive } from "./rules/live.ts";
 import { readTarget, readWords } from "./rules/rule.ts";
 import { readTables } from "./rules/table-text.ts";
-import { directoryOf, type FileChange, fileChanges, type Item } from "./survey.ts";
+import { directoryOf, type FileChange, fileChanges, hasRules, type Item } from "./survey.ts";
 
 /** The directories' fragments as they are. Throws Failure `directory_unusable`. */
 export async function readDirectories(args: Arguments): Promise<Fragments> {
@@ -57,7 +57,7 @@ export function refuseWhatCannotWork(
   args: Arguments,
 ): void {
   if (closes) return;
-  const families = new Set(items.filter(({ after }) => after !== undefined).map(({ family }) => family));
+  const families = new Set(items.filter(hasRules).map(({ family }) => family));
   for (const family of families) {
     const fragments = future[family] ?? [];
     refuseUnreachedChain(fragments, family, args);

@@ -7,10 +7,13 @@ import schema from "../schema/arguments.schema.json" with { type: "json" };
 import { excerpt, Failure } from "./errors.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { validate } from "./generated/validate-arguments.js";
+import { type Options, optionsIn } from "./options.ts";
 
 export interface Request {
   /** `container` is empty only where the request is about the host. */
   args: Arguments;
+  /** What of it is a container's own and was given, and is no default. */
+  options: Options;
   /** Predict, and change nothing. */
   check: boolean;
   /** Answer with each file's text before and after. */
@@ -54,16 +57,19 @@ export function readRequest(
   const given = withoutNulls(raw);
   resolveAliases(given, warnings);
   refuseUnknown(given);
-  const args: unknown = Object.fromEntries(
+  const args: Record<string, unknown> = Object.fromEntries(
     PROPERTIES.filter(([name]) => given[name] !== undefined).map(([name, property]) => [
       name,
       coerce(name, property, given[name], surroundings),
     ]),
   );
+  // The validator fills in the defaults.
+  const options = optionsIn(args);
   if (!validate(args)) throw new Failure("arguments_invalid", describe(validate.errors ?? []));
   refuseCombinations(args as unknown as Record<string, unknown>, needsContainer);
   return {
     args: { ...args, container: [...new Set(args.container ?? [])] },
+    options,
     check: truthy(raw["_ansible_check_mode"]) || truthy(raw["_noop"]),
     diff: truthy(raw["_ansible_diff"]),
     warnings,

@@ -18,7 +18,7 @@ import { drifts } from "./rules/live.ts";
 import { bracketed, rangesOf, spellPublish } from "./rules/publish-rules.ts";
 import { type Rule, spellLive } from "./rules/rule.ts";
 import type { Standing, Status } from "./status.ts";
-import { byOwner, type FileChange, fileChanges, type Item, itemChanges } from "./survey.ts";
+import { byOwner, type FileChange, fileChanges, hasRules, type Item, itemChanges } from "./survey.ts";
 import { allVisible, oneLine } from "./visible.ts";
 
 type ContainerResult = NonNullable<Result["containers"]>[number];
@@ -140,7 +140,7 @@ function standingResult({ name, target, items }: Standing): StandingResult {
     publishes,
     addresses: Object.values(target?.publishing ?? {}).map(({ address }) => address),
     fragments: items.filter(({ before }) => before !== undefined).map(({ path }) => path),
-    live: items.some(({ after }) => after !== undefined) && !items.some(({ drift }) => drift && drifts(drift)),
+    live: items.some(hasRules) && !items.some(({ drift }) => drift && drifts(drift)),
   };
 }
 
@@ -260,6 +260,6 @@ function allIsWell(state: "present" | "absent", count: number): string {
   return state === "present" ? `all is as it should be (${count} published)` : "no container is published";
 }
 
-function isGone({ texts }: Wanted): boolean {
-  return Object.values(texts).every((text) => text === undefined);
+function isGone({ rules }: Wanted): boolean {
+  return FAMILIES.every((family) => Object.keys(rules[family]).length === 0);
 }

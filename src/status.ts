@@ -3,7 +3,7 @@
 
 import { basename } from "node:path";
 import { adviseHost, type BaseWishes, unknownService, wantBase, wishesFor } from "./base.ts";
-import { wishesOf } from "./conflicts.ts";
+import { fragmentFor, keptOptions, optionsOf } from "./desired.ts";
 import { FAMILIES } from "./docker/container.ts";
 import { type Complaint, findNetworks, findRunning, type Running } from "./docker/find.ts";
 import type { Network } from "./docker/network.ts";
@@ -36,12 +36,11 @@ import {
 } from "./problems.ts";
 import { readDirectories, untrustedOf } from "./refuse.ts";
 import { containerFragment, containerOf, isMarked, readFragment, type Wanted } from "./rules/fragment-text.ts";
-import { makeRules } from "./rules/publish-rules.ts";
 import type { Ruleset } from "./rules/rule.ts";
 import { tellCopies } from "./rules/undeclared.ts";
 import { declaredIn, findStrangers, tellUndeclared } from "./strangers.ts";
 import { orNearest } from "./suggest.ts";
-import { byOwner, directoryOf, familiesOf, type Item, type Kernel, readKernel, survey } from "./survey.ts";
+import { byOwner, directoryOf, familiesOf, hasRules, type Item, type Kernel, readKernel, survey } from "./survey.ts";
 import { type Around, lookForTraps } from "./traps.ts";
 
 /** One container that publishes, or has a fragment. */
@@ -67,7 +66,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
   const [now, live, daemon] = await Promise.all([
     directories,
     readKernel(families, kernelArgs),
-    directories.then((now) => askWhatRuns(args, ownersIn(now))),
+    directories.then((now) => askWhatRuns(args, now)),
   ]);
   const { targets } = daemon.running;
   const { staying, untrue } = sortLeft(daemon.running.left, now);
@@ -75,16 +74,14 @@ export async function status(args: Arguments, names: readonly string[]): Promise
   const published = new Map(publishing.map((target) => [target.name, target]));
   const owners = ownersIn(now);
   const wanted = [
-    ...publishing.map((target) => {
-      const wishes = wishesOf(target.name, now, args);
-      const { rules } = makeRules(target, { ...wishes, ipv6: wishes.ipv6 || args.ipv6 });
-      return containerFragment(target.name, rules);
-    }),
+    ...publishing.map((target) => fragmentFor(target, args).wanted),
     ...[...owners]
       .filter((owner) => !published.has(owner))
       .map((owner) =>
         // What nobody can be asked about should be as its own file says.
-        daemon.problem !== undefined || staying.has(owner) ? asWritten(owner, now) : containerFragment(owner),
+        daemon.problem !== undefined || staying.has(owner)
+          ? asWritten(owner, now)
+          : containerFragment(owner, undefined, keptOptions(owner, now, args)),
       ),
   ];
   const able = families.filter((family) => live[family] !== undefined);
@@ -175,10 +172,11 @@ interface WhatRuns {
   problem: Problem | undefined;
 }
 
-async function askWhatRuns(args: Arguments, owners: ReadonlySet<string>): Promise<WhatRuns> {
+async function askWhatRuns(args: Arguments, now: Fragments): Promise<WhatRuns> {
   try {
-    const [running, { networks, unusable }] = await Promise.all([findRunning(args, owners), findNetworks(args)]);
-    return { running, networks, unusable: [...running.unusable, ...unusable], problem: undefined };
+    const running = findRunning(args, ownersIn(now), (container) => optionsOf(container, now, args));
+    const [found, { networks, unusable }] = await Promise.all([running, findNetworks(args)]);
+    return { running: found, networks, unusable: [...found.unusable, ...unusable], problem: undefined };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     const problem: Problem = { kind: "daemon_unreachable", msg: error.message };
@@ -229,7 +227,7 @@ async function tryFragments(now: Fragments, live: Kernel, args: Arguments): Prom
 
 /** But for those that are to go anyway. */
 async function staleOf(now: Fragments, items: readonly Item[], once: string, args: Arguments): Promise<Problem[]> {
-  const going = new Set(items.filter(({ after }) => after === undefined).map(({ path }) => path));
+  const going = new Set(items.filter((item) => !hasRules(item)).map(({ path }) => path));
   const sorted = await Promise.all(
     FAMILIES.map((family) => sortByBoot(directoryOf(family, args), now[family] ?? []).catch(() => ({ stale: [] }))),
   );

@@ -62,9 +62,14 @@ export function byOwner(items: readonly Item[]): Map<string, Item[]> {
   return owned;
 }
 
+/** Whether it is to have rules; a container's fragment may be there for its options alone. */
+export function hasRules({ wanted }: Pick<Item, "wanted">): boolean {
+  return wanted.size > 0;
+}
+
 /** The items of those who have no rules any more. */
 export function goingOf(items: readonly Item[]): Item[] {
-  const staying = new Set(items.filter(({ after }) => after !== undefined).map(({ owner }) => owner));
+  const staying = new Set(items.filter(hasRules).map(({ owner }) => owner));
   return items.filter(({ owner }) => !staying.has(owner));
 }
 
@@ -86,7 +91,7 @@ export async function survey(
   const owns = await inLanes(each, ({ one, family }) => readItem(one, family, args));
   const entries = owns
     .filter(({ path }) => isContainers(basename(path)))
-    .map(({ path, after }) => ({ path, lasts: after !== undefined }));
+    .map((item) => ({ path: item.path, lasts: hasRules(item) }));
   return { items: owns.map((item) => compare(item, live)), misfiled: await misfiledOf(entries), live };
 }
 

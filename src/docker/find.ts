@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Failure } from "../errors.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { type Interfaces, readInterfaces } from "../kernel/interfaces.ts";
+import { networkOf, type Options } from "../options.ts";
 import { orNearest } from "../suggest.ts";
 import { inspectAllNetworks, inspectContainers, inspectNetworks, listContainers, listNames } from "./client.ts";
 import { type Attachment, type Container, compareText } from "./container.ts";
@@ -47,6 +48,7 @@ interface Pending {
  */
 export async function findTargets(
   args: Arguments,
+  optionsOf: OptionsOf,
   wait: boolean,
   signal: AbortSignal,
   tell: Tell = () => {},
@@ -54,7 +56,7 @@ export async function findTargets(
   const patience = { deadline: wait ? Date.now() + args.wait_timeout * 1000 : 0, signal, tell };
   const looked = wait ? await waitForAll(args, patience) : { ...(await look(args)), waited: false };
   const { ready, pending, waited } = looked;
-  const { located, interfaces } = await askAgain(patience, () => locateAll(ready, [], args));
+  const { located, interfaces } = await askAgain(patience, () => locateAll(ready, [], optionsOf, args));
   const targets = located.map(({ target }) => target);
   const failed = targets.find(isFailure);
   if (failed !== undefined) throw failed;
@@ -65,9 +67,12 @@ export async function findTargets(
  * The containers of these names or ids, which nobody has asked for: one that cannot be used or located is no obstacle.
  * Looks once. Throws Failure of the client.
  */
-export async function findNeighbours(args: Arguments): Promise<Pick<Found, "targets" | "pending">> {
+export async function findNeighbours(
+  args: Arguments,
+  optionsOf: OptionsOf,
+): Promise<Pick<Found, "targets" | "pending">> {
   const { ready, pending, unusable } = await lookAt(args);
-  const { located, interfaces } = await locateAll(ready, [], args);
+  const { located, interfaces } = await locateAll(ready, [], optionsOf, args);
   const lost = located.flatMap(({ container: { name }, target }) =>
     isFailure(target) ? [{ name, why: `cannot be located (${target.message})`, exists: true }] : [],
   );
@@ -113,12 +118,17 @@ export interface Complaint {
  * The containers that run; `owners` have fragments, which is what those are looked at for that are left alone. One that cannot
  * be used or located is no obstacle to the others. Throws Failure of the client.
  */
-export async function findRunning(args: Arguments, owners: ReadonlySet<string>): Promise<Running> {
+export async function findRunning(
+  args: Arguments,
+  owners: ReadonlySet<string>,
+  optionsOf: OptionsOf,
+): Promise<Running> {
   const { running, unusable, twice } = await inspectRunning(args);
   const apart = [...running.filter(({ enabled }) => !enabled), ...unusable].filter(({ name }) => owners.has(name));
   const { located, holdings, interfaces } = await locateAll(
     running.filter(({ enabled }) => enabled),
     apart,
+    optionsOf,
     args,
   );
   const lost = located.flatMap(({ container, target }) => (isFailure(target) ? [{ container, failure: target }] : []));
@@ -173,10 +183,14 @@ interface Located {
   interfaces: Interfaces;
 }
 
+/** What a container is published with: what this call says of it, or an earlier one. */
+export type OptionsOf = (container: Container) => Options;
+
 /** `apart` are those that get no Target, and of which only the places are asked. Throws Failure of the client. */
 async function locateAll(
   containers: readonly Container[],
   apart: readonly Placed[],
+  optionsOf: OptionsOf,
   args: Arguments,
 ): Promise<Located> {
   const interfaces = await readInterfaces();
@@ -194,8 +208,10 @@ async function locateAll(
   const located = containers.map((container) => {
     const [bad] = publishing.includes(container) ? container.attachments.flatMap((one) => unusableOf(one) ?? []) : [];
     if (bad !== undefined) return { container, target: inUnusable(container, bad) };
+    const options = optionsOf(container);
+    const asked = networkOf({ ...args, ...options });
     try {
-      return { container, target: locate(container, known, interfaces, args.network) };
+      return { container, target: locate(container, known, interfaces, asked, options) };
     } catch (error) {
       if (error instanceof Failure) return { container, target: error };
       throw error;

@@ -3,6 +3,7 @@
 import { isWithin } from "../addresses.ts";
 import { Failure } from "../errors.ts";
 import type { Interfaces } from "../kernel/interfaces.ts";
+import type { Options } from "../options.ts";
 import { type Attachment, type Container, FAMILIES, type Family, type Publish } from "./container.ts";
 import { bridgeOfId, choosePlaces, GATEWAY_BRIDGE, type Network, type Place } from "./network.ts";
 import { type Overlap, overlapOf, ownSubnet, tellOverlap } from "./overlaps.ts";
@@ -38,6 +39,8 @@ export interface Target {
   id: string;
   /** False where its label leaves it alone. */
   enabled: boolean;
+  /** What it is published with, besides a call's own arguments. */
+  options: Options;
   publishes: Publish[];
   /** The endpoint that publishes, by family. */
   publishing: Partial<Record<Family, Endpoint>>;
@@ -63,6 +66,7 @@ export function locate(
   networks: readonly Network[],
   interfaces: Interfaces,
   asked: string | undefined,
+  options: Options = {},
 ): Target {
   const places = placesOf(container, networks, interfaces);
   const chosen = choosePlaces(container, places, asked);
@@ -70,6 +74,7 @@ export function locate(
     name: container.name,
     id: container.id,
     enabled: container.enabled,
+    options,
     publishes: container.publishes,
     publishing: {},
     astray: [],

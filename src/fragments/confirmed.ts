@@ -9,7 +9,7 @@
 
 import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { isContainers } from "../rules/fragment-text.ts";
+import { hasRules, isContainers } from "../rules/fragment-text.ts";
 import type { Fragment } from "./assemble.ts";
 import { readOwn } from "./directory.ts";
 
@@ -19,9 +19,9 @@ const MARK = "# docker_iptables: boot ";
 /** The fragments that count, and those of containers that are from before this boot. */
 export async function sortByBoot(directory: string, fragments: readonly Fragment[]) {
   const confirmed = await readConfirmed(directory);
-  const isStale = ({ path }: Fragment) => {
+  const isStale = ({ path, text }: Fragment) => {
     const name = basename(path);
-    return confirmed !== undefined && isContainers(name) && !confirmed.has(name);
+    return confirmed !== undefined && isContainers(name) && !confirmed.has(name) && hasRules(text);
   };
   return { current: fragments.filter((one) => !isStale(one)), stale: fragments.filter(isStale) };
 }

@@ -84,7 +84,7 @@ function fragmentOf(
     const notes = reaching(networks, family).map((network) => noteOf(network, family));
     texts[family] = fragmentText(owner, rules[family], { chains, notes });
   }
-  return { owner, file, rules, texts };
+  return { owner, file, rules, options: {}, texts };
 }
 
 function firstRules(networks: readonly Bridged[], family: Family, { chain, proxy, routes }: Wishes): Rules {

@@ -1,9 +1,11 @@
 // A fragment of ours: its rules as the text of one file, and back. Pure.
 //
-// On disk: a line that marks the file as ours, then a section for each table that has rules (raw, nat, filter).
-// A container's declares no chain: that is the base's. No time, no container id: the same container gives the same bytes.
+// On disk: a line that marks the file as ours, the container's options if it has some, then a section for each table that has
+// rules (raw, nat, filter). A container's declares no chain: that is the base's. No time, no container id: the same container
+// gives the same bytes.
 
 import { FAMILIES, type Family } from "../docker/container.ts";
+import { headOf, type Options } from "../options.ts";
 import { oneLine } from "../visible.ts";
 import { commentOf, type Rule, type Ruleset, readWords, spell, TABLES, type Table } from "./rule.ts";
 import { readTables } from "./table-text.ts";
@@ -15,14 +17,30 @@ export interface Wanted {
   /** Its name in either directory. */
   file: string;
   rules: Ruleset;
-  /** By family; without a rule there is no file. */
+  /** What a later call that does not name the container holds it to. */
+  options: Options;
+  /** By family; without a rule there is no file, unless there are options to keep. */
   texts: Partial<Record<Family, string | undefined>>;
 }
 
-/** A container's fragment; without rules, what is left of it when it goes. */
-export function containerFragment(name: string, rules: Ruleset = { ipv4: {}, ipv6: {} }): Wanted {
-  const texts = Object.fromEntries(FAMILIES.map((family) => [family, fragmentText(name, rules[family])]));
-  return { owner: name, file: fragmentName(name), rules, texts };
+/** A container's fragment; without rules, what is left of it when it goes: its options, if it has some. */
+export function containerFragment(
+  name: string,
+  rules: Ruleset = { ipv4: {}, ipv6: {} },
+  options: Options = {},
+): Wanted {
+  const head = headOf(options);
+  const lines = head === undefined ? [] : [head];
+  const texts: Wanted["texts"] = {};
+  for (const family of FAMILIES) texts[family] = fragmentText(name, rules[family], { head: lines });
+  const isBare = FAMILIES.every((family) => texts[family] === undefined);
+  if (isBare && head !== undefined) texts.ipv4 = [markOf(name), head, ""].join("\n");
+  return { owner: name, file: fragmentName(name), rules, options, texts };
+}
+
+/** Whether a fragment has a rule, and not a container's options alone. */
+export function hasRules(text: string): boolean {
+  return /^-/m.test(text);
 }
 
 /** The name of a container's fragment in either directory; the original script's, so that it takes over its files. */
@@ -40,9 +58,16 @@ export function containerOf(name: string): string | undefined {
   return isContainers(name) ? name.slice(fragmentName("").length) : undefined;
 }
 
+const ADVICE = "(generated: do not edit)";
+
 /** The first line of a file of ours: it is ours, and whose it is. */
 export function markOf(owner: string): string {
-  return `# ${commentOf(owner)} (do not edit: it is written anew)`;
+  return `# ${commentOf(owner)} ${ADVICE}`;
+}
+
+/** Whether a container's fragment is of a version that kept options: 0.1.0 and the original script did not. */
+export function keepsOptions(text: string): boolean {
+  return text.split("\n", 1)[0]?.endsWith(ADVICE) === true;
 }
 
 /** Whether a text is a file of ours: its first line says so. */
@@ -55,13 +80,15 @@ interface Besides {
   chains?: Partial<Record<Table, string>>;
   /** Lines for who reads it. */
   notes?: readonly string[];
+  /** Comment lines that are read back, as they are. */
+  head?: readonly string[];
 }
 
 /** The text of a fragment, or undefined when there is no rule: then there is no file. */
 export function fragmentText(
   owner: string,
   rules: Partial<Record<Table, Rule[]>>,
-  { chains = {}, notes = [] }: Besides = {},
+  { chains = {}, notes = [], head = [] }: Besides = {},
 ): string | undefined {
   const sections = TABLES.flatMap((table) => {
     const lines = rules[table] ?? [];
@@ -70,7 +97,7 @@ export function fragmentText(
     return lines.length === 0 ? [] : [`*${table}`, ...declared, ...lines.map(spell), "COMMIT"];
   });
   if (sections.length === 0) return undefined;
-  return [markOf(owner), ...notes.map((note) => `# ${oneLine(note)}`), ...sections, ""].join("\n");
+  return [markOf(owner), ...head, ...notes.map((note) => `# ${oneLine(note)}`), ...sections, ""].join("\n");
 }
 
 /** The rules of a fragment, ours or the original script's, by table. */

@@ -32,7 +32,7 @@ const RULE = new RegExp(
     String.raw` (?:ACCEPT|DROP|MASQUERADE|DNAT --to-destination [\d.:a-f\[\]]+(?:-\d+/\d+)?)$`,
 );
 const LINE =
-  /^(?:\*(?:raw|nat|filter)|COMMIT|# docker_iptables: [a-zA-Z0-9][\w.-]* \(do not edit: it is written anew\)|)$/;
+  /^(?:\*(?:raw|nat|filter)|COMMIT|# docker_iptables: [a-zA-Z0-9][\w.-]* \(generated: do not edit\)|# options: \{("\w+":("[\w.-]+"|true|false),?)+\}|)$/;
 
 const CODES = [
   "client_answer_invalid",

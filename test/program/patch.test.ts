@@ -81,7 +81,7 @@ describe.concurrent("reload: patch", () => {
 
   test("another container's fragment that lost its end is named", async () => {
     const host = await sharedHost();
-    host.write("11-docker-container_db", "# docker_iptables: db (do not edit: it is written anew)\n*filter\n");
+    host.write("11-docker-container_db", "# docker_iptables: db (generated: do not edit)\n*filter\n");
     const { msg } = await host.refuses(patch, "fragment_invalid");
     expect(msg).toContain("11-docker-container_db line 3");
     expect(await host.ask({ ...patch, state: "absent" })).toMatchObject({ changed: false });

@@ -86,6 +86,7 @@ describe("a DNAT rule for UDP", () => {
       name: "web",
       id: "0a",
       enabled: true,
+      options: {},
       publishes,
       publishing,
       astray: [],

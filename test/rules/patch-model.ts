@@ -61,7 +61,7 @@ const PLACES = [
   ["raw", "PREROUTING"],
 ] as const;
 
-const MARK = `# ${commentOf("any")} (do not edit: it is written anew)`;
+const MARK = `# ${commentOf("any")} (generated: do not edit)`;
 
 export interface Case {
   live: Model;

@@ -1,6 +1,7 @@
 // From what the client prints to the fragments, through the product's own pure functions in the product's order.
 // What it leaves out: asking the client, and waiting for a container.
 
+import { fragmentFor } from "../../src/desired.ts";
 import { readContainer } from "../../src/docker/container.ts";
 import { GATEWAY_BRIDGE, readNetwork } from "../../src/docker/network.ts";
 import { type Proxying, withHairpins } from "../../src/docker/proxy.ts";
@@ -9,9 +10,8 @@ import { Failure } from "../../src/errors.ts";
 import { validate as validateContainer } from "../../src/generated/validate-container.js";
 import { validate as validateNetwork } from "../../src/generated/validate-network.js";
 import { routeTo } from "../../src/kernel/routes.ts";
+import { networkOf } from "../../src/options.ts";
 import { readRequest } from "../../src/request.ts";
-import { fragmentText } from "../../src/rules/fragment-text.ts";
-import { makeRules } from "../../src/rules/publish-rules.ts";
 import type { Ruleset } from "../../src/rules/rule.ts";
 
 export interface Given {
@@ -37,7 +37,7 @@ export interface Told {
 
 /** Throws Failure as the product would; for documents that the schema refuses it is `client_answer_invalid`. */
 export function tell({ args, inspect, networks, interfaces, proxying }: Given): Told {
-  const { args: request } = readRequest(args, { env: {}, cwd: "/" });
+  const { args: request, options } = readRequest(args, { env: {}, cwd: "/" });
   const [document] = inspect;
   if (!validateContainer(document)) throw new Failure("client_answer_invalid", "not what inspect prints");
   const container = readContainer(document);
@@ -60,15 +60,18 @@ export function tell({ args, inspect, networks, interfaces, proxying }: Given): 
     subnets,
     routes: [...subnets, ...routes].flatMap(({ name, cidr }) => routeTo(name, cidr)),
   };
-  const located = locate(container, known, host, request.network);
+  const located = locate(container, known, host, networkOf(options), options);
   const target = proxying === undefined ? located : withHairpins(located, setsOf(proxying), host);
-  const { rules, warnings } = makeRules(target, request);
+  const {
+    warnings,
+    wanted: { rules, texts },
+  } = fragmentFor(target, request);
   return {
     name: target.name,
     idle: target.idle,
     warnings: [...target.warnings, ...warnings],
     rules,
-    fragments: { ipv4: fragmentText(target.name, rules.ipv4), ipv6: fragmentText(target.name, rules.ipv6) },
+    fragments: { ipv4: texts.ipv4, ipv6: texts.ipv6 },
   };
 }
 

@@ -13,7 +13,7 @@ import { readTables } from "../../src/rules/table-text.ts";
 import { adopt, leftoverText, listUndeclared, tellCopies, undeclaredOf } from "../../src/rules/undeclared.ts";
 import { growth, SQUARE } from "./growth.ts";
 
-const BASE = `# docker_iptables: base (do not edit: it is written anew)
+const BASE = `# docker_iptables: base (generated: do not edit)
 *nat
 :DOCKER_CONTAINERS - [0:0]
 -A PREROUTING -m addrtype --dst-type LOCAL -m comment --comment "docker_iptables: base" -j DOCKER_CONTAINERS
