@@ -121,6 +121,13 @@ export function deletedOf(known: Left, declared: Left): Tables {
   return new Map(deleted.filter(([, rules]) => rules.length > 0));
 }
 
+/** The same of one chain, as iptables prints them. */
+export function deletedLines(known: Left, declared: Left, table: string, chain: string): Set<string> {
+  const here = declared.get(table)?.rules;
+  const lines = [...(known.get(table)?.rules ?? [])];
+  return new Set(lines.filter((line) => line.startsWith(`-A ${chain} `) && !mayBeOurs(line) && !here?.has(line)));
+}
+
 /**
  * Keeps what fragments declare, in iptables' spelling, besides what they declared before and what of it runs. Nothing hangs on
  * it but what later runs know: what fails here is a warning.
