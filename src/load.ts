@@ -316,8 +316,9 @@ export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: 
       await restoreRules(family, textOf(assembled), timeout).catch((error: unknown) => {
         throw naming(assembled, asFailure(error));
       });
-      warnings.push(...(await remember(spelling, { ...plan, live: NO_RULES })));
     }
+    if (plan.changes || plan.record?.salvaged !== undefined)
+      warnings.push(...(await remember(spelling, { ...plan, live: NO_RULES, loaded: true })));
   }
   // Once no family can fail any more; and where nothing changes, too: a load that was killed here has left an older text.
   for (const { family, directory, lasting } of planned.plans) {

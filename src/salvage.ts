@@ -4,6 +4,7 @@
 // taken one by one (rules/missing.ts says what becomes of each), in namespaces first, so that the kernel gets it in one step;
 // every table keeps its policies.
 
+import { createHash } from "node:crypto";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
 import { run } from "./exec.ts";
@@ -14,7 +15,7 @@ import { inOrder } from "./fragments/in-order.ts";
 import { restoreRules, saveRules } from "./kernel/iptables.ts";
 import { type Names, namesIn, withAddresses } from "./kernel/names.ts";
 import { complaintOf, LEANS_ON_HOST, lineOf, setsIn, tryLines } from "./kernel/trial.ts";
-import { keepRecord, type Left, leftOf } from "./record.ts";
+import { keepRecord, type Left, leftOf, pruned, readRecord } from "./record.ts";
 import { iptablesOf, type Live, readLive } from "./rules/live.ts";
 import {
   isNeeded,
@@ -97,13 +98,17 @@ const WORDS: Record<Family, string> = { ipv4: "IPv4", ipv6: "IPv6" };
 const MOST_TOLD = 100;
 
 interface Done {
+  /** Whether an earlier salvage had loaded something. */
+  again: boolean;
   isLastGood: boolean;
   left: LeftOut[];
 }
 
-function describe(family: Family, { isLastGood, left }: Done): string {
+function describe(family: Family, { again, isLastGood, left }: Done): string {
   const what = isLastGood ? `the last good ${WORDS[family]} rules` : `the ${WORDS[family]} rules that can be loaded`;
-  const done = `the kernel had no rules, so ${what} were loaded instead`;
+  const done = again
+    ? `an earlier load had left rules out, and now ${what} were loaded`
+    : `the kernel had no rules, so ${what} were loaded instead`;
   // Whom a rule kept out is let in now: that comes first.
   const loudest = [...left].sort((a, b) => Number(b.stead.denied) - Number(a.stead.denied));
   const some = loudest.slice(0, 5).map(describeRule);
@@ -116,7 +121,10 @@ function describeRule({ where, rule, why, stead }: LeftOut): string {
   return `${where} '${rule}' (${why}${stead.denied ? "; it KEEPS NOBODY OUT now" : ""}${became})`;
 }
 
-/** Undefined where the kernel has rules: those that a load of ours brought are not replaced by fewer. */
+/**
+ * Undefined where the kernel has rules: those that a load of ours brought are not replaced by fewer, but those of an earlier salvage
+ * are by what can be loaded now.
+ */
 async function salvageFamily(family: Family, directory: string, timeout: number): Promise<Done | undefined> {
   const state = stateOf(family, directory);
   const live = await saveRules(family, timeout);
@@ -124,11 +132,13 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   const { current } = await sortByBoot(directory, fragments);
   const kept = await readState(state, "rules");
   const texts = [current, ...(kept === undefined ? [] : [[{ path: pathOf(state, "rules"), text: kept }]])];
-  if (!isBare(live, texts.flat())) return undefined;
+  const record = await readRecord(state, live);
+  const bare = isBare(live, texts.flat());
+  if (!bare && record?.salvaged === undefined) return undefined;
   const sources: Assembled[] = [];
   // What runs is strangers': it stays.
   for (const text of texts) {
-    const whole = assemble(besideStrangers(text, text, undefined, live), live.tables.keys(), live);
+    const whole = assemble(besideStrangers(text, text, record, live), live.tables.keys(), live);
     sources.push(await withNames(family, directory, whole, timeout));
   }
   const { source, isLastGood } = await chooseSource(family, sources, timeout);
@@ -138,10 +148,21 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   const missing = { sets: await missingSets(source.lines, timeout), names: new Set(namesIn(source.lines)) };
   takeOutMissing(draft, missing);
   await takeOutRefused(draft, (lines) => refusalOf(family, lines, timeout));
+  const salvaged = `${draft.left.length} ${digestOf(draft)}`;
+  const [leftThen] = (record?.salvaged ?? "").split(" ");
+  // Nothing more can be loaded than last time.
+  if (!bare && (record?.salvaged === salvaged || draft.left.length > Number(leftThen))) return undefined;
   await takeOutRefused(draft, (lines) => restoreOrRefusal(family, lines, timeout));
   const after = await saveRules(family, timeout);
-  await keepRecord(state, broughtBy(live, after), iptablesOf(after.text), undefined).catch(() => {});
-  return { isLastGood, left: draft.left };
+  const left = pruned(record?.left ?? new Map(), broughtBy(live, after), after);
+  await keepRecord(state, left, { iptables: iptablesOf(after.text), salvaged }).catch(() => {});
+  return { isLastGood, left: draft.left, again: !bare };
+}
+
+function digestOf({ lines }: Draft): string {
+  return createHash("sha256")
+    .update(lines.map((line) => line ?? "#").join("\n"))
+    .digest("hex");
 }
 
 /** What runs now and did not run before. */
