@@ -110,6 +110,21 @@ describe.concurrent.each(["restore", "systemd"])("reload: %s", (reload) => {
   });
 });
 
+test.each(["restore", "systemd"])(
+  "reload: %s: rules that come while it waits for its turn are not lost",
+  async (reload) => {
+    const host = await besideHost([]);
+    // Before the second look, which it loads by.
+    const came = `sed -i 's/^COMMIT/-A INPUT -s 192.0.2.66 -j DROP\\nCOMMIT/' "$FAKE/kernel/ipv4/filter"`;
+    host.on("iptables-save", `echo >> "$FAKE/looks"; [ "$(wc -l < "$FAKE/looks")" != 2 ] || ${came}`);
+    const done = await host.ask({ container: "web", reload });
+    expect(done, done.msg).toMatchObject({ changed: true, reloaded: ["iptables-restore"] });
+    expect(done.warnings).toEqual([expect.stringContaining("192.0.2.66")]);
+    expect(host.kernel("filter")).toContain("192.0.2.66");
+    expect(host.kernel("filter")).toContain("docker_iptables: web");
+  },
+);
+
 const web = { container: "web", reload: "restore" };
 
 describe.concurrent("the record of this boot", () => {

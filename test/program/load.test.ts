@@ -556,6 +556,19 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
     expect(host.kernel("nat")).toContain("MASQUERADE");
   });
 
+  test("what another unit keeps (StateDirectory=web) is not ours: a create in it leaves that alone", async () => {
+    const host = fakeHost();
+    const directory = join(host.root, "web");
+    mkdirSync(directory);
+    writeFileSync(join(directory, "ipv4.rules.4711.tmp"), "theirs");
+    utimesSync(join(directory, "ipv4.rules.4711.tmp"), 1, 1);
+    host.environment["STATE_DIRECTORY"] = directory;
+    host.container("web", { ports: PUBLISHED });
+    expect(await host.ask({ container: "web", reload: "restore" })).toMatchObject({ changed: true });
+    expect(readdirSync(directory)).toEqual(["ipv4.rules.4711.tmp"]);
+    expect(existsSync(join(host.iptablesDir, ".docker_iptables", "ipv4.rules"))).toBe(true);
+  });
+
   test("without STATE_DIRECTORY they lie hidden beside the fragments, whoever loads", async () => {
     const host = fakeHost();
     host.container("web", { ports: PUBLISHED });
