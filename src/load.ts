@@ -113,7 +113,9 @@ async function planFamily(
   // A trial needs nothing of the kernel's rules, so both go on side by side.
   const looking = seen === undefined ? saveRules(family, timeout) : Promise.resolve(seen);
   const wishes = { family, directory, timeout, live: looking, afresh: true };
-  const [spelling, live] = await Promise.all([spellFragments(current, wishes), looking]);
+  const [spelling, looked] = await Promise.all([spellFragments(current, wishes), looking]);
+  // To ask for names takes seconds, in which another program may have changed something.
+  const live = spelling.names.size > 0 ? await saveRules(family, timeout) : looked;
   refuseUnresolved(spelling);
   const record = await readRecord(stateOf(family, directory), live);
   const kept = withoutDeleted(live, record, spelling.fragments);
