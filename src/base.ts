@@ -170,7 +170,8 @@ export async function planBase(
   };
   const watchers = args.watch ? [await planWatcher(args.client, watching, places, args.timeout)] : [];
   if (args.reload === "none") return { ...plan, units: watchers };
-  const declared = await declaredIn(withChanges(now, items, args), live, args);
+  // What a fragment had earlier in this boot is saved, too: the file may have been moved away to be written anew.
+  const declared = await declaredIn(withChanges(now, items, args), live, args, args.adopt);
   const found = await lookForTraps(families, declared, networks, live, args);
   // Without a daemon of this host nobody knows whose they are.
   const leftovers = daemon === undefined ? [] : await findLeftovers(found, declared, networks, args.timeout);
@@ -179,8 +180,8 @@ export async function planBase(
   const { lost, kept, told } = describeTraps(around, args, isSetUp);
   if (args.reload === "patch") return { ...plan, units: watchers, leftovers, warnings: kept };
   const loaders = args.reload === "systemd" ? await planUnits(wishesFor(families, args), places, args.timeout) : [];
-  // What came to a host that is set up is left alone, and only our own rules are exchanged; but a start loads all.
-  const isLeftAlone = isSetUp && !loaders.some(({ start }) => start);
+  // What came to a host that is set up is left alone; but another hand's service that is to start may lose it.
+  const isLeftAlone = isSetUp && !loaders.some(({ start, ours }) => start && !ours);
   if (!args.adopt && !args.replace && !isLeftAlone) refuseTraps([...lost, ...kept], around);
   const files = args.adopt ? await adoptedFiles(around.families, args) : [];
   const future = withChanges(now, [...items, ...files], args);
@@ -204,10 +205,13 @@ export async function planBase(
     }
   }
   if (around.families.some(({ mesh }) => mesh)) refuseUnknowing(loaders);
+  const empties = (args.adopt || args.replace || !isLeftAlone) && broken.failure === undefined;
   const others = around.families.flatMap(({ family, other }) =>
-    other === undefined || holdsMesh(other) ? [] : [{ family, other }],
+    other === undefined || holdsMesh(other) || !empties ? [] : [{ family, other }],
   );
-  const units = [...loaders, ...watchers];
+  // A service cannot load what is broken: its own timer starts it again.
+  const startable = loaders.map((one) => (broken.failure === undefined ? one : { ...one, start: false }));
+  const units = [...startable, ...watchers];
   return { ...plan, files, units, others, leftovers, warnings, ...(broken.failure ? { broken: broken.failure } : {}) };
 }
 

@@ -6,12 +6,12 @@
 import { basename } from "node:path";
 import type { Family } from "./docker/container.ts";
 import { type Assembled, assemble, CARRIED, type Fragment, textOf } from "./fragments/assemble.ts";
-import { BASE_FILES } from "./rules/base-rules.ts";
+import { BASE_FILES, isBaseFile, ownerOf } from "./rules/base-rules.ts";
 import { isContainers, isMarked } from "./rules/fragment-text.ts";
 import { readLive } from "./rules/live.ts";
-import { mayBeOurs } from "./rules/rule.ts";
+import { commentOf, isInserted, mayBeOurs, readWords } from "./rules/rule.ts";
 import { readTables } from "./rules/table-text.ts";
-import { keepLastingState, pathOf, readState, stateOf } from "./state.ts";
+import { keepLastingState, readState, stateOf } from "./state.ts";
 
 /** The rules are live: what fails here is a warning. For the holder of the load lock. */
 export async function keepLastGood(
@@ -31,19 +31,48 @@ export async function keepLastGood(
   }
 }
 
-/** The same after a patch, which exchanges our rules alone: of the others a boot gets what an earlier load has kept. */
+/**
+ * The same after a patch, which exchanges our rules alone: of the others a boot gets what an earlier load has kept, and where it has
+ * kept nothing, or what cannot be read, nothing is written, for a boot would take our rules for all that there is. On a host that is
+ * set up for patch (`alone`) they are.
+ */
 export async function keepOurLastGood(
   family: Family,
   directory: string,
   fragments: readonly Fragment[],
+  alone: boolean,
 ): Promise<string[]> {
-  const state = stateOf(family, directory);
-  const lines = ((await readState(state, "rules")) ?? "").split("\n");
-  const others = { path: pathOf(state, "rules"), text: lines.filter((line) => !mayBeOurs(line)).join("\n") };
-  // Out of a text that is no rules nothing is kept.
-  const kept = readTables(others.text).problems.length === 0 ? [others] : [];
-  const ours = fragments.filter(({ text }) => isMarked(text));
-  const isHead = ({ path }: Fragment) => basename(path) === BASE_FILES[0];
-  const all = [...ours.filter(isHead), ...kept, ...ours.filter((one) => !isHead(one))];
-  return keepLastGood(family, directory, assemble(all, [], readLive("")));
+  const kept = await readState(stateOf(family, directory), "rules");
+  if (kept === undefined ? !alone : readTables(kept).problems.length > 0) return [];
+  const ours = fragments.filter(({ path, text }) => isMarked(text) && isBaseFile(path));
+  return keepLastGood(family, directory, assemble(among(kept ?? "", ours), [], readLive("")));
+}
+
+/** The base's files in the place of those that a text has: what came before one of them, or after it, still does. */
+function among(kept: string, base: readonly Fragment[]): Fragment[] {
+  const sections: string[][] = BASE_FILES.map(() => []);
+  const behind: string[] = [];
+  for (const { table, chains, lines } of readTables(kept).sections) {
+    const rules = lines.map(({ text }) => text);
+    // What we insert stands at the end, and comes first.
+    const lastOf = BASE_FILES.map((file) =>
+      rules
+        .map((rule) => rule.includes(`"${commentOf(ownerOf(file))}"`) && !isInserted(readWords(rule)))
+        .lastIndexOf(true),
+    );
+    const declared = [...chains].map(([chain, policy]) => `:${chain} ${policy} [0:0]`);
+    const others = (from: number, to: number) => rules.slice(from, to).filter((rule) => !mayBeOurs(rule));
+    let from = 0;
+    for (const [index, last] of lastOf.entries()) {
+      sections[index]?.push(`*${table}`, ...(index === 0 ? declared : []), ...others(from, last + 1), "COMMIT");
+      from = Math.max(from, last + 1);
+    }
+    behind.push(`*${table}`, ...others(from, rules.length), "COMMIT");
+  }
+  const asFragment = (lines: readonly string[]) => ({ path: "kept", text: [...lines, ""].join("\n") });
+  const before = BASE_FILES.flatMap((file, index) => [
+    asFragment(sections[index] ?? []),
+    ...base.filter(({ path }) => basename(path) === file),
+  ]);
+  return [...before, asFragment(behind)];
 }

@@ -16,9 +16,11 @@ import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { complaintOf, lineOf, readOnHost } from "./kernel/trial.ts";
 import { keepLastGood } from "./last-good.ts";
 import { withLoadLock } from "./lock.ts";
-import { type BootRecord, readRecord, remember } from "./record.ts";
+import { type BootRecord, deletedLines, leftOf, readRecord, remember } from "./record.ts";
 import type { Request } from "./request.ts";
+import { USERS_CHAIN } from "./rules/dockers.ts";
 import { type Live, readLive } from "./rules/live.ts";
+import { withoutLines } from "./rules/removal.ts";
 import { keyOf, mayBeOurs, readAdded, readChain, readWords, spell, uncounted } from "./rules/rule.ts";
 import { builtInChains } from "./rules/table-text.ts";
 import { salvage } from "./salvage.ts";
@@ -111,10 +113,13 @@ async function planFamily(
   // A trial needs nothing of the kernel's rules, so both go on side by side.
   const looking = seen === undefined ? saveRules(family, timeout) : Promise.resolve(seen);
   const wishes = { family, directory, timeout, live: looking, afresh: true };
-  const [spelling, live] = await Promise.all([spellFragments(current, wishes), looking]);
+  const [spelling, looked] = await Promise.all([spellFragments(current, wishes), looking]);
+  // To ask for names takes seconds, in which another program may have changed something.
+  const live = spelling.names.size > 0 ? await saveRules(family, timeout) : looked;
   refuseUnresolved(spelling);
   const record = await readRecord(stateOf(family, directory), live);
-  const asOne = (fragments: readonly Fragment[]) => assemble(fragments, live.tables.keys(), live);
+  const kept = withoutDeleted(live, record, spelling.fragments);
+  const asOne = (fragments: readonly Fragment[]) => assemble(fragments, live.tables.keys(), kept);
   const { lost, changes } = compare(asOne(spelling.fragments), record, live);
   const keeps = keepUndeclared && lost.length > 0;
   const beside = (fragments: readonly Fragment[]) =>
@@ -127,6 +132,15 @@ async function planFamily(
     stale: stale.map(({ path }) => path),
     changes: keeps ? compare(asOne(beside(spelling.fragments)), record, live).changes : changes,
   };
+}
+
+/**
+ * The kernel's rules without those of the user's chain that a fragment had earlier in this boot and none has any more: what is kept
+ * there is others'.
+ */
+function withoutDeleted(live: Live, record: BootRecord | undefined, fragments: readonly Fragment[]): Live {
+  const lines = record && deletedLines(record.left, leftOf(fragments), "filter", USERS_CHAIN);
+  return lines === undefined || lines.size === 0 ? live : readLive(withoutLines(live, new Map([["filter", lines]])));
 }
 
 function addressed(assembled: Assembled, names: Names): Assembled {
@@ -304,8 +318,9 @@ export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: 
       await restoreRules(family, textOf(assembled), timeout).catch((error: unknown) => {
         throw naming(assembled, asFailure(error));
       });
-      warnings.push(...(await remember(spelling, { ...plan, live: NO_RULES })));
     }
+    if (plan.changes || plan.record?.salvaged !== undefined)
+      warnings.push(...(await remember(spelling, { ...plan, live: NO_RULES, loaded: true })));
   }
   // Once no family can fail any more; and where nothing changes, too: a load that was killed here has left an older text.
   for (const { family, directory, lasting } of planned.plans) {

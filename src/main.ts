@@ -28,6 +28,7 @@ interface Answer extends Printed {
 
 async function answer(argv: readonly string[]): Promise<Answer> {
   const [first] = argv;
+  if (first !== "load" && first !== "watch") leaveOthersState();
   if (first === undefined) {
     if (process.stdin.isTTY) throw new UsageError("give a verb, or JSON on stdin");
     return fulfil(() => readStdin(process.stdin), printJson);
@@ -44,6 +45,11 @@ async function answer(argv: readonly string[]): Promise<Answer> {
   };
   const print = command.json ? printJson : (result: Result) => printForPerson(result, reader);
   return fulfil(async () => command.raw, print, deedOf(command), command.verb);
+}
+
+/** What a container's unit keeps (StateDirectory=web) is not ours to write in, and our state is where the loads look for it. */
+function leaveOthersState(): void {
+  if (!/\/docker_iptables$/.test(process.env["STATE_DIRECTORY"] ?? "")) delete process.env["STATE_DIRECTORY"];
 }
 
 function deedOf(command: Exclude<Command, { kind: "text" | "version" }>): Deed {

@@ -23,6 +23,8 @@ interface Head {
   iptables: string;
   /** What was told of strangers' rules. */
   told?: string;
+  /** Where a load could not be had: how many rules were left out, and the digest of what was loaded instead (salvage.ts). */
+  salvaged?: string;
 }
 
 export interface BootRecord extends Head {
@@ -98,9 +100,17 @@ export function textOf(left: Left): string {
 }
 
 /** Throws what node:fs throws. */
-export async function keepRecord(state: State, left: Left, iptables: string, told: string | undefined): Promise<void> {
+export async function keepRecord(
+  state: State,
+  left: Left,
+  { iptables, told, salvaged }: Pick<Head, "iptables"> & { told?: string | undefined; salvaged?: string | undefined },
+): Promise<void> {
   const [boot, namespace] = await Promise.all([bootId(), networkNamespace()]);
-  const head: Head = { boot, namespace, iptables, ...(told === undefined ? {} : { told }) };
+  const head: Head = {
+    ...{ boot, namespace, iptables },
+    ...(told === undefined ? {} : { told }),
+    ...(salvaged === undefined ? {} : { salvaged }),
+  };
   await keepState(state, "left", `# ${JSON.stringify(head)}\n${textOf(left)}`);
 }
 
@@ -110,6 +120,8 @@ export interface Around {
   directory: string;
   record: BootRecord | undefined;
   live: Live;
+  /** Whether a load has just ended. */
+  loaded?: boolean;
 }
 
 /** What was declared and is not any more, as rules by table: a line that somebody deleted from a fragment. Ours have their own ways. */
@@ -121,20 +133,29 @@ export function deletedOf(known: Left, declared: Left): Tables {
   return new Map(deleted.filter(([, rules]) => rules.length > 0));
 }
 
+/** The same of one chain, as iptables prints them. */
+export function deletedLines(known: Left, declared: Left, table: string, chain: string): Set<string> {
+  const here = declared.get(table)?.rules;
+  const lines = [...(known.get(table)?.rules ?? [])];
+  return new Set(lines.filter((line) => line.startsWith(`-A ${chain} `) && !mayBeOurs(line) && !here?.has(line)));
+}
+
 /**
  * Keeps what fragments declare, in iptables' spelling, besides what they declared before and what of it runs. Nothing hangs on
  * it but what later runs know: what fails here is a warning.
  */
 export async function rememberFragments(
-  { family, directory, record, live }: Around,
+  { family, directory, record, live, loaded = false }: Around,
   fragments: readonly Pick<Fragment, "text">[],
   iptables = iptablesOf(live.text),
   told = record?.told,
 ): Promise<string[]> {
   const left = pruned(record?.left ?? new Map(), leftOf(fragments), live);
-  const isKnown = record !== undefined && record.iptables === iptables && record.told === told;
+  const salvaged = loaded ? undefined : record?.salvaged;
+  const isKnown =
+    record !== undefined && record.iptables === iptables && record.told === told && record.salvaged === salvaged;
   if (isKnown && textOf(record.left) === textOf(left)) return [];
-  return keepRecord(stateOf(family, directory), left, iptables, told).then(() => [], notKept);
+  return keepRecord(stateOf(family, directory), left, { iptables, told, salvaged }).then(() => [], notKept);
 }
 
 /** The same of what was tried, with what the trial said. */

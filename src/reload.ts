@@ -20,6 +20,7 @@ import { findBroken, loadLocked } from "./load.ts";
 import { withLoadLock } from "./lock.ts";
 import { adviseService } from "./missing-service.ts";
 import { refuseRewritten } from "./overtaken.ts";
+import { readDirectories } from "./refuse.ts";
 import { isBaseFile } from "./rules/base-rules.ts";
 import { changedForwards } from "./rules/flows.ts";
 import { type Drift, drifts, type Live, readLive } from "./rules/live.ts";
@@ -181,6 +182,7 @@ async function lookAndLoad(
   const families = FAMILIES.filter((family) =>
     before.items.some((item) => item.family === family && item.drift && drifts(item.drift)),
   );
+  await refuseNewStrangers(load, before.live, families, args);
   const idle = loader.kind === "systemd" && loader.units.some(({ start }) => start);
   if (families.length === 0 && !idle) return { reloaded: [], warnings: [], live: before.live };
   // A service may load more than what drifts, so every family has its way back. A patch knows its own.
@@ -229,6 +231,28 @@ async function lookAndLoad(
   }
   Object.assign(left, after);
   return { ...loaded, live: after };
+}
+
+/** Somebody's firewall may have come while this call waited for the client or for a lock. Throws Overtaken: it looks again. */
+async function refuseNewStrangers(
+  { found, base, loader }: Load,
+  live: Kernel,
+  families: readonly Family[],
+  args: Arguments,
+): Promise<void> {
+  const loads = loader.kind === "restore" || (loader.kind === "systemd" && !loader.units.some(({ start }) => start));
+  if (!loads || (args.base && (args.adopt || args.replace))) return;
+  const changed = families.filter((family) => listed(live[family]) !== listed(found.live[family]));
+  if (changed.length === 0) return;
+  const now = Object.fromEntries(changed.map((family) => [family, live[family]]));
+  const [first] = await findStrangers(now, await readDirectories(args), args);
+  if (first === undefined || base.files.length > 0) return;
+  const message = `rules that no fragment declares came while this call was at work: ${first.rules[0]}; nothing was changed, run it again`;
+  throw new Overtaken(message, { rules: first.rules.slice(0, 10) });
+}
+
+function listed(live: Live | undefined): string {
+  return JSON.stringify([...(live?.tables ?? [])].map(([name, { lines }]) => [name, lines]));
 }
 
 /** Whether the base is written for the first time. */
@@ -374,7 +398,7 @@ async function inTurn<T>(things: readonly T[], closes: boolean, step: (thing: T)
 
 async function keepOurs(family: Family, args: Arguments): Promise<string[]> {
   const directory = directoryOf(family, args);
-  return keepOurLastGood(family, directory, await readFragments(directory));
+  return keepOurLastGood(family, directory, await readFragments(directory), args.reload === "patch");
 }
 
 /** `reload: patch`: our rules exchanged, the others left alone. Returns the kernel's rules. */

@@ -4,6 +4,7 @@
 // taken one by one (rules/missing.ts says what becomes of each), in namespaces first, so that the kernel gets it in one step;
 // every table keeps its policies.
 
+import { createHash } from "node:crypto";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
 import { run } from "./exec.ts";
@@ -13,17 +14,27 @@ import { readFragments } from "./fragments/directory.ts";
 import { inOrder } from "./fragments/in-order.ts";
 import { restoreRules, saveRules } from "./kernel/iptables.ts";
 import { type Names, namesIn, withAddresses } from "./kernel/names.ts";
-import { complaintOf, lineOf, setsIn, tryLines } from "./kernel/trial.ts";
-import { keepRecord, type Left, leftOf } from "./record.ts";
+import { complaintOf, LEANS_ON_HOST, lineOf, setsIn, tryLines } from "./kernel/trial.ts";
+import { keepRecord, type Left, leftOf, pruned, readRecord } from "./record.ts";
 import { iptablesOf, type Live, readLive } from "./rules/live.ts";
-import { type Missing, type Stead, withoutMissing, withoutRule } from "./rules/missing.ts";
-import { keyOf, mayBeOurs, readWords, uncounted } from "./rules/rule.ts";
+import {
+  isNeeded,
+  type Missing,
+  mayDeny,
+  type Stead,
+  withoutMissing,
+  withoutRule,
+  withoutStandIn,
+} from "./rules/missing.ts";
+import { commentOf, keyOf, mayBeOurs, readRule, readTarget, readWords, uncounted } from "./rules/rule.ts";
 import { findAddresses } from "./spelling.ts";
 import { pathOf, readState, stateOf } from "./state.ts";
 import { besideStrangers } from "./strangers.ts";
 
 /** A rule that was left out, or loaded as another. */
 interface LeftOut {
+  /** Its place in the text. */
+  at: number;
   where: string;
   rule: string;
   why: string;
@@ -87,13 +98,17 @@ const WORDS: Record<Family, string> = { ipv4: "IPv4", ipv6: "IPv6" };
 const MOST_TOLD = 100;
 
 interface Done {
+  /** Whether an earlier salvage had loaded something. */
+  again: boolean;
   isLastGood: boolean;
   left: LeftOut[];
 }
 
-function describe(family: Family, { isLastGood, left }: Done): string {
+function describe(family: Family, { again, isLastGood, left }: Done): string {
   const what = isLastGood ? `the last good ${WORDS[family]} rules` : `the ${WORDS[family]} rules that can be loaded`;
-  const done = `the kernel had no rules, so ${what} were loaded instead`;
+  const done = again
+    ? `an earlier load had left rules out, and now ${what} were loaded`
+    : `the kernel had no rules, so ${what} were loaded instead`;
   // Whom a rule kept out is let in now: that comes first.
   const loudest = [...left].sort((a, b) => Number(b.stead.denied) - Number(a.stead.denied));
   const some = loudest.slice(0, 5).map(describeRule);
@@ -106,7 +121,10 @@ function describeRule({ where, rule, why, stead }: LeftOut): string {
   return `${where} '${rule}' (${why}${stead.denied ? "; it KEEPS NOBODY OUT now" : ""}${became})`;
 }
 
-/** Undefined where the kernel has rules: those that a load of ours brought are not replaced by fewer. */
+/**
+ * Undefined where the kernel has rules: those that a load of ours brought are not replaced by fewer, but those of an earlier salvage
+ * are by what can be loaded now.
+ */
 async function salvageFamily(family: Family, directory: string, timeout: number): Promise<Done | undefined> {
   const state = stateOf(family, directory);
   const live = await saveRules(family, timeout);
@@ -114,11 +132,13 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   const { current } = await sortByBoot(directory, fragments);
   const kept = await readState(state, "rules");
   const texts = [current, ...(kept === undefined ? [] : [[{ path: pathOf(state, "rules"), text: kept }]])];
-  if (!isBare(live, texts.flat())) return undefined;
+  const record = await readRecord(state, live);
+  const bare = isBare(live, texts.flat());
+  if (!bare && record?.salvaged === undefined) return undefined;
   const sources: Assembled[] = [];
   // What runs is strangers': it stays.
   for (const text of texts) {
-    const whole = assemble(besideStrangers(text, text, undefined, live), live.tables.keys(), live);
+    const whole = assemble(besideStrangers(text, text, record, live), live.tables.keys(), live);
     sources.push(await withNames(family, directory, whole, timeout));
   }
   const { source, isLastGood } = await chooseSource(family, sources, timeout);
@@ -128,10 +148,21 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   const missing = { sets: await missingSets(source.lines, timeout), names: new Set(namesIn(source.lines)) };
   takeOutMissing(draft, missing);
   await takeOutRefused(draft, (lines) => refusalOf(family, lines, timeout));
+  const salvaged = `${draft.left.length} ${digestOf(draft)}`;
+  const [leftThen] = (record?.salvaged ?? "").split(" ");
+  // Nothing more can be loaded than last time.
+  if (!bare && (record?.salvaged === salvaged || draft.left.length > Number(leftThen))) return undefined;
   await takeOutRefused(draft, (lines) => restoreOrRefusal(family, lines, timeout));
   const after = await saveRules(family, timeout);
-  await keepRecord(state, broughtBy(live, after), iptablesOf(after.text), undefined).catch(() => {});
-  return { isLastGood, left: draft.left };
+  const left = pruned(record?.left ?? new Map(), broughtBy(live, after), after);
+  await keepRecord(state, left, { iptables: iptablesOf(after.text), salvaged }).catch(() => {});
+  return { isLastGood, left: draft.left, again: !bare };
+}
+
+function digestOf({ lines }: Draft): string {
+  return createHash("sha256")
+    .update(lines.map((line) => line ?? "#").join("\n"))
+    .digest("hex");
 }
 
 /** What runs now and did not run before. */
@@ -148,14 +179,21 @@ function broughtBy(before: Live, after: Live): Left {
   return new Map(left);
 }
 
-/** Whether all that runs is somebody else's. */
+/**
+ * Whether all that runs is somebody else's. Where there is a base, its rules say so, which nobody else has: a rule of the host's may
+ * be another firewall's, too. Else any rule does that the fragments declare.
+ */
 function isBare({ tables }: Live, fragments: readonly Fragment[]): boolean {
   const lines = [...tables.values()].flatMap((table) => table.lines);
   if (lines.length === 0) return true;
+  if (fragments.some(({ text }) => text.includes(OF_BASE))) return !lines.some(mayBeOurs);
   const declared = assemble(fragments, [], readLive("")).lines.filter((line) => /^[[-]/.test(line));
   const keys = new Set(declared.map((line) => keyOf(readWords(uncounted(line)))));
   return !lines.some((line) => mayBeOurs(line) || keys.has(keyOf(readWords(line))));
 }
+
+/** In each rule of the base. */
+const OF_BASE = `--comment "${commentOf("(")}`;
 
 async function withNames(family: Family, directory: string, assembled: Assembled, timeout: number): Promise<Assembled> {
   const state = stateOf(family, directory);
@@ -196,7 +234,7 @@ async function restoreOrRefusal(
     if (!(error instanceof Failure) || error.code !== "reload_failed") throw error;
     const stderr = String(error.facts["stderr"] ?? "");
     const line = lineOf(stderr);
-    if (line === undefined || lines[line] === "COMMIT") throw error;
+    if (line === undefined) throw error;
     return { line, words: complaintOf(stderr) };
   }
 }
@@ -224,18 +262,80 @@ function takeOutMissing(draft: Draft, missing: Missing): void {
   }
 }
 
+type Look = (lines: readonly string[]) => Promise<Refusal | undefined>;
+
 /** Until nothing is refused any more. Throws Failure where iptables does not say what it refuses. */
-async function takeOutRefused(draft: Draft, look: (lines: readonly string[]) => Promise<Refusal | undefined>) {
+async function takeOutRefused(draft: Draft, look: Look) {
   for (;;) {
     const refusal = await look(draft.lines.map((line) => line ?? "#"));
     if (refusal === undefined) return;
-    const { line: at, words } = refusal;
+    const { words } = refusal;
+    const at = refusal.line ?? (await findRefusedTable(draft, look));
     const line = at === undefined ? undefined : draft.lines[at];
     if (at === undefined || line === undefined)
       throw new Failure("fragment_invalid", `iptables refuses the text: ${words}`);
-    const table = tableOf(draft.lines, at);
-    const missing = { sets: setsMissedIn(words, line), names: new Set<string>() };
-    takeOut(draft, at, withoutMissing(line, missing, table.lines) ?? withoutRule(table.lines, table.at), words);
+    if (/^\*/.test(line)) takeOutTable(draft, at, words);
+    else if (line === "COMMIT") takeOutOfTable(draft, at, words);
+    else takeOutRule(draft, at, line, words);
+    reopen(draft);
+  }
+}
+
+function takeOutRule(draft: Draft, at: number, line: string, words: string): void {
+  const table = tableOf(draft.lines, at);
+  const stand = draft.left.find((one) => one.at === at);
+  if (stand !== undefined) {
+    // What was loaded instead is refused, too.
+    stand.stead = withoutStandIn(line, readWords(stand.rule), table.lines);
+    draft.lines[at] = stand.stead.line;
+    return;
+  }
+  const missing = { sets: setsMissedIn(words, line), names: new Set<string>() };
+  takeOut(draft, at, withoutMissing(line, missing, table.lines) ?? withoutRule(table.lines, table.at), words);
+}
+
+/** The legacy backend blames the COMMIT: of what no trial could try, one rule after the other; else of a table that it does not have. */
+function takeOutOfTable(draft: Draft, end: number, words: string): void {
+  const start = draft.lines
+    .slice(0, end)
+    .map((line) => line?.startsWith("*"))
+    .lastIndexOf(true);
+  const untried = draft.lines.findIndex((line, at) => at > start && at < end && LEANS_ON_HOST.test(line ?? ""));
+  if (untried < 0) takeOutTable(draft, start, words);
+  else takeOutRule(draft, untried, draft.lines[untried] ?? "", words);
+}
+
+/** A table that the kernel does not have, or that does not exist: all of it, and no rule of another one. */
+function takeOutTable(draft: Draft, start: number, words: string): void {
+  const { lines } = tableOf(draft.lines, start);
+  const rules = lines.filter((line) => /^[[-]/.test(line));
+  const denied = rules.some((rule) => mayDeny(readTarget(readRule(rule)) ?? "", lines));
+  const rule = `${lines[0]} with its ${rules.length} rules`;
+  const first = draft.origins.slice(start, start + lines.length).find((origin) => origin !== undefined);
+  draft.left.push({ at: start, where: placeOf(first), rule, why: words, stead: { line: undefined, denied } });
+  // Its COMMIT, too.
+  for (let at = start; at <= start + lines.length; at++) draft.lines[at] = undefined;
+}
+
+/** Where iptables names no line: the first table that is refused alone. */
+async function findRefusedTable(draft: Draft, look: Look): Promise<number | undefined> {
+  for (const [at, line] of draft.lines.entries()) {
+    if (!line?.startsWith("*")) continue;
+    const end = draft.lines.indexOf("COMMIT", at);
+    if ((await look(draft.lines.map((one, index) => (index < at || index > end ? "#" : (one ?? "#"))))) !== undefined)
+      return at;
+  }
+  return undefined;
+}
+
+/** A DROP that was put in a rule's place for what follows it goes, once that is gone, too. */
+function reopen(draft: Draft): void {
+  for (const one of draft.left.filter(({ stead }) => stead.line !== undefined)) {
+    const table = tableOf(draft.lines, one.at);
+    if (!isNeeded(table.lines, table.at, one.stead)) {
+      one.stead = { line: undefined, denied: false };
+      draft.lines[one.at] = undefined;
+    }
   }
 }
 
@@ -259,7 +359,9 @@ function tableOf(lines: readonly (string | undefined)[], at: number): { lines: s
 function takeOut(draft: Draft, at: number, stead: Stead, why: string): void {
   const rule = draft.lines[at] ?? "";
   draft.lines[at] = stead.line;
-  const origin = draft.origins[at];
-  const where = origin === undefined ? "the fragments together" : `${origin.path} line ${origin.line}`;
-  draft.left.push({ where, rule, why, stead });
+  draft.left.push({ at, where: placeOf(draft.origins[at]), rule, why, stead });
+}
+
+function placeOf(origin: Assembled["origins"][number]): string {
+  return origin === undefined ? "the fragments together" : `${origin.path} line ${origin.line}`;
 }

@@ -84,19 +84,21 @@ const NO_RULES = readLive("");
 
 /**
  * The fragments so that their rules compare with those that run: as they are written, where that is how these run or are
- * told; else as iptables prints them. Where that cannot be had, because a fragment is broken, say, they are as written.
+ * told; else as iptables prints them. Where that cannot be had, because a fragment is broken, say, they are as written, and what
+ * they do not seem to declare says nothing.
  */
 export async function comparable(
   fragments: readonly Fragment[],
   live: Live,
   wishes: Omit<Wishes, "live">,
-): Promise<readonly Fragment[]> {
-  if (isSpelled(fragments, live)) return fragments;
+): Promise<{ fragments: readonly Fragment[]; compares: boolean }> {
+  if (isSpelled(fragments, live)) return { fragments, compares: true };
   try {
-    return (await spellFragments(fragments, { ...wishes, live })).fragments;
+    const spelling = await spellFragments(fragments, { ...wishes, live });
+    return { fragments: spelling.fragments, compares: spelling.known !== undefined };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    return fragments;
+    return { fragments, compares: false };
   }
 }
 

@@ -9,7 +9,7 @@ import { lstat, mkdir, open, readdir, readFile, readlink, rename, rm, rmdir, sta
 import { join } from "node:path";
 import { env, geteuid, pid } from "node:process";
 import type { Family } from "./docker/container.ts";
-import { clearTemporary, replaceFragment, writeFailure } from "./fragments/replace.ts";
+import { syncDirectory, writeFailure } from "./fragments/replace.ts";
 import { DEFAULT_DIRECTORIES, stateDirectoryOf } from "./kernel/unit-text.ts";
 
 /** The state of a family's directory of fragments. */
@@ -53,10 +53,10 @@ export async function readState(state: State, kept: Kept): Promise<string | unde
 }
 
 /**
- * Keeps a text that another run can do without: a machine that goes down at once may lose it. Throws what node:fs throws, and
- * the former text is then still there.
+ * Keeps a text that another run can do without: a machine that goes down at once may lose it, unless it is `lasting`. Throws Failure
+ * `write_failed`, `permission_denied`, and what node:fs throws; the former text is then still there.
  */
-export async function keepState(state: State, kept: Kept, text: string): Promise<void> {
+export async function keepState(state: State, kept: Kept, text: string, lasting = false): Promise<void> {
   await makeStateDirectory(state);
   const path = pathOf(state, kept);
   const draft = `${path}.${pid}.tmp`;
@@ -68,13 +68,15 @@ export async function keepState(state: State, kept: Kept, text: string): Promise
     );
     try {
       await handle.writeFile(text);
+      if (lasting) await handle.sync();
     } finally {
       await handle.close();
     }
     await rename(draft, path);
+    if (lasting) await syncDirectory(state.directory);
   } catch (error) {
     await rm(draft, { force: true }).catch(() => {});
-    throw error;
+    throw writeFailure(path, "written", error);
   }
 }
 
@@ -86,7 +88,7 @@ export async function isKept(state: State): Promise<boolean> {
   return seen.some((one) => one !== undefined);
 }
 
-/** Removes all of it. Throws Failure of `replaceFragment`. */
+/** Removes all of it. Throws Failure `write_failed`, `permission_denied`. */
 export async function removeState(state: State): Promise<void> {
   for (const kept of ALL) {
     const path = pathOf(state, kept);
@@ -97,12 +99,9 @@ export async function removeState(state: State): Promise<void> {
   await rmdir(state.directory).catch(() => {});
 }
 
-/** Keeps a text that the next boot needs. For the holder of the load lock. Throws Failure of `replaceFragment`. */
+/** Keeps a text that the next boot needs, if it is another than before. Throws as `keepState`. */
 export async function keepLastingState(state: State, kept: Kept, text: string): Promise<void> {
-  if ((await readState(state, kept)) === text) return;
-  await makeStateDirectory(state);
-  await clearTemporary(state.directory);
-  await replaceFragment(pathOf(state, kept), text, { mode: 0o600 });
+  if ((await readState(state, kept)) !== text) await keepState(state, kept, text, true);
 }
 
 async function makeStateDirectory({ directory }: State): Promise<void> {
@@ -112,9 +111,11 @@ async function makeStateDirectory({ directory }: State): Promise<void> {
 /** ms; no draft is written for so long. */
 const OLD = 60_000;
 
+const DRAFT = /^ipv[46]\.(rules|left|spelled|names)\.\d+\.tmp$/;
+
 /** What killed runs left. */
 async function sweepDrafts(directory: string): Promise<void> {
-  for (const name of (await readdir(directory)).filter((one) => one.endsWith(".tmp"))) {
+  for (const name of (await readdir(directory)).filter((one) => DRAFT.test(one))) {
     const path = join(directory, name);
     const seen = await stat(path).catch(() => undefined);
     if (seen !== undefined && Date.now() - seen.mtimeMs > OLD) await rm(path, { force: true });

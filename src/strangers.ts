@@ -9,6 +9,7 @@ import type { Arguments } from "./generated/arguments.ts";
 import { type BootRecord, deletedOf, leftOf, readRecord, rememberFragments, textOf } from "./record.ts";
 import { isMarked } from "./rules/fragment-text.ts";
 import type { Live, Tables } from "./rules/live.ts";
+import { readChain, readWords, uncounted } from "./rules/rule.ts";
 import { readTables } from "./rules/table-text.ts";
 import { adopt, listUndeclared, undeclaredOf } from "./rules/undeclared.ts";
 import { comparable } from "./spelling.ts";
@@ -28,15 +29,21 @@ export interface Strangers {
 }
 
 /**
- * What fragments declare, and declared in this boot, so that it compares with what runs. `future` are the fragments as they
- * will be. Of a family that was not looked at, as they are.
+ * What fragments declare, and, unless `onlyNow`, declared in this boot, so that it compares with what runs. `future` are the
+ * fragments as they will be. Of a family that was not looked at, as they are.
  */
-export async function declaredIn(future: Fragments, live: Kernel, args: Arguments): Promise<Fragments> {
+export async function declaredIn(
+  future: Fragments,
+  live: Kernel,
+  args: Arguments,
+  onlyNow = false,
+): Promise<Fragments> {
   const all = FAMILIES.map(async (family) => {
     const running = live[family];
     const fragments = future[family];
     if (running === undefined || fragments === undefined) return [family, fragments ?? []] as const;
-    return [family, (await declared(fragments, family, running, args)).all] as const;
+    const { now, all } = await declared(fragments, family, running, args);
+    return [family, onlyNow ? [...now] : all] as const;
   });
   return Object.fromEntries(await Promise.all(all));
 }
@@ -48,15 +55,31 @@ async function declared(fragments: readonly Fragment[], family: Family, live: Li
   // What is not written yet will be confirmed.
   const old = new Set(stale.filter(({ access }) => access !== undefined));
   const current = fragments.filter((one) => !old.has(one));
-  const told = await comparable(current, live, { family, directory, timeout: args.timeout });
-  return { now: told, all: [...told, ...formerOf(record)], record };
+  const { fragments: now, compares } = await comparable(current, live, { family, directory, timeout: args.timeout });
+  return { now, compares, all: [...now, ...formerOf(record)], record };
 }
 
-/** What was deleted from fragments in this boot, for who loads none of them. */
+/**
+ * What was deleted from fragments in this boot, for who loads none of them. Not of a chain in which a fragment has a rule that does
+ * not run: the one that is gone may have become that, and without either the chain says something that nobody wrote.
+ */
 export async function deletedSince(family: Family, live: Live, args: Arguments): Promise<Tables> {
   const fragments = await readFragments(directoryOf(family, args));
-  const { now, record } = await declared(fragments, family, live, args);
-  return record === undefined ? new Map() : deletedOf(record.left, leftOf(now));
+  const { now, compares, record } = await declared(fragments, family, live, args);
+  if (record === undefined || !compares) return new Map();
+  const behind = chainsBehind(now, live);
+  return new Map(
+    [...deletedOf(record.left, leftOf(now))].map(([table, rules]) => [
+      table,
+      rules.filter((rule) => !behind.has(`${table} ${readChain(rule)}`)),
+    ]),
+  );
+}
+
+/** "TABLE CHAIN" of each rule of others' fragments that does not run. */
+function chainsBehind(fragments: readonly Fragment[], live: Live): Set<string> {
+  const lacking = fragments.filter(({ text }) => !isMarked(text)).flatMap(({ text }) => lackingIn(text, live));
+  return new Set(lacking.map(({ table, line }) => `${table} ${readChain(readWords(uncounted(line)))}`));
 }
 
 /** Keeps what the fragments declare, where no load of ours does. `live` is the kernel now, `told` what was told of strangers. */
@@ -114,12 +137,16 @@ function rulesIn(live: Live, fragments: readonly { text: string }[]): string[] {
 
 /** Fragments of others that have a rule that does not run. */
 function unloadedOf(fragments: readonly Fragment[], live: Live): string[] {
-  const lacks = ({ text }: Fragment) =>
-    readTables(text).sections.some(({ table, lines }) => {
-      const running = new Set(live.tables.get(table)?.lines);
-      return lines.some((line) => !running.has(line.text));
-    });
-  return [...new Set(fragments.filter((one) => !isMarked(one.text) && lacks(one)).map(({ path }) => path))];
+  const behind = fragments.filter(({ text }) => !isMarked(text) && lackingIn(text, live).length > 0);
+  return [...new Set(behind.map(({ path }) => path))];
+}
+
+/** The rules of a text that do not run. */
+function lackingIn(text: string, live: Live): { table: string; line: string }[] {
+  return readTables(text).sections.flatMap(({ table, lines }) => {
+    const running = new Set(live.tables.get(table)?.lines);
+    return lines.filter((line) => !running.has(line.text)).map((line) => ({ table, line: line.text }));
+  });
 }
 
 /** What is done because of them, and the ways on. */

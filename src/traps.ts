@@ -77,7 +77,7 @@ export function bridgesOf(networks: readonly Network[]): BridgeNetwork[] {
  */
 export function describeTraps(
   { families, tables, firewalld }: Around,
-  { reload }: Arguments,
+  { reload, adopt, replace }: Arguments,
   isSetUp: boolean,
 ): { lost: string[]; kept: string[]; told: string[] } {
   const lost: string[] = [];
@@ -105,7 +105,8 @@ export function describeTraps(
       );
     }
     if (other !== undefined) {
-      const into = reload === "patch" || holdsMesh(other) ? kept : lost;
+      const stays = reload === "patch" || holdsMesh(other) || (isSetUp && !adopt && !replace);
+      const into = stays ? kept : lost;
       into.push(`${word} rules in the ${other.backend} backend, which decide as well: ${listOther(other)}`);
     }
   }

@@ -53,7 +53,8 @@ export async function loadWatched(
 async function lossesOf(after: Kernel, others: readonly Unit[], { items, live }: Before, args: Arguments) {
   const gone: string[] = [];
   const edited: string[] = [];
-  const now = await declaredIn(await readDirectories(args), live, args);
+  // A line that was deleted from a fragment is to go.
+  const now = await declaredIn(await readDirectories(args), live, args, true);
   const isBehind = others.some(({ behind }) => behind);
   for (const family of FAMILIES) {
     const [before, left] = [live[family], after[family]];

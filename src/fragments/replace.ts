@@ -58,7 +58,8 @@ async function writeThenRename(directory: string, path: string, text: string, { 
   }
 }
 
-async function syncDirectory(directory: string): Promise<void> {
+/** Returns when the disk has the names. Throws what node:fs throws. */
+export async function syncDirectory(directory: string): Promise<void> {
   const handle = await open(directory, constants.O_RDONLY);
   try {
     await handle.sync();

@@ -9,7 +9,7 @@ import { type Rule, readRule, spell, uncounted } from "../rules/rule.ts";
 import { COMMANDS, restoreCommand } from "./iptables.ts";
 
 /** Rules that lean on what only the host's own namespace has, besides sets: accounting objects, timeout policies. */
-const LEANS_ON_HOST = /--nfacct-name[\s=]|(-j|--jump)\s+CT\s.*--timeout[\s=]/;
+export const LEANS_ON_HOST = /--nfacct-name[\s=]|(-j|--jump)\s+CT\s.*--timeout[\s=]/;
 const LEANS_ON_SET = /--match-set[\s=]|(-j|--jump)\s+SET\s/;
 /** A name that cannot be resolved where there is no network. */
 const NAME_NOT_RESOLVED = /host\/network .* not found/;

@@ -56,7 +56,8 @@ export function unitText(unit: string, executable: string, directories: Director
   const all = paths.join(" and ");
   const withoutUs = directories.map(([family, directory]) => {
     const { save, restore } = COMMANDS[family];
-    const words = `[ "$$SERVICE_RESULT" = success ] || ${save} | grep -q ^-A || ${restore} --wait 10 "$$1"`;
+    // Where there is a base, its rules say whether ours run, which no other firewall has.
+    const words = `[ "$$SERVICE_RESULT" = success ] && exit; o="docker_iptables: ("; grep -q "$$o" "$$1" || o=^-A; ${save} | grep -q "$$o" || ${restore} --wait 10 "$$1"`;
     return `ExecStopPost=-+/bin/sh -c '${words}' sh ${unitWord(join(stateDirectoryOf(family, directory), `${family}.rules`))}`;
   });
   return `${markOf(`(${unit})`)}

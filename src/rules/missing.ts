@@ -5,7 +5,8 @@
 //   list of addresses those that are known stay; one that leans on not being in it matches all that it says besides, so it is
 //   loaded without that match, unless it accepts: then it is left out, too;
 //   of any other rule that iptables refuses nobody knows what it matches: it is left out, but where it would have led packets
-//   past what follows in its chain, and that accepts something, nothing gets past it: it becomes a DROP.
+//   past what follows in its chain, and that accepts something, nothing gets past it: it becomes a DROP, of the packets that it is
+//   for where its matches are plain ones, else of all. In nat, where no rule may drop, it becomes an ACCEPT: nothing is led elsewhere.
 
 import { type Rule, readChain, readRule, readTarget, readWords, spell } from "./rule.ts";
 
@@ -14,6 +15,8 @@ export interface Stead {
   line: string | undefined;
   /** Whether it kept somebody out who is let in now. */
   denied: boolean;
+  /** Whether it is there for what follows in its chain. */
+  closes?: boolean;
 }
 
 /** Targets that decide nothing in favour of a packet. */
@@ -35,7 +38,9 @@ export function withoutMissing(line: string, { sets, names }: Missing, table: re
   if (left === rule) return undefined;
   const target = readTarget(rule) ?? "";
   if (left === undefined) return { line: undefined, denied: mayDeny(target, table) };
-  return { line: target === "ACCEPT" && negations(left) < negations(rule) ? undefined : spell(left), denied: false };
+  // In nat an ACCEPT takes packets past a DNAT.
+  const opens = target === "ACCEPT" && table[0] !== "*nat" && negations(left) < negations(rule);
+  return { line: opens ? undefined : spell(left), denied: false };
 }
 
 function negations(rule: Rule): number {
@@ -118,28 +123,77 @@ export function withoutRule(table: readonly string[], at: number): Stead {
   const rule = readRule(table[at] ?? "");
   const target = readTarget(rule);
   const chain = readChain(rule);
-  if (
-    chain === undefined ||
-    target === undefined ||
-    !leadsPast(rule, target, table) ||
-    !table.slice(at + 1).some((other) => accepts(other, chain))
-  )
-    return { line: undefined, denied: mayDeny(target ?? "", table) };
-  return { line: spell(["-A", chain, "-j", "DROP"]), denied: false };
+  const isClosed =
+    chain !== undefined && target !== undefined && leadsPast(rule, target, table) && hasFollower(table, at, chain);
+  if (!isClosed) return { line: undefined, denied: mayDeny(target ?? "", table) };
+  const matches = plainMatches(rule);
+  return { line: spell([...(matches ?? ["-A", chain]), "-j", closing(table)]), denied: false, closes: true };
 }
 
-/** Whether a packet that this rule takes may be kept from what follows: by a RETURN, in a chain, by a target that is not known. */
+/** In the place of a line that stands for another rule, and is refused itself: it takes all packets. Then there is none. */
+export function withoutStandIn(line: string, former: Rule, table: readonly string[]): Stead {
+  const chain = readChain(readRule(line)) ?? "";
+  const broad = spell(["-A", chain, "-j", closing(table)]);
+  if (line === broad) return { line: undefined, denied: mayDeny(readTarget(former) ?? "", table) };
+  return { line: broad, denied: false, closes: true };
+}
+
+/** Whether what stands in a rule's place is needed still: nothing that it closes may be behind it any more. */
+export function isNeeded(table: readonly string[], at: number, { closes }: Stead): boolean {
+  return closes !== true || hasFollower(table, at, readChain(readRule(table[at] ?? "")) ?? "");
+}
+
+/** In nat no rule may drop: there packets are taken past what would lead them elsewhere. */
+function closing(table: readonly string[]): string {
+  return table[0] === "*nat" ? "ACCEPT" : "DROP";
+}
+
+function hasFollower(table: readonly string[], at: number, chain: string): boolean {
+  return table.slice(at + 1).some((other) => accepts(other, chain, table[0] === "*nat"));
+}
+
+const PLAIN = /^(-[sdiop]|--[sd]ports?|--comment)$/;
+const PLAIN_MODULE = /^(tcp|udp|sctp|dccp|multiport|comment)$/;
+
+/** What a rule says before its target, where every iptables knows it; undefined where it may be what is refused. */
+function plainMatches(rule: Rule): Rule | undefined {
+  const end = rule.findIndex((word, at) => (word === "-j" || word === "-g") && !isText(rule, at));
+  for (let at = 2; at < end; at += 2) {
+    const option = rule[at] === "!" ? rule[++at] : rule[at];
+    const isPlain = PLAIN.test(option ?? "") || (option === "-m" && PLAIN_MODULE.test(rule[at + 1] ?? ""));
+    if (!isPlain) return undefined;
+  }
+  return rule.slice(0, end);
+}
+
+/**
+ * Whether a packet that this rule takes may be kept from what follows: by a RETURN, in a chain, by a target that is not known; in nat
+ * by an ACCEPT.
+ */
 function leadsPast(rule: Rule, target: string, table: readonly string[]): boolean {
   if (target === "RETURN") return true;
+  if (table[0] === "*nat") return target === "ACCEPT" || rule.includes("-g") || mayPass(target, table);
   if (target === "ACCEPT" || HARMLESS.test(target)) return false;
   return rule.includes("-g") || !isChain(target, table) || mayDeny(target, table);
 }
 
-/** Whether a rule of this chain may let a packet through; another chain that it leads to may. */
-function accepts(line: string, chain: string): boolean {
+/** Whether a chain of nat's takes packets past what follows the jump. */
+function mayPass(chain: string, table: readonly string[]): boolean {
+  return table.some((line) => {
+    const rule = readRule(line);
+    return readChain(rule) === chain && readTarget(rule) !== undefined && readTarget(rule) !== "RETURN";
+  });
+}
+
+/** What of nat's lets nobody in. */
+const OUTWARD = /^(ACCEPT|MASQUERADE|SNAT)$/;
+
+/** Whether a rule of this chain may let a packet through, or in nat lead it elsewhere; another chain that it leads to may. */
+function accepts(line: string, chain: string, isNat: boolean): boolean {
   const rule = readRule(line);
   const target = readTarget(rule);
-  return readChain(rule) === chain && target !== undefined && !HARMLESS.test(target);
+  if (readChain(rule) !== chain || target === undefined || HARMLESS.test(target)) return false;
+  return !(isNat && OUTWARD.test(target));
 }
 
 function isChain(name: string, table: readonly string[]): boolean {
@@ -147,7 +201,7 @@ function isChain(name: string, table: readonly string[]): boolean {
 }
 
 /** Whether a target keeps packets out: itself, or a rule of the chain that it is, however deep. */
-function mayDeny(target: string, table: readonly string[], seen: ReadonlySet<string> = new Set()): boolean {
+export function mayDeny(target: string, table: readonly string[], seen: ReadonlySet<string> = new Set()): boolean {
   if (DENIES.test(target)) return true;
   if (seen.has(target)) return false;
   const deeper = new Set([...seen, target]);

@@ -1,6 +1,6 @@
 // Other hands in the packet filter: what a swarm, a former Docker, another backend and nftables have in the kernel.
 
-import { rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
@@ -256,6 +256,26 @@ describe.concurrent("another table at the same hook", () => {
       msg: expect.stringMatching(/legacy.*':FORWARD DROP'.*iptables-legacy-save/),
     };
     expect(problems).toContainEqual(told);
+  });
+
+  test("rules that come to the other backend of a host that is set up are left alone, and told", async () => {
+    const host = fakeHost();
+    for (const folder of [host.iptablesDir, host.ip6tablesDir]) rmSync(join(folder, "10_docker"));
+    const argv = ["setup", "--json", "--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
+    expect(readAnswer(await host.run(argv))).toMatchObject({ changed: true });
+    const theirs = "*filter\n:INPUT DROP [0:0]\n-A INPUT -i lo -j ACCEPT\nCOMMIT\n";
+    writeFileSync(join(host.fake, "legacy/ipv4/filter"), theirs);
+    for (const network of [undefined, "new"]) {
+      if (network !== undefined)
+        host.network(network, { Id: "0123456789abcdef0123", IPAM: { Config: [{ Subnet: "10.1.0.0/24" }] } });
+      const result = readAnswer(await host.run(argv));
+      expect(result, result.msg).toMatchObject({ changed: network !== undefined });
+      expect(result.warnings.join()).toContain("IPv4 rules in the legacy backend, which decide as well");
+      expect(readFileSync(join(host.fake, "legacy/ipv4/filter"), "utf8")).toBe(theirs);
+    }
+    expect(host.kernel("filter")).toMatch(/-A FORWARD ! -i br-0123456789ab -o br-0123456789ab .*DROP/);
+    expect(readAnswer(await host.run([...argv, "--replace"]))).toMatchObject({ changed: true });
+    expect(readFileSync(join(host.fake, "legacy/ipv4/filter"), "utf8")).not.toContain("-A INPUT");
   });
 
   test("FORWARD's DROP is told once, and stops nobody, also after the base has gone", async () => {

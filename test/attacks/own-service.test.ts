@@ -196,6 +196,20 @@ describe.concurrent("a service that is not understood is watched", () => {
     expect(host.kernel("nat")).toContain("docker_iptables: web");
   });
 
+  test("a line that was deleted from a fragment goes, and stops nobody", async () => {
+    const host = await watchedHost(":");
+    const behind = { StateChangeTimestampMonotonic: "1" };
+    ownService(host, `merge ${host.iptablesDir} | iptables-restore`, behind);
+    await host.ask({ container: "web" });
+    host.write("00_host", "*filter\n:INPUT DROP [0:0]\n-A INPUT -i lo -j ACCEPT\nCOMMIT\n");
+    host.container("web", { ports: PORTS, address: "172.17.0.7" });
+    const moved = await host.ask({ container: "web" });
+    expect(moved, moved.msg).toMatchObject({ changed: true });
+    expect(moved.warnings).toEqual([expect.stringMatching(/took away rules that no fragment declares, .*--dport 22/)]);
+    expect(host.kernel("filter")).not.toContain("--dport 22 ");
+    expect(host.kernel("filter")).toContain("172.17.0.7");
+  });
+
   test("nor are those in DOCKER-USER, of which it knows nothing", async () => {
     const host = await watchedHost(":");
     const ban = "-A DOCKER-USER -s 203.0.113.9/32 -j DROP";

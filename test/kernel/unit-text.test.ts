@@ -1,5 +1,9 @@
 // What systemd takes from our services, where paths and clients are not the usual ones.
 
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { retryTimerOf, retryTimerText, unitText, watchUnitText } from "../../src/kernel/unit-text.ts";
 
@@ -48,6 +52,36 @@ test.each([
   const [line, ...more] = linesOf(unitText("iptables.service", EXECUTABLE, [["ipv4", directory]]), "ExecStopPost");
   expect(line?.endsWith(` iptables-restore --wait 10 "$$1"' sh ${word}`), line).toBe(true);
   expect(more).toEqual([]);
+});
+
+const OTHERS = "-A INPUT -i lo -j ACCEPT";
+const BASE = '-A FORWARD -m comment --comment "docker_iptables: (90_docker)" -j DROP';
+
+test.each([
+  ["a load that succeeded", "success", [OTHERS, BASE], [], "not loaded"],
+  ["a kernel without rules", "exit-code", [OTHERS, BASE], [], "loaded"],
+  ["another firewall's rule that is ours, too", "exit-code", [OTHERS, BASE], [OTHERS], "loaded"],
+  ["ours", "exit-code", [OTHERS, BASE], [OTHERS, BASE], "not loaded"],
+  ["no base, and rules", "exit-code", [OTHERS], [OTHERS], "not loaded"],
+  ["no base, and no rules", "exit-code", [OTHERS], [], "loaded"],
+])("the last good rules after %s", (_, result, kept, live, outcome) => {
+  const directory = mkdtempSync(join(tmpdir(), "docker_iptables-unit-"));
+  try {
+    const [line = ""] = linesOf(unitText("iptables.service", EXECUTABLE, [["ipv4", "/srv/v4"]]), "ExecStopPost");
+    const [, script = ""] = /-c '(.*)' sh /.exec(line) ?? [];
+    const fake = (name: string, text: string) =>
+      writeFileSync(join(directory, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+    writeFileSync(join(directory, "live"), live.join("\n"));
+    writeFileSync(join(directory, "kept"), kept.join("\n"));
+    fake("iptables-save", `cat ${directory}/live`);
+    fake("iptables-restore", "echo loaded");
+    const env = { PATH: `${directory}:/usr/bin:/bin`, SERVICE_RESULT: result };
+    const ran = spawnSync("sh", ["-c", script.replaceAll("$$", "$"), "sh", join(directory, "kept")], { env });
+    expect(ran.stdout.toString().trim() || "not loaded").toBe(outcome);
+    expect(ran.stderr.toString()).toBe("");
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });
 
 test.each([

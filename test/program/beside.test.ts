@@ -71,14 +71,35 @@ describe.concurrent.each(["restore", "systemd"])("reload: %s", (reload) => {
     expect(await host.ask(web)).toMatchObject({ changed: true, warnings: [expect.stringMatching(TOLD)] });
   });
 
-  test("a line that is deleted from a fragment goes; a new one is not loaded, and told", async () => {
+  test("a line that is deleted from a fragment goes", async () => {
+    const host = await besideHost();
+    host.write("05_own", OWN("192.0.2.7"));
+    expect(await host.ask(web)).toMatchObject({ changed: true });
+    const lines = linesOf(host);
+    expect(lines).toEqual(expect.arrayContaining([...UFWS, "-A INPUT -s 192.0.2.7/32 -j DROP"]));
+    expect(lines.join()).not.toContain("192.0.2.8");
+  });
+
+  test("a new line is not loaded, and told; the one that it was before stays meanwhile", async () => {
     const host = await besideHost();
     host.write("05_own", OWN("192.0.2.7", "192.0.2.9"));
     const { warnings } = await host.ask(web);
     expect(warnings.join()).toContain(`and what is new in ${join(host.iptablesDir, "05_own")} was not loaded`);
     const lines = linesOf(host);
-    expect(lines).toEqual(expect.arrayContaining([...UFWS, "-A INPUT -s 192.0.2.7/32 -j DROP"]));
-    expect(lines.join()).not.toMatch(/192\.0\.2\.[89]/);
+    expect(lines).toEqual(
+      expect.arrayContaining([...UFWS, ...[7, 8].map((n) => `-A INPUT -s 192.0.2.${n}/32 -j DROP`)]),
+    );
+    expect(lines.join()).not.toContain("192.0.2.9");
+  });
+
+  test("where a fragment is broken nothing passes for deleted, however the others are written", async () => {
+    const host = await besideHost();
+    host.write("05_own", OWN("192.0.2.7", "192.0.2.8").replaceAll("/32", ""));
+    host.write("30_bad", "*filter\n-A INPUT -j broken\nCOMMIT\n");
+    expect(await host.ask(web)).toMatchObject({ changed: true });
+    expect(linesOf(host)).toEqual(
+      expect.arrayContaining([...UFWS, ...[7, 8].map((n) => `-A INPUT -s 192.0.2.${n}/32 -j DROP`)]),
+    );
   });
 
   test("absent takes our rules away, and no others", async () => {
@@ -88,6 +109,21 @@ describe.concurrent.each(["restore", "systemd"])("reload: %s", (reload) => {
     expect(host.kernel("nat") + host.kernel("filter")).not.toContain("docker_iptables: web");
   });
 });
+
+test.each(["restore", "systemd"])(
+  "reload: %s: rules that come while it waits for its turn are not lost",
+  async (reload) => {
+    const host = await besideHost([]);
+    // Before the second look, which it loads by.
+    const came = `sed -i 's/^COMMIT/-A INPUT -s 192.0.2.66 -j DROP\\nCOMMIT/' "$FAKE/kernel/ipv4/filter"`;
+    host.on("iptables-save", `echo >> "$FAKE/looks"; [ "$(wc -l < "$FAKE/looks")" != 2 ] || ${came}`);
+    const done = await host.ask({ container: "web", reload });
+    expect(done, done.msg).toMatchObject({ changed: true, reloaded: ["iptables-restore"] });
+    expect(done.warnings).toEqual([expect.stringContaining("192.0.2.66")]);
+    expect(host.kernel("filter")).toContain("192.0.2.66");
+    expect(host.kernel("filter")).toContain("docker_iptables: web");
+  },
+);
 
 const web = { container: "web", reload: "restore" };
 

@@ -126,6 +126,19 @@ describe.concurrent("load", () => {
     expect(kept).not.toMatch(/203\.0\.113|f2b/);
   });
 
+  test("of a fragment whose last rule there was deleted: that one goes, and what others have put there stays", async () => {
+    const host = await hostWithBase("restore");
+    host.write("50_mine", "*filter\n-A DOCKER-USER -s 198.51.100.1/32 -j ACCEPT\nCOMMIT\n");
+    await load(host);
+    expect(users(host).join()).toContain("198.51.100.1");
+    host.write("50_mine", "*filter\n-A INPUT -i lo -j ACCEPT\nCOMMIT\n");
+    add(host, [BLOCK, ...BAN]);
+    expect(await load(host)).toMatchObject({ changed: true });
+    expect(users(host).join()).not.toContain("198.51.100.1");
+    expect(users(host)).toEqual(expect.arrayContaining([BLOCK, ...BAN]));
+    expect(await load(host)).toMatchObject({ changed: false });
+  });
+
   test("of fragments that have rules there: they alone decide, and what goes is told", async () => {
     const host = await hostWithBase("restore");
     add(host, [BLOCK]);

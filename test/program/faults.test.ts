@@ -24,9 +24,9 @@ const PORTS = {
 const FLOW =
   "udp      17 29 src=198.51.100.1 dst=127.0.0.1 sport=9 dport=53 src=172.17.0.2 dst=198.51.100.1 sport=53 dport=9 use=1";
 /** What a run that was killed leaves is no part of the state: nobody reads it, and a later run removes it. */
-const TEMPORARY = /\/\.docker_iptables\.tmp$|^state\/.*\.\d+\.tmp$/;
+const TEMPORARY = /\/\.docker_iptables\.tmp$|^var\/docker_iptables\/.*\.\d+\.tmp$/;
 /** What only spares or tells something: what fragments declare (where a run was interrupted, what they did as well), and how it is spelled. */
-const DERIVED = /^state\/.*\.(left|spelled|names)$/;
+const DERIVED = /^var\/docker_iptables\/.*\.(left|spelled|names)$/;
 const RECORD = /\.left$/;
 
 type State = Record<string, string>;
@@ -191,7 +191,7 @@ let published: Promise<State> | undefined;
 async function hostFor({ prepare }: Case): Promise<FakeHost> {
   published ??= publishedState();
   const host = fakeHost();
-  mkdirSync(join(host.root, "state"));
+  mkdirSync(join(host.root, "var", "docker_iptables"), { recursive: true });
   host.put(await published);
   await prepare(host);
   return host;
@@ -210,7 +210,7 @@ async function start(host: FakeHost, { argv, input }: Case, env: Record<string, 
   const options = host.options();
   const all = {
     ...options,
-    env: { ...options.env, STATE_DIRECTORY: join(host.root, "state"), ...env },
+    env: { ...options.env, STATE_DIRECTORY: join(host.root, "var", "docker_iptables"), ...env },
     input: input?.(host) ?? "",
   };
   if (env["FAULT"] === undefined || env["FAULT"] === "fail")
@@ -309,7 +309,9 @@ function expectTrue(result: Result, now: State, before: State, goal: State, puts
     // That the rules could not be kept for the next boot is a warning.
     const kept = !result.warnings.some((warning) => warning.includes("not kept for the next boot"));
     const told = (state: State) =>
-      Object.entries(withoutGone(without(DERIVED, state))).filter(([name]) => kept || !name.startsWith("state/"));
+      Object.entries(withoutGone(without(DERIVED, state))).filter(
+        ([name]) => kept || !name.startsWith("var/docker_iptables/"),
+      );
     expect(told(now)).toEqual(told(goal));
   }
   if (result.failed && putsBack && result.changed)

@@ -273,7 +273,7 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
       join(this.fake, "kernel/ipv6"),
       join(this.fake, "legacy/ipv4"),
       join(this.fake, "legacy/ipv6"),
-      join(this.root, "state"),
+      join(this.root, "var", "docker_iptables"),
       this.unitDir,
       join(this.fake, "enabled"),
     ];

@@ -9,6 +9,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -416,11 +417,14 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
     const host = fakeHost();
     const { directory, env, file } = stateOf(host);
     mkdirSync(directory);
-    writeFileSync(join(directory, ".docker_iptables.tmp"), "*fil");
+    for (const name of ["ipv4.rules.4711.tmp", "others.tmp"]) {
+      writeFileSync(join(directory, name), "*fil");
+      utimesSync(join(directory, name), 1, 1);
+    }
     writeFileSync(file("ipv4"), "former\n");
     expect(await load(host, [], env)).toMatchObject({ changed: true, warnings: [] });
     expect(readFileSync(file("ipv4"), "utf8")).toContain("MASQUERADE");
-    expect(readdirSync(directory).filter((name) => name.includes("tmp"))).toEqual([]);
+    expect(readdirSync(directory).filter((name) => name.includes("tmp"))).toEqual(["others.tmp"]);
   });
 
   test("cannot be kept: the rules are live, and that is a warning", async () => {
@@ -495,6 +499,76 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
     expect(again.msg).not.toContain("the kernel had no rules");
   });
 
+  test("a later load brings in what can be loaded by then, though another rule is refused still", async () => {
+    const host = fakeHost();
+    const { env } = stateOf(host);
+    host.write("20_ssh", "*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j broken\nCOMMIT\n");
+    host.write("30_web", "*filter\n-A INPUT -j broken\nCOMMIT\n");
+    expect((await load(host, ["ipv4"], env)).error).toMatchObject({ left_out: [{}, {}] });
+    expect(host.kernel("filter")).not.toContain("--dport 22 ");
+    expect((await load(host, ["ipv4"], env)).msg).not.toContain("left rules out");
+    host.write("20_ssh", `*filter\n:INPUT DROP [0:0]\n${ACCEPTS(22).split("\n")[1]}\nCOMMIT\n`);
+    const better = await load(host, ["ipv4"], env);
+    expect(better).toMatchObject({ failed: true, changed: true, error: { left_out: [{}] } });
+    expect(better.msg).toContain(
+      "an earlier load had left rules out, and now the IPv4 rules that can be loaded were loaded",
+    );
+    expect(host.kernel("filter")).toContain("--dport 22 ");
+    // Not fewer.
+    host.write("20_ssh", "*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j broken\nCOMMIT\n");
+    await load(host, ["ipv4"], env);
+    expect(host.kernel("filter")).toContain("--dport 22 ");
+    for (const name of ["20_ssh", "30_web"]) host.write(name, ACCEPTS(22));
+    expect(await load(host, ["ipv4"], env)).toMatchObject({ changed: true });
+    host.write("30_web", "*filter\n-A INPUT -j broken\nCOMMIT\n");
+    expect(await load(host, ["ipv4"], env)).toMatchObject({ failed: true, changed: false });
+  });
+
+  test("a rule of another firewall's that a fragment has, too, does not pass for ours where there is a base", async () => {
+    const host = fakeHost();
+    const { env } = stateOf(host);
+    const base = '-A FORWARD -m comment --comment "docker_iptables: (90_docker)" -j DROP';
+    host.write("90_docker", `# docker_iptables: (90_docker) (do not edit)\n*filter\n${base}\nCOMMIT\n`);
+    host.write("20_ssh", ACCEPTS(22));
+    host.write("30_web", "*filter\n-A INPUT -j broken\nCOMMIT\n");
+    host.setKernel("filter", ACCEPTS(22));
+    host.setKernel("nat", "*nat\nCOMMIT\n");
+    const result = await load(host, ["ipv4"], env);
+    expect(result).toMatchObject({
+      failed: true,
+      changed: true,
+      error: { left_out: [{ rule: "-A INPUT -j broken" }] },
+    });
+    expect(host.kernel("filter")).toContain("(90_docker)");
+    expect(host.kernel("filter")).toContain("--dport 22 ");
+  });
+
+  test("a table that the kernel does not have is left out, and no other", async () => {
+    const host = fakeHost();
+    const { env } = stateOf(host);
+    host.write("20_ssh", ACCEPTS(22));
+    host.write("30_odd", "*broken\n-A INPUT -j DROP\n-A INPUT -j LOG\nCOMMIT\n");
+    const result = await load(host, ["ipv4"], env);
+    const left = { where: expect.stringMatching(/30_odd line 2$/), rule: "*broken with its 2 rules" };
+    expect(result).toMatchObject({ failed: true, changed: true, error: { left_out: [left] } });
+    expect(result.msg).toContain("KEEPS NOBODY OUT");
+    expect(host.kernel("filter")).toContain("--dport 22 ");
+    expect(host.kernel("nat")).toContain("MASQUERADE");
+  });
+
+  test("what another unit keeps (StateDirectory=web) is not ours: a create in it leaves that alone", async () => {
+    const host = fakeHost();
+    const directory = join(host.root, "web");
+    mkdirSync(directory);
+    writeFileSync(join(directory, "ipv4.rules.4711.tmp"), "theirs");
+    utimesSync(join(directory, "ipv4.rules.4711.tmp"), 1, 1);
+    host.environment["STATE_DIRECTORY"] = directory;
+    host.container("web", { ports: PUBLISHED });
+    expect(await host.ask({ container: "web", reload: "restore" })).toMatchObject({ changed: true });
+    expect(readdirSync(directory)).toEqual(["ipv4.rules.4711.tmp"]);
+    expect(existsSync(join(host.iptablesDir, ".docker_iptables", "ipv4.rules"))).toBe(true);
+  });
+
   test("without STATE_DIRECTORY they lie hidden beside the fragments, whoever loads", async () => {
     const host = fakeHost();
     host.container("web", { ports: PUBLISHED });
@@ -504,7 +578,7 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
     expect(kept).not.toContain("docker_iptables: web");
   });
 
-  test("a patch leaves those of the host in them, and a text that is no rules goes", async () => {
+  test("a patch leaves those of the host in them", async () => {
     const host = fakeHost();
     const path = join(host.iptablesDir, ".docker_iptables", "ipv4.rules");
     const publish = (name: string) => {
@@ -519,8 +593,9 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
     expect(kept).toContain("MASQUERADE");
     expect(kept).not.toContain("docker_iptables: web");
     writeFileSync(path, "*filter\n-A INPUT -j DROP\n");
+    // What cannot be read is not made a text that says less.
     expect(await host.ask({ container: "web", state: "absent", reload: "patch" })).toMatchObject({ changed: true });
-    expect(readFileSync(path, "utf8")).not.toContain("INPUT -j DROP");
+    expect(readFileSync(path, "utf8")).toBe("*filter\n-A INPUT -j DROP\n");
   });
 });
 

@@ -6,6 +6,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -491,6 +492,43 @@ describe.concurrent("networks", () => {
     host.write("00_existing", read(host, "00_existing").replace(`${ban}\n`, ""));
     expect((await host.run(status)).stdout).not.toContain("by now as well");
     expect((await setup(host)).warnings).not.toContainEqual(told);
+  });
+
+  test("--adopt saves what a fragment had earlier in this boot, too: its file may have been moved away to be made anew", async () => {
+    const host = bareHost();
+    const [ban, late] = ["-A INPUT -s 192.0.2.1/32 -j DROP", "-A INPUT -s 192.0.2.2/32 -j DROP"];
+    host.setKernel("filter", ["*filter", ":INPUT ACCEPT [0:0]", ban, "COMMIT", ""].join("\n"));
+    expect(await setup(host, "--adopt")).toMatchObject({ changed: true });
+    host.setKernel("filter", host.kernel("filter").replace(ban, `${ban}\n${late}`));
+    expect(await setup(host, "--adopt")).toMatchObject({ failed: true, error: { code: "fragment_foreign" } });
+    renameSync(join(host.iptablesDir, "00_existing"), join(host.iptablesDir, "00_existing.orig"));
+    expect(await setup(host, "--adopt")).toMatchObject({ changed: true });
+    for (const rule of [ban, late]) expect(read(host, "00_existing")).toContain(rule);
+    for (const rule of [ban, late]) expect(host.kernel("filter")).toContain(rule);
+  });
+
+  test("that come while the service has failed, and a fragment is broken, are guarded all the same", async () => {
+    const host = bareHost();
+    await setup(host);
+    rmSync(join(host.fake, "active/iptables.service"));
+    host.write("50_bad", "*filter\n-A INPUT -j broken\nCOMMIT\n");
+    host.network("new", { Id: "0123456789abcdef0123", IPAM: { Config: [{ Subnet: "10.1.0.0/24" }] } });
+    const result = await setup(host);
+    expect(result, result.msg).toMatchObject({ changed: true });
+    expect(result.warnings.join()).toContain("50_bad");
+    expect(host.kernel("filter")).toMatch(/-A FORWARD ! -i br-0123456789ab -o br-0123456789ab .*DROP/);
+    expect(await setup(host)).toMatchObject({ changed: false });
+  });
+
+  test("that come while the service has failed, beside rules of others: it starts, and they stay", async () => {
+    const host = bareHost();
+    await setup(host);
+    rmSync(join(host.fake, "active/iptables.service"));
+    host.setKernel("filter", host.kernel("filter").replace("COMMIT", "-A INPUT -s 192.0.2.1/32 -j DROP\nCOMMIT"));
+    host.network("new", { Id: "0123456789abcdef0123", IPAM: { Config: [{ Subnet: "10.1.0.0/24" }] } });
+    const result = await setup(host);
+    expect(result, result.msg).toMatchObject({ changed: true, reloaded: ["iptables.service"] });
+    expect(host.kernel("filter")).toMatch(/-A FORWARD ! -i br-0123456789ab -o br-0123456789ab .*DROP/);
   });
 
   test("that are internal, without masquerade, without icc, routed, or no bridges get what they ask for", async () => {

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { inOrder } from "../../src/fragments/in-order.ts";
 import { readLive } from "../../src/rules/live.ts";
-import { type Missing, withoutMissing, withoutRule } from "../../src/rules/missing.ts";
+import { isNeeded, type Missing, withoutMissing, withoutRule, withoutStandIn } from "../../src/rules/missing.ts";
 import { type Packet, ruleWith, walk } from "../../src/rules/packet.ts";
 
 const MISSING: Missing = { sets: new Set(["gone", "lost"]), names: new Set(["no.where"]) };
@@ -62,6 +62,11 @@ describe("a rule that leans on what is missing", () => {
     expect(without(line)).toBe(stead);
   });
 
+  test("in nat an exception from a DNAT that leans on what is missing holds for all", () => {
+    const line = "-A PREROUTING -m set ! --match-set gone src -j ACCEPT";
+    expect(withoutMissing(line, MISSING, ["*nat", line])).toEqual({ line: "-A PREROUTING -j ACCEPT", denied: false });
+  });
+
   test("what leads to a chain that denies, denies", () => {
     const chains = ["-A refuse -j LOG", "-A refuse -g end", "-A end -j DROP", "-A count -j RETURN", "-A loop -j loop"];
     expect(without("-A INPUT -m set --match-set gone src -j refuse", chains)).toBe("nothing (denied)");
@@ -88,11 +93,52 @@ describe("a rule that iptables refuses", () => {
     ["-A INPUT -m bad -g empty", [ACCEPTS], "-A INPUT -j DROP"],
     ["-A INPUT -m bad -j NEWTARGET", [ACCEPTS], "-A INPUT -j DROP"],
     ["-D INPUT -j DROP", [ACCEPTS], "nothing (denied)"],
+    // What it is for is known: nobody else is kept out.
+    [
+      "-A INPUT -p tcp --dport 25 ! -s 192.0.2.1 -j NEWTARGET --on 1",
+      [ACCEPTS],
+      "-A INPUT -p tcp --dport 25 ! -s 192.0.2.1 -j DROP",
+    ],
+    [
+      '-A INPUT -m comment --comment "-j" -i eth0 -g empty',
+      [ACCEPTS],
+      "-A INPUT -m comment --comment -j -i eth0 -j DROP",
+    ],
+    ["-A INPUT -p tcp -m bad --dport 25 -j NEWTARGET", [ACCEPTS], "-A INPUT -j DROP"],
   ])("%s before %j: %s", (line, following, stead) => {
     const table = ["*filter", ...CHAINS, line, ...following];
     const { line: instead, denied } = withoutRule(table, table.indexOf(line));
     expect(`${instead ?? "nothing"}${denied ? " (denied)" : ""}`).toBe(stead);
   });
+});
+
+describe("a rule of nat's that iptables refuses", () => {
+  const DNAT = "-A PREROUTING -p tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80";
+
+  test.each([
+    ["-A PREROUTING -m bad ! --country DE -j RETURN", DNAT, "-A PREROUTING -j ACCEPT"],
+    ["-A PREROUTING -m bad ! --country DE -j ACCEPT", DNAT, "-A PREROUTING -j ACCEPT"],
+    ["-A PREROUTING -m bad -j past", DNAT, "-A PREROUTING -j ACCEPT"],
+    ["-A PREROUTING -m bad -j back", DNAT, "nothing"],
+    ["-A PREROUTING -m bad -j RETURN", "-A POSTROUTING -j MASQUERADE", "nothing"],
+    ["-A POSTROUTING -m bad -j RETURN", "-A POSTROUTING -j MASQUERADE", "nothing"],
+    ["-A PREROUTING -m bad -j DNAT --to-destination 172.17.0.2", DNAT, "nothing"],
+  ])("%s before %s: %s", (line, following, stead) => {
+    const table = ["*nat", "-A past -j ACCEPT", "-A back -j RETURN", line, following];
+    expect(withoutRule(table, table.indexOf(line)).line ?? "nothing").toBe(stead);
+  });
+});
+
+test("what stands for a rule goes with the last that it closes, and takes all where it is refused itself", () => {
+  const table = ["*mangle", "-A PREROUTING -p tcp --dport 80 -j TPROXY --on-port 1", "-A PREROUTING -j TPROXY"];
+  const stead = withoutRule(table, 1);
+  expect(stead).toMatchObject({ line: "-A PREROUTING -p tcp --dport 80 -j DROP", closes: true });
+  expect(isNeeded([table[0] ?? "", stead.line ?? "", table[2] ?? ""], 1, stead)).toBe(true);
+  expect(isNeeded([table[0] ?? "", stead.line ?? "", "#"], 1, stead)).toBe(false);
+  const former = ["-A", "PREROUTING", "-j", "TPROXY"];
+  const broad = withoutStandIn(stead.line ?? "", former, table);
+  expect(broad.line).toBe("-A PREROUTING -j DROP");
+  expect(withoutStandIn(broad.line ?? "", former, table).line).toBeUndefined();
 });
 
 const SOURCES = ["192.0.2.1", "192.0.2.2", "198.51.100.1"];
