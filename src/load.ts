@@ -319,7 +319,7 @@ export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: 
         throw naming(assembled, asFailure(error));
       });
     }
-    if (plan.changes || plan.record?.salvaged !== undefined)
+    if (plan.changes || plan.record?.loaded !== true || plan.record.salvaged !== undefined)
       warnings.push(...(await remember(spelling, { ...plan, live: NO_RULES, loaded: true })));
   }
   // Once no family can fail any more; and where nothing changes, too: a load that was killed here has left an older text.

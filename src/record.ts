@@ -25,6 +25,8 @@ interface Head {
   told?: string;
   /** Where a load could not be had: how many rules were left out, and the digest of what was loaded instead (salvage.ts). */
   salvaged?: string;
+  /** Whether a load of all of it has succeeded in this boot. */
+  loaded?: boolean;
 }
 
 export interface BootRecord extends Head {
@@ -99,17 +101,19 @@ export function textOf(left: Left): string {
   return [...sections, ""].join("\n");
 }
 
-/** Throws what node:fs throws. */
-export async function keepRecord(
-  state: State,
-  left: Left,
-  { iptables, told, salvaged }: Pick<Head, "iptables"> & { told?: string | undefined; salvaged?: string | undefined },
-): Promise<void> {
+/** What a head says besides of which boot it is. */
+type Known = { iptables: string } & { [key in "told" | "salvaged"]?: string | undefined } & {
+  loaded?: boolean | undefined;
+};
+
+/** Throws as `keepState`. */
+export async function keepRecord(state: State, left: Left, { iptables, told, salvaged, loaded }: Known): Promise<void> {
   const [boot, namespace] = await Promise.all([bootId(), networkNamespace()]);
   const head: Head = {
     ...{ boot, namespace, iptables },
     ...(told === undefined ? {} : { told }),
     ...(salvaged === undefined ? {} : { salvaged }),
+    ...(loaded ? { loaded } : {}),
   };
   await keepState(state, "left", `# ${JSON.stringify(head)}\n${textOf(left)}`);
 }
@@ -151,11 +155,16 @@ export async function rememberFragments(
   told = record?.told,
 ): Promise<string[]> {
   const left = pruned(record?.left ?? new Map(), leftOf(fragments), live);
-  const salvaged = loaded ? undefined : record?.salvaged;
-  const isKnown =
-    record !== undefined && record.iptables === iptables && record.told === told && record.salvaged === salvaged;
+  const known: Known = {
+    iptables,
+    told,
+    salvaged: loaded ? undefined : record?.salvaged,
+    loaded: loaded || record?.loaded,
+  };
+  const keys = ["iptables", "told", "salvaged", "loaded"] as const;
+  const isKnown = record !== undefined && keys.every((key) => record[key] === known[key]);
   if (isKnown && textOf(record.left) === textOf(left)) return [];
-  return keepRecord(stateOf(family, directory), left, { iptables, told, salvaged }).then(() => [], notKept);
+  return keepRecord(stateOf(family, directory), left, known).then(() => [], notKept);
 }
 
 /** The same of what was tried, with what the trial said. */

@@ -4,7 +4,6 @@
 // taken one by one (rules/missing.ts says what becomes of each), in namespaces first, so that the kernel gets it in one step;
 // every table keeps its policies.
 
-import { createHash } from "node:crypto";
 import { FAMILIES, type Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
 import { run } from "./exec.ts";
@@ -15,7 +14,7 @@ import { inOrder } from "./fragments/in-order.ts";
 import { restoreRules, saveRules } from "./kernel/iptables.ts";
 import { type Names, namesIn, withAddresses } from "./kernel/names.ts";
 import { complaintOf, LEANS_ON_HOST, lineOf, setsIn, tryLines } from "./kernel/trial.ts";
-import { keepRecord, type Left, leftOf, pruned, readRecord } from "./record.ts";
+import { type BootRecord, keepRecord, type Left, leftOf, pruned, readRecord } from "./record.ts";
 import { iptablesOf, type Live, readLive } from "./rules/live.ts";
 import {
   isNeeded,
@@ -133,7 +132,7 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   const kept = await readState(state, "rules");
   const texts = [current, ...(kept === undefined ? [] : [[{ path: pathOf(state, "rules"), text: kept }]])];
   const record = await readRecord(state, live);
-  const bare = isBare(live, texts.flat());
+  const bare = isBare(live, texts.flat(), record);
   if (!bare && record?.salvaged === undefined) return undefined;
   const sources: Assembled[] = [];
   // What runs is strangers': it stays.
@@ -148,7 +147,7 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   const missing = { sets: await missingSets(source.lines, timeout), names: new Set(namesIn(source.lines)) };
   takeOutMissing(draft, missing);
   await takeOutRefused(draft, (lines) => refusalOf(family, lines, timeout));
-  const salvaged = `${draft.left.length} ${digestOf(draft)}`;
+  const salvaged = `${draft.left.length} ${await digestOf(draft)}`;
   const [leftThen] = (record?.salvaged ?? "").split(" ");
   // Nothing more can be loaded than last time.
   if (!bare && (record?.salvaged === salvaged || draft.left.length > Number(leftThen))) return undefined;
@@ -159,7 +158,9 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   return { isLastGood, left: draft.left, again: !bare };
 }
 
-function digestOf({ lines }: Draft): string {
+async function digestOf({ lines }: Draft): Promise<string> {
+  // Loaded here alone: each start of the program would pay for it.
+  const { createHash } = await import("node:crypto");
   return createHash("sha256")
     .update(lines.map((line) => line ?? "#").join("\n"))
     .digest("hex");
@@ -180,13 +181,13 @@ function broughtBy(before: Live, after: Live): Left {
 }
 
 /**
- * Whether all that runs is somebody else's. Where there is a base, its rules say so, which nobody else has: a rule of the host's may
- * be another firewall's, too. Else any rule does that the fragments declare.
+ * Whether all that runs is somebody else's. Until a load has succeeded in this boot, the base says so, where there is one: a rule of
+ * the host's may be another firewall's, too. Else any rule does that the fragments declare.
  */
-function isBare({ tables }: Live, fragments: readonly Fragment[]): boolean {
+function isBare({ tables }: Live, fragments: readonly Fragment[], record: BootRecord | undefined): boolean {
   const lines = [...tables.values()].flatMap((table) => table.lines);
   if (lines.length === 0) return true;
-  if (fragments.some(({ text }) => text.includes(OF_BASE))) return !lines.some(mayBeOurs);
+  if (record?.loaded !== true && fragments.some(({ text }) => text.includes(OF_BASE))) return !lines.some(mayBeOurs);
   const declared = assemble(fragments, [], readLive("")).lines.filter((line) => /^[[-]/.test(line));
   const keys = new Set(declared.map((line) => keyOf(readWords(uncounted(line)))));
   return !lines.some((line) => mayBeOurs(line) || keys.has(keyOf(readWords(line))));
