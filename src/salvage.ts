@@ -147,7 +147,7 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   const missing = { sets: await missingSets(source.lines, timeout), names: new Set(namesIn(source.lines)) };
   takeOutMissing(draft, missing);
   await takeOutRefused(draft, (lines) => refusalOf(family, lines, timeout));
-  const salvaged = `${draft.left.length} ${await digestOf(draft)}`;
+  const salvaged = `${draft.left.length} ${digestOf(draft)}`;
   const [leftThen] = (record?.salvaged ?? "").split(" ");
   // Nothing more can be loaded than last time.
   if (!bare && (record?.salvaged === salvaged || draft.left.length > Number(leftThen))) return undefined;
@@ -158,12 +158,12 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   return { isLastGood, left: draft.left, again: !bare };
 }
 
-async function digestOf({ lines }: Draft): Promise<string> {
-  // Loaded here alone: each start of the program would pay for it.
-  const { createHash } = await import("node:crypto");
-  return createHash("sha256")
-    .update(lines.map((line) => line ?? "#").join("\n"))
-    .digest("hex");
+/** No need for more: two texts of one digest cost one better load, and node:crypto each start of the program. */
+function digestOf({ lines }: Draft): number {
+  const text = lines.map((line) => line ?? "#").join("\n");
+  let digest = 0;
+  for (let at = 0; at < text.length; at++) digest = (Math.imul(digest, 31) + text.charCodeAt(at)) >>> 0;
+  return digest;
 }
 
 /** What runs now and did not run before. */
