@@ -1,6 +1,6 @@
 // `reload: patch`: exchanges our own rules in the kernel and touches no others. It needs no service.
 
-import type { Family } from "./docker/container.ts";
+import { FAMILY_WORDS, type Family } from "./docker/container.ts";
 import { asFailure, Failure } from "./errors.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import { readFragments } from "./fragments/directory.ts";
@@ -47,7 +47,7 @@ export async function exchangeRules(
   remember(async () => {
     const now = await saveRules(family, timeout);
     const after = await exchange(family, now, (live) => patchText(back, live), timeout);
-    return after === now ? undefined : `the kernel's ${family === "ipv4" ? "IPv4" : "IPv6"} rules`;
+    return after === now ? undefined : `the kernel's ${FAMILY_WORDS[family]} rules`;
   });
   const textFor = (live: Live) => patchText(live === before ? goal : goalOf(current, former, live), live);
   return exchange(family, before, textFor, timeout);

@@ -4,7 +4,7 @@
 // taken one by one (rules/missing.ts says what becomes of each), in namespaces first, so that the kernel gets it in one step;
 // every table keeps its policies.
 
-import { FAMILIES, type Family } from "./docker/container.ts";
+import { FAMILIES, FAMILY_WORDS, type Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
 import { run } from "./exec.ts";
 import { type Assembled, assemble, type Fragment } from "./fragments/assemble.ts";
@@ -72,7 +72,7 @@ export async function salvage(
       told.push(describe(family, done));
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      told.push(`the ${WORDS[family]} rules that can be loaded could not be loaded either: ${error.message}`);
+      told.push(`the ${FAMILY_WORDS[family]} rules that can be loaded could not be loaded either: ${error.message}`);
     }
   }
   if (told.length === 0) return failure;
@@ -93,7 +93,6 @@ export async function loadWhatCan(family: Family, directory: string, timeout: nu
   return done === undefined ? undefined : describe(family, done);
 }
 
-const WORDS: Record<Family, string> = { ipv4: "IPv4", ipv6: "IPv6" };
 const MOST_TOLD = 100;
 
 interface Done {
@@ -104,7 +103,9 @@ interface Done {
 }
 
 function describe(family: Family, { again, isLastGood, left }: Done): string {
-  const what = isLastGood ? `the last good ${WORDS[family]} rules` : `the ${WORDS[family]} rules that can be loaded`;
+  const what = isLastGood
+    ? `the last good ${FAMILY_WORDS[family]} rules`
+    : `the ${FAMILY_WORDS[family]} rules that can be loaded`;
   const done = again
     ? `an earlier load had left rules out, and now ${what} were loaded`
     : `the kernel had no rules, so ${what} were loaded instead`;
@@ -147,10 +148,10 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   const missing = { sets: await missingSets(source.lines, timeout), names: new Set(namesIn(source.lines)) };
   takeOutMissing(draft, missing);
   await takeOutRefused(draft, (lines) => refusalOf(family, lines, timeout));
-  const salvaged = `${draft.left.length} ${digestOf(draft)}`;
-  const [leftThen] = (record?.salvaged ?? "").split(" ");
+  const salvaged = { left: draft.left.length, digest: digestOf(draft) };
+  const former = record?.salvaged;
   // Nothing more can be loaded than last time.
-  if (!bare && (record?.salvaged === salvaged || draft.left.length > Number(leftThen))) return undefined;
+  if (!bare && former && (former.digest === salvaged.digest || former.left < salvaged.left)) return undefined;
   await takeOutRefused(draft, (lines) => restoreOrRefusal(family, lines, timeout));
   const after = await saveRules(family, timeout);
   const left = pruned(record?.left ?? new Map(), broughtBy(live, after), after);

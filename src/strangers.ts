@@ -1,6 +1,6 @@
 // Rules that run and that no fragment declares, nor declared in this boot: somebody else's. A load would lose them.
 
-import { FAMILIES, type Family } from "./docker/container.ts";
+import { FAMILIES, FAMILY_WORDS, type Family } from "./docker/container.ts";
 import type { Fragment } from "./fragments/assemble.ts";
 import type { Fragments } from "./fragments/by-family.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
@@ -69,9 +69,9 @@ export async function deletedSince(family: Family, live: Live, args: Arguments):
   if (record === undefined || !compares) return new Map();
   const behind = chainsBehind(now, live);
   return new Map(
-    [...deletedOf(record.left, leftOf(now))].map(([table, rules]) => [
+    [...deletedOf(record.left, leftOf(now))].map(([table, lines]) => [
       table,
-      rules.filter((rule) => !behind.has(`${table} ${readChain(rule)}`)),
+      lines.map(readWords).filter((rule) => !behind.has(`${table} ${readChain(rule)}`)),
     ]),
   );
 }
@@ -169,5 +169,5 @@ const WAYS_ON =
 function describe({ family, rules }: Strangers): string {
   const owners = ownersOf(rules);
   const like = owners.length === 0 ? "" : `, which look like those of ${owners.join(" and ")}`;
-  return `${family === "ipv4" ? "IPv4" : "IPv6"} rules run that no fragment declares (${someOf(rules)}${like})`;
+  return `${FAMILY_WORDS[family]} rules run that no fragment declares (${someOf(rules)}${like})`;
 }
