@@ -41,7 +41,7 @@ export async function exchangeRules(
   remember: (wayBack: () => Promise<string | undefined>) => void,
 ): Promise<Live> {
   const sorted = await sortByBoot(directory, await readFragments(directory));
-  const { fragments: current } = await comparable(sorted.current, before, { family, directory, timeout });
+  const current = await comparable(sorted.current, before, { family, directory, timeout });
   const goal = goalOf(current, former, before);
   const back = goalOfSnapshot(readLive(withoutLines(before, goneLines(gone, current, before))), goal);
   remember(async () => {
