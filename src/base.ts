@@ -2,7 +2,7 @@
 
 import { basename } from "node:path";
 import { askVersion } from "./docker/client.ts";
-import { FAMILIES, type Family } from "./docker/container.ts";
+import { FAMILIES, FAMILY_WORDS, type Family } from "./docker/container.ts";
 import {
   adviseDaemon,
   type Daemon,
@@ -242,9 +242,7 @@ async function tellUnkept(families: readonly Family[], args: Arguments): Promise
   const texts = await Promise.all(
     families.map((family) => readState(stateOf(family, directoryOf(family, args)), "rules")),
   );
-  const words = families
-    .filter((_, index) => texts[index] === undefined)
-    .map((one) => (one === "ipv4" ? "IPv4" : "IPv6"));
+  const words = families.filter((_, index) => texts[index] === undefined).map((one) => FAMILY_WORDS[one]);
   if (words.length === 0) return [];
   return [
     `no last good ${words.join(" and ")} rules are kept either: a boot before that loads what it can of the fragments, rule by rule`,

@@ -1,6 +1,6 @@
 // `reload: patch`: exchanges our own rules in the kernel and touches no others. It needs no service.
 
-import type { Family } from "./docker/container.ts";
+import { FAMILY_WORDS, type Family } from "./docker/container.ts";
 import { asFailure, Failure } from "./errors.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
 import { readFragments } from "./fragments/directory.ts";
@@ -41,13 +41,13 @@ export async function exchangeRules(
   remember: (wayBack: () => Promise<string | undefined>) => void,
 ): Promise<Live> {
   const sorted = await sortByBoot(directory, await readFragments(directory));
-  const { fragments: current } = await comparable(sorted.current, before, { family, directory, timeout });
+  const current = await comparable(sorted.current, before, { family, directory, timeout });
   const goal = goalOf(current, former, before);
   const back = goalOfSnapshot(readLive(withoutLines(before, goneLines(gone, current, before))), goal);
   remember(async () => {
     const now = await saveRules(family, timeout);
     const after = await exchange(family, now, (live) => patchText(back, live), timeout);
-    return after === now ? undefined : `the kernel's ${family === "ipv4" ? "IPv4" : "IPv6"} rules`;
+    return after === now ? undefined : `the kernel's ${FAMILY_WORDS[family]} rules`;
   });
   const textFor = (live: Live) => patchText(live === before ? goal : goalOf(current, former, live), live);
   return exchange(family, before, textFor, timeout);

@@ -4,7 +4,7 @@
 // Everything that can be found wrong is found before the kernel is touched; each table is then replaced in one step, so
 // there is no moment without rules; what fails later is put back from a snapshot.
 
-import { FAMILIES, type Family } from "./docker/container.ts";
+import { FAMILIES, FAMILY_WORDS, type Family } from "./docker/container.ts";
 import { asFailure, Failure } from "./errors.ts";
 import { type Access, untrustedIn } from "./fragments/access.ts";
 import { type Assembled, assemble, type Fragment, textOf } from "./fragments/assemble.ts";
@@ -16,7 +16,7 @@ import { restoreSnapshot } from "./kernel/snapshot.ts";
 import { complaintOf, lineOf, readOnHost } from "./kernel/trial.ts";
 import { keepLastGood } from "./last-good.ts";
 import { withLoadLock } from "./lock.ts";
-import { type BootRecord, deletedLines, leftOf, readRecord, remember } from "./record.ts";
+import { type BootRecord, deletedOf, leftOf, readRecord, remember } from "./record.ts";
 import type { Request } from "./request.ts";
 import { USERS_CHAIN } from "./rules/dockers.ts";
 import { type Live, readLive } from "./rules/live.ts";
@@ -139,8 +139,9 @@ async function planFamily(
  * there is others'.
  */
 function withoutDeleted(live: Live, record: BootRecord | undefined, fragments: readonly Fragment[]): Live {
-  const lines = record && deletedLines(record.left, leftOf(fragments), "filter", USERS_CHAIN);
-  return lines === undefined || lines.size === 0 ? live : readLive(withoutLines(live, new Map([["filter", lines]])));
+  const deleted = record && deletedOf(record.left, leftOf(fragments)).get("filter");
+  const lines = new Set(deleted?.filter((line) => line.startsWith(`-A ${USERS_CHAIN} `)));
+  return lines.size === 0 ? live : readLive(withoutLines(live, new Map([["filter", lines]])));
 }
 
 function addressed(assembled: Assembled, names: Names): Assembled {
@@ -276,7 +277,7 @@ function naming(assembled: Assembled, failure: Failure): Failure {
 }
 
 function warningsOf({ family, stale, lost, keeps }: Plan): string[] {
-  const word = family === "ipv4" ? "IPv4" : "IPv6";
+  const word = FAMILY_WORDS[family];
   const left = stale.map((path) => `${path} is from before this boot; left out until 'create' confirms it`);
   if (lost.length === 0) return left;
   const some = someOf(lost);
@@ -312,15 +313,13 @@ export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: 
   for (const plan of planned.plans) {
     const { family, assembled, spelling, live } = plan;
     // The record first: what is interrupted leaves too much in it.
-    warnings.push(...(await remember(spelling, plan)));
-    if (plan.changes) {
-      undo.push(() => restoreSnapshot(family, live, undefined, timeout));
-      await restoreRules(family, textOf(assembled), timeout).catch((error: unknown) => {
-        throw naming(assembled, asFailure(error));
-      });
-    }
-    if (plan.changes || plan.record?.salvaged !== undefined)
-      warnings.push(...(await remember(spelling, { ...plan, live: NO_RULES, loaded: true })));
+    warnings.push(...(await remember(spelling, { ...plan, loaded: !plan.changes })));
+    if (!plan.changes) continue;
+    undo.push(() => restoreSnapshot(family, live, undefined, timeout));
+    await restoreRules(family, textOf(assembled), timeout).catch((error: unknown) => {
+      throw naming(assembled, asFailure(error));
+    });
+    warnings.push(...(await remember(spelling, { ...plan, live: NO_RULES, loaded: true })));
   }
   // Once no family can fail any more; and where nothing changes, too: a load that was killed here has left an older text.
   for (const { family, directory, lasting } of planned.plans) {

@@ -2,7 +2,7 @@
 // them now and then. Reads, and changes nothing.
 
 import { join } from "node:path";
-import { FAMILIES } from "./docker/container.ts";
+import { FAMILIES, FAMILY_WORDS } from "./docker/container.ts";
 import { readOwn } from "./fragments/directory.ts";
 import type { Arguments } from "./generated/arguments.ts";
 import { ruleAt } from "./kernel/iptables.ts";
@@ -103,7 +103,7 @@ export class Lookout {
     const declared = await Promise.all(gone.map((canary) => isDeclared(canary, this.#args)));
     const flushed = gone.filter((_, index) => declared[index]);
     if (flushed.length === 0) this.learn(live);
-    return flushed.map(({ family, table }) => `${family === "ipv4" ? "IPv4" : "IPv6"} ${table}`);
+    return flushed.map(({ family, table }) => `${FAMILY_WORDS[family]} ${table}`);
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { basename } from "node:path/posix";
 import { isLoopback } from "./addresses.ts";
-import { FAMILIES } from "./docker/container.ts";
+import { FAMILIES, FAMILY_WORDS } from "./docker/container.ts";
 import type { Network } from "./docker/network.ts";
 import type { Target } from "./docker/target.ts";
 import type { Failure } from "./errors.ts";
@@ -38,7 +38,7 @@ export function differences(
   const { path, family } = item;
   const container = containerOf(basename(path));
   const owner = container ?? basename(path);
-  const word = family === "ipv4" ? "IPv4" : "IPv6";
+  const word = FAMILY_WORDS[family];
   const about = { ...(container === undefined ? {} : { container }), path };
   const mend =
     container === undefined
@@ -143,7 +143,7 @@ export function orphans(now: Fragments, live: Kernel, known: readonly string[], 
     return [...liveOwners(live[family] ?? readLive(""))]
       .filter((owner) => !owning.has(owner))
       .map((owner): Problem => {
-        const word = family === "ipv4" ? "IPv4" : "IPv6";
+        const word = FAMILY_WORDS[family];
         const msg = `the kernel has ${word} rules of ${owner}, and no fragment has them: 'docker_iptables sync'${loads ? " or 'docker_iptables load'" : ""} takes them away`;
         return { kind: "rules_orphaned", ...(owner.startsWith("(") ? {} : { container: owner }), msg };
       });

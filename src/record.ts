@@ -8,11 +8,12 @@
 
 import type { Family } from "./docker/container.ts";
 import type { Fragment } from "./fragments/assemble.ts";
-import { iptablesOf, type Live, type Tables } from "./rules/live.ts";
-import { mayBeOurs, readWords } from "./rules/rule.ts";
+import { bootId } from "./fragments/confirmed.ts";
+import { iptablesOf, type Live } from "./rules/live.ts";
+import { mayBeOurs } from "./rules/rule.ts";
 import { readTables } from "./rules/table-text.ts";
 import { keepSpelling, type Spelling } from "./spelling.ts";
-import { bootId, keepState, networkNamespace, readState, type State, stateOf } from "./state.ts";
+import { keepState, networkNamespace, readState, type State, stateOf } from "./state.ts";
 
 /** By table: chains with their policy, and rules as iptables prints them. */
 export type Left = ReadonlyMap<string, { chains: ReadonlyMap<string, string>; rules: ReadonlySet<string> }>;
@@ -22,9 +23,17 @@ interface Head {
   namespace: string;
   iptables: string;
   /** What was told of strangers' rules. */
-  told?: string;
-  /** Where a load could not be had: how many rules were left out, and the digest of what was loaded instead (salvage.ts). */
-  salvaged?: string;
+  told?: string | undefined;
+  /** What was loaded where a load could not be had. */
+  salvaged?: Salvaged | undefined;
+  /** Whether a load of all of it has succeeded in this boot. */
+  loaded?: boolean | undefined;
+}
+
+/** How many rules were left out, and a digest of the others (salvage.ts). */
+export interface Salvaged {
+  left: number;
+  digest: number;
 }
 
 export interface BootRecord extends Head {
@@ -99,18 +108,10 @@ export function textOf(left: Left): string {
   return [...sections, ""].join("\n");
 }
 
-/** Throws what node:fs throws. */
-export async function keepRecord(
-  state: State,
-  left: Left,
-  { iptables, told, salvaged }: Pick<Head, "iptables"> & { told?: string | undefined; salvaged?: string | undefined },
-): Promise<void> {
+/** Throws as `keepState`. */
+export async function keepRecord(state: State, left: Left, known: Omit<Head, "boot" | "namespace">): Promise<void> {
   const [boot, namespace] = await Promise.all([bootId(), networkNamespace()]);
-  const head: Head = {
-    ...{ boot, namespace, iptables },
-    ...(told === undefined ? {} : { told }),
-    ...(salvaged === undefined ? {} : { salvaged }),
-  };
+  const head: Head = { boot, namespace, ...known };
   await keepState(state, "left", `# ${JSON.stringify(head)}\n${textOf(left)}`);
 }
 
@@ -120,24 +121,17 @@ export interface Around {
   directory: string;
   record: BootRecord | undefined;
   live: Live;
-  /** Whether a load has just ended. */
+  /** Whether the kernel has all that the fragments say. */
   loaded?: boolean;
 }
 
-/** What was declared and is not any more, as rules by table: a line that somebody deleted from a fragment. Ours have their own ways. */
-export function deletedOf(known: Left, declared: Left): Tables {
+/** What was declared and is not any more, by table, as iptables prints it: lines that somebody deleted. Ours have their own ways. */
+export function deletedOf(known: Left, declared: Left): Map<string, string[]> {
   const deleted = [...known].map(([table, { rules }]) => {
-    const lines = [...rules].filter((line) => !mayBeOurs(line) && !declared.get(table)?.rules.has(line));
-    return [table, lines.map(readWords)] as const;
+    const here = declared.get(table)?.rules;
+    return [table, [...rules].filter((line) => !mayBeOurs(line) && !here?.has(line))] as const;
   });
-  return new Map(deleted.filter(([, rules]) => rules.length > 0));
-}
-
-/** The same of one chain, as iptables prints them. */
-export function deletedLines(known: Left, declared: Left, table: string, chain: string): Set<string> {
-  const here = declared.get(table)?.rules;
-  const lines = [...(known.get(table)?.rules ?? [])];
-  return new Set(lines.filter((line) => line.startsWith(`-A ${chain} `) && !mayBeOurs(line) && !here?.has(line)));
+  return new Map(deleted.filter(([, lines]) => lines.length > 0));
 }
 
 /**
@@ -151,11 +145,16 @@ export async function rememberFragments(
   told = record?.told,
 ): Promise<string[]> {
   const left = pruned(record?.left ?? new Map(), leftOf(fragments), live);
-  const salvaged = loaded ? undefined : record?.salvaged;
-  const isKnown =
-    record !== undefined && record.iptables === iptables && record.told === told && record.salvaged === salvaged;
+  const known = {
+    iptables,
+    told,
+    salvaged: loaded ? undefined : record?.salvaged,
+    loaded: loaded || record?.loaded,
+  };
+  const keys = ["iptables", "told", "salvaged", "loaded"] as const;
+  const isKnown = record !== undefined && keys.every((key) => record[key] === known[key]);
   if (isKnown && textOf(record.left) === textOf(left)) return [];
-  return keepRecord(stateOf(family, directory), left, { iptables, told, salvaged }).then(() => [], notKept);
+  return keepRecord(stateOf(family, directory), left, known).then(() => [], notKept);
 }
 
 /** The same of what was tried, with what the trial said. */

@@ -235,7 +235,7 @@ async function lookAndLoad(
 
 /** Somebody's firewall may have come while this call waited for the client or for a lock. Throws Overtaken: it looks again. */
 async function refuseNewStrangers(
-  { found, base, loader }: Load,
+  { found, loader }: Load,
   live: Kernel,
   families: readonly Family[],
   args: Arguments,
@@ -246,7 +246,7 @@ async function refuseNewStrangers(
   if (changed.length === 0) return;
   const now = Object.fromEntries(changed.map((family) => [family, live[family]]));
   const [first] = await findStrangers(now, await readDirectories(args), args);
-  if (first === undefined || base.files.length > 0) return;
+  if (first === undefined) return;
   const message = `rules that no fragment declares came while this call was at work: ${first.rules[0]}; nothing was changed, run it again`;
   throw new Overtaken(message, { rules: first.rules.slice(0, 10) });
 }

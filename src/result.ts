@@ -3,7 +3,7 @@
 
 import { basename } from "node:path/posix";
 import { planChanges, unitChanges } from "./base.ts";
-import { FAMILIES } from "./docker/container.ts";
+import { FAMILIES, FAMILY_WORDS } from "./docker/container.ts";
 import { asFailure, type Failure } from "./errors.ts";
 import type { Explained, Explanation } from "./explain.ts";
 import { warnOfAccess } from "./fragments/access.ts";
@@ -63,7 +63,7 @@ export function resultOf(request: Request, outcome: Outcome): Result {
 
 /** The answer to the verb load. */
 export function resultOfLoad(request: Request, { plans, warnings }: Loaded): Result {
-  const changing = plans.filter(({ changes }) => changes).map(({ family }) => (family === "ipv4" ? "IPv4" : "IPv6"));
+  const changing = plans.filter(({ changes }) => changes).map(({ family }) => FAMILY_WORDS[family]);
   const loaded = request.check ? "would be loaded" : "loaded";
   const msg = changing.length > 0 ? `${changing.join(" and ")} rules ${loaded}` : "the rules are loaded already";
   return allVisible<Result>({

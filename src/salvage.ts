@@ -4,8 +4,7 @@
 // taken one by one (rules/missing.ts says what becomes of each), in namespaces first, so that the kernel gets it in one step;
 // every table keeps its policies.
 
-import { createHash } from "node:crypto";
-import { FAMILIES, type Family } from "./docker/container.ts";
+import { FAMILIES, FAMILY_WORDS, type Family } from "./docker/container.ts";
 import { Failure } from "./errors.ts";
 import { run } from "./exec.ts";
 import { type Assembled, assemble, type Fragment } from "./fragments/assemble.ts";
@@ -15,7 +14,7 @@ import { inOrder } from "./fragments/in-order.ts";
 import { restoreRules, saveRules } from "./kernel/iptables.ts";
 import { type Names, namesIn, withAddresses } from "./kernel/names.ts";
 import { complaintOf, LEANS_ON_HOST, lineOf, setsIn, tryLines } from "./kernel/trial.ts";
-import { keepRecord, type Left, leftOf, pruned, readRecord } from "./record.ts";
+import { type BootRecord, keepRecord, type Left, leftOf, pruned, readRecord } from "./record.ts";
 import { iptablesOf, type Live, readLive } from "./rules/live.ts";
 import {
   isNeeded,
@@ -73,7 +72,7 @@ export async function salvage(
       told.push(describe(family, done));
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      told.push(`the ${WORDS[family]} rules that can be loaded could not be loaded either: ${error.message}`);
+      told.push(`the ${FAMILY_WORDS[family]} rules that can be loaded could not be loaded either: ${error.message}`);
     }
   }
   if (told.length === 0) return failure;
@@ -94,7 +93,6 @@ export async function loadWhatCan(family: Family, directory: string, timeout: nu
   return done === undefined ? undefined : describe(family, done);
 }
 
-const WORDS: Record<Family, string> = { ipv4: "IPv4", ipv6: "IPv6" };
 const MOST_TOLD = 100;
 
 interface Done {
@@ -105,7 +103,9 @@ interface Done {
 }
 
 function describe(family: Family, { again, isLastGood, left }: Done): string {
-  const what = isLastGood ? `the last good ${WORDS[family]} rules` : `the ${WORDS[family]} rules that can be loaded`;
+  const what = isLastGood
+    ? `the last good ${FAMILY_WORDS[family]} rules`
+    : `the ${FAMILY_WORDS[family]} rules that can be loaded`;
   const done = again
     ? `an earlier load had left rules out, and now ${what} were loaded`
     : `the kernel had no rules, so ${what} were loaded instead`;
@@ -133,7 +133,7 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   const kept = await readState(state, "rules");
   const texts = [current, ...(kept === undefined ? [] : [[{ path: pathOf(state, "rules"), text: kept }]])];
   const record = await readRecord(state, live);
-  const bare = isBare(live, texts.flat());
+  const bare = isBare(live, texts.flat(), record);
   if (!bare && record?.salvaged === undefined) return undefined;
   const sources: Assembled[] = [];
   // What runs is strangers': it stays.
@@ -148,10 +148,10 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   const missing = { sets: await missingSets(source.lines, timeout), names: new Set(namesIn(source.lines)) };
   takeOutMissing(draft, missing);
   await takeOutRefused(draft, (lines) => refusalOf(family, lines, timeout));
-  const salvaged = `${draft.left.length} ${digestOf(draft)}`;
-  const [leftThen] = (record?.salvaged ?? "").split(" ");
+  const salvaged = { left: draft.left.length, digest: digestOf(draft) };
+  const former = record?.salvaged;
   // Nothing more can be loaded than last time.
-  if (!bare && (record?.salvaged === salvaged || draft.left.length > Number(leftThen))) return undefined;
+  if (!bare && former && (former.digest === salvaged.digest || former.left < salvaged.left)) return undefined;
   await takeOutRefused(draft, (lines) => restoreOrRefusal(family, lines, timeout));
   const after = await saveRules(family, timeout);
   const left = pruned(record?.left ?? new Map(), broughtBy(live, after), after);
@@ -159,10 +159,12 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   return { isLastGood, left: draft.left, again: !bare };
 }
 
-function digestOf({ lines }: Draft): string {
-  return createHash("sha256")
-    .update(lines.map((line) => line ?? "#").join("\n"))
-    .digest("hex");
+/** No need for more: two texts of one digest cost one better load, and node:crypto each start of the program. */
+function digestOf({ lines }: Draft): number {
+  const text = lines.map((line) => line ?? "#").join("\n");
+  let digest = 0;
+  for (let at = 0; at < text.length; at++) digest = (Math.imul(digest, 31) + text.charCodeAt(at)) >>> 0;
+  return digest;
 }
 
 /** What runs now and did not run before. */
@@ -180,13 +182,13 @@ function broughtBy(before: Live, after: Live): Left {
 }
 
 /**
- * Whether all that runs is somebody else's. Where there is a base, its rules say so, which nobody else has: a rule of the host's may
- * be another firewall's, too. Else any rule does that the fragments declare.
+ * Whether all that runs is somebody else's. Until a load has succeeded in this boot, the base says so, where there is one: a rule of
+ * the host's may be another firewall's, too. Else any rule does that the fragments declare.
  */
-function isBare({ tables }: Live, fragments: readonly Fragment[]): boolean {
+function isBare({ tables }: Live, fragments: readonly Fragment[], record: BootRecord | undefined): boolean {
   const lines = [...tables.values()].flatMap((table) => table.lines);
   if (lines.length === 0) return true;
-  if (fragments.some(({ text }) => text.includes(OF_BASE))) return !lines.some(mayBeOurs);
+  if (record?.loaded !== true && fragments.some(({ text }) => text.includes(OF_BASE))) return !lines.some(mayBeOurs);
   const declared = assemble(fragments, [], readLive("")).lines.filter((line) => /^[[-]/.test(line));
   const keys = new Set(declared.map((line) => keyOf(readWords(uncounted(line)))));
   return !lines.some((line) => mayBeOurs(line) || keys.has(keyOf(readWords(line))));

@@ -84,21 +84,19 @@ const NO_RULES = readLive("");
 
 /**
  * The fragments so that their rules compare with those that run: as they are written, where that is how these run or are
- * told; else as iptables prints them. Where that cannot be had, because a fragment is broken, say, they are as written, and what
- * they do not seem to declare says nothing.
+ * told; else as iptables prints them. Where that cannot be had, because a fragment is broken, say, they are as written.
  */
 export async function comparable(
   fragments: readonly Fragment[],
   live: Live,
   wishes: Omit<Wishes, "live">,
-): Promise<{ fragments: readonly Fragment[]; compares: boolean }> {
-  if (isSpelled(fragments, live)) return { fragments, compares: true };
+): Promise<readonly Fragment[]> {
+  if (isSpelled(fragments, live)) return fragments;
   try {
-    const spelling = await spellFragments(fragments, { ...wishes, live });
-    return { fragments: spelling.fragments, compares: spelling.known !== undefined };
+    return (await spellFragments(fragments, { ...wishes, live })).fragments;
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    return { fragments, compares: false };
+    return fragments;
   }
 }
 

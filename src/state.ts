@@ -5,7 +5,7 @@
 // DIRECTORY/.docker_iptables, so that a run with other directories never writes the machine's state. Root only.
 
 import { constants } from "node:fs";
-import { lstat, mkdir, open, readdir, readFile, readlink, rename, rm, rmdir, stat } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, readlink, rename, rm, rmdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { env, geteuid, pid } from "node:process";
 import type { Family } from "./docker/container.ts";
@@ -120,11 +120,6 @@ async function sweepDrafts(directory: string): Promise<void> {
     const seen = await stat(path).catch(() => undefined);
     if (seen !== undefined && Date.now() - seen.mtimeMs > OLD) await rm(path, { force: true });
   }
-}
-
-/** random(4): anew at each boot. */
-export async function bootId(): Promise<string> {
-  return (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
 }
 
 /** The network namespace of this process, by which its rules are this kernel's or another's (namespaces(7)). */

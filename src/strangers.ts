@@ -1,6 +1,6 @@
 // Rules that run and that no fragment declares, nor declared in this boot: somebody else's. A load would lose them.
 
-import { FAMILIES, type Family } from "./docker/container.ts";
+import { FAMILIES, FAMILY_WORDS, type Family } from "./docker/container.ts";
 import type { Fragment } from "./fragments/assemble.ts";
 import type { Fragments } from "./fragments/by-family.ts";
 import { sortByBoot } from "./fragments/confirmed.ts";
@@ -9,7 +9,7 @@ import type { Arguments } from "./generated/arguments.ts";
 import { type BootRecord, deletedOf, leftOf, readRecord, rememberFragments, textOf } from "./record.ts";
 import { isMarked } from "./rules/fragment-text.ts";
 import type { Live, Tables } from "./rules/live.ts";
-import { readChain, readWords, uncounted } from "./rules/rule.ts";
+import { readChain, readRule, readWords } from "./rules/rule.ts";
 import { readTables } from "./rules/table-text.ts";
 import { adopt, listUndeclared, undeclaredOf } from "./rules/undeclared.ts";
 import { comparable } from "./spelling.ts";
@@ -55,23 +55,24 @@ async function declared(fragments: readonly Fragment[], family: Family, live: Li
   // What is not written yet will be confirmed.
   const old = new Set(stale.filter(({ access }) => access !== undefined));
   const current = fragments.filter((one) => !old.has(one));
-  const { fragments: now, compares } = await comparable(current, live, { family, directory, timeout: args.timeout });
-  return { now, compares, all: [...now, ...formerOf(record)], record };
+  const now = await comparable(current, live, { family, directory, timeout: args.timeout });
+  return { now, all: [...now, ...formerOf(record)], record };
 }
 
 /**
  * What was deleted from fragments in this boot, for who loads none of them. Not of a chain in which a fragment has a rule that does
- * not run: the one that is gone may have become that, and without either the chain says something that nobody wrote.
+ * not run: the one that is gone may have become that, or where a trial cannot spell the fragments may be that, and without either
+ * the chain says something that nobody wrote.
  */
 export async function deletedSince(family: Family, live: Live, args: Arguments): Promise<Tables> {
   const fragments = await readFragments(directoryOf(family, args));
-  const { now, compares, record } = await declared(fragments, family, live, args);
-  if (record === undefined || !compares) return new Map();
+  const { now, record } = await declared(fragments, family, live, args);
+  if (record === undefined) return new Map();
   const behind = chainsBehind(now, live);
   return new Map(
-    [...deletedOf(record.left, leftOf(now))].map(([table, rules]) => [
+    [...deletedOf(record.left, leftOf(now))].map(([table, lines]) => [
       table,
-      rules.filter((rule) => !behind.has(`${table} ${readChain(rule)}`)),
+      lines.map(readWords).filter((rule) => !behind.has(`${table} ${readChain(rule)}`)),
     ]),
   );
 }
@@ -79,7 +80,7 @@ export async function deletedSince(family: Family, live: Live, args: Arguments):
 /** "TABLE CHAIN" of each rule of others' fragments that does not run. */
 function chainsBehind(fragments: readonly Fragment[], live: Live): Set<string> {
   const lacking = fragments.filter(({ text }) => !isMarked(text)).flatMap(({ text }) => lackingIn(text, live));
-  return new Set(lacking.map(({ table, line }) => `${table} ${readChain(readWords(uncounted(line)))}`));
+  return new Set(lacking.map(({ table, line }) => `${table} ${readChain(readRule(line))}`));
 }
 
 /** Keeps what the fragments declare, where no load of ours does. `live` is the kernel now, `told` what was told of strangers. */
@@ -169,5 +170,5 @@ const WAYS_ON =
 function describe({ family, rules }: Strangers): string {
   const owners = ownersOf(rules);
   const like = owners.length === 0 ? "" : `, which look like those of ${owners.join(" and ")}`;
-  return `${family === "ipv4" ? "IPv4" : "IPv6"} rules run that no fragment declares (${someOf(rules)}${like})`;
+  return `${FAMILY_WORDS[family]} rules run that no fragment declares (${someOf(rules)}${like})`;
 }

@@ -2,7 +2,7 @@
 // packets. Found, told, refused, or adopted as fragments.
 
 import { join } from "node:path";
-import type { Family } from "./docker/container.ts";
+import { FAMILY_WORDS, type Family } from "./docker/container.ts";
 import type { Network } from "./docker/network.ts";
 import { Failure } from "./errors.ts";
 import type { Fragments } from "./fragments/by-family.ts";
@@ -84,7 +84,7 @@ export function describeTraps(
   const kept: string[] = [];
   const told: string[] = [];
   for (const { family, undeclared, other, mesh } of families) {
-    const word = WORDS[family];
+    const word = FAMILY_WORDS[family];
     const rules = listUndeclared(undeclared);
     const isDockersDrop = rules.length === 0 && undeclared.dockers.get("filter")?.drops === true;
     if (isDockersDrop || (rules.length === 1 && rules[0] === ":FORWARD DROP")) {
@@ -115,8 +115,6 @@ export function describeTraps(
   if (firewalld && reload === "systemd") kept.push("firewalld runs, and starting iptables.service stops it");
   return { lost, kept, told };
 }
-
-const WORDS: Record<Family, string> = { ipv4: "IPv4", ipv6: "IPv6" };
 
 /** What is around once these have gone. */
 export function withoutLeftovers({ families, tables, firewalld }: Around, leftovers: readonly Leftover[]): Around {
@@ -158,7 +156,7 @@ function leaveThem(rules: readonly string[]): string {
 export function refuseTraps(traps: readonly string[], { families, tables }: Around): void {
   if (traps.length === 0) return;
   const rules = families.flatMap(({ family, undeclared }) =>
-    listUndeclared(undeclared).map((rule) => `${WORDS[family]} ${rule}`),
+    listUndeclared(undeclared).map((rule) => `${FAMILY_WORDS[family]} ${rule}`),
   );
   throw new Failure(
     "rules_undeclared",

@@ -138,7 +138,7 @@ async function syncOnNews(
   let retry = Number.POSITIVE_INFINITY;
   while (!signal.aborted) {
     const now = performance.now();
-    const rung = await news.wait(Math.min(retry, lookout.next, now + pulse.pause) - now);
+    const rung = await news.wait(pauseUntil(now, { retry, look: lookout.next, pulse: now + pulse.pause }));
     if (signal.aborted) return;
     if (rung || performance.now() >= retry) {
       await sleep(BURST);
@@ -146,11 +146,29 @@ async function syncOnNews(
       retry = pause === undefined ? Number.POSITIVE_INFINITY : performance.now() + pause;
       if (!ready) await notify(manager, "READY=1", "STATUS=following the daemon's events");
       ready = true;
-    } else if (performance.now() >= lookout.next && retry - performance.now() > PAUSE.longest) {
+    } else if (looksBefore(retry, performance.now()) && performance.now() >= lookout.next) {
       await lookOnce(news, lookout, told);
     }
     pulse.beat();
   }
+}
+
+/** When there is something to do without news, in milliseconds of one clock; infinite where there is not. */
+interface Due {
+  retry: number;
+  look: number;
+  pulse: number;
+}
+
+/** An attempt that comes soon looks at everything. */
+function looksBefore(retry: number, now: number): boolean {
+  return retry - now > PAUSE.longest;
+}
+
+/** Milliseconds from now until the first that is due, never less than none: what waits for a retry does not look meanwhile. Pure. */
+export function pauseUntil(now: number, { retry, look, pulse }: Due): number {
+  const first = Math.min(retry, looksBefore(retry, now) ? look : retry, pulse);
+  return Math.max(first - now, 0);
 }
 
 /** Returns the pause before another attempt; undefined where none is needed. */

@@ -6,6 +6,8 @@ import { excerpt, Failure } from "../errors.ts";
 import type { AttachmentDocument, ContainerDocument } from "../generated/container.ts";
 
 export type Family = "ipv4" | "ipv6";
+/** A family's name in words. */
+export const FAMILY_WORDS = { ipv4: "IPv4", ipv6: "IPv6" } as const;
 export const FAMILIES: readonly Family[] = ["ipv4", "ipv6"];
 
 export const PROTOCOLS = ["tcp", "udp", "sctp"] as const;

@@ -5,7 +5,7 @@ import { open, readFile } from "node:fs/promises";
 import { isAbsolute } from "node:path";
 import { orElse } from "../errors.ts";
 import { findProcesses, readStanding } from "../kernel/processes.ts";
-import type { Family } from "./container.ts";
+import { FAMILY_WORDS, type Family } from "./container.ts";
 
 /** What the daemon is told by flag or file; undefined where neither says anything, and its default holds. */
 export interface DaemonSettings {
@@ -260,7 +260,7 @@ export async function forwardingWarnings(families: readonly Family[]): Promise<s
     const value = await readFile(path, "utf8").catch(orElse(""));
     if (value.trim() !== "0") continue;
     warnings.push(
-      `this host forwards no ${family === "ipv4" ? "IPv4" : "IPv6"} packets, so no rule can bring one to a container: put '${line}' into /etc/sysctl.d/90-docker-iptables.conf and run 'sysctl --system'`,
+      `this host forwards no ${FAMILY_WORDS[family]} packets, so no rule can bring one to a container: put '${line}' into /etc/sysctl.d/90-docker-iptables.conf and run 'sysctl --system'`,
     );
   }
   return warnings;

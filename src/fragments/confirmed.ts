@@ -67,7 +67,7 @@ async function readConfirmed(directory: string): Promise<Set<string> | undefined
   );
 }
 
-/** random(4): anew at each boot. */
-async function bootId(): Promise<string> {
+/** random(4): anew at each boot. Throws what node:fs throws. */
+export async function bootId(): Promise<string> {
   return (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
 }

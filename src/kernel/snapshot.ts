@@ -1,6 +1,6 @@
 // The way back: what iptables-save printed before is loaded again.
 
-import type { Family } from "../docker/container.ts";
+import { FAMILY_WORDS, type Family } from "../docker/container.ts";
 import { Failure } from "../errors.ts";
 import { type Live, withoutCounters } from "../rules/live.ts";
 import { type Lines, withoutLines } from "../rules/removal.ts";
@@ -21,7 +21,7 @@ export async function restoreSnapshot(
   gone: Lines = new Map(),
 ): Promise<string | undefined> {
   const now = await saveRules(family, timeoutSeconds);
-  const what = `the kernel's ${family === "ipv4" ? "IPv4" : "IPv6"} rules`;
+  const what = `the kernel's ${FAMILY_WORDS[family]} rules`;
   const isNow = ({ text }: Live) => withoutCounters(now.text) === withoutCounters(text);
   if (isNow(snapshot)) return undefined;
   if (left !== undefined && !isNow(left)) {

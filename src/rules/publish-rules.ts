@@ -10,7 +10,7 @@
 // They are Docker's own (docker 29, iptables backend), in the chain that `--iptables=false` leaves to us; but contiguous
 // ports are one rule, however many they are.
 
-import { FAMILIES, type Family, PROTOCOLS, type Protocol, type Publish } from "../docker/container.ts";
+import { FAMILIES, FAMILY_WORDS, type Family, PROTOCOLS, type Protocol, type Publish } from "../docker/container.ts";
 import type { Endpoint, Target } from "../docker/target.ts";
 import { commentOf, type Rule, type Ruleset, TABLES } from "./rule.ts";
 
@@ -47,7 +47,7 @@ export function makeRules(target: Target, { chain, ipv6, guards }: Wishes): Made
       // Of an address that is not to be used, and where no family has one, the target itself says so.
       const isAstray = target.astray.includes(family);
       if (target.nowhere === undefined && !isAstray) warnings.push(withoutAddress(target, family, publishes));
-      lacking.push(target.nowhere ?? (isAstray ? NOT_ALONE : `has no ${family === "ipv4" ? "IPv4" : "IPv6"} address`));
+      lacking.push(target.nowhere ?? (isAstray ? NOT_ALONE : `has no ${FAMILY_WORDS[family]} address`));
       continue;
     }
     const comment = ["-m", "comment", "--comment", commentOf(target.name)];
@@ -222,7 +222,7 @@ function onlyIpv6({ name, publishes }: Target): string[] {
 }
 
 function withoutAddress({ name }: Target, family: Family, publishes: readonly Publish[]): string {
-  const word = family === "ipv4" ? "IPv4" : "IPv6";
+  const word = FAMILY_WORDS[family];
   return `${name} has no ${word} address, so what it publishes on ${listed(publishes)} gets no ${word} rule`;
 }
 

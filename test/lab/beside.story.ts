@@ -102,13 +102,19 @@ storyOfUfw(
     await expectBoth(host, client, before);
     await expectNamed(host);
 
-    // A rule that its owner deletes goes, a new one is told.
-    await host.write(OWN, "*filter\n-A INPUT -s 192.0.2.7/32 -j DROP\n-A INPUT -s 192.0.2.9/32 -j DROP\nCOMMIT\n");
+    // A rule that its owner deletes goes; one that he changes stays as it was, and that is told, until a load brings it.
+    const own = (source: string) => host.write(OWN, `*filter\n-A INPUT -s ${source}/32 -j DROP\nCOMMIT\n`);
+    await own("192.0.2.7");
     await moveWeb(host, "stand2");
-    expect((await ask(host, { container: "web" })).warnings.join()).toMatch(/05_host was not loaded/);
+    await ask(host, { container: "web" });
     expect(await inputOf(host)).toContain("192.0.2.7/32");
     expect(await inputOf(host)).not.toContain("192.0.2.8/32");
+    await own("192.0.2.9");
     await moveWeb(host, "stand3");
+    expect((await ask(host, { container: "web" })).warnings.join()).toMatch(/05_host was not loaded/);
+    expect(await inputOf(host)).toContain("192.0.2.7/32");
+    expect(await inputOf(host)).not.toContain("192.0.2.9/32");
+    await moveWeb(host, "stand4");
     expect((await ask(host, { container: "web" })).warnings).toEqual([]);
 
     await host.docker.cli("network", "create", "app");
@@ -124,7 +130,8 @@ storyOfUfw(
     await host.systemctl(["stop", "iptables", "ip6tables"]);
     expect(await ask(host, { base: true, replace: true })).toMatchObject({ changed: true });
     expect(await ufws(host)).toEqual([]);
-    expect(await inputOf(host)).toContain("192.0.2.7/32");
+    expect(await inputOf(host)).toContain("192.0.2.9/32");
+    expect(await inputOf(host)).not.toContain("192.0.2.7/32");
   },
 );
 

@@ -94,7 +94,7 @@ describe.concurrent.each(["restore", "systemd"])("reload: %s", (reload) => {
 
   test("where a fragment is broken nothing passes for deleted, however the others are written", async () => {
     const host = await besideHost();
-    host.write("05_own", OWN("192.0.2.7", "192.0.2.8").replaceAll("/32", ""));
+    host.write("05_own", "*filter\n-s 192.0.2.7,192.0.2.8 -j DROP --append INPUT\nCOMMIT\n");
     host.write("30_bad", "*filter\n-A INPUT -j broken\nCOMMIT\n");
     expect(await host.ask(web)).toMatchObject({ changed: true });
     expect(linesOf(host)).toEqual(

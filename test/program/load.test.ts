@@ -541,6 +541,13 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
     });
     expect(host.kernel("filter")).toContain("(90_docker)");
     expect(host.kernel("filter")).toContain("--dport 22 ");
+    // Once all of it was loaded, what runs is not replaced by less.
+    host.write("30_web", ACCEPTS(23));
+    expect(await load(host, ["ipv4"], env)).toMatchObject({ changed: true });
+    host.write("30_web", "*filter\n-A INPUT -j broken\nCOMMIT\n");
+    host.setKernel("filter", host.kernel("filter").replaceAll(/^.*90_docker.*\n/gm, ""));
+    expect(await load(host, ["ipv4"], env)).toMatchObject({ failed: true, changed: false });
+    expect(host.kernel("filter")).toContain("--dport 23 ");
   });
 
   test("a table that the kernel does not have is left out, and no other", async () => {

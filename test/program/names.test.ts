@@ -52,6 +52,20 @@ describe.concurrent("a host name in a fragment", () => {
     expect(host.kernel("filter")).toContain("-s 192.0.2.77 -j ACCEPT");
   });
 
+  test("is asked for before the kernel is looked at: what comes meanwhile is not lost", async () => {
+    const host = named({ "ahostsv4-one.example": ["192.0.2.9 STREAM one"] });
+    await load(host, "ipv4");
+    host.write("05_host", RULE("one.example"));
+    host.calls();
+    // Once a first look has ended, if there is one.
+    const looked = 'until grep -q "^iptables-save" "$FAKE/calls"; do sleep 0.01; done; sleep 0.2';
+    const came = `sed -i 's/^COMMIT/-A INPUT -s 192.0.2.66 -j DROP\\nCOMMIT/' "$FAKE/kernel/ipv4/filter"`;
+    host.on("getent", `${looked}; ${came}`);
+    expect(await load(host, "ipv4", "--keep-undeclared")).toMatchObject({ changed: true });
+    expect(host.kernel("filter")).toContain("192.0.2.9 ");
+    expect(host.kernel("filter")).toContain("192.0.2.66 ");
+  });
+
   test("without any answer refuses the load over live rules, with its line", async () => {
     const host = named({});
     expect(await load(host, "ipv4")).toMatchObject({ changed: true });

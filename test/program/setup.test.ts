@@ -498,11 +498,14 @@ describe.concurrent("networks", () => {
     const host = bareHost();
     const [ban, late] = ["-A INPUT -s 192.0.2.1/32 -j DROP", "-A INPUT -s 192.0.2.2/32 -j DROP"];
     host.setKernel("filter", ["*filter", ":INPUT ACCEPT [0:0]", ban, "COMMIT", ""].join("\n"));
-    expect(await setup(host, "--adopt")).toMatchObject({ changed: true });
+    expect(await setup(host, "--adopt", "--reload", "restore")).toMatchObject({ changed: true });
     host.setKernel("filter", host.kernel("filter").replace(ban, `${ban}\n${late}`));
-    expect(await setup(host, "--adopt")).toMatchObject({ failed: true, error: { code: "fragment_foreign" } });
+    expect(await setup(host, "--adopt", "--reload", "restore")).toMatchObject({
+      failed: true,
+      error: { code: "fragment_foreign" },
+    });
     renameSync(join(host.iptablesDir, "00_existing"), join(host.iptablesDir, "00_existing.orig"));
-    expect(await setup(host, "--adopt")).toMatchObject({ changed: true });
+    expect(await setup(host, "--adopt", "--reload", "restore")).toMatchObject({ changed: true });
     for (const rule of [ban, late]) expect(read(host, "00_existing")).toContain(rule);
     for (const rule of [ban, late]) expect(host.kernel("filter")).toContain(rule);
   });

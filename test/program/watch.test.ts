@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import { afterAll, describe, expect, test } from "vitest";
-import { readEvent } from "../../src/watch.ts";
+import { pauseUntil, readEvent } from "../../src/watch.ts";
 import { until } from "../until.ts";
 import { BRIDGE, type FakeHost, fakeHost } from "./host.ts";
 
@@ -494,5 +494,24 @@ describe("readEvent", () => {
 
   test("a long name is cut", () => {
     expect(readEvent(event("container", "start", "x".repeat(9999)))?.name.length).toBeLessThan(100);
+  });
+});
+
+describe("the pause without news", () => {
+  const never = Number.POSITIVE_INFINITY;
+
+  test("ends with what is due first", () => {
+    expect(pauseUntil(1000, { retry: never, look: 4000, pulse: never })).toBe(3000);
+    expect(pauseUntil(1000, { retry: never, look: 4000, pulse: 1500 })).toBe(500);
+    expect(pauseUntil(1000, { retry: 61_000, look: 4000, pulse: never })).toBe(3000);
+  });
+
+  test("is never less than none, which newer Node.js warn of", () => {
+    expect(pauseUntil(5000, { retry: never, look: 4000, pulse: never })).toBe(0);
+    expect(pauseUntil(5000, { retry: 4000, look: never, pulse: never })).toBe(0);
+  });
+
+  test("is not cut short by a look that waits for an attempt: the loop would turn without end", () => {
+    expect(pauseUntil(5000, { retry: 9000, look: 4000, pulse: never })).toBe(4000);
   });
 });
