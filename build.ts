@@ -17,7 +17,7 @@ import { dirname, join } from "node:path";
 import { bundle } from "./bundle.ts";
 import { COLLECTION } from "./schema/ansible-docs.ts";
 import { collectionFiles, galaxyYml, tarball, tarballName } from "./src/ansible/collection.ts";
-import { manualText } from "./src/doors/manual.ts";
+import { manualText } from "./src/cli/manual.ts";
 import { scriptNotices } from "./src/notices/notices.ts";
 
 const about = JSON.parse(await readFile(new URL("package.json", import.meta.url), "utf8"));

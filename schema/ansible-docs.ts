@@ -79,7 +79,7 @@ export function moduleDocumentation(examples: readonly string[]): string {
   const { namespace, name } = COLLECTION;
   const DOCUMENTATION = {
     module: "docker_iptables",
-    short_description: "Publish the ports of Docker containers on hosts that manage iptables themselves",
+    short_description: "PortMapping the ports of Docker containers on hosts that manage iptables themselves",
     version_added: SINCE,
     description: [
       "On a host whose dockerd runs with C(--iptables=false) nobody makes the rules for published ports. This module does.",

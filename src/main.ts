@@ -1,24 +1,25 @@
 // The executable: picks the door, answers once, sets the exit status. The only user of process.*, save exec.ts
 // and docker/socket.ts, which read the environment.
 
+import { loadDirectories } from "./apply/load.ts";
+import { paintFor } from "./cli/colours.ts";
+import { type Command, readCommand, UsageError } from "./cli/command.ts";
+import { completeCommand, completeCommands, namesCommand } from "./cli/hints.ts";
+import { type Raw, readArgsFile, readStdin } from "./cli/json.ts";
+import { type Printed, printForPerson, printJson, type Reader } from "./cli/print.ts";
+import { readRequest, type Surroundings } from "./cli/request.ts";
+import { resultOf, resultOfExplain, resultOfFailure, resultOfLoad, resultOfStatus } from "./cli/result.ts";
+import { explain } from "./commands/explain.ts";
+import { publish } from "./commands/publish.ts";
+import { status } from "./commands/status.ts";
+import { type Told, watch } from "./commands/watch.ts";
 import type { Tell } from "./docker/find.ts";
-import { paintFor } from "./doors/colours.ts";
-import { type Command, readCommand, UsageError } from "./doors/command.ts";
-import { type Raw, readArgsFile, readStdin } from "./doors/json.ts";
-import { type Printed, printForPerson, printJson, type Reader } from "./doors/print.ts";
-import { asFailure } from "./errors.ts";
-import { explain } from "./explain.ts";
 import type { Result } from "./generated/result.ts";
-import { completeCommand, completeCommands, namesCommand } from "./hints.ts";
-import { recordedArguments } from "./kernel/install.ts";
-import { isChange, readCaller, record } from "./kernel/journal.ts";
-import { loadDirectories } from "./load.ts";
-import { publish } from "./publish.ts";
-import { type Request, readRequest, type Surroundings } from "./request.ts";
-import { resultOf, resultOfExplain, resultOfFailure, resultOfLoad, resultOfStatus } from "./result.ts";
-import { status } from "./status.ts";
-import { oneLine } from "./visible.ts";
-import { type Told, watch } from "./watch.ts";
+import { asFailure } from "./model/errors.ts";
+import type { Request } from "./model/request.ts";
+import { recordedArguments } from "./systemd/install.ts";
+import { isChange, readCaller, record } from "./systemd/journal.ts";
+import { oneLine } from "./text/visible.ts";
 
 declare const VERSION: string;
 

@@ -7,7 +7,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { Failure } from "../src/errors.ts";
+import { Failure } from "../src/model/errors.ts";
 import { type Given, tell } from "./rules/pipeline.ts";
 
 const CASES = fileURLToPath(new URL("cases/", import.meta.url));

@@ -3,11 +3,11 @@
 
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { FAMILIES } from "../src/docker/container.ts";
 import { readNetwork } from "../src/docker/network.ts";
-import { WATCH_UNIT } from "../src/kernel/install.ts";
-import { retryTimerOf, retryTimerText, unitText, watchUnitText } from "../src/kernel/unit-text.ts";
-import { makeBase } from "../src/rules/base-rules.ts";
+import { FAMILIES } from "../src/model/family.ts";
+import { makeBase } from "../src/rules/host-rules.ts";
+import { WATCH_UNIT } from "../src/systemd/install.ts";
+import { retryTimerOf, retryTimerText, unitText, watchUnitText } from "../src/systemd/unit-text.ts";
 
 const EXAMPLES = fileURLToPath(new URL("../examples/", import.meta.url));
 const DIRECTORIES = { ipv4: "iptables.d", ipv6: "ip6tables.d" };

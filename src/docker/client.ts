@@ -2,9 +2,9 @@
 // they say is checked, a document at a time, before anybody reads it (documents.ts).
 
 import { basename } from "node:path";
-import { excerpt, Failure } from "../errors.ts";
-import { commandFailure, follow, type Ran, run } from "../exec.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { excerpt, Failure } from "../model/errors.ts";
+import { commandFailure, follow, type Ran, run } from "../system/exec.ts";
 import type { Container } from "./container.ts";
 import { type Answered, readContainers, readNetworks } from "./documents.ts";
 import type { Network } from "./network.ts";

@@ -2,26 +2,10 @@
 // What comes out was checked: names, addresses, ports and protocols are what they claim to be.
 
 import ipaddr from "ipaddr.js";
-import { excerpt, Failure } from "../errors.ts";
 import type { AttachmentDocument, ContainerDocument } from "../generated/container.ts";
-
-export type Family = "ipv4" | "ipv6";
-/** A family's name in words. */
-export const FAMILY_WORDS = { ipv4: "IPv4", ipv6: "IPv6" } as const;
-export const FAMILIES: readonly Family[] = ["ipv4", "ipv6"];
-
-export const PROTOCOLS = ["tcp", "udp", "sctp"] as const;
-export type Protocol = (typeof PROTOCOLS)[number];
-
-/** One host address, port and protocol mapped to one container port. */
-export interface Publish {
-  family: Family;
-  /** In its canonical spelling; undefined for every address of the family. */
-  hostAddress: string | undefined;
-  hostPort: number;
-  containerPort: number;
-  protocol: Protocol;
-}
+import { excerpt, Failure } from "../model/errors.ts";
+import { type Family, PROTOCOLS } from "../model/family.ts";
+import type { PortMapping } from "../model/port-mapping.ts";
 
 /** The container's place in one network. */
 export interface Attachment {
@@ -49,7 +33,7 @@ export interface Container {
   enabled: boolean;
   mode: Mode;
   attachments: Attachment[];
-  publishes: Publish[];
+  publishes: PortMapping[];
   /** Container ports that have a binding without a host port (a network in routed mode). */
   withoutHostPort: string[];
 }
@@ -141,7 +125,7 @@ function refuseNobodys(address: Attachment["address"]): Attachment["address"] {
 }
 
 function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publishes" | "withoutHostPort"> {
-  const publishes: Publish[] = [];
+  const publishes: PortMapping[] = [];
   const withoutHostPort: string[] = [];
   // A range has thousands of bindings on one address or two.
   const hosts = new Map<string, ReturnType<typeof readHostIp>>();
@@ -170,7 +154,7 @@ function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publ
 }
 
 /** `80/tcp`; a key without its protocol is TCP. */
-function readPortKey(key: string): Pick<Publish, "containerPort" | "protocol"> {
+function readPortKey(key: string): Pick<PortMapping, "containerPort" | "protocol"> {
   const [, port, word = "tcp"] = /^(\d+)(?:\/(\w+))?$/.exec(key) ?? [];
   const protocol = PROTOCOLS.find((known) => known === word.toLowerCase());
   if (port === undefined || protocol === undefined) throw invalid("a container's port and protocol", key);
@@ -184,7 +168,7 @@ function readPort(text: string | number): number {
 }
 
 /** An empty HostIp is podman's word for 0.0.0.0; it also keeps an IPv4-mapped address as it was typed. */
-function readHostIp(typed: string): Pick<Publish, "family" | "hostAddress"> {
+function readHostIp(typed: string): Pick<PortMapping, "family" | "hostAddress"> {
   const text = ipaddr.IPv6.isValid(typed) ? ipaddr.process(typed).toString() : typed;
   if (text === "" || text === "0.0.0.0") return { family: "ipv4", hostAddress: undefined };
   const family = text.includes(":") ? "ipv6" : "ipv4";
@@ -209,7 +193,7 @@ export function readInterface(text: string): string {
 }
 
 /** By host port, protocol, one address before every address, address, container port: the order of the rules. */
-function byPublish(a: Publish, b: Publish): number {
+function byPublish(a: PortMapping, b: PortMapping): number {
   return (
     a.hostPort - b.hostPort ||
     PROTOCOLS.indexOf(a.protocol) - PROTOCOLS.indexOf(b.protocol) ||

@@ -3,9 +3,9 @@
 import { constants } from "node:fs";
 import { open, readFile } from "node:fs/promises";
 import { isAbsolute } from "node:path";
-import { orElse } from "../errors.ts";
-import { findProcesses, readStanding } from "../kernel/processes.ts";
-import { FAMILY_WORDS, type Family } from "./container.ts";
+import { orElse } from "../model/errors.ts";
+import { FAMILY_WORDS, type Family } from "../model/family.ts";
+import { findProcesses, readStanding } from "../system/processes.ts";
 
 /** What the daemon is told by flag or file; undefined where neither says anything, and its default holds. */
 export interface DaemonSettings {

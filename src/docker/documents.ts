@@ -1,10 +1,10 @@
 // What a client or a daemon answers -> Containers, Networks. Each document by itself: one that cannot be used costs only
 // itself, whoever chose its name, its bridge or its shape. Pure.
 
-import { excerpt, Failure } from "../errors.ts";
 import { validate as validateContainer } from "../generated/validate-container.js";
 import { validate as validateNetwork } from "../generated/validate-network.js";
-import { oneLine } from "../visible.ts";
+import { excerpt, Failure } from "../model/errors.ts";
+import { oneLine } from "../text/visible.ts";
 import { type Attachment, type Container, readAttachments, readContainer } from "./container.ts";
 import { type Network, readNetwork } from "./network.ts";
 

@@ -1,17 +1,17 @@
 // Names -> Targets: waits until every container runs, then asks for their networks. The effects of this room.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { Failure } from "../errors.ts";
 import type { Arguments } from "../generated/arguments.ts";
-import { type Interfaces, readInterfaces } from "../kernel/interfaces.ts";
-import { networkOf, type Options } from "../options.ts";
-import { orNearest } from "../suggest.ts";
+import { Failure } from "../model/errors.ts";
+import { networkOf, type Options } from "../model/options.ts";
+import { type Interfaces, readInterfaces } from "../system/interfaces.ts";
+import { orNearest } from "../text/suggest.ts";
 import { inspectAllNetworks, inspectContainers, inspectNetworks, listContainers, listNames } from "./client.ts";
 import { type Attachment, type Container, compareText } from "./container.ts";
 import { type Answered, describe, type Unusable } from "./documents.ts";
 import { GATEWAY_BRIDGE, type Network } from "./network.ts";
 import { findHairpins } from "./proxy.ts";
-import { type Holding, holdingsOf, isOnKnownBridge, locate, type Placed, type Target } from "./target.ts";
+import { type Holding, holdingsOf, isOnKnownBridge, locate, type Placed, type Target } from "./published.ts";
 
 /** The first pause between two looks, and the longest, in milliseconds; each is half as long again as the last. */
 const PAUSE = { first: 50, longest: 1000 };

@@ -1,18 +1,11 @@
 // One document of `network inspect` -> Network, and the choice of the network that publishes. Pure.
 
 import ipaddr from "ipaddr.js";
-import { canonicalSubnet, withoutPrefix } from "../addresses.ts";
-import { excerpt, Failure } from "../errors.ts";
 import type { NetworkDocument } from "../generated/network.ts";
-import {
-  type Attachment,
-  type Container,
-  compareText,
-  FAMILIES,
-  type Family,
-  readAddress,
-  readInterface,
-} from "./container.ts";
+import { canonicalSubnet, withoutPrefix } from "../model/addresses.ts";
+import { excerpt, Failure } from "../model/errors.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
+import { type Attachment, type Container, compareText, readAddress, readInterface } from "./container.ts";
 
 export interface Network {
   name: string;

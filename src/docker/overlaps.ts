@@ -2,10 +2,10 @@
 // of the bridge, and an address there may be another machine's. The narrowest route decides, so a wider one does no harm;
 // of two equal ones the kernel takes whichever came first. Pure.
 
-import { bitsOf, without } from "../addresses.ts";
-import type { Interfaces } from "../kernel/interfaces.ts";
-import type { Route } from "../kernel/routes.ts";
-import { FAMILIES } from "./container.ts";
+import { bitsOf, without } from "../model/addresses.ts";
+import { FAMILIES } from "../model/family.ts";
+import type { Interfaces } from "../system/interfaces.ts";
+import type { Route } from "../system/routes.ts";
 import type { Network } from "./network.ts";
 
 /** A subnet of a network, and the bridge to which it should lead. */

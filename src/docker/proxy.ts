@@ -5,14 +5,14 @@
 
 import { readFile } from "node:fs/promises";
 import ipaddr from "ipaddr.js";
-import { orElse } from "../errors.ts";
-import type { Interfaces } from "../kernel/interfaces.ts";
-import { findProcesses, nameOf, type Process, readStanding } from "../kernel/processes.ts";
-import { inLanes } from "../lanes.ts";
-import { FAMILIES, type Family } from "./container.ts";
+import { orElse } from "../model/errors.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
+import type { Interfaces } from "../system/interfaces.ts";
+import { inLanes } from "../system/lanes.ts";
+import { findProcesses, nameOf, type Process, readStanding } from "../system/processes.ts";
 import type { Daemon } from "./daemon.ts";
 import { readSubnet } from "./network.ts";
-import type { Endpoint, Target } from "./target.ts";
+import type { Endpoint, Target } from "./published.ts";
 
 /** The targets, their endpoints with what hairpin needs where there is no docker-proxy. Throws Failure `resources_exhausted`. */
 export async function findHairpins(

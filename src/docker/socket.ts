@@ -11,9 +11,9 @@ import { connect, type Socket } from "node:net";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { env } from "node:process";
-import { errno, Failure } from "../errors.ts";
 import type { Arguments } from "../generated/arguments.ts";
-import { inLanes } from "../lanes.ts";
+import { errno, Failure } from "../model/errors.ts";
+import { inLanes } from "../system/lanes.ts";
 
 const DEFAULT_HOST = "unix:///var/run/docker.sock";
 /** bytes; a container with 10,000 ports is 2 MB. */

@@ -4,7 +4,7 @@ import type { Stats } from "node:fs";
 import { realpath, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import process from "node:process";
-import { errno } from "../errors.ts";
+import { errno } from "../model/errors.ts";
 import type { Fragment } from "./assemble.ts";
 
 /** Whose a fragment or a directory is, and who may write it. */

@@ -3,9 +3,9 @@
 // Given the fragments one after another, iptables-restore flushes nat again at every `*nat` line, and refuses a
 // fragment that names a chain which an earlier one declared (tried, 1.8.9, both backends).
 
-import { Failure } from "../errors.ts";
-import { carriedOf } from "../rules/carried.ts";
+import { Failure } from "../model/errors.ts";
 import type { Live } from "../rules/live.ts";
+import { carriedOf } from "../rules/preserved.ts";
 import { isInserted, mayBeOurs, readWords, TABLES, uncounted } from "../rules/rule.ts";
 import { builtInChains, readTables } from "../rules/table-text.ts";
 import type { Access } from "./access.ts";

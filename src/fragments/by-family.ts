@@ -1,7 +1,7 @@
 // The fragments of both families: whose they are, and in which order they stand. Pure.
 
 import { basename } from "node:path/posix";
-import type { Family } from "../docker/container.ts";
+import type { Family } from "../model/family.ts";
 import { containerOf } from "../rules/fragment-text.ts";
 import type { Fragment } from "./assemble.ts";
 

@@ -3,9 +3,9 @@
 import { constants, type Dirent } from "node:fs";
 import { open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { errno, exhaustion, Failure } from "../errors.ts";
-import { inLanes } from "../lanes.ts";
+import { errno, exhaustion, Failure } from "../model/errors.ts";
 import { fragmentName, markOf } from "../rules/fragment-text.ts";
+import { inLanes } from "../system/lanes.ts";
 import { accessOf } from "./access.ts";
 import type { Fragment } from "./assemble.ts";
 import { compareNames } from "./by-family.ts";

@@ -1,6 +1,6 @@
 // Rules of ours that are looked for now and then, to notice that a table was flushed. Pure.
 
-import type { Family } from "../docker/container.ts";
+import type { Family } from "../model/family.ts";
 import type { Live } from "./live.ts";
 import { commentOf, mayBeOurs, type Rule, readChain, readComment, readWords } from "./rule.ts";
 

@@ -4,7 +4,7 @@
 // and of two such rules the first takes the other's packets.
 
 import ipaddr from "ipaddr.js";
-import { withoutHostMask } from "../addresses.ts";
+import { withoutHostMask } from "../model/addresses.ts";
 import { readDestination } from "./dnat.ts";
 import type { Tables } from "./live.ts";
 import { argumentOf, type Rule, readTarget } from "./rule.ts";

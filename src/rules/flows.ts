@@ -3,9 +3,9 @@
 // A DNAT rule decides on a flow's first packet only. A client that keeps sending stays with what it met first: the address
 // that the container had before, or docker-proxy.
 
-import { isLoopback, isWithin, withoutHostMask, withoutPrefix } from "../addresses.ts";
-import { FAMILIES, type Family } from "../docker/container.ts";
-import type { Interfaces } from "../kernel/interfaces.ts";
+import { isLoopback, isWithin, withoutHostMask, withoutPrefix } from "../model/addresses.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
+import type { Interfaces } from "../system/interfaces.ts";
 import { type Destination, portAt, readDestination } from "./dnat.ts";
 import type { Drift, Live, Tables } from "./live.ts";
 import { commentOf, keyOf, type Rule, readComment, readWords } from "./rule.ts";

@@ -4,9 +4,9 @@
 // rules (raw, nat, filter). A container's declares no chain: that is the base's. No time, no container id: the same container
 // gives the same bytes.
 
-import { FAMILIES, type Family } from "../docker/container.ts";
-import { headOf, type Options } from "../options.ts";
-import { oneLine } from "../visible.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
+import { headOf, type Options } from "../model/options.ts";
+import { oneLine } from "../text/visible.ts";
 import { commentOf, type Rule, type Ruleset, readWords, spell, TABLES, type Table } from "./rule.ts";
 import { readTables } from "./table-text.ts";
 

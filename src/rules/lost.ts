@@ -1,8 +1,8 @@
 // What a load of somebody else's took away. Pure.
 
-import { carriedMesh } from "./carried.ts";
 import { readFragment } from "./fragment-text.ts";
 import type { Live, Tables } from "./live.ts";
+import { carriedMesh } from "./preserved.ts";
 import { isOurs, keyOf, readWords } from "./rule.ts";
 import { readTables } from "./table-text.ts";
 import { listUndeclared, undeclaredOf } from "./undeclared.ts";

@@ -3,7 +3,7 @@
 //
 // In doubt a packet comes through: of a match that is not known here nobody can say that it does not hold.
 
-import type { Family } from "../docker/container.ts";
+import type { Family } from "../model/family.ts";
 import type { Live, LiveTable } from "./live.ts";
 import { byChain, readTarget, readWords } from "./rule.ts";
 

@@ -5,8 +5,8 @@
 // goes on as if it did not match.
 
 import ipaddr from "ipaddr.js";
-import { isWithin } from "../addresses.ts";
-import type { Family } from "../docker/container.ts";
+import { isWithin } from "../model/addresses.ts";
+import type { Family } from "../model/family.ts";
 import type { Live } from "./live.ts";
 import { byChain, readTarget, readWords } from "./rule.ts";
 

@@ -2,7 +2,7 @@
 // A rule is the argument vector that iptables would get, chain first: ["-A", "FORWARD", "-d", "172.17.0.2/32", …]. -I for
 // -A means that it stands at the chain's front; the kernel prints it with -A, in its place.
 
-import type { Family } from "../docker/container.ts";
+import type { Family } from "../model/family.ts";
 
 export type Rule = readonly string[];
 

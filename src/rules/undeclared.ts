@@ -4,10 +4,10 @@
 // for it. Only rules that Docker is known to make count as its own; whatever else looks like them is the user's.
 
 import { basename } from "node:path";
-import { someOf } from "../words.ts";
-import { type Carried, type CarriedTable, carriedOf, isBareReturn } from "./carried.ts";
-import { type BridgeNetwork, DOCKERS_CHAINS, type Dockers, dockersOf, USERS_CHAIN } from "./dockers.ts";
+import { someOf } from "../text/words.ts";
+import { type BridgeNetwork, DOCKERS_CHAINS, type Dockers, dockersOf, USERS_CHAIN } from "./docker-rules.ts";
 import type { Live, LiveTable } from "./live.ts";
+import { type Carried, type CarriedTable, carriedOf, isBareReturn } from "./preserved.ts";
 import {
   byChain,
   COMMENTS,

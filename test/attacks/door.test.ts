@@ -5,9 +5,9 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
+import { VERBS } from "../../src/cli/verbs.ts";
 import { readContainer } from "../../src/docker/container.ts";
 import { askDaemon } from "../../src/docker/socket.ts";
-import { VERBS } from "../../src/doors/verbs.ts";
 import { daemon, said, truthful } from "../program/daemon.ts";
 import { type FakeHost, fakeHost, NATIVE, readAnswer, startProcesses } from "../program/host.ts";
 

@@ -6,8 +6,8 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { errno, Failure, orElse } from "../../src/errors.ts";
-import { inLanes } from "../../src/lanes.ts";
+import { errno, Failure, orElse } from "../../src/model/errors.ts";
+import { inLanes } from "../../src/system/lanes.ts";
 import { type FakeHost, fakeHost, NATIVE, readAnswer, STACK, startProcesses } from "../program/host.ts";
 
 // What a process may have is what these are about.

@@ -7,9 +7,9 @@ import { execa } from "execa";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
-import { recordText } from "../../src/kernel/journal.ts";
 import { fragmentText } from "../../src/rules/fragment-text.ts";
-import { allVisible, oneLine, visible } from "../../src/visible.ts";
+import { recordText } from "../../src/systemd/journal.ts";
+import { allVisible, oneLine, visible } from "../../src/text/visible.ts";
 import { type FakeHost, fakeHost, readAnswer, startProcesses } from "../program/host.ts";
 
 // What reaches a terminal is what these are about.

@@ -2,8 +2,8 @@
 
 import { describe, expect, test } from "vitest";
 import { type Container, readAddress, readContainer, readInterface } from "../../src/docker/container.ts";
-import { Failure } from "../../src/errors.ts";
 import type { ContainerDocument } from "../../src/generated/container.ts";
+import { Failure } from "../../src/model/errors.ts";
 
 type Ports = NonNullable<ContainerDocument["NetworkSettings"]>["Ports"];
 

@@ -3,11 +3,11 @@
 import fc from "fast-check";
 import { expect } from "vitest";
 import schema from "../../schema/arguments.schema.json" with { type: "json" };
-import { readCommand, UsageError } from "../../src/doors/command.ts";
-import { VERBS } from "../../src/doors/verbs.ts";
-import { Failure } from "../../src/errors.ts";
+import { readCommand, UsageError } from "../../src/cli/command.ts";
+import { readRequest } from "../../src/cli/request.ts";
+import { VERBS } from "../../src/cli/verbs.ts";
 import { validate } from "../../src/generated/validate-arguments.js";
-import { readRequest } from "../../src/request.ts";
+import { Failure } from "../../src/model/errors.ts";
 import { mutated, text, value } from "./hostile.ts";
 import { type Surface, surface } from "./surface.ts";
 

@@ -4,8 +4,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import fc from "fast-check";
 import { expect } from "vitest";
-import { Failure } from "../../src/errors.ts";
-import { readEvent } from "../../src/watch.ts";
+import { readEvent } from "../../src/commands/watch.ts";
+import { Failure } from "../../src/model/errors.ts";
 import { type Given, tell } from "../rules/pipeline.ts";
 import { mutated } from "./hostile.ts";
 import { type Surface, surface } from "./surface.ts";

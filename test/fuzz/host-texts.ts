@@ -3,12 +3,12 @@
 import fc from "fast-check";
 import { expect } from "vitest";
 import { configFileOf, readSettings } from "../../src/docker/daemon.ts";
-import { recordText } from "../../src/kernel/journal.ts";
-import { baseChains } from "../../src/kernel/others.ts";
-import { judgeService, pathsIn } from "../../src/kernel/own-service.ts";
-import { parseStanding } from "../../src/kernel/processes.ts";
-import { parseRoutes, parseRoutes6 } from "../../src/kernel/routes.ts";
+import { baseChains } from "../../src/netfilter/foreign-firewalls.ts";
 import { readFlows } from "../../src/rules/flows.ts";
+import { parseStanding } from "../../src/system/processes.ts";
+import { parseRoutes, parseRoutes6 } from "../../src/system/routes.ts";
+import { recordText } from "../../src/systemd/journal.ts";
+import { judgeService, pathsIn } from "../../src/systemd/own-service.ts";
 import { mutated, text } from "./hostile.ts";
 import { type Surface, surface } from "./surface.ts";
 

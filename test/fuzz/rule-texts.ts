@@ -4,12 +4,12 @@
 import fc from "fast-check";
 import { expect } from "vitest";
 import { assemble, textOf } from "../../src/fragments/assemble.ts";
+import { claimantIn, Register } from "../../src/rules/claim-index.ts";
 import { readClaims } from "../../src/rules/claims.ts";
 import { markOf, readFragment } from "../../src/rules/fragment-text.ts";
 import { compareLive, hasDockersRules, readLive, withoutCounters } from "../../src/rules/live.ts";
 import { type Packet, ruleWith, walk } from "../../src/rules/packet.ts";
 import { goalOf, patchText } from "../../src/rules/patch.ts";
-import { claimantIn, Register } from "../../src/rules/register.ts";
 import { keyOf, readComment, readWords, spell } from "../../src/rules/rule.ts";
 import { readTables } from "../../src/rules/table-text.ts";
 import { adopt, listUndeclared, undeclaredOf } from "../../src/rules/undeclared.ts";

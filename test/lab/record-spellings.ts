@@ -4,7 +4,7 @@
  */
 
 import { writeFileSync } from "node:fs";
-import type { Family } from "../../src/docker/container.ts";
+import type { Family } from "../../src/model/family.ts";
 import { startLab } from "./lab.ts";
 import { type Backend, printSpellings, readSpellings, type Spelling, TABLE } from "./spellings.ts";
 

@@ -6,7 +6,7 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect } from "vitest";
-import { FAMILIES, type Family } from "../../src/docker/container.ts";
+import { FAMILIES, type Family } from "../../src/model/family.ts";
 import type { Host } from "./host.ts";
 import { BACKENDS, type Backend, printedOf, printSpellings, readSpellings, textOf } from "./spellings.ts";
 import { story, storyWith } from "./story.ts";

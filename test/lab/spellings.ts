@@ -4,7 +4,7 @@
  */
 
 import { readFileSync } from "node:fs";
-import type { Family } from "../../src/docker/container.ts";
+import type { Family } from "../../src/model/family.ts";
 import { builtInChains, readTables } from "../../src/rules/table-text.ts";
 import type { Host } from "./host.ts";
 

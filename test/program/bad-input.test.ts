@@ -1,9 +1,9 @@
 // Arguments that must be refused, each with one clear sentence, before anything was run or written.
 
 import { describe, expect, test } from "vitest";
-import { Failure } from "../../src/errors.ts";
-import { readRequest } from "../../src/request.ts";
-import { oneLine } from "../../src/visible.ts";
+import { readRequest } from "../../src/cli/request.ts";
+import { Failure } from "../../src/model/errors.ts";
+import { oneLine } from "../../src/text/visible.ts";
 import { fakeHost } from "./host.ts";
 
 const PORTS = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };

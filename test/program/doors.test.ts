@@ -3,7 +3,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { VERBS } from "../../src/doors/verbs.ts";
+import { VERBS } from "../../src/cli/verbs.ts";
 import type { Result } from "../../src/generated/result.ts";
 import { type FakeHost, fakeHost, readAnswer, STACK, startProcesses } from "./host.ts";
 

@@ -246,7 +246,7 @@ esac
 });
 
 test("the manual has every verb and option, and no line that man(7) does not understand", async () => {
-  const { VERBS, optionsOf } = await import("../../src/doors/verbs.ts");
+  const { VERBS, optionsOf } = await import("../../src/cli/verbs.ts");
   const manual = readFileSync(new URL("../../dist/docker_iptables.1", import.meta.url), "utf8");
   for (const verb of VERBS) {
     expect(manual).toMatch(new RegExp(`^\\.SS "${verb.name}\\b`, "m"));

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import { afterAll, describe, expect, test } from "vitest";
-import { pauseUntil, readEvent } from "../../src/watch.ts";
+import { pauseUntil, readEvent } from "../../src/commands/watch.ts";
 import { until } from "../until.ts";
 import { BRIDGE, type FakeHost, fakeHost } from "./host.ts";
 

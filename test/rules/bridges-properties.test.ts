@@ -4,10 +4,10 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { readNetwork } from "../../src/docker/network.ts";
-import { Failure } from "../../src/errors.ts";
-import { routeTo } from "../../src/kernel/routes.ts";
-import { makeBase } from "../../src/rules/base-rules.ts";
+import { Failure } from "../../src/model/errors.ts";
+import { makeBase } from "../../src/rules/host-rules.ts";
 import type { Rule } from "../../src/rules/rule.ts";
+import { routeTo } from "../../src/system/routes.ts";
 import { type Given, tell } from "./pipeline.ts";
 
 const RUNS = { seed: 13, numRuns: 2000 };

@@ -2,10 +2,10 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { spellPublish } from "../../src/model/port-mapping.ts";
+import { claimantIn, Register } from "../../src/rules/claim-index.ts";
 import { type Claims, type Ports, readClaims } from "../../src/rules/claims.ts";
 import { readFragment } from "../../src/rules/fragment-text.ts";
-import { spellPublish } from "../../src/rules/publish-rules.ts";
-import { claimantIn, Register } from "../../src/rules/register.ts";
 import { tell } from "./pipeline.ts";
 import { world } from "./worlds.ts";
 

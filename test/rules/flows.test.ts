@@ -2,6 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { makeRules } from "../../src/rules/container-rules.ts";
 import {
   type Changes,
   changedForwards,
@@ -13,7 +14,6 @@ import {
   selectStale,
 } from "../../src/rules/flows.ts";
 import { compareLive, readLive, type Tables } from "../../src/rules/live.ts";
-import { makeRules } from "../../src/rules/publish-rules.ts";
 import { commentOf, readWords } from "../../src/rules/rule.ts";
 
 const COMMENT = `-m comment --comment "${commentOf("web")}"`;

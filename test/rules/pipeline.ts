@@ -1,18 +1,18 @@
 // From what the client prints to the fragments, through the product's own pure functions in the product's order.
 // What it leaves out: asking the client, and waiting for a container.
 
-import { fragmentFor } from "../../src/desired.ts";
+import { readRequest } from "../../src/cli/request.ts";
 import { readContainer } from "../../src/docker/container.ts";
 import { GATEWAY_BRIDGE, readNetwork } from "../../src/docker/network.ts";
 import { type Proxying, withHairpins } from "../../src/docker/proxy.ts";
-import { locate } from "../../src/docker/target.ts";
-import { Failure } from "../../src/errors.ts";
+import { locate } from "../../src/docker/published.ts";
 import { validate as validateContainer } from "../../src/generated/validate-container.js";
 import { validate as validateNetwork } from "../../src/generated/validate-network.js";
-import { routeTo } from "../../src/kernel/routes.ts";
-import { networkOf } from "../../src/options.ts";
-import { readRequest } from "../../src/request.ts";
+import { Failure } from "../../src/model/errors.ts";
+import { networkOf } from "../../src/model/options.ts";
+import { fragmentFor } from "../../src/plan/desired.ts";
 import type { Ruleset } from "../../src/rules/rule.ts";
+import { routeTo } from "../../src/system/routes.ts";
 
 export interface Given {
   /** Raw arguments, as a door hands them over. */

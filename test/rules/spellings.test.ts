@@ -2,9 +2,9 @@
 // spelling, nothing of a loaded fragment is undeclared, changed or lost, and two rules are never taken for one.
 
 import { describe, expect, test } from "vitest";
-import { FAMILIES } from "../../src/docker/container.ts";
 import { assemble } from "../../src/fragments/assemble.ts";
 import { spelledFragments } from "../../src/fragments/spelled.ts";
+import { FAMILIES } from "../../src/model/family.ts";
 import { readLive } from "../../src/rules/live.ts";
 import { lostRules } from "../../src/rules/lost.ts";
 import { keyOf, readWords } from "../../src/rules/rule.ts";

@@ -14,8 +14,8 @@ import {
   type HostAddress,
   NETWORKS,
   type Place,
+  type PortMapping,
   type Protocol,
-  type Publish,
 } from "./place.ts";
 import type { Outcome, Probe } from "./probes.ts";
 
@@ -108,14 +108,14 @@ export function docker29Rules(place: Place, family: Family, { userlandProxy }: S
 }
 
 /** "every", one address of the family, or undefined where the publish is the other family's. */
-function hostAddressOf({ on }: Publish, family: Family, { hostAddresses }: Place): string | undefined {
+function hostAddressOf({ on }: PortMapping, family: Family, { hostAddresses }: Place): string | undefined {
   if (on === "every") return on;
   if (on === "every6") return family === "ipv6" ? "every" : undefined;
   const address = hostAddresses[on];
   return (address.includes(":") ? "ipv6" : "ipv4") === family ? address : undefined;
 }
 
-function portPairs({ port, to, count = 1 }: Publish): [port: number, to: number][] {
+function portPairs({ port, to, count = 1 }: PortMapping): [port: number, to: number][] {
   return Array.from({ length: count }, (_, index) => [port + index, to + index]);
 }
 
@@ -148,7 +148,7 @@ export interface Published {
   name: string;
   network: string;
   to: number;
-  publish: Publish;
+  publish: PortMapping;
 }
 
 /** The container that a port of the host's address leads to. */
@@ -202,7 +202,7 @@ function toHost(probe: Probe, host: HostAddress, place: Place, setting: Setting)
  * A docker-proxy that listens on every address answers a datagram from the address that the route to the client prefers, here
  * the bridge's own. The client asked another one, and takes no answer from this one (tried, 20.10).
  */
-export function answersElsewhere({ on, protocol }: Publish): boolean {
+export function answersElsewhere({ on, protocol }: PortMapping): boolean {
   return protocol === "udp" && on.startsWith("every");
 }
 

@@ -49,7 +49,7 @@ export const NETWORKS: Record<string, Network> = {
   },
 };
 
-export interface Publish {
+export interface PortMapping {
   /** "every" is every address of both families, "every6" every IPv6 one. */
   on: "every" | "every6" | HostAddress;
   port: number;
@@ -63,7 +63,7 @@ export interface Container {
   networks: readonly string[];
   /** The network that publishes; none where Docker makes no rule for the container. */
   publishing?: string;
-  publishes: readonly Publish[];
+  publishes: readonly PortMapping[];
   /** The ports that its server listens on. */
   listens: readonly string[];
 }
@@ -214,7 +214,10 @@ async function startContainer(
 }
 
 /** As for --publish. */
-function publishText({ on, port, to, count = 1, protocol = "tcp" }: Publish, addresses: Record<HostAddress, string>) {
+function publishText(
+  { on, port, to, count = 1, protocol = "tcp" }: PortMapping,
+  addresses: Record<HostAddress, string>,
+) {
   const range = (first: number) => (count === 1 ? `${first}` : `${first}-${first + count - 1}`);
   const address = on === "every" ? "" : on === "every6" ? "[::]:" : `${bracketed(addresses[on])}:`;
   return `${address}${range(port)}:${range(to)}/${protocol}`;

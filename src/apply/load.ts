@@ -1,0 +1,329 @@
+// load: replaces the running rules of one or both families by the fragments of their directories. What the service runs,
+// and what `reload: restore` does in process.
+//
+// Everything that can be found wrong is found before the kernel is touched; each table is then replaced in one step, so
+// there is no moment without rules; what fails later is put back from a snapshot.
+
+import { type Access, untrustedIn } from "../fragments/access.ts";
+import { type Assembled, assemble, type Fragment, textOf } from "../fragments/assemble.ts";
+import { sortByBoot } from "../fragments/confirmed.ts";
+import { directoryExists, missingDirectory, readFragments } from "../fragments/directory.ts";
+import { asFailure, Failure } from "../model/errors.ts";
+import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
+import type { Request } from "../model/request.ts";
+import { type Names, namesIn, withAddresses } from "../netfilter/host-names.ts";
+import { restoreRules, saveRules } from "../netfilter/iptables.ts";
+import { keepLastGood } from "../netfilter/last-good.ts";
+import { type BootRecord, deletedOf, leftOf, readRecord, remember } from "../netfilter/record.ts";
+import { restoreSnapshot } from "../netfilter/snapshot.ts";
+import { refusedLine, type Spelling, spellFragments, type Wishes, warnOfBoot } from "../netfilter/spelling.ts";
+import { complaintOf, lineOf, readOnHost } from "../netfilter/trial.ts";
+import { besideStrangers } from "../plan/foreign-rules.ts";
+import type { Kernel } from "../plan/survey.ts";
+import { USERS_CHAIN } from "../rules/docker-rules.ts";
+import { type Live, readLive } from "../rules/live.ts";
+import { withoutLines } from "../rules/removal.ts";
+import { keyOf, mayBeOurs, readAdded, readChain, readWords, spell, uncounted } from "../rules/rule.ts";
+import { builtInChains } from "../rules/table-text.ts";
+import { withLoadLock } from "../system/lock.ts";
+import { stateOf } from "../system/state.ts";
+import { someOf } from "../text/words.ts";
+import { salvage } from "./salvage.ts";
+import { orRollBack, type Undo } from "./undo.ts";
+
+export interface LoadRequest {
+  /** The families to load, with the directory of each. */
+  directories: Partial<Record<Family, string>>;
+  timeout: number;
+  /**
+   * Whether rules stay that no fragment declares, nor declared in this boot: so a service that starts does not take away those of
+   * a firewall that came first, or while it had failed.
+   */
+  keepUndeclared?: boolean;
+}
+
+/** The verb: both families, or those named, whose directories exist. Throws Failure as `load`, and `directory_unusable`. */
+export async function loadDirectories(
+  { args, check }: Request,
+  families: readonly Family[],
+  keepUndeclared: boolean,
+): Promise<Loaded> {
+  const directories: LoadRequest["directories"] = {};
+  for (const family of families) {
+    const directory = family === "ipv4" ? args.iptables_dir : args.ip6tables_dir;
+    if (await directoryExists(directory)) directories[family] = directory;
+    else if (family === "ipv4" || families.length === 1) throw missingDirectory(directory);
+  }
+  const request = { directories, timeout: args.timeout, keepUndeclared };
+  if (!check) return load(request);
+  const planned = await planLoad(request);
+  return {
+    ...planned,
+    warnings: [...planned.warnings, ...planned.plans.flatMap(({ spelling }) => warnOfBoot(spelling))],
+  };
+}
+
+export interface Loaded {
+  plans: Plan[];
+  warnings: string[];
+}
+
+/** What a load would do to one family. */
+export interface Plan {
+  family: Family;
+  directory: string;
+  /** What iptables-restore gets. */
+  assembled: Assembled;
+  /** What of it the fragments say. */
+  lasting: Assembled;
+  spelling: Spelling;
+  live: Live;
+  /** What is known of this boot's rules. */
+  record: BootRecord | undefined;
+  /** Paths of container fragments from before this boot. */
+  stale: string[];
+  /** What others than root can change, of the directory and its fragments. */
+  untrusted: Access[];
+  /** Live rules that no fragment declares, nor declared in this boot, and that will be gone, unless it keeps them. */
+  lost: string[];
+  keeps: boolean;
+  changes: boolean;
+}
+
+/** Reads, assembles, tries. Changes nothing. Throws Failure `fragment_invalid`, `directory_unusable` and those of iptables. */
+async function planLoad({ directories, timeout, keepUndeclared }: LoadRequest, seen: Kernel = {}): Promise<Loaded> {
+  const families = FAMILIES.filter((family) => directories[family] !== undefined);
+  const plans = await Promise.all(
+    families.map((family) => planFamily(family, directories[family] ?? "", seen[family], timeout, keepUndeclared)),
+  );
+  const untried = new Set(plans.flatMap(({ spelling }) => spelling.warnings));
+  return { plans, warnings: [...untried, ...plans.flatMap(warningsOf)] };
+}
+
+async function planFamily(
+  family: Family,
+  directory: string,
+  seen: Live | undefined,
+  timeout: number,
+  keepUndeclared = false,
+): Promise<Plan> {
+  const fragments = await readFragments(directory);
+  const untrusted = await untrustedIn(directory, fragments);
+  const { current, stale } = await sortByBoot(directory, fragments);
+  // A trial needs nothing of the kernel's rules, so both go on side by side.
+  const looking = seen === undefined ? saveRules(family, timeout) : Promise.resolve(seen);
+  const wishes = { family, directory, timeout, live: looking, afresh: true };
+  const [spelling, looked] = await Promise.all([spellFragments(current, wishes), looking]);
+  // To ask for names takes seconds, in which another program may have changed something.
+  const live = spelling.names.size > 0 ? await saveRules(family, timeout) : looked;
+  refuseUnresolved(spelling);
+  const record = await readRecord(stateOf(family, directory), live);
+  const kept = withoutDeleted(live, record, spelling.fragments);
+  const asOne = (fragments: readonly Fragment[]) => assemble(fragments, live.tables.keys(), kept);
+  const { lost, changes } = compare(asOne(spelling.fragments), record, live);
+  const keeps = keepUndeclared && lost.length > 0;
+  const beside = (fragments: readonly Fragment[]) =>
+    keeps ? besideStrangers(fragments, spelling.fragments, record, live) : fragments;
+  const read = (fragments: readonly Fragment[]) => addressed(asOne(fragments), spelling.names);
+  return {
+    ...{ family, directory, spelling, live, record, untrusted, lost, keeps },
+    assembled: read(beside(current)),
+    lasting: read(current),
+    stale: stale.map(({ path }) => path),
+    changes: keeps ? compare(asOne(beside(spelling.fragments)), record, live).changes : changes,
+  };
+}
+
+/**
+ * The kernel's rules without those of the user's chain that a fragment had earlier in this boot and none has any more: what is kept
+ * there is others'.
+ */
+function withoutDeleted(live: Live, record: BootRecord | undefined, fragments: readonly Fragment[]): Live {
+  const deleted = record && deletedOf(record.left, leftOf(fragments)).get("filter");
+  const lines = new Set(deleted?.filter((line) => line.startsWith(`-A ${USERS_CHAIN} `)));
+  return lines.size === 0 ? live : readLive(withoutLines(live, new Map([["filter", lines]])));
+}
+
+function addressed(assembled: Assembled, names: Names): Assembled {
+  return { ...assembled, lines: assembled.lines.map((line) => withAddresses(line, names)) };
+}
+
+/** Which live rules the text does not have, and whether it changes anything at all. */
+function compare({ lines }: Assembled, record: BootRecord | undefined, live: Live): Pick<Plan, "lost" | "changes"> {
+  const lost: string[] = [];
+  const tables = new Map<string, string[]>();
+  let open: string[] = [];
+  for (const line of lines) {
+    if (line.startsWith("*")) {
+      open = [];
+      tables.set(line.slice(1), open);
+    } else if (line !== "COMMIT") place(line.replace(/ \[0:0\]$/, ""), open);
+  }
+  // A table that the kernel does not have yet is an empty one that accepts.
+  let changes = [...tables].some(
+    ([name, text]) => !live.tables.has(name) && text.some((line) => !/^:\S+ ACCEPT$/.test(line)),
+  );
+  for (const [name, table] of live.tables) {
+    const text = tables.get(name) ?? [];
+    const running = [...[...table.chains].map(([chain, policy]) => `:${chain} ${policy}`), ...table.lines];
+    if (!sameTable(running, text)) changes = true;
+    const known = new Set(text);
+    const declared = record?.left.get(name)?.rules;
+    lost.push(...table.lines.filter((line) => !known.has(line) && !mayBeOurs(line) && !declared?.has(line)));
+  }
+  return { lost, changes };
+}
+
+/** Adds a line where iptables-restore puts its rule. */
+function place(line: string, lines: string[]): void {
+  const added = /^(\[\d+:\d+\] )?(-I|--insert) /.test(line) ? readAdded(readWords(uncounted(line))) : undefined;
+  if (added?.place === undefined) {
+    lines.push(line);
+    return;
+  }
+  const { rule, place } = added;
+  const before = lines.flatMap((one, at) =>
+    place > 0 && readChain(readWords(uncounted(one))) === rule[1] ? [at] : [],
+  );
+  lines.splice(place === 0 ? 0 : (before[place - 1] ?? lines.length) + 1, 0, spell(rule));
+}
+
+/** Whether two tables are the same: chains in any order, the rules of each chain in theirs, in whatever spelling. */
+function sameTable(a: readonly string[], b: readonly string[]): boolean {
+  const byChain = (lines: readonly string[], spelt: (line: string) => string) => {
+    const chains = new Map<string, string[]>();
+    for (const line of lines) {
+      const chain = line.startsWith(":") ? line : (line.split(" ")[1] ?? "");
+      const rules = chains.get(chain) ?? [];
+      chains.set(chain, rules);
+      rules.push(spelt(line));
+    }
+    return JSON.stringify([...chains].sort(([x], [y]) => (x < y ? -1 : 1)));
+  };
+  const asIs = (line: string) => line;
+  const asKey = (line: string) => keyOf(readWords(line));
+  return a.length === b.length && (byChain(a, asIs) === byChain(b, asIs) || byChain(a, asKey) === byChain(b, asKey));
+}
+
+/**
+ * What stops a load of these fragments, as the failure that names one of them; undefined where nothing does, or where it
+ * cannot be tried.
+ */
+export async function findBroken(
+  fragments: readonly Fragment[],
+  wishes: Wishes,
+  live: Live,
+): Promise<Failure | undefined> {
+  // What runs as it is written iptables takes.
+  const written = assemble(fragments, [], NO_RULES);
+  if (written.problems.length === 0 && runs(written, live)) return undefined;
+  try {
+    const spelling = await spellFragments(fragments, wishes);
+    refuseUnresolved(spelling);
+    if (runs(assemble(spelling.fragments, [], NO_RULES), live)) return undefined;
+    const { assembled } = spelling;
+    const read = await readOnHost(wishes.family, assembled.lines, wishes.timeout);
+    return read.kind === "refused" ? refusedLine(assembled, read.line, read.words) : undefined;
+  } catch (error) {
+    const failure = asFailure(error);
+    return failure.code === "fragment_invalid" ? failure : undefined;
+  }
+}
+
+/** A load would ask for each such name once more, and wait. Throws Failure `fragment_invalid`. */
+function refuseUnresolved({ assembled, unresolved }: Spelling): void {
+  const [name] = unresolved;
+  if (name === undefined) return;
+  const line = assembled.lines.findIndex((one) => namesIn([one]).includes(name));
+  throw refusedLine(
+    assembled,
+    line,
+    `the host name ${name} does not resolve, nor did it at the last load; give an address`,
+  );
+}
+
+const NO_RULES = readLive("");
+
+/** Whether the kernel has all chains and rules of a text, in whatever order, and perhaps more. */
+function runs({ lines }: Assembled, live: Live): boolean {
+  let table = "";
+  return lines.every((line) => {
+    if (line.startsWith("*")) table = line.slice(1);
+    if (line.startsWith(":")) {
+      const chain = chainOf(line);
+      return builtInChains(table).includes(chain) || live.tables.get(table)?.chains.has(chain);
+    }
+    return (
+      !/^[[-]/.test(line) ||
+      live.tables
+        .get(table)
+        ?.keys()
+        .has(keyOf(readWords(uncounted(line))))
+    );
+  });
+}
+
+function chainOf(declaration: string): string {
+  return declaration.slice(1).split(" ", 1)[0] ?? "";
+}
+
+/** What the kernel refused though the trial did not, with the fragment where iptables says which line it was. */
+function naming(assembled: Assembled, failure: Failure): Failure {
+  const stderr = String(failure.facts["stderr"] ?? "");
+  const line = lineOf(stderr);
+  if (line === undefined || assembled.origins[line] === undefined) return failure;
+  const { message, facts } = refusedLine(assembled, line, complaintOf(stderr));
+  return new Failure(failure.code, message, { ...facts, ...failure.facts }, { cause: failure });
+}
+
+function warningsOf({ family, stale, lost, keeps }: Plan): string[] {
+  const word = FAMILY_WORDS[family];
+  const left = stale.map((path) => `${path} is from before this boot; left out until 'create' confirms it`);
+  if (lost.length === 0) return left;
+  const some = someOf(lost);
+  if (keeps) {
+    return [...left, `${word} rules that stand in no fragment stay: ${some}; 'docker_iptables load' replaces them`];
+  }
+  return [...left, `${word} rules that stand in no fragment go: ${some}`];
+}
+
+/**
+ * Loads the directories. Throws Failure: nothing was changed, or what was is put back; where the kernel had no rules yet, it
+ * has all that can be loaded, and the failure says what was left out.
+ */
+export async function load(request: LoadRequest): Promise<Loaded> {
+  const { directories, timeout } = request;
+  return withLoadLock(Object.values(directories), timeout, async () => {
+    const undo: Undo[] = [];
+    const loading = orRollBack(undo, () => loadLocked(request, {}, undo));
+    return loading.catch(async (error: unknown) => {
+      throw await salvage(asFailure(error), directories, timeout);
+    });
+  });
+}
+
+/**
+ * The same for the holder of the load lock, who has perhaps just looked at the kernel, and who puts back what it has changed
+ * when it fails: `undo` gets the steps.
+ */
+export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: Undo[] = []): Promise<Loaded> {
+  const { timeout } = request;
+  const planned = await planLoad(request, seen);
+  const warnings = [...planned.warnings];
+  for (const plan of planned.plans) {
+    const { family, assembled, spelling, live } = plan;
+    // The record first: what is interrupted leaves too much in it.
+    warnings.push(...(await remember(spelling, { ...plan, loaded: !plan.changes })));
+    if (!plan.changes) continue;
+    undo.push(() => restoreSnapshot(family, live, undefined, timeout));
+    await restoreRules(family, textOf(assembled), timeout).catch((error: unknown) => {
+      throw naming(assembled, asFailure(error));
+    });
+    warnings.push(...(await remember(spelling, { ...plan, live: NO_RULES, loaded: true })));
+  }
+  // Once no family can fail any more; and where nothing changes, too: a load that was killed here has left an older text.
+  for (const { family, directory, lasting } of planned.plans) {
+    warnings.push(...(await keepLastGood(family, directory, lasting)));
+  }
+  return { ...planned, warnings: [...new Set(warnings)] };
+}

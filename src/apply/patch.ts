@@ -1,0 +1,126 @@
+// `reload: patch`: exchanges our own rules in the kernel and touches no others. It needs no service.
+
+import { sortByBoot } from "../fragments/confirmed.ts";
+import { readFragments } from "../fragments/directory.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import { asFailure, Failure } from "../model/errors.ts";
+import { FAMILY_WORDS, type Family } from "../model/family.ts";
+import { patchRules, saveRules } from "../netfilter/iptables.ts";
+import { comparable } from "../netfilter/spelling.ts";
+import { directoryOf } from "../plan/survey.ts";
+import { USERS_CHAIN } from "../rules/docker-rules.ts";
+import { type Live, type LiveTable, readLive, type Tables } from "../rules/live.ts";
+import { goalOf, goalOfSnapshot, patchText } from "../rules/patch.ts";
+import { type Gone, goneLines, removalText, withoutLines } from "../rules/removal.ts";
+import { byChain } from "../rules/rule.ts";
+import { readTables } from "../rules/table-text.ts";
+
+/** Between a look at the kernel and the patch somebody else may change a chain; then the patch is made anew. */
+const ATTEMPTS = 3;
+
+/** A family's rules and its fragments. */
+export interface Place {
+  family: Family;
+  /** Of the fragments. */
+  directory: string;
+  timeout: number;
+}
+
+/**
+ * Makes our live rules those of the fragments, and returns the kernel's. For the holder of the load lock, so that no load of
+ * ours comes between. `former` are the rules of the fragments that were replaced, `before` is the kernel as it is.
+ *
+ * `remember` gets the way back before the kernel is touched, for who holds that lock. It is a patch, too: what others do in
+ * the meantime stays; of `gone` it brings nothing back.
+ */
+export async function exchangeRules(
+  { family, directory, timeout }: Place,
+  former: readonly Tables[],
+  gone: readonly Gone[],
+  before: Live,
+  remember: (wayBack: () => Promise<string | undefined>) => void,
+): Promise<Live> {
+  const sorted = await sortByBoot(directory, await readFragments(directory));
+  const current = await comparable(sorted.current, before, { family, directory, timeout });
+  const goal = goalOf(current, former, before);
+  const back = goalOfSnapshot(readLive(withoutLines(before, goneLines(gone, current, before))), goal);
+  remember(async () => {
+    const now = await saveRules(family, timeout);
+    const after = await exchange(family, now, (live) => patchText(back, live), timeout);
+    return after === now ? undefined : `the kernel's ${FAMILY_WORDS[family]} rules`;
+  });
+  const textFor = (live: Live) => patchText(live === before ? goal : goalOf(current, former, live), live);
+  return exchange(family, before, textFor, timeout);
+}
+
+/**
+ * Takes the rules of fragments that are gone out of the kernel, whatever the others are like: no rule is added. Returns the
+ * kernel's rules. Throws Failure of iptables.
+ */
+export async function removeRules(family: Family, gone: readonly Gone[], args: Arguments): Promise<Live> {
+  const kept = await readFragments(directoryOf(family, args));
+  const before = await saveRules(family, args.timeout);
+  return exchange(family, before, (live) => removalText(goneLines(gone, kept, live), live), args.timeout);
+}
+
+/**
+ * Removes the base's chains with the base, each unless a fragment declares it, something jumps to it, or it holds rules. For
+ * the holder of the load lock. Throws Failure of iptables.
+ */
+export async function dropChains(family: Family, args: Arguments): Promise<void> {
+  const fragments = await readFragments(directoryOf(family, args));
+  const before = await saveRules(family, args.timeout);
+  await exchange(family, before, (live) => dropText(args.chain, fragments, live), args.timeout);
+}
+
+function dropText(chain: string, fragments: readonly { text: string }[], { tables }: Live): string | undefined {
+  const own = [["nat", chain] as const, ["filter", USERS_CHAIN] as const];
+  const text = own
+    .filter(([table, name]) => isIdle(tables.get(table), name) && !fragments.some((one) => declares(one, table, name)))
+    .map(([table, name]) => `*${table}\n-X ${name}\nCOMMIT\n`);
+  return text.length === 0 ? undefined : text.join("");
+}
+
+/** Whether there is a chain, without a rule and without a jump to it. */
+function isIdle(table: LiveTable | undefined, chain: string): boolean {
+  return table?.chains.has(chain) === true && !table.targets.has(chain) && !byChain(table.lines).has(chain);
+}
+
+function declares({ text }: { text: string }, table: string, chain: string): boolean {
+  return readTables(text).sections.some((section) => section.table === table && section.chains.has(chain));
+}
+
+/** Each attempt was made anew of the rules as they were, so that others have changed them each time. */
+function overtaken(why: Failure): Failure {
+  const message = `other programs change the kernel's rules at the same time, ${ATTEMPTS} times in a row; a second run settles it (${why.message})`;
+  return new Failure("concurrent_change", message, why.facts, { cause: why });
+}
+
+/**
+ * Returns the kernel's rules: `before` itself where nothing was to be done. Throws Failure of iptables, and `concurrent_change`
+ * where others change the rules each time.
+ */
+async function exchange(
+  family: Family,
+  before: Live,
+  textFor: (live: Live) => string | undefined,
+  timeout: number,
+): Promise<Live> {
+  let live = before;
+  let failed: { text: string; error: unknown } | undefined;
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+    const text = textFor(live);
+    if (text === undefined) return live;
+    // The kernel has not changed since it refused this very text: it would refuse it again.
+    if (failed?.text === text) throw failed.error;
+    failed = undefined;
+    try {
+      await patchRules(family, text, timeout);
+    } catch (error) {
+      if (attempt === ATTEMPTS) throw overtaken(asFailure(error));
+      failed = { text, error };
+    }
+    live = await saveRules(family, timeout);
+  }
+  return live;
+}

@@ -1,0 +1,52 @@
+// The way back: each step of the transaction leaves one that undoes it, before or just after it is taken.
+
+import { type Own, readOwn } from "../fragments/directory.ts";
+import { asFailure } from "../model/errors.ts";
+import { replaceFragment } from "../system/replace-file.ts";
+
+/** A step back. It returns what it put back, or undefined when there was no need. */
+export type Undo = () => Promise<string | undefined>;
+
+/** Takes the steps; when one fails, what was done so far is undone, the last first, and the failure says so. */
+export async function orRollBack<T>(undo: Undo[], steps: () => Promise<T>): Promise<T> {
+  try {
+    return await steps();
+  } catch (error) {
+    const failure = asFailure(error);
+    if (undo.length > 0) {
+      failure.rolledBack = [...(failure.rolledBack ?? []), ...(await rollBack(undo))];
+      failure.changed = failure.rolledBack.some((what) => what.startsWith("NOT put back"));
+    }
+    throw failure;
+  }
+}
+
+async function rollBack(undo: Undo[]): Promise<string[]> {
+  const done: string[] = [];
+  for (const step of undo.splice(0).reverse()) {
+    const what = await step().catch((error: unknown) => `NOT put back: ${asFailure(error).message}`);
+    if (what !== undefined) done.push(what);
+  }
+  return done;
+}
+
+/** Makes a file as it should be; undefined removes it. `report`: whether it is told when it is put back. */
+export async function write(path: string, after: string | undefined, undo: Undo[], report = true): Promise<void> {
+  const former = await readOwn(path);
+  if (former?.text === after) return;
+  const back = async () => ((await putBack(path, after, former)) && report ? path : undefined);
+  await replaceFragment(path, after, former).catch(async (error: unknown) => {
+    // The disk may have refused after the rename: then the new text is there.
+    if ((await readOwn(path))?.text === after) undo.push(back);
+    throw error;
+  });
+  undo.push(back);
+}
+
+/** Only if it still is what this process wrote: a later writer's bytes are not ours to undo. Says whether it was. */
+async function putBack(path: string, written: string | undefined, former: Own | undefined): Promise<boolean> {
+  const now = await readOwn(path);
+  if (now?.text !== written) return false;
+  await replaceFragment(path, former?.text, former);
+  return true;
+}

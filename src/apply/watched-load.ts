@@ -1,0 +1,82 @@
+// A load by a service that is not ours and that nobody understands: what it took away is seen, told and put back.
+
+import type { Arguments } from "../generated/arguments.ts";
+import { asFailure, Failure } from "../model/errors.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
+import { declaredIn } from "../plan/foreign-rules.ts";
+import { type Item, type Kernel, readKernel, type Survey } from "../plan/survey.ts";
+import { readDirectories } from "../plan/validate.ts";
+import { lostRules } from "../rules/lost.ts";
+import type { Unit } from "../systemd/units.ts";
+import { ownersOf, someOf } from "../text/words.ts";
+
+/** What this call is about, and the kernel before. */
+type Before = Pick<Survey, "items" | "live">;
+
+/** A service took rules away: they are to be put back, whatever else is not undone. */
+export class TookAway extends Failure {}
+
+/**
+ * `load` has the services load. Returns warnings, and the kernel where it was looked at. Throws Failure as `load` does, and
+ * TookAway `rules_not_live` where rules are gone that should not be.
+ */
+export async function loadWatched(
+  units: readonly Unit[],
+  load: () => Promise<string[]>,
+  before: Before,
+  args: Arguments,
+): Promise<{ warnings: string[]; live: Kernel }> {
+  const others = units.filter(({ ours }) => !ours);
+  if (others.length === 0) return { warnings: await load(), live: {} };
+  let failed: Failure | undefined;
+  const warnings = await load().catch((error: unknown) => {
+    failed = asFailure(error);
+    return [];
+  });
+  const live = await readKernel(
+    FAMILIES.filter((family) => before.live[family] !== undefined),
+    args,
+  );
+  const { gone, edited } = await lossesOf(live, others, before, args);
+  const names = others.map(({ name }) => name).join(" and ");
+  if (gone.length > 0) throw tookAway(names, gone, failed);
+  if (failed !== undefined) throw failed;
+  if (edited.length === 0) return { warnings, live };
+  const told = `${names} took away rules that no fragment declares, and fragments have changed since it last loaded: ${someOf(edited)}`;
+  return { warnings: [...warnings, told], live };
+}
+
+/**
+ * A rule that no fragment declares is another program's, or a person's; but where fragments have changed since the service
+ * last loaded, it may have been one of theirs.
+ */
+async function lossesOf(after: Kernel, others: readonly Unit[], { items, live }: Before, args: Arguments) {
+  const gone: string[] = [];
+  const edited: string[] = [];
+  // A line that was deleted from a fragment is to go.
+  const now = await declaredIn(await readDirectories(args), live, args, true);
+  const isBehind = others.some(({ behind }) => behind);
+  for (const family of FAMILIES) {
+    const [before, left] = [live[family], after[family]];
+    if (before === undefined || left === undefined) continue;
+    const lost = lostRules(before, left, now[family] ?? [], formerOf(family, items));
+    gone.push(...lost.declared);
+    if (args.replace) continue;
+    for (const rule of lost.undeclared) (isBehind && ownersOf([rule]).length === 0 ? edited : gone).push(rule);
+  }
+  return { gone, edited };
+}
+
+function formerOf(family: Family, items: readonly Item[]) {
+  return items.filter((item) => item.family === family).map(({ former }) => former);
+}
+
+function tookAway(names: string, gone: readonly string[], failed: Failure | undefined): TookAway {
+  const message =
+    `${failed === undefined ? "" : `${failed.message}; and `}${names}, which docker_iptables did not write, took away rules that ran before: ` +
+    `${someOf(gone)}. See what it does with 'systemctl cat ${names.split(" ")[0]}'; without it, reload: patch exchanges only docker_iptables' own rules. If a fragment that had them was removed, have that service load first`;
+  const facts = { ...failed?.facts, services: names.split(" and "), rules: gone.slice(0, MOST_TOLD) };
+  return new TookAway(failed?.code ?? "rules_not_live", message, facts, { cause: failed });
+}
+
+const MOST_TOLD = 100;

@@ -1,0 +1,174 @@
+// Door 3: verbs and options. It ends in raw arguments, as the other doors do. Pure.
+
+import { type ParseArgsConfig, parseArgs } from "node:util";
+import { FAMILIES, type Family } from "../model/family.ts";
+import { FLAGS } from "../model/flags.ts";
+import { nearest } from "../text/suggest.ts";
+import { completionScript } from "./completion.ts";
+import { helpText, verbHelp } from "./help.ts";
+import type { Raw } from "./json.ts";
+import { OPTIONS } from "./options.ts";
+import { OTHER_WORDS, SHELLS, VERBS, type Verb } from "./verbs.ts";
+
+export type Command =
+  | { kind: "text"; text: string }
+  | { kind: "version" }
+  | { kind: "publish" | "explain" | "status" | "watch"; verb: string; raw: Raw; json: boolean }
+  | { kind: "load"; verb: string; raw: Raw; json: boolean; families: readonly Family[]; keepUndeclared: boolean };
+
+/** Wrong usage; exit status 2. `verb` is the one whose help tells more. */
+export class UsageError extends Error {
+  readonly verb: string | undefined;
+
+  constructor(message: string, verb?: string) {
+    super(message);
+    this.verb = verb;
+  }
+}
+
+/** Throws UsageError. */
+export function readCommand(argv: readonly string[]): Command {
+  refuseUnknown(argv);
+  const { values, positionals, tokens } = parse(argv);
+  const [name, ...operands] = positionals;
+  if (name === "help" || (name === undefined && values["help"] === true)) return helpOf(operands[0]);
+  if (name === "version" || values["version"] === true) return { kind: "version" };
+  if (name === undefined) throw new UsageError(`a verb is missing: ${verbNames().join(", ")}`);
+  const verb = findVerb(name);
+  if (values["help"] === true) return { kind: "text", text: verbHelp(verb) };
+  for (const token of tokens) {
+    if (token.kind === "option") refuseOthersOption(verb, token.name, token.rawName);
+  }
+  return commandOf(verb, operands, values);
+}
+
+function commandOf(verb: Verb, names: readonly string[], values: Values): Command {
+  const common = { verb: verb.name, json: values["json"] === true };
+  const raw = rawOf(values);
+  const named: Raw = names.length > 0 ? { container: names } : {};
+  switch (verb.name) {
+    case "completion":
+      return { kind: "text", text: completionScript(oneOf(verb, SHELLS, names)) };
+    case "load":
+      return {
+        ...common,
+        kind: "load",
+        raw,
+        families: readFamilies(verb, names),
+        keepUndeclared: values["keep-undeclared"] === true,
+      };
+    case "setup":
+      refuseNames(verb, names, "is about the whole host and takes no name; 'create' publishes");
+      return {
+        ...common,
+        kind: "publish",
+        raw: { base: true, state: values["remove"] ? "absent" : "present", ...raw },
+      };
+    case "sync":
+    case "watch": {
+      refuseNames(verb, names, "is about all containers and takes no name; 'create' publishes one");
+      return { ...common, kind: verb.name === "watch" ? "watch" : "publish", raw: { all: true, ...raw } };
+    }
+    case "status":
+      return { ...common, kind: "status", raw: { ...named, ...raw } };
+  }
+  if (names.length === 0 && raw["all"] !== true)
+    throw new UsageError(`${verb.name} needs the name of a container`, verb.name);
+  if (verb.name === "explain") return { ...common, kind: "explain", raw: { ...named, ...raw } };
+  const state = verb.name === "create" ? "present" : "absent";
+  return { ...common, kind: "publish", raw: { ...named, state, ...raw } };
+}
+
+function verbNames(): string[] {
+  return VERBS.map(({ name }) => name);
+}
+
+function helpOf(name: string | undefined): Command {
+  const ofAll = name === undefined || OTHER_WORDS.some((word) => word.name === name);
+  return { kind: "text", text: ofAll ? helpText() : verbHelp(findVerb(name)) };
+}
+
+function findVerb(name: string): Verb {
+  const verb = VERBS.find((one) => one.name === name);
+  if (verb !== undefined) return verb;
+  const near = nearest(
+    name,
+    [...VERBS, ...OTHER_WORDS].map((one) => one.name),
+  );
+  const instead = near === undefined ? `there are ${verbNames().join(", ")}` : `did you mean ${near}?`;
+  throw new UsageError(`there is no verb '${name}'; ${instead}`);
+}
+
+function refuseNames({ name }: Verb, names: readonly string[], why: string): void {
+  if (names.length > 0) throw new UsageError(`${name} ${why}`, name);
+}
+
+/** `load ipv4`, `load ipv6`, or both. */
+function readFamilies(verb: Verb, names: readonly string[]): readonly Family[] {
+  const named = names.map((name) => oneOf(verb, FAMILIES, [name]));
+  return named.length === 0 ? FAMILIES : FAMILIES.filter((family) => named.includes(family));
+}
+
+function oneOf<Word extends string>({ name }: Verb, words: readonly Word[], [given, ...more]: readonly string[]): Word {
+  const word = words.find((one) => one === given);
+  if (word !== undefined && more.length === 0) return word;
+  const got = given === undefined ? "nothing" : [given, ...more].map((one) => JSON.stringify(one)).join(" ");
+  throw new UsageError(`${name} takes ${words.join(" or ")}, not ${got}`, name);
+}
+
+type Values = ReturnType<typeof parse>["values"];
+
+function rawOf(values: Values): Raw {
+  const raw: Raw = {};
+  for (const { name, flag, type } of FLAGS) {
+    if (type === "boolean") {
+      if (values[flag] !== undefined) raw[name] = true;
+      if (values[`no-${flag}`] !== undefined) raw[name] = false;
+    } else if (values[flag] !== undefined) raw[name] = values[flag];
+  }
+  if (values["check"] === true) raw["_ansible_check_mode"] = true;
+  if (values["diff"] === true) raw["_ansible_diff"] = true;
+  return raw;
+}
+
+function refuseOthersOption(verb: Verb, name: string, spelling: string): void {
+  if (verb.options.includes(name.replace(/^no-/, ""))) return;
+  const takers = VERBS.filter(({ options }) => options.includes(name.replace(/^no-/, ""))).map((one) => one.name);
+  throw new UsageError(
+    `${verb.name} takes no ${spelling}; ${takers.join(", ")} ${takers.length > 1 ? "do" : "does"}`,
+    verb.name,
+  );
+}
+
+type Options = NonNullable<ParseArgsConfig["options"]>;
+
+/** Every option that some verb takes: they may stand before it. */
+function allOptions(): Options {
+  const options: Options = { help: { type: "boolean", short: "h" }, version: { type: "boolean" } };
+  for (const { name, type } of OPTIONS) options[name] ??= { type };
+  for (const { flag, type } of FLAGS) if (type === "boolean") options[`no-${flag}`] = { type };
+  return options;
+}
+
+/** With the near one, which Node's own message does not know. */
+function refuseUnknown(argv: readonly string[]): void {
+  const options = allOptions();
+  const { tokens } = parseArgs({ args: [...argv], allowPositionals: true, options, strict: false, tokens: true });
+  for (const token of tokens) {
+    if (token.kind !== "option" || options[token.name] !== undefined) continue;
+    const verb = VERBS.find(({ name }) => argv.includes(name))?.name;
+    const near = nearest(token.name, Object.keys(options));
+    throw new UsageError(
+      `there is no option ${token.rawName}${near === undefined ? "" : `; did you mean --${near}?`}`,
+      verb,
+    );
+  }
+}
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({ args: [...argv], allowPositionals: true, options: allOptions(), tokens: true });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}

@@ -1,0 +1,51 @@
+// The options of the command line: one for each argument of the schema, and those that are about the answer. Pure.
+
+import { FLAGS } from "../model/flags.ts";
+
+export interface Option {
+  /** As it is declared, without dashes: "guards". */
+  name: string;
+  /** As it is shown: "--guards", or "--no-guards" where yes is what holds without it. */
+  spelling: string;
+  type: "boolean" | "string";
+  /** What stands for its value in a usage, e.g. "SECONDS"; undefined where it takes none. */
+  value: string | undefined;
+  /** All values that it takes, where they can be listed. */
+  choices: readonly string[];
+  description: string;
+}
+
+/** In the order of the schema; then those of every answer. */
+export const OPTIONS: readonly Option[] = [
+  ...FLAGS.map(optionOf),
+  ownOption("check", "Predict what would change, and change nothing."),
+  ownOption("diff", "Show each file before and after."),
+  ownOption("remove", "Take the base away, and the services that it installed; first 'delete --all'."),
+  ownOption(
+    "keep-undeclared",
+    "Keep the live rules that are in no fragment, and were in none in this boot, beside the fragments'. The services start with it, so that a firewall that started first keeps its rules; a reload, or load without it, replaces them.",
+  ),
+  ownOption("json", "Answer with one line of JSON."),
+  ownOption("help", "The verb's own help."),
+];
+
+function ownOption(name: string, description: string): Option {
+  return { name, spelling: `--${name}`, type: "boolean", value: undefined, choices: [], description };
+}
+
+function optionOf({ flag, type, description, fallback, choices = [] }: (typeof FLAGS)[number]): Option {
+  if (type === "boolean") {
+    const negated = fallback === true;
+    const spelling = negated ? `--no-${flag}` : `--${flag}`;
+    const said = negated ? `Turns this off: ${description}` : description;
+    return { name: flag, spelling, type, value: undefined, choices: [], description: said };
+  }
+  const value =
+    choices.length > 0
+      ? choices.join("|")
+      : type === "integer"
+        ? "SECONDS"
+        : (flag.split("-").at(-1) ?? flag).toUpperCase();
+  const known = fallback === undefined ? "" : ` Default: ${fallback}.`;
+  return { name: flag, spelling: `--${flag}`, type: "string", value, choices, description: `${description}${known}` };
+}

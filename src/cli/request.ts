@@ -1,0 +1,206 @@
+// Raw arguments -> Request: aliases, Ansible's coercions and messages, defaults. Pure.
+// The schema is the one list of arguments; messages are those of ansible-core 2.14's own modules.
+
+import { resolve } from "node:path/posix";
+import type { ErrorObject } from "ajv";
+import schema from "../../schema/arguments.schema.json" with { type: "json" };
+import { validate } from "../generated/validate-arguments.js";
+import { excerpt, Failure } from "../model/errors.ts";
+import { optionsIn } from "../model/options.ts";
+
+/** What a path argument may lean on: Ansible expands `~` and `$VAR` on the host. */
+import type { Request } from "../model/request.ts";
+export interface Surroundings {
+  env: Readonly<Record<string, string | undefined>>;
+  /** Undefined where there is none any more. */
+  cwd: string | undefined;
+}
+
+interface Property {
+  type: string;
+  default?: unknown;
+  "x-aliases"?: string[];
+  "x-type"?: string;
+  /** Ansible's required_one_of. */
+  "x-required-unless"?: string[];
+  /** Ansible's mutually_exclusive and required_by. */
+  "x-excludes"?: string;
+  "x-needs"?: string;
+}
+const PROPERTIES = Object.entries(schema.properties) as [string, Property][];
+
+/** Keys of Bolt's that are no arguments; so is every `_ansible_*`. */
+const BOLT_KEYS = new Set(["_task", "_noop", "_installdir", "_target"]);
+
+/**
+ * The raw arguments, as every door ends in them; `needsContainer` is false for verbs that are about the whole host.
+ * Throws Failure `arguments_invalid`.
+ */
+export function readRequest(
+  raw: Readonly<Record<string, unknown>>,
+  surroundings: Surroundings,
+  needsContainer = true,
+): Request {
+  const warnings: string[] = [];
+  const given = withoutNulls(raw);
+  resolveAliases(given, warnings);
+  refuseUnknown(given);
+  const args: Record<string, unknown> = Object.fromEntries(
+    PROPERTIES.filter(([name]) => given[name] !== undefined).map(([name, property]) => [
+      name,
+      coerce(name, property, given[name], surroundings),
+    ]),
+  );
+  // The validator fills in the defaults.
+  const options = optionsIn(args);
+  if (!validate(args)) throw new Failure("arguments_invalid", describe(validate.errors ?? []));
+  refuseCombinations(args as unknown as Record<string, unknown>, needsContainer);
+  return {
+    args: { ...args, container: [...new Set(args.container ?? [])] },
+    options,
+    check: truthy(raw["_ansible_check_mode"]) || truthy(raw["_noop"]),
+    diff: truthy(raw["_ansible_diff"]),
+    warnings,
+  };
+}
+
+/** Explicit null is as good as absent, as Ansible's `omit` and templates expect. */
+function withoutNulls(raw: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const isArgument = (key: string) => !key.startsWith("_ansible_") && !BOLT_KEYS.has(key);
+  return Object.fromEntries(Object.entries(raw).filter(([key, value]) => isArgument(key) && value !== null));
+}
+
+/** Ansible lets the alias win when both are given, and warns. */
+function resolveAliases(given: Record<string, unknown>, warnings: string[]): void {
+  for (const [name, property] of PROPERTIES) {
+    for (const alias of property["x-aliases"] ?? []) {
+      if (given[alias] === undefined) continue;
+      if (given[name] !== undefined) warnings.push(`Both option ${name} and its alias ${alias} are set.`);
+      given[name] = given[alias];
+      delete given[alias];
+    }
+  }
+}
+
+function refuseUnknown(given: Record<string, unknown>): void {
+  const known = new Set(PROPERTIES.map(([name]) => name));
+  const unknown = Object.keys(given).filter((key) => !known.has(key));
+  if (unknown.length === 0) return;
+  const supported = PROPERTIES.map(([name, { "x-aliases": aliases }]) =>
+    aliases ? `${name} (${aliases.join(", ")})` : name,
+  );
+  throw new Failure(
+    "arguments_invalid",
+    `Unsupported parameters for (docker_iptables) module: ${excerpt(unknown.sort().join(", "))}. ` +
+      `Supported parameters include: ${supported.sort().join(", ")}.`,
+  );
+}
+
+/** In Ansible's words for required_one_of, mutually_exclusive and required_by. */
+function refuseCombinations(args: Readonly<Record<string, unknown>>, needsContainer: boolean): void {
+  const has = (name: string | undefined) => name !== undefined && args[name] !== undefined && args[name] !== false;
+  for (const [name, { "x-required-unless": others, "x-excludes": other, "x-needs": needed }] of PROPERTIES) {
+    if (others !== undefined && needsContainer && ![name, ...others].some(has)) {
+      throw new Failure("arguments_invalid", `one of the following is required: ${[name, ...others].join(", ")}`);
+    }
+    if (other !== undefined && has(name) && has(other)) {
+      throw new Failure("arguments_invalid", `parameters are mutually exclusive: ${name}|${other}`);
+    }
+    if (needed !== undefined && has(name) && !has(needed)) {
+      throw new Failure("arguments_invalid", `missing parameter(s) required by '${name}': ${needed}`);
+    }
+  }
+}
+
+function coerce(name: string, { type, "x-type": special }: Property, value: unknown, surroundings: Surroundings) {
+  if (special === "path") return expandPath(asString(name, value, "path"), surroundings);
+  if (type === "boolean") return asBoolean(name, value);
+  if (type === "integer") return asInteger(name, value);
+  if (type === "array") return asList(name, value);
+  return asString(name, value, "str");
+}
+
+function asString(name: string, value: unknown, type: string): string {
+  if (typeof value === "string") return value;
+  if (typeof value === "number") return String(value);
+  if (typeof value === "boolean") return value ? "True" : "False";
+  throw unconvertible(name, value, type, `${pythonType(value)} is not a string and conversion is not allowed`);
+}
+
+const TRUE = new Set(["y", "yes", "on", "1", "true", "t"]);
+const FALSE = new Set(["n", "no", "off", "0", "false", "f"]);
+
+function asBoolean(name: string, value: unknown): boolean {
+  if (typeof value === "boolean") return value;
+  const word = typeof value === "string" || typeof value === "number" ? String(value).trim().toLowerCase() : "";
+  if (TRUE.has(word)) return true;
+  if (FALSE.has(word)) return false;
+  const shown = typeof value === "object" ? pythonType(value) : excerpt(String(value), 80);
+  throw unconvertible(
+    name,
+    value,
+    "bool",
+    `The value '${shown}' is not a valid boolean.  Valid booleans include: ${[...TRUE, ...FALSE].join(", ")}`,
+  );
+}
+
+function asInteger(name: string, value: unknown): number {
+  if (typeof value === "number" && Number.isInteger(value)) return value;
+  if (typeof value === "string" && /^\s*[+-]?\d+\s*$/.test(value)) return Number(value);
+  throw unconvertible(name, value, "int", `${pythonType(value)} cannot be converted to an int`);
+}
+
+function asList(name: string, value: unknown): string[] {
+  if (Array.isArray(value)) return value.map((element) => asString(name, element, "str"));
+  if (typeof value === "string") return value.split(",").map((element) => element.replace(/^ +| +$/g, ""));
+  if (typeof value === "number") return [String(value)];
+  throw unconvertible(name, value, "list", `${pythonType(value)} cannot be converted to a list`);
+}
+
+function expandPath(path: string, { env, cwd }: Surroundings): string {
+  const expanded = path
+    .replace(/^~(?=\/|$)/, () => env["HOME"] ?? "~")
+    .replace(/\$(?:\{(\w+)\}|(\w+))/g, (match, braced, bare) => env[braced ?? bare] ?? match);
+  if (expanded === "" || expanded.startsWith("/")) return expanded && resolve(expanded);
+  if (cwd !== undefined) return resolve(cwd, expanded);
+  throw new Failure("arguments_invalid", `the current directory is gone, so the path ${excerpt(path)} leads nowhere`);
+}
+
+function unconvertible(name: string, value: unknown, type: string, why: string): Failure {
+  const message = `argument '${name}' is of type <class '${pythonType(value)}'> and we were unable to convert to ${type}: ${why}`;
+  return new Failure("arguments_invalid", message);
+}
+
+function pythonType(value: unknown): string {
+  if (typeof value === "string") return "str";
+  if (typeof value === "boolean") return "bool";
+  if (typeof value === "number") return Number.isInteger(value) ? "int" : "float";
+  return Array.isArray(value) ? "list" : "dict";
+}
+
+function truthy(value: unknown): boolean {
+  return value === true || (typeof value === "string" && TRUE.has(value.toLowerCase()));
+}
+
+/** ajv's errors as one sentence: every offending argument once, every offending list element named. */
+function describe(errors: readonly ErrorObject[]): string {
+  const complaints = new Map<string, string[]>();
+  for (const error of errors) {
+    const name = error.instancePath.split("/")[1] ?? "";
+    if (error.keyword === "enum") {
+      const choices = (error.params as { allowedValues: string[] }).allowedValues.join(", ");
+      complaints.set(`value of ${name} must be one of: ${choices}`, [excerpt(String(error.data), 80)]);
+    } else {
+      const must = (error.parentSchema as { "x-must"?: string })["x-must"];
+      if (must === undefined) continue;
+      const key = `${name} ${must}`;
+      complaints.set(key, [...(complaints.get(key) ?? []), shown(error.data)]);
+    }
+  }
+  return [...complaints].map(([what, got]) => `${what}, got: ${got.join(", ")}`).join("; ");
+}
+
+/** A value as a message shows it: short, and with its control characters visible. */
+function shown(value: unknown): string {
+  return typeof value === "string" ? excerpt(JSON.stringify(value), 80) : excerpt(String(value), 80);
+}

@@ -1,0 +1,266 @@
+// Outcome or failure -> Result, the one JSON object of the contract. No string in it is obeyed by a terminal: Salt and Ansible
+// print some of them as they are. Pure.
+
+import { basename } from "node:path/posix";
+import type { Loaded } from "../apply/load.ts";
+import type { Explained, Explanation } from "../commands/explain.ts";
+import { type Outcome, warnOfBarriers } from "../commands/publish.ts";
+import type { Standing, Status } from "../commands/status.ts";
+import { warnOfAccess } from "../fragments/access.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import type { FileDiff, FileResult, Result, Tables } from "../generated/result.ts";
+import { asFailure, type Failure } from "../model/errors.ts";
+import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
+import { bracketed, spellPublish } from "../model/port-mapping.ts";
+import type { Request } from "../model/request.ts";
+import { restoreCommand } from "../netfilter/iptables.ts";
+import { planChanges, unitChanges } from "../plan/host-rules.ts";
+import { byOwner, type FileChange, fileChanges, hasRules, type Item, itemChanges } from "../plan/survey.ts";
+import { rangesOf } from "../rules/container-rules.ts";
+import { isContainers, type Wanted } from "../rules/fragment-text.ts";
+import { drifts } from "../rules/live.ts";
+import { type Rule, spellLive } from "../rules/rule.ts";
+import { allVisible, oneLine } from "../text/visible.ts";
+
+type ContainerResult = NonNullable<Result["containers"]>[number];
+type BaseResult = NonNullable<Result["base"]>;
+type StandingResult = NonNullable<Result["status"]>[number];
+type ViewResult = NonNullable<Result["explained"]>[number]["views"][number];
+
+/** The answer to a request that succeeded. */
+export function resultOf(request: Request, outcome: Outcome): Result {
+  const { args, check, diff } = request;
+  const owned = byOwner(outcome.items);
+  const containers = [
+    ...outcome.wanted
+      .filter(({ file }) => isContainers(file))
+      .map(({ owner }) => containerResult(owner, owned.get(owner) ?? [])),
+    ...outcome.pending.map((name): ContainerResult => ({ name, changed: true, reasons: ["file", "kernel"] })),
+  ];
+  const base = outcome.base && baseResult(outcome.base, outcome.items);
+  const changed = (base?.changed ?? false) || containers.some((container) => container.changed);
+  const files = [...(outcome.base?.plan.files ?? []), ...outcome.items, ...(outcome.base?.plan.units ?? [])];
+  const msg = [base && baseSentence(base, args.state, check), sentence(containers, outcome, args, check)]
+    .filter(Boolean)
+    .join("; ");
+  return allVisible<Result>({
+    changed,
+    state: args.state,
+    msg,
+    comment: msg,
+    rules: {
+      ipv4: tablesOf(outcome.wanted.map(({ rules }) => rules.ipv4)),
+      ipv6: tablesOf(outcome.wanted.map(({ rules }) => rules.ipv6)),
+    },
+    ...(base ? { base } : {}),
+    containers,
+    files: files.flatMap(fileResult),
+    reloaded: outcome.committed.reloaded,
+    warnings: [...request.warnings, ...outcome.warnings, ...outcome.committed.warnings, ...warnOfBarriers(outcome)],
+    ...(diff ? { diff: [...files.filter(fileChanges).map(fileDiff), ...goingOf(outcome)] } : {}),
+    invocation: { module_args: { ...args } },
+  });
+}
+
+/** The answer to the verb load. */
+export function resultOfLoad(request: Request, { plans, warnings }: Loaded): Result {
+  const changing = plans.filter(({ changes }) => changes).map(({ family }) => FAMILY_WORDS[family]);
+  const loaded = request.check ? "would be loaded" : "loaded";
+  const msg = changing.length > 0 ? `${changing.join(" and ")} rules ${loaded}` : "the rules are loaded already";
+  return allVisible<Result>({
+    changed: changing.length > 0,
+    msg,
+    comment: msg,
+    reloaded: request.check ? [] : plans.filter(({ changes }) => changes).map(({ family }) => restoreCommand(family)),
+    warnings: [...request.warnings, ...warnings, ...plans.flatMap(({ untrusted }) => untrusted.map(warnOfAccess))],
+  });
+}
+
+/** The answer to the verb explain. */
+export function resultOfExplain(request: Request, { explained, idle, warnings }: Explanation): Result {
+  const count = explained.length;
+  const msg = [count === 0 ? "" : `${count} published ${count === 1 ? "port" : "ports or ranges"} followed`, ...idle]
+    .filter(Boolean)
+    .join("; ");
+  return allVisible<Result>({
+    changed: false,
+    msg,
+    comment: msg,
+    explained: explained.map(({ container, publish, count: ports, addresses, views }) => ({
+      container,
+      publish: spellPublish(publish, ports),
+      views: views.map((view) => viewResult(view, addresses)),
+    })),
+    warnings: [...request.warnings, ...warnings],
+  });
+}
+
+function viewResult({ from, trip, arrival }: Explained["views"][number], addresses: readonly string[]): ViewResult {
+  const { reached, why, by, doubts } = arrival;
+  const reaches = reached !== undefined && addresses.includes(reached.address);
+  return {
+    from,
+    to: `${bracketed(trip.destination)}:${trip.port}`,
+    reaches,
+    seen_as: reached?.seenAs ?? null,
+    why:
+      reached === undefined || reaches
+        ? why
+        : `it reaches ${bracketed(reached.address)}:${reached.port}, which is another's`,
+    by,
+    unless: doubts,
+  };
+}
+
+/** The answer to the verb status. */
+export function resultOfStatus(request: Request, { standings, problems, warnings }: Status): Result {
+  const count = standings.length;
+  const containers = `${count} ${count === 1 ? "container" : "containers"}`;
+  const msg =
+    problems.length === 0
+      ? `all is as it should be: ${containers}, files and kernel agree`
+      : `${problems.length} ${problems.length === 1 ? "problem" : "problems"} (${containers})`;
+  return allVisible<Result>({
+    changed: false,
+    msg,
+    comment: msg,
+    status: standings.map(standingResult),
+    problems,
+    warnings: [...request.warnings, ...warnings],
+  });
+}
+
+function standingResult({ name, target, items }: Standing): StandingResult {
+  const publishes = FAMILIES.flatMap((family) =>
+    rangesOf((target?.publishes ?? []).filter((one) => one.family === family)).map((range) =>
+      spellPublish({ family, ...range }, range.count),
+    ),
+  );
+  return {
+    container: name,
+    publishes,
+    addresses: Object.values(target?.publishing ?? {}).map(({ address }) => address),
+    fragments: items.filter(({ before }) => before !== undefined).map(({ path }) => path),
+    live: items.some(hasRules) && !items.some(({ drift }) => drift && drifts(drift)),
+  };
+}
+
+/** The answer to a request that failed, or could not even be read (`request` undefined). */
+export function resultOfFailure(error: unknown, request: Request | undefined, debug: boolean, bolt: boolean): Result {
+  const failure = asFailure(error);
+  const told = { code: failure.code, ...failure.facts, ...(debug ? { stack: stackOf(failure) } : {}) };
+  return allVisible<Result>({
+    changed: failure.changed,
+    failed: true,
+    msg: failure.message,
+    comment: failure.message,
+    error: told,
+    warnings: request?.warnings ?? [],
+    ...(failure.rolledBack ? { rolled_back: failure.rolledBack } : {}),
+    ...(request ? { state: request.args.state, invocation: { module_args: { ...request.args } } } : {}),
+    ...(bolt ? { _error: { msg: failure.message, kind: `docker_iptables/${failure.code}`, details: told } } : {}),
+  });
+}
+
+function stackOf(failure: Failure): string {
+  const cause = failure.cause instanceof Error ? `\ncaused by ${framesOf(failure.cause)}` : "";
+  return `${framesOf(failure)}${cause}`;
+}
+
+/** The message, in which a line of a command's may look like one of ours, in one line. */
+function framesOf({ stack = "", message }: Error): string {
+  return stack.replace(message, () => oneLine(message));
+}
+
+function containerResult(name: string, own: readonly Item[]): ContainerResult {
+  const reasons: ContainerResult["reasons"] = [];
+  if (own.some(fileChanges)) reasons.push("file");
+  if (own.some(({ drift }) => drift && drifts(drift))) reasons.push("kernel");
+  return { name, changed: own.some(itemChanges), reasons };
+}
+
+function baseResult({ networks, plan }: NonNullable<Outcome["base"]>, items: readonly Item[]): BaseResult {
+  const own = items.filter(({ path }) => !isContainers(basename(path)));
+  const reasons: BaseResult["reasons"] = [];
+  if ([...own, ...plan.files].some(fileChanges) || plan.dropsState) reasons.push("file");
+  if (plan.others.length + plan.leftovers.length > 0 || own.some(({ drift }) => drift && drifts(drift)))
+    reasons.push("kernel");
+  if (plan.units.some(unitChanges)) reasons.push("unit");
+  return { changed: planChanges(plan) || own.some(itemChanges), reasons, networks };
+}
+
+function baseSentence({ changed, networks }: BaseResult, state: "present" | "absent", check: boolean): string {
+  const would = check ? "would be" : "is";
+  if (state === "absent") return changed ? `the base ${would} removed` : "there is no base";
+  const covered = networks.length === 0 ? "" : ` for the networks ${[...networks].sort().join(", ")}`;
+  return changed ? `the base ${would} set up${covered}` : `the base is up to date${covered}`;
+}
+
+function tablesOf(rulesets: readonly Partial<Record<string, Rule[]>>[]): Tables {
+  const tables: Record<string, string[]> = {};
+  for (const ruleset of rulesets) {
+    for (const [table, rules] of Object.entries(ruleset)) {
+      tables[table] ??= [];
+      for (const rule of rules ?? []) tables[table].push(spellLive(rule));
+    }
+  }
+  return tables;
+}
+
+function fileResult({ path, before, after }: FileChange): FileResult[] {
+  if (before === undefined) return after === undefined ? [] : [{ path, change: "created" }];
+  if (after === undefined) return [{ path, change: "removed" }];
+  return [{ path, change: before.text === after ? "unchanged" : "updated" }];
+}
+
+function fileDiff({ path, before, after }: FileChange): FileDiff {
+  const ended = (text: string) => (text === "" || text.endsWith("\n") ? text : `${text}\n`);
+  return { before: ended(before?.text ?? ""), after: ended(after ?? ""), before_header: path, after_header: path };
+}
+
+/** What Docker left and what goes with it is in no file. */
+function goingOf({ base }: Outcome): FileDiff[] {
+  return (base?.plan.leftovers ?? []).map(({ name, text }) => ({
+    before: text,
+    after: "",
+    before_header: name,
+    after_header: name,
+  }));
+}
+
+function sentence(
+  containers: ContainerResult[],
+  { idle, neighbours, wanted }: Outcome,
+  { state, all }: Arguments,
+  check: boolean,
+): string {
+  const next = new Set(neighbours);
+  const asked = containers.filter(({ name }) => !next.has(name));
+  const empty = new Set(state === "present" ? wanted.filter(isGone).map(({ owner }) => owner) : []);
+  const changing = asked.filter((one) => one.changed).map(({ name }) => name);
+  const changed = changing.filter((name) => !empty.has(name));
+  const going = changing.filter((name) => empty.has(name));
+  const besides = containers.filter((one) => one.changed && next.has(one.name)).map(({ name }) => name);
+  const would = check ? "would be " : "";
+  const verb = state === "present" ? "published" : "unpublished";
+  const same = asked
+    .filter((one) => !all && !one.changed && !idle.some(({ name }) => name === one.name))
+    .map(({ name }) => name);
+  const parts = [
+    changed.length > 0 ? `${would}${verb}: ${changed.join(", ")}` : "",
+    going.length > 0 ? `${would}unpublished: ${going.join(", ")}` : "",
+    same.length > 0 ? `already ${verb}: ${same.join(", ")}` : "",
+    all && changing.length === 0 ? allIsWell(state, asked.length - empty.size) : "",
+    ...idle.map(({ why }) => why),
+    besides.length > 0 ? `${would}put right: ${besides.join(", ")}` : "",
+  ];
+  return parts.filter((part) => part !== "").join("; ");
+}
+
+function allIsWell(state: "present" | "absent", count: number): string {
+  return state === "present" ? `all is as it should be (${count} published)` : "no container is published";
+}
+
+function isGone({ rules }: Wanted): boolean {
+  return FAMILIES.every((family) => Object.keys(rules[family]).length === 0);
+}

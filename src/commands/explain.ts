@@ -1,0 +1,113 @@
+// explain: who reaches a container's published ports, from where, seen as whom, and which rule decides. It follows packets
+// through the rules that the kernel has now; it reads, and changes nothing.
+
+import type { Container } from "../docker/container.ts";
+import { forwardingWarnings } from "../docker/daemon.ts";
+import { findNetworks, findTargets } from "../docker/find.ts";
+import { tellStrangers } from "../docker/proxy.ts";
+import type { Target } from "../docker/published.ts";
+import { Failure, orElse } from "../model/errors.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
+import type { PortMapping } from "../model/port-mapping.ts";
+import type { Request } from "../model/request.ts";
+import { foreignTables, otherBackend } from "../netfilter/foreign-firewalls.ts";
+import { optionsOf } from "../plan/desired.ts";
+import { readKernel } from "../plan/survey.ts";
+import { readDirectories } from "../plan/validate.ts";
+import { rangesOf } from "../rules/container-rules.ts";
+import { liveOwners, readLive } from "../rules/live.ts";
+import { decides } from "../rules/nft.ts";
+import { vantagesOf } from "../rules/probe.ts";
+import { type Arrival, type Trip, travel } from "../rules/trace.ts";
+import { readHost } from "./host.ts";
+
+/** One published port, or a range of which the first stands for all. */
+export interface Explained {
+  container: string;
+  publish: PortMapping;
+  /** How many ports the range has. */
+  count: number;
+  /** The container's own addresses. */
+  addresses: string[];
+  views: { from: string; trip: Trip; arrival: Arrival }[];
+}
+
+export interface Explanation {
+  explained: Explained[];
+  /** Why a container publishes nothing. */
+  idle: string[];
+  warnings: string[];
+}
+
+/** Throws Failure: `container_missing`, `container_not_running`, and those of the client and of iptables-save. */
+export async function explain({ args, options }: Request, signal: AbortSignal): Promise<Explanation> {
+  const here = await readDirectories(args).catch(orElse({}));
+  const kept = (container: Container) => ({ ...optionsOf(container, here, args), ...options });
+  const [{ targets }, { networks, unusable }, live] = await Promise.all([
+    findTargets({ ...args, wait_timeout: 0 }, kept, true, signal),
+    findNetworks(args),
+    // The kernel is what this is about, whatever reloads it.
+    readKernel(FAMILIES, { ...args, reload: "restore" }),
+  ]);
+  const host = await readHost(
+    live,
+    networks.flatMap(({ bridge }) => bridge ?? []),
+  );
+  const explained = targets.flatMap((target) =>
+    publishesOf(target).map(({ publish, count }) => ({
+      container: target.name,
+      publish,
+      count,
+      addresses: target.endpoints.map(({ address }) => address),
+      views: vantagesOf(publish, target, networks, host).map(({ from, trip }) => ({
+        from,
+        trip,
+        arrival: travel(host, trip),
+      })),
+    })),
+  );
+  const inUse = FAMILIES.filter((family) => explained.some(({ publish }) => publish.family === family));
+  // IPv6 that docker-proxy alone answers, because nobody asked for rules, need not be forwarded.
+  const owners = liveOwners(live.ipv6 ?? readLive(""));
+  const forwarded = inUse.filter((family) => family === "ipv4" || targets.some(({ name }) => owners.has(name)));
+  return {
+    explained,
+    idle: targets.flatMap(({ idle }) => idle ?? []),
+    warnings: [
+      ...unusable.map(({ msg }) => `${msg}; it is left out`),
+      ...new Set(targets.flatMap(({ warnings }) => warnings)),
+      ...tellStrangers(host.strangers),
+      ...(await forwardingWarnings(forwarded)),
+      ...(await othersWarnings(inUse, args.timeout)),
+    ],
+  };
+}
+
+/** Contiguous ports as one: their rules are one, too. */
+function publishesOf({ publishes, idle }: Target): { publish: PortMapping; count: number }[] {
+  if (idle !== undefined) return [];
+  return FAMILIES.flatMap((family) =>
+    rangesOf(publishes.filter((publish) => publish.family === family)).map(({ count, ...range }) => ({
+      publish: { family, ...range },
+      count,
+    })),
+  );
+}
+
+/** Who else decides about packets, and is not looked at. */
+async function othersWarnings(families: readonly Family[], timeoutSeconds: number): Promise<string[]> {
+  const tables = (await foreignTables(timeoutSeconds)).filter(decides).map(({ name }) => name);
+  const others = await Promise.all(families.map((family) => otherBackend(family, timeoutSeconds).catch(nothingOf)));
+  return [
+    ...(tables.length > 0
+      ? [`nftables tables of others decide as well, and are not followed here: ${tables.join(", ")}`]
+      : []),
+    ...others.flatMap((other) =>
+      other ? [`the ${other.backend} backend holds rules that decide as well, and are not followed here`] : [],
+    ),
+  ];
+}
+
+function nothingOf(error: unknown): undefined {
+  if (!(error instanceof Failure)) throw error;
+}

@@ -1,0 +1,118 @@
+// Notices that somebody has flushed rules of ours (iptables -F, netfilter-persistent, nft flush ruleset): watch looks for one of
+// them now and then. Reads, and changes nothing.
+
+import { join } from "node:path";
+import { readOwn } from "../fragments/directory.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
+import { ruleAt } from "../netfilter/iptables.ts";
+import { directoryOf, type Kernel, readKernel } from "../plan/survey.ts";
+import { type Canary, canariesOf } from "../rules/canary.ts";
+import { fragmentName, readFragment } from "../rules/fragment-text.ts";
+import { keyOf } from "../rules/rule.ts";
+
+/** milliseconds between two looks: at all, and at most where flushes follow each other; and after which they do not. */
+const PAUSE = { first: 3000, longest: 60_000, calm: 600_000 };
+/** So many times as long as a look took there is none: where there are thousands of rules, looks are no burden either. */
+const SHARE = 30;
+/** seconds; a look that takes longer says nothing. */
+const PATIENCE = 5;
+
+/** When to look. Where somebody flushes again and again, what is put back is not fought for: each look is later. Pure. */
+export class Pace {
+  #flushes = 0;
+  #last = Number.NEGATIVE_INFINITY;
+  #next = 0;
+
+  /** How many follow each other. */
+  get flushes(): number {
+    return this.#flushes;
+  }
+
+  /** When the next look is due, by the clock that `looked` is told. */
+  get next(): number {
+    return this.#next;
+  }
+
+  /** A look has ended, which took so long. */
+  looked(now: number, took: number, flushed: boolean): void {
+    if (now - this.#last > PAUSE.calm) this.#flushes = 0;
+    if (flushed) {
+      this.#flushes++;
+      this.#last = now;
+    }
+    this.#next = now + Math.min(Math.max(PAUSE.first * 2 ** this.#flushes, SHARE * took), PAUSE.longest);
+  }
+}
+
+/** Looks at one table after the other, in both families at once. */
+export class Lookout {
+  readonly #args: Arguments;
+  readonly #pace = new Pace();
+  #canaries: Canary[] = [];
+  #turn = 0;
+
+  constructor(args: Arguments) {
+    this.#args = args;
+  }
+
+  /** performance.now() at which the next look is due. */
+  get next(): number {
+    return this.#pace.next;
+  }
+
+  /** How many flushes there were lately. */
+  get flushes(): number {
+    return this.#pace.flushes;
+  }
+
+  /** The kernel as a sync has left it; a family that is not in it is as it was. */
+  learn(live: Kernel): void {
+    const kept = this.#canaries.filter(({ family }) => live[family] === undefined);
+    const learned = FAMILIES.flatMap((family) => canariesOf(family, live[family] ?? { text: "", tables: new Map() }));
+    this.#canaries = [...kept, ...learned];
+  }
+
+  /** What was flushed since, e.g. ["IPv4 nat"]. Never throws: a look that fails is no flush. */
+  async look(): Promise<string[]> {
+    const started = performance.now();
+    const flushed = await this.#lookAround();
+    const now = performance.now();
+    this.#pace.looked(now, now - started, flushed.length > 0);
+    return flushed;
+  }
+
+  async #lookAround(): Promise<string[]> {
+    const tables = [...new Set(this.#canaries.map(({ table }) => table))].sort();
+    const table = tables[this.#turn++ % tables.length];
+    const looked = this.#canaries.filter((one) => one.table === table);
+    const found = await Promise.all(looked.map((canary) => ruleAt(canary.family, canary, PATIENCE)));
+    const isThere = looked.every(({ line }, index) => found[index] === undefined || found[index] === line);
+    return isThere ? [] : this.#confirm().catch(() => []);
+  }
+
+  /**
+   * Of all canaries those that are gone, and whose fragments still have them. The others have another place now, or went with a
+   * call of ours (a delete): new ones are chosen.
+   */
+  async #confirm(): Promise<string[]> {
+    const live = await readKernel([...new Set(this.#canaries.map(({ family }) => family))], this.#args);
+    const gone = this.#canaries.filter(
+      ({ family, table, rule }) => !live[family]?.tables.get(table)?.ours.has(keyOf(rule)),
+    );
+    const declared = await Promise.all(gone.map((canary) => isDeclared(canary, this.#args)));
+    const flushed = gone.filter((_, index) => declared[index]);
+    if (flushed.length === 0) this.learn(live);
+    return flushed.map(({ family, table }) => `${FAMILY_WORDS[family]} ${table}`);
+  }
+}
+
+async function isDeclared({ family, table, rule, owner }: Canary, args: Arguments): Promise<boolean> {
+  const file = /^\((.*)\)$/.exec(owner)?.[1] ?? fragmentName(owner);
+  const own = await readOwn(join(directoryOf(family, args), file));
+  return (
+    readFragment(own?.text ?? "")
+      .get(table)
+      ?.some((one) => keyOf(one) === keyOf(rule)) ?? false
+  );
+}

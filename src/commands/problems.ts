@@ -1,0 +1,241 @@
+// What can be wrong, found on the fragments, the kernel's rules and the containers as they are. Pure.
+
+import { basename } from "node:path/posix";
+import type { Network } from "../docker/network.ts";
+import type { Target } from "../docker/published.ts";
+import { type Access, warnOfAccess } from "../fragments/access.ts";
+import { assemble, type Fragment } from "../fragments/assemble.ts";
+import type { Fragments } from "../fragments/by-family.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import type { Problem } from "../generated/result.ts";
+import { isLoopback } from "../model/addresses.ts";
+import type { Failure } from "../model/errors.ts";
+import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
+import { spellPublish } from "../model/port-mapping.ts";
+import { describeUntrue, type Untrue } from "../plan/skipped.ts";
+import { byOwner, fileChanges, hasRules, type Item, type Kernel } from "../plan/survey.ts";
+import { warnOfLoopback, warnOfUncovered } from "../plan/validate.ts";
+import { claimantIn, Register } from "../rules/claim-index.ts";
+import { readClaims } from "../rules/claims.ts";
+import { rangesOf } from "../rules/container-rules.ts";
+import { USERS_CHAIN } from "../rules/docker-rules.ts";
+import { containerOf, readFragment } from "../rules/fragment-text.ts";
+import { liveOwners, readLive } from "../rules/live.ts";
+import { withoutChain } from "../rules/packet.ts";
+import { vantagesOf } from "../rules/probe.ts";
+import { commentOf, readComment, readWords, spell, spellLive } from "../rules/rule.ts";
+import { type Arrival, type Host, PROXY, travel } from "../rules/trace.ts";
+
+/**
+ * How one fragment's file and live rules differ from what they should be. `targets` are the containers that run; `untrue` those
+ * that are left alone and whose fragment is not true; `once` says what is to be fixed before rules can come.
+ */
+export function differences(
+  item: Item,
+  targets: readonly Target[],
+  untrue: readonly Untrue[],
+  once: string,
+): Problem[] {
+  const { path, family } = item;
+  const container = containerOf(basename(path));
+  const owner = container ?? basename(path);
+  const word = FAMILY_WORDS[family];
+  const about = { ...(container === undefined ? {} : { container }), path };
+  const mend =
+    container === undefined
+      ? "'docker_iptables setup'"
+      : `'docker_iptables create ${container}' or 'docker_iptables sync'`;
+  const problems: Problem[] = [];
+  // What the kernel lacks then, too, goes without saying.
+  if (fileChanges(item)) return [{ ...fileProblem(item, targets, untrue, once), ...about }];
+  const { drift } = item;
+  if (drift === undefined) return problems;
+  const [first] = drift.missing;
+  if (first !== undefined) {
+    const more = drift.missing.length > 1 ? ` and ${drift.missing.length - 1} more` : "";
+    const msg = `the kernel lacks ${word} rules of ${owner}: '${spellLive(first)}'${more}; ${mend} brings them back${once}`;
+    problems.push({ kind: "rules_missing", ...about, rule: spellLive(first), msg });
+  }
+  if (drift.surplus > 0) {
+    const msg = `the kernel has ${drift.surplus} ${word} rules of ${owner} too many; ${mend} takes them away${once}`;
+    problems.push({ kind: "rules_surplus", ...about, msg });
+  }
+  if (drift.disordered) {
+    const msg = `the kernel has the ${word} rules of ${owner} in another order; ${mend} mends it${once}`;
+    problems.push({ kind: "rules_disordered", ...about, msg });
+  }
+  if (drift.ahead !== undefined) {
+    const msg = `'${drift.ahead}' comes before the jump to ${USERS_CHAIN} in FORWARD, and accepts packets to containers that ${USERS_CHAIN} may block; ${mend} puts the jump first again${once}`;
+    problems.push({ kind: "rules_shadowed", ...about, rule: drift.ahead, msg });
+  }
+  if (drift.unreached !== undefined && first === undefined) {
+    const msg = `nothing live jumps to the chain ${drift.unreached}, so the ${word} rules of ${owner} never match; ${mend} mends it${once}`;
+    problems.push({ kind: "rules_shadowed", ...about, msg });
+  }
+  return problems;
+}
+
+function fileProblem(
+  item: Item,
+  targets: readonly Target[],
+  untrue: readonly Untrue[],
+  once: string,
+): Pick<Problem, "kind" | "msg"> {
+  const { path, before } = item;
+  const container = containerOf(basename(path));
+  if (container === undefined) {
+    return {
+      kind: "base_outdated",
+      msg: `${path} is not what the daemon's networks need; 'docker_iptables setup' mends it${once}`,
+    };
+  }
+  if (before === undefined) {
+    const msg = `${container} runs and publishes, and has no ${path}; 'docker_iptables create ${container}' or 'docker_iptables sync' makes it${once}`;
+    return { kind: "fragment_missing", msg };
+  }
+  if (hasRules(item)) {
+    const msg = `${path} is out of date: ${container} has another address or other ports; 'docker_iptables create ${container}' or 'docker_iptables sync' mends it${once}`;
+    return { kind: "fragment_outdated", msg };
+  }
+  const left = untrue.find(({ name }) => name === container);
+  if (left !== undefined) {
+    const msg = `${path} is not true any more: ${describeUntrue(left)}; 'docker_iptables sync' removes it`;
+    return { kind: "fragment_outdated", msg };
+  }
+  const runs = targets.some(({ name }) => name === container);
+  const why = runs ? "publishes nothing that this fragment is for" : "is gone, or does not run";
+  const msg = `${path} is left over: the container ${container} ${why}; 'docker_iptables delete ${container}' or 'docker_iptables sync' removes it`;
+  return { kind: runs ? "fragment_outdated" : "container_gone", msg };
+}
+
+/** Two containers that claim one port, in their fragments or in those that they should have. */
+export function rivals(now: Fragments, items: readonly Item[]): Problem[] {
+  const problems: Problem[] = [];
+  for (const family of FAMILIES) {
+    const known = new Register();
+    const lacking = items.filter((item) => item.family === family && item.before === undefined);
+    const written = (now[family] ?? []).map(({ path, text }) => ({ path, rules: readFragment(text) }));
+    for (const { path, rules } of [...written, ...lacking.map(({ path, wanted }) => ({ path, rules: wanted }))]) {
+      const container = containerOf(basename(path));
+      if (container === undefined) continue;
+      const one = claimantIn(family, container, readClaims(rules));
+      for (const { claimant: other, ports } of known.sharing(one)) {
+        // What was read twice may have changed in between: nobody is his own rival.
+        if (ports === undefined || other.owner === container) continue;
+        const { hostAddress, first, last, protocol } = ports;
+        const port = spellPublish({ family, hostAddress, hostPort: first, protocol }, last - first + 1);
+        const msg = `${other.owner} and ${container} both claim ${port}: the first takes the other's packets; stop one of them`;
+        problems.push({ kind: "container_rivals", container, path, msg });
+      }
+      known.add(one);
+    }
+  }
+  return problems;
+}
+
+/**
+ * Live rules with our comment whose fragment is not there, and is not missed: `known` owners are told of otherwise. `loads`:
+ * whether a load would work.
+ */
+export function orphans(now: Fragments, live: Kernel, known: readonly string[], loads: boolean): Problem[] {
+  return FAMILIES.flatMap((family) => {
+    const files = (now[family] ?? []).map(({ path }) => basename(path));
+    const owning = new Set([...known, ...files.flatMap((file) => [containerOf(file), `(${file})`])]);
+    return [...liveOwners(live[family] ?? readLive(""))]
+      .filter((owner) => !owning.has(owner))
+      .map((owner): Problem => {
+        const word = FAMILY_WORDS[family];
+        const msg = `the kernel has ${word} rules of ${owner}, and no fragment has them: 'docker_iptables sync'${loads ? " or 'docker_iptables load'" : ""} takes them away`;
+        return { kind: "rules_orphaned", ...(owner.startsWith("(") ? {} : { container: owner }), msg };
+      });
+  });
+}
+
+/** Fragments that iptables-restore would refuse for their form. */
+export function brokenFragments(fragments: readonly Fragment[]): Problem[] {
+  return assemble(fragments, [], readLive("")).problems.map(({ path, line, why }) =>
+    brokenFragment(`${path} line ${line}: ${why}`, path, line),
+  );
+}
+
+/** Directories and fragments that others than root can change. */
+export function untrusted(found: readonly Access[]): Problem[] {
+  return found.map((access) => {
+    const container = containerOf(basename(access.path));
+    const about = container === undefined ? {} : { container };
+    return { kind: "fragment_untrusted", ...about, path: access.path, msg: warnOfAccess(access) };
+  });
+}
+
+/** What iptables refused in a trial. */
+export function refusedFragment({ message, facts: { path, line, rule } }: Failure): Problem {
+  return {
+    ...brokenFragment(message, typeof path === "string" ? path : undefined, typeof line === "number" ? line : 0),
+    ...(typeof rule === "string" ? { rule } : {}),
+  };
+}
+
+function brokenFragment(what: string, path: string | undefined, line: number): Problem {
+  const look = path === undefined ? "" : `; see '${spell(["sed", "-n", `${line}p`, path])}'`;
+  const msg = `${what}; nothing is loaded until it is fixed${look}`;
+  return { kind: "fragment_invalid", ...(path === undefined ? {} : { path, line }), msg };
+}
+
+/** What to do before rules can be loaded, as the end of an advice; empty where they can. */
+export function onceFixed([first]: readonly Problem[]): string {
+  if (first === undefined) return "";
+  return first.path === undefined
+    ? ", once the fragments can be loaded"
+    : `, once ${first.path} line ${first.line} is fixed`;
+}
+
+/** Networks without a base, and a base that does not fit docker-proxy. */
+export function uncovered(items: readonly Item[], now: Fragments, once: string, args: Arguments): Problem[] {
+  const lasting = items.filter(hasRules);
+  return [...warnOfUncovered(lasting, now), ...warnOfLoopback(lasting, now, args)].map((msg) => ({
+    kind: "network_uncovered",
+    msg: `${msg}${once}`,
+  }));
+}
+
+/**
+ * Publishes whose rules are live and still do not get another machine's packets, because a rule of another hand decides. What
+ * DOCKER-USER keeps out, the user wants out.
+ */
+export function shadows(
+  items: readonly Item[],
+  targets: readonly Target[],
+  networks: readonly Network[],
+  host: Host,
+): Problem[] {
+  const owned = byOwner(items);
+  return targets.flatMap((target) => {
+    const own = owned.get(target.name) ?? [];
+    return FAMILIES.flatMap((family): Problem[] => {
+      const item = own.find((one) => one.family === family);
+      if (item?.drift === undefined || !hasRules(item) || item.drift.missing.length > 0) return [];
+      const publishes = target.publishes.filter((one) => one.family === family && !isLoopback(one.hostAddress ?? ""));
+      return rangesOf(publishes).flatMap((range): Problem[] => {
+        const publish = { family, ...range };
+        const view = vantagesOf(publish, target, networks, host).find(({ from }) => from === "another machine");
+        if (view === undefined) return [];
+        // What docker-proxy answers did not come by its rules either, which are live.
+        const arrives = ({ reached, by }: Arrival) =>
+          target.endpoints.some(({ address }) => address === reached?.address) && !by.includes(PROXY);
+        const arrival = travel(host, view.trip);
+        const rule = arrival.by.find((one) => one !== PROXY && readComment(readWords(one)) !== commentOf(target.name));
+        if (arrives(arrival) || rule === undefined || arrives(travel(withoutUsers(host), view.trip))) return [];
+        const msg = `${spellPublish(publish, range.count)} of ${target.name} is not reached: '${rule}' decides before its rules; 'docker_iptables explain ${target.name}' shows the way`;
+        return [{ kind: "rules_shadowed", container: target.name, rule, msg }];
+      });
+    });
+  });
+}
+
+function withoutUsers(host: Host): Host {
+  const rulings = Object.entries(host.rulings).map(([family, ruling]) => [
+    family,
+    withoutChain(ruling, "filter", USERS_CHAIN),
+  ]);
+  return { ...host, rulings: Object.fromEntries(rulings) };
+}

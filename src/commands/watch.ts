@@ -1,0 +1,292 @@
+// watch: follows the daemon's events and brings files and kernel to what runs. A burst of events is one sync; a daemon that
+// goes away is waited for, and what happened meanwhile is caught up when it is back. Between the syncs it looks whether its
+// rules are still there.
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { followEvents } from "../docker/client.ts";
+import { readOwn } from "../fragments/directory.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import { asFailure, excerpt, Failure } from "../model/errors.ts";
+import type { Request } from "../model/request.ts";
+import { isMarked } from "../rules/fragment-text.ts";
+import { BASE_FILES } from "../rules/host-rules.ts";
+import { type Manager, notify, Pulse } from "../systemd/notify.ts";
+import { Lookout } from "./flush-detection.ts";
+import { type Outcome, publish } from "./publish.ts";
+
+/** What is told of the work: each change with its reasons, and each failure once. */
+export interface Told {
+  synced: (outcome: Outcome, reasons: readonly string[]) => Promise<void>;
+  failed: (failure: Failure) => void;
+}
+
+/** milliseconds: how long to listen for more of a burst, and how long news can wait. */
+const BURST = 10;
+const LATER = 500;
+/** milliseconds: the pauses before another attempt: at all, at the base alone. */
+const PAUSE = { first: 100, longest: 5000, base: 60_000 };
+/** Of a burst's reasons the first ones are told. */
+const MOST_REASONS = 20;
+
+/** Until the signal; `request` is for all containers. Never throws: what fails is told, and tried again. */
+export async function watch(request: Request, manager: Manager, told: Told, signal: AbortSignal): Promise<void> {
+  const news = new News();
+  signal.addEventListener("abort", () => news.ring(), { once: true });
+  const complaints = new Complaints(told);
+  await Promise.all([
+    listen(request.args, news, complaints, signal),
+    syncOnNews(request, manager, news, { ...told, complaints }, signal),
+  ]);
+}
+
+/** What is wrong is told once, until it is well again. */
+class Complaints {
+  readonly #tell: Told["failed"];
+  readonly #known = new Set<string>();
+
+  constructor({ failed }: Told) {
+    this.#tell = failed;
+  }
+
+  tell(failure: Failure): void {
+    if (!this.#known.has(gistOf(failure))) this.#tell(failure);
+    this.#known.add(gistOf(failure));
+  }
+
+  clear(): void {
+    this.#known.clear();
+  }
+}
+
+/** A failure's words without the time, which some clients (nerdctl) put before theirs. */
+function gistOf({ message }: Failure): string {
+  return message.replace(/\btime="[^"]*"/g, "");
+}
+
+interface Taken {
+  reasons: string[];
+  networks: boolean;
+}
+
+/** What has happened since the last sync. */
+class News {
+  #reasons: string[] = [];
+  #rung = true;
+  #networks = true;
+  #wake = () => {};
+  #later: NodeJS.Timeout | undefined;
+
+  /** `networks`: some may have come or gone, as always where it is not known what happened. */
+  ring(reason?: string, networks = true): void {
+    clearTimeout(this.#later);
+    this.#later = undefined;
+    this.#rung = true;
+    this.#networks ||= networks;
+    if (reason !== undefined && this.#reasons.length < MOST_REASONS) this.#reasons.push(reason);
+    this.#wake();
+  }
+
+  /** Soon, unless a sync for other news comes first, which is as good. */
+  ringLater(reason: string): void {
+    this.#later ??= setTimeout(() => this.ring(reason, false), LATER);
+  }
+
+  /** What was taken was of no use: the next attempt is about as much. */
+  putBack({ reasons, networks }: Taken): void {
+    this.#reasons = [...reasons, ...this.#reasons].slice(0, MOST_REASONS);
+    this.#networks ||= networks;
+  }
+
+  /** Waits for news, at most so long; says whether there are any. */
+  async wait(milliseconds: number): Promise<boolean> {
+    if (this.#rung) return true;
+    const { promise, resolve } = withResolvers();
+    this.#wake = resolve;
+    const timer = setTimeout(resolve, milliseconds);
+    await promise;
+    clearTimeout(timer);
+    return this.#rung;
+  }
+
+  take(): Taken {
+    const networks = this.#networks;
+    this.#rung = false;
+    this.#networks = false;
+    return { reasons: this.#reasons.splice(0), networks };
+  }
+}
+
+function withResolvers(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = () => {};
+  const promise = new Promise<void>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}
+
+async function syncOnNews(
+  request: Request,
+  manager: Manager,
+  news: News,
+  told: Told & { complaints: Complaints },
+  signal: AbortSignal,
+): Promise<void> {
+  const pulse = new Pulse(manager);
+  const lookout = new Lookout(request.args);
+  let ready = false;
+  let pause: number | undefined;
+  let retry = Number.POSITIVE_INFINITY;
+  while (!signal.aborted) {
+    const now = performance.now();
+    const rung = await news.wait(pauseUntil(now, { retry, look: lookout.next, pulse: now + pulse.pause }));
+    if (signal.aborted) return;
+    if (rung || performance.now() >= retry) {
+      await sleep(BURST);
+      pause = await syncOnce(request, news, lookout, told, { signal, pause });
+      retry = pause === undefined ? Number.POSITIVE_INFINITY : performance.now() + pause;
+      if (!ready) await notify(manager, "READY=1", "STATUS=following the daemon's events");
+      ready = true;
+    } else if (looksBefore(retry, performance.now()) && performance.now() >= lookout.next) {
+      await lookOnce(news, lookout, told);
+    }
+    pulse.beat();
+  }
+}
+
+/** When there is something to do without news, in milliseconds of one clock; infinite where there is not. */
+interface Due {
+  retry: number;
+  look: number;
+  pulse: number;
+}
+
+/** An attempt that comes soon looks at everything. */
+function looksBefore(retry: number, now: number): boolean {
+  return retry - now > PAUSE.longest;
+}
+
+/** Milliseconds from now until the first that is due, never less than none: what waits for a retry does not look meanwhile. Pure. */
+export function pauseUntil(now: number, { retry, look, pulse }: Due): number {
+  const first = Math.min(retry, looksBefore(retry, now) ? look : retry, pulse);
+  return Math.max(first - now, 0);
+}
+
+/** Returns the pause before another attempt; undefined where none is needed. */
+async function syncOnce(
+  request: Request,
+  news: News,
+  lookout: Lookout,
+  { synced, complaints }: Pick<Told, "synced"> & { complaints: Complaints },
+  { signal, pause }: { signal: AbortSignal; pause: number | undefined },
+): Promise<number | undefined> {
+  const taken = news.take();
+  const sync = async (base: boolean) => {
+    const outcome = await publish({ ...request, args: { ...request.args, base } }, signal);
+    lookout.learn(outcome.committed.live);
+    const isOld = lookout.flushes > 2 && taken.reasons.length > 0 && taken.reasons.every(isFlush);
+    if (!isOld) await synced(outcome, taken.reasons);
+  };
+  try {
+    await sync(taken.networks && (await hasOwnBase(request.args)));
+    complaints.clear();
+    return undefined;
+  } catch (error) {
+    const failure = asFailure(error);
+    if (signal.aborted && failure.code === "interrupted") return undefined;
+    complaints.tell(failure);
+    // What stops the base is no obstacle to the containers.
+    const second = taken.networks ? await sync(false).catch(asFailure) : failure;
+    const published = second === undefined;
+    if (!published) complaints.tell(second);
+    news.putBack(published ? { reasons: [], networks: true } : taken);
+    return published ? PAUSE.base : Math.min((pause ?? PAUSE.first) * 2, PAUSE.longest);
+  }
+}
+
+const FLUSHED = "flushed";
+
+function isFlush(reason: string): boolean {
+  return reason.endsWith(` ${FLUSHED}`);
+}
+
+/** What was flushed is news. Where somebody does it again and again, that is told once, and then only what else there is. */
+async function lookOnce(news: News, lookout: Lookout, { failed }: Pick<Told, "failed">): Promise<void> {
+  const tables = (await lookout.look()).join(", ");
+  if (tables === "") return;
+  news.ring(`${tables} ${FLUSHED}`);
+  if (lookout.flushes !== 2) return;
+  const message =
+    `another program removes docker_iptables' rules again and again (${tables}); they are put back, but later each time, up to a ` +
+    "minute, and from now on without a word: find that program (a firewall service, a script; with iptables-nft 'nft monitor' names its process)";
+  failed(new Failure("concurrent_change", message, { tables }));
+}
+
+/** Where setup made the base, it follows the networks, too. */
+async function hasOwnBase({ iptables_dir }: Arguments): Promise<boolean> {
+  const base = await readOwn(`${iptables_dir}/${BASE_FILES[0]}`);
+  return base !== undefined && isMarked(base.text);
+}
+
+/**
+ * Each time that the daemon is there again, what happened in between is news. Where the client cannot follow the events (it
+ * is not installed, or has none), that is told once, and each attempt is news: so it looks every few seconds.
+ */
+async function listen(args: Arguments, news: News, complaints: Complaints, signal: AbortSignal): Promise<void> {
+  let pause = PAUSE.first;
+  let complaint = "";
+  while (!signal.aborted) {
+    const started = Date.now();
+    // Events come from a moment before on: nothing is missed between this sync and the first of them.
+    news.ring();
+    const failure = await followEvents(args, (line) => onEvent(line, news), signal).catch(asFailure);
+    const lasted = Date.now() - started > PAUSE.longest;
+    // A daemon that is away fails the sync, too, which tells it; one that goes away ends what has lasted.
+    const isNews = !signal.aborted && !lasted && failure instanceof Failure && failure.code !== "daemon_unreachable";
+    if (lasted) complaint = "";
+    if (isNews && gistOf(failure) !== complaint) {
+      complaint = gistOf(failure);
+      complaints.tell(failure);
+    }
+    pause = lasted ? PAUSE.first : Math.min(pause * 2, PAUSE.longest);
+    await sleep(pause, undefined, { signal }).catch(() => {});
+  }
+}
+
+/** What changes an address, a port or a network. Docker's words, and podman's. */
+const TELLING: Record<string, RegExp> = {
+  container: /^(start|died?|rename)$/,
+  network: /^(create|destroy|remove)$/,
+};
+/** Mostly these come just before a start or after an end, and a sync of their own would keep those waiting. */
+const ACCOMPANYING: Record<string, RegExp> = {
+  container: /^(destroy|remove|restart|stop|cleanup|unpause)$/,
+  network: /^(connect|disconnect)$/,
+};
+
+function onEvent(line: string, news: News): void {
+  const event = readEvent(line);
+  if (event === undefined) return;
+  const { type, action, name } = event;
+  if (TELLING[type]?.test(action)) news.ring(`${name} ${action}`, type === "network");
+  else if (ACCOMPANYING[type]?.test(action)) news.ringLater(`${name} ${action}`);
+}
+
+/** Pure. Undefined for a line that is no event. */
+export function readEvent(line: string): { type: string; action: string; name: string } | undefined {
+  try {
+    const event = asRecord(JSON.parse(line));
+    const attributes = asRecord(asRecord(event["Actor"])["Attributes"] ?? event["Attributes"]);
+    const text = (value: unknown) => (typeof value === "string" ? excerpt(value, 64) : "");
+    return {
+      type: text(event["Type"]).toLowerCase(),
+      action: text(event["Action"] ?? event["Status"]),
+      name: text(attributes["name"] ?? event["Name"]),
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+function asRecord(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null ? { ...value } : {};
+}

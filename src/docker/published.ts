@@ -1,0 +1,314 @@
+// Container, its networks and this host's interfaces -> Target: all that the rules need. Pure.
+
+import { isWithin } from "../model/addresses.ts";
+import { Failure } from "../model/errors.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
+import type { Options } from "../model/options.ts";
+import type { PortMapping } from "../model/port-mapping.ts";
+import type { Interfaces } from "../system/interfaces.ts";
+import type { Attachment, Container } from "./container.ts";
+import { bridgeOfId, choosePlaces, GATEWAY_BRIDGE, type Network, type Place } from "./network.ts";
+import { type Overlap, overlapOf, ownSubnet, tellOverlap } from "./overlaps.ts";
+
+/** The container's address behind one bridge of this host. */
+export interface Endpoint {
+  family: Family;
+  address: string;
+  bridge: string;
+  /** Undefined where docker-proxy answers the bridge's own containers and the host's loopback. */
+  hairpin?: Hairpin | undefined;
+}
+
+/** The daemon runs without docker-proxy: our rules serve the bridge's own containers and the host's loopback, too. */
+export interface Hairpin {
+  /** Subnets of the bridge whose packets between each other bypass iptables; none where they pass it. */
+  neighbours: readonly string[];
+}
+
+/** An address that is a container's own. */
+export interface Holding {
+  address: string;
+  /** The bridge behind which it is; undefined where that cannot be told. */
+  bridge: string | undefined;
+}
+
+/** What tells where a container is. */
+export type Placed = Pick<Container, "name" | "id"> & { attachments: readonly Attachment[] };
+
+export interface Target {
+  name: string;
+  /** Names change (docker rename). */
+  id: string;
+  /** False where its label leaves it alone. */
+  enabled: boolean;
+  /** What it is published with, besides a call's own arguments. */
+  options: Options;
+  publishes: PortMapping[];
+  /** The endpoint that publishes, by family. */
+  publishing: Partial<Record<Family, Endpoint>>;
+  /** Families whose address that publishes is in another interface's subnet, too: no rule leads there. */
+  astray: Family[];
+  /** Every endpoint of the container on a bridge, those that publish first. */
+  endpoints: Endpoint[];
+  /** All addresses of the container, whether or not something is published there. */
+  addresses: Record<Family, readonly string[]>;
+  /** Why nothing is published, in a person's words; undefined when something is. */
+  idle: string | undefined;
+  /** Why what it publishes leads nowhere, after its name; undefined when it leads somewhere, or astray. */
+  nowhere: string | undefined;
+  warnings: string[];
+}
+
+/**
+ * Throws Failure `network_unknown` (asked for a network that the container is not in), `bridge_missing` (the bridge
+ * is not an interface of this host).
+ */
+export function locate(
+  container: Container,
+  networks: readonly Network[],
+  interfaces: Interfaces,
+  asked: string | undefined,
+  options: Options = {},
+): Target {
+  const places = placesOf(container, networks, interfaces);
+  const chosen = choosePlaces(container, places, asked);
+  const target: Target = {
+    name: container.name,
+    id: container.id,
+    enabled: container.enabled,
+    options,
+    publishes: container.publishes,
+    publishing: {},
+    astray: [],
+    endpoints: [],
+    addresses: { ipv4: addressesIn("ipv4", places), ipv6: addressesIn("ipv6", places) },
+    idle: whyIdle(container),
+    nowhere: undefined,
+    warnings: container.withoutHostPort.map(
+      (port) => `${container.name}: port ${port} has no host port (a network in routed mode); it gets no rule`,
+    ),
+  };
+  if (target.idle !== undefined) return target;
+  const stands: Stand[] = [];
+  for (const family of FAMILIES) {
+    const place = chosen[family];
+    const stand = place && standOf(container, place, family, interfaces);
+    if (stand === undefined) continue;
+    stands.push(stand);
+    if (isAstray(stand)) target.astray.push(family);
+    else target.publishing[family] = stand.endpoint;
+  }
+  stands.push(...standsOf(container, places, interfaces));
+  target.endpoints = onceEach(stands.filter((stand) => !isAstray(stand)).map(({ endpoint }) => endpoint));
+  target.warnings.push(...tellOverlaps(container, stands));
+  if (Object.keys(target.publishing).length === 0 && target.astray.length === 0) {
+    target.nowhere = whyNowhere(places);
+    target.warnings.push(
+      `${container.name} publishes ports and ${target.nowhere}: there is nothing to send packets to`,
+    );
+  }
+  return target;
+}
+
+function addressesIn(family: Family, places: readonly Place[]): string[] {
+  return places.flatMap(({ attachment }) => attachment.address[family] ?? []);
+}
+
+function whyIdle({ name, mode, publishes }: Container): string | undefined {
+  if (mode.kind === "host") return `${name} uses the host's own network and publishes nothing`;
+  if (mode.kind === "none") return `${name} has no network and publishes nothing`;
+  if (mode.kind === "container") {
+    return `${name} shares the network of container ${mode.of} and publishes nothing itself`;
+  }
+  return publishes.length === 0 ? `${name} publishes no port` : undefined;
+}
+
+function whyNowhere(places: readonly Place[]): string {
+  const addressed = places.filter(({ attachment }) => FAMILIES.some((family) => attachment.address[family]));
+  if (addressed.length > 0 && addressed.every(({ network }) => network?.driver === "overlay")) {
+    return `is in overlay networks only, without an address in ${GATEWAY_BRIDGE}`;
+  }
+  return "has no address in any bridged network (rootless?)";
+}
+
+/** A container's addresses, whether or not it publishes and its bridges are here. Never throws. */
+export function holdingsOf(container: Placed, networks: readonly Network[], interfaces: Interfaces): Holding[] {
+  return placesOf(container, networks, interfaces).flatMap((place) =>
+    FAMILIES.flatMap((family): Holding[] => {
+      const address = place.attachment.address[family];
+      if (address === undefined) return [];
+      const bridge = bridgeOf(place, address, interfaces);
+      if (bridge === undefined) return [{ address, bridge }];
+      const endpoint = { family, address, bridge };
+      return isAstray(standAt(endpoint, place, interfaces)) ? [] : [{ address, bridge }];
+    }),
+  );
+}
+
+/** The container's attachments with their networks; on an overlay network also its place in docker_gwbridge. */
+function placesOf(container: Placed, networks: readonly Network[], interfaces: Interfaces): Place[] {
+  const places = container.attachments.map((attachment) => placeOf(attachment, networks, interfaces));
+  const gateway = networks.find(({ name }) => name === GATEWAY_BRIDGE);
+  const address = gateway?.members.get(container.id);
+  if (gateway && address && !places.some(({ network }) => network === gateway)) {
+    const attachment = {
+      network: GATEWAY_BRIDGE,
+      networkId: gateway.id,
+      address,
+      gateway: {},
+      gatewayPriority: undefined,
+      bridge: undefined,
+    };
+    places.push({ attachment, network: gateway });
+  }
+  return places;
+}
+
+/** Of a network of Docker's. */
+const ID = /^[0-9a-f]{64}$/;
+
+/** Two networks may have one name. Where the attachment names none (nerdctl), it is the only one with its addresses. */
+function placeOf(attachment: Attachment, networks: readonly Network[], interfaces: Interfaces): Place {
+  const { networkId, address, bridge } = attachment;
+  if (networkId !== undefined) {
+    // podman gives the name. Another network may be called as this one's id.
+    const isIt = ({ id, name }: Network) => id === networkId || (name === networkId && !ID.test(networkId));
+    return { attachment, network: networks.find(isIt) };
+  }
+  if (bridge !== undefined) return { attachment, network: undefined };
+  if (networks.length === 0) return { attachment: onNerdctls(attachment, interfaces), network: undefined };
+  const holding = networks.filter(({ subnets }) =>
+    FAMILIES.some((family) => subnets[family].some((subnet) => isWithin(address[family] ?? "", subnet))),
+  );
+  const [network, ...others] = holding;
+  if (network === undefined || others.length > 0) return { attachment, network: undefined };
+  // nerdctl's documents name neither driver nor bridge.
+  if (network.driver !== "") return { attachment, network };
+  return {
+    attachment: { ...attachment, bridge: bridgeOfId(network.name, network.id, NERDCTLS) },
+    network: undefined,
+  };
+}
+
+/**
+ * Of a client that shows no network at all: nerdctl gives its default network a bridge of this name, which nobody else has;
+ * what is in its subnet is behind it.
+ */
+function onNerdctls(attachment: Attachment, interfaces: Interfaces): Attachment {
+  const addresses = Object.values(attachment.address);
+  const isBehind = addresses.every((address) => ownSubnet(address, NERDCTLS, interfaces) !== undefined);
+  return addresses.length > 0 && isBehind ? { ...attachment, bridge: NERDCTLS } : attachment;
+}
+
+const NERDCTLS = "nerdctl0";
+
+/** An endpoint, and where its subnet is another interface's, too. */
+interface Stand {
+  endpoint: Endpoint;
+  overlap: Overlap | undefined;
+}
+
+/** Whether the kernel may send what goes to this address to another interface than the bridge. */
+function isAstray({ endpoint, overlap }: Stand): boolean {
+  return overlap?.others.some(({ cidr }) => isWithin(endpoint.address, cidr)) ?? false;
+}
+
+/** The container's stands on bridges of this host, in an order that is not the client's. */
+function standsOf(container: Container, places: Place[], interfaces: Interfaces): Stand[] {
+  return places
+    .filter(({ network }) => network === undefined || network.bridge !== undefined)
+    .flatMap((place) => FAMILIES.map((family) => standOf(container, place, family, interfaces)))
+    .filter((stand) => stand !== undefined)
+    .sort(byEndpoint);
+}
+
+function byEndpoint({ endpoint: a }: Stand, { endpoint: b }: Stand): number {
+  return JSON.stringify(a) < JSON.stringify(b) ? -1 : 1;
+}
+
+function onceEach(endpoints: readonly Endpoint[]): Endpoint[] {
+  return [...new Map(endpoints.map((endpoint) => [JSON.stringify(endpoint), endpoint])).values()];
+}
+
+function tellOverlaps({ name }: Container, stands: readonly Stand[]): string[] {
+  const overlaps = stands.flatMap(({ overlap }) => overlap ?? []);
+  const astray = stands.filter(isAstray).map(({ endpoint }) => endpoint);
+  const told = [
+    ...overlaps.map(tellOverlap),
+    ...astray.map(({ address, bridge }) => `${name} gets no rules for ${address}, which is not behind ${bridge} alone`),
+  ];
+  return [...new Set(told)];
+}
+
+function standOf(container: Container, place: Place, family: Family, interfaces: Interfaces): Stand | undefined {
+  const address = place.attachment.address[family];
+  if (address === undefined) return undefined;
+  const bridge = bridgeOf(place, address, interfaces);
+  if (bridge === undefined || !interfaces.names.has(bridge)) throw bridgeMissing(container, place, bridge, address);
+  return standAt({ family, address, bridge }, place, interfaces);
+}
+
+/** Of a bridge that no network's document names, the kernel must say that the address is behind it. */
+function bridgeOf({ attachment, network }: Place, address: string, interfaces: Interfaces): string | undefined {
+  if (network !== undefined) return network.bridge;
+  const bridge = attachment.bridge ?? bridgeWithGateway(attachment, interfaces);
+  const isElsewhere = bridge !== undefined && interfaces.names.has(bridge) && !ownSubnet(address, bridge, interfaces);
+  return isElsewhere ? undefined : bridge;
+}
+
+function standAt(endpoint: Endpoint, { attachment, network }: Place, interfaces: Interfaces): Stand {
+  const { family, address, bridge } = endpoint;
+  const subnet =
+    ownSubnet(address, bridge, interfaces) ?? network?.subnets[family].find((one) => isWithin(address, one));
+  const about = { network: network?.name ?? attachment.network, bridge };
+  const overlap = subnet === undefined ? undefined : overlapOf({ ...about, subnet }, interfaces.routes);
+  return { endpoint, overlap };
+}
+
+function bridgeMissing(
+  { name }: Container,
+  { attachment, network }: Place,
+  bridge: string | undefined,
+  address: string,
+) {
+  const about = `${name}'s network ${attachment.network}`;
+  const why =
+    bridge !== undefined
+      ? `the bridge ${bridge} of ${about} is no interface of this host; run docker_iptables on the daemon's own host and in its network namespace`
+      : network !== undefined
+        ? `${about} has no bridge on this host (driver ${network.driver || "unknown"}): nothing can be published through it`
+        : `the bridge of ${about} (${address}) is not known: no network document that the client shows names a bridge with that address; connect ${name} to a network that the client's 'network inspect' shows`;
+  const details = { container: name, network: attachment.network, bridge: bridge ?? null, address };
+  return new Failure("bridge_missing", why, details);
+}
+
+/**
+ * Whether a container's one network needs no asking for: its bridge is known by its id, and no other interface has a part
+ * of its subnet. An internal network has no gateway, and one without a bridge (macvlan) publishes nothing.
+ */
+export function isOnKnownBridge({ attachments }: Placed, interfaces: Interfaces): boolean {
+  const [only, ...others] = attachments;
+  if (only === undefined || others.length > 0) return false;
+  const bridge = bridgeWithGateway(only, interfaces);
+  if (bridge === undefined) return false;
+  return Object.values(only.address).every((address) => {
+    const subnet = ownSubnet(address, bridge, interfaces);
+    return (
+      subnet !== undefined && overlapOf({ network: only.network, bridge, subnet }, interfaces.routes) === undefined
+    );
+  });
+}
+
+/**
+ * The bridge that Docker gives a network of this id unless it is told another name, where it is there and has the gateway's
+ * address: what the network's document would say. Another interface with that address is none.
+ */
+function bridgeWithGateway(attachment: Attachment, { subnets }: Interfaces): string | undefined {
+  const { network, networkId = "", address, gateway } = attachment;
+  const families = FAMILIES.filter((family) => address[family] !== undefined);
+  const name = ID.test(networkId) ? bridgeOfId(network, networkId, "docker0") : undefined;
+  const has = (family: Family) =>
+    gateway[family] !== undefined &&
+    subnets.some((one) => one.name === name && one.cidr.startsWith(`${gateway[family]}/`));
+  return families.length > 0 && families.every(has) ? name : undefined;
+}

@@ -1,0 +1,45 @@
+// The arguments as flags of a command line: one for each property of the schema. Pure.
+
+import schema from "../../schema/arguments.schema.json" with { type: "json" };
+import type { Arguments } from "../generated/arguments.ts";
+
+/** The arguments that have a flag, with what kind of value it takes. */
+export const FLAGS = Object.entries(schema.properties)
+  .filter(([name]) => name !== "container" && name !== "state")
+  .map(([name, property]) => ({
+    name,
+    flag: name.replaceAll("_", "-"),
+    type: property.type,
+    description: property.description,
+    fallback: "default" in property ? property.default : undefined,
+    choices: "enum" in property ? property.enum : undefined,
+  }));
+
+/** What is one call's alone, not a service's that goes on. */
+const OF_ONE_CALL = new Set(["all", "base", "watch", "adopt", "replace", "wait_timeout", "debug"]);
+
+/** The words that give a service the same arguments: those that are not the defaults; of them those that `takes` names. */
+export function flagsOf(args: Arguments, takes: (flag: string) => boolean = () => true): string[] {
+  const given: Readonly<Record<string, unknown>> = { ...args };
+  return FLAGS.filter(({ name, flag }) => !OF_ONE_CALL.has(name) && takes(flag)).flatMap(
+    ({ name, flag, type, fallback }) => {
+      const value = given[name];
+      if (value === undefined || value === fallback) return [];
+      if (type === "boolean") return [value === true ? `--${flag}` : `--no-${flag}`];
+      return [`--${flag}`, String(value)];
+    },
+  );
+}
+
+/** The arguments that these words give: what `flagsOf` made. */
+export function readFlags(words: readonly string[]): Partial<Arguments> {
+  const args: Record<string, unknown> = {};
+  for (const [index, word] of words.entries()) {
+    const known = FLAGS.find(({ flag }) => word === `--${flag}` || word === `--no-${flag}`);
+    if (known === undefined) continue;
+    const value = words[index + 1] ?? "";
+    args[known.name] =
+      known.type === "boolean" ? word === `--${known.flag}` : known.type === "integer" ? Number(value) : value;
+  }
+  return args;
+}

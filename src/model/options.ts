@@ -1,0 +1,59 @@
+// The options of a container: what the last call that named it gave explicitly. They stand in the head of its fragment and outlive
+// a stop of the container: a fragment without a rule keeps them, until `absent`. Pure.
+//
+// A call that names a container is declarative: its arguments count, and the head is written anew. A call that does not (sync,
+// watch, status, another container's conflict) holds the container to its head, and for the rest to its own arguments.
+//
+// On disk: a comment line below the fragment's first, "# options: {"guards":false}".
+
+import type { Arguments } from "../generated/arguments.ts";
+import { validate } from "../generated/validate-arguments.js";
+
+const NAMES = ["chain", "guards", "ipv6", "network"] as const;
+
+export type Options = Partial<Pick<Arguments, (typeof NAMES)[number]>>;
+
+/** `network` of this name is the one that Docker itself would choose: it takes back what an earlier call gave. */
+export const AUTO = "auto";
+
+/** Those among what was given, in the order of their names. */
+export function optionsIn(given: Readonly<Record<string, unknown>>): Options {
+  return Object.fromEntries(NAMES.filter((name) => given[name] !== undefined).map((name) => [name, given[name]]));
+}
+
+const HEAD = "# options: ";
+
+/** The line of the head; undefined where nothing was given. */
+export function headOf(options: Options): string | undefined {
+  return Object.keys(options).length === 0 ? undefined : `${HEAD}${JSON.stringify(optionsIn(options))}`;
+}
+
+/** What a head says; what is no option, or has no value that an argument could have, counts as not given. */
+export function readHead(text: string): Options {
+  const line = text.split("\n", 2)[1] ?? "";
+  if (!line.startsWith(HEAD)) return {};
+  const given = optionsIn(readJson(line.slice(HEAD.length)));
+  // Of its own: the validator fills in defaults.
+  return validate({ container: ["any"], ...given }) ? given : {};
+}
+
+function readJson(text: string): Record<string, unknown> {
+  try {
+    const read: unknown = JSON.parse(text);
+    return typeof read === "object" && read !== null ? { ...read } : {};
+  } catch {
+    return {};
+  }
+}
+
+/** Options of an earlier call that a later one does not give any more, as a person writes them. */
+export function droppedOptions(former: Options, now: Options): string[] {
+  return NAMES.filter((name) => former[name] !== undefined && now[name] === undefined).map((name) =>
+    typeof former[name] === "boolean" ? `--${former[name] ? "" : "no-"}${name}` : `--${name} ${former[name]}`,
+  );
+}
+
+/** The network whose address is published; undefined where it is Docker's own choice. */
+export function networkOf({ network }: Options): string | undefined {
+  return network === AUTO ? undefined : network;
+}

@@ -1,0 +1,94 @@
+// iptables-save and iptables-restore, of either family, in the caller's network namespace.
+
+import type { Failure } from "../model/errors.ts";
+import type { Family } from "../model/family.ts";
+import { type Live, readLive } from "../rules/live.ts";
+import { commandFailure, type Ran, run } from "../system/exec.ts";
+import { COMMANDS } from "./commands.ts";
+
+/** Throws Failure `command_failed`, `permission_denied` and those of `run`. */
+export async function saveRules(family: Family, timeoutSeconds: number): Promise<Live> {
+  const ran = await run(COMMANDS[family].save, [], { timeoutSeconds });
+  if (ran.exitCode !== 0) throw failed(ran, "command_failed", "the running rules cannot be read");
+  // What iptables-nft-save says beside its text (tried, 1.8.9).
+  return { ...readLive(ran.stdout), besideLegacy: /legacy tables present/.test(ran.stderr) };
+}
+
+/**
+ * Whether the kernel has a table, be it empty: iptables-save shows only those in use. The legacy backend loads the table's
+ * module for that (tried, 1.8.9); the nft backend has every table. Throws Failure as `saveRules`.
+ */
+export async function hasTable(family: Family, table: string, timeoutSeconds: number): Promise<boolean> {
+  const ran = await run(COMMANDS[family].save, ["--table", table], { timeoutSeconds });
+  if (ran.exitCode === 0) return true;
+  // "Cannot initialize: Table does not exist (do you need to insmod?)" (iptables 1.8)
+  if (/does not exist|insmod/.test(ran.stderr)) return false;
+  throw failed(ran, "command_failed", `whether there is a table ${table} cannot be found out`);
+}
+
+/**
+ * One rule of a chain, as iptables prints it, from 1 on; "" where there is none, undefined where that cannot be told, e.g.
+ * while another holds the xtables lock. Never throws.
+ *
+ * Of the ways to ask for a rule it is the cheapest (1.8.9): 9 ms of CPU, on either backend. In a chain of 10,000 rules it is
+ * 200 ms with nft, as --check is; but --check of a jump reads the chain behind it, too (130 ms for 10,000 rules in nat), and
+ * iptables-save all of the table (350 ms). legacy reads a table of 10,000 in 90 ms whatever is asked. iptables-restore --test
+ * finds nothing missing with nft.
+ */
+export async function ruleAt(
+  family: Family,
+  { table, chain, place }: { table: string; chain: string; place: number },
+  timeoutSeconds: number,
+): Promise<string | undefined> {
+  const args = ["--wait", "1", "--table", table, "--list-rules", chain, String(place)];
+  const ran = await run(COMMANDS[family].single, args, { timeoutSeconds }).catch(() => undefined);
+  if (ran === undefined) return undefined;
+  if (ran.exitCode === 0) return ran.stdout.trim();
+  return NO_CHAIN.test(ran.stderr) ? "" : undefined;
+}
+
+/** What legacy and nft say of a chain that is not there (tried, 1.8.9). */
+const NO_CHAIN = /No chain\/target\/match by that name|does not exist|is incompatible, use 'nft' tool/;
+
+/**
+ * Loads a text: each table that it names is replaced in one step, the others stay. Waits for the xtables lock.
+ * Throws Failure `reload_failed`, `permission_denied` and those of `run`.
+ */
+export async function restoreRules(family: Family, text: string, timeoutSeconds: number): Promise<void> {
+  await restore(family, [], text, timeoutSeconds);
+}
+
+/** Carries out a text's lines on the tables as they are: what it does not name stays, counters included. Throws likewise. */
+export async function patchRules(family: Family, text: string, timeoutSeconds: number): Promise<void> {
+  await restore(family, ["--noflush"], text, timeoutSeconds);
+}
+
+async function restore(family: Family, flags: string[], text: string, timeoutSeconds: number): Promise<void> {
+  const ran = await run(restoreCommand(family), ["--wait", String(timeoutSeconds), ...flags], {
+    timeoutSeconds: timeoutSeconds + 1,
+    input: text,
+  });
+  if (ran.exitCode !== 0) throw failed(ran, "reload_failed", "the rules could not be loaded");
+}
+
+/** The command that loads a family's rules. */
+export function restoreCommand(family: Family): string {
+  return COMMANDS[family].restore;
+}
+
+/** The backends (nft, legacy) whose tables hold rules with this text; for the message when rules are not where they should be. */
+export async function backendsWith(family: Family, text: string, timeoutSeconds: number): Promise<string[]> {
+  const found: string[] = [];
+  for (const backend of ["nft", "legacy"]) {
+    const command = `${family === "ipv4" ? "iptables" : "ip6tables"}-${backend}-save`;
+    const ran = await run(command, [], { timeoutSeconds }).catch(() => undefined);
+    if (ran?.exitCode === 0 && ran.stdout.includes(text)) found.push(backend);
+  }
+  return found;
+}
+
+function failed(ran: Ran, code: "command_failed" | "reload_failed", what: string): Failure {
+  if (/permission denied|must be root/i.test(ran.stderr))
+    return commandFailure("permission_denied", "root is needed", ran);
+  return commandFailure(code, what, ran);
+}

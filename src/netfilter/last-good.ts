@@ -1,0 +1,78 @@
+// The text that a boot falls back to: what last ran and was right, whoever loaded it, without the containers' rules, which may be
+// another's addresses by then.
+//
+// On disk: FAMILY.rules of the state; plain iptables-restore can load it, and the units do where docker_iptables cannot run.
+
+import { basename } from "node:path";
+import { type Assembled, assemble, CARRIED, type Fragment, textOf } from "../fragments/assemble.ts";
+import type { Family } from "../model/family.ts";
+import { isContainers, isMarked } from "../rules/fragment-text.ts";
+import { BASE_FILES, isBaseFile, ownerOf } from "../rules/host-rules.ts";
+import { readLive } from "../rules/live.ts";
+import { commentOf, isInserted, mayBeOurs, readWords } from "../rules/rule.ts";
+import { readTables } from "../rules/table-text.ts";
+import { keepLastingState, readState, stateOf } from "../system/state.ts";
+
+/** The rules are live: what fails here is a warning. For the holder of the load lock. */
+export async function keepLastGood(
+  family: Family,
+  directory: string,
+  { lines, origins }: Assembled,
+): Promise<string[]> {
+  const isLasting = (_: string, at: number) =>
+    origins[at] !== CARRIED && !isContainers(basename(origins[at]?.path ?? ""));
+  try {
+    await keepLastingState(stateOf(family, directory), "rules", textOf({ lines: lines.filter(isLasting) }));
+    return [];
+  } catch (error) {
+    return [
+      `the rules are loaded, but not kept for the next boot: ${error instanceof Error ? error.message : String(error)}`,
+    ];
+  }
+}
+
+/**
+ * The same after a patch, which exchanges our rules alone: of the others a boot gets what an earlier load has kept, and where it has
+ * kept nothing, or what cannot be read, nothing is written, for a boot would take our rules for all that there is. On a host that is
+ * set up for patch (`alone`) they are.
+ */
+export async function keepOurLastGood(
+  family: Family,
+  directory: string,
+  fragments: readonly Fragment[],
+  alone: boolean,
+): Promise<string[]> {
+  const kept = await readState(stateOf(family, directory), "rules");
+  if (kept === undefined ? !alone : readTables(kept).problems.length > 0) return [];
+  const ours = fragments.filter(({ path, text }) => isMarked(text) && isBaseFile(path));
+  return keepLastGood(family, directory, assemble(among(kept ?? "", ours), [], readLive("")));
+}
+
+/** The base's files in the place of those that a text has: what came before one of them, or after it, still does. */
+function among(kept: string, base: readonly Fragment[]): Fragment[] {
+  const sections: string[][] = BASE_FILES.map(() => []);
+  const behind: string[] = [];
+  for (const { table, chains, lines } of readTables(kept).sections) {
+    const rules = lines.map(({ text }) => text);
+    // What we insert stands at the end, and comes first.
+    const lastOf = BASE_FILES.map((file) =>
+      rules
+        .map((rule) => rule.includes(`"${commentOf(ownerOf(file))}"`) && !isInserted(readWords(rule)))
+        .lastIndexOf(true),
+    );
+    const declared = [...chains].map(([chain, policy]) => `:${chain} ${policy} [0:0]`);
+    const others = (from: number, to: number) => rules.slice(from, to).filter((rule) => !mayBeOurs(rule));
+    let from = 0;
+    for (const [index, last] of lastOf.entries()) {
+      sections[index]?.push(`*${table}`, ...(index === 0 ? declared : []), ...others(from, last + 1), "COMMIT");
+      from = Math.max(from, last + 1);
+    }
+    behind.push(`*${table}`, ...others(from, rules.length), "COMMIT");
+  }
+  const asFragment = (lines: readonly string[]) => ({ path: "kept", text: [...lines, ""].join("\n") });
+  const before = BASE_FILES.flatMap((file, index) => [
+    asFragment(sections[index] ?? []),
+    ...base.filter(({ path }) => basename(path) === file),
+  ]);
+  return [...before, asFragment(behind)];
+}

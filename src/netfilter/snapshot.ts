@@ -1,0 +1,43 @@
+// The way back: what iptables-save printed before is loaded again.
+
+import { Failure } from "../model/errors.ts";
+import { FAMILY_WORDS, type Family } from "../model/family.ts";
+import { type Live, withoutCounters } from "../rules/live.ts";
+import { type Lines, withoutLines } from "../rules/removal.ts";
+import { builtInChains } from "../rules/table-text.ts";
+import { COMMANDS } from "./commands.ts";
+import { restoreRules, saveRules } from "./iptables.ts";
+
+/**
+ * Loads the rules that were there, if the kernel has others now; says what it put back. A table that was not there is
+ * emptied. `left` are the rules as we left them, if we came so far: those of others who came since are not taken away.
+ * `gone` are rules that nothing brings back.
+ * Throws Failure `concurrent_change` where they did, and as `saveRules` and `restoreRules` do.
+ */
+export async function restoreSnapshot(
+  family: Family,
+  snapshot: Live,
+  left: Live | undefined,
+  timeoutSeconds: number,
+  gone: Lines = new Map(),
+): Promise<string | undefined> {
+  const now = await saveRules(family, timeoutSeconds);
+  const what = `the kernel's ${FAMILY_WORDS[family]} rules`;
+  const isNow = ({ text }: Live) => withoutCounters(now.text) === withoutCounters(text);
+  if (isNow(snapshot)) return undefined;
+  if (left !== undefined && !isNow(left)) {
+    throw new Failure(
+      "concurrent_change",
+      `${what}, which others have changed since; look at them with ${COMMANDS[family].save}`,
+    );
+  }
+  const added = [...now.tables.keys()].filter((table) => !snapshot.tables.has(table));
+  const emptied = added.flatMap((table) => [
+    `*${table}`,
+    ...builtInChains(table).map((chain) => `:${chain} ACCEPT [0:0]`),
+    "COMMIT",
+    "",
+  ]);
+  await restoreRules(family, withoutLines(snapshot, gone) + emptied.join("\n"), timeoutSeconds);
+  return what;
+}

@@ -1,0 +1,233 @@
+// What the fragments of one family say, in iptables' own spelling: what a load brings, and what live rules are compared with.
+// A trial in a throw-away namespace spells them. What it said is kept in the state, and holds for the same text, iptables and
+// kernel: then nothing is tried again.
+//
+// On disk: FAMILY.spelled (JSON, see Known), FAMILY.names (JSON: name -> the addresses that it had at the last load).
+
+import { release } from "node:os";
+import { type Assembled, assemble, CARRIED, type Fragment, refuseProblems } from "../fragments/assemble.ts";
+import { spelledFragments } from "../fragments/spelled.ts";
+import { Failure } from "../model/errors.ts";
+import type { Family } from "../model/family.ts";
+import { isMarked } from "../rules/fragment-text.ts";
+import { iptablesOf, type Live, readLive } from "../rules/live.ts";
+import { mayBeOurs, uncounted } from "../rules/rule.ts";
+import { readTables } from "../rules/table-text.ts";
+import { keepLastingState, keepState, readState, type State, stateOf } from "../system/state.ts";
+import { type Names, namesIn, resolveNames, withAddresses } from "./host-names.ts";
+import { setsIn, type Trial, tryLines } from "./trial.ts";
+
+export interface Spelling {
+  /** The fragments as one text, with addresses for names; `written` are its lines with the names. */
+  assembled: Assembled & { written: readonly string[] };
+  /** As iptables prints them; a path may come several times. */
+  fragments: readonly Fragment[];
+  /** Undefined where nothing could be tried: then they are as written. */
+  known: Known | undefined;
+  names: Names;
+  /** Names without an address. */
+  unresolved: string[];
+  warnings: string[];
+}
+
+/** What a trial said. */
+interface Known {
+  /** What was tried. */
+  text: string;
+  /** The output of iptables-save in the trial. */
+  saved: string;
+  /** Lines of the text that no trial can take. */
+  untried: number[];
+  /** The kernel's release. */
+  kernel: string;
+}
+
+export interface Wishes {
+  family: Family;
+  /** Of the fragments. */
+  directory: string;
+  timeout: number;
+  /** The kernel's rules, if they are looked at: they say which iptables runs. */
+  live?: Live | Promise<Live> | undefined;
+  /** Whether names are asked for again; else they have the addresses of the last load. */
+  afresh?: boolean;
+}
+
+/**
+ * Throws Failure `fragment_invalid`, naming fragment, line and rule, and those of `run`. Where nothing can be tried a warning
+ * says so.
+ */
+export async function spellFragments(fragments: readonly Fragment[], wishes: Wishes): Promise<Spelling> {
+  const state = stateOf(wishes.family, wishes.directory);
+  const written = assemble(fragments, [], NO_RULES);
+  refuseProblems(written.problems);
+  const { names, unresolved } = await findAddresses(namesIn(written.lines), state, wishes);
+  const lines = written.lines.map((line) => withAddresses(line, names));
+  const assembled = { ...written, lines, written: written.lines };
+  const spelling = { assembled, names, unresolved };
+  const trial = await tryOnce(assembled.lines, state, wishes);
+  if (trial.kind === "refused") throw refusedLine(assembled, trial.line, trial.words);
+  if (trial.kind === "impossible") {
+    const warnings = [`the rules were not tried in a namespace of their own first: ${trial.why}`];
+    return { ...spelling, fragments, known: undefined, warnings };
+  }
+  const { saved, untried } = trial;
+  return {
+    ...spelling,
+    fragments: spelledFragments(fragments, assembled, saved, untried),
+    known: { text: assembled.lines.join("\n"), saved, untried, kernel: release() },
+    warnings: warningsOf(assembled, untried),
+  };
+}
+
+const NO_RULES = readLive("");
+
+/**
+ * The fragments so that their rules compare with those that run: as they are written, where that is how these run or are
+ * told; else as iptables prints them. Where that cannot be had, because a fragment is broken, say, they are as written.
+ */
+export async function comparable(
+  fragments: readonly Fragment[],
+  live: Live,
+  wishes: Omit<Wishes, "live">,
+): Promise<readonly Fragment[]> {
+  if (isSpelled(fragments, live)) return fragments;
+  try {
+    return (await spellFragments(fragments, { ...wishes, live })).fragments;
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    return fragments;
+  }
+}
+
+/** Whether each rule that is not ours runs as it is written, and none runs besides. */
+function isSpelled(fragments: readonly Fragment[], { tables }: Live): boolean {
+  const written = new Map<string, Set<string>>();
+  for (const { text } of fragments.filter(({ text }) => !isMarked(text))) {
+    for (const { table, lines } of readTables(text).sections) {
+      const known = written.get(table) ?? new Set();
+      written.set(table, known);
+      for (const line of lines) known.add(uncounted(line.text));
+    }
+  }
+  return [...new Set([...written.keys(), ...tables.keys()])].every((table) => {
+    const lines = (tables.get(table)?.lines ?? []).map(uncounted).filter((line) => !mayBeOurs(line));
+    const known = written.get(table) ?? new Set();
+    const running = new Set(lines);
+    return lines.every((line) => known.has(line)) && [...known].every((line) => running.has(line));
+  });
+}
+
+function warningsOf(assembled: Assembled, untried: readonly number[]): string[] {
+  const [first] = untried;
+  if (first === undefined) return [];
+  const more = untried.length > 1 ? ` (and ${untried.length - 1} more)` : "";
+  return [
+    `${whereOf(assembled, first)}${more} leans on what only the host has (a set where ipset is not installed, an accounting object, a name that does not resolve): it is compared as it is written`,
+  ];
+}
+
+/** Rules that lean on what a boot may not have yet, and what to do: a sentence for each set and each name. */
+export function warnOfBoot({ assembled, names, unresolved }: Spelling): string[] {
+  const whereIs = (holds: (line: string) => boolean) => whereOf(assembled, assembled.lines.findIndex(holds));
+  const sets = setsIn(assembled.lines).map((set) => {
+    const where = whereIs((line) => setsIn([line]).includes(set));
+    return `${where} leans on the set ${set}: have what makes it start before the service that loads the fragments (After=, 'systemctl edit'), or a boot leaves the rule out`;
+  });
+  const hosts = [...names.keys(), ...unresolved].map((name) => {
+    const line = assembled.written.findIndex((one) => namesIn([one]).includes(name));
+    return `${whereOf(assembled, line)} leans on the host name ${name}: a boot takes the addresses of the last load where it does not resolve yet; an address does not lean on anything`;
+  });
+  return [...sets, ...hosts];
+}
+
+/** s; what does not answer until then has no address. */
+const PATIENCE = 5;
+
+/** What does not resolve now has what it had at the last load. Throws Failure of `run`. */
+export async function findAddresses(names: readonly string[], state: State, { family, afresh, timeout }: Wishes) {
+  if (names.length === 0) return { names: new Map<string, readonly string[]>(), unresolved: [] };
+  const known = await readNames(state);
+  const asked = names.filter((name) => afresh === true || !known.has(name));
+  const found = await resolveNames(family, asked, Math.min(PATIENCE, timeout));
+  const addresses = names.map((name) => {
+    const now = found.get(name) ?? [];
+    return [name, now.length > 0 ? now : (known.get(name) ?? [])] as const;
+  });
+  const resolved = new Map(addresses.filter(([, one]) => one.length > 0));
+  return { names: resolved, unresolved: names.filter((name) => !resolved.has(name)) };
+}
+
+async function readNames(state: State): Promise<Map<string, string[]>> {
+  const read = readJson(await readState(state, "names"));
+  const isAddresses = (value: unknown): value is string[] =>
+    Array.isArray(value) && value.every((one) => typeof one === "string");
+  const entries = Object.entries(read ?? {}).filter((entry): entry is [string, string[]] => isAddresses(entry[1]));
+  return new Map(entries);
+}
+
+/** What this process has tried last, of each directory. */
+const tried = new Map<string, Known>();
+
+async function tryOnce(lines: readonly string[], state: State, { family, live, timeout }: Wishes): Promise<Trial> {
+  const text = lines.join("\n");
+  const key = `${family} ${state.directory}`;
+  const known = tried.get(key);
+  const holds = known?.text === text ? known : await readKnown(state, text, live);
+  if (holds !== undefined) return { kind: "good", ...holds };
+  const trial = await tryLines(family, lines, timeout);
+  if (trial.kind === "good") tried.set(key, { ...trial, text, kernel: release() });
+  return trial;
+}
+
+/** What an earlier process tried, if it was this, with this iptables and this kernel. */
+async function readKnown(state: State, text: string, live: Wishes["live"]): Promise<Known | undefined> {
+  const read = live === undefined ? undefined : readJson(await readState(state, "spelled"));
+  if (read === undefined || read["text"] !== text || read["kernel"] !== release()) return undefined;
+  const { saved, untried } = read;
+  const iptables = iptablesOf((await live)?.text ?? "");
+  if (typeof saved !== "string" || !Array.isArray(untried) || iptables === "" || iptablesOf(saved) !== iptables) {
+    return undefined;
+  }
+  return { text, saved, untried: untried.filter((line) => typeof line === "number"), kernel: release() };
+}
+
+function readJson(text: string | undefined): { [key: string]: unknown } | undefined {
+  try {
+    const read: unknown = JSON.parse(text ?? "");
+    return typeof read === "object" && read !== null ? (read as { [key: string]: unknown }) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Keeps what was found out, for the runs to come. Throws what node:fs throws. */
+export async function keepSpelling(
+  { known, names }: Spelling,
+  { family, directory }: Pick<Wishes, "family" | "directory">,
+): Promise<void> {
+  const state = stateOf(family, directory);
+  const text = JSON.stringify(known);
+  if (known !== undefined && (await readState(state, "spelled")) !== text) await keepState(state, "spelled", text);
+  if (names.size > 0) await keepLastingState(state, "names", JSON.stringify(Object.fromEntries(names)));
+}
+
+/** "FRAGMENT line N", of a line of the assembled text. */
+function whereOf({ origins }: Pick<Assembled, "origins">, line: number): string {
+  const origin = origins[line];
+  if (origin === CARRIED) return "a rule that a load keeps";
+  return origin ? `${origin.path} line ${origin.line}` : "the fragments together";
+}
+
+/** A line that iptables refuses, as the failure that names fragment, line and rule. */
+export function refusedLine(assembled: Assembled, line: number | undefined, words: string): Failure {
+  const rule = line === undefined ? undefined : assembled.lines[line];
+  const origin = line === undefined ? undefined : assembled.origins[line];
+  const where = line === undefined ? "the fragments together" : whereOf(assembled, line);
+  const what = rule === undefined ? "" : ` '${rule}'`;
+  return new Failure("fragment_invalid", `${where}: iptables refuses${what}: ${words}`, {
+    ...(origin && origin !== CARRIED ? { path: origin.path, line: origin.line } : {}),
+    ...(rule === undefined ? {} : { rule }),
+    stderr: words,
+  });
+}

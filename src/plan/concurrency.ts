@@ -1,0 +1,141 @@
+// Another process that writes between our look and our turn to write or to load: found by the directories' stamps, by what it
+// wrote, and by asking the client once more where its answer is old.
+
+import type { Fragments } from "../fragments/by-family.ts";
+import { readOwn, stampOf } from "../fragments/directory.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import { Failure, Overtaken } from "../model/errors.ts";
+import { FAMILIES } from "../model/family.ts";
+import type { Options } from "../model/options.ts";
+import { claimantOf, Register } from "../rules/claim-index.ts";
+import type { Wanted } from "../rules/fragment-text.ts";
+import { clashesWith } from "./conflicts.ts";
+import { askFor } from "./selection.ts";
+import { directoryOf, type FileChange, type Item } from "./survey.ts";
+import { readDirectories } from "./validate.ts";
+
+/** The containers' fragments of a call, as they were settled. */
+export interface Settled {
+  asked: readonly Wanted[];
+  neighbours: readonly Wanted[];
+  seen: Seen;
+  answer: Answer;
+}
+
+/** The directories as they were when they were looked at. */
+export interface Seen {
+  /** From before they were read. */
+  stamp: string | undefined;
+  now: Fragments;
+}
+
+/** What became of the client's answer about the containers that were named. */
+export interface Answer {
+  wanted: readonly Wanted[];
+  /** What this call gives them. */
+  options: Options;
+  /** performance.now() before it was asked. */
+  since: number;
+  /** Whether some container was waited for: then the directories were looked at only afterwards. */
+  waited: boolean;
+}
+
+/** Throws Failure `directory_unusable`. */
+export async function readStamped(args: Arguments): Promise<Seen> {
+  return { stamp: await stampOfAll(args), now: await readDirectories(args) };
+}
+
+/** What is another text once another process has written. Undefined where that cannot be told. */
+async function stampOfAll(args: Arguments): Promise<string | undefined> {
+  const stamps = await Promise.all(FAMILIES.map((family) => stampOf(directoryOf(family, args))));
+  return stamps.includes(undefined) ? undefined : stamps.join();
+}
+
+/**
+ * For the holder of the write lock. Throws Overtaken where the fragments, or the containers that were named, are no longer
+ * those that were settled; and Failure of the client, if it is asked again.
+ *
+ * The directories were read before the client was asked: a fragment that is another now was written by somebody who asked
+ * later, and who knows better.
+ */
+export async function refuseOvertaken(settled: Settled, items: readonly Item[], args: Arguments): Promise<void> {
+  if (args.state === "absent") return;
+  const { seen } = settled;
+  if (seen.stamp === undefined || seen.stamp !== (await stampOfAll(args))) await refuseWritten(settled, items, args);
+  if (isOld(settled.answer, args)) await refuseMoved(settled.answer, args);
+}
+
+async function refuseWritten(
+  { asked, neighbours, seen }: Settled,
+  items: readonly Item[],
+  args: Arguments,
+): Promise<void> {
+  const now = await readDirectories(args);
+  const [texts, before] = [textsIn(now), textsIn(seen.now)];
+  for (const { path, after } of items) {
+    const text = texts.get(path);
+    if (text !== before.get(path) && text !== after) throw overtaken(path);
+  }
+  const wanted = [...asked, ...neighbours];
+  const known = new Register(wanted.map(claimantOf));
+  for (const { path } of clashesWith(wanted, known, now).values()) throw overtaken(path);
+}
+
+/**
+ * What the client said is old once a command would have run into its limit of time. Not where it is about all containers:
+ * where these come and go all the time, nothing would ever be published.
+ */
+function isOld({ since, waited }: Answer, { all, container, timeout }: Arguments): boolean {
+  return !all && container.length > 0 && (waited || performance.now() - since > timeout * 1000);
+}
+
+/** A container that was restarted since has perhaps another address, and its former one may be another's. */
+async function refuseMoved({ wanted, options }: Answer, args: Arguments): Promise<void> {
+  const nobody = new AbortController().signal;
+  const again = await askFor({ args, options, check: true }, {}, nobody, () => {}).catch((error: unknown) => {
+    // It is waited for without the lock.
+    if (error instanceof Failure && error.code === "command_timeout") throw new Overtaken(error.message, error.facts);
+    throw error;
+  });
+  const texts = new Map(again.wanted.map(({ owner, texts }) => [owner, texts]));
+  const moved = wanted.find((one) => FAMILIES.some((family) => texts.get(one.owner)?.[family] !== one.texts[family]));
+  if (moved === undefined) return;
+  const message = `the container ${moved.owner} was restarted or changed while this call was at work; nothing was changed, run it again`;
+  throw new Overtaken(message, { container: moved.owner });
+}
+
+function textsIn(fragments: Fragments): Map<string, string> {
+  const all = Object.values(fragments).flat();
+  return new Map(all.map(({ path, text }) => [path, text]));
+}
+
+function overtaken(path: string): Overtaken {
+  const message = `another process changed ${path} while this call was at work; nothing was changed, run it again (${WHO})`;
+  return new Overtaken(message, { path });
+}
+
+/** Where each change of ours is recorded, with who called. */
+const WHO = "'journalctl -t docker_iptables' says which";
+
+/**
+ * After a load that did not bring about what was wanted: throws where that is because another process has changed a fragment
+ * since it was written or looked at. The kernel is then as the fragments say, and there is nothing to put back.
+ *
+ * Throws Overtaken: where this call itself has written nothing (`wrote`) it looks again; else whoever came later has the last
+ * word.
+ */
+export async function refuseRewritten(drifting: readonly FileChange[], wrote: boolean): Promise<void> {
+  for (const { path, after } of drifting) {
+    const text = (await readOwn(path))?.text;
+    if (text !== after) throw wrote ? rewritten(path, text, after) : overtaken(path);
+  }
+}
+
+function rewritten(path: string, text: string | undefined, after: string | undefined): Overtaken {
+  const theirs = text === undefined ? "removed" : after === undefined ? "wrote" : "changed";
+  const ours = after === undefined ? "removed" : "wrote";
+  const message = `another process ${theirs} ${path} after this call ${ours} it, and the rules are as that process left them: a second run settles it (${WHO})`;
+  const failure = new Overtaken(message, { path });
+  failure.changed = true;
+  return failure;
+}

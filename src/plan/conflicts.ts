@@ -1,0 +1,167 @@
+// Fragments of containers that nobody asked for, and that claim what is wanted: a port of the host, a container's address.
+// The client says whose it is today: then the other's fragment is put right in the same transaction, or the call refused.
+// Reads, and changes nothing.
+
+import { basename, dirname } from "node:path";
+import { NAME } from "../docker/container.ts";
+import { findNeighbours } from "../docker/find.ts";
+import type { Target } from "../docker/published.ts";
+import { type Fragments, textIn } from "../fragments/by-family.ts";
+import { sortByBoot } from "../fragments/confirmed.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import { Failure, Overtaken } from "../model/errors.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
+import { anyOr, spellPublish } from "../model/port-mapping.ts";
+import { type Claimant, claimantIn, claimantOf, Register, type Shared, withAddresses } from "../rules/claim-index.ts";
+import { type Ports, readClaims } from "../rules/claims.ts";
+import { containerFragment, containerOf, readFragment, type Wanted } from "../rules/fragment-text.ts";
+import { fragmentFor, keptOptions, optionsOf, shownWishes } from "./desired.ts";
+import type { Asked } from "./selection.ts";
+
+/** Other containers' fragments as they should be, each once; without rules where it goes. */
+export interface Neighbours {
+  wanted: Wanted[];
+  warnings: string[];
+}
+
+/**
+ * What becomes of the fragments that clash with those asked for. Without a clash the client is not asked.
+ *
+ * A fragment whose container does not run goes. One that is out of date is made anew, with the options that it keeps; from
+ * before this boot it goes, for nobody has asked for it since. The client is asked once for all, and again only for those
+ * that clash with what was made anew.
+ * Throws Failure `port_conflict` where two containers run and claim one port, and those of the client; Overtaken where one
+ * that was asked for has been renamed since: it is not its own rival.
+ */
+export async function settleNeighbours(
+  { wanted: asked, addresses, names }: Pick<Asked, "wanted" | "addresses" | "names">,
+  now: Fragments,
+  args: Arguments,
+): Promise<Neighbours> {
+  const known = new Register();
+  for (const one of asked.map((wanted) => withAddresses(claimantOf(wanted), addresses))) {
+    refuseSharedPorts(one, known.sharing(one));
+    known.add(one);
+  }
+  const found: Neighbours = { wanted: [], warnings: [] };
+  for (;;) {
+    const clashes = clashesWith([...asked, ...found.wanted], known, now);
+    if (clashes.size === 0) return found;
+    // The network that was asked for is that of the containers asked for.
+    const named = { ...args, container: [...clashes.keys()], network: undefined };
+    const { targets, pending } = await findNeighbours(named, (container) => optionsOf(container, now, args));
+    for (const { id, name } of targets) {
+      const former = names.get(id);
+      if (former !== undefined && former !== name) throw renamed(former, name);
+    }
+    const located = new Map(targets.map((target) => [target.name, target]));
+    const reasons = new Map(pending.map(({ name, why }) => [name, why]));
+    for (const [name, clash] of clashes) {
+      // A name may also be the beginning of another container's id.
+      const target = located.get(name);
+      const why = reasons.get(name) ?? "does not exist";
+      const { wanted, warnings } = await settleOne({ name, clash, target, why }, known, now, args);
+      known.add(claimantOf(wanted));
+      found.wanted.push(wanted);
+      found.warnings.push(...warnings);
+    }
+  }
+}
+
+function renamed(former: string, name: string): Overtaken {
+  const message = `the container ${former} was renamed to ${name} while this call was at work; nothing was changed, run it again`;
+  return new Overtaken(message, { containers: [former, name] });
+}
+
+interface Clash {
+  path: string;
+  /** The port or the address, in words. */
+  what: string;
+  /** Whose it is today. */
+  owner: string;
+}
+
+/** The containers not among these whose fragments claim what one of these claims, each with one such clash. */
+export function clashesWith(wanted: readonly Wanted[], known: Register, now: Fragments): Map<string, Clash> {
+  const owners = new Set(wanted.map(({ owner }) => owner));
+  const clashes = new Map<string, Clash>();
+  for (const family of FAMILIES) {
+    for (const { path, text } of now[family] ?? []) {
+      const name = containerOf(basename(path)) ?? "";
+      if (!NAME.test(name) || owners.has(name) || clashes.has(name) || !known.mayShare(text, family)) continue;
+      const theirs = claimantIn(family, name, readClaims(readFragment(text)));
+      for (const { claimant, ports, address } of known.sharing(theirs)) {
+        const what = ports ? spell(ports, family) : address;
+        if (what !== undefined) clashes.set(name, { path, what, owner: claimant.owner });
+      }
+    }
+  }
+  return clashes;
+}
+
+interface Found {
+  name: string;
+  clash: Clash;
+  target: Target | undefined;
+  /** Without a target: why there is none. */
+  why: string;
+}
+
+/** One neighbour's fragment as it should be. Throws Failure `port_conflict`. */
+async function settleOne(
+  { name, clash: { path, what, owner }, target, why }: Found,
+  known: Register,
+  now: Fragments,
+  args: Arguments,
+): Promise<{ wanted: Wanted; warnings: string[] }> {
+  const goes = (reason: string) => ({
+    wanted: containerFragment(name, undefined, keptOptions(name, now, args)),
+    warnings: [`${path} goes: ${reason}, and ${what} is ${owner}'s now`],
+  });
+  if (target === undefined) return goes(`the container ${name} ${why}`);
+  if (target.idle !== undefined) return goes(target.idle);
+  const { wanted, warnings } = fragmentFor(target, shownWishes(name, now, args));
+  const shared = known.sharing(claimantOf(wanted));
+  refuseSharedPorts(wanted, shared);
+  if (!target.enabled) return goes(`the container ${name} is left alone by its label`);
+  if (await isStale(path)) return goes("it is from before this boot");
+  const changes = FAMILIES.some((family) => textIn(now, family, name) !== wanted.texts[family]);
+  return {
+    wanted,
+    warnings: [
+      ...(changes ? [`${path} is out of date and made anew: ${what} is ${owner}'s now`] : []),
+      ...warnOfSharedAddress(wanted, shared, args),
+      ...target.warnings,
+      ...warnings,
+    ],
+  };
+}
+
+function refuseSharedPorts({ owner }: Pick<Claimant, "owner">, shared: readonly Shared[]): void {
+  for (const { claimant: other, family, ports } of shared) {
+    if (ports === undefined) continue;
+    const message =
+      `the containers ${other.owner} and ${owner} both run and publish ${spell(ports, family)}; ` +
+      "stop one of them, or publish it on another port or host address";
+    throw new Failure("port_conflict", message, {
+      containers: [other.owner, owner],
+      address: anyOr(ports.hostAddress, family),
+      port: ports.first,
+      protocol: ports.protocol,
+    });
+  }
+}
+
+function warnOfSharedAddress({ owner }: Wanted, shared: readonly Shared[], { client }: Arguments): string[] {
+  return shared.flatMap(({ claimant: other, address }) =>
+    address === undefined ? [] : [`${client} says that ${owner} and ${other.owner} both have the address ${address}`],
+  );
+}
+
+async function isStale(path: string): Promise<boolean> {
+  return (await sortByBoot(dirname(path), [{ path, text: "" }])).stale.length > 0;
+}
+
+function spell({ hostAddress, protocol, first, last }: Ports, family: Family): string {
+  return spellPublish({ family, hostAddress, hostPort: first, protocol }, last - first + 1);
+}

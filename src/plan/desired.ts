@@ -1,0 +1,76 @@
+// What a container should have: the rules of its options, which are this call's where it names the container, and else those that its
+// fragment keeps. Pure.
+
+import type { Container } from "../docker/container.ts";
+import type { Target } from "../docker/published.ts";
+import { type Fragments, textIn } from "../fragments/by-family.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import { FAMILIES } from "../model/family.ts";
+import { type Options, readHead } from "../model/options.ts";
+import { isDirectGuard, readLeads } from "../rules/claims.ts";
+import { type Made, makeRules, type Wishes } from "../rules/container-rules.ts";
+import { containerFragment, keepsOptions, readFragment, type Wanted } from "../rules/fragment-text.ts";
+import { readChain, readTarget } from "../rules/rule.ts";
+
+/** A container's fragment as it should be, with the rules of its own options, and for the rest of these wishes. */
+export function fragmentFor(target: Target, wishes: Wishes): Made & { wanted: Wanted } {
+  const made = makeRules(target, { ...wishes, ...target.options });
+  return { ...made, wanted: containerFragment(target.name, made.rules, target.options) };
+}
+
+/** Of a container of this name, as its fragments say. */
+export function keptOptions(name: string, now: Fragments, args: Arguments): Options {
+  const texts = textsOf(name, now);
+  // Of two that differ a run was cut off: the one that is written first is the newer.
+  const [head] = texts.filter(keepsOptions);
+  return head === undefined ? takenOver(name, now, args) : readHead(head);
+}
+
+/**
+ * The same of a container that is there: where a version that kept no options has chosen one of several networks, it is the one
+ * in which its address is.
+ */
+export function optionsOf(
+  { name, attachments }: Pick<Container, "name" | "attachments">,
+  now: Fragments,
+  args: Arguments,
+): Options {
+  const kept = keptOptions(name, now, args);
+  const texts = textsOf(name, now);
+  if (attachments.length < 2 || texts.length === 0 || texts.some(keepsOptions)) return kept;
+  const dnats = texts
+    .flatMap((text) => readFragment(text).get("nat") ?? [])
+    .filter((one) => readTarget(one) === "DNAT");
+  const addresses = new Set(readLeads(new Map([["nat", dnats]])).flatMap(({ address }) => address ?? []));
+  const own = attachments.filter(({ address }) => FAMILIES.some((family) => addresses.has(address[family] ?? "")));
+  const [only, ...others] = own;
+  return only === undefined || others.length > 0 ? kept : { ...kept, network: only.network };
+}
+
+function textsOf(name: string, now: Fragments): string[] {
+  return FAMILIES.flatMap((family) => textIn(now, family, name) ?? []);
+}
+
+/**
+ * Of a fragment of 0.1.0 or of the original script: what its rules show that these arguments do not say. Not that it lacks guards:
+ * a sync of 0.1.0 made them, the original script knew none, and in doubt what is not published is not reached.
+ */
+function takenOver(name: string, now: Fragments, args: Arguments): Options {
+  const { chain, ipv6 } = shownWishes(name, now, args);
+  return { ...(chain === args.chain ? {} : { chain }), ...(ipv6 && !args.ipv6 ? { ipv6 } : {}) };
+}
+
+/**
+ * What a container's rules show of the wishes that they were made with: for a call that names another one, whose arguments say
+ * nothing of this.
+ */
+export function shownWishes(name: string, now: Fragments, { chain }: Arguments): Wishes {
+  const fragments = textsOf(name, now).map(readFragment);
+  const rules = (table: string) => fragments.flatMap((fragment) => fragment.get(table) ?? []);
+  const dnat = rules("nat").find((rule) => readTarget(rule) === "DNAT");
+  return {
+    chain: (dnat && readChain(dnat)) ?? chain,
+    ipv6: textIn(now, "ipv6", name) !== undefined,
+    guards: rules("raw").some(isDirectGuard),
+  };
+}

@@ -1,0 +1,130 @@
+// Who else decides about the packets of published ports, and what to do about it: for status, and for what a call changes.
+
+import type { Arguments } from "../generated/arguments.ts";
+import type { Problem } from "../generated/result.ts";
+import { orElse } from "../model/errors.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
+import { type Backend, foreignTables, saveBackend, usesLegacy } from "../netfilter/foreign-firewalls.ts";
+import { DOCKERS_TABLES } from "../rules/docker-rules.ts";
+import { type Arriving, barrierIn, type NftTable, tablesOf } from "../rules/nft.ts";
+import { argumentOf, readTarget } from "../rules/rule.ts";
+import { type Around, listOther } from "./preflight.ts";
+import type { Item, Kernel } from "./survey.ts";
+
+/** A table of another firewall's, and how a person looks at it. */
+interface Firewall {
+  table: NftTable;
+  what: string;
+  look: string;
+}
+
+/**
+ * Of tables through which nothing comes to the ports that these rules publish. One process where there is no such table.
+ * Whom it cannot ask it does not tell of.
+ */
+export async function warnOfFirewalls(items: readonly Item[], live: Kernel, timeout: number): Promise<string[]> {
+  const ports = items.flatMap(portsOf);
+  if (ports.length === 0) return [];
+  const tables = await foreignTables(timeout, Object.values(live).some(usesLegacy));
+  const legacy = await Promise.all(
+    FAMILIES.map(async (family) => {
+      if (!live[family]?.besideLegacy) return [];
+      const other = await saveBackend(family, "legacy", timeout).catch(orElse(undefined));
+      return other === undefined ? [] : backendsTables(family, "legacy", tablesOf(other, family));
+    }),
+  );
+  return barriers([...tables.map(nftTable), ...legacy.flat()], ports).map(({ msg }) => msg);
+}
+
+/** What status tells of those around: problems, and tables that only have a say. `isOff`: the daemon makes no rules. */
+export function firewallProblems(
+  { families, tables, firewalld }: Around,
+  items: readonly Item[],
+  isOff: boolean,
+  { reload }: Arguments,
+): { problems: Problem[]; warnings: string[] } {
+  const problem = (msg: string): Problem => ({ kind: "firewall_foreign", msg });
+  const left = isOff ? tables.filter(({ name }) => DOCKERS_TABLES.includes(name)) : [];
+  const others = tables.filter((table) => !left.includes(table));
+  const standing = [
+    ...others.map(nftTable),
+    ...families.flatMap(({ family, other }) =>
+      other === undefined ? [] : backendsTables(family, other.backend, tablesOf(other.live, family)),
+    ),
+  ];
+  const closed = barriers(standing, items.flatMap(portsOf));
+  const told = others.filter((table) => !closed.some(({ firewall }) => firewall.table === table));
+  return {
+    problems: [
+      ...left.map(({ name }) =>
+        problem(
+          `Docker's nftables table ${name} was left when its daemon was told to make no rules, and goes on dropping: 'docker_iptables setup' takes it away`,
+        ),
+      ),
+      ...families.flatMap(({ family, other }) => {
+        if (other === undefined) return [];
+        const command = commandFor(family, other.backend);
+        return problem(
+          `the ${other.backend} backend of iptables decides as well: ${listOther(other)}; '${command}' shows its rules, and 'docker_iptables setup' what can become of them`,
+        );
+      }),
+      ...(firewalld && reload === "systemd"
+        ? [
+            problem(
+              "firewalld runs, and systemd stops the one of it and iptables.service when the other starts: 'systemctl disable --now firewalld', or, to keep it, 'docker_iptables setup --reload patch'",
+            ),
+          ]
+        : []),
+      ...closed.map(({ msg }) => problem(msg)),
+    ],
+    warnings: told.map(
+      ({ name }) => `the nftables table ${name} decides about packets as well: 'nft list table ${name}' shows how`,
+    ),
+  };
+}
+
+function nftTable(table: NftTable): Firewall {
+  return { table, what: `the nftables table ${table.name}`, look: `nft list table ${table.name}` };
+}
+
+function backendsTables(family: Family, backend: Backend, tables: readonly NftTable[]): Firewall[] {
+  const look = commandFor(family, backend);
+  return tables.map((table) => ({ table, what: `the ${backend} backend's table ${table.name}`, look }));
+}
+
+function commandFor(family: Family, backend: Backend): string {
+  return `${family === "ipv4" ? "iptables" : "ip6tables"}-${backend}-save`;
+}
+
+interface Port {
+  owner: string;
+  packet: Arriving;
+}
+
+/** What a fragment's rules let in: a container's port behind its bridge. */
+function portsOf({ owner, family, wanted }: Item): Port[] {
+  const nat = wanted.get("nat") ?? [];
+  return (wanted.get("filter") ?? []).flatMap((rule) => {
+    const [first] = argumentOf(rule, "--dport").split(":");
+    if (!first || readTarget(rule) !== "ACCEPT") return [];
+    const protocol = argumentOf(rule, "-p");
+    const before = nat.filter((one) => argumentOf(one, "-p") === protocol);
+    const ports = [first, ...before.flatMap((one) => argumentOf(one, "--dport").split(":"))].map(Number);
+    return [{ owner, packet: { family, protocol, ports, bridge: argumentOf(rule, "-o") } }];
+  });
+}
+
+/** One for each chain that lets nothing through to some of these ports. */
+function barriers(firewalls: readonly Firewall[], ports: readonly Port[]): { firewall: Firewall; msg: string }[] {
+  return firewalls.flatMap((firewall) => {
+    const closed = ports.flatMap(({ owner, packet }) => {
+      const chain = barrierIn(firewall.table, packet);
+      return chain === undefined ? [] : [{ owner, packet, chain: chain.name }];
+    });
+    const [one] = closed;
+    if (one === undefined) return [];
+    const owners = [...new Set(closed.map(({ owner }) => owner))].join(", ");
+    const msg = `${firewall.what} lets nothing from other machines through to ${owners}: its chain ${one.chain} ends in a drop, and no rule of it can let the port in; '${firewall.look}' shows it: let it accept what is forwarded to ${one.packet.bridge}`;
+    return [{ firewall, msg }];
+  });
+}

@@ -1,0 +1,174 @@
+// Rules that run and that no fragment declares, nor declared in this boot: somebody else's. A load would lose them.
+
+import type { Fragment } from "../fragments/assemble.ts";
+import type { Fragments } from "../fragments/by-family.ts";
+import { sortByBoot } from "../fragments/confirmed.ts";
+import { readFragments } from "../fragments/directory.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
+import { type BootRecord, deletedOf, leftOf, readRecord, rememberFragments, textOf } from "../netfilter/record.ts";
+import { comparable } from "../netfilter/spelling.ts";
+import { isMarked } from "../rules/fragment-text.ts";
+import type { Live, Tables } from "../rules/live.ts";
+import { readChain, readRule, readWords } from "../rules/rule.ts";
+import { readTables } from "../rules/table-text.ts";
+import { adopt, listUndeclared, undeclaredOf } from "../rules/undeclared.ts";
+import { stateOf } from "../system/state.ts";
+import { ownersOf, someOf } from "../text/words.ts";
+import { directoryOf, type Kernel } from "./survey.ts";
+
+/** One family's. */
+export interface Strangers {
+  family: Family;
+  /** As `listUndeclared` spells them; policies are none, for a load keeps them. */
+  rules: string[];
+  /** Fragments of others of which something does not run. */
+  unloaded: string[];
+  /** What was told of them last. */
+  told: string | undefined;
+}
+
+/**
+ * What fragments declare, and, unless `onlyNow`, declared in this boot, so that it compares with what runs. `future` are the
+ * fragments as they will be. Of a family that was not looked at, as they are.
+ */
+export async function declaredIn(
+  future: Fragments,
+  live: Kernel,
+  args: Arguments,
+  onlyNow = false,
+): Promise<Fragments> {
+  const all = FAMILIES.map(async (family) => {
+    const running = live[family];
+    const fragments = future[family];
+    if (running === undefined || fragments === undefined) return [family, fragments ?? []] as const;
+    const { now, all } = await declared(fragments, family, running, args);
+    return [family, onlyNow ? [...now] : all] as const;
+  });
+  return Object.fromEntries(await Promise.all(all));
+}
+
+async function declared(fragments: readonly Fragment[], family: Family, live: Live, args: Arguments) {
+  const directory = directoryOf(family, args);
+  const record = await readRecord(stateOf(family, directory), live);
+  const { stale } = await sortByBoot(directory, fragments);
+  // What is not written yet will be confirmed.
+  const old = new Set(stale.filter(({ access }) => access !== undefined));
+  const current = fragments.filter((one) => !old.has(one));
+  const now = await comparable(current, live, { family, directory, timeout: args.timeout });
+  return { now, all: [...now, ...formerOf(record)], record };
+}
+
+/**
+ * What was deleted from fragments in this boot, for who loads none of them. Not of a chain in which a fragment has a rule that does
+ * not run: the one that is gone may have become that, or where a trial cannot spell the fragments may be that, and without either
+ * the chain says something that nobody wrote.
+ */
+export async function deletedSince(family: Family, live: Live, args: Arguments): Promise<Tables> {
+  const fragments = await readFragments(directoryOf(family, args));
+  const { now, record } = await declared(fragments, family, live, args);
+  if (record === undefined) return new Map();
+  const behind = chainsBehind(now, live);
+  return new Map(
+    [...deletedOf(record.left, leftOf(now))].map(([table, lines]) => [
+      table,
+      lines.map(readWords).filter((rule) => !behind.has(`${table} ${readChain(rule)}`)),
+    ]),
+  );
+}
+
+/** "TABLE CHAIN" of each rule of others' fragments that does not run. */
+function chainsBehind(fragments: readonly Fragment[], live: Live): Set<string> {
+  const lacking = fragments.filter(({ text }) => !isMarked(text)).flatMap(({ text }) => lackingIn(text, live));
+  return new Set(lacking.map(({ table, line }) => `${table} ${readChain(readRule(line))}`));
+}
+
+/** Keeps what the fragments declare, where no load of ours does. `live` is the kernel now, `told` what was told of strangers. */
+export async function rememberSeen(
+  family: Family,
+  live: Live | undefined,
+  args: Arguments,
+  told?: string,
+): Promise<string[]> {
+  if (live === undefined) return [];
+  const directory = directoryOf(family, args);
+  const { now, record } = await declared(await readFragments(directory), family, live, args);
+  return rememberFragments({ family, directory, record, live }, now, undefined, told);
+}
+
+/** Families in which somebody else's rules run, and would go with a load. */
+export async function findStrangers(live: Kernel, future: Fragments, args: Arguments): Promise<Strangers[]> {
+  const found = FAMILIES.map(async (family): Promise<Strangers[]> => {
+    const running = live[family];
+    if (running === undefined || [...running.tables.values()].every(({ lines }) => lines.length === 0)) return [];
+    // Most hosts have none, and then nothing needs be read or tried.
+    if (rulesIn(running, future[family] ?? []).length === 0) return [];
+    const { now, all, record } = await declared(future[family] ?? [], family, running, args);
+    const rules = rulesIn(running, all);
+    return rules.length === 0 ? [] : [{ family, rules, unloaded: unloadedOf(now, running), told: record?.told }];
+  });
+  return (await Promise.all(found)).flat();
+}
+
+/**
+ * The fragments, and what runs of strangers' where `setup --adopt` would put it: for a load that keeps it. `spelled` are those
+ * that declare, as iptables prints them.
+ */
+export function besideStrangers(
+  fragments: readonly Fragment[],
+  spelled: readonly Fragment[],
+  record: BootRecord | undefined,
+  live: Live,
+): Fragment[] {
+  // A chain that only was declared must be declared again.
+  const former = [...(record?.left ?? [])].map(([table, { rules }]) => [table, { chains: new Map(), rules }] as const);
+  const { first, last } = adopt(undeclaredOf(live, [...spelled, { text: textOf(new Map(former)) }], []));
+  const strangers = (text: string | undefined) => (text === undefined ? [] : [{ path: "the running rules", text }]);
+  return [...strangers(first), ...fragments, ...strangers(last)];
+}
+
+/** What was declared in this boot. */
+function formerOf(record: BootRecord | undefined): Fragment[] {
+  return record === undefined ? [] : [{ path: "", text: textOf(record.left) }];
+}
+
+function rulesIn(live: Live, fragments: readonly { text: string }[]): string[] {
+  return listUndeclared(undeclaredOf(live, fragments, [])).filter((line) => /^(\w+: )?-A /.test(line));
+}
+
+/** Fragments of others that have a rule that does not run. */
+function unloadedOf(fragments: readonly Fragment[], live: Live): string[] {
+  const behind = fragments.filter(({ text }) => !isMarked(text) && lackingIn(text, live).length > 0);
+  return [...new Set(behind.map(({ path }) => path))];
+}
+
+/** The rules of a text that do not run. */
+function lackingIn(text: string, live: Live): { table: string; line: string }[] {
+  return readTables(text).sections.flatMap(({ table, lines }) => {
+    const running = new Set(live.tables.get(table)?.lines);
+    return lines.filter((line) => !running.has(line.text)).map((line) => ({ table, line: line.text }));
+  });
+}
+
+/** What is done because of them, and the ways on. */
+export function tellStrangers(strangers: readonly Strangers[]): string {
+  const unloaded = [...new Set(strangers.flatMap((one) => one.unloaded))];
+  const left = unloaded.length === 0 ? "" : `, and what is new in ${unloaded.join(", ")} was not loaded`;
+  return `${strangers.map(describe).join("; ")}: a load would lose them, so only docker_iptables' own rules were exchanged${left}. ${WAYS_ON}`;
+}
+
+/** The same for status, of one family. */
+export function tellUndeclared(strangers: Strangers): string {
+  const { unloaded } = strangers;
+  const left = unloaded.length === 0 ? "" : `, and what is new in ${unloaded.join(", ")} is not loaded`;
+  return `${describe(strangers)}: a load would lose them, so each change of a container exchanges only docker_iptables' own rules${left}. ${WAYS_ON}`;
+}
+
+const WAYS_ON =
+  "'docker_iptables setup --adopt' saves them as fragments, 'docker_iptables setup --reload patch' leaves them to their owner for good, 'docker_iptables load' replaces them on purpose";
+
+function describe({ family, rules }: Strangers): string {
+  const owners = ownersOf(rules);
+  const like = owners.length === 0 ? "" : `, which look like those of ${owners.join(" and ")}`;
+  return `${FAMILY_WORDS[family]} rules run that no fragment declares (${someOf(rules)}${like})`;
+}

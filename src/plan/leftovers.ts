@@ -1,0 +1,62 @@
+// What a Docker daemon left that managed iptables, and that one which does not has no use for: found. Reads, and changes nothing.
+
+import type { Network } from "../docker/network.ts";
+import type { Fragments } from "../fragments/by-family.ts";
+import type { Family } from "../model/family.ts";
+import { COMMANDS } from "../netfilter/commands.ts";
+import { type Backend, tableText, untold } from "../netfilter/foreign-firewalls.ts";
+import { type BridgeNetwork, DOCKERS_TABLES } from "../rules/docker-rules.ts";
+import { leftoverText } from "../rules/undeclared.ts";
+import { type Around, bridgesOf } from "./preflight.ts";
+
+/** What is to go, as a text that a person can read. */
+export type Leftover = { name: string; text: string } & (LeftRules | { kind: "table" });
+
+/** Docker's rules in one backend and family. */
+export interface LeftRules {
+  kind: "rules";
+  family: Family;
+  /** Undefined for that of the plain commands. */
+  backend: Backend | undefined;
+  /** What tells them apart when the kernel is looked at again. */
+  fragments: readonly { text: string }[];
+  bridges: readonly BridgeNetwork[];
+}
+
+/** For a host whose daemon leaves iptables alone. `future` are the fragments as they will be. */
+export async function findLeftovers(
+  { families, tables }: Around,
+  future: Fragments,
+  networks: readonly Network[],
+  timeout: number,
+): Promise<Leftover[]> {
+  const bridges = bridgesOf(networks);
+  const found: Leftover[] = [];
+  for (const { family, undeclared, other } of families) {
+    const left = leftoverText(undeclared, false);
+    const fragments = future[family] ?? [];
+    if (left !== undefined) {
+      found.push({
+        kind: "rules",
+        name: COMMANDS[family].save,
+        text: left,
+        family,
+        backend: undefined,
+        fragments,
+        bridges,
+      });
+    }
+    // What cannot be printed could not be put back.
+    if (other === undefined || untold(other.live) !== undefined) continue;
+    const { backend } = other;
+    const others = leftoverText(other.undeclared, true);
+    if (others === undefined) continue;
+    const name = COMMANDS[family].save.replace("-", `-${backend}-`);
+    found.push({ kind: "rules", name, text: others, family, backend, fragments: [], bridges });
+  }
+  for (const name of tables.map((table) => table.name).filter((table) => DOCKERS_TABLES.includes(table))) {
+    const text = await tableText(name, timeout);
+    if (text !== undefined) found.push({ kind: "table", name, text });
+  }
+  return found;
+}

@@ -1,0 +1,45 @@
+// What to do where the service is missing that should load the fragments: which command is right on this host.
+
+import { basename } from "node:path";
+import type { Fragments } from "../fragments/by-family.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import { Failure } from "../model/errors.ts";
+import { isMarked } from "../rules/fragment-text.ts";
+import { BASE_FILES } from "../rules/host-rules.ts";
+import { recordedArguments } from "../systemd/install.ts";
+import { someOf } from "../text/words.ts";
+import { findStrangers } from "./foreign-rules.ts";
+import type { Kernel } from "./survey.ts";
+import { readDirectories } from "./validate.ts";
+
+/**
+ * A failure `unit_missing` with the command that helps; any other as it is. A service, and `reload: restore` as much, would
+ * take away rules that no fragment declares: where such run, or where the host was set up for `reload: patch`, it is that.
+ */
+export async function adviseService(error: unknown, live: Kernel, args: Arguments, verb?: string): Promise<unknown> {
+  if (!(error instanceof Failure) || error.code !== "unit_missing") return error;
+  const [recorded, now] = await Promise.all([
+    recordedArguments(args.timeout),
+    readDirectories(args).catch((): Fragments => ({})),
+  ]);
+  const isSetUp = Object.values(now)
+    .flat()
+    .some(({ path, text }) => BASE_FILES.some((file) => file === basename(path)) && isMarked(text));
+  const strange = (await findStrangers(live, now, args)).flatMap(({ rules }) => rules);
+  const patch = `'docker_iptables ${verb ?? commandOf(args)} --reload patch'`;
+  return new Failure(error.code, `${error.message}; ${advice()}`, error.facts, { cause: error });
+
+  function advice(): string {
+    if (recorded.reload === "patch") return `this host is set up for reload: patch: ${patch}`;
+    if (strange.length === 0) return "'docker_iptables setup' makes it";
+    const first = isSetUp ? "" : "'docker_iptables setup --reload patch' once, then ";
+    return `rules run here that no fragment declares (${someOf(strange)}), and a service would take them away: ${first}${patch} exchanges only docker_iptables' own`;
+  }
+}
+
+/** The verb of a call, with its names. */
+function commandOf({ base, all, state, container }: Arguments): string {
+  if (base) return state === "present" ? "setup" : "setup --remove";
+  if (all) return state === "present" ? "sync" : "delete --all";
+  return [state === "present" ? "create" : "delete", ...container].join(" ");
+}

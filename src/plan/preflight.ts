@@ -1,0 +1,199 @@
+// What setup must not walk into: rules that run and stand in no fragment, which a load would lose, and who else decides about
+// packets. Found, told, refused, or adopted as fragments.
+
+import { join } from "node:path";
+import type { Network } from "../docker/network.ts";
+import type { Fragments } from "../fragments/by-family.ts";
+import { readOwn } from "../fragments/directory.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import { Failure } from "../model/errors.ts";
+import { FAMILY_WORDS, type Family } from "../model/family.ts";
+import {
+  firewalldRuns,
+  foreignTables,
+  type OtherBackend,
+  otherBackend,
+  untold,
+} from "../netfilter/foreign-firewalls.ts";
+import type { BridgeNetwork } from "../rules/docker-rules.ts";
+import { readLive } from "../rules/live.ts";
+import { INGRESS_CHAIN, meshOf } from "../rules/mesh.ts";
+import { decides, type NftTable } from "../rules/nft.ts";
+import { carriedMesh, carriedOf } from "../rules/preserved.ts";
+import { ADOPTED, adopt, listUndeclared, type Undeclared, undeclaredOf } from "../rules/undeclared.ts";
+import { ownersOf, someOf } from "../text/words.ts";
+import type { Leftover } from "./leftovers.ts";
+import { directoryOf, type FileChange, type Kernel } from "./survey.ts";
+
+/** Who else has a hand in the packet filter. */
+export interface Around {
+  families: { family: Family; undeclared: Undeclared; other: Other | undefined; mesh: boolean }[];
+  /** Tables of nftables that decide where our rules stand. */
+  tables: NftTable[];
+  firewalld: boolean;
+}
+
+/** The other backend, and what in it is not of a Docker daemon that managed iptables. */
+type Other = OtherBackend & { undeclared: Undeclared };
+
+/** `future` are the fragments as they will be, `live` is the kernel. Throws Failure of `run`. */
+export async function lookForTraps(
+  families: readonly Family[],
+  future: Fragments,
+  networks: readonly Network[],
+  live: Kernel,
+  { timeout }: Arguments,
+): Promise<Around> {
+  const bridges = bridgesOf(networks);
+  const [tables, firewalld, ...found] = await Promise.all([
+    foreignTables(timeout),
+    firewalldRuns(timeout),
+    ...families.map(async (family) => {
+      const [running, fragments] = [live[family] ?? readLive(""), future[family] ?? []];
+      const theirs = await otherBackend(family, timeout);
+      const other = theirs && {
+        ...theirs,
+        undeclared: undeclaredOf(theirs.live, [], bridges, carriedMesh(theirs.live, [])),
+      };
+      // What it has in DOCKER-USER would be a fragment's once it is adopted, and fragments then decide alone.
+      const saved = Object.values(other === undefined ? {} : adopt(other.undeclared)).map((text = "") => ({ text }));
+      const carried = carriedOf(running, [...fragments, ...saved]);
+      return {
+        family,
+        undeclared: undeclaredOf(running, fragments, bridges, carried),
+        other,
+        mesh: meshOf(running, fragments).size > 0,
+      };
+    }),
+  ]);
+  return { families: found, tables: tables.filter(decides), firewalld };
+}
+
+/** The networks' bridges, as Docker's own rules name them. */
+export function bridgesOf(networks: readonly Network[]): BridgeNetwork[] {
+  return networks.flatMap(({ bridge, subnets, sources }) =>
+    bridge === undefined ? [] : [{ bridge, subnets: [...subnets.ipv4, ...subnets.ipv6], sources }],
+  );
+}
+
+/**
+ * What a load would lose, and what would stay and decide beside our rules, in a person's words. Policies alone do not stop a
+ * host that is set up already (`isSetUp`), and are told: a load keeps them. FORWARD's DROP, which Docker sets and which
+ * outlasts its chains, stops no host, and is told once, before the base is there.
+ */
+export function describeTraps(
+  { families, tables, firewalld }: Around,
+  { reload, adopt, replace }: Arguments,
+  isSetUp: boolean,
+): { lost: string[]; kept: string[]; told: string[] } {
+  const lost: string[] = [];
+  const kept: string[] = [];
+  const told: string[] = [];
+  for (const { family, undeclared, other, mesh } of families) {
+    const word = FAMILY_WORDS[family];
+    const rules = listUndeclared(undeclared);
+    const isDockersDrop = rules.length === 0 && undeclared.dockers.get("filter")?.drops === true;
+    if (isDockersDrop || (rules.length === 1 && rules[0] === ":FORWARD DROP")) {
+      if (!isSetUp)
+        told.push(
+          `${word} FORWARD has the policy DROP, as a Docker daemon sets it that manages iptables: it stays until the next boot, and does no harm to these rules`,
+        );
+    } else if (isSetUp && rules.length > 0 && onlyPolicies(undeclared)) {
+      told.push(
+        `no fragment states ${word} policies, which last until the next boot: ${someOf(rules)}; adopt keeps them`,
+      );
+    } else if (rules.length > 0) {
+      lost.push(`${word} rules that no fragment declares: ${someOf(rules)}${leaveThem(rules)}`);
+    }
+    if (mesh && !isSetUp) {
+      told.push(
+        `this host is in a swarm, and dockerd publishes its services by ${word} rules of its own (${INGRESS_CHAIN}): each load carries them over; reload: patch does not touch them at all`,
+      );
+    }
+    if (other !== undefined) {
+      const stays = reload === "patch" || holdsMesh(other) || (isSetUp && !adopt && !replace);
+      const into = stays ? kept : lost;
+      into.push(`${word} rules in the ${other.backend} backend, which decide as well: ${listOther(other)}`);
+    }
+  }
+  if (tables.length > 0)
+    kept.push(`nftables tables of others, which decide as well: ${tables.map(({ name }) => name).join(", ")}`);
+  if (firewalld && reload === "systemd") kept.push("firewalld runs, and starting iptables.service stops it");
+  return { lost, kept, told };
+}
+
+/** What is around once these have gone. */
+export function withoutLeftovers({ families, tables, firewalld }: Around, leftovers: readonly Leftover[]): Around {
+  const emptied = families.map((one) => {
+    const { family, other } = one;
+    const isLeft = leftovers.some(
+      (left) => left.kind === "rules" && left.family === family && left.backend !== undefined,
+    );
+    return isLeft && other?.undeclared.tables.size === 0 && !holdsMesh(other) ? { ...one, other: undefined } : one;
+  });
+  const gone = new Set(leftovers.map(({ name }) => name));
+  return { families: emptied, tables: tables.filter(({ name }) => !gone.has(name)), firewalld };
+}
+
+/** A swarm's routing mesh in the other backend: dockerd runs another iptables than the plain commands. */
+export function holdsMesh({ live }: Other): boolean {
+  return meshOf(live, []).size > 0;
+}
+
+/** Some of its rules and policies, in words. */
+export function listOther({ backend, live, undeclared }: Other): string {
+  if (holdsMesh({ backend, live, undeclared }))
+    return `a swarm's (${INGRESS_CHAIN}); dockerd must use the same iptables as this host's plain commands`;
+  const rules = listUndeclared(undeclared);
+  return rules.length > 0 ? someOf(rules) : (untold(live) ?? "what a Docker daemon left");
+}
+
+function onlyPolicies({ tables }: Undeclared): boolean {
+  return [...tables.values()].every(({ rules }) => rules.length === 0);
+}
+
+function leaveThem(rules: readonly string[]): string {
+  const owners = ownersOf(rules);
+  if (owners.length === 0) return "";
+  return ` (they look like those of ${owners.join(" and ")}, which makes its rules itself: reload: patch leaves them to it)`;
+}
+
+/** Throws Failure `rules_undeclared`. */
+export function refuseTraps(traps: readonly string[], { families, tables }: Around): void {
+  if (traps.length === 0) return;
+  const rules = families.flatMap(({ family, undeclared }) =>
+    listUndeclared(undeclared).map((rule) => `${FAMILY_WORDS[family]} ${rule}`),
+  );
+  throw new Failure(
+    "rules_undeclared",
+    `this host has more than its fragments say, and the next reload would lose or fight it: ${traps.join("; ")}. Choose: adopt ` +
+      "(save these rules as the fragments 00_existing and 95_existing), replace (go on without them), or reload: patch " +
+      "(exchange only docker_iptables' own rules, and leave all others alone)",
+    { traps, rules: rules.slice(0, MOST_TOLD), tables: tables.map(({ name }) => name) },
+  );
+}
+
+const MOST_TOLD = 100;
+
+/** 00_existing sorts before the base, 95_existing behind all containers. Throws Failure `fragment_foreign`. */
+export async function adoptedFiles(families: Around["families"], args: Arguments): Promise<FileChange[]> {
+  const files: FileChange[] = [];
+  for (const { family, undeclared, other } of families) {
+    const all = other === undefined ? [undeclared] : [undeclared, other.undeclared];
+    const texts = all.map(adopt);
+    for (const [name, text] of [
+      [ADOPTED.first, texts.map(({ first }) => first ?? "").join("")],
+      [ADOPTED.last, texts.map(({ last }) => last ?? "").join("")],
+    ] as const) {
+      if (text === "") continue;
+      const path = join(directoryOf(family, args), name);
+      const before = await readOwn(path);
+      if (before !== undefined) {
+        const message = `${path} is there already, from an earlier adopt perhaps, and is not overwritten: add what is new to it or to another fragment, or move it away; new: ${someOf(listUndeclared(undeclared))}`;
+        throw new Failure("fragment_foreign", message, { path });
+      }
+      files.push({ path, before, after: text });
+    }
+  }
+  return files;
+}

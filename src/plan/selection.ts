@@ -1,0 +1,209 @@
+// Which containers a call is about, and the fragments that they should have. Reads, and changes nothing.
+
+import { inspectContainers } from "../docker/client.ts";
+import { NAME } from "../docker/container.ts";
+import { findRunning, findTargets, type Tell, withNearNames } from "../docker/find.ts";
+import type { Target } from "../docker/published.ts";
+import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import { Failure } from "../model/errors.ts";
+import { FAMILIES } from "../model/family.ts";
+import { droppedOptions, type Options, readHead } from "../model/options.ts";
+import type { Request } from "../model/request.ts";
+import { type Addresses, claimantOf, Register } from "../rules/claim-index.ts";
+import { containerFragment, type Wanted } from "../rules/fragment-text.ts";
+import { liveOwners } from "../rules/live.ts";
+import { fragmentFor, keptOptions, optionsOf } from "./desired.ts";
+import { describeUntrue, sortLeft } from "./skipped.ts";
+import { familiesOf, itemChanges, type Kernel, readKernel, survey } from "./survey.ts";
+
+export interface Asked {
+  /** Without a rule where the fragment goes. */
+  wanted: Wanted[];
+  /** Of those that were named, also where no rule leads: another's fragment must not lead there either. */
+  addresses: Addresses;
+  /** Id -> name of the containers that were found. */
+  names: ReadonlyMap<string, string>;
+  /** Containers of which check mode cannot foretell the rules. */
+  pending: string[];
+  /** Those without a rule, or with nothing to do, and why in a person's words. */
+  idle: Idle[];
+  /** Names of running containers whose fragments stay as they are, because they are true. */
+  left: string[];
+  /** Whether some container was waited for. */
+  waited: boolean;
+  warnings: string[];
+}
+
+export interface Idle {
+  name: string;
+  why: string;
+}
+
+const NOBODY: Asked = {
+  wanted: [],
+  addresses: new Map(),
+  names: new Map(),
+  pending: [],
+  idle: [],
+  left: [],
+  waited: false,
+  warnings: [],
+};
+
+/**
+ * `here` are the fragments from before the client is asked; only `all` looks at them. In check mode it does not wait.
+ * Throws Failure: of the client, of `findTargets`.
+ */
+export async function askFor(
+  { args, check, options }: Pick<Request, "args" | "check" | "options">,
+  here: Fragments,
+  signal: AbortSignal,
+  tell: Tell,
+): Promise<Asked> {
+  if (args.all) return args.state === "present" ? askForRunning(args, here) : askForNobody(here);
+  if (args.state === "absent") return askForAbsent(args);
+  if (args.container.length === 0) return NOBODY;
+  const { targets, pending, waited, warnings: host } = await findTargets(args, () => options, !check, signal, tell);
+  const { wanted, idle, warnings } = makeAll(targets, args);
+  const dropped = targets.flatMap(({ name }) => tellDropped(name, options, here));
+  const unknown = (await withNearNames(pending, args)).map(
+    ({ name, why }) => `the container ${name} ${why}: its rules cannot be foretold`,
+  );
+  return {
+    ...NOBODY,
+    wanted,
+    addresses: new Map(targets.map((target) => [target.name, target.addresses])),
+    names: namesById(targets),
+    pending: pending.map(({ name }) => name),
+    idle,
+    waited,
+    warnings: [...unknown, ...host, ...warnings, ...dropped],
+  };
+}
+
+/** A call that names a container is declarative: what an earlier one gave, and this one does not, is gone. */
+function tellDropped(name: string, options: Options, here: Fragments): string[] {
+  const former = FAMILIES.map((family) => textIn(here, family, name)).find((text) => text !== undefined);
+  const dropped = former === undefined ? [] : droppedOptions(readHead(former), options);
+  return dropped.length === 0
+    ? []
+    : [`${name}: this call does not give ${dropped.join(" ")}, as an earlier one did, so that is dropped`];
+}
+
+function namesById(targets: readonly Target[]): Map<string, string> {
+  return new Map(targets.flatMap(({ id, name }) => (id === "" ? [] : [[id, name]])));
+}
+
+function makeAll(targets: readonly Target[], args: Arguments): Pick<Asked, "wanted" | "idle" | "warnings"> {
+  const made = targets.map((target) => ({ target, ...fragmentFor(target, args) }));
+  return {
+    wanted: made.map(({ wanted }) => wanted),
+    idle: made.flatMap(({ target: { name }, none }) => (none === undefined ? [] : [{ name, why: none }])),
+    warnings: made.flatMap(({ target, warnings }) => [...target.warnings, ...warnings]),
+  };
+}
+
+/** Every running container that publishes, and the fragments of those that do not run any more. */
+async function askForRunning(args: Arguments, here: Fragments): Promise<Asked> {
+  const owners = ownersIn(here);
+  const { targets, left, unusable, warnings } = await findRunning(args, owners, (container) =>
+    optionsOf(container, here, args),
+  );
+  const { staying, untrue } = sortLeft(left, here);
+  const made = makeAll(
+    targets.filter(({ idle }) => idle === undefined),
+    args,
+  );
+  const { wanted, warnings: rivals } = withoutRivals(made.wanted, owners);
+  // It may be made anew under its name, as compose does.
+  const keepingOptions = (owner: string) => containerFragment(owner, undefined, keptOptions(owner, here, args));
+  const known = new Set([...staying, ...wanted.map(({ owner }) => owner)]);
+  const gone = [...owners].filter((owner) => !known.has(owner)).map(keepingOptions);
+  return {
+    ...NOBODY,
+    wanted: [...wanted, ...gone].sort(byOwner),
+    names: namesById(targets),
+    left: [...staying],
+    warnings: [
+      ...unusable.map(({ msg }) => `${msg}; it is left out`),
+      ...warnings,
+      ...untrue.map((one) => `${describeUntrue(one)}: they go`),
+      ...made.warnings,
+      ...rivals,
+    ],
+  };
+}
+
+/**
+ * Of two running containers that claim one port one is left out, or nothing could be published: the one that has no
+ * fragment yet, else the later name.
+ */
+function withoutRivals(wanted: readonly Wanted[], owners: ReadonlySet<string>): Pick<Asked, "wanted" | "warnings"> {
+  const first = ({ owner }: Wanted) => (owners.has(owner) ? 0 : 1);
+  const kept: Wanted[] = [];
+  const claimed = new Register();
+  const warnings: string[] = [];
+  for (const one of [...wanted].sort((a, b) => first(a) - first(b) || byOwner(a, b))) {
+    const claimant = claimantOf(one);
+    const rival = claimed.sharing(claimant).find(({ ports }) => ports !== undefined)?.claimant;
+    if (rival === undefined) {
+      kept.push(one);
+      claimed.add(claimant);
+    } else {
+      warnings.push(
+        `${one.owner} is left out: it publishes a port that ${rival.owner} publishes, too; stop one of them`,
+      );
+    }
+  }
+  return { wanted: kept, warnings };
+}
+
+function byOwner(a: Wanted, b: Wanted): number {
+  return a.owner < b.owner ? -1 : 1;
+}
+
+/** No container at all: every container's fragment goes. Docker is not asked. */
+function askForNobody(here: Fragments): Asked {
+  const owners = [...ownersIn(here)].sort();
+  return { ...NOBODY, wanted: owners.map((owner) => containerFragment(owner)) };
+}
+
+/** With `all` also the containers of which only the kernel still has rules: those go. */
+export function withOrphans(asked: Asked, now: Fragments, live: Kernel, { all }: Arguments): Asked {
+  if (!all) return asked;
+  const known = new Set([...ownersIn(now), ...asked.left, ...asked.wanted.map(({ owner }) => owner)]);
+  const owners = new Set(Object.values(live).flatMap((rules) => [...liveOwners(rules)]));
+  // A comment in the kernel may hold anything.
+  const orphans = [...owners].filter((owner) => NAME.test(owner) && !known.has(owner));
+  return { ...asked, wanted: [...asked.wanted, ...orphans.map((owner) => containerFragment(owner))].sort(byOwner) };
+}
+
+const CONTAINER_ID = /^[0-9a-f]{12,64}$/;
+
+/** Docker is not needed, save to find the name that belongs to an id. */
+async function askForAbsent(args: Arguments): Promise<Asked> {
+  const names = new Set<string>();
+  const warnings: string[] = [];
+  for (const name of args.container) names.add(CONTAINER_ID.test(name) ? await resolveId(name, args, warnings) : name);
+  return { ...NOBODY, wanted: [...names].map((name) => containerFragment(name)), warnings };
+}
+
+async function resolveId(id: string, args: Arguments, warnings: string[]): Promise<string> {
+  const families = await familiesOf(args);
+  const { items } = await survey([containerFragment(id)], families, await readKernel(families, args), args);
+  if (items.some(itemChanges)) return id;
+  const containers = await inspectContainers(args, [id]).catch((error: unknown) =>
+    error instanceof Failure ? error : Promise.reject(error),
+  );
+  if (containers instanceof Failure) {
+    warnings.push(
+      `${id} looks like a container's id, and its name cannot be asked for: ${containers.message}; give the name`,
+    );
+    return id;
+  }
+  const container = containers.usable.find((one) => one.id.startsWith(id));
+  if (container !== undefined) return container.name;
+  warnings.push(`${id} looks like a container's id, and there is no such container any more; give the name`);
+  return id;
+}

@@ -1,0 +1,39 @@
+// Containers of which no rules are made: left alone by their label, not to be located, not to be used. Their fragments stay as
+// they are, but only while they are true: an address that has become another container's would answer in its place. Pure.
+
+import type { Left } from "../docker/find.ts";
+import type { Holding } from "../docker/published.ts";
+import { type Fragments, textIn } from "../fragments/by-family.ts";
+import { FAMILIES } from "../model/family.ts";
+import { type Lead, readLeads } from "../rules/claims.ts";
+import { readFragment } from "../rules/fragment-text.ts";
+
+/** One that was left, and whose fragment is not true any more: it goes. */
+export interface Untrue extends Left {
+  /** Where its rules lead, and it is not. */
+  lead: Lead;
+}
+
+/** Of those that have a fragment: whose stays, and whose goes. */
+export function sortLeft(left: readonly Left[], now: Fragments): { staying: Set<string>; untrue: Untrue[] } {
+  const staying = new Set<string>();
+  const untrue: Untrue[] = [];
+  for (const one of left) {
+    const texts = FAMILIES.flatMap((family) => textIn(now, family, one.name) ?? []);
+    const lead = texts.flatMap((text) => readLeads(readFragment(text))).find((lead) => !isAt(lead, one.holdings));
+    if (lead !== undefined) untrue.push({ ...one, lead });
+    else if (texts.length > 0) staying.add(one.name);
+  }
+  return { staying, untrue };
+}
+
+/** Whether a container is where a rule leads. What cannot be told is not so. */
+function isAt({ address, bridge }: Lead, holdings: readonly Holding[]): boolean {
+  return holdings.some((own) => own.address === address && (bridge === undefined || own.bridge === bridge));
+}
+
+/** Why a fragment goes, in a sentence. */
+export function describeUntrue({ name, why, lead: { address = "nowhere", bridge } }: Untrue): string {
+  const where = bridge === undefined ? address : `${address} on ${bridge}`;
+  return `the container ${name} ${why}, and is not at ${where}, where its rules lead`;
+}

@@ -1,0 +1,172 @@
+// What is there and what should be: our fragments and the kernel, compared. Reads, and changes nothing.
+
+import { realpath } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { misfiledOf } from "../fragments/confirmed.ts";
+import { directoryExists, missingDirectory, type Own, readOwn } from "../fragments/directory.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import { Failure } from "../model/errors.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
+import { saveRules } from "../netfilter/iptables.ts";
+import { isContainers, readFragment, type Wanted } from "../rules/fragment-text.ts";
+import { compareLive, type Drift, drifts, type Live, type Tables } from "../rules/live.ts";
+import { inLanes } from "../system/lanes.ts";
+
+/** A file as it is and as it should be; undefined where there is none. */
+export interface FileChange {
+  path: string;
+  before: Own | undefined;
+  after: string | undefined;
+}
+
+/** One fragment of ours in one family, and how the kernel differs. */
+export interface Item extends FileChange {
+  /** Whose it is: a container's name, or a file of the base in parentheses. */
+  owner: string;
+  family: Family;
+  former: Tables;
+  wanted: Tables;
+  /** Undefined where the kernel is not asked (`reload: none`). */
+  drift: Drift | undefined;
+}
+
+/** The kernel's rules; a family that this host does not have is left out. */
+export type Kernel = Partial<Record<Family, Live>>;
+
+export interface Survey {
+  items: Item[];
+  /**
+   * Paths of containers' fragments whose place on the list of this boot's is wrong: wanted, and a load would leave them out, or
+   * gone, and one of that name would count.
+   */
+  misfiled: string[];
+  live: Kernel;
+}
+
+export function fileChanges({ before, after }: FileChange): boolean {
+  return before?.text !== after;
+}
+
+export function itemChanges(item: Item): boolean {
+  return fileChanges(item) || (item.drift !== undefined && drifts(item.drift));
+}
+
+/** The fragments of each owner. */
+export function byOwner(items: readonly Item[]): Map<string, Item[]> {
+  const owned = new Map<string, Item[]>();
+  for (const item of items) {
+    const known = owned.get(item.owner);
+    if (known) known.push(item);
+    else owned.set(item.owner, [item]);
+  }
+  return owned;
+}
+
+/** Whether it is to have rules; a container's fragment may be there for its options alone. */
+export function hasRules({ wanted }: Pick<Item, "wanted">): boolean {
+  return wanted.size > 0;
+}
+
+/** The items of those who have no rules any more. */
+export function goingOf(items: readonly Item[]): Item[] {
+  const staying = new Set(items.filter(hasRules).map(({ owner }) => owner));
+  return items.filter(({ owner }) => !staying.has(owner));
+}
+
+export function directoryOf(family: Family, args: Arguments): string {
+  return family === "ipv4" ? args.iptables_dir : args.ip6tables_dir;
+}
+
+/**
+ * Throws Failure `fragment_not_a_file`, `directory_unusable`. `families` are those that the fragments are for, `live` is the
+ * kernel, empty where it is not asked.
+ */
+export async function survey(
+  wanted: readonly Wanted[],
+  families: readonly Family[],
+  live: Kernel,
+  args: Arguments,
+): Promise<Survey> {
+  const each = wanted.flatMap((one) => families.map((family) => ({ one, family })));
+  const owns = await inLanes(each, ({ one, family }) => readItem(one, family, args));
+  const entries = owns
+    .filter(({ path }) => isContainers(basename(path)))
+    .map((item) => ({ path: item.path, lasts: hasRules(item) }));
+  return { items: owns.map((item) => compare(item, live)), misfiled: await misfiledOf(entries), live };
+}
+
+/** The same items, compared with the kernel as it is now. Families that were seen just now are not looked at again. */
+export async function surveyKernel(
+  items: readonly Item[],
+  args: Arguments,
+  seen: Kernel = {},
+): Promise<Omit<Survey, "misfiled">> {
+  const unseen = FAMILIES.filter((one) => seen[one] === undefined && items.some(({ family }) => family === one));
+  const live = { ...(await readKernel(unseen, args)), ...seen };
+  return { items: items.map((item) => compare(item, live)), live };
+}
+
+/**
+ * Throws Failure `directory_unusable`, `arguments_invalid`. A host without a directory for IPv6 fragments is one without
+ * IPv6, unless `ipv6` asks for it. The base makes the directories.
+ */
+export async function familiesOf(args: Arguments): Promise<Family[]> {
+  const existing = await Promise.all(FAMILIES.map((family) => directoryExists(directoryOf(family, args))));
+  await refuseOneForBoth(args);
+  const made = args.base && args.state === "present";
+  return FAMILIES.filter((family, index) => {
+    if (existing[index] || made) return true;
+    if (family === "ipv6" && !args.ipv6) return false;
+    throw missingDirectory(directoryOf(family, args));
+  });
+}
+
+/** In one directory for both families, each would take the other's fragment for its own. */
+async function refuseOneForBoth({ iptables_dir, ip6tables_dir }: Arguments): Promise<void> {
+  const [first, second] = await Promise.all(
+    [iptables_dir, ip6tables_dir].map((path) => realpath(path).catch(() => path)),
+  );
+  if (first !== second) return;
+  const message = `iptables_dir and ip6tables_dir are one directory, ${first}; each family needs its own`;
+  throw new Failure("arguments_invalid", message, { path: first });
+}
+
+/** Throws Failure of iptables-save. IPv6 is left out where there is no ip6tables, unless `ipv6` asks for it. */
+export async function readKernel(families: readonly Family[], args: Arguments): Promise<Kernel> {
+  if (args.reload === "none") return {};
+  const saved = await Promise.all(
+    families.map(async (family) => {
+      try {
+        return [[family, await saveRules(family, args.timeout)] as const];
+      } catch (error) {
+        const dispensable = family === "ipv6" && !args.ipv6;
+        if (dispensable && error instanceof Failure && error.code === "command_missing") return [];
+        throw error;
+      }
+    }),
+  );
+  return Object.fromEntries(saved.flat());
+}
+
+async function readItem(
+  { owner, file, rules, texts }: Wanted,
+  family: Family,
+  args: Arguments,
+): Promise<Omit<Item, "drift">> {
+  const path = join(directoryOf(family, args), file);
+  const before = await readOwn(path);
+  return {
+    owner,
+    family,
+    path,
+    before,
+    after: texts[family],
+    former: readFragment(before?.text ?? ""),
+    wanted: new Map(Object.entries(rules[family])),
+  };
+}
+
+function compare(item: Omit<Item, "drift">, live: Kernel): Item {
+  const running = live[item.family];
+  return { ...item, drift: running && compareLive(item.owner, item.wanted, item.former, running) };
+}

@@ -1,0 +1,166 @@
+// What must hold before anything is written, and what is told though it does not stop us: seen on the fragments as
+// they will be. Reads, and changes nothing.
+
+import { basename, dirname, join } from "node:path";
+import { type Access, untrustedIn } from "../fragments/access.ts";
+import { assemble, type Fragment, refuseProblems } from "../fragments/assemble.ts";
+import { compareNames, type Fragments } from "../fragments/by-family.ts";
+import { directoryExists, readFragments } from "../fragments/directory.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import { Failure } from "../model/errors.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
+import { isContainers, isMarked } from "../rules/fragment-text.ts";
+import { readLive } from "../rules/live.ts";
+import { readTarget, readWords } from "../rules/rule.ts";
+import { readTables } from "../rules/table-text.ts";
+import { directoryOf, type FileChange, fileChanges, hasRules, type Item } from "./survey.ts";
+
+/** The directories' fragments as they are. Throws Failure `directory_unusable`. */
+export async function readDirectories(args: Arguments): Promise<Fragments> {
+  const read = FAMILIES.map(async (family) => {
+    const directory = directoryOf(family, args);
+    return [family, (await directoryExists(directory)) ? await readFragments(directory) : []] as const;
+  });
+  return Object.fromEntries(await Promise.all(read));
+}
+
+/**
+ * What another user than root can change, of the directories and of the fragments; what these changes write anew is
+ * root's then. Throws what node:fs throws.
+ */
+export async function untrustedOf(now: Fragments, changes: readonly FileChange[], args: Arguments): Promise<Access[]> {
+  const written = new Set(changes.filter(fileChanges).map(({ path }) => path));
+  const found = await Promise.all(FAMILIES.map((family) => untrustedIn(directoryOf(family, args), now[family] ?? [])));
+  return found.flat().filter(({ path }) => !written.has(path));
+}
+
+/** The directories' fragments with these changes. */
+export function withChanges(now: Fragments, changes: readonly FileChange[], args: Arguments): Fragments {
+  const changed = new Set(changes.map(({ path }) => path));
+  const coming = changes.flatMap(({ path, after }) => (after === undefined ? [] : [{ path, text: after }]));
+  const future = FAMILIES.map((family) => {
+    const here = coming.filter(({ path }) => dirname(path) === directoryOf(family, args));
+    const kept = (now[family] ?? []).filter(({ path }) => !changed.has(path));
+    return [family, [...kept, ...here].sort((a, b) => compareNames(basename(a.path), basename(b.path)))] as const;
+  });
+  return Object.fromEntries(future);
+}
+
+/**
+ * Throws Failure `chain_not_declared`, `chain_not_reached`; with `reload: restore` and `patch` also `fragment_invalid`. What
+ * only takes away needs none of it.
+ */
+export function refuseWhatCannotWork(
+  items: readonly Item[],
+  future: Fragments,
+  closes: boolean,
+  args: Arguments,
+): void {
+  if (closes) return;
+  const families = new Set(items.filter(hasRules).map(({ family }) => family));
+  for (const family of families) {
+    const fragments = future[family] ?? [];
+    refuseUnreachedChain(fragments, family, args);
+    // A patch loads nothing of a stranger's, so his broken fragment is no obstacle.
+    const loaded = args.reload === "patch" ? fragments.filter(({ text }) => isMarked(text)) : fragments;
+    if (args.reload === "restore" || args.reload === "patch") {
+      refuseProblems(assemble(loaded, [], readLive("")).problems);
+    }
+  }
+}
+
+function refuseUnreachedChain(fragments: readonly Fragment[], family: Family, args: Arguments): void {
+  const { chain } = args;
+  const directory = directoryOf(family, args);
+  const nat = fragments.flatMap(({ text }) => readTables(text).sections.filter(({ table }) => table === "nat"));
+  const some = (holds: (words: string[]) => boolean) =>
+    nat.some(({ lines }) => lines.some(({ text }) => holds(readWords(text))));
+  const creates = ([option, name]: string[]) => (option === "-N" || option === "--new-chain") && name === chain;
+  if (!nat.some(({ chains }) => chains.has(chain)) && !some(creates)) {
+    throw new Failure(
+      "chain_not_declared",
+      `no fragment in ${directory} declares the chain ${chain} of the nat table: run 'docker_iptables setup' once (or give ` +
+        `base: true), which writes ${join(directory, "10_docker")}; or name another chain with chain`,
+      { chain, path: directory },
+    );
+  }
+  const jumps = (words: string[]) =>
+    words.some((word, at) => /^(-j|--jump|-g|--goto)$/.test(word) && words[at + 1] === chain);
+  if (!some(jumps)) {
+    throw new Failure(
+      "chain_not_reached",
+      `no fragment in ${directory} jumps to the chain ${chain} of the nat table, so its rules would never match; add ` +
+        `'-A PREROUTING -m addrtype --dst-type LOCAL -j ${chain}' where it is declared, or have 'docker_iptables setup' write both`,
+      { chain, path: directory },
+    );
+  }
+}
+
+/**
+ * Containers whose bridge no fragment of the host names: then what they answer may not get out, and they reach nobody.
+ * A fragment that accepts all answers, whatever the interface, names it too.
+ */
+export function warnOfUncovered(items: readonly Item[], future: Fragments): string[] {
+  const warnings = new Set<string>();
+  const covered = new Map<string, boolean>();
+  const covers = (family: Family, bridge: string) => {
+    const covering = ({ path, text }: Fragment) => !isContainers(basename(path)) && names(text, bridge);
+    const known = covered.get(`${family} ${bridge}`) ?? (future[family] ?? []).some(covering);
+    covered.set(`${family} ${bridge}`, known);
+    return known;
+  };
+  for (const { owner, path, family, wanted } of items) {
+    const bridge = isContainers(basename(path)) ? bridgeOf(wanted.get("filter")?.[0] ?? []) : undefined;
+    if (bridge === undefined || covers(family, bridge)) continue;
+    warnings.add(
+      `the base does not cover the bridge ${bridge} of ${owner}'s network: its answers may not get out, and it may ` +
+        "reach nobody; 'docker_iptables setup' (or base: true) adds what is missing",
+    );
+  }
+  return [...warnings];
+}
+
+function bridgeOf(accept: readonly string[]): string | undefined {
+  return accept[accept.indexOf("-o") + 1];
+}
+
+function names(text: string, bridge: string): boolean {
+  return readTables(text).sections.some(({ lines }) =>
+    lines.some((line) => coversBridge(readWords(line.text), bridge)),
+  );
+}
+
+function coversBridge(rule: readonly string[], bridge: string): boolean {
+  const interfaces = rule.filter((_, at) => /^(-[io]|--(in|out)-interface)$/.test(rule[at - 1] ?? ""));
+  if (interfaces.length === 0) return rule.some((word) => word.split(",").includes("ESTABLISHED"));
+  return interfaces.some((name) => name === bridge || (name.endsWith("+") && bridge.startsWith(name.slice(0, -1))));
+}
+
+/**
+ * Containers for which the base's jump from OUTPUT does not fit: without docker-proxy the chain must get what goes to
+ * 127.0.0.1, and with it must not. The daemon's `userland-proxy` was changed since, or the base was written by hand.
+ */
+export function warnOfLoopback(items: readonly Item[], future: Fragments, { chain }: Arguments): string[] {
+  // A container's has none, and may have many rules.
+  const others = (future.ipv4 ?? []).filter(({ text }) => text.includes("OUTPUT"));
+  const jumps = others.flatMap(({ text }) =>
+    readTables(text).sections.flatMap(({ table, lines }) =>
+      table === "nat" ? lines.map((line) => readWords(line.text)).filter((rule) => jumpsFromOutput(rule, chain)) : [],
+    ),
+  );
+  const passes = jumps.some((rule) => !rule.some((word, at) => word === "!" && rule[at + 2]?.startsWith("127.")));
+  const unfit = items.filter(({ family, path, wanted }) => {
+    const dnats = isContainers(basename(path)) ? (wanted.get("nat") ?? []).filter((rule) => rule[1] === chain) : [];
+    return family === "ipv4" && dnats.length > 0 && dnats.some((rule) => rule.includes("-i")) === passes;
+  });
+  if (unfit.length === 0) return [];
+  const owners = unfit.map(({ owner }) => owner).join(", ");
+  const why = passes
+    ? `docker-proxy serves ${owners}, and the base takes what goes to 127.0.0.1 away from it`
+    : `no docker-proxy serves ${owners}, and the base keeps what goes to 127.0.0.1 from the chain ${chain}`;
+  return [`${why}: on this host itself 127.0.0.1 may not reach the published ports; 'docker_iptables setup' mends it`];
+}
+
+function jumpsFromOutput(rule: readonly string[], chain: string): boolean {
+  return rule[1] === "OUTPUT" && readTarget(rule) === chain;
+}

@@ -1,0 +1,98 @@
+// From where somebody may try a published port: other machines, this host, containers near and far, and neighbours on the
+// same wire who route what is not theirs to this host. Pure.
+
+import ipaddr from "ipaddr.js";
+import type { Network } from "../docker/network.ts";
+import type { Endpoint, Target } from "../docker/published.ts";
+import { isLoopback, withoutPrefix } from "../model/addresses.ts";
+import type { Family } from "../model/family.ts";
+import type { PortMapping } from "../model/port-mapping.ts";
+import type { Host, Trip } from "./trace.ts";
+
+/** Who tries, in a person's words, and the connection that they open. */
+export interface Vantage {
+  from: string;
+  trip: Trip;
+}
+
+/** Stand-ins for machines elsewhere (RFC 5737, RFC 3849). */
+const ELSEWHERE: Record<Family, string> = { ipv4: "203.0.113.9", ipv6: "2001:db8:ffff::9" };
+const LOOPBACK: Record<Family, string> = { ipv4: "127.0.0.1", ipv6: "::1" };
+
+/** Every vantage point from which one published port is worth looking at; `networks` are all of the daemon's. */
+export function vantagesOf(publish: PortMapping, target: Target, networks: readonly Network[], host: Host): Vantage[] {
+  const { family, protocol, hostPort, containerPort } = publish;
+  const bridges = new Set(networks.flatMap(({ bridge }) => bridge ?? []));
+  const outside = outsideOf(publish, bridges, host);
+  const to = publish.hostAddress ?? outside?.address;
+  const own = target.publishing[family] ?? target.endpoints.find((one) => one.family === family);
+  const trip = (from: string | undefined, source: string, destination: string, port = hostPort): Trip => ({
+    ...{ family, from, source, destination, protocol, port },
+  });
+  const found: Vantage[] = [];
+  if (outside !== undefined && to !== undefined && !isLoopback(to)) {
+    found.push({ from: "another machine", trip: trip(outside.name, ELSEWHERE[family], to) });
+  }
+  if (outside !== undefined && to !== undefined && isLoopback(to)) {
+    const from = `a neighbour who routes ${to} to this host`;
+    found.push({ from, trip: trip(outside.name, ELSEWHERE[family], to) });
+  }
+  const local = publish.hostAddress === undefined ? [LOOPBACK[family], to] : [to];
+  for (const address of local) {
+    if (address !== undefined) found.push({ from: "this host", trip: trip(undefined, address, address) });
+  }
+  if (own !== undefined && to !== undefined && !isLoopback(to)) {
+    found.push({ from: `${target.name} itself`, trip: trip(own.bridge, own.address, to) });
+    const peer = neighbourOf(own, host);
+    if (peer !== undefined)
+      found.push({ from: `a container beside it (${own.bridge})`, trip: trip(own.bridge, peer, to) });
+  }
+  const far = networks.find(
+    ({ bridge, internal, subnets }) =>
+      bridge !== undefined &&
+      !internal &&
+      subnets[family].length > 0 &&
+      !target.endpoints.some((one) => one.bridge === bridge),
+  );
+  if (far?.bridge !== undefined && to !== undefined && !isLoopback(to)) {
+    const source = lastOf(far.subnets[family][0] ?? "");
+    if (source !== undefined) {
+      found.push({ from: `a container elsewhere (${far.bridge})`, trip: trip(far.bridge, source, to) });
+    }
+  }
+  if (own !== undefined && outside !== undefined) {
+    const straight = trip(outside.name, ELSEWHERE[family], own.address, containerPort);
+    found.push({ from: "a neighbour who routes the container's address to this host", trip: straight });
+  }
+  return found;
+}
+
+/** The interface by which others come, and its address: the one that has the published address, else the first. */
+function outsideOf({ family, hostAddress }: PortMapping, bridges: ReadonlySet<string>, { subnets }: Host) {
+  const candidates = subnets
+    .map(({ name, cidr }) => ({ name, address: withoutPrefix(cidr) }))
+    .filter(({ name, address }) => {
+      const isOurs = name === "lo" || bridges.has(name) || isLoopback(address) || address.startsWith("fe80:");
+      return !isOurs && address.includes(":") === (family === "ipv6");
+    });
+  return candidates.find(({ address }) => address === hostAddress) ?? candidates[0];
+}
+
+/** An address that another container of the same bridge could have. */
+function neighbourOf({ bridge, address, family }: Endpoint, { subnets }: Host): string | undefined {
+  const subnet = subnets.find(
+    ({ name, cidr }) => name === bridge && cidr.includes(":") === (family === "ipv6") && !cidr.startsWith("fe80:"),
+  );
+  const last = subnet && lastOf(subnet.cidr);
+  return last === address ? undefined : last;
+}
+
+/** The last address of a subnet that a host may have. */
+function lastOf(cidr: string): string | undefined {
+  if (ipaddr.IPv4.isValidCIDR(cidr)) {
+    const bytes = ipaddr.IPv4.broadcastAddressFromCIDR(cidr).toByteArray();
+    return new ipaddr.IPv4([...bytes.slice(0, 3), (bytes[3] ?? 1) - 1]).toString();
+  }
+  if (!ipaddr.IPv6.isValidCIDR(cidr)) return undefined;
+  return ipaddr.IPv6.broadcastAddressFromCIDR(cidr).toRFC5952String();
+}

@@ -1,0 +1,73 @@
+// Locks of the kernel (flock(2)): they die with their holder.
+//
+// On disk: DIRECTORY/.docker_iptables.lock for who writes into a fragment directory, .docker_iptables.load for who loads
+// it; empty, never removed, and of mode 0600: on a file that others may open, any user could hold the lock and with it a
+// port open. flock(1) takes the lock on a descriptor that it inherits; it belongs to the open file, so it stays ours when
+// flock has ended. Who holds the first may wait for the second, never the other way round.
+
+import { constants } from "node:fs";
+import { open, readdir, readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { excerpt, Failure } from "../model/errors.ts";
+import { commandFailure, run } from "./exec.ts";
+import { writeFailure } from "./replace-file.ts";
+
+/** Runs `body` while nobody else writes into the directory. Throws Failure as `withLock`. */
+export function withWriteLock<T>(directory: string, timeoutSeconds: number, body: () => Promise<T>): Promise<T> {
+  return withLock(join(directory, ".docker_iptables.lock"), timeoutSeconds, body);
+}
+
+/**
+ * Runs `body` while nobody else loads these directories. The service's load takes no other lock, so one may wait for the
+ * service while writing is locked. Throws Failure as `withLock`.
+ */
+export function withLoadLock<T>(
+  directories: readonly string[],
+  timeoutSeconds: number,
+  body: () => Promise<T>,
+): Promise<T> {
+  const paths = [...directories].sort().map((directory) => join(directory, ".docker_iptables.load"));
+  return paths.reduceRight((inner, path) => () => withLock(path, timeoutSeconds, inner), body)();
+}
+
+/** Throws Failure `locked` after `timeoutSeconds`, naming the holder; `write_failed`, `permission_denied`. */
+async function withLock<T>(path: string, timeoutSeconds: number, body: () => Promise<T>): Promise<T> {
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
+  const handle = await open(path, flags, 0o600).catch((error: unknown) => {
+    throw writeFailure(path, "opened", error);
+  });
+  try {
+    const ran = await run("flock", ["--exclusive", "--wait", String(timeoutSeconds), "0"], {
+      timeoutSeconds: timeoutSeconds + 1,
+      descriptor: handle.fd,
+    });
+    if (ran.exitCode === 1) throw await locked(dirname(path), timeoutSeconds, (await handle.stat()).ino);
+    if (ran.exitCode !== 0) throw commandFailure("command_failed", `${dirname(path)} cannot be locked`, ran, { path });
+    return await body();
+  } finally {
+    // The lock is gone then, whatever close says; the work is done.
+    await handle.close().catch(() => {});
+  }
+}
+
+async function locked(path: string, timeoutSeconds: number, inode: number): Promise<Failure> {
+  const holder = await holderOf(inode);
+  const by = holder === undefined ? "another process" : `process ${holder.pid} (${holder.command})`;
+  const message = `${path} is locked by ${by} for more than ${timeoutSeconds} s; wait for it, or raise timeout`;
+  return new Failure("locked", message, { path, ...holder });
+}
+
+/** The process that has a file with a lock on this inode open: /proc/PID/fdinfo says it (proc(5)). */
+async function holderOf(inode: number): Promise<{ pid: number; command: string } | undefined> {
+  for (const entry of await readdir("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    const descriptors = await readdir(`/proc/${entry}/fdinfo`).catch(() => []);
+    for (const descriptor of descriptors) {
+      const info = await readFile(`/proc/${entry}/fdinfo/${descriptor}`, "utf8").catch(() => "");
+      if (!new RegExp(`^lock:.*FLOCK.*:${inode} `, "m").test(info)) continue;
+      const command = await readFile(`/proc/${entry}/cmdline`, "utf8").catch(() => "");
+      return { pid: Number(entry), command: excerpt(command.replaceAll("\0", " "), 200) };
+    }
+  }
+  return undefined;
+}

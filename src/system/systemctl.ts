@@ -1,0 +1,25 @@
+// systemctl(1): whatever is asked of the service manager is asked here.
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Ran, run } from "./exec.ts";
+
+/**
+ * What systemctl says where the manager did not hear it out: it executes itself anew (daemon-reexec, as at an upgrade of
+ * systemd), and is without its socket for a moment; or somebody else's job took the place of ours (both tried, 252). A call that
+ * the bus has let time out is the third.
+ */
+const BUSY =
+  /Transport endpoint is not connected|Connection reset by peer|Failed to connect to bus: No such file|Connection timed out|^Job for \S+ canceled/m;
+/** milliseconds */
+const PAUSE = 1000;
+
+/**
+ * Runs it to its end, and once more where the manager was busy with itself: each of our questions and orders may be repeated.
+ * Throws Failure of `run`.
+ */
+export async function runSystemctl(args: readonly string[], timeoutSeconds: number): Promise<Ran> {
+  const ran = await run("systemctl", args, { timeoutSeconds });
+  if (ran.exitCode === 0 || !BUSY.test(ran.stderr)) return ran;
+  await sleep(PAUSE);
+  return run("systemctl", args, { timeoutSeconds });
+}

@@ -1,0 +1,150 @@
+// The texts of our units: the services that load the fragments at boot, the timers that start them again where they fail, and
+// the service that follows the daemon's events. Pure.
+
+import { join } from "node:path/posix";
+import { isDefault, STATE_NAME, stateDirectoryOf } from "../model/directories.ts";
+import type { Family } from "../model/family.ts";
+import { COMMANDS } from "../netfilter/commands.ts";
+import { markOf } from "../rules/fragment-text.ts";
+import { loaderSandbox, OTHER_CLIENT, watcherSandbox } from "./sandbox.ts";
+
+/** What a unit says that loads these directories: by family, as `load` takes them. */
+export type Directories = readonly (readonly [Family, string])[];
+
+const DIRECTORY_FLAGS: Record<Family, string> = { ipv4: "--iptables-dir", ipv6: "--ip6tables-dir" };
+
+/** The timer that starts this service again where it has failed. */
+export function retryTimerOf(unit: string): string {
+  return `${unit.replace(/\.service$/, "")}-retry.timer`;
+}
+
+/**
+ * The text of a unit that loads the directories of one family, or of both. `executable` is an absolute path.
+ *
+ * Its place at a boot, by what the others do at their start (Debian 12, ufw 0.36, netfilter-persistent 1.0.20, nftables 1.0,
+ * firewalld 1.3): nftables' default /etc/nftables.conf flushes all rules of the nft backend, and netfilter-persistent's
+ * iptables-restore flushes the tables of /etc/iptables/rules.v4, so ours comes after them, and finds the sets that
+ * netfilter-persistent has restored. ufw adds to what it finds, and what it appends to FORWARD may refuse everything;
+ * firewalld has a table of its own: ours comes before them.
+ */
+export function unitText(unit: string, executable: string, directories: Directories): string {
+  const families = directories.map(([family]) => family);
+  const load = [
+    ...[executable, "load", ...(families.length === 1 ? families : [])],
+    ...directories.flatMap(([family, directory]) =>
+      isDefault(family, directory) ? [] : [DIRECTORY_FLAGS[family], directory],
+    ),
+  ];
+  const command = load.map(unitWord).join(" ");
+  const paths = directories.map(([, directory]) => directory);
+  const all = paths.join(" and ");
+  const withoutUs = directories.map(([family, directory]) => {
+    const { save, restore } = COMMANDS[family];
+    // Where there is a base, its rules say whether ours run, which no other firewall has.
+    const words = `[ "$$SERVICE_RESULT" = success ] && exit; o="docker_iptables: ("; grep -q "$$o" "$$1" || o=^-A; ${save} | grep -q "$$o" || ${restore} --wait 10 "$$1"`;
+    return `ExecStopPost=-+/bin/sh -c '${words}' sh ${unitWord(join(stateDirectoryOf(family, directory), `${family}.rules`))}`;
+  });
+  return `${markOf(`(${unit})`)}
+# Loads the fragments of ${all}. It has no ExecStop: a stop must not open the host, and a reload or a
+# restart replaces the rules without a moment in between.
+[Unit]
+Description=Firewall rules of ${all.replaceAll("%", "%%")}
+Documentation=man:iptables-restore(8)
+DefaultDependencies=no
+# Those after which it comes flush rules as they start, or restore sets; those before which it comes add to what is there.
+After=local-fs.target systemd-modules-load.service nftables.service netfilter-persistent.service
+Before=ufw.service firewalld.service network-pre.target docker.service shutdown.target
+Wants=network-pre.target
+Conflicts=shutdown.target
+# What was missing (a set, a name that does not resolve) may come later.
+OnFailure=${retryTimerOf(unit)}
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+${stateOf(directories)}# As it starts, the rules of a firewall that came first stay; a reload replaces them.
+ExecStart=${command} --keep-undeclared
+ExecReload=${command}
+# A host that boots with a broken fragment gets the last good rules, and this unit fails. Where docker_iptables itself cannot
+# run (no Node.js, say), iptables alone loads them, and without a sandbox (+).
+${withoutUs.join("\n")}
+
+${loaderSandbox(paths)}
+
+[Install]
+WantedBy=multi-user.target
+`;
+}
+
+/** The lines that let a service keep what `stateDirectoryOf` names; it may write the directories themselves. */
+function stateOf(directories: Directories): string {
+  const isKept = directories.some(([family, directory]) => isDefault(family, directory));
+  return isKept ? `# The last good rules are kept here.\nStateDirectory=${STATE_NAME}\nStateDirectoryMode=0700\n` : "";
+}
+
+/**
+ * The text of the timer that starts a service of ours again as long as it fails. In between the service stays failed, so that
+ * monitoring sees it (with Restart= it would be "activating"). A stop of the service, also of one that has failed, stops the
+ * timer; a restart that fails starts it anew (PartOf=, tried with systemd 252).
+ */
+export function retryTimerText(timer: string, unit: string): string {
+  return `${markOf(`(${timer})`)}
+# Started by the failure of ${unit}, and stopped with it: soon, then less often, so that the journal is not filled.
+[Unit]
+Description=Starts ${unit} again as long as it fails
+PartOf=${unit}
+
+[Timer]
+Unit=${unit}
+OnActiveSec=15s
+OnActiveSec=30s
+OnActiveSec=1min
+OnActiveSec=2min
+OnUnitInactiveSec=5min
+AccuracySec=1s
+`;
+}
+
+/** What the watcher is to do. */
+export interface Watching {
+  /** The flags of `watch`. */
+  words: readonly string[];
+  directories: Directories;
+  /** Those that load the directories at boot: it starts after them. */
+  loaders: readonly string[];
+  /** Whether its client is Docker's own executable. */
+  isDockers: boolean;
+}
+
+/** The text of the unit that keeps files and kernel true to what runs. */
+export function watchUnitText(unit: string, executable: string, watching: Watching): string {
+  const { words, directories, loaders, isDockers } = watching;
+  const paths = directories.map(([, directory]) => directory);
+  return `${markOf(`(${unit})`)}
+# Follows the daemon's events; each change is a record in the journal. A daemon that is down is waited for.
+[Unit]
+Description=Firewall rules of Docker's published ports, as containers come and go
+After=${[...new Set(["docker.service", ...loaders])].join(" ")}
+
+[Service]
+Type=notify
+# systemd-notify speaks for it.
+NotifyAccess=all
+# It is told whenever a sync or a look has ended. So long none takes that ends.
+WatchdogSec=300
+ExecStart=${[executable, "watch", ...words].map(unitWord).join(" ")}
+Restart=always
+RestartSec=2
+${stateOf(directories)}
+${isDockers ? watcherSandbox(paths) : OTHER_CLIENT}
+
+[Install]
+WantedBy=multi-user.target
+`;
+}
+
+/** A word of a command line of systemd's: quoted where need be, without specifiers and variables (systemd.service(5)). */
+function unitWord(word: string): string {
+  const literal = word.replaceAll("%", "%%").replaceAll("$", "$$$$");
+  return /^[\w@%+=:,./-]+$/.test(literal) ? literal : `"${literal.replace(/["\\]/g, "\\$&")}"`;
+}

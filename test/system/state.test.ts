@@ -1,0 +1,24 @@
+// The state that is kept of a host.
+
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { keepLastingState } from "../../src/system/state.ts";
+
+test("two families that are kept at once do not get each other's text", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "docker_iptables-state-"));
+  try {
+    for (let round = 0; round < 50; round++) {
+      const keep = (family: "ipv4" | "ipv6") =>
+        keepLastingState({ family, directory }, "rules", `${family} ${round}\n`.repeat(5000));
+      await Promise.all([keep("ipv4"), keep("ipv6")]);
+      for (const family of ["ipv4", "ipv6"]) {
+        const text = await readFile(join(directory, `${family}.rules`), "utf8");
+        expect(text === `${family} ${round}\n`.repeat(5000), `${family}, ${round}`).toBe(true);
+      }
+    }
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
