@@ -4,7 +4,8 @@
 // Everything that can be found wrong is found before the kernel is touched; each table is then replaced in one step, so
 // there is no moment without rules; what fails later is put back from a snapshot.
 
-import { type Access, untrustedIn } from "../fragments/access.ts";
+import { untrustedIn } from "../fragments/access.ts";
+import type { Access } from "../fragments/access-words.ts";
 import { type Assembled, assemble, type Fragment, textOf } from "../fragments/assemble.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { directoryExists, missingDirectory, readFragments } from "../fragments/directory.ts";
@@ -19,7 +20,7 @@ import { restoreSnapshot } from "../netfilter/snapshot.ts";
 import { refusedLine, type Spelling, spellFragments, type Wishes, warnOfBoot } from "../netfilter/spelling.ts";
 import { complaintOf, lineOf, readOnHost } from "../netfilter/trial.ts";
 import { besideStrangers } from "../plan/foreign-rules.ts";
-import type { Kernel } from "../plan/survey.ts";
+import type { Kernel } from "../plan/item.ts";
 import { USERS_CHAIN } from "../rules/docker-rules.ts";
 import { type Live, readLive } from "../rules/live.ts";
 import { withoutLines } from "../rules/removal.ts";

@@ -3,11 +3,11 @@
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { readFragments } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { directoryOf } from "../model/directories.ts";
 import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILY_WORDS, type Family } from "../model/family.ts";
 import { patchRules, saveRules } from "../netfilter/iptables.ts";
 import { comparable } from "../netfilter/spelling.ts";
-import { directoryOf } from "../plan/survey.ts";
 import { USERS_CHAIN } from "../rules/docker-rules.ts";
 import { type Live, type LiveTable, readLive, type Tables } from "../rules/live.ts";
 import { goalOf, goalOfSnapshot, patchText } from "../rules/patch.ts";

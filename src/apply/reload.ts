@@ -4,27 +4,23 @@ import type { Fragments } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { readFragments, readOwn } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { directoryOf } from "../model/directories.ts";
 import { asFailure, Failure, Overtaken, orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
+import { restoreCommand } from "../netfilter/commands.ts";
 import { deleteStaleFlows } from "../netfilter/conntrack.ts";
 import { emptyBackend, restoreBackend } from "../netfilter/foreign-firewalls.ts";
-import { backendsWith, restoreCommand } from "../netfilter/iptables.ts";
+import { backendsWith } from "../netfilter/iptables.ts";
 import { keepOurLastGood } from "../netfilter/last-good.ts";
 import { restoreSnapshot } from "../netfilter/snapshot.ts";
 import { refuseRewritten } from "../plan/concurrency.ts";
+import { readDirectories } from "../plan/directories.ts";
 import { deletedSince, findStrangers, rememberSeen, type Strangers, tellStrangers } from "../plan/foreign-rules.ts";
-import { type BasePlan, wishesFor } from "../plan/host-rules.ts";
+import type { BasePlan } from "../plan/host-plan.ts";
+import { wishesFor } from "../plan/host-rules.ts";
+import { fileChanges, type Item, itemChanges, type Kernel } from "../plan/item.ts";
 import { adviseService } from "../plan/missing-service.ts";
-import {
-  directoryOf,
-  fileChanges,
-  type Item,
-  itemChanges,
-  type Kernel,
-  type Survey,
-  surveyKernel,
-} from "../plan/survey.ts";
-import { readDirectories } from "../plan/validate.ts";
+import { type Survey, surveyKernel } from "../plan/survey.ts";
 import { changedForwards } from "../rules/flows.ts";
 import { isBaseFile } from "../rules/host-rules.ts";
 import { type Drift, drifts, type Live, readLive } from "../rules/live.ts";

@@ -1,7 +1,7 @@
 // The base's services, as a part of the transaction: installed before the load that starts them, taken away last.
 
-import { unitChanges } from "../plan/host-rules.ts";
-import { fileChanges } from "../plan/survey.ts";
+import { unitChanges } from "../plan/host-plan.ts";
+import { fileChanges } from "../plan/item.ts";
 import {
   disableUnit,
   enableUnit,

@@ -3,9 +3,10 @@
 import type { Arguments } from "../generated/arguments.ts";
 import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
+import { readDirectories } from "../plan/directories.ts";
 import { declaredIn } from "../plan/foreign-rules.ts";
-import { type Item, type Kernel, readKernel, type Survey } from "../plan/survey.ts";
-import { readDirectories } from "../plan/validate.ts";
+import type { Item, Kernel } from "../plan/item.ts";
+import { readKernel, type Survey } from "../plan/survey.ts";
 import { lostRules } from "../rules/lost.ts";
 import type { Unit } from "../systemd/units.ts";
 import { ownersOf, someOf } from "../text/words.ts";

@@ -4,18 +4,19 @@
 import { basename } from "node:path/posix";
 import type { Loaded } from "../apply/load.ts";
 import type { Explained, Explanation } from "../commands/explain.ts";
-import { type Outcome, warnOfBarriers } from "../commands/publish.ts";
+import type { Outcome } from "../commands/publish.ts";
 import type { Standing, Status } from "../commands/status.ts";
-import { warnOfAccess } from "../fragments/access.ts";
+import { warnOfAccess } from "../fragments/access-words.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import type { FileDiff, FileResult, Result, Tables } from "../generated/result.ts";
 import { asFailure, type Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
 import { bracketed, spellPublish } from "../model/port-mapping.ts";
 import type { Request } from "../model/request.ts";
-import { restoreCommand } from "../netfilter/iptables.ts";
-import { planChanges, unitChanges } from "../plan/host-rules.ts";
-import { byOwner, type FileChange, fileChanges, hasRules, type Item, itemChanges } from "../plan/survey.ts";
+import { restoreCommand } from "../netfilter/commands.ts";
+import { warnOfBarriers } from "../plan/barriers.ts";
+import { planChanges, unitChanges } from "../plan/host-plan.ts";
+import { byOwner, type FileChange, fileChanges, hasRules, type Item, itemChanges } from "../plan/item.ts";
 import { rangesOf } from "../rules/container-rules.ts";
 import { isContainers, type Wanted } from "../rules/fragment-text.ts";
 import { drifts } from "../rules/live.ts";
@@ -56,7 +57,12 @@ export function resultOf(request: Request, outcome: Outcome): Result {
     containers,
     files: files.flatMap(fileResult),
     reloaded: outcome.committed.reloaded,
-    warnings: [...request.warnings, ...outcome.warnings, ...outcome.committed.warnings, ...warnOfBarriers(outcome)],
+    warnings: [
+      ...request.warnings,
+      ...outcome.warnings,
+      ...outcome.committed.warnings,
+      ...warnOfBarriers({ wanted: outcome.wanted, live: outcome.committed.live }),
+    ],
     ...(diff ? { diff: [...files.filter(fileChanges).map(fileDiff), ...goingOf(outcome)] } : {}),
     invocation: { module_args: { ...args } },
   });

@@ -1,4 +1,4 @@
-// The verbs of the command line as data: parsing, help, completion and the manual are made from it.
+// The verbs of the command line as data: parsing, help, completion and the manual are made from it. Pure.
 
 import { FAMILIES } from "../model/family.ts";
 import { OPTIONS, type Option } from "./options.ts";

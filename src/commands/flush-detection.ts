@@ -4,9 +4,11 @@
 import { join } from "node:path";
 import { readOwn } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { directoryOf } from "../model/directories.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
 import { ruleAt } from "../netfilter/iptables.ts";
-import { directoryOf, type Kernel, readKernel } from "../plan/survey.ts";
+import type { Kernel } from "../plan/item.ts";
+import { readKernel } from "../plan/survey.ts";
 import { type Canary, canariesOf } from "../rules/canary.ts";
 import { fragmentName, readFragment } from "../rules/fragment-text.ts";
 import { keyOf } from "../rules/rule.ts";

@@ -2,7 +2,7 @@
 
 import { filteredFamilies, findProxies, routingLoopback } from "../docker/proxy.ts";
 import { isLoopback, withoutPrefix } from "../model/addresses.ts";
-import type { Kernel } from "../plan/survey.ts";
+import type { Kernel } from "../plan/item.ts";
 import { ruleWith } from "../rules/packet.ts";
 import type { Host } from "../rules/trace.ts";
 import { readInterfaces } from "../system/interfaces.ts";

@@ -3,7 +3,7 @@
 import { basename } from "node:path/posix";
 import type { Network } from "../docker/network.ts";
 import type { Target } from "../docker/published.ts";
-import { type Access, warnOfAccess } from "../fragments/access.ts";
+import { type Access, warnOfAccess } from "../fragments/access-words.ts";
 import { assemble, type Fragment } from "../fragments/assemble.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
@@ -12,8 +12,8 @@ import { isLoopback } from "../model/addresses.ts";
 import type { Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
 import { spellPublish } from "../model/port-mapping.ts";
+import { byOwner, fileChanges, hasRules, type Item, type Kernel } from "../plan/item.ts";
 import { describeUntrue, type Untrue } from "../plan/skipped.ts";
-import { byOwner, fileChanges, hasRules, type Item, type Kernel } from "../plan/survey.ts";
 import { warnOfLoopback, warnOfUncovered } from "../plan/validate.ts";
 import { claimantIn, Register } from "../rules/claim-index.ts";
 import { readClaims } from "../rules/claims.ts";

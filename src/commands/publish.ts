@@ -5,39 +5,24 @@ import { basename } from "node:path/posix";
 import { chooseLoader, type Load, type Loader, namesOf, type Reloaded, withoutLoad } from "../apply/reload.ts";
 import { commit, type Plan } from "../apply/transaction.ts";
 import { findNetworks, type Networks, type Tell } from "../docker/find.ts";
-import { warnOfAccess } from "../fragments/access.ts";
+import { warnOfAccess } from "../fragments/access-words.ts";
 import { type Fragments, ownersIn } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { asFailure, Failure, Overtaken } from "../model/errors.ts";
-import { FAMILIES } from "../model/family.ts";
 import type { Request } from "../model/request.ts";
 import { readStamped, type Seen } from "../plan/concurrency.ts";
 import { settleNeighbours } from "../plan/conflicts.ts";
+import { untrustedOf } from "../plan/directories.ts";
 import { warnOfFirewalls } from "../plan/firewalls.ts";
 import { fitGuards } from "../plan/guards.ts";
-import {
-  askForBase,
-  type BasePlan,
-  type BaseWishes,
-  keepForeignFiles,
-  NO_BASE,
-  planBase,
-  planChanges,
-} from "../plan/host-rules.ts";
+import { type BasePlan, NO_BASE, planChanges } from "../plan/host-plan.ts";
+import { askForBase, type BaseWishes, keepForeignFiles, planBase } from "../plan/host-rules.ts";
+import { goingOf, type Item, itemChanges, type Kernel } from "../plan/item.ts";
 import { type Asked, askFor, type Idle, withOrphans } from "../plan/selection.ts";
-import {
-  familiesOf,
-  goingOf,
-  type Item,
-  itemChanges,
-  type Kernel,
-  readKernel,
-  type Survey,
-  survey,
-} from "../plan/survey.ts";
-import { refuseWhatCannotWork, untrustedOf, warnOfLoopback, warnOfUncovered, withChanges } from "../plan/validate.ts";
+import { familiesOf, readKernel, type Survey, survey } from "../plan/survey.ts";
+import { refuseWhatCannotWork, warnOfLoopback, warnOfUncovered, withChanges } from "../plan/validate.ts";
 import { isContainers, type Wanted } from "../rules/fragment-text.ts";
-import { barrierOf, hasDockersRules } from "../rules/live.ts";
+import { hasDockersRules } from "../rules/live.ts";
 import { orNearest } from "../text/suggest.ts";
 
 export interface Outcome extends Asked {
@@ -247,20 +232,6 @@ async function lookAround(args: Arguments, before?: Seen) {
   const possible = await familiesOf(args);
   const [live, seen] = await Promise.all([readKernel(possible, args), before ?? readStamped(args)]);
   return { possible, live, seen };
-}
-
-/** An ACCEPT of ours behind a final DROP or REJECT in FORWARD is never reached. */
-export function warnOfBarriers({ wanted, committed }: Pick<Outcome, "wanted" | "committed">): string[] {
-  return FAMILIES.flatMap((family) => {
-    const live = committed.live[family];
-    const barrier = live && barrierOf("filter", "FORWARD", live);
-    if (barrier === undefined) return [];
-    const hidden = wanted.filter(({ rules }) => rules[family].filter?.some(barrier.hides)).map(({ owner }) => owner);
-    if (hidden.length === 0) return [];
-    return [
-      `'${barrier.rule}' comes before the rules of ${hidden.join(", ")}, which are never reached; put it into a fragment that sorts later`,
-    ];
-  });
 }
 
 function warnOfDocker(live: Kernel): string[] {

@@ -12,26 +12,19 @@ import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import type { Problem } from "../generated/result.ts";
+import { directoryOf } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { fragmentFor, keptOptions, optionsOf } from "../plan/desired.ts";
+import { readDirectories, untrustedOf } from "../plan/directories.ts";
 import { firewallProblems } from "../plan/firewalls.ts";
 import { declaredIn, findStrangers, tellUndeclared } from "../plan/foreign-rules.ts";
 import { adviseHost, type BaseWishes, unknownService, wantBase, wishesFor } from "../plan/host-rules.ts";
+import { byOwner, hasRules, type Item, type Kernel } from "../plan/item.ts";
 import { adviseService } from "../plan/missing-service.ts";
 import { type Around, lookForTraps } from "../plan/preflight.ts";
 import { sortLeft } from "../plan/skipped.ts";
-import {
-  byOwner,
-  directoryOf,
-  familiesOf,
-  hasRules,
-  type Item,
-  type Kernel,
-  readKernel,
-  survey,
-} from "../plan/survey.ts";
-import { readDirectories, untrustedOf } from "../plan/validate.ts";
+import { familiesOf, readKernel, survey } from "../plan/survey.ts";
 import { containerFragment, containerOf, isMarked, readFragment, type Wanted } from "../rules/fragment-text.ts";
 import type { Ruleset } from "../rules/rule.ts";
 import { tellCopies } from "../rules/undeclared.ts";

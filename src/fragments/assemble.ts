@@ -8,7 +8,7 @@ import type { Live } from "../rules/live.ts";
 import { carriedOf } from "../rules/preserved.ts";
 import { isInserted, mayBeOurs, readWords, TABLES, uncounted } from "../rules/rule.ts";
 import { builtInChains, readTables } from "../rules/table-text.ts";
-import type { Access } from "./access.ts";
+import type { Access } from "./access-words.ts";
 
 export interface Fragment {
   path: string;

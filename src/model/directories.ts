@@ -1,6 +1,7 @@
 // Where a family's fragments are, and its state. Pure.
 
 import { join } from "node:path/posix";
+import type { Arguments } from "../generated/arguments.ts";
 import type { Family } from "./family.ts";
 
 /** The directories of the fragments. */
@@ -20,4 +21,9 @@ export function stateDirectoryOf(family: Family, directory: string): string {
 /** Whether a family's directory of fragments is the default one. */
 export function isDefault(family: Family, directory: string): boolean {
   return directory === DEFAULT_DIRECTORIES[family];
+}
+
+/** The directory of a family's fragments. */
+export function directoryOf(family: Family, args: Pick<Arguments, "iptables_dir" | "ip6tables_dir">): string {
+  return family === "ipv4" ? args.iptables_dir : args.ip6tables_dir;
 }

@@ -1,5 +1,5 @@
 // What a failure is: a code from the closed set of schema/result.schema.json, a sentence that names what
-// failed, on what, and what to do next, and the facts of the case for machines.
+// failed, on what, and what to do next, and the facts of the case for machines. Pure.
 
 import type { ErrorCode } from "../generated/result.ts";
 

@@ -1,4 +1,4 @@
-// What is asked for, checked and complete.
+// What is asked for, checked and complete. Pure.
 
 import type { Arguments } from "../generated/arguments.ts";
 import type { Options } from "./options.ts";

@@ -8,7 +8,7 @@ import type { BaseChain, NftTable, Statements } from "../rules/nft.ts";
 import { builtInChains, readTables } from "../rules/table-text.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
 import { runSystemctl } from "../system/systemctl.ts";
-import { restoreCommand } from "./iptables.ts";
+import { restoreCommand } from "./commands.ts";
 
 export type Backend = "nft" | "legacy";
 

@@ -4,7 +4,7 @@ import type { Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import { type Live, readLive } from "../rules/live.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
-import { COMMANDS } from "./commands.ts";
+import { COMMANDS, restoreCommand } from "./commands.ts";
 
 /** Throws Failure `command_failed`, `permission_denied` and those of `run`. */
 export async function saveRules(family: Family, timeoutSeconds: number): Promise<Live> {
@@ -69,11 +69,6 @@ async function restore(family: Family, flags: string[], text: string, timeoutSec
     input: text,
   });
   if (ran.exitCode !== 0) throw failed(ran, "reload_failed", "the rules could not be loaded");
-}
-
-/** The command that loads a family's rules. */
-export function restoreCommand(family: Family): string {
-  return COMMANDS[family].restore;
 }
 
 /** The backends (nft, legacy) whose tables hold rules with this text; for the message when rules are not where they should be. */

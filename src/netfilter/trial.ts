@@ -6,8 +6,7 @@ import { excerpt } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import { type Rule, readRule, spell, uncounted } from "../rules/rule.ts";
 import { type Ran, run } from "../system/exec.ts";
-import { COMMANDS } from "./commands.ts";
-import { restoreCommand } from "./iptables.ts";
+import { COMMANDS, restoreCommand } from "./commands.ts";
 
 /** Rules that lean on what only the host's own namespace has, besides sets: accounting objects, timeout policies. */
 export const LEANS_ON_HOST = /--nfacct-name[\s=]|(-j|--jump)\s+CT\s.*--timeout[\s=]/;

@@ -4,15 +4,16 @@
 import type { Fragments } from "../fragments/by-family.ts";
 import { readOwn, stampOf } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { directoryOf } from "../model/directories.ts";
 import { Failure, Overtaken } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import type { Options } from "../model/options.ts";
 import { claimantOf, Register } from "../rules/claim-index.ts";
 import type { Wanted } from "../rules/fragment-text.ts";
 import { clashesWith } from "./conflicts.ts";
+import { readDirectories } from "./directories.ts";
+import type { FileChange, Item } from "./item.ts";
 import { askFor } from "./selection.ts";
-import { directoryOf, type FileChange, type Item } from "./survey.ts";
-import { readDirectories } from "./validate.ts";
 
 /** The containers' fragments of a call, as they were settled. */
 export interface Settled {

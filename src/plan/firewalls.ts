@@ -8,8 +8,8 @@ import { type Backend, foreignTables, saveBackend, usesLegacy } from "../netfilt
 import { DOCKERS_TABLES } from "../rules/docker-rules.ts";
 import { type Arriving, barrierIn, type NftTable, tablesOf } from "../rules/nft.ts";
 import { argumentOf, readTarget } from "../rules/rule.ts";
+import type { Item, Kernel } from "./item.ts";
 import { type Around, listOther } from "./preflight.ts";
-import type { Item, Kernel } from "./survey.ts";
 
 /** A table of another firewall's, and how a person looks at it. */
 interface Firewall {

@@ -5,6 +5,7 @@ import type { Fragments } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { readFragments } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { directoryOf } from "../model/directories.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
 import { type BootRecord, deletedOf, leftOf, readRecord, rememberFragments, textOf } from "../netfilter/record.ts";
 import { comparable } from "../netfilter/spelling.ts";
@@ -15,7 +16,7 @@ import { readTables } from "../rules/table-text.ts";
 import { adopt, listUndeclared, undeclaredOf } from "../rules/undeclared.ts";
 import { stateOf } from "../system/state.ts";
 import { ownersOf, someOf } from "../text/words.ts";
-import { directoryOf, type Kernel } from "./survey.ts";
+import type { Kernel } from "./item.ts";
 
 /** One family's. */
 export interface Strangers {

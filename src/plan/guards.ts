@@ -4,7 +4,7 @@ import { FAMILIES, type Family } from "../model/family.ts";
 import { hasTable } from "../netfilter/iptables.ts";
 import { isDirectGuard } from "../rules/claims.ts";
 import { containerFragment, type Wanted } from "../rules/fragment-text.ts";
-import type { Kernel } from "./survey.ts";
+import type { Kernel } from "./item.ts";
 
 /**
  * The containers' fragments as this kernel can load them. A table that iptables-save shows is there; only where it shows

@@ -16,10 +16,10 @@ import { usesProxy } from "../docker/proxy.ts";
 import { asksThisHost } from "../docker/socket.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { directoryOf } from "../model/directories.ts";
 import { asFailure, Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
 import { flagsOf } from "../model/flags.ts";
-import type { OtherBackend } from "../netfilter/foreign-firewalls.ts";
 import { spellFragments, warnOfBoot } from "../netfilter/spelling.ts";
 import { hasRules, isContainers, isMarked, type Wanted } from "../rules/fragment-text.ts";
 import { BASE_FILES, isBaseFile, makeBase, ownerOf } from "../rules/host-rules.ts";
@@ -33,9 +33,10 @@ import { retryTimerOf } from "../systemd/unit-text.ts";
 import { unitName, type Wish } from "../systemd/units.ts";
 import { someOf } from "../text/words.ts";
 import { declaredIn } from "./foreign-rules.ts";
-import { findLeftovers, type Leftover } from "./leftovers.ts";
+import { type BasePlan, NO_BASE } from "./host-plan.ts";
+import { type Item, itemChanges, type Kernel } from "./item.ts";
+import { findLeftovers } from "./leftovers.ts";
 import { adoptedFiles, describeTraps, holdsMesh, lookForTraps, refuseTraps, withoutLeftovers } from "./preflight.ts";
-import { directoryOf, type FileChange, fileChanges, type Item, itemChanges, type Kernel } from "./survey.ts";
 import { withChanges } from "./validate.ts";
 
 /** What the base comes to, as far as the client says. */
@@ -46,43 +47,6 @@ export interface BaseWishes {
   /** That the daemon manages iptables itself, and what to do. */
   managing: string | undefined;
   warnings: string[];
-}
-
-/** What there is to do for the base besides its own fragments. */
-export interface BasePlan {
-  /** To be made where they are missing. */
-  directories: string[];
-  /** Fragments with the rules that ran before. */
-  files: FileChange[];
-  units: PlannedUnit[];
-  /** The other backend's rules, which are to go. */
-  others: { family: Family; other: OtherBackend }[];
-  leftovers: Leftover[];
-  /** Whether the state of these directories is to go, and there is some. */
-  dropsState: boolean;
-  /** Why nothing but our own rules can be loaded, on a host that has the base already. */
-  broken?: Failure;
-  warnings: string[];
-}
-
-export const NO_BASE: BasePlan = {
-  directories: [],
-  files: [],
-  units: [],
-  others: [],
-  leftovers: [],
-  dropsState: false,
-  warnings: [],
-};
-
-/** Whether there is anything to do besides the base's own fragments. */
-export function planChanges({ files, units, others, leftovers, dropsState }: BasePlan): boolean {
-  return files.some(fileChanges) || units.some(unitChanges) || others.length + leftovers.length > 0 || dropsState;
-}
-
-/** Whether a service of ours is to be written, enabled, started or removed. */
-export function unitChanges({ before, after, enabled, unread, start }: PlannedUnit): boolean {
-  return before?.text !== after || (after !== undefined && (!enabled || unread || start));
 }
 
 /**

@@ -8,9 +8,9 @@ import { isMarked } from "../rules/fragment-text.ts";
 import { BASE_FILES } from "../rules/host-rules.ts";
 import { recordedArguments } from "../systemd/install.ts";
 import { someOf } from "../text/words.ts";
+import { readDirectories } from "./directories.ts";
 import { findStrangers } from "./foreign-rules.ts";
-import type { Kernel } from "./survey.ts";
-import { readDirectories } from "./validate.ts";
+import type { Kernel } from "./item.ts";
 
 /**
  * A failure `unit_missing` with the command that helps; any other as it is. A service, and `reload: restore` as much, would

@@ -6,6 +6,7 @@ import type { Network } from "../docker/network.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import { readOwn } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { directoryOf } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILY_WORDS, type Family } from "../model/family.ts";
 import {
@@ -22,8 +23,8 @@ import { decides, type NftTable } from "../rules/nft.ts";
 import { carriedMesh, carriedOf } from "../rules/preserved.ts";
 import { ADOPTED, adopt, listUndeclared, type Undeclared, undeclaredOf } from "../rules/undeclared.ts";
 import { ownersOf, someOf } from "../text/words.ts";
+import type { FileChange, Kernel } from "./item.ts";
 import type { Leftover } from "./leftovers.ts";
-import { directoryOf, type FileChange, type Kernel } from "./survey.ts";
 
 /** Who else has a hand in the packet filter. */
 export interface Around {

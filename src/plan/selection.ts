@@ -14,8 +14,9 @@ import { type Addresses, claimantOf, Register } from "../rules/claim-index.ts";
 import { containerFragment, type Wanted } from "../rules/fragment-text.ts";
 import { liveOwners } from "../rules/live.ts";
 import { fragmentFor, keptOptions, optionsOf } from "./desired.ts";
+import { itemChanges, type Kernel } from "./item.ts";
 import { describeUntrue, sortLeft } from "./skipped.ts";
-import { familiesOf, itemChanges, type Kernel, readKernel, survey } from "./survey.ts";
+import { familiesOf, readKernel, survey } from "./survey.ts";
 
 export interface Asked {
   /** Without a rule where the fragment goes. */

@@ -3,35 +3,15 @@
 import { realpath } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { misfiledOf } from "../fragments/confirmed.ts";
-import { directoryExists, missingDirectory, type Own, readOwn } from "../fragments/directory.ts";
+import { directoryExists, missingDirectory, readOwn } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { directoryOf } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { saveRules } from "../netfilter/iptables.ts";
 import { isContainers, readFragment, type Wanted } from "../rules/fragment-text.ts";
-import { compareLive, type Drift, drifts, type Live, type Tables } from "../rules/live.ts";
 import { inLanes } from "../system/lanes.ts";
-
-/** A file as it is and as it should be; undefined where there is none. */
-export interface FileChange {
-  path: string;
-  before: Own | undefined;
-  after: string | undefined;
-}
-
-/** One fragment of ours in one family, and how the kernel differs. */
-export interface Item extends FileChange {
-  /** Whose it is: a container's name, or a file of the base in parentheses. */
-  owner: string;
-  family: Family;
-  former: Tables;
-  wanted: Tables;
-  /** Undefined where the kernel is not asked (`reload: none`). */
-  drift: Drift | undefined;
-}
-
-/** The kernel's rules; a family that this host does not have is left out. */
-export type Kernel = Partial<Record<Family, Live>>;
+import { compareWithKernel, hasRules, type Item, type Kernel } from "./item.ts";
 
 export interface Survey {
   items: Item[];
@@ -41,40 +21,6 @@ export interface Survey {
    */
   misfiled: string[];
   live: Kernel;
-}
-
-export function fileChanges({ before, after }: FileChange): boolean {
-  return before?.text !== after;
-}
-
-export function itemChanges(item: Item): boolean {
-  return fileChanges(item) || (item.drift !== undefined && drifts(item.drift));
-}
-
-/** The fragments of each owner. */
-export function byOwner(items: readonly Item[]): Map<string, Item[]> {
-  const owned = new Map<string, Item[]>();
-  for (const item of items) {
-    const known = owned.get(item.owner);
-    if (known) known.push(item);
-    else owned.set(item.owner, [item]);
-  }
-  return owned;
-}
-
-/** Whether it is to have rules; a container's fragment may be there for its options alone. */
-export function hasRules({ wanted }: Pick<Item, "wanted">): boolean {
-  return wanted.size > 0;
-}
-
-/** The items of those who have no rules any more. */
-export function goingOf(items: readonly Item[]): Item[] {
-  const staying = new Set(items.filter(hasRules).map(({ owner }) => owner));
-  return items.filter(({ owner }) => !staying.has(owner));
-}
-
-export function directoryOf(family: Family, args: Arguments): string {
-  return family === "ipv4" ? args.iptables_dir : args.ip6tables_dir;
 }
 
 /**
@@ -92,7 +38,7 @@ export async function survey(
   const entries = owns
     .filter(({ path }) => isContainers(basename(path)))
     .map((item) => ({ path: item.path, lasts: hasRules(item) }));
-  return { items: owns.map((item) => compare(item, live)), misfiled: await misfiledOf(entries), live };
+  return { items: owns.map((item) => compareWithKernel(item, live)), misfiled: await misfiledOf(entries), live };
 }
 
 /** The same items, compared with the kernel as it is now. Families that were seen just now are not looked at again. */
@@ -103,7 +49,7 @@ export async function surveyKernel(
 ): Promise<Omit<Survey, "misfiled">> {
   const unseen = FAMILIES.filter((one) => seen[one] === undefined && items.some(({ family }) => family === one));
   const live = { ...(await readKernel(unseen, args)), ...seen };
-  return { items: items.map((item) => compare(item, live)), live };
+  return { items: items.map((item) => compareWithKernel(item, live)), live };
 }
 
 /**
@@ -164,9 +110,4 @@ async function readItem(
     former: readFragment(before?.text ?? ""),
     wanted: new Map(Object.entries(rules[family])),
   };
-}
-
-function compare(item: Omit<Item, "drift">, live: Kernel): Item {
-  const running = live[item.family];
-  return { ...item, drift: running && compareLive(item.owner, item.wanted, item.former, running) };
 }

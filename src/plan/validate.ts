@@ -1,38 +1,18 @@
 // What must hold before anything is written, and what is told though it does not stop us: seen on the fragments as
-// they will be. Reads, and changes nothing.
+// they will be. Pure.
 
 import { basename, dirname, join } from "node:path";
-import { type Access, untrustedIn } from "../fragments/access.ts";
 import { assemble, type Fragment, refuseProblems } from "../fragments/assemble.ts";
 import { compareNames, type Fragments } from "../fragments/by-family.ts";
-import { directoryExists, readFragments } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { directoryOf } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { isContainers, isMarked } from "../rules/fragment-text.ts";
 import { readLive } from "../rules/live.ts";
 import { readTarget, readWords } from "../rules/rule.ts";
 import { readTables } from "../rules/table-text.ts";
-import { directoryOf, type FileChange, fileChanges, hasRules, type Item } from "./survey.ts";
-
-/** The directories' fragments as they are. Throws Failure `directory_unusable`. */
-export async function readDirectories(args: Arguments): Promise<Fragments> {
-  const read = FAMILIES.map(async (family) => {
-    const directory = directoryOf(family, args);
-    return [family, (await directoryExists(directory)) ? await readFragments(directory) : []] as const;
-  });
-  return Object.fromEntries(await Promise.all(read));
-}
-
-/**
- * What another user than root can change, of the directories and of the fragments; what these changes write anew is
- * root's then. Throws what node:fs throws.
- */
-export async function untrustedOf(now: Fragments, changes: readonly FileChange[], args: Arguments): Promise<Access[]> {
-  const written = new Set(changes.filter(fileChanges).map(({ path }) => path));
-  const found = await Promise.all(FAMILIES.map((family) => untrustedIn(directoryOf(family, args), now[family] ?? [])));
-  return found.flat().filter(({ path }) => !written.has(path));
-}
+import { type FileChange, hasRules, type Item } from "./item.ts";
 
 /** The directories' fragments with these changes. */
 export function withChanges(now: Fragments, changes: readonly FileChange[], args: Arguments): Fragments {

@@ -6,7 +6,7 @@ import { brokenFragments, orphans, rivals, shadows } from "../../src/commands/pr
 import { readContainer } from "../../src/docker/container.ts";
 import { readNetwork } from "../../src/docker/network.ts";
 import { locate } from "../../src/docker/published.ts";
-import type { Item } from "../../src/plan/survey.ts";
+import type { Item } from "../../src/plan/item.ts";
 import { makeRules } from "../../src/rules/container-rules.ts";
 import { containerFragment } from "../../src/rules/fragment-text.ts";
 import { compareLive, readLive } from "../../src/rules/live.ts";

@@ -1,0 +1,26 @@
+// Who besides root may change a fragment, in a sentence. Pure.
+
+/** Whose a fragment or a directory is, and who may write it. */
+export interface Access {
+  path: string;
+  uid: number;
+  /** The permission bits. With an ACL the group's are its mask, the most that it grants anybody by name (acl(5)). */
+  mode: number;
+  /** What the path leads to, where it is a symbolic link; `uid` and `mode` are that file's, or those of its directory. */
+  target?: string;
+}
+
+/** In a sentence, with what to do. */
+export function warnOfAccess({ path, uid, mode, target }: Access): string {
+  const whose = `uid ${uid}, mode ${mode.toString(8).padStart(4, "0")}`;
+  const word = shellWord(path);
+  if (target === undefined) {
+    return `others than root can change ${path} (${whose}), and with it this host's rules: 'chown root:root ${word}; chmod go-w ${word}' ends that`;
+  }
+  return `others than root can change or replace ${target} (${whose}), to which ${path} leads, and with it this host's rules: 'cp --remove-destination ${shellWord(target)} ${word}' ends that`;
+}
+
+/** A path as a shell reads it: whoever may write the directory chooses the names in it. */
+function shellWord(path: string): string {
+  return /^[\w@%+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
+}

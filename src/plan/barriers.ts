@@ -1,0 +1,20 @@
+// A rule of another hand that hides ours. Pure.
+
+import { FAMILIES } from "../model/family.ts";
+import type { Wanted } from "../rules/fragment-text.ts";
+import { barrierOf } from "../rules/live.ts";
+import type { Kernel } from "./item.ts";
+
+/** An ACCEPT of ours behind a final DROP or REJECT in FORWARD is never reached. */
+export function warnOfBarriers({ wanted, live: kernel }: { wanted: readonly Wanted[]; live: Kernel }): string[] {
+  return FAMILIES.flatMap((family) => {
+    const live = kernel[family];
+    const barrier = live && barrierOf("filter", "FORWARD", live);
+    if (barrier === undefined) return [];
+    const hidden = wanted.filter(({ rules }) => rules[family].filter?.some(barrier.hides)).map(({ owner }) => owner);
+    if (hidden.length === 0) return [];
+    return [
+      `'${barrier.rule}' comes before the rules of ${hidden.join(", ")}, which are never reached; put it into a fragment that sorts later`,
+    ];
+  });
+}

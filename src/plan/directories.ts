@@ -1,0 +1,29 @@
+// The directories of both families as they are. Reads, and changes nothing.
+
+import { untrustedIn } from "../fragments/access.ts";
+import type { Access } from "../fragments/access-words.ts";
+import type { Fragments } from "../fragments/by-family.ts";
+import { directoryExists, readFragments } from "../fragments/directory.ts";
+import type { Arguments } from "../generated/arguments.ts";
+import { directoryOf } from "../model/directories.ts";
+import { FAMILIES } from "../model/family.ts";
+import { type FileChange, fileChanges } from "./item.ts";
+
+/** The directories' fragments as they are. Throws Failure `directory_unusable`. */
+export async function readDirectories(args: Arguments): Promise<Fragments> {
+  const read = FAMILIES.map(async (family) => {
+    const directory = directoryOf(family, args);
+    return [family, (await directoryExists(directory)) ? await readFragments(directory) : []] as const;
+  });
+  return Object.fromEntries(await Promise.all(read));
+}
+
+/**
+ * What another user than root can change, of the directories and of the fragments; what these changes write anew is
+ * root's then. Throws what node:fs throws.
+ */
+export async function untrustedOf(now: Fragments, changes: readonly FileChange[], args: Arguments): Promise<Access[]> {
+  const written = new Set(changes.filter(fileChanges).map(({ path }) => path));
+  const found = await Promise.all(FAMILIES.map((family) => untrustedIn(directoryOf(family, args), now[family] ?? [])));
+  return found.flat().filter(({ path }) => !written.has(path));
+}

@@ -1,0 +1,45 @@
+// What there is to do for the host besides its own fragments. Pure.
+
+import type { Failure } from "../model/errors.ts";
+import type { Family } from "../model/family.ts";
+import type { OtherBackend } from "../netfilter/foreign-firewalls.ts";
+import type { PlannedUnit } from "../systemd/install.ts";
+import { type FileChange, fileChanges } from "./item.ts";
+import type { Leftover } from "./leftovers.ts";
+
+/** What there is to do for the base besides its own fragments. */
+export interface BasePlan {
+  /** To be made where they are missing. */
+  directories: string[];
+  /** Fragments with the rules that ran before. */
+  files: FileChange[];
+  units: PlannedUnit[];
+  /** The other backend's rules, which are to go. */
+  others: { family: Family; other: OtherBackend }[];
+  leftovers: Leftover[];
+  /** Whether the state of these directories is to go, and there is some. */
+  dropsState: boolean;
+  /** Why nothing but our own rules can be loaded, on a host that has the base already. */
+  broken?: Failure;
+  warnings: string[];
+}
+
+export const NO_BASE: BasePlan = {
+  directories: [],
+  files: [],
+  units: [],
+  others: [],
+  leftovers: [],
+  dropsState: false,
+  warnings: [],
+};
+
+/** Whether there is anything to do besides the base's own fragments. */
+export function planChanges({ files, units, others, leftovers, dropsState }: BasePlan): boolean {
+  return files.some(fileChanges) || units.some(unitChanges) || others.length + leftovers.length > 0 || dropsState;
+}
+
+/** Whether a service of ours is to be written, enabled, started or removed. */
+export function unitChanges({ before, after, enabled, unread, start }: PlannedUnit): boolean {
+  return before?.text !== after || (after !== undefined && (!enabled || unread || start));
+}

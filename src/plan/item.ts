@@ -1,0 +1,63 @@
+// A fragment of ours as it is and as it should be, and what of it changes. Pure.
+
+import type { Own } from "../fragments/directory.ts";
+import type { Family } from "../model/family.ts";
+import type { Tables } from "../rules/live.ts";
+import { compareLive, type Drift, drifts, type Live } from "../rules/live.ts";
+
+/** A file as it is and as it should be; undefined where there is none. */
+export interface FileChange {
+  path: string;
+  before: Own | undefined;
+  after: string | undefined;
+}
+
+/** One fragment of ours in one family, and how the kernel differs. */
+export interface Item extends FileChange {
+  /** Whose it is: a container's name, or a file of the base in parentheses. */
+  owner: string;
+  family: Family;
+  former: Tables;
+  wanted: Tables;
+  /** Undefined where the kernel is not asked (`reload: none`). */
+  drift: Drift | undefined;
+}
+
+/** The kernel's rules; a family that this host does not have is left out. */
+export type Kernel = Partial<Record<Family, Live>>;
+
+export function fileChanges({ before, after }: FileChange): boolean {
+  return before?.text !== after;
+}
+
+export function itemChanges(item: Item): boolean {
+  return fileChanges(item) || (item.drift !== undefined && drifts(item.drift));
+}
+
+/** The fragments of each owner. */
+export function byOwner(items: readonly Item[]): Map<string, Item[]> {
+  const owned = new Map<string, Item[]>();
+  for (const item of items) {
+    const known = owned.get(item.owner);
+    if (known) known.push(item);
+    else owned.set(item.owner, [item]);
+  }
+  return owned;
+}
+
+/** Whether it is to have rules; a container's fragment may be there for its options alone. */
+export function hasRules({ wanted }: Pick<Item, "wanted">): boolean {
+  return wanted.size > 0;
+}
+
+/** The items of those who have no rules any more. */
+export function goingOf(items: readonly Item[]): Item[] {
+  const staying = new Set(items.filter(hasRules).map(({ owner }) => owner));
+  return items.filter(({ owner }) => !staying.has(owner));
+}
+
+/** What the kernel lacks and has too many of the fragment. Undefined drift where it is not asked. */
+export function compareWithKernel(item: Omit<Item, "drift">, live: Kernel): Item {
+  const running = live[item.family];
+  return { ...item, drift: running && compareLive(item.owner, item.wanted, item.former, running) };
+}
