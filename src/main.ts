@@ -12,7 +12,7 @@ import { resultOf, resultOfExplain, resultOfFailure, resultOfLoad, resultOfStatu
 import { explain } from "./commands/explain.ts";
 import { publish } from "./commands/publish.ts";
 import { status } from "./commands/status.ts";
-import { type Told, watch } from "./commands/watch.ts";
+import { type Reporter, watch } from "./commands/watch.ts";
 import type { Tell } from "./docker/find.ts";
 import type { Result } from "./generated/result.ts";
 import { asFailure } from "./model/errors.ts";
@@ -53,7 +53,7 @@ function leaveOthersState(): void {
   if (!/\/docker_iptables$/.test(process.env["STATE_DIRECTORY"] ?? "")) delete process.env["STATE_DIRECTORY"];
 }
 
-function deedOf(command: Exclude<Command, { kind: "text" | "version" }>): Deed {
+function deedOf(command: Exclude<Command, { kind: "text" | "version" }>): Handler {
   const tell = command.json ? undefined : complain;
   switch (command.kind) {
     case "publish":
@@ -74,29 +74,29 @@ function complain(line: string): void {
   process.stderr.write(`${oneLine(line)}\n`);
 }
 
-type Deed = (raw: Raw) => { request: Request; result: () => Promise<Result> };
+type Handler = (raw: Raw) => { request: Request; result: () => Promise<Result> };
 
 /** present and absent, of every door. */
-function publishContainers(raw: Raw, tell?: Tell): ReturnType<Deed> {
+function publishContainers(raw: Raw, tell?: Tell): ReturnType<Handler> {
   const request = readRequest(raw, surroundings());
   return { request, result: async () => resultOf(request, await publish(request, onSignal(), tell)) };
 }
 
 /** What is wrong. */
-function statusOfHost(raw: Raw): ReturnType<Deed> {
+function statusOfHost(raw: Raw): ReturnType<Handler> {
   const request = readRequest(raw, surroundings(), false);
   onSignal();
   return { request, result: async () => resultOfStatus(request, await status(request.args, request.args.container)) };
 }
 
 /** Who reaches what. */
-function explainContainers(raw: Raw): ReturnType<Deed> {
+function explainContainers(raw: Raw): ReturnType<Handler> {
   const request = readRequest(raw, surroundings());
   return { request, result: async () => resultOfExplain(request, await explain(request, onSignal())) };
 }
 
 /** The verb of the services that load the directories. */
-function loadHost(raw: Raw, { families, keepUndeclared }: Extract<Command, { kind: "load" }>): ReturnType<Deed> {
+function loadHost(raw: Raw, { families, keepUndeclared }: Extract<Command, { kind: "load" }>): ReturnType<Handler> {
   const request = readRequest(raw, surroundings(), false);
   onSignal();
   return {
@@ -131,7 +131,7 @@ function helpHint(verb: string | undefined): string {
 async function fulfil(
   read: () => Promise<Raw>,
   print: (result: Result) => Printed,
-  deed: Deed = publishContainers,
+  deed: Handler = publishContainers,
   verb?: string,
 ): Promise<Answer> {
   let raw: Raw = {};
@@ -177,12 +177,12 @@ async function note(request: Request | undefined, result: Result, reasons: reado
 }
 
 /** Until a signal: each change is a record in the journal, and a line where the output goes elsewhere. */
-function watchHost(raw: Raw): ReturnType<Deed> {
+function watchHost(raw: Raw): ReturnType<Handler> {
   const request = readRequest(raw, surroundings());
   // systemd.exec(5): set where the output goes to the journal.
   const inJournal = process.env["JOURNAL_STREAM"] !== undefined;
   let warned = "";
-  const told: Told = {
+  const told: Reporter = {
     synced: async (outcome, reasons) => {
       const result = completeCommands(resultOf(request, outcome), request.args, {});
       const recorded = await note(request, result, reasons);

@@ -17,11 +17,17 @@ import { restoreRules, saveRules } from "../netfilter/iptables.ts";
 import { keepLastGood } from "../netfilter/last-good.ts";
 import { type BootRecord, deletedOf, leftOf, readRecord, remember } from "../netfilter/record.ts";
 import { restoreSnapshot } from "../netfilter/snapshot.ts";
-import { refusedLine, type Spelling, spellFragments, type Wishes, warnOfBoot } from "../netfilter/spelling.ts";
+import {
+  canonicalFragments,
+  refusedLine,
+  type Spelling,
+  type SpellingOptions,
+  warnOfBoot,
+} from "../netfilter/spelling.ts";
 import { complaintOf, lineOf, readOnHost } from "../netfilter/trial.ts";
-import { besideStrangers } from "../plan/foreign-rules.ts";
+import { besideForeignRules } from "../plan/foreign-rules.ts";
 import type { Kernel } from "../plan/item.ts";
-import { USERS_CHAIN } from "../rules/docker-rules.ts";
+import { DOCKER_USER } from "../rules/docker-rules.ts";
 import { type Live, readLive } from "../rules/live.ts";
 import { withoutLines } from "../rules/removal.ts";
 import { keyOf, mayBeOurs, readAdded, readChain, readWords, spell, uncounted } from "../rules/rule.ts";
@@ -114,7 +120,7 @@ async function planFamily(
   // A trial needs nothing of the kernel's rules, so both go on side by side.
   const looking = seen === undefined ? saveRules(family, timeout) : Promise.resolve(seen);
   const wishes = { family, directory, timeout, live: looking, afresh: true };
-  const [spelling, looked] = await Promise.all([spellFragments(current, wishes), looking]);
+  const [spelling, looked] = await Promise.all([canonicalFragments(current, wishes), looking]);
   // To ask for names takes seconds, in which another program may have changed something.
   const live = spelling.names.size > 0 ? await saveRules(family, timeout) : looked;
   refuseUnresolved(spelling);
@@ -124,7 +130,7 @@ async function planFamily(
   const { lost, changes } = compare(asOne(spelling.fragments), record, live);
   const keeps = keepUndeclared && lost.length > 0;
   const beside = (fragments: readonly Fragment[]) =>
-    keeps ? besideStrangers(fragments, spelling.fragments, record, live) : fragments;
+    keeps ? besideForeignRules(fragments, spelling.fragments, record, live) : fragments;
   const read = (fragments: readonly Fragment[]) => addressed(asOne(fragments), spelling.names);
   return {
     ...{ family, directory, spelling, live, record, untrusted, lost, keeps },
@@ -141,7 +147,7 @@ async function planFamily(
  */
 function withoutDeleted(live: Live, record: BootRecord | undefined, fragments: readonly Fragment[]): Live {
   const deleted = record && deletedOf(record.left, leftOf(fragments)).get("filter");
-  const lines = new Set(deleted?.filter((line) => line.startsWith(`-A ${USERS_CHAIN} `)));
+  const lines = new Set(deleted?.filter((line) => line.startsWith(`-A ${DOCKER_USER} `)));
   return lines.size === 0 ? live : readLive(withoutLines(live, new Map([["filter", lines]])));
 }
 
@@ -212,14 +218,14 @@ function sameTable(a: readonly string[], b: readonly string[]): boolean {
  */
 export async function findBroken(
   fragments: readonly Fragment[],
-  wishes: Wishes,
+  wishes: SpellingOptions,
   live: Live,
 ): Promise<Failure | undefined> {
   // What runs as it is written iptables takes.
   const written = assemble(fragments, [], NO_RULES);
   if (written.problems.length === 0 && runs(written, live)) return undefined;
   try {
-    const spelling = await spellFragments(fragments, wishes);
+    const spelling = await canonicalFragments(fragments, wishes);
     refuseUnresolved(spelling);
     if (runs(assemble(spelling.fragments, [], NO_RULES), live)) return undefined;
     const { assembled } = spelling;

@@ -8,7 +8,7 @@ import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILY_WORDS, type Family } from "../model/family.ts";
 import { patchRules, saveRules } from "../netfilter/iptables.ts";
 import { comparable } from "../netfilter/spelling.ts";
-import { USERS_CHAIN } from "../rules/docker-rules.ts";
+import { DOCKER_USER } from "../rules/docker-rules.ts";
 import { type Live, type LiveTable, readLive, type Tables } from "../rules/live.ts";
 import { goalOf, goalOfSnapshot, patchText } from "../rules/patch.ts";
 import { type Gone, goneLines, removalText, withoutLines } from "../rules/removal.ts";
@@ -33,7 +33,7 @@ export interface Place {
  * `remember` gets the way back before the kernel is touched, for who holds that lock. It is a patch, too: what others do in
  * the meantime stays; of `gone` it brings nothing back.
  */
-export async function exchangeRules(
+export async function patchOwnRules(
   { family, directory, timeout }: Place,
   former: readonly Tables[],
   gone: readonly Gone[],
@@ -74,7 +74,7 @@ export async function dropChains(family: Family, args: Arguments): Promise<void>
 }
 
 function dropText(chain: string, fragments: readonly { text: string }[], { tables }: Live): string | undefined {
-  const own = [["nat", chain] as const, ["filter", USERS_CHAIN] as const];
+  const own = [["nat", chain] as const, ["filter", DOCKER_USER] as const];
   const text = own
     .filter(([table, name]) => isIdle(tables.get(table), name) && !fragments.some((one) => declares(one, table, name)))
     .map(([table, name]) => `*${table}\n-X ${name}\nCOMMIT\n`);

@@ -5,7 +5,7 @@ import { sortByBoot } from "../fragments/confirmed.ts";
 import { readFragments, readOwn } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { directoryOf } from "../model/directories.ts";
-import { asFailure, Failure, Overtaken, orElse } from "../model/errors.ts";
+import { asFailure, ConcurrentChange, Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { restoreCommand } from "../netfilter/commands.ts";
 import { deleteStaleFlows } from "../netfilter/conntrack.ts";
@@ -15,15 +15,21 @@ import { keepOurLastGood } from "../netfilter/last-good.ts";
 import { restoreSnapshot } from "../netfilter/snapshot.ts";
 import { refuseRewritten } from "../plan/concurrency.ts";
 import { readDirectories } from "../plan/directories.ts";
-import { deletedSince, findStrangers, rememberSeen, type Strangers, tellStrangers } from "../plan/foreign-rules.ts";
-import type { BasePlan } from "../plan/host-plan.ts";
-import { wishesFor } from "../plan/host-rules.ts";
-import { fileChanges, type Item, itemChanges, type Kernel } from "../plan/item.ts";
+import {
+  deletedSince,
+  describeForeignRules,
+  type ForeignRules,
+  findForeignRules,
+  rememberSeen,
+} from "../plan/foreign-rules.ts";
+import type { HostPlan } from "../plan/host-plan.ts";
+import { servicesFor } from "../plan/host-rules.ts";
+import { hasChanges, hasFileChanges, type Item, type Kernel } from "../plan/item.ts";
 import { adviseService } from "../plan/missing-service.ts";
 import { type Survey, surveyKernel } from "../plan/survey.ts";
 import { changedForwards } from "../rules/flows.ts";
-import { isBaseFile } from "../rules/host-rules.ts";
-import { type Drift, drifts, type Live, readLive } from "../rules/live.ts";
+import { isHostFile } from "../rules/host-rules.ts";
+import { type Drift, hasDrift, type Live, readLive } from "../rules/live.ts";
 import { INGRESS_CHAIN, meshOf } from "../rules/mesh.ts";
 import { goneLines } from "../rules/removal.ts";
 import { commentOf, spellLive } from "../rules/rule.ts";
@@ -32,7 +38,7 @@ import { isLoader } from "../systemd/install.ts";
 import { findUnit, isShuttingDown, loadUnit, type Unit } from "../systemd/units.ts";
 import { removeLeftover } from "./leftovers.ts";
 import { findBroken, loadLocked } from "./load.ts";
-import { dropChains, exchangeRules, removeRules } from "./patch.ts";
+import { dropChains, patchOwnRules, removeRules } from "./patch.ts";
 import { loadWhatCan } from "./salvage.ts";
 import { orRollBack, type Undo } from "./undo.ts";
 import { loadWatched, TookAway } from "./watched-load.ts";
@@ -41,7 +47,7 @@ import { loadWatched, TookAway } from "./watched-load.ts";
 export type Loader =
   | { kind: "none" | "restore" | "shutdown" }
   /** `why` it is not the way that was asked for; `beside` whose rules. */
-  | { kind: "patch"; why?: string; beside?: readonly Strangers[] }
+  | { kind: "patch"; why?: string; beside?: readonly ForeignRules[] }
   | { kind: "systemd"; units: Unit[] }
   /** A load cannot be had. */
   | { kind: "unusable"; why: Failure };
@@ -49,7 +55,7 @@ export type Loader =
 /** What the kernel is to get. */
 export interface Load {
   found: Survey;
-  base: BasePlan;
+  base: HostPlan;
   loader: Loader;
   /** Of those who have no rules any more: what is taken away of them is never brought back. */
   going: readonly Item[];
@@ -73,7 +79,7 @@ export interface Reloaded {
  */
 export async function chooseLoader(
   { items, live }: Survey,
-  base: BasePlan,
+  base: HostPlan,
   future: Fragments,
   closes: boolean,
   args: Arguments,
@@ -84,14 +90,15 @@ export async function chooseLoader(
   const isMeshed = FAMILIES.some((family) => meshOf(live[family] ?? readLive(""), future[family] ?? []).size > 0);
   if (isMeshed && !starts) return { kind: "patch", why: MESHED };
   if (base.broken !== undefined) return { kind: "patch", why: onlyOurs(base.broken) };
-  const beside = starts || (args.base && (args.adopt || args.replace)) ? [] : await findStrangers(live, future, args);
-  const patch: Loader = { kind: "patch", why: tellStrangers(beside), beside };
+  const beside =
+    starts || (args.base && (args.adopt || args.replace)) ? [] : await findForeignRules(live, future, args);
+  const patch: Loader = { kind: "patch", why: describeForeignRules(beside), beside };
   if (args.reload === "restore") return beside.length > 0 ? patch : { kind: "restore" };
   if (args.base && args.state === "present") return beside.length > 0 ? patch : { kind: "systemd", units };
   if (args.state === "absent" && (await isShuttingDown(args.timeout))) return { kind: "shutdown" };
-  const changing = FAMILIES.filter((one) => items.some((item) => item.family === one && itemChanges(item)));
+  const changing = FAMILIES.filter((one) => items.some((item) => item.family === one && hasChanges(item)));
   try {
-    const units = await Promise.all(wishesFor(changing, args).map((wish) => findUnit(wish, args.timeout)));
+    const units = await Promise.all(servicesFor(changing, args).map((wish) => findUnit(wish, args.timeout)));
     return beside.length > 0 ? patch : { kind: "systemd", units };
   } catch (error) {
     const why = asFailure(await adviseService(error, live, args));
@@ -184,7 +191,7 @@ async function lookAndLoad(
   const { loader, going } = load;
   const before = await surveyKernel(items, args);
   const families = FAMILIES.filter((family) =>
-    before.items.some((item) => item.family === family && item.drift && drifts(item.drift)),
+    before.items.some((item) => item.family === family && item.drift && hasDrift(item.drift)),
   );
   await refuseNewStrangers(load, before.live, families, args);
   const idle = loader.kind === "systemd" && loader.units.some(({ start }) => start);
@@ -225,7 +232,7 @@ async function lookAndLoad(
   const { live: after, drifting } = await findDrift(items, live, args);
   const [first] = drifting;
   if (first !== undefined) {
-    const wrote = [...load.base.files, ...load.found.items].some(fileChanges);
+    const wrote = [...load.base.files, ...load.found.items].some(hasFileChanges);
     await refuseRewritten(drifting, wrote).catch((error: unknown) => {
       // The kernel has what the fragments say: the way back would bring rules back that another process has removed.
       undo.splice(0);
@@ -249,10 +256,10 @@ async function refuseNewStrangers(
   const changed = families.filter((family) => listed(live[family]) !== listed(found.live[family]));
   if (changed.length === 0) return;
   const now = Object.fromEntries(changed.map((family) => [family, live[family]]));
-  const [first] = await findStrangers(now, await readDirectories(args), args);
+  const [first] = await findForeignRules(now, await readDirectories(args), args);
   if (first === undefined) return;
   const message = `rules that no fragment declares came while this call was at work: ${first.rules[0]}; nothing was changed, run it again`;
-  throw new Overtaken(message, { rules: first.rules.slice(0, 10) });
+  throw new ConcurrentChange(message, { rules: first.rules.slice(0, 10) });
 }
 
 function listed(live: Live | undefined): string {
@@ -261,12 +268,12 @@ function listed(live: Live | undefined): string {
 
 /** Whether the base is written for the first time. */
 function isFirstSetup(items: readonly Item[]): boolean {
-  return items.some(({ path, before }) => isBaseFile(path) && before === undefined);
+  return items.some(({ path, before }) => isHostFile(path) && before === undefined);
 }
 
 /** Without a family in which nothing of ours stands or should stand: only a service may load that one, too. */
 function ofConcern(items: readonly Item[]): Item[] {
-  const concerns = (item: Item) => item.before !== undefined || item.after !== undefined || itemChanges(item);
+  const concerns = (item: Item) => item.before !== undefined || item.after !== undefined || hasChanges(item);
   const families = new Set(items.filter(concerns).map(({ family }) => family));
   return items.filter(({ family }) => families.has(family));
 }
@@ -280,7 +287,7 @@ function ofConcern(items: readonly Item[]): Item[] {
  */
 async function removeInstead(why: Failure, { going }: Load, locks: LoadLocks, args: Arguments): Promise<Reloaded> {
   // The load did what it should.
-  if (why instanceof Overtaken) throw why;
+  if (why instanceof ConcurrentChange) throw why;
   const { items, live } = await surveyKernel(going, args);
   const families = FAMILIES.filter((family) => ofFamily(items, family).some(isDrifting));
   // Whose fragment is there again was published anew by another process meanwhile.
@@ -409,7 +416,7 @@ async function keepOurs(family: Family, args: Arguments): Promise<string[]> {
 async function patch(
   family: Family,
   { items, live }: Pick<Survey, "items" | "live">,
-  beside: readonly Strangers[] | undefined,
+  beside: readonly ForeignRules[] | undefined,
   going: readonly Item[],
   undo: Undo[],
   locks: LoadLocks,
@@ -420,7 +427,7 @@ async function patch(
   const former = ofFamily(items, family).map((item) => item.former);
   if (beside !== undefined) former.push(await deletedSince(family, before, args));
   const place = { family, directory: directoryOf(family, args), timeout: args.timeout };
-  const after = await exchangeRules(place, former, ofFamily(going, family), before, (wayBack) =>
+  const after = await patchOwnRules(place, former, ofFamily(going, family), before, (wayBack) =>
     undo.push(() => locks.holding([family], wayBack)),
   );
   if (args.base && args.state === "absent") await dropChains(family, args);
@@ -430,7 +437,7 @@ async function patch(
 type Drifting = Item & { drift: Drift };
 
 function isDrifting(item: Item): item is Drifting {
-  return item.drift !== undefined && drifts(item.drift);
+  return item.drift !== undefined && hasDrift(item.drift);
 }
 
 /**
@@ -445,7 +452,7 @@ async function findDrift(
   const unasked = items.map((item) => ({ ...item, former: new Map() }));
   const { items: after, live } = await surveyKernel(unasked, args, seen);
   // Somebody who comes first right after the load did not undo it.
-  return { live, drifting: after.filter(isDrifting).filter(({ drift }) => drifts({ ...drift, ahead: undefined })) };
+  return { live, drifting: after.filter(isDrifting).filter(({ drift }) => hasDrift({ ...drift, ahead: undefined })) };
 }
 
 /** Failure `rules_not_live`, which says what is wrong with the first of them. `others` are services that are not ours. */

@@ -14,14 +14,14 @@ import { type Names, namesIn, withAddresses } from "../netfilter/host-names.ts";
 import { restoreRules, saveRules } from "../netfilter/iptables.ts";
 import { type BootRecord, keepRecord, type Left, leftOf, pruned, readRecord } from "../netfilter/record.ts";
 import { findAddresses } from "../netfilter/spelling.ts";
-import { complaintOf, LEANS_ON_HOST, lineOf, setsIn, tryLines } from "../netfilter/trial.ts";
-import { besideStrangers } from "../plan/foreign-rules.ts";
+import { complaintOf, lineOf, NEEDS_HOST, setsIn, tryLines } from "../netfilter/trial.ts";
+import { besideForeignRules } from "../plan/foreign-rules.ts";
 import { iptablesOf, type Live, readLive } from "../rules/live.ts";
 import {
   isNeeded,
   type Missing,
   mayDeny,
-  type Stead,
+  type Substitute,
   withoutMissing,
   withoutRule,
   withoutStandIn,
@@ -37,7 +37,7 @@ interface LeftOut {
   where: string;
   rule: string;
   why: string;
-  stead: Stead;
+  stead: Substitute;
 }
 
 /** What is loaded, and what of it was taken out so far. */
@@ -138,7 +138,7 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   const sources: Assembled[] = [];
   // What runs is strangers': it stays.
   for (const text of texts) {
-    const whole = assemble(besideStrangers(text, text, record, live), live.tables.keys(), live);
+    const whole = assemble(besideForeignRules(text, text, record, live), live.tables.keys(), live);
     sources.push(await withNames(family, directory, whole, timeout));
   }
   const { source, isLastGood } = await chooseSource(family, sources, timeout);
@@ -302,7 +302,7 @@ function takeOutOfTable(draft: Draft, end: number, words: string): void {
     .slice(0, end)
     .map((line) => line?.startsWith("*"))
     .lastIndexOf(true);
-  const untried = draft.lines.findIndex((line, at) => at > start && at < end && LEANS_ON_HOST.test(line ?? ""));
+  const untried = draft.lines.findIndex((line, at) => at > start && at < end && NEEDS_HOST.test(line ?? ""));
   if (untried < 0) takeOutTable(draft, start, words);
   else takeOutRule(draft, untried, draft.lines[untried] ?? "", words);
 }
@@ -358,7 +358,7 @@ function tableOf(lines: readonly (string | undefined)[], at: number): { lines: s
   return { lines: lines.slice(start, end < 0 ? undefined : end).map((line) => line ?? "#"), at: at - start };
 }
 
-function takeOut(draft: Draft, at: number, stead: Stead, why: string): void {
+function takeOut(draft: Draft, at: number, stead: Substitute, why: string): void {
   const rule = draft.lines[at] ?? "";
   draft.lines[at] = stead.line;
   draft.left.push({ at, where: placeOf(draft.origins[at]), rule, why, stead });

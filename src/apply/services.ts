@@ -1,7 +1,7 @@
 // The base's services, as a part of the transaction: installed before the load that starts them, taken away last.
 
-import { unitChanges } from "../plan/host-plan.ts";
-import { fileChanges } from "../plan/item.ts";
+import { hasUnitChanges } from "../plan/host-plan.ts";
+import { hasFileChanges } from "../plan/item.ts";
 import {
   disableUnit,
   enableUnit,
@@ -26,10 +26,10 @@ export async function installUnits(units: readonly PlannedUnit[], undo: Undo[], 
   const watches = ours.some(({ name, before, start }) => name === WATCH_UNIT && before !== undefined && !start);
   // As it was, once all else is: it waits for the lock that is held meanwhile.
   if (watches) undo.push(quietly(() => restartSoon(WATCH_UNIT, timeout)));
-  if (ours.some((unit) => unit.unread || fileChanges(unit))) {
+  if (ours.some((unit) => unit.unread || hasFileChanges(unit))) {
     // Steps are undone from the last to the first: systemd is to read the files that are put back.
     undo.push(quietly(() => reloadManager(timeout)));
-    for (const { path, after } of ours.filter(fileChanges)) await write(path, after, undo);
+    for (const { path, after } of ours.filter(hasFileChanges)) await write(path, after, undo);
     await reloadManager(timeout);
   }
   for (const { name, before, enabled, start, failed } of ours) {
@@ -44,7 +44,7 @@ export async function installUnits(units: readonly PlannedUnit[], undo: Undo[], 
 /** Started anew where it is another than before; the others are started by the load. */
 export async function startWatcher(units: readonly PlannedUnit[], timeout: number): Promise<void> {
   const watcher = units.find(({ name }) => name === WATCH_UNIT);
-  if (watcher !== undefined && unitChanges(watcher)) await restartUnit(WATCH_UNIT, timeout);
+  if (watcher !== undefined && hasUnitChanges(watcher)) await restartUnit(WATCH_UNIT, timeout);
 }
 
 /** Stopped, disabled, their files gone. */

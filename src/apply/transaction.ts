@@ -10,9 +10,9 @@ import type { Arguments } from "../generated/arguments.ts";
 import { directoryOf } from "../model/directories.ts";
 import { asFailure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
-import { refuseOvertaken, type Settled } from "../plan/concurrency.ts";
-import { unitChanges } from "../plan/host-plan.ts";
-import { fileChanges, hasRules } from "../plan/item.ts";
+import { refuseConcurrentChange, type Settled } from "../plan/concurrency.ts";
+import { hasUnitChanges } from "../plan/host-plan.ts";
+import { hasFileChanges, hasRules } from "../plan/item.ts";
 import type { Survey } from "../plan/survey.ts";
 import { withWriteLock } from "../system/lock.ts";
 import { clearTemporary, writeFailure } from "../system/replace-file.ts";
@@ -58,12 +58,12 @@ async function change(plan: Plan, undo: Undo[], gone: Undo[], args: Arguments): 
     });
 
   for (const directory of base.directories) await makeDirectory(directory);
-  const installs = args.state === "present" && base.units.some(unitChanges);
-  if (base.files.some(fileChanges) || found.items.some(fileChanges) || found.misfiled.length > 0 || installs) {
+  const installs = args.state === "present" && base.units.some(hasUnitChanges);
+  if (base.files.some(hasFileChanges) || found.items.some(hasFileChanges) || found.misfiled.length > 0 || installs) {
     await alone(args.timeout, async () => {
-      await refuseOvertaken(settled, found.items, args);
-      for (const { path, after } of going.filter(fileChanges)) await write(path, after, gone);
-      const staying = [...base.files, ...found.items].filter(fileChanges);
+      await refuseConcurrentChange(settled, found.items, args);
+      for (const { path, after } of going.filter(hasFileChanges)) await write(path, after, gone);
+      const staying = [...base.files, ...found.items].filter(hasFileChanges);
       for (const { path, after } of staying) await write(path, after, undo);
       await confirm(found, undo);
       if (installs) await installUnits(base.units, undo, args.timeout);

@@ -5,7 +5,7 @@ import { basename } from "node:path/posix";
 import type { Loaded } from "../apply/load.ts";
 import type { Explained, Explanation } from "../commands/explain.ts";
 import type { Outcome } from "../commands/publish.ts";
-import type { Standing, Status } from "../commands/status.ts";
+import type { ContainerStatus, Status } from "../commands/status.ts";
 import { warnOfAccess } from "../fragments/access-words.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import type { FileDiff, FileResult, Result, Tables } from "../generated/result.ts";
@@ -15,11 +15,11 @@ import { bracketed, spellPublish } from "../model/port-mapping.ts";
 import type { Request } from "../model/request.ts";
 import { restoreCommand } from "../netfilter/commands.ts";
 import { warnOfBarriers } from "../plan/barriers.ts";
-import { planChanges, unitChanges } from "../plan/host-plan.ts";
-import { byOwner, type FileChange, fileChanges, hasRules, type Item, itemChanges } from "../plan/item.ts";
+import { hasHostChanges, hasUnitChanges } from "../plan/host-plan.ts";
+import { byOwner, type FileChange, hasChanges, hasFileChanges, hasRules, type Item } from "../plan/item.ts";
 import { rangesOf } from "../rules/container-rules.ts";
-import { isContainers, type Wanted } from "../rules/fragment-text.ts";
-import { drifts } from "../rules/live.ts";
+import { type DesiredFragment, isContainerFragment } from "../rules/fragment-text.ts";
+import { hasDrift } from "../rules/live.ts";
 import { type Rule, spellLive } from "../rules/rule.ts";
 import { allVisible, oneLine } from "../text/visible.ts";
 
@@ -34,7 +34,7 @@ export function resultOf(request: Request, outcome: Outcome): Result {
   const owned = byOwner(outcome.items);
   const containers = [
     ...outcome.wanted
-      .filter(({ file }) => isContainers(file))
+      .filter(({ file }) => isContainerFragment(file))
       .map(({ owner }) => containerResult(owner, owned.get(owner) ?? [])),
     ...outcome.pending.map((name): ContainerResult => ({ name, changed: true, reasons: ["file", "kernel"] })),
   ];
@@ -63,7 +63,7 @@ export function resultOf(request: Request, outcome: Outcome): Result {
       ...outcome.committed.warnings,
       ...warnOfBarriers({ wanted: outcome.wanted, live: outcome.committed.live }),
     ],
-    ...(diff ? { diff: [...files.filter(fileChanges).map(fileDiff), ...goingOf(outcome)] } : {}),
+    ...(diff ? { diff: [...files.filter(hasFileChanges).map(fileDiff), ...goingOf(outcome)] } : {}),
     invocation: { module_args: { ...args } },
   });
 }
@@ -136,7 +136,7 @@ export function resultOfStatus(request: Request, { standings, problems, warnings
   });
 }
 
-function standingResult({ name, target, items }: Standing): StandingResult {
+function standingResult({ name, target, items }: ContainerStatus): StandingResult {
   const publishes = FAMILIES.flatMap((family) =>
     rangesOf((target?.publishes ?? []).filter((one) => one.family === family)).map((range) =>
       spellPublish({ family, ...range }, range.count),
@@ -147,7 +147,7 @@ function standingResult({ name, target, items }: Standing): StandingResult {
     publishes,
     addresses: Object.values(target?.publishing ?? {}).map(({ address }) => address),
     fragments: items.filter(({ before }) => before !== undefined).map(({ path }) => path),
-    live: items.some(hasRules) && !items.some(({ drift }) => drift && drifts(drift)),
+    live: items.some(hasRules) && !items.some(({ drift }) => drift && hasDrift(drift)),
   };
 }
 
@@ -180,19 +180,19 @@ function framesOf({ stack = "", message }: Error): string {
 
 function containerResult(name: string, own: readonly Item[]): ContainerResult {
   const reasons: ContainerResult["reasons"] = [];
-  if (own.some(fileChanges)) reasons.push("file");
-  if (own.some(({ drift }) => drift && drifts(drift))) reasons.push("kernel");
-  return { name, changed: own.some(itemChanges), reasons };
+  if (own.some(hasFileChanges)) reasons.push("file");
+  if (own.some(({ drift }) => drift && hasDrift(drift))) reasons.push("kernel");
+  return { name, changed: own.some(hasChanges), reasons };
 }
 
 function baseResult({ networks, plan }: NonNullable<Outcome["base"]>, items: readonly Item[]): BaseResult {
-  const own = items.filter(({ path }) => !isContainers(basename(path)));
+  const own = items.filter(({ path }) => !isContainerFragment(basename(path)));
   const reasons: BaseResult["reasons"] = [];
-  if ([...own, ...plan.files].some(fileChanges) || plan.dropsState) reasons.push("file");
-  if (plan.others.length + plan.leftovers.length > 0 || own.some(({ drift }) => drift && drifts(drift)))
+  if ([...own, ...plan.files].some(hasFileChanges) || plan.dropsState) reasons.push("file");
+  if (plan.others.length + plan.leftovers.length > 0 || own.some(({ drift }) => drift && hasDrift(drift)))
     reasons.push("kernel");
-  if (plan.units.some(unitChanges)) reasons.push("unit");
-  return { changed: planChanges(plan) || own.some(itemChanges), reasons, networks };
+  if (plan.units.some(hasUnitChanges)) reasons.push("unit");
+  return { changed: hasHostChanges(plan) || own.some(hasChanges), reasons, networks };
 }
 
 function baseSentence({ changed, networks }: BaseResult, state: "present" | "absent", check: boolean): string {
@@ -267,6 +267,6 @@ function allIsWell(state: "present" | "absent", count: number): string {
   return state === "present" ? `all is as it should be (${count} published)` : "no container is published";
 }
 
-function isGone({ rules }: Wanted): boolean {
+function isGone({ rules }: DesiredFragment): boolean {
   return FAMILIES.every((family) => Object.keys(rules[family]).length === 0);
 }

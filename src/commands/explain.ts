@@ -3,9 +3,9 @@
 
 import type { Container } from "../docker/container.ts";
 import { forwardingWarnings } from "../docker/daemon.ts";
-import { findNetworks, findTargets } from "../docker/find.ts";
+import { findNetworks, findPublished } from "../docker/find.ts";
 import { tellStrangers } from "../docker/proxy.ts";
-import type { Target } from "../docker/published.ts";
+import type { PublishedContainer } from "../docker/published.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import type { PortMapping } from "../model/port-mapping.ts";
@@ -17,8 +17,8 @@ import { readKernel } from "../plan/survey.ts";
 import { rangesOf } from "../rules/container-rules.ts";
 import { liveOwners, readLive } from "../rules/live.ts";
 import { decides } from "../rules/nft.ts";
-import { vantagesOf } from "../rules/probe.ts";
-import { type Arrival, type Trip, travel } from "../rules/trace.ts";
+import { probesOf } from "../rules/probe.ts";
+import { type TraceResult, type Trip, trace } from "../rules/trace.ts";
 import { readHost } from "./host.ts";
 
 /** One published port, or a range of which the first stands for all. */
@@ -29,7 +29,7 @@ export interface Explained {
   count: number;
   /** The container's own addresses. */
   addresses: string[];
-  views: { from: string; trip: Trip; arrival: Arrival }[];
+  views: { from: string; trip: Trip; arrival: TraceResult }[];
 }
 
 export interface Explanation {
@@ -44,7 +44,7 @@ export async function explain({ args, options }: Request, signal: AbortSignal): 
   const here = await readDirectories(args).catch(orElse({}));
   const kept = (container: Container) => ({ ...optionsOf(container, here, args), ...options });
   const [{ targets }, { networks, unusable }, live] = await Promise.all([
-    findTargets({ ...args, wait_timeout: 0 }, kept, true, signal),
+    findPublished({ ...args, wait_timeout: 0 }, kept, true, signal),
     findNetworks(args),
     // The kernel is what this is about, whatever reloads it.
     readKernel(FAMILIES, { ...args, reload: "restore" }),
@@ -59,10 +59,10 @@ export async function explain({ args, options }: Request, signal: AbortSignal): 
       publish,
       count,
       addresses: target.endpoints.map(({ address }) => address),
-      views: vantagesOf(publish, target, networks, host).map(({ from, trip }) => ({
+      views: probesOf(publish, target, networks, host).map(({ from, trip }) => ({
         from,
         trip,
-        arrival: travel(host, trip),
+        arrival: trace(host, trip),
       })),
     })),
   );
@@ -84,7 +84,7 @@ export async function explain({ args, options }: Request, signal: AbortSignal): 
 }
 
 /** Contiguous ports as one: their rules are one, too. */
-function publishesOf({ publishes, idle }: Target): { publish: PortMapping; count: number }[] {
+function publishesOf({ publishes, idle }: PublishedContainer): { publish: PortMapping; count: number }[] {
   if (idle !== undefined) return [];
   return FAMILIES.flatMap((family) =>
     rangesOf(publishes.filter((publish) => publish.family === family)).map(({ count, ...range }) => ({

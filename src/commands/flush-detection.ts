@@ -48,7 +48,7 @@ export class Pace {
 }
 
 /** Looks at one table after the other, in both families at once. */
-export class Lookout {
+export class FlushDetector {
   readonly #args: Arguments;
   readonly #pace = new Pace();
   #canaries: Canary[] = [];

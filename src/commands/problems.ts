@@ -2,7 +2,7 @@
 
 import { basename } from "node:path/posix";
 import type { Network } from "../docker/network.ts";
-import type { Target } from "../docker/published.ts";
+import type { PublishedContainer } from "../docker/published.ts";
 import { type Access, warnOfAccess } from "../fragments/access-words.ts";
 import { assemble, type Fragment } from "../fragments/assemble.ts";
 import type { Fragments } from "../fragments/by-family.ts";
@@ -12,19 +12,19 @@ import { isLoopback } from "../model/addresses.ts";
 import type { Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
 import { spellPublish } from "../model/port-mapping.ts";
-import { byOwner, fileChanges, hasRules, type Item, type Kernel } from "../plan/item.ts";
-import { describeUntrue, type Untrue } from "../plan/skipped.ts";
+import { byOwner, hasFileChanges, hasRules, type Item, type Kernel } from "../plan/item.ts";
+import { describeStale, type StaleFragment } from "../plan/skipped.ts";
 import { warnOfLoopback, warnOfUncovered } from "../plan/validate.ts";
-import { claimantIn, Register } from "../rules/claim-index.ts";
+import { ClaimIndex, claimantIn } from "../rules/claim-index.ts";
 import { readClaims } from "../rules/claims.ts";
 import { rangesOf } from "../rules/container-rules.ts";
-import { USERS_CHAIN } from "../rules/docker-rules.ts";
+import { DOCKER_USER } from "../rules/docker-rules.ts";
 import { containerOf, readFragment } from "../rules/fragment-text.ts";
 import { liveOwners, readLive } from "../rules/live.ts";
 import { withoutChain } from "../rules/packet.ts";
-import { vantagesOf } from "../rules/probe.ts";
+import { probesOf } from "../rules/probe.ts";
 import { commentOf, readComment, readWords, spell, spellLive } from "../rules/rule.ts";
-import { type Arrival, type Host, PROXY, travel } from "../rules/trace.ts";
+import { type Host, PROXY, type TraceResult, trace } from "../rules/trace.ts";
 
 /**
  * How one fragment's file and live rules differ from what they should be. `targets` are the containers that run; `untrue` those
@@ -32,8 +32,8 @@ import { type Arrival, type Host, PROXY, travel } from "../rules/trace.ts";
  */
 export function differences(
   item: Item,
-  targets: readonly Target[],
-  untrue: readonly Untrue[],
+  targets: readonly PublishedContainer[],
+  untrue: readonly StaleFragment[],
   once: string,
 ): Problem[] {
   const { path, family } = item;
@@ -47,7 +47,7 @@ export function differences(
       : `'docker_iptables create ${container}' or 'docker_iptables sync'`;
   const problems: Problem[] = [];
   // What the kernel lacks then, too, goes without saying.
-  if (fileChanges(item)) return [{ ...fileProblem(item, targets, untrue, once), ...about }];
+  if (hasFileChanges(item)) return [{ ...fileProblem(item, targets, untrue, once), ...about }];
   const { drift } = item;
   if (drift === undefined) return problems;
   const [first] = drift.missing;
@@ -65,7 +65,7 @@ export function differences(
     problems.push({ kind: "rules_disordered", ...about, msg });
   }
   if (drift.ahead !== undefined) {
-    const msg = `'${drift.ahead}' comes before the jump to ${USERS_CHAIN} in FORWARD, and accepts packets to containers that ${USERS_CHAIN} may block; ${mend} puts the jump first again${once}`;
+    const msg = `'${drift.ahead}' comes before the jump to ${DOCKER_USER} in FORWARD, and accepts packets to containers that ${DOCKER_USER} may block; ${mend} puts the jump first again${once}`;
     problems.push({ kind: "rules_shadowed", ...about, rule: drift.ahead, msg });
   }
   if (drift.unreached !== undefined && first === undefined) {
@@ -77,8 +77,8 @@ export function differences(
 
 function fileProblem(
   item: Item,
-  targets: readonly Target[],
-  untrue: readonly Untrue[],
+  targets: readonly PublishedContainer[],
+  untrue: readonly StaleFragment[],
   once: string,
 ): Pick<Problem, "kind" | "msg"> {
   const { path, before } = item;
@@ -99,7 +99,7 @@ function fileProblem(
   }
   const left = untrue.find(({ name }) => name === container);
   if (left !== undefined) {
-    const msg = `${path} is not true any more: ${describeUntrue(left)}; 'docker_iptables sync' removes it`;
+    const msg = `${path} is not true any more: ${describeStale(left)}; 'docker_iptables sync' removes it`;
     return { kind: "fragment_outdated", msg };
   }
   const runs = targets.some(({ name }) => name === container);
@@ -112,7 +112,7 @@ function fileProblem(
 export function rivals(now: Fragments, items: readonly Item[]): Problem[] {
   const problems: Problem[] = [];
   for (const family of FAMILIES) {
-    const known = new Register();
+    const known = new ClaimIndex();
     const lacking = items.filter((item) => item.family === family && item.before === undefined);
     const written = (now[family] ?? []).map(({ path, text }) => ({ path, rules: readFragment(text) }));
     for (const { path, rules } of [...written, ...lacking.map(({ path, wanted }) => ({ path, rules: wanted }))]) {
@@ -204,7 +204,7 @@ export function uncovered(items: readonly Item[], now: Fragments, once: string, 
  */
 export function shadows(
   items: readonly Item[],
-  targets: readonly Target[],
+  targets: readonly PublishedContainer[],
   networks: readonly Network[],
   host: Host,
 ): Problem[] {
@@ -217,14 +217,14 @@ export function shadows(
       const publishes = target.publishes.filter((one) => one.family === family && !isLoopback(one.hostAddress ?? ""));
       return rangesOf(publishes).flatMap((range): Problem[] => {
         const publish = { family, ...range };
-        const view = vantagesOf(publish, target, networks, host).find(({ from }) => from === "another machine");
+        const view = probesOf(publish, target, networks, host).find(({ from }) => from === "another machine");
         if (view === undefined) return [];
         // What docker-proxy answers did not come by its rules either, which are live.
-        const arrives = ({ reached, by }: Arrival) =>
+        const arrives = ({ reached, by }: TraceResult) =>
           target.endpoints.some(({ address }) => address === reached?.address) && !by.includes(PROXY);
-        const arrival = travel(host, view.trip);
+        const arrival = trace(host, view.trip);
         const rule = arrival.by.find((one) => one !== PROXY && readComment(readWords(one)) !== commentOf(target.name));
-        if (arrives(arrival) || rule === undefined || arrives(travel(withoutUsers(host), view.trip))) return [];
+        if (arrives(arrival) || rule === undefined || arrives(trace(withoutUsers(host), view.trip))) return [];
         const msg = `${spellPublish(publish, range.count)} of ${target.name} is not reached: '${rule}' decides before its rules; 'docker_iptables explain ${target.name}' shows the way`;
         return [{ kind: "rules_shadowed", container: target.name, rule, msg }];
       });
@@ -235,7 +235,7 @@ export function shadows(
 function withoutUsers(host: Host): Host {
   const rulings = Object.entries(host.rulings).map(([family, ruling]) => [
     family,
-    withoutChain(ruling, "filter", USERS_CHAIN),
+    withoutChain(ruling, "filter", DOCKER_USER),
   ]);
   return { ...host, rulings: Object.fromEntries(rulings) };
 }

@@ -8,31 +8,31 @@ import { findNetworks, type Networks, type Tell } from "../docker/find.ts";
 import { warnOfAccess } from "../fragments/access-words.ts";
 import { type Fragments, ownersIn } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
-import { asFailure, Failure, Overtaken } from "../model/errors.ts";
+import { asFailure, ConcurrentChange, Failure } from "../model/errors.ts";
 import type { Request } from "../model/request.ts";
-import { readStamped, type Seen } from "../plan/concurrency.ts";
-import { settleNeighbours } from "../plan/conflicts.ts";
+import { readStamped, type SeenDirectories } from "../plan/concurrency.ts";
+import { settleConflicts } from "../plan/conflicts.ts";
 import { untrustedOf } from "../plan/directories.ts";
 import { warnOfFirewalls } from "../plan/firewalls.ts";
-import { fitGuards } from "../plan/guards.ts";
-import { type BasePlan, NO_BASE, planChanges } from "../plan/host-plan.ts";
-import { askForBase, type BaseWishes, keepForeignFiles, planBase } from "../plan/host-rules.ts";
-import { goingOf, type Item, itemChanges, type Kernel } from "../plan/item.ts";
-import { type Asked, askFor, type Idle, withOrphans } from "../plan/selection.ts";
+import { fitDirectAccess } from "../plan/guards.ts";
+import { type HostPlan, hasHostChanges, NOTHING_PLANNED } from "../plan/host-plan.ts";
+import { type DesiredHostRules, desiredHostRules, keepForeignFiles, planHost } from "../plan/host-rules.ts";
+import { goingOf, hasChanges, type Item, type Kernel } from "../plan/item.ts";
+import { type NotPublished, type Selection, select, withOrphans } from "../plan/selection.ts";
 import { familiesOf, readKernel, type Survey, survey } from "../plan/survey.ts";
-import { refuseWhatCannotWork, warnOfLoopback, warnOfUncovered, withChanges } from "../plan/validate.ts";
-import { isContainers, type Wanted } from "../rules/fragment-text.ts";
+import { validate, warnOfLoopback, warnOfUncovered, withChanges } from "../plan/validate.ts";
+import { type DesiredFragment, isContainerFragment } from "../rules/fragment-text.ts";
 import { hasDockersRules } from "../rules/live.ts";
 import { orNearest } from "../text/suggest.ts";
 
-export interface Outcome extends Asked {
+export interface Outcome extends Selection {
   /** All fragments asked for, in the order of their names, and those of neighbours that are put right with them. */
-  wanted: Wanted[];
+  wanted: DesiredFragment[];
   /** The names of those neighbours. */
   neighbours: string[];
   items: Item[];
   /** Undefined where the base was not asked for. */
-  base: { networks: string[]; plan: BasePlan } | undefined;
+  base: { networks: string[]; plan: HostPlan } | undefined;
   committed: Reloaded;
 }
 
@@ -47,7 +47,7 @@ export async function publish(request: Request, signal: AbortSignal, tell: Tell 
     try {
       return await publishOnce(request, signal, tell);
     } catch (error) {
-      if (!(error instanceof Overtaken) || error.changed || attempt === ATTEMPTS) throw error;
+      if (!(error instanceof ConcurrentChange) || error.changed || attempt === ATTEMPTS) throw error;
     }
   }
 }
@@ -65,25 +65,25 @@ async function publishOnce({ args, check, options }: Request, signal: AbortSigna
     () => lookAround(args, before),
   );
   looking.catch(() => {});
-  const named = await askFor({ args, check, options }, before?.now ?? {}, signal, tell);
+  const named = await select({ args, check, options }, before?.now ?? {}, signal, tell);
   const { possible, live, seen } = await (named.waited ? lookAround(args) : looking);
   const { now } = seen;
   const asked = withOrphans(named, now, live, args);
   const families = possible.filter((family) => !args.base || args.reload === "none" || live[family] !== undefined);
   const { networks, unusable } = await asking;
-  const base = args.base ? await askForBase(networks, families, args) : undefined;
+  const base = args.base ? await desiredHostRules(networks, families, args) : undefined;
   const [head, tail] = base?.wanted ?? [];
-  const neighbours = await settleNeighbours(asked, now, args);
-  const guarded = await fitGuards([...asked.wanted, ...neighbours.wanted], live, args.timeout);
+  const neighbours = await settleConflicts(asked, now, args);
+  const guarded = await fitDirectAccess([...asked.wanted, ...neighbours.wanted], live, args.timeout);
   const wanted = [head, ...guarded.wanted, tail].filter((one) => one !== undefined);
   const all = await survey(wanted, families, live, args);
   const { items, warnings: kept } = keepForeignFiles(all.items);
   const found = { ...all, items };
   const answer = { wanted: named.wanted, options, since, waited: named.waited };
   const settled = { asked: asked.wanted, neighbours: neighbours.wanted, seen, answer };
-  const going = goingOf(items).filter(({ path }) => args.state === "absent" || isContainers(basename(path)));
+  const going = goingOf(items).filter(({ path }) => args.state === "absent" || isContainerFragment(basename(path)));
   // Whatever stops the rest: a container's rules would lead to whoever gets its address next. Those of the base lead to nobody.
-  const leading = going.filter(({ path }) => isContainers(basename(path)));
+  const leading = going.filter(({ path }) => isContainerFragment(basename(path)));
   const goAnyway = async (error: unknown): Promise<never> => {
     if (check) throw error;
     throw await unpublishAnyway(asFailure(error), { found: { ...found, items: leading }, settled }, args);
@@ -117,7 +117,7 @@ async function publishOnce({ args, check, options }: Request, signal: AbortSigna
 }
 
 interface Decided {
-  base: BasePlan;
+  base: HostPlan;
   /** Undefined where there is nothing to do. */
   load: Load | undefined;
   warnings: string[];
@@ -127,18 +127,18 @@ interface Decided {
 async function decide(
   found: Survey,
   going: readonly Item[],
-  wishes: BaseWishes | undefined,
+  wishes: DesiredHostRules | undefined,
   now: Fragments,
   { args, check }: Pick<Request, "args" | "check">,
 ): Promise<Decided> {
-  const base = wishes === undefined ? NO_BASE : await planBase(found.items, wishes, found.live, now, args);
+  const base = wishes === undefined ? NOTHING_PLANNED : await planHost(found.items, wishes, found.live, now, args);
   const future = withChanges(now, [...base.files, ...found.items], args);
-  const changing = found.items.filter(itemChanges);
-  const changes = changing.length > 0 || planChanges(base);
+  const changing = found.items.filter(hasChanges);
+  const changes = changing.length > 0 || hasHostChanges(base);
   const known = new Set(going);
-  const onlyGoes = changes && !planChanges(base) && changing.every((item) => known.has(item));
+  const onlyGoes = changes && !hasHostChanges(base) && changing.every((item) => known.has(item));
   const closes = args.state === "absent" || onlyGoes;
-  refuseWhatCannotWork(found.items, future, closes, args);
+  validate(found.items, future, closes, args);
   const warnings = [
     ...(wishes?.warnings ?? []),
     ...base.warnings,
@@ -169,12 +169,12 @@ async function decide(
  * process has written in between.
  */
 async function unpublishAnyway(why: Failure, { found, settled }: Pick<Plan, "found" | "settled">, args: Arguments) {
-  const going = found.items.filter(itemChanges);
-  if (why instanceof Overtaken || going.length === 0) return why;
+  const going = found.items.filter(hasChanges);
+  if (why instanceof ConcurrentChange || going.length === 0) return why;
   const loader: Loader = args.reload === "none" ? { kind: "none" } : { kind: "unusable", why };
-  const plan = { found: { ...found, misfiled: [] }, settled, base: NO_BASE, loader, going, closes: true };
+  const plan = { found: { ...found, misfiled: [] }, settled, base: NOTHING_PLANNED, loader, going, closes: true };
   const failed = await commit(plan, args).then(() => undefined, asFailure);
-  if (failed instanceof Overtaken) return failed;
+  if (failed instanceof ConcurrentChange) return failed;
   const names = namesOf(going);
   const done = failed === undefined ? `unpublished all the same: ${names}` : `NOT unpublished: ${names}`;
   const told = new Failure(why.code, `${why.message}; ${done}`, why.facts, { cause: why });
@@ -189,10 +189,10 @@ function onceEach(warnings: readonly string[]): string[] {
 }
 
 /** Of what is to be absent and is nowhere, that it is so; perhaps another name was meant. */
-function withoutRules(items: readonly Item[], now: Fragments, { state, all, reload }: Arguments): Idle[] {
+function withoutRules(items: readonly Item[], now: Fragments, { state, all, reload }: Arguments): NotPublished[] {
   if (state !== "absent" || all) return [];
-  const names = new Set(items.filter(({ path }) => isContainers(basename(path))).map(({ owner }) => owner));
-  const changing = new Set(items.filter(itemChanges).map(({ owner }) => owner));
+  const names = new Set(items.filter(({ path }) => isContainerFragment(basename(path))).map(({ owner }) => owner));
+  const changing = new Set(items.filter(hasChanges).map(({ owner }) => owner));
   return [...names]
     .filter((name) => !changing.has(name))
     .map((name) => {
@@ -228,7 +228,7 @@ function orLater({ all }: Arguments): (error: unknown) => undefined {
 }
 
 /** The host's families, its kernel's rules, and its directories unless they were looked at before. */
-async function lookAround(args: Arguments, before?: Seen) {
+async function lookAround(args: Arguments, before?: SeenDirectories) {
   const possible = await familiesOf(args);
   const [live, seen] = await Promise.all([readKernel(possible, args), before ?? readStamped(args)]);
   return { possible, live, seen };

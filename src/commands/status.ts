@@ -7,7 +7,7 @@ import { type Complaint, findNetworks, findRunning, type Running } from "../dock
 import type { Network } from "../docker/network.ts";
 import { overlapsOf, tellOverlap } from "../docker/overlaps.ts";
 import { tellStrangers } from "../docker/proxy.ts";
-import type { Target } from "../docker/published.ts";
+import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import type { Arguments } from "../generated/arguments.ts";
@@ -18,14 +18,20 @@ import { FAMILIES } from "../model/family.ts";
 import { fragmentFor, keptOptions, optionsOf } from "../plan/desired.ts";
 import { readDirectories, untrustedOf } from "../plan/directories.ts";
 import { firewallProblems } from "../plan/firewalls.ts";
-import { declaredIn, findStrangers, tellUndeclared } from "../plan/foreign-rules.ts";
-import { adviseHost, type BaseWishes, unknownService, wantBase, wishesFor } from "../plan/host-rules.ts";
+import { declaredIn, describeUndeclared, findForeignRules } from "../plan/foreign-rules.ts";
+import { adviseHost, type DesiredHostRules, servicesFor, unknownService, wantBase } from "../plan/host-rules.ts";
 import { byOwner, hasRules, type Item, type Kernel } from "../plan/item.ts";
 import { adviseService } from "../plan/missing-service.ts";
-import { type Around, lookForTraps } from "../plan/preflight.ts";
-import { sortLeft } from "../plan/skipped.ts";
+import { type PreflightFindings, runPreflight } from "../plan/preflight.ts";
+import { sortSkipped } from "../plan/skipped.ts";
 import { familiesOf, readKernel, survey } from "../plan/survey.ts";
-import { containerFragment, containerOf, isMarked, readFragment, type Wanted } from "../rules/fragment-text.ts";
+import {
+  containerFragment,
+  containerOf,
+  type DesiredFragment,
+  isManaged,
+  readFragment,
+} from "../rules/fragment-text.ts";
 import type { Ruleset } from "../rules/rule.ts";
 import { tellCopies } from "../rules/undeclared.ts";
 import { readInterfaces } from "../system/interfaces.ts";
@@ -46,15 +52,15 @@ import {
 } from "./problems.ts";
 
 /** One container that publishes, or has a fragment. */
-export interface Standing {
+export interface ContainerStatus {
   name: string;
   /** Undefined where it does not run, or the daemon cannot be asked. */
-  target: Target | undefined;
+  target: PublishedContainer | undefined;
   items: Item[];
 }
 
 export interface Status {
-  standings: Standing[];
+  standings: ContainerStatus[];
   problems: Problem[];
   warnings: string[];
 }
@@ -71,7 +77,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     directories.then((now) => askWhatRuns(args, now)),
   ]);
   const { targets } = daemon.running;
-  const { staying, untrue } = sortLeft(daemon.running.left, now);
+  const { staying, untrue } = sortSkipped(daemon.running.left, now);
   const publishing = targets.filter(({ idle, publishes }) => idle === undefined && publishes.length > 0);
   const published = new Map(publishing.map((target) => [target.name, target]));
   const owners = ownersIn(now);
@@ -97,7 +103,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
   const services = await lookAtServices(families, live, args);
   const overlaps = overlapsOf(daemon.networks, await readInterfaces());
   const declared = await declaredIn(now, live, args);
-  const around = await lookForTraps(able, declared, daemon.networks, live, args).catch(nobodyAround);
+  const around = await runPreflight(able, declared, daemon.networks, live, args).catch(nobodyAround);
   const firewalls = firewallProblems(around, items, advice.daemon !== undefined && advice.managing === undefined, args);
   const broken = await tryFragments(now, live, args);
   const once = args.reload === "patch" ? "" : onceFixed(broken);
@@ -149,14 +155,14 @@ export async function status(args: Arguments, names: readonly string[]): Promise
 }
 
 /** Where iptables-restore cannot be run, who else filters is the smaller trouble. */
-function nobodyAround(error: unknown): Around {
+function nobodyAround(error: unknown): PreflightFindings {
   if (!(error instanceof Failure)) throw error;
   return { families: [], tables: [], firewalld: false };
 }
 
-function asWritten(owner: string, now: Fragments): Wanted {
+function asWritten(owner: string, now: Fragments): DesiredFragment {
   const rules: Ruleset = { ipv4: {}, ipv6: {} };
-  const texts: Wanted["texts"] = {};
+  const texts: DesiredFragment["texts"] = {};
   for (const family of FAMILIES) {
     const text = textIn(now, family, owner);
     if (text === undefined) continue;
@@ -194,12 +200,12 @@ function answerUnusable({ container, msg }: Complaint): Problem {
 async function baseOf(
   now: Fragments,
   families: Awaited<ReturnType<typeof familiesOf>>,
-  { networks, daemon }: Pick<BaseWishes, "networks" | "daemon">,
+  { networks, daemon }: Pick<DesiredHostRules, "networks" | "daemon">,
   args: Arguments,
-): Promise<{ wanted: Wanted[]; problems: Problem[] }> {
+): Promise<{ wanted: DesiredFragment[]; problems: Problem[] }> {
   const hasOwn = Object.values(now)
     .flat()
-    .some(({ path, text }) => containerOf(basename(path)) === undefined && isMarked(text));
+    .some(({ path, text }) => containerOf(basename(path)) === undefined && isManaged(text));
   if (!hasOwn || networks.length === 0) return { wanted: [], problems: [] };
   try {
     const { wanted } = await wantBase(networks, families, daemon, args);
@@ -246,9 +252,9 @@ async function staleOf(now: Fragments, items: readonly Item[], once: string, arg
 /** Rules that a load would lose; on a host that is set up for patch nothing loads. */
 async function undeclaredOf(now: Fragments, live: Kernel, args: Arguments): Promise<Problem[]> {
   if (args.reload === "patch") return [];
-  const strangers = await findStrangers(live, now, args);
+  const strangers = await findForeignRules(live, now, args);
   if (strangers.length === 0 || (await recordedArguments(args.timeout)).reload === "patch") return [];
-  return strangers.map((one): Problem => ({ kind: "rules_undeclared", msg: tellUndeclared(one) }));
+  return strangers.map((one): Problem => ({ kind: "rules_undeclared", msg: describeUndeclared(one) }));
 }
 
 async function lookAtServices(
@@ -259,7 +265,7 @@ async function lookAtServices(
   const problems: Problem[] = [];
   const warnings: string[] = [];
   if (args.reload !== "systemd") return { problems, warnings };
-  for (const wish of wishesFor(families, args)) {
+  for (const wish of servicesFor(families, args)) {
     try {
       const properties = await showUnit(wish.unit, args.timeout);
       const { ours } = await judgeUnit(wish, properties);

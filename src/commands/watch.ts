@@ -8,14 +8,14 @@ import { readOwn } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { asFailure, excerpt, Failure } from "../model/errors.ts";
 import type { Request } from "../model/request.ts";
-import { isMarked } from "../rules/fragment-text.ts";
-import { BASE_FILES } from "../rules/host-rules.ts";
+import { isManaged } from "../rules/fragment-text.ts";
+import { HOST_FILES } from "../rules/host-rules.ts";
 import { type Manager, notify, Pulse } from "../systemd/notify.ts";
-import { Lookout } from "./flush-detection.ts";
+import { FlushDetector } from "./flush-detection.ts";
 import { type Outcome, publish } from "./publish.ts";
 
 /** What is told of the work: each change with its reasons, and each failure once. */
-export interface Told {
+export interface Reporter {
   synced: (outcome: Outcome, reasons: readonly string[]) => Promise<void>;
   failed: (failure: Failure) => void;
 }
@@ -29,7 +29,7 @@ const PAUSE = { first: 100, longest: 5000, base: 60_000 };
 const MOST_REASONS = 20;
 
 /** Until the signal; `request` is for all containers. Never throws: what fails is told, and tried again. */
-export async function watch(request: Request, manager: Manager, told: Told, signal: AbortSignal): Promise<void> {
+export async function watch(request: Request, manager: Manager, told: Reporter, signal: AbortSignal): Promise<void> {
   const news = new News();
   signal.addEventListener("abort", () => news.ring(), { once: true });
   const complaints = new Complaints(told);
@@ -41,10 +41,10 @@ export async function watch(request: Request, manager: Manager, told: Told, sign
 
 /** What is wrong is told once, until it is well again. */
 class Complaints {
-  readonly #tell: Told["failed"];
+  readonly #tell: Reporter["failed"];
   readonly #known = new Set<string>();
 
-  constructor({ failed }: Told) {
+  constructor({ failed }: Reporter) {
     this.#tell = failed;
   }
 
@@ -128,11 +128,11 @@ async function syncOnNews(
   request: Request,
   manager: Manager,
   news: News,
-  told: Told & { complaints: Complaints },
+  told: Reporter & { complaints: Complaints },
   signal: AbortSignal,
 ): Promise<void> {
   const pulse = new Pulse(manager);
-  const lookout = new Lookout(request.args);
+  const lookout = new FlushDetector(request.args);
   let ready = false;
   let pause: number | undefined;
   let retry = Number.POSITIVE_INFINITY;
@@ -175,8 +175,8 @@ export function pauseUntil(now: number, { retry, look, pulse }: Due): number {
 async function syncOnce(
   request: Request,
   news: News,
-  lookout: Lookout,
-  { synced, complaints }: Pick<Told, "synced"> & { complaints: Complaints },
+  lookout: FlushDetector,
+  { synced, complaints }: Pick<Reporter, "synced"> & { complaints: Complaints },
   { signal, pause }: { signal: AbortSignal; pause: number | undefined },
 ): Promise<number | undefined> {
   const taken = news.take();
@@ -210,7 +210,7 @@ function isFlush(reason: string): boolean {
 }
 
 /** What was flushed is news. Where somebody does it again and again, that is told once, and then only what else there is. */
-async function lookOnce(news: News, lookout: Lookout, { failed }: Pick<Told, "failed">): Promise<void> {
+async function lookOnce(news: News, lookout: FlushDetector, { failed }: Pick<Reporter, "failed">): Promise<void> {
   const tables = (await lookout.look()).join(", ");
   if (tables === "") return;
   news.ring(`${tables} ${FLUSHED}`);
@@ -223,8 +223,8 @@ async function lookOnce(news: News, lookout: Lookout, { failed }: Pick<Told, "fa
 
 /** Where setup made the base, it follows the networks, too. */
 async function hasOwnBase({ iptables_dir }: Arguments): Promise<boolean> {
-  const base = await readOwn(`${iptables_dir}/${BASE_FILES[0]}`);
-  return base !== undefined && isMarked(base.text);
+  const base = await readOwn(`${iptables_dir}/${HOST_FILES[0]}`);
+  return base !== undefined && isManaged(base.text);
 }
 
 /**

@@ -11,7 +11,14 @@ import { type Attachment, type Container, compareText } from "./container.ts";
 import { type Answered, describe, type Unusable } from "./documents.ts";
 import { GATEWAY_BRIDGE, type Network } from "./network.ts";
 import { findHairpins } from "./proxy.ts";
-import { type Holding, holdingsOf, isOnKnownBridge, locate, type Placed, type Target } from "./published.ts";
+import {
+  type Holding,
+  holdingsOf,
+  isOnKnownBridge,
+  locate,
+  type Placed,
+  type PublishedContainer,
+} from "./published.ts";
 
 /** The first pause between two looks, and the longest, in milliseconds; each is half as long again as the last. */
 const PAUSE = { first: 50, longest: 1000 };
@@ -22,7 +29,7 @@ const QUIET = 2000;
 export type Tell = (line: string) => void;
 
 export interface Found {
-  targets: Target[];
+  targets: PublishedContainer[];
   /** Only when not waiting: names whose container does not exist or does not run yet, with what is known of it. */
   pending: Pending[];
   /** Whether it looked more than once. */
@@ -46,7 +53,7 @@ interface Pending {
  * Throws Failure: `container_missing`, `container_not_running`, `interrupted`, `client_answer_invalid` where one of them or its
  * network cannot be used, and those of the client and of `locate`.
  */
-export async function findTargets(
+export async function findPublished(
   args: Arguments,
   optionsOf: OptionsOf,
   wait: boolean,
@@ -82,26 +89,26 @@ export async function findNeighbours(
   return { targets: whole, pending: [...pending, ...lost, ...bad] };
 }
 
-function isFailure(one: Target | Failure): one is Failure {
+function isFailure(one: PublishedContainer | Failure): one is Failure {
   return one instanceof Failure;
 }
 
-function isTarget(one: Target | Failure): one is Target {
+function isTarget(one: PublishedContainer | Failure): one is PublishedContainer {
   return !isFailure(one);
 }
 
 /** All containers of the daemon that run. */
 export interface Running {
-  targets: Target[];
+  targets: PublishedContainer[];
   /** Those of which no rules are made. */
-  left: Left[];
+  left: Skipped[];
   /** Documents that cannot be used, in a sentence each. */
   unusable: Complaint[];
   warnings: string[];
 }
 
 /** A container that is left as it is, as long as its fragment is true (left.ts). */
-export interface Left {
+export interface Skipped {
   name: string;
   /** Why it is left, after its name: "is left alone by its label", … */
   why: string;
@@ -177,7 +184,7 @@ async function inspectRunning(
 
 interface Located {
   /** Each container's Target, or why there is none. */
-  located: { container: Container; target: Target | Failure }[];
+  located: { container: Container; target: PublishedContainer | Failure }[];
   /** The addresses of one of those that were asked about. */
   holdings: (one: Placed) => Holding[];
   interfaces: Interfaces;

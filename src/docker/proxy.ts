@@ -12,13 +12,13 @@ import { inLanes } from "../system/lanes.ts";
 import { findProcesses, nameOf, type Process, readStanding } from "../system/processes.ts";
 import type { Daemon } from "./daemon.ts";
 import { readSubnet } from "./network.ts";
-import type { Endpoint, Target } from "./published.ts";
+import type { Endpoint, PublishedContainer } from "./published.ts";
 
 /** The targets, their endpoints with what hairpin needs where there is no docker-proxy. Throws Failure `resources_exhausted`. */
 export async function findHairpins(
-  targets: readonly Target[],
+  targets: readonly PublishedContainer[],
   interfaces: Interfaces,
-): Promise<{ targets: Target[]; warnings: string[] }> {
+): Promise<{ targets: PublishedContainer[]; warnings: string[] }> {
   const bridges = targets.flatMap(({ publishing }) => Object.values(publishing).map(({ bridge }) => bridge));
   const routed = await routingLoopback(bridges);
   if (routed.size === 0) return { targets: [...targets], warnings: [] };
@@ -151,7 +151,11 @@ export interface Proxying {
 }
 
 /** Pure. Both families of a container are served alike. */
-export function withHairpins(target: Target, { routed, proxied, filtered }: Proxying, { subnets }: Interfaces): Target {
+export function withHairpins(
+  target: PublishedContainer,
+  { routed, proxied, filtered }: Proxying,
+  { subnets }: Interfaces,
+): PublishedContainer {
   const isProxied = target.endpoints.some(({ address }) => proxied.has(address));
   const withHairpin = (endpoint: Endpoint): Endpoint => {
     const { family, bridge } = endpoint;

@@ -35,7 +35,7 @@ export interface Holding {
 /** What tells where a container is. */
 export type Placed = Pick<Container, "name" | "id"> & { attachments: readonly Attachment[] };
 
-export interface Target {
+export interface PublishedContainer {
   name: string;
   /** Names change (docker rename). */
   id: string;
@@ -69,10 +69,10 @@ export function locate(
   interfaces: Interfaces,
   asked: string | undefined,
   options: Options = {},
-): Target {
+): PublishedContainer {
   const places = placesOf(container, networks, interfaces);
   const chosen = choosePlaces(container, places, asked);
-  const target: Target = {
+  const target: PublishedContainer = {
     name: container.name,
     id: container.id,
     enabled: container.enabled,

@@ -5,7 +5,7 @@
 
 import { Failure } from "../model/errors.ts";
 import type { Live } from "../rules/live.ts";
-import { carriedOf } from "../rules/preserved.ts";
+import { preservedOf } from "../rules/preserved.ts";
 import { isInserted, mayBeOurs, readWords, TABLES, uncounted } from "../rules/rule.ts";
 import { builtInChains, readTables } from "../rules/table-text.ts";
 import type { Access } from "./access-words.ts";
@@ -37,7 +37,7 @@ interface Origin {
 }
 
 /** The origin of what was not written, and runs: it is nothing for the next boot. */
-export const CARRIED: Origin = { path: "", line: 0 };
+export const PRESERVED: Origin = { path: "", line: 0 };
 
 interface Line {
   text: string;
@@ -66,7 +66,7 @@ function newTable(): Table {
 export function assemble(fragments: readonly Fragment[], alsoTables: Iterable<string>, live: Live): Assembled {
   const { tables, problems } = collect(fragments);
   for (const name of alsoTables) if (!tables.has(name)) tables.set(name, newTable());
-  const carried = carriedOf(live, fragments);
+  const carried = preservedOf(live, fragments);
   const assembled: Assembled = { lines: [], origins: [], problems };
   const add = (line: string, origin?: Origin) => {
     assembled.lines.push(line);
@@ -76,8 +76,8 @@ export function assemble(fragments: readonly Fragment[], alsoTables: Iterable<st
     add(`*${name}`);
     for (const [chain, policy] of withPolicies(name, chains, live)) add(`:${chain} ${policy} [0:0]`);
     const kept = carried.get(name);
-    for (const chain of kept?.chains ?? []) if (!chains.has(chain)) add(`:${chain} - [0:0]`, CARRIED);
-    for (const line of kept?.lines ?? []) add(line, CARRIED);
+    for (const chain of kept?.chains ?? []) if (!chains.has(chain)) add(`:${chain} - [0:0]`, PRESERVED);
+    for (const line of kept?.lines ?? []) add(line, PRESERVED);
     for (const { text, origin } of [...rules, ...front]) add(text, origin);
     add("COMMIT");
   }

@@ -9,7 +9,7 @@
 
 import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { hasRules, isContainers } from "../rules/fragment-text.ts";
+import { hasRules, isContainerFragment } from "../rules/fragment-text.ts";
 import type { Fragment } from "./assemble.ts";
 import { readOwn } from "./directory.ts";
 
@@ -21,7 +21,7 @@ export async function sortByBoot(directory: string, fragments: readonly Fragment
   const confirmed = await readConfirmed(directory);
   const isStale = ({ path, text }: Fragment) => {
     const name = basename(path);
-    return confirmed !== undefined && isContainers(name) && !confirmed.has(name) && hasRules(text);
+    return confirmed !== undefined && isContainerFragment(name) && !confirmed.has(name) && hasRules(text);
   };
   return { current: fragments.filter((one) => !isStale(one)), stale: fragments.filter(isStale) };
 }
@@ -50,7 +50,7 @@ export async function confirmationOf(
   directory: string,
   misfiled: readonly string[],
 ): Promise<{ path: string; after: string }> {
-  const there = new Set((await readdir(directory)).filter(isContainers));
+  const there = new Set((await readdir(directory)).filter(isContainerFragment));
   const known = (await readConfirmed(directory)) ?? there;
   const names = [...new Set([...known, ...misfiled.map((path) => basename(path))])].filter((name) => there.has(name));
   const lines = [`${MARK}${await bootId()}`, ...names.sort().map((name) => `# ${name}`), ""];

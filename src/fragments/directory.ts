@@ -4,7 +4,7 @@ import { constants, type Dirent } from "node:fs";
 import { open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { errno, exhaustion, Failure } from "../model/errors.ts";
-import { fragmentName, markOf } from "../rules/fragment-text.ts";
+import { fragmentName, managedHeader } from "../rules/fragment-text.ts";
 import { inLanes } from "../system/lanes.ts";
 import { accessOf } from "./access.ts";
 import type { Fragment } from "./assemble.ts";
@@ -22,7 +22,7 @@ const LEFTOVER = /^#.*#$|~$|\.(bak|orig|rej|sw[a-z]|tmp|dpkg-[a-z]+|ucf-[a-z]+|r
 
 /** Whether a loader should read a file. A container may be called web.bak: then its fragment says so itself. */
 function isFragment(name: string, text: string): boolean {
-  return !LEFTOVER.test(name) || text.startsWith(`${markOf(name.slice(fragmentName("").length))}\n`);
+  return !LEFTOVER.test(name) || text.startsWith(`${managedHeader(name.slice(fragmentName("").length))}\n`);
 }
 
 /**

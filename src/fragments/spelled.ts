@@ -4,7 +4,7 @@
 // there is what the kernel will be seen to have. It is told as fragments again: the rules in the kernel's order, each under the
 // path that it came from, so that one path may come several times.
 
-import { isMarked } from "../rules/fragment-text.ts";
+import { isManaged } from "../rules/fragment-text.ts";
 import { isInserted, mayBeOurs, readChain, readWords, spell, uncounted } from "../rules/rule.ts";
 import { builtInChains, readTables, type Section } from "../rules/table-text.ts";
 import type { Assembled, Fragment } from "./assemble.ts";
@@ -22,7 +22,7 @@ export function spelledFragments(
   saved: string,
   untried: readonly number[],
 ): Fragment[] {
-  const marks = new Map(fragments.map(({ path, text }) => [path, isMarked(text) ? text.split("\n", 1) : []]));
+  const marks = new Map(fragments.map(({ path, text }) => [path, isManaged(text) ? text.split("\n", 1) : []]));
   const sections = new Map(readTables(saved).sections.map((section) => [section.table, section]));
   const left = asWritten(lines, untried);
   const tables = [...new Set([...sections.keys(), ...left.keys()])];

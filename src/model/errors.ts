@@ -22,7 +22,7 @@ export class Failure extends Error {
 }
 
 /** Something changed between our look and our turn. Where this call itself has not changed anything, it looks again. */
-export class Overtaken extends Failure {
+export class ConcurrentChange extends Failure {
   constructor(message: string, facts: Record<string, unknown>) {
     super("concurrent_change", message, facts);
   }

@@ -4,10 +4,10 @@
 // On disk: FAMILY.rules of the state; plain iptables-restore can load it, and the units do where docker_iptables cannot run.
 
 import { basename } from "node:path";
-import { type Assembled, assemble, CARRIED, type Fragment, textOf } from "../fragments/assemble.ts";
+import { type Assembled, assemble, type Fragment, PRESERVED, textOf } from "../fragments/assemble.ts";
 import type { Family } from "../model/family.ts";
-import { isContainers, isMarked } from "../rules/fragment-text.ts";
-import { BASE_FILES, isBaseFile, ownerOf } from "../rules/host-rules.ts";
+import { isContainerFragment, isManaged } from "../rules/fragment-text.ts";
+import { HOST_FILES, isHostFile, ownerOf } from "../rules/host-rules.ts";
 import { readLive } from "../rules/live.ts";
 import { commentOf, isInserted, mayBeOurs, readWords } from "../rules/rule.ts";
 import { readTables } from "../rules/table-text.ts";
@@ -20,7 +20,7 @@ export async function keepLastGood(
   { lines, origins }: Assembled,
 ): Promise<string[]> {
   const isLasting = (_: string, at: number) =>
-    origins[at] !== CARRIED && !isContainers(basename(origins[at]?.path ?? ""));
+    origins[at] !== PRESERVED && !isContainerFragment(basename(origins[at]?.path ?? ""));
   try {
     await keepLastingState(stateOf(family, directory), "rules", textOf({ lines: lines.filter(isLasting) }));
     return [];
@@ -44,18 +44,18 @@ export async function keepOurLastGood(
 ): Promise<string[]> {
   const kept = await readState(stateOf(family, directory), "rules");
   if (kept === undefined ? !alone : readTables(kept).problems.length > 0) return [];
-  const ours = fragments.filter(({ path, text }) => isMarked(text) && isBaseFile(path));
+  const ours = fragments.filter(({ path, text }) => isManaged(text) && isHostFile(path));
   return keepLastGood(family, directory, assemble(among(kept ?? "", ours), [], readLive("")));
 }
 
 /** The base's files in the place of those that a text has: what came before one of them, or after it, still does. */
 function among(kept: string, base: readonly Fragment[]): Fragment[] {
-  const sections: string[][] = BASE_FILES.map(() => []);
+  const sections: string[][] = HOST_FILES.map(() => []);
   const behind: string[] = [];
   for (const { table, chains, lines } of readTables(kept).sections) {
     const rules = lines.map(({ text }) => text);
     // What we insert stands at the end, and comes first.
-    const lastOf = BASE_FILES.map((file) =>
+    const lastOf = HOST_FILES.map((file) =>
       rules
         .map((rule) => rule.includes(`"${commentOf(ownerOf(file))}"`) && !isInserted(readWords(rule)))
         .lastIndexOf(true),
@@ -70,7 +70,7 @@ function among(kept: string, base: readonly Fragment[]): Fragment[] {
     behind.push(`*${table}`, ...others(from, rules.length), "COMMIT");
   }
   const asFragment = (lines: readonly string[]) => ({ path: "kept", text: [...lines, ""].join("\n") });
-  const before = BASE_FILES.flatMap((file, index) => [
+  const before = HOST_FILES.flatMap((file, index) => [
     asFragment(sections[index] ?? []),
     ...base.filter(({ path }) => basename(path) === file),
   ]);

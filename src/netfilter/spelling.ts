@@ -5,11 +5,11 @@
 // On disk: FAMILY.spelled (JSON, see Known), FAMILY.names (JSON: name -> the addresses that it had at the last load).
 
 import { release } from "node:os";
-import { type Assembled, assemble, CARRIED, type Fragment, refuseProblems } from "../fragments/assemble.ts";
+import { type Assembled, assemble, type Fragment, PRESERVED, refuseProblems } from "../fragments/assemble.ts";
 import { spelledFragments } from "../fragments/spelled.ts";
 import { Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
-import { isMarked } from "../rules/fragment-text.ts";
+import { isManaged } from "../rules/fragment-text.ts";
 import { iptablesOf, type Live, readLive } from "../rules/live.ts";
 import { mayBeOurs, uncounted } from "../rules/rule.ts";
 import { readTables } from "../rules/table-text.ts";
@@ -42,7 +42,7 @@ interface Known {
   kernel: string;
 }
 
-export interface Wishes {
+export interface SpellingOptions {
   family: Family;
   /** Of the fragments. */
   directory: string;
@@ -57,7 +57,7 @@ export interface Wishes {
  * Throws Failure `fragment_invalid`, naming fragment, line and rule, and those of `run`. Where nothing can be tried a warning
  * says so.
  */
-export async function spellFragments(fragments: readonly Fragment[], wishes: Wishes): Promise<Spelling> {
+export async function canonicalFragments(fragments: readonly Fragment[], wishes: SpellingOptions): Promise<Spelling> {
   const state = stateOf(wishes.family, wishes.directory);
   const written = assemble(fragments, [], NO_RULES);
   refuseProblems(written.problems);
@@ -89,11 +89,11 @@ const NO_RULES = readLive("");
 export async function comparable(
   fragments: readonly Fragment[],
   live: Live,
-  wishes: Omit<Wishes, "live">,
+  wishes: Omit<SpellingOptions, "live">,
 ): Promise<readonly Fragment[]> {
   if (isSpelled(fragments, live)) return fragments;
   try {
-    return (await spellFragments(fragments, { ...wishes, live })).fragments;
+    return (await canonicalFragments(fragments, { ...wishes, live })).fragments;
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     return fragments;
@@ -103,7 +103,7 @@ export async function comparable(
 /** Whether each rule that is not ours runs as it is written, and none runs besides. */
 function isSpelled(fragments: readonly Fragment[], { tables }: Live): boolean {
   const written = new Map<string, Set<string>>();
-  for (const { text } of fragments.filter(({ text }) => !isMarked(text))) {
+  for (const { text } of fragments.filter(({ text }) => !isManaged(text))) {
     for (const { table, lines } of readTables(text).sections) {
       const known = written.get(table) ?? new Set();
       written.set(table, known);
@@ -145,7 +145,11 @@ export function warnOfBoot({ assembled, names, unresolved }: Spelling): string[]
 const PATIENCE = 5;
 
 /** What does not resolve now has what it had at the last load. Throws Failure of `run`. */
-export async function findAddresses(names: readonly string[], state: State, { family, afresh, timeout }: Wishes) {
+export async function findAddresses(
+  names: readonly string[],
+  state: State,
+  { family, afresh, timeout }: SpellingOptions,
+) {
   if (names.length === 0) return { names: new Map<string, readonly string[]>(), unresolved: [] };
   const known = await readNames(state);
   const asked = names.filter((name) => afresh === true || !known.has(name));
@@ -169,7 +173,11 @@ async function readNames(state: State): Promise<Map<string, string[]>> {
 /** What this process has tried last, of each directory. */
 const tried = new Map<string, Known>();
 
-async function tryOnce(lines: readonly string[], state: State, { family, live, timeout }: Wishes): Promise<Trial> {
+async function tryOnce(
+  lines: readonly string[],
+  state: State,
+  { family, live, timeout }: SpellingOptions,
+): Promise<Trial> {
   const text = lines.join("\n");
   const key = `${family} ${state.directory}`;
   const known = tried.get(key);
@@ -181,7 +189,7 @@ async function tryOnce(lines: readonly string[], state: State, { family, live, t
 }
 
 /** What an earlier process tried, if it was this, with this iptables and this kernel. */
-async function readKnown(state: State, text: string, live: Wishes["live"]): Promise<Known | undefined> {
+async function readKnown(state: State, text: string, live: SpellingOptions["live"]): Promise<Known | undefined> {
   const read = live === undefined ? undefined : readJson(await readState(state, "spelled"));
   if (read === undefined || read["text"] !== text || read["kernel"] !== release()) return undefined;
   const { saved, untried } = read;
@@ -204,7 +212,7 @@ function readJson(text: string | undefined): { [key: string]: unknown } | undefi
 /** Keeps what was found out, for the runs to come. Throws what node:fs throws. */
 export async function keepSpelling(
   { known, names }: Spelling,
-  { family, directory }: Pick<Wishes, "family" | "directory">,
+  { family, directory }: Pick<SpellingOptions, "family" | "directory">,
 ): Promise<void> {
   const state = stateOf(family, directory);
   const text = JSON.stringify(known);
@@ -215,7 +223,7 @@ export async function keepSpelling(
 /** "FRAGMENT line N", of a line of the assembled text. */
 function whereOf({ origins }: Pick<Assembled, "origins">, line: number): string {
   const origin = origins[line];
-  if (origin === CARRIED) return "a rule that a load keeps";
+  if (origin === PRESERVED) return "a rule that a load keeps";
   return origin ? `${origin.path} line ${origin.line}` : "the fragments together";
 }
 
@@ -226,7 +234,7 @@ export function refusedLine(assembled: Assembled, line: number | undefined, word
   const where = line === undefined ? "the fragments together" : whereOf(assembled, line);
   const what = rule === undefined ? "" : ` '${rule}'`;
   return new Failure("fragment_invalid", `${where}: iptables refuses${what}: ${words}`, {
-    ...(origin && origin !== CARRIED ? { path: origin.path, line: origin.line } : {}),
+    ...(origin && origin !== PRESERVED ? { path: origin.path, line: origin.line } : {}),
     ...(rule === undefined ? {} : { rule }),
     stderr: words,
   });

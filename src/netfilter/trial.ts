@@ -9,7 +9,7 @@ import { type Ran, run } from "../system/exec.ts";
 import { COMMANDS, restoreCommand } from "./commands.ts";
 
 /** Rules that lean on what only the host's own namespace has, besides sets: accounting objects, timeout policies. */
-export const LEANS_ON_HOST = /--nfacct-name[\s=]|(-j|--jump)\s+CT\s.*--timeout[\s=]/;
+export const NEEDS_HOST = /--nfacct-name[\s=]|(-j|--jump)\s+CT\s.*--timeout[\s=]/;
 const LEANS_ON_SET = /--match-set[\s=]|(-j|--jump)\s+SET\s/;
 /** A name that cannot be resolved where there is no network. */
 const NAME_NOT_RESOLVED = /host\/network .* not found/;
@@ -31,7 +31,7 @@ export async function tryLines(family: Family, lines: readonly string[], timeout
   const leaveOut = (leans: RegExp) => {
     for (const [at, line] of lines.entries()) if (leans.test(line)) untried.add(at);
   };
-  leaveOut(LEANS_ON_HOST);
+  leaveOut(NEEDS_HOST);
   let sets = setsIn(lines);
   for (;;) {
     const tried = lines.map((line, at) => (untried.has(at) ? "#" : line));
@@ -77,7 +77,7 @@ export async function readOnHost(
   lines: readonly string[],
   timeoutSeconds: number,
 ): Promise<{ kind: "good" } | Refused> {
-  const leans = (line: string) => LEANS_ON_HOST.test(line) || LEANS_ON_SET.test(line);
+  const leans = (line: string) => NEEDS_HOST.test(line) || LEANS_ON_SET.test(line);
   if (!lines.some(leans)) return { kind: "good" };
   const leaning = lines.map((line) => (leans(line) || !/^[[-]/.test(line) ? line : "#"));
   const ran = await run(restoreCommand(family), ["--test", "--noflush", "--wait", String(timeoutSeconds)], {

@@ -1,12 +1,18 @@
 // A rule of another hand that hides ours. Pure.
 
 import { FAMILIES } from "../model/family.ts";
-import type { Wanted } from "../rules/fragment-text.ts";
+import type { DesiredFragment } from "../rules/fragment-text.ts";
 import { barrierOf } from "../rules/live.ts";
 import type { Kernel } from "./item.ts";
 
 /** An ACCEPT of ours behind a final DROP or REJECT in FORWARD is never reached. */
-export function warnOfBarriers({ wanted, live: kernel }: { wanted: readonly Wanted[]; live: Kernel }): string[] {
+export function warnOfBarriers({
+  wanted,
+  live: kernel,
+}: {
+  wanted: readonly DesiredFragment[];
+  live: Kernel;
+}): string[] {
   return FAMILIES.flatMap((family) => {
     const live = kernel[family];
     const barrier = live && barrierOf("filter", "FORWARD", live);

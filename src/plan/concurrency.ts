@@ -5,26 +5,26 @@ import type { Fragments } from "../fragments/by-family.ts";
 import { readOwn, stampOf } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { directoryOf } from "../model/directories.ts";
-import { Failure, Overtaken } from "../model/errors.ts";
+import { ConcurrentChange, Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import type { Options } from "../model/options.ts";
-import { claimantOf, Register } from "../rules/claim-index.ts";
-import type { Wanted } from "../rules/fragment-text.ts";
-import { clashesWith } from "./conflicts.ts";
+import { ClaimIndex, claimantOf } from "../rules/claim-index.ts";
+import type { DesiredFragment } from "../rules/fragment-text.ts";
+import { conflictsWith } from "./conflicts.ts";
 import { readDirectories } from "./directories.ts";
 import type { FileChange, Item } from "./item.ts";
-import { askFor } from "./selection.ts";
+import { select } from "./selection.ts";
 
 /** The containers' fragments of a call, as they were settled. */
 export interface Settled {
-  asked: readonly Wanted[];
-  neighbours: readonly Wanted[];
-  seen: Seen;
+  asked: readonly DesiredFragment[];
+  neighbours: readonly DesiredFragment[];
+  seen: SeenDirectories;
   answer: Answer;
 }
 
 /** The directories as they were when they were looked at. */
-export interface Seen {
+export interface SeenDirectories {
   /** From before they were read. */
   stamp: string | undefined;
   now: Fragments;
@@ -32,7 +32,7 @@ export interface Seen {
 
 /** What became of the client's answer about the containers that were named. */
 export interface Answer {
-  wanted: readonly Wanted[];
+  wanted: readonly DesiredFragment[];
   /** What this call gives them. */
   options: Options;
   /** performance.now() before it was asked. */
@@ -42,7 +42,7 @@ export interface Answer {
 }
 
 /** Throws Failure `directory_unusable`. */
-export async function readStamped(args: Arguments): Promise<Seen> {
+export async function readStamped(args: Arguments): Promise<SeenDirectories> {
   return { stamp: await stampOfAll(args), now: await readDirectories(args) };
 }
 
@@ -59,7 +59,7 @@ async function stampOfAll(args: Arguments): Promise<string | undefined> {
  * The directories were read before the client was asked: a fragment that is another now was written by somebody who asked
  * later, and who knows better.
  */
-export async function refuseOvertaken(settled: Settled, items: readonly Item[], args: Arguments): Promise<void> {
+export async function refuseConcurrentChange(settled: Settled, items: readonly Item[], args: Arguments): Promise<void> {
   if (args.state === "absent") return;
   const { seen } = settled;
   if (seen.stamp === undefined || seen.stamp !== (await stampOfAll(args))) await refuseWritten(settled, items, args);
@@ -78,8 +78,8 @@ async function refuseWritten(
     if (text !== before.get(path) && text !== after) throw overtaken(path);
   }
   const wanted = [...asked, ...neighbours];
-  const known = new Register(wanted.map(claimantOf));
-  for (const { path } of clashesWith(wanted, known, now).values()) throw overtaken(path);
+  const known = new ClaimIndex(wanted.map(claimantOf));
+  for (const { path } of conflictsWith(wanted, known, now).values()) throw overtaken(path);
 }
 
 /**
@@ -93,16 +93,17 @@ function isOld({ since, waited }: Answer, { all, container, timeout }: Arguments
 /** A container that was restarted since has perhaps another address, and its former one may be another's. */
 async function refuseMoved({ wanted, options }: Answer, args: Arguments): Promise<void> {
   const nobody = new AbortController().signal;
-  const again = await askFor({ args, options, check: true }, {}, nobody, () => {}).catch((error: unknown) => {
+  const again = await select({ args, options, check: true }, {}, nobody, () => {}).catch((error: unknown) => {
     // It is waited for without the lock.
-    if (error instanceof Failure && error.code === "command_timeout") throw new Overtaken(error.message, error.facts);
+    if (error instanceof Failure && error.code === "command_timeout")
+      throw new ConcurrentChange(error.message, error.facts);
     throw error;
   });
   const texts = new Map(again.wanted.map(({ owner, texts }) => [owner, texts]));
   const moved = wanted.find((one) => FAMILIES.some((family) => texts.get(one.owner)?.[family] !== one.texts[family]));
   if (moved === undefined) return;
   const message = `the container ${moved.owner} was restarted or changed while this call was at work; nothing was changed, run it again`;
-  throw new Overtaken(message, { container: moved.owner });
+  throw new ConcurrentChange(message, { container: moved.owner });
 }
 
 function textsIn(fragments: Fragments): Map<string, string> {
@@ -110,9 +111,9 @@ function textsIn(fragments: Fragments): Map<string, string> {
   return new Map(all.map(({ path, text }) => [path, text]));
 }
 
-function overtaken(path: string): Overtaken {
+function overtaken(path: string): ConcurrentChange {
   const message = `another process changed ${path} while this call was at work; nothing was changed, run it again (${WHO})`;
-  return new Overtaken(message, { path });
+  return new ConcurrentChange(message, { path });
 }
 
 /** Where each change of ours is recorded, with who called. */
@@ -132,11 +133,11 @@ export async function refuseRewritten(drifting: readonly FileChange[], wrote: bo
   }
 }
 
-function rewritten(path: string, text: string | undefined, after: string | undefined): Overtaken {
+function rewritten(path: string, text: string | undefined, after: string | undefined): ConcurrentChange {
   const theirs = text === undefined ? "removed" : after === undefined ? "wrote" : "changed";
   const ours = after === undefined ? "removed" : "wrote";
   const message = `another process ${theirs} ${path} after this call ${ours} it, and the rules are as that process left them: a second run settles it (${WHO})`;
-  const failure = new Overtaken(message, { path });
+  const failure = new ConcurrentChange(message, { path });
   failure.changed = true;
   return failure;
 }

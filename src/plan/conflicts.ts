@@ -5,22 +5,22 @@
 import { basename, dirname } from "node:path";
 import { NAME } from "../docker/container.ts";
 import { findNeighbours } from "../docker/find.ts";
-import type { Target } from "../docker/published.ts";
+import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import type { Arguments } from "../generated/arguments.ts";
-import { Failure, Overtaken } from "../model/errors.ts";
+import { ConcurrentChange, Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { anyOr, spellPublish } from "../model/port-mapping.ts";
-import { type Claimant, claimantIn, claimantOf, Register, type Shared, withAddresses } from "../rules/claim-index.ts";
+import { type Claimant, ClaimIndex, claimantIn, claimantOf, type Shared, withAddresses } from "../rules/claim-index.ts";
 import { type Ports, readClaims } from "../rules/claims.ts";
-import { containerFragment, containerOf, readFragment, type Wanted } from "../rules/fragment-text.ts";
+import { containerFragment, containerOf, type DesiredFragment, readFragment } from "../rules/fragment-text.ts";
 import { fragmentFor, keptOptions, optionsOf, shownWishes } from "./desired.ts";
-import type { Asked } from "./selection.ts";
+import type { Selection } from "./selection.ts";
 
 /** Other containers' fragments as they should be, each once; without rules where it goes. */
-export interface Neighbours {
-  wanted: Wanted[];
+export interface Conflicting {
+  wanted: DesiredFragment[];
   warnings: string[];
 }
 
@@ -33,19 +33,19 @@ export interface Neighbours {
  * Throws Failure `port_conflict` where two containers run and claim one port, and those of the client; Overtaken where one
  * that was asked for has been renamed since: it is not its own rival.
  */
-export async function settleNeighbours(
-  { wanted: asked, addresses, names }: Pick<Asked, "wanted" | "addresses" | "names">,
+export async function settleConflicts(
+  { wanted: asked, addresses, names }: Pick<Selection, "wanted" | "addresses" | "names">,
   now: Fragments,
   args: Arguments,
-): Promise<Neighbours> {
-  const known = new Register();
+): Promise<Conflicting> {
+  const known = new ClaimIndex();
   for (const one of asked.map((wanted) => withAddresses(claimantOf(wanted), addresses))) {
     refuseSharedPorts(one, known.sharing(one));
     known.add(one);
   }
-  const found: Neighbours = { wanted: [], warnings: [] };
+  const found: Conflicting = { wanted: [], warnings: [] };
   for (;;) {
-    const clashes = clashesWith([...asked, ...found.wanted], known, now);
+    const clashes = conflictsWith([...asked, ...found.wanted], known, now);
     if (clashes.size === 0) return found;
     // The network that was asked for is that of the containers asked for.
     const named = { ...args, container: [...clashes.keys()], network: undefined };
@@ -68,9 +68,9 @@ export async function settleNeighbours(
   }
 }
 
-function renamed(former: string, name: string): Overtaken {
+function renamed(former: string, name: string): ConcurrentChange {
   const message = `the container ${former} was renamed to ${name} while this call was at work; nothing was changed, run it again`;
-  return new Overtaken(message, { containers: [former, name] });
+  return new ConcurrentChange(message, { containers: [former, name] });
 }
 
 interface Clash {
@@ -82,7 +82,11 @@ interface Clash {
 }
 
 /** The containers not among these whose fragments claim what one of these claims, each with one such clash. */
-export function clashesWith(wanted: readonly Wanted[], known: Register, now: Fragments): Map<string, Clash> {
+export function conflictsWith(
+  wanted: readonly DesiredFragment[],
+  known: ClaimIndex,
+  now: Fragments,
+): Map<string, Clash> {
   const owners = new Set(wanted.map(({ owner }) => owner));
   const clashes = new Map<string, Clash>();
   for (const family of FAMILIES) {
@@ -102,7 +106,7 @@ export function clashesWith(wanted: readonly Wanted[], known: Register, now: Fra
 interface Found {
   name: string;
   clash: Clash;
-  target: Target | undefined;
+  target: PublishedContainer | undefined;
   /** Without a target: why there is none. */
   why: string;
 }
@@ -110,10 +114,10 @@ interface Found {
 /** One neighbour's fragment as it should be. Throws Failure `port_conflict`. */
 async function settleOne(
   { name, clash: { path, what, owner }, target, why }: Found,
-  known: Register,
+  known: ClaimIndex,
   now: Fragments,
   args: Arguments,
-): Promise<{ wanted: Wanted; warnings: string[] }> {
+): Promise<{ wanted: DesiredFragment; warnings: string[] }> {
   const goes = (reason: string) => ({
     wanted: containerFragment(name, undefined, keptOptions(name, now, args)),
     warnings: [`${path} goes: ${reason}, and ${what} is ${owner}'s now`],
@@ -152,7 +156,7 @@ function refuseSharedPorts({ owner }: Pick<Claimant, "owner">, shared: readonly 
   }
 }
 
-function warnOfSharedAddress({ owner }: Wanted, shared: readonly Shared[], { client }: Arguments): string[] {
+function warnOfSharedAddress({ owner }: DesiredFragment, shared: readonly Shared[], { client }: Arguments): string[] {
   return shared.flatMap(({ claimant: other, address }) =>
     address === undefined ? [] : [`${client} says that ${owner} and ${other.owner} both have the address ${address}`],
   );

@@ -2,19 +2,19 @@
 // fragment keeps. Pure.
 
 import type { Container } from "../docker/container.ts";
-import type { Target } from "../docker/published.ts";
+import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type Options, readHead } from "../model/options.ts";
 import { isDirectGuard, readLeads } from "../rules/claims.ts";
-import { type Made, makeRules, type Wishes } from "../rules/container-rules.ts";
-import { containerFragment, keepsOptions, readFragment, type Wanted } from "../rules/fragment-text.ts";
+import { type Made, makeContainerRules, type RuleOptions } from "../rules/container-rules.ts";
+import { containerFragment, type DesiredFragment, keepsOptions, readFragment } from "../rules/fragment-text.ts";
 import { readChain, readTarget } from "../rules/rule.ts";
 
 /** A container's fragment as it should be, with the rules of its own options, and for the rest of these wishes. */
-export function fragmentFor(target: Target, wishes: Wishes): Made & { wanted: Wanted } {
-  const made = makeRules(target, { ...wishes, ...target.options });
+export function fragmentFor(target: PublishedContainer, wishes: RuleOptions): Made & { wanted: DesiredFragment } {
+  const made = makeContainerRules(target, { ...wishes, ...target.options });
   return { ...made, wanted: containerFragment(target.name, made.rules, target.options) };
 }
 
@@ -64,7 +64,7 @@ function takenOver(name: string, now: Fragments, args: Arguments): Options {
  * What a container's rules show of the wishes that they were made with: for a call that names another one, whose arguments say
  * nothing of this.
  */
-export function shownWishes(name: string, now: Fragments, { chain }: Arguments): Wishes {
+export function shownWishes(name: string, now: Fragments, { chain }: Arguments): RuleOptions {
   const fragments = textsOf(name, now).map(readFragment);
   const rules = (table: string) => fragments.flatMap((fragment) => fragment.get(table) ?? []);
   const dnat = rules("nat").find((rule) => readTarget(rule) === "DNAT");

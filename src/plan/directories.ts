@@ -7,7 +7,7 @@ import { directoryExists, readFragments } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { directoryOf } from "../model/directories.ts";
 import { FAMILIES } from "../model/family.ts";
-import { type FileChange, fileChanges } from "./item.ts";
+import { type FileChange, hasFileChanges } from "./item.ts";
 
 /** The directories' fragments as they are. Throws Failure `directory_unusable`. */
 export async function readDirectories(args: Arguments): Promise<Fragments> {
@@ -23,7 +23,7 @@ export async function readDirectories(args: Arguments): Promise<Fragments> {
  * root's then. Throws what node:fs throws.
  */
 export async function untrustedOf(now: Fragments, changes: readonly FileChange[], args: Arguments): Promise<Access[]> {
-  const written = new Set(changes.filter(fileChanges).map(({ path }) => path));
+  const written = new Set(changes.filter(hasFileChanges).map(({ path }) => path));
   const found = await Promise.all(FAMILIES.map((family) => untrustedIn(directoryOf(family, args), now[family] ?? [])));
   return found.flat().filter(({ path }) => !written.has(path));
 }

@@ -5,11 +5,11 @@ import type { Problem } from "../generated/result.ts";
 import { orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { type Backend, foreignTables, saveBackend, usesLegacy } from "../netfilter/foreign-firewalls.ts";
-import { DOCKERS_TABLES } from "../rules/docker-rules.ts";
+import { DOCKER_TABLES } from "../rules/docker-rules.ts";
 import { type Arriving, barrierIn, type NftTable, tablesOf } from "../rules/nft.ts";
 import { argumentOf, readTarget } from "../rules/rule.ts";
 import type { Item, Kernel } from "./item.ts";
-import { type Around, listOther } from "./preflight.ts";
+import { listOther, type PreflightFindings } from "./preflight.ts";
 
 /** A table of another firewall's, and how a person looks at it. */
 interface Firewall {
@@ -38,13 +38,13 @@ export async function warnOfFirewalls(items: readonly Item[], live: Kernel, time
 
 /** What status tells of those around: problems, and tables that only have a say. `isOff`: the daemon makes no rules. */
 export function firewallProblems(
-  { families, tables, firewalld }: Around,
+  { families, tables, firewalld }: PreflightFindings,
   items: readonly Item[],
   isOff: boolean,
   { reload }: Arguments,
 ): { problems: Problem[]; warnings: string[] } {
   const problem = (msg: string): Problem => ({ kind: "firewall_foreign", msg });
-  const left = isOff ? tables.filter(({ name }) => DOCKERS_TABLES.includes(name)) : [];
+  const left = isOff ? tables.filter(({ name }) => DOCKER_TABLES.includes(name)) : [];
   const others = tables.filter((table) => !left.includes(table));
   const standing = [
     ...others.map(nftTable),

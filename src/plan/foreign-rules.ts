@@ -9,7 +9,7 @@ import { directoryOf } from "../model/directories.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
 import { type BootRecord, deletedOf, leftOf, readRecord, rememberFragments, textOf } from "../netfilter/record.ts";
 import { comparable } from "../netfilter/spelling.ts";
-import { isMarked } from "../rules/fragment-text.ts";
+import { isManaged } from "../rules/fragment-text.ts";
 import type { Live, Tables } from "../rules/live.ts";
 import { readChain, readRule, readWords } from "../rules/rule.ts";
 import { readTables } from "../rules/table-text.ts";
@@ -19,7 +19,7 @@ import { ownersOf, someOf } from "../text/words.ts";
 import type { Kernel } from "./item.ts";
 
 /** One family's. */
-export interface Strangers {
+export interface ForeignRules {
   family: Family;
   /** As `listUndeclared` spells them; policies are none, for a load keeps them. */
   rules: string[];
@@ -80,7 +80,7 @@ export async function deletedSince(family: Family, live: Live, args: Arguments):
 
 /** "TABLE CHAIN" of each rule of others' fragments that does not run. */
 function chainsBehind(fragments: readonly Fragment[], live: Live): Set<string> {
-  const lacking = fragments.filter(({ text }) => !isMarked(text)).flatMap(({ text }) => lackingIn(text, live));
+  const lacking = fragments.filter(({ text }) => !isManaged(text)).flatMap(({ text }) => lackingIn(text, live));
   return new Set(lacking.map(({ table, line }) => `${table} ${readChain(readRule(line))}`));
 }
 
@@ -98,8 +98,8 @@ export async function rememberSeen(
 }
 
 /** Families in which somebody else's rules run, and would go with a load. */
-export async function findStrangers(live: Kernel, future: Fragments, args: Arguments): Promise<Strangers[]> {
-  const found = FAMILIES.map(async (family): Promise<Strangers[]> => {
+export async function findForeignRules(live: Kernel, future: Fragments, args: Arguments): Promise<ForeignRules[]> {
+  const found = FAMILIES.map(async (family): Promise<ForeignRules[]> => {
     const running = live[family];
     if (running === undefined || [...running.tables.values()].every(({ lines }) => lines.length === 0)) return [];
     // Most hosts have none, and then nothing needs be read or tried.
@@ -115,7 +115,7 @@ export async function findStrangers(live: Kernel, future: Fragments, args: Argum
  * The fragments, and what runs of strangers' where `setup --adopt` would put it: for a load that keeps it. `spelled` are those
  * that declare, as iptables prints them.
  */
-export function besideStrangers(
+export function besideForeignRules(
   fragments: readonly Fragment[],
   spelled: readonly Fragment[],
   record: BootRecord | undefined,
@@ -139,7 +139,7 @@ function rulesIn(live: Live, fragments: readonly { text: string }[]): string[] {
 
 /** Fragments of others that have a rule that does not run. */
 function unloadedOf(fragments: readonly Fragment[], live: Live): string[] {
-  const behind = fragments.filter(({ text }) => !isMarked(text) && lackingIn(text, live).length > 0);
+  const behind = fragments.filter(({ text }) => !isManaged(text) && lackingIn(text, live).length > 0);
   return [...new Set(behind.map(({ path }) => path))];
 }
 
@@ -152,14 +152,14 @@ function lackingIn(text: string, live: Live): { table: string; line: string }[] 
 }
 
 /** What is done because of them, and the ways on. */
-export function tellStrangers(strangers: readonly Strangers[]): string {
+export function describeForeignRules(strangers: readonly ForeignRules[]): string {
   const unloaded = [...new Set(strangers.flatMap((one) => one.unloaded))];
   const left = unloaded.length === 0 ? "" : `, and what is new in ${unloaded.join(", ")} was not loaded`;
   return `${strangers.map(describe).join("; ")}: a load would lose them, so only docker_iptables' own rules were exchanged${left}. ${WAYS_ON}`;
 }
 
 /** The same for status, of one family. */
-export function tellUndeclared(strangers: Strangers): string {
+export function describeUndeclared(strangers: ForeignRules): string {
   const { unloaded } = strangers;
   const left = unloaded.length === 0 ? "" : `, and what is new in ${unloaded.join(", ")} is not loaded`;
   return `${describe(strangers)}: a load would lose them, so each change of a container exchanges only docker_iptables' own rules${left}. ${WAYS_ON}`;
@@ -168,7 +168,7 @@ export function tellUndeclared(strangers: Strangers): string {
 const WAYS_ON =
   "'docker_iptables setup --adopt' saves them as fragments, 'docker_iptables setup --reload patch' leaves them to their owner for good, 'docker_iptables load' replaces them on purpose";
 
-function describe({ family, rules }: Strangers): string {
+function describe({ family, rules }: ForeignRules): string {
   const owners = ownersOf(rules);
   const like = owners.length === 0 ? "" : `, which look like those of ${owners.join(" and ")}`;
   return `${FAMILY_WORDS[family]} rules run that no fragment declares (${someOf(rules)}${like})`;

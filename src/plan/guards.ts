@@ -3,18 +3,18 @@
 import { FAMILIES, type Family } from "../model/family.ts";
 import { hasTable } from "../netfilter/iptables.ts";
 import { isDirectGuard } from "../rules/claims.ts";
-import { containerFragment, type Wanted } from "../rules/fragment-text.ts";
+import { containerFragment, type DesiredFragment } from "../rules/fragment-text.ts";
 import type { Kernel } from "./item.ts";
 
 /**
  * The containers' fragments as this kernel can load them. A table that iptables-save shows is there; only where it shows
  * none is it asked for. Where the kernel is not looked at, nothing is left out. Throws Failure of iptables-save.
  */
-export async function fitGuards(
-  wanted: readonly Wanted[],
+export async function fitDirectAccess(
+  wanted: readonly DesiredFragment[],
   live: Kernel,
   timeoutSeconds: number,
-): Promise<{ wanted: Wanted[]; warnings: string[] }> {
+): Promise<{ wanted: DesiredFragment[]; warnings: string[] }> {
   const lacking: Family[] = [];
   for (const family of FAMILIES) {
     const running = live[family];
@@ -28,7 +28,7 @@ export async function fitGuards(
   };
 }
 
-function withoutRaw({ owner, rules, options }: Wanted, families: readonly Family[]): Wanted {
+function withoutRaw({ owner, rules, options }: DesiredFragment, families: readonly Family[]): DesiredFragment {
   const left = { ...rules };
   for (const family of families) {
     const { raw: _, ...others } = rules[family];
@@ -37,7 +37,7 @@ function withoutRaw({ owner, rules, options }: Wanted, families: readonly Family
   return containerFragment(owner, left, options);
 }
 
-function unguarded(wanted: readonly Wanted[], family: Family): string[] {
+function unguarded(wanted: readonly DesiredFragment[], family: Family): string[] {
   const [word, module] = family === "ipv4" ? ["IPv4", "iptable_raw"] : ["IPv6", "ip6table_raw"];
   const owners = (isLoopback: boolean) =>
     wanted

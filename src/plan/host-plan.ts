@@ -4,11 +4,11 @@ import type { Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import type { OtherBackend } from "../netfilter/foreign-firewalls.ts";
 import type { PlannedUnit } from "../systemd/install.ts";
-import { type FileChange, fileChanges } from "./item.ts";
+import { type FileChange, hasFileChanges } from "./item.ts";
 import type { Leftover } from "./leftovers.ts";
 
 /** What there is to do for the base besides its own fragments. */
-export interface BasePlan {
+export interface HostPlan {
   /** To be made where they are missing. */
   directories: string[];
   /** Fragments with the rules that ran before. */
@@ -24,7 +24,7 @@ export interface BasePlan {
   warnings: string[];
 }
 
-export const NO_BASE: BasePlan = {
+export const NOTHING_PLANNED: HostPlan = {
   directories: [],
   files: [],
   units: [],
@@ -35,11 +35,11 @@ export const NO_BASE: BasePlan = {
 };
 
 /** Whether there is anything to do besides the base's own fragments. */
-export function planChanges({ files, units, others, leftovers, dropsState }: BasePlan): boolean {
-  return files.some(fileChanges) || units.some(unitChanges) || others.length + leftovers.length > 0 || dropsState;
+export function hasHostChanges({ files, units, others, leftovers, dropsState }: HostPlan): boolean {
+  return files.some(hasFileChanges) || units.some(hasUnitChanges) || others.length + leftovers.length > 0 || dropsState;
 }
 
 /** Whether a service of ours is to be written, enabled, started or removed. */
-export function unitChanges({ before, after, enabled, unread, start }: PlannedUnit): boolean {
+export function hasUnitChanges({ before, after, enabled, unread, start }: PlannedUnit): boolean {
   return before?.text !== after || (after !== undefined && (!enabled || unread || start));
 }

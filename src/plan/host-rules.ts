@@ -20,9 +20,9 @@ import { directoryOf } from "../model/directories.ts";
 import { asFailure, Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
 import { flagsOf } from "../model/flags.ts";
-import { spellFragments, warnOfBoot } from "../netfilter/spelling.ts";
-import { hasRules, isContainers, isMarked, type Wanted } from "../rules/fragment-text.ts";
-import { BASE_FILES, isBaseFile, makeBase, ownerOf } from "../rules/host-rules.ts";
+import { canonicalFragments, warnOfBoot } from "../netfilter/spelling.ts";
+import { type DesiredFragment, hasRules, isContainerFragment, isManaged } from "../rules/fragment-text.ts";
+import { HOST_FILES, isHostFile, makeHostRules, ownerOf } from "../rules/host-rules.ts";
 import { hasDockersRules } from "../rules/live.ts";
 import { INGRESS_CHAIN } from "../rules/mesh.ts";
 import { tellCopies } from "../rules/undeclared.ts";
@@ -30,18 +30,25 @@ import { readInterfaces } from "../system/interfaces.ts";
 import { isKept, readState, stateOf } from "../system/state.ts";
 import { findPlaces, type PlannedUnit, planRemoval, planUnits, planWatcher, WATCH_UNIT } from "../systemd/install.ts";
 import { retryTimerOf } from "../systemd/unit-text.ts";
-import { unitName, type Wish } from "../systemd/units.ts";
+import { type RequiredService, unitName } from "../systemd/units.ts";
 import { someOf } from "../text/words.ts";
 import { declaredIn } from "./foreign-rules.ts";
-import { type BasePlan, NO_BASE } from "./host-plan.ts";
-import { type Item, itemChanges, type Kernel } from "./item.ts";
+import { type HostPlan, NOTHING_PLANNED } from "./host-plan.ts";
+import { hasChanges, type Item, type Kernel } from "./item.ts";
 import { findLeftovers } from "./leftovers.ts";
-import { adoptedFiles, describeTraps, holdsMesh, lookForTraps, refuseTraps, withoutLeftovers } from "./preflight.ts";
+import {
+  adoptedFiles,
+  describePreflight,
+  holdsMesh,
+  refusePreflight,
+  runPreflight,
+  withoutLeftovers,
+} from "./preflight.ts";
 import { withChanges } from "./validate.ts";
 
 /** What the base comes to, as far as the client says. */
-export interface BaseWishes {
-  wanted: Wanted[];
+export interface DesiredHostRules {
+  wanted: DesiredFragment[];
   networks: readonly Network[];
   daemon: Daemon | undefined;
   /** That the daemon manages iptables itself, and what to do. */
@@ -53,13 +60,13 @@ export interface BaseWishes {
  * The base as it should be; for `absent` its files without a rule. Throws Failure `bridge_missing` where the networks are
  * those of another host.
  */
-export async function askForBase(
+export async function desiredHostRules(
   networks: readonly Network[],
   families: readonly Family[],
   args: Arguments,
-): Promise<BaseWishes> {
+): Promise<DesiredHostRules> {
   if (args.state === "absent")
-    return { wanted: BASE_FILES.map(emptyFile), networks: [], daemon: undefined, managing: undefined, warnings: [] };
+    return { wanted: HOST_FILES.map(emptyFile), networks: [], daemon: undefined, managing: undefined, warnings: [] };
   const advice = await adviseHost(networks, families, args);
   const overlaps = overlapsOf(networks, await readInterfaces()).map(tellOverlap);
   const base = await wantBase(networks, families, advice.daemon, args);
@@ -72,7 +79,7 @@ export async function wantBase(
   families: readonly Family[],
   daemon: Daemon | undefined,
   args: Arguments,
-): Promise<Pick<BaseWishes, "wanted" | "warnings">> {
+): Promise<Pick<DesiredHostRules, "wanted" | "warnings">> {
   const { names, routes } = await readInterfaces();
   const lost = networks.find(({ isDefault, bridge }) => isDefault && bridge !== undefined && !names.has(bridge));
   if (lost !== undefined) {
@@ -83,7 +90,7 @@ export async function wantBase(
     daemon,
     networks.flatMap(({ bridge }) => bridge ?? []),
   );
-  return { wanted: makeBase(networks, families, { ...args, proxy, routes }), warnings };
+  return { wanted: makeHostRules(networks, families, { ...args, proxy, routes }), warnings };
 }
 
 /**
@@ -94,7 +101,7 @@ export async function adviseHost(
   networks: readonly Network[],
   families: readonly Family[],
   args: Arguments,
-): Promise<Pick<BaseWishes, "daemon" | "managing" | "warnings">> {
+): Promise<Pick<DesiredHostRules, "daemon" | "managing" | "warnings">> {
   const daemon = await findDaemon();
   const isUnsure = daemon !== undefined && daemon.ip6tables === undefined;
   const version = isUnsure ? await askVersion(args).catch(orElse(undefined)) : undefined;
@@ -103,7 +110,7 @@ export async function adviseHost(
   return { daemon, managing, warnings: [...adviseDaemon(daemon, version), ...(await forwardingWarnings(inUse))] };
 }
 
-function emptyFile(file: string): Wanted {
+function emptyFile(file: string): DesiredFragment {
   return { owner: ownerOf(file), file, rules: { ipv4: {}, ipv6: {} }, options: {}, texts: {} };
 }
 
@@ -112,20 +119,20 @@ function emptyFile(file: string): Wanted {
  * place), `rules_undeclared` (a load would lose what runs), `fragment_invalid`, `base_in_use`, and those of `planUnits`.
  * `now` are the directories' fragments.
  */
-export async function planBase(
+export async function planHost(
   items: readonly Item[],
-  wishes: BaseWishes,
+  wishes: DesiredHostRules,
   live: Kernel,
   now: Fragments,
   args: Arguments,
-): Promise<BasePlan> {
+): Promise<HostPlan> {
   if (args.state === "absent") return planRemovalOfBase(items, now, args);
   refuseForeignFiles(items);
   if (args.reload !== "none") await refuseManagingDaemon(wishes, live, args);
   const { networks, daemon } = wishes;
   const families = [...new Set(items.map(({ family }) => family))];
   const directories = families.map((family) => directoryOf(family, args));
-  const plan: BasePlan = { ...NO_BASE, directories, warnings: [] };
+  const plan: HostPlan = { ...NOTHING_PLANNED, directories, warnings: [] };
   const places = findPlaces(args.timeout);
   const watching = {
     words: watchWords(args),
@@ -136,17 +143,17 @@ export async function planBase(
   if (args.reload === "none") return { ...plan, units: watchers };
   // What a fragment had earlier in this boot is saved, too: the file may have been moved away to be written anew.
   const declared = await declaredIn(withChanges(now, items, args), live, args, args.adopt);
-  const found = await lookForTraps(families, declared, networks, live, args);
+  const found = await runPreflight(families, declared, networks, live, args);
   // Without a daemon of this host nobody knows whose they are.
   const leftovers = daemon === undefined ? [] : await findLeftovers(found, declared, networks, args.timeout);
   const around = withoutLeftovers(found, leftovers);
-  const isSetUp = items.some(({ path, before }) => isBaseFile(path) && before !== undefined);
-  const { lost, kept, told } = describeTraps(around, args, isSetUp);
+  const isSetUp = items.some(({ path, before }) => isHostFile(path) && before !== undefined);
+  const { lost, kept, told } = describePreflight(around, args, isSetUp);
   if (args.reload === "patch") return { ...plan, units: watchers, leftovers, warnings: kept };
-  const loaders = args.reload === "systemd" ? await planUnits(wishesFor(families, args), places, args.timeout) : [];
+  const loaders = args.reload === "systemd" ? await planUnits(servicesFor(families, args), places, args.timeout) : [];
   // What came to a host that is set up is left alone; but another hand's service that is to start may lose it.
   const isLeftAlone = isSetUp && !loaders.some(({ start, ours }) => start && !ours);
-  if (!args.adopt && !args.replace && !isLeftAlone) refuseTraps([...lost, ...kept], around);
+  if (!args.adopt && !args.replace && !isLeftAlone) refusePreflight([...lost, ...kept], around);
   const files = args.adopt ? await adoptedFiles(around.families, args) : [];
   const future = withChanges(now, [...items, ...files], args);
   const warnings = [
@@ -159,7 +166,7 @@ export async function planBase(
   if (broken.failure !== undefined && !isLeftAlone) throw broken.failure;
   warnings.push(...broken.warnings);
   // Where something changes, the load that leaves others' fragments out says so.
-  if (broken.failure !== undefined && !items.some(itemChanges))
+  if (broken.failure !== undefined && !items.some(hasChanges))
     warnings.push(`the fragments cannot be loaded until this is fixed: ${broken.failure.message}`);
   if (broken.failure !== undefined) warnings.push(...(await tellUnkept(families, args)));
   for (const { name, after, disabled, ours } of loaders) {
@@ -190,7 +197,7 @@ async function tryFragments(
   for (const family of families) {
     const wishes = { family, directory: directoryOf(family, args), timeout: args.timeout, live: live[family] };
     try {
-      const spelling = await spellFragments(future[family] ?? [], wishes);
+      const spelling = await canonicalFragments(future[family] ?? [], wishes);
       warnings.push(...spelling.warnings, ...(args.reload === "systemd" ? warnOfBoot(spelling) : []));
     } catch (error) {
       const failure = asFailure(error);
@@ -225,7 +232,11 @@ function refuseUnknowing(loaders: readonly PlannedUnit[]): void {
  * It would make its rules again, or fight ours. A daemon that is perhaps not the one asked (a context, podman beside it) is
  * only in the way where it has made some. Throws Failure `rules_undeclared`.
  */
-async function refuseManagingDaemon({ daemon, managing }: BaseWishes, live: Kernel, args: Arguments): Promise<void> {
+async function refuseManagingDaemon(
+  { daemon, managing }: DesiredHostRules,
+  live: Kernel,
+  args: Arguments,
+): Promise<void> {
   const makes = Object.values(live).some(hasDockersRules);
   if (!makes && !(await asksThisHost(args))) return;
   const why = managing ?? (daemon?.changedSince && makes ? unreadSettings(daemon) : undefined);
@@ -248,7 +259,7 @@ function watchWords(args: Arguments): string[] {
 }
 
 function refuseForeignFiles(items: readonly Item[]): void {
-  const foreign = items.find(({ path, before }) => isBaseFile(path) && before !== undefined && !isMarked(before.text));
+  const foreign = items.find(({ path, before }) => isHostFile(path) && before !== undefined && !isManaged(before.text));
   if (foreign === undefined) return;
   const { path } = foreign;
   throw new Failure(
@@ -262,7 +273,7 @@ function refuseForeignFiles(items: readonly Item[]): void {
 /** Base files of another hand are not removed either; they are told. */
 export function keepForeignFiles(items: readonly Item[]): { items: Item[]; warnings: string[] } {
   const isForeign = ({ path, before, after }: Item) =>
-    isBaseFile(path) && after === undefined && before !== undefined && !isMarked(before.text);
+    isHostFile(path) && after === undefined && before !== undefined && !isManaged(before.text);
   return {
     items: items.filter((item) => !isForeign(item)),
     warnings: items.filter(isForeign).map(({ path }) => `${path} was not written by docker_iptables; it stays`),
@@ -270,8 +281,8 @@ export function keepForeignFiles(items: readonly Item[]): { items: Item[]; warni
 }
 
 /** The services that have to load these families; one may load both. */
-export function wishesFor(families: readonly Family[], args: Arguments): Wish[] {
-  const wishes = new Map<string, Wish>();
+export function servicesFor(families: readonly Family[], args: Arguments): RequiredService[] {
+  const wishes = new Map<string, RequiredService>();
   for (const family of families) {
     const unit = unitName(family === "ipv4" ? args.iptables_service : args.ip6tables_service);
     const wish = wishes.get(unit) ?? { unit, directories: [], families: [] };
@@ -287,7 +298,7 @@ function loadersOf(args: Arguments): string[] {
   return [...new Set([args.iptables_service, args.ip6tables_service].map(unitName))];
 }
 
-async function planRemovalOfBase(items: readonly Item[], now: Fragments, args: Arguments): Promise<BasePlan> {
+async function planRemovalOfBase(items: readonly Item[], now: Fragments, args: Arguments): Promise<HostPlan> {
   const future = withChanges(now, items, args);
   const loaders = loadersOf(args);
   const names = args.reload === "none" ? [] : [...loaders, WATCH_UNIT, ...loaders.map(retryTimerOf)];
@@ -298,7 +309,7 @@ async function planRemovalOfBase(items: readonly Item[], now: Fragments, args: A
     return [];
   });
   const left = Object.values(future).flatMap((fragments) =>
-    fragments.filter(({ path, text }) => isContainers(basename(path)) && hasRules(text)).map(({ path }) => path),
+    fragments.filter(({ path, text }) => isContainerFragment(basename(path)) && hasRules(text)).map(({ path }) => path),
   );
   if (left.length > 0) {
     const watches = units.some(({ name, start }) => name === WATCH_UNIT && !start);
@@ -311,5 +322,5 @@ async function planRemovalOfBase(items: readonly Item[], now: Fragments, args: A
   );
   const warnings = kept.map((path) => `${path} holds rules that ran before setup; it stays`);
   const states = await Promise.all(FAMILIES.map((family) => isKept(stateOf(family, directoryOf(family, args)))));
-  return { ...NO_BASE, units, dropsState: states.includes(true), warnings };
+  return { ...NOTHING_PLANNED, units, dropsState: states.includes(true), warnings };
 }

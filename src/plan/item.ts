@@ -3,7 +3,7 @@
 import type { Own } from "../fragments/directory.ts";
 import type { Family } from "../model/family.ts";
 import type { Tables } from "../rules/live.ts";
-import { compareLive, type Drift, drifts, type Live } from "../rules/live.ts";
+import { compareLive, type Drift, hasDrift, type Live } from "../rules/live.ts";
 
 /** A file as it is and as it should be; undefined where there is none. */
 export interface FileChange {
@@ -26,12 +26,12 @@ export interface Item extends FileChange {
 /** The kernel's rules; a family that this host does not have is left out. */
 export type Kernel = Partial<Record<Family, Live>>;
 
-export function fileChanges({ before, after }: FileChange): boolean {
+export function hasFileChanges({ before, after }: FileChange): boolean {
   return before?.text !== after;
 }
 
-export function itemChanges(item: Item): boolean {
-  return fileChanges(item) || (item.drift !== undefined && drifts(item.drift));
+export function hasChanges(item: Item): boolean {
+  return hasFileChanges(item) || (item.drift !== undefined && hasDrift(item.drift));
 }
 
 /** The fragments of each owner. */

@@ -5,9 +5,9 @@ import type { Fragments } from "../fragments/by-family.ts";
 import type { Family } from "../model/family.ts";
 import { COMMANDS } from "../netfilter/commands.ts";
 import { type Backend, tableText, untold } from "../netfilter/foreign-firewalls.ts";
-import { type BridgeNetwork, DOCKERS_TABLES } from "../rules/docker-rules.ts";
+import { type BridgeNetwork, DOCKER_TABLES } from "../rules/docker-rules.ts";
 import { leftoverText } from "../rules/undeclared.ts";
-import { type Around, bridgesOf } from "./preflight.ts";
+import { bridgesOf, type PreflightFindings } from "./preflight.ts";
 
 /** What is to go, as a text that a person can read. */
 export type Leftover = { name: string; text: string } & (LeftRules | { kind: "table" });
@@ -25,7 +25,7 @@ export interface LeftRules {
 
 /** For a host whose daemon leaves iptables alone. `future` are the fragments as they will be. */
 export async function findLeftovers(
-  { families, tables }: Around,
+  { families, tables }: PreflightFindings,
   future: Fragments,
   networks: readonly Network[],
   timeout: number,
@@ -54,7 +54,7 @@ export async function findLeftovers(
     const name = COMMANDS[family].save.replace("-", `-${backend}-`);
     found.push({ kind: "rules", name, text: others, family, backend, fragments: [], bridges });
   }
-  for (const name of tables.map((table) => table.name).filter((table) => DOCKERS_TABLES.includes(table))) {
+  for (const name of tables.map((table) => table.name).filter((table) => DOCKER_TABLES.includes(table))) {
     const text = await tableText(name, timeout);
     if (text !== undefined) found.push({ kind: "table", name, text });
   }

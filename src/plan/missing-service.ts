@@ -4,12 +4,12 @@ import { basename } from "node:path";
 import type { Fragments } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { Failure } from "../model/errors.ts";
-import { isMarked } from "../rules/fragment-text.ts";
-import { BASE_FILES } from "../rules/host-rules.ts";
+import { isManaged } from "../rules/fragment-text.ts";
+import { HOST_FILES } from "../rules/host-rules.ts";
 import { recordedArguments } from "../systemd/install.ts";
 import { someOf } from "../text/words.ts";
 import { readDirectories } from "./directories.ts";
-import { findStrangers } from "./foreign-rules.ts";
+import { findForeignRules } from "./foreign-rules.ts";
 import type { Kernel } from "./item.ts";
 
 /**
@@ -24,8 +24,8 @@ export async function adviseService(error: unknown, live: Kernel, args: Argument
   ]);
   const isSetUp = Object.values(now)
     .flat()
-    .some(({ path, text }) => BASE_FILES.some((file) => file === basename(path)) && isMarked(text));
-  const strange = (await findStrangers(live, now, args)).flatMap(({ rules }) => rules);
+    .some(({ path, text }) => HOST_FILES.some((file) => file === basename(path)) && isManaged(text));
+  const strange = (await findForeignRules(live, now, args)).flatMap(({ rules }) => rules);
   const patch = `'docker_iptables ${verb ?? commandOf(args)} --reload patch'`;
   return new Failure(error.code, `${error.message}; ${advice()}`, error.facts, { cause: error });
 

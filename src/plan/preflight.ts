@@ -20,14 +20,14 @@ import type { BridgeNetwork } from "../rules/docker-rules.ts";
 import { readLive } from "../rules/live.ts";
 import { INGRESS_CHAIN, meshOf } from "../rules/mesh.ts";
 import { decides, type NftTable } from "../rules/nft.ts";
-import { carriedMesh, carriedOf } from "../rules/preserved.ts";
+import { preservedMesh, preservedOf } from "../rules/preserved.ts";
 import { ADOPTED, adopt, listUndeclared, type Undeclared, undeclaredOf } from "../rules/undeclared.ts";
 import { ownersOf, someOf } from "../text/words.ts";
 import type { FileChange, Kernel } from "./item.ts";
 import type { Leftover } from "./leftovers.ts";
 
 /** Who else has a hand in the packet filter. */
-export interface Around {
+export interface PreflightFindings {
   families: { family: Family; undeclared: Undeclared; other: Other | undefined; mesh: boolean }[];
   /** Tables of nftables that decide where our rules stand. */
   tables: NftTable[];
@@ -38,13 +38,13 @@ export interface Around {
 type Other = OtherBackend & { undeclared: Undeclared };
 
 /** `future` are the fragments as they will be, `live` is the kernel. Throws Failure of `run`. */
-export async function lookForTraps(
+export async function runPreflight(
   families: readonly Family[],
   future: Fragments,
   networks: readonly Network[],
   live: Kernel,
   { timeout }: Arguments,
-): Promise<Around> {
+): Promise<PreflightFindings> {
   const bridges = bridgesOf(networks);
   const [tables, firewalld, ...found] = await Promise.all([
     foreignTables(timeout),
@@ -54,11 +54,11 @@ export async function lookForTraps(
       const theirs = await otherBackend(family, timeout);
       const other = theirs && {
         ...theirs,
-        undeclared: undeclaredOf(theirs.live, [], bridges, carriedMesh(theirs.live, [])),
+        undeclared: undeclaredOf(theirs.live, [], bridges, preservedMesh(theirs.live, [])),
       };
       // What it has in DOCKER-USER would be a fragment's once it is adopted, and fragments then decide alone.
       const saved = Object.values(other === undefined ? {} : adopt(other.undeclared)).map((text = "") => ({ text }));
-      const carried = carriedOf(running, [...fragments, ...saved]);
+      const carried = preservedOf(running, [...fragments, ...saved]);
       return {
         family,
         undeclared: undeclaredOf(running, fragments, bridges, carried),
@@ -82,8 +82,8 @@ export function bridgesOf(networks: readonly Network[]): BridgeNetwork[] {
  * host that is set up already (`isSetUp`), and are told: a load keeps them. FORWARD's DROP, which Docker sets and which
  * outlasts its chains, stops no host, and is told once, before the base is there.
  */
-export function describeTraps(
-  { families, tables, firewalld }: Around,
+export function describePreflight(
+  { families, tables, firewalld }: PreflightFindings,
   { reload, adopt, replace }: Arguments,
   isSetUp: boolean,
 ): { lost: string[]; kept: string[]; told: string[] } {
@@ -124,7 +124,10 @@ export function describeTraps(
 }
 
 /** What is around once these have gone. */
-export function withoutLeftovers({ families, tables, firewalld }: Around, leftovers: readonly Leftover[]): Around {
+export function withoutLeftovers(
+  { families, tables, firewalld }: PreflightFindings,
+  leftovers: readonly Leftover[],
+): PreflightFindings {
   const emptied = families.map((one) => {
     const { family, other } = one;
     const isLeft = leftovers.some(
@@ -160,7 +163,7 @@ function leaveThem(rules: readonly string[]): string {
 }
 
 /** Throws Failure `rules_undeclared`. */
-export function refuseTraps(traps: readonly string[], { families, tables }: Around): void {
+export function refusePreflight(traps: readonly string[], { families, tables }: PreflightFindings): void {
   if (traps.length === 0) return;
   const rules = families.flatMap(({ family, undeclared }) =>
     listUndeclared(undeclared).map((rule) => `${FAMILY_WORDS[family]} ${rule}`),
@@ -177,7 +180,7 @@ export function refuseTraps(traps: readonly string[], { families, tables }: Arou
 const MOST_TOLD = 100;
 
 /** 00_existing sorts before the base, 95_existing behind all containers. Throws Failure `fragment_foreign`. */
-export async function adoptedFiles(families: Around["families"], args: Arguments): Promise<FileChange[]> {
+export async function adoptedFiles(families: PreflightFindings["families"], args: Arguments): Promise<FileChange[]> {
   const files: FileChange[] = [];
   for (const { family, undeclared, other } of families) {
     const all = other === undefined ? [undeclared] : [undeclared, other.undeclared];

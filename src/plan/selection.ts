@@ -2,25 +2,25 @@
 
 import { inspectContainers } from "../docker/client.ts";
 import { NAME } from "../docker/container.ts";
-import { findRunning, findTargets, type Tell, withNearNames } from "../docker/find.ts";
-import type { Target } from "../docker/published.ts";
+import { findPublished, findRunning, type Tell, withNearNames } from "../docker/find.ts";
+import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { droppedOptions, type Options, readHead } from "../model/options.ts";
 import type { Request } from "../model/request.ts";
-import { type Addresses, claimantOf, Register } from "../rules/claim-index.ts";
-import { containerFragment, type Wanted } from "../rules/fragment-text.ts";
+import { type Addresses, ClaimIndex, claimantOf } from "../rules/claim-index.ts";
+import { containerFragment, type DesiredFragment } from "../rules/fragment-text.ts";
 import { liveOwners } from "../rules/live.ts";
 import { fragmentFor, keptOptions, optionsOf } from "./desired.ts";
-import { itemChanges, type Kernel } from "./item.ts";
-import { describeUntrue, sortLeft } from "./skipped.ts";
+import { hasChanges, type Kernel } from "./item.ts";
+import { describeStale, sortSkipped } from "./skipped.ts";
 import { familiesOf, readKernel, survey } from "./survey.ts";
 
-export interface Asked {
+export interface Selection {
   /** Without a rule where the fragment goes. */
-  wanted: Wanted[];
+  wanted: DesiredFragment[];
   /** Of those that were named, also where no rule leads: another's fragment must not lead there either. */
   addresses: Addresses;
   /** Id -> name of the containers that were found. */
@@ -28,7 +28,7 @@ export interface Asked {
   /** Containers of which check mode cannot foretell the rules. */
   pending: string[];
   /** Those without a rule, or with nothing to do, and why in a person's words. */
-  idle: Idle[];
+  idle: NotPublished[];
   /** Names of running containers whose fragments stay as they are, because they are true. */
   left: string[];
   /** Whether some container was waited for. */
@@ -36,12 +36,12 @@ export interface Asked {
   warnings: string[];
 }
 
-export interface Idle {
+export interface NotPublished {
   name: string;
   why: string;
 }
 
-const NOBODY: Asked = {
+const NOBODY: Selection = {
   wanted: [],
   addresses: new Map(),
   names: new Map(),
@@ -56,16 +56,16 @@ const NOBODY: Asked = {
  * `here` are the fragments from before the client is asked; only `all` looks at them. In check mode it does not wait.
  * Throws Failure: of the client, of `findTargets`.
  */
-export async function askFor(
+export async function select(
   { args, check, options }: Pick<Request, "args" | "check" | "options">,
   here: Fragments,
   signal: AbortSignal,
   tell: Tell,
-): Promise<Asked> {
+): Promise<Selection> {
   if (args.all) return args.state === "present" ? askForRunning(args, here) : askForNobody(here);
   if (args.state === "absent") return askForAbsent(args);
   if (args.container.length === 0) return NOBODY;
-  const { targets, pending, waited, warnings: host } = await findTargets(args, () => options, !check, signal, tell);
+  const { targets, pending, waited, warnings: host } = await findPublished(args, () => options, !check, signal, tell);
   const { wanted, idle, warnings } = makeAll(targets, args);
   const dropped = targets.flatMap(({ name }) => tellDropped(name, options, here));
   const unknown = (await withNearNames(pending, args)).map(
@@ -92,11 +92,14 @@ function tellDropped(name: string, options: Options, here: Fragments): string[] 
     : [`${name}: this call does not give ${dropped.join(" ")}, as an earlier one did, so that is dropped`];
 }
 
-function namesById(targets: readonly Target[]): Map<string, string> {
+function namesById(targets: readonly PublishedContainer[]): Map<string, string> {
   return new Map(targets.flatMap(({ id, name }) => (id === "" ? [] : [[id, name]])));
 }
 
-function makeAll(targets: readonly Target[], args: Arguments): Pick<Asked, "wanted" | "idle" | "warnings"> {
+function makeAll(
+  targets: readonly PublishedContainer[],
+  args: Arguments,
+): Pick<Selection, "wanted" | "idle" | "warnings"> {
   const made = targets.map((target) => ({ target, ...fragmentFor(target, args) }));
   return {
     wanted: made.map(({ wanted }) => wanted),
@@ -106,12 +109,12 @@ function makeAll(targets: readonly Target[], args: Arguments): Pick<Asked, "want
 }
 
 /** Every running container that publishes, and the fragments of those that do not run any more. */
-async function askForRunning(args: Arguments, here: Fragments): Promise<Asked> {
+async function askForRunning(args: Arguments, here: Fragments): Promise<Selection> {
   const owners = ownersIn(here);
   const { targets, left, unusable, warnings } = await findRunning(args, owners, (container) =>
     optionsOf(container, here, args),
   );
-  const { staying, untrue } = sortLeft(left, here);
+  const { staying, untrue } = sortSkipped(left, here);
   const made = makeAll(
     targets.filter(({ idle }) => idle === undefined),
     args,
@@ -129,7 +132,7 @@ async function askForRunning(args: Arguments, here: Fragments): Promise<Asked> {
     warnings: [
       ...unusable.map(({ msg }) => `${msg}; it is left out`),
       ...warnings,
-      ...untrue.map((one) => `${describeUntrue(one)}: they go`),
+      ...untrue.map((one) => `${describeStale(one)}: they go`),
       ...made.warnings,
       ...rivals,
     ],
@@ -140,10 +143,13 @@ async function askForRunning(args: Arguments, here: Fragments): Promise<Asked> {
  * Of two running containers that claim one port one is left out, or nothing could be published: the one that has no
  * fragment yet, else the later name.
  */
-function withoutRivals(wanted: readonly Wanted[], owners: ReadonlySet<string>): Pick<Asked, "wanted" | "warnings"> {
-  const first = ({ owner }: Wanted) => (owners.has(owner) ? 0 : 1);
-  const kept: Wanted[] = [];
-  const claimed = new Register();
+function withoutRivals(
+  wanted: readonly DesiredFragment[],
+  owners: ReadonlySet<string>,
+): Pick<Selection, "wanted" | "warnings"> {
+  const first = ({ owner }: DesiredFragment) => (owners.has(owner) ? 0 : 1);
+  const kept: DesiredFragment[] = [];
+  const claimed = new ClaimIndex();
   const warnings: string[] = [];
   for (const one of [...wanted].sort((a, b) => first(a) - first(b) || byOwner(a, b))) {
     const claimant = claimantOf(one);
@@ -160,18 +166,18 @@ function withoutRivals(wanted: readonly Wanted[], owners: ReadonlySet<string>): 
   return { wanted: kept, warnings };
 }
 
-function byOwner(a: Wanted, b: Wanted): number {
+function byOwner(a: DesiredFragment, b: DesiredFragment): number {
   return a.owner < b.owner ? -1 : 1;
 }
 
 /** No container at all: every container's fragment goes. Docker is not asked. */
-function askForNobody(here: Fragments): Asked {
+function askForNobody(here: Fragments): Selection {
   const owners = [...ownersIn(here)].sort();
   return { ...NOBODY, wanted: owners.map((owner) => containerFragment(owner)) };
 }
 
 /** With `all` also the containers of which only the kernel still has rules: those go. */
-export function withOrphans(asked: Asked, now: Fragments, live: Kernel, { all }: Arguments): Asked {
+export function withOrphans(asked: Selection, now: Fragments, live: Kernel, { all }: Arguments): Selection {
   if (!all) return asked;
   const known = new Set([...ownersIn(now), ...asked.left, ...asked.wanted.map(({ owner }) => owner)]);
   const owners = new Set(Object.values(live).flatMap((rules) => [...liveOwners(rules)]));
@@ -183,7 +189,7 @@ export function withOrphans(asked: Asked, now: Fragments, live: Kernel, { all }:
 const CONTAINER_ID = /^[0-9a-f]{12,64}$/;
 
 /** Docker is not needed, save to find the name that belongs to an id. */
-async function askForAbsent(args: Arguments): Promise<Asked> {
+async function askForAbsent(args: Arguments): Promise<Selection> {
   const names = new Set<string>();
   const warnings: string[] = [];
   for (const name of args.container) names.add(CONTAINER_ID.test(name) ? await resolveId(name, args, warnings) : name);
@@ -193,7 +199,7 @@ async function askForAbsent(args: Arguments): Promise<Asked> {
 async function resolveId(id: string, args: Arguments, warnings: string[]): Promise<string> {
   const families = await familiesOf(args);
   const { items } = await survey([containerFragment(id)], families, await readKernel(families, args), args);
-  if (items.some(itemChanges)) return id;
+  if (items.some(hasChanges)) return id;
   const containers = await inspectContainers(args, [id]).catch((error: unknown) =>
     error instanceof Failure ? error : Promise.reject(error),
   );

@@ -1,7 +1,7 @@
 // Containers of which no rules are made: left alone by their label, not to be located, not to be used. Their fragments stay as
 // they are, but only while they are true: an address that has become another container's would answer in its place. Pure.
 
-import type { Left } from "../docker/find.ts";
+import type { Skipped } from "../docker/find.ts";
 import type { Holding } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { FAMILIES } from "../model/family.ts";
@@ -9,15 +9,18 @@ import { type Lead, readLeads } from "../rules/claims.ts";
 import { readFragment } from "../rules/fragment-text.ts";
 
 /** One that was left, and whose fragment is not true any more: it goes. */
-export interface Untrue extends Left {
+export interface StaleFragment extends Skipped {
   /** Where its rules lead, and it is not. */
   lead: Lead;
 }
 
 /** Of those that have a fragment: whose stays, and whose goes. */
-export function sortLeft(left: readonly Left[], now: Fragments): { staying: Set<string>; untrue: Untrue[] } {
+export function sortSkipped(
+  left: readonly Skipped[],
+  now: Fragments,
+): { staying: Set<string>; untrue: StaleFragment[] } {
   const staying = new Set<string>();
-  const untrue: Untrue[] = [];
+  const untrue: StaleFragment[] = [];
   for (const one of left) {
     const texts = FAMILIES.flatMap((family) => textIn(now, family, one.name) ?? []);
     const lead = texts.flatMap((text) => readLeads(readFragment(text))).find((lead) => !isAt(lead, one.holdings));
@@ -33,7 +36,7 @@ function isAt({ address, bridge }: Lead, holdings: readonly Holding[]): boolean 
 }
 
 /** Why a fragment goes, in a sentence. */
-export function describeUntrue({ name, why, lead: { address = "nowhere", bridge } }: Untrue): string {
+export function describeStale({ name, why, lead: { address = "nowhere", bridge } }: StaleFragment): string {
   const where = bridge === undefined ? address : `${address} on ${bridge}`;
   return `the container ${name} ${why}, and is not at ${where}, where its rules lead`;
 }

@@ -9,7 +9,7 @@ import { directoryOf } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { saveRules } from "../netfilter/iptables.ts";
-import { isContainers, readFragment, type Wanted } from "../rules/fragment-text.ts";
+import { type DesiredFragment, isContainerFragment, readFragment } from "../rules/fragment-text.ts";
 import { inLanes } from "../system/lanes.ts";
 import { compareWithKernel, hasRules, type Item, type Kernel } from "./item.ts";
 
@@ -28,7 +28,7 @@ export interface Survey {
  * kernel, empty where it is not asked.
  */
 export async function survey(
-  wanted: readonly Wanted[],
+  wanted: readonly DesiredFragment[],
   families: readonly Family[],
   live: Kernel,
   args: Arguments,
@@ -36,7 +36,7 @@ export async function survey(
   const each = wanted.flatMap((one) => families.map((family) => ({ one, family })));
   const owns = await inLanes(each, ({ one, family }) => readItem(one, family, args));
   const entries = owns
-    .filter(({ path }) => isContainers(basename(path)))
+    .filter(({ path }) => isContainerFragment(basename(path)))
     .map((item) => ({ path: item.path, lasts: hasRules(item) }));
   return { items: owns.map((item) => compareWithKernel(item, live)), misfiled: await misfiledOf(entries), live };
 }
@@ -95,7 +95,7 @@ export async function readKernel(families: readonly Family[], args: Arguments): 
 }
 
 async function readItem(
-  { owner, file, rules, texts }: Wanted,
+  { owner, file, rules, texts }: DesiredFragment,
   family: Family,
   args: Arguments,
 ): Promise<Omit<Item, "drift">> {

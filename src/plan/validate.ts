@@ -8,7 +8,7 @@ import type { Arguments } from "../generated/arguments.ts";
 import { directoryOf } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
-import { isContainers, isMarked } from "../rules/fragment-text.ts";
+import { isContainerFragment, isManaged } from "../rules/fragment-text.ts";
 import { readLive } from "../rules/live.ts";
 import { readTarget, readWords } from "../rules/rule.ts";
 import { readTables } from "../rules/table-text.ts";
@@ -30,19 +30,14 @@ export function withChanges(now: Fragments, changes: readonly FileChange[], args
  * Throws Failure `chain_not_declared`, `chain_not_reached`; with `reload: restore` and `patch` also `fragment_invalid`. What
  * only takes away needs none of it.
  */
-export function refuseWhatCannotWork(
-  items: readonly Item[],
-  future: Fragments,
-  closes: boolean,
-  args: Arguments,
-): void {
+export function validate(items: readonly Item[], future: Fragments, closes: boolean, args: Arguments): void {
   if (closes) return;
   const families = new Set(items.filter(hasRules).map(({ family }) => family));
   for (const family of families) {
     const fragments = future[family] ?? [];
     refuseUnreachedChain(fragments, family, args);
     // A patch loads nothing of a stranger's, so his broken fragment is no obstacle.
-    const loaded = args.reload === "patch" ? fragments.filter(({ text }) => isMarked(text)) : fragments;
+    const loaded = args.reload === "patch" ? fragments.filter(({ text }) => isManaged(text)) : fragments;
     if (args.reload === "restore" || args.reload === "patch") {
       refuseProblems(assemble(loaded, [], readLive("")).problems);
     }
@@ -84,13 +79,13 @@ export function warnOfUncovered(items: readonly Item[], future: Fragments): stri
   const warnings = new Set<string>();
   const covered = new Map<string, boolean>();
   const covers = (family: Family, bridge: string) => {
-    const covering = ({ path, text }: Fragment) => !isContainers(basename(path)) && names(text, bridge);
+    const covering = ({ path, text }: Fragment) => !isContainerFragment(basename(path)) && names(text, bridge);
     const known = covered.get(`${family} ${bridge}`) ?? (future[family] ?? []).some(covering);
     covered.set(`${family} ${bridge}`, known);
     return known;
   };
   for (const { owner, path, family, wanted } of items) {
-    const bridge = isContainers(basename(path)) ? bridgeOf(wanted.get("filter")?.[0] ?? []) : undefined;
+    const bridge = isContainerFragment(basename(path)) ? bridgeOf(wanted.get("filter")?.[0] ?? []) : undefined;
     if (bridge === undefined || covers(family, bridge)) continue;
     warnings.add(
       `the base does not cover the bridge ${bridge} of ${owner}'s network: its answers may not get out, and it may ` +
@@ -130,7 +125,9 @@ export function warnOfLoopback(items: readonly Item[], future: Fragments, { chai
   );
   const passes = jumps.some((rule) => !rule.some((word, at) => word === "!" && rule[at + 2]?.startsWith("127.")));
   const unfit = items.filter(({ family, path, wanted }) => {
-    const dnats = isContainers(basename(path)) ? (wanted.get("nat") ?? []).filter((rule) => rule[1] === chain) : [];
+    const dnats = isContainerFragment(basename(path))
+      ? (wanted.get("nat") ?? []).filter((rule) => rule[1] === chain)
+      : [];
     return family === "ipv4" && dnats.length > 0 && dnats.some((rule) => rule.includes("-i")) === passes;
   });
   if (unfit.length === 0) return [];

@@ -2,7 +2,7 @@
 
 import { FAMILIES, type Family } from "../model/family.ts";
 import { type Claims, isRange, type Ports, readClaims, sharedRange } from "./claims.ts";
-import type { Wanted } from "./fragment-text.ts";
+import type { DesiredFragment } from "./fragment-text.ts";
 import { Ranges } from "./ranges.ts";
 
 /** One container and what it claims. */
@@ -19,7 +19,7 @@ export interface Shared {
   address: string | undefined;
 }
 
-export function claimantOf({ owner, rules }: Pick<Wanted, "owner" | "rules">): Claimant {
+export function claimantOf({ owner, rules }: Pick<DesiredFragment, "owner" | "rules">): Claimant {
   const claims = (family: Family) => readClaims(new Map(Object.entries(rules[family])));
   return { owner, claims: { ipv4: claims("ipv4"), ipv6: claims("ipv6") } };
 }
@@ -50,7 +50,7 @@ interface Held {
 }
 
 /** What a look costs does not grow with the number of claimants, nor with how many of them share one thing. */
-export class Register {
+export class ClaimIndex {
   /** By family; by family and protocol; by family, protocol and host address. */
   readonly #ports = new Map<string, Ranges<Held>>();
   /** The first of each address. */

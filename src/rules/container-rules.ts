@@ -10,7 +10,7 @@
 // They are Docker's own (docker 29, iptables backend), in the chain that `--iptables=false` leaves to us; but contiguous
 // ports are one rule, however many they are.
 
-import type { Endpoint, Target } from "../docker/published.ts";
+import type { Endpoint, PublishedContainer } from "../docker/published.ts";
 import { FAMILIES, FAMILY_WORDS, type Family, PROTOCOLS, type Protocol } from "../model/family.ts";
 import { bracketed, type PortMapping, spellPublish } from "../model/port-mapping.ts";
 import { commentOf, type Rule, type Ruleset, TABLES } from "./rule.ts";
@@ -24,14 +24,14 @@ export interface Made {
 
 const NOT_ALONE = "has an address to which another interface of this host leads, too";
 
-export interface Wishes {
+export interface RuleOptions {
   chain: string;
   ipv6: boolean;
   guards: boolean;
 }
 
 /** The rules of one container, in their order; none for a family that is not wished for or not there. */
-export function makeRules(target: Target, { chain, ipv6, guards }: Wishes): Made {
+export function makeContainerRules(target: PublishedContainer, { chain, ipv6, guards }: RuleOptions): Made {
   const rules: Ruleset = { ipv4: {}, ipv6: {} };
   const warnings: string[] = [];
   const lacking: string[] = [];
@@ -210,7 +210,7 @@ function portMatch(protocol: Protocol, first: number, last: number): Rule {
  * What is published on IPv6 alone gets no rule without `ipv6`; nothing else would say so. `[::]:N` beside `0.0.0.0:M` is
  * one publish, also where the two ephemeral ports differ (Docker before 27).
  */
-function onlyIpv6({ name, publishes }: Target): string[] {
+function onlyIpv6({ name, publishes }: PublishedContainer): string[] {
   const ipv6 = publishes.filter(({ family }) => family === "ipv6");
   if (ipv6.length === 0) return [];
   const ipv4 = publishes.filter(({ family }) => family === "ipv4");
@@ -222,7 +222,7 @@ function onlyIpv6({ name, publishes }: Target): string[] {
   return alone.length === 0 ? [] : [`${name} publishes on ${listed(alone)} only: it gets no rule without ipv6`];
 }
 
-function withoutAddress({ name }: Target, family: Family, publishes: readonly PortMapping[]): string {
+function withoutAddress({ name }: PublishedContainer, family: Family, publishes: readonly PortMapping[]): string {
   const word = FAMILY_WORDS[family];
   return `${name} has no ${word} address, so what it publishes on ${listed(publishes)} gets no ${word} rule`;
 }

@@ -16,7 +16,7 @@ export interface BridgeNetwork {
 }
 
 /** Docker's chains of all versions (moby: libnetwork, drivers/bridge and the ingress), save the one for the user. */
-export const DOCKERS_CHAINS: ReadonlySet<string> = new Set([
+export const DOCKER_CHAINS: ReadonlySet<string> = new Set([
   "DOCKER",
   "DOCKER-BRIDGE",
   "DOCKER-CT",
@@ -29,16 +29,16 @@ export const DOCKERS_CHAINS: ReadonlySet<string> = new Set([
 ]);
 
 /** The tables of Docker's nftables backend (29 and later), which stay when the daemon is told to make no rules (tried, 29.7). */
-export const DOCKERS_TABLES: readonly string[] = ["ip docker-bridges", "ip6 docker-bridges"];
+export const DOCKER_TABLES: readonly string[] = ["ip docker-bridges", "ip6 docker-bridges"];
 
 /** The chain that Docker makes for the user's rules, which are asked before its own. */
-export const USERS_CHAIN = "DOCKER-USER";
+export const DOCKER_USER = "DOCKER-USER";
 
 /** For a table: whether a rule is one that Docker makes outside its own chains. */
-export type Dockers = (table: string) => (rule: Rule, key: string) => boolean;
+export type DockerRules = (table: string) => (rule: Rule, key: string) => boolean;
 
 /** Docker's own rules for these networks, and for the containers of which the kernel still has some. */
-export function dockersOf(networks: readonly BridgeNetwork[], live: Live): Dockers {
+export function dockerRulesOf(networks: readonly BridgeNetwork[], live: Live): DockerRules {
   // Read once, not with isWithin: what is left over may be thousands of rules, each asked of each subnet.
   const ranges = networks.flatMap(({ bridge, subnets }) =>
     subnets

@@ -11,7 +11,7 @@ import { commentOf, type Rule, type Ruleset, readWords, spell, TABLES, type Tabl
 import { readTables } from "./table-text.ts";
 
 /** One fragment of ours as it should be: a container's, or one of the base. */
-export interface Wanted {
+export interface DesiredFragment {
   /** Whose it is, in the comment of each rule: a container's name, or "(10_docker)", which no container can have. */
   owner: string;
   /** Its name in either directory. */
@@ -28,13 +28,13 @@ export function containerFragment(
   name: string,
   rules: Ruleset = { ipv4: {}, ipv6: {} },
   options: Options = {},
-): Wanted {
+): DesiredFragment {
   const head = headOf(options);
   const lines = head === undefined ? [] : [head];
-  const texts: Wanted["texts"] = {};
+  const texts: DesiredFragment["texts"] = {};
   for (const family of FAMILIES) texts[family] = fragmentText(name, rules[family], { head: lines });
   const isBare = FAMILIES.every((family) => texts[family] === undefined);
-  if (isBare && head !== undefined) texts.ipv4 = [markOf(name), head, ""].join("\n");
+  if (isBare && head !== undefined) texts.ipv4 = [managedHeader(name), head, ""].join("\n");
   return { owner: name, file: fragmentName(name), rules, options, texts };
 }
 
@@ -49,19 +49,19 @@ export function fragmentName(container: string): string {
 }
 
 /** Whether a file of this name is a container's fragment. */
-export function isContainers(name: string): boolean {
+export function isContainerFragment(name: string): boolean {
   return name.startsWith(fragmentName(""));
 }
 
 /** Whose fragment a file of this name is, or undefined: it is no container's. */
 export function containerOf(name: string): string | undefined {
-  return isContainers(name) ? name.slice(fragmentName("").length) : undefined;
+  return isContainerFragment(name) ? name.slice(fragmentName("").length) : undefined;
 }
 
 const ADVICE = "(generated: do not edit)";
 
 /** The first line of a file of ours: it is ours, and whose it is. */
-export function markOf(owner: string): string {
+export function managedHeader(owner: string): string {
   return `# ${commentOf(owner)} ${ADVICE}`;
 }
 
@@ -71,7 +71,7 @@ export function keepsOptions(text: string): boolean {
 }
 
 /** Whether a text is a file of ours: its first line says so. */
-export function isMarked(text: string): boolean {
+export function isManaged(text: string): boolean {
   return text.startsWith(`# ${commentOf("")}`);
 }
 
@@ -97,7 +97,7 @@ export function fragmentText(
     return lines.length === 0 ? [] : [`*${table}`, ...declared, ...lines.map(spell), "COMMIT"];
   });
   if (sections.length === 0) return undefined;
-  return [markOf(owner), ...head, ...notes.map((note) => `# ${oneLine(note)}`), ...sections, ""].join("\n");
+  return [managedHeader(owner), ...head, ...notes.map((note) => `# ${oneLine(note)}`), ...sections, ""].join("\n");
 }
 
 /** The rules of a fragment, ours or the original script's, by table. */

@@ -15,16 +15,16 @@ import type { Network } from "../docker/network.ts";
 import { ownPart } from "../docker/overlaps.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import type { Route } from "../system/routes.ts";
-import { USERS_CHAIN } from "./docker-rules.ts";
-import { fragmentText, type Wanted } from "./fragment-text.ts";
+import { DOCKER_USER } from "./docker-rules.ts";
+import { type DesiredFragment, fragmentText } from "./fragment-text.ts";
 import { commentOf, type Rule, type Ruleset, type Table } from "./rule.ts";
 
 /** The base's files, in both directories. No container can have these names. */
-export const BASE_FILES = ["10_docker", "90_docker"] as const;
+export const HOST_FILES = ["10_docker", "90_docker"] as const;
 
 /** Whether a file of this path is one of them. */
-export function isBaseFile(path: string): boolean {
-  return BASE_FILES.some((file) => file === basename(path));
+export function isHostFile(path: string): boolean {
+  return HOST_FILES.some((file) => file === basename(path));
 }
 
 interface Wishes {
@@ -42,15 +42,19 @@ export function ownerOf(file: string): string {
 }
 
 /** Both fragments of the base for these families, their rules in the order of the networks. Networks without a bridge on this host (macvlan, overlay) need nothing. */
-export function makeBase(networks: readonly Network[], families: readonly Family[], wishes: Wishes): Wanted[] {
+export function makeHostRules(
+  networks: readonly Network[],
+  families: readonly Family[],
+  wishes: Wishes,
+): DesiredFragment[] {
   const bridged = networks.filter(hasBridge);
-  const [first, last] = BASE_FILES;
+  const [first, last] = HOST_FILES;
   return [
     fragmentOf(
       first,
       families,
       (family) => firstRules(reaching(bridged, family), family, wishes),
-      { nat: wishes.chain, filter: USERS_CHAIN },
+      { nat: wishes.chain, filter: DOCKER_USER },
       bridged,
     ),
     fragmentOf(last, families, (family) => lastRules(reaching(bridged, family), family, wishes.guards)),
@@ -75,10 +79,10 @@ function fragmentOf(
   rulesOf: (family: Family) => Rules,
   chains: Partial<Record<Table, string>> = {},
   networks: readonly Bridged[] = [],
-): Wanted {
+): DesiredFragment {
   const owner = ownerOf(file);
   const rules: Ruleset = { ipv4: {}, ipv6: {} };
-  const texts: Wanted["texts"] = {};
+  const texts: DesiredFragment["texts"] = {};
   for (const family of FAMILIES.filter((one) => families.includes(one))) {
     rules[family] = commented(rulesOf(family), owner);
     const notes = reaching(networks, family).map((network) => noteOf(network, family));
@@ -92,7 +96,7 @@ function firstRules(networks: readonly Bridged[], family: Family, { chain, proxy
   const loopback = family === "ipv4" ? "127.0.0.0/8" : "::1/128";
   const outward = networks.filter(({ internal }) => !internal);
   // Inserted, so that nothing of the host's fragments comes before; and before the answers, so that a ban cuts a flow that stands.
-  const usersFirst = ["-I", "FORWARD", "-j", USERS_CHAIN];
+  const usersFirst = ["-I", "FORWARD", "-j", DOCKER_USER];
   // Before the containers' accepts, or an internal network's containers would get in at what others publish.
   const borders = networks
     .filter(({ internal }) => internal)

@@ -103,7 +103,7 @@ export interface Drift {
   unreached?: string;
 }
 
-export function drifts({ missing, surplus, disordered, ahead, unreached }: Drift): boolean {
+export function hasDrift({ missing, surplus, disordered, ahead, unreached }: Drift): boolean {
   return missing.length > 0 || surplus > 0 || disordered || ahead !== undefined || unreached !== undefined;
 }
 

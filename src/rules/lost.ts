@@ -2,7 +2,7 @@
 
 import { readFragment } from "./fragment-text.ts";
 import type { Live, Tables } from "./live.ts";
-import { carriedMesh } from "./preserved.ts";
+import { preservedMesh } from "./preserved.ts";
 import { isOurs, keyOf, readWords } from "./rule.ts";
 import { readTables } from "./table-text.ts";
 import { listUndeclared, undeclaredOf } from "./undeclared.ts";
@@ -44,7 +44,7 @@ function allOf(live: Live): string[] {
 
 /** What the fragments do not declare; another hand's load keeps no chain of the user's. A swarm's is dockerd's to change. */
 function strangeTo(fragments: readonly { text: string }[], live: Live): string[] {
-  return listUndeclared(undeclaredOf(live, fragments, [], carriedMesh(live, fragments)));
+  return listUndeclared(undeclaredOf(live, fragments, [], preservedMesh(live, fragments)));
 }
 
 /** Rules of ours that a fragment has: those of other containers, too. */

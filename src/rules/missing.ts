@@ -11,7 +11,7 @@
 import { type Rule, readChain, readRule, readTarget, readWords, spell } from "./rule.ts";
 
 /** What is loaded in a rule's place; undefined leaves it out. */
-export interface Stead {
+export interface Substitute {
   line: string | undefined;
   /** Whether it kept somebody out who is let in now. */
   denied: boolean;
@@ -31,7 +31,11 @@ export interface Missing {
 }
 
 /** In the place of a rule that leans on what is missing; undefined where it does not. `table` are all lines of its table. */
-export function withoutMissing(line: string, { sets, names }: Missing, table: readonly string[]): Stead | undefined {
+export function withoutMissing(
+  line: string,
+  { sets, names }: Missing,
+  table: readonly string[],
+): Substitute | undefined {
   const rule = readRule(line);
   const bySets = withoutSets(rule, sets);
   const left = bySets && withoutNames(bySets, names);
@@ -119,7 +123,7 @@ function isText(rule: Rule, at: number): boolean {
 }
 
 /** In the place of a rule that iptables refuses, the line at this place of its table. */
-export function withoutRule(table: readonly string[], at: number): Stead {
+export function withoutRule(table: readonly string[], at: number): Substitute {
   const rule = readRule(table[at] ?? "");
   const target = readTarget(rule);
   const chain = readChain(rule);
@@ -131,7 +135,7 @@ export function withoutRule(table: readonly string[], at: number): Stead {
 }
 
 /** In the place of a line that stands for another rule, and is refused itself: it takes all packets. Then there is none. */
-export function withoutStandIn(line: string, former: Rule, table: readonly string[]): Stead {
+export function withoutStandIn(line: string, former: Rule, table: readonly string[]): Substitute {
   const chain = readChain(readRule(line)) ?? "";
   const broad = spell(["-A", chain, "-j", closing(table)]);
   if (line === broad) return { line: undefined, denied: mayDeny(readTarget(former) ?? "", table) };
@@ -139,7 +143,7 @@ export function withoutStandIn(line: string, former: Rule, table: readonly strin
 }
 
 /** Whether what stands in a rule's place is needed still: nothing that it closes may be behind it any more. */
-export function isNeeded(table: readonly string[], at: number, { closes }: Stead): boolean {
+export function isNeeded(table: readonly string[], at: number, { closes }: Substitute): boolean {
   return closes !== true || hasFollower(table, at, readChain(readRule(table[at] ?? "")) ?? "");
 }
 

@@ -10,7 +10,7 @@
 // they go to the end, but before a rule that ends the chain for every packet. What we insert goes to the front of its chain,
 // before everybody's, and comes back there when somebody has come before it.
 
-import { isMarked } from "./fragment-text.ts";
+import { isManaged } from "./fragment-text.ts";
 import { increasing } from "./increasing.ts";
 import type { Live, LiveTable, Tables } from "./live.ts";
 import {
@@ -76,7 +76,7 @@ export type Goal = ReadonlyMap<string, GoalTable>;
 export function goalOf(fragments: readonly { text: string }[], former: readonly Tables[], live: Live): Goal {
   const goal = new Map<string, GoalTable>();
   for (const { text } of fragments) {
-    const ours = isMarked(text);
+    const ours = isManaged(text);
     for (const { table, chains, lines } of readTables(text).sections) {
       const into = goalTable(goal, table);
       for (const [chain, policy] of chains) if (policy === "-") into.declared.add(chain);

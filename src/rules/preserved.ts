@@ -4,14 +4,14 @@
 // Docker never flushes DOCKER-USER: what fail2ban, crowdsec, ufw-docker or a person has put there stays until they take it
 // away, and is nothing for the next boot.
 
-import { DOCKERS_CHAINS, USERS_CHAIN } from "./docker-rules.ts";
+import { DOCKER_CHAINS, DOCKER_USER } from "./docker-rules.ts";
 import type { Live, LiveTable } from "./live.ts";
 import { INGRESS_CHAIN, meshOf } from "./mesh.ts";
 import { byChain, readChain, readTarget, readWords, uncounted } from "./rule.ts";
 import { readTables } from "./table-text.ts";
 
 /** What is kept of one table. */
-export interface CarriedTable {
+export interface PreservedTable {
   /** The chains of their own that the lines stand in. */
   chains: readonly string[];
   /** As iptables-save prints them, in the order of each chain. */
@@ -21,11 +21,11 @@ export interface CarriedTable {
 }
 
 /** By table; one of which nothing is kept is not there. */
-export type Carried = ReadonlyMap<string, CarriedTable>;
+export type Preserved = ReadonlyMap<string, PreservedTable>;
 
 /** What a load of these fragments keeps. */
-export function carriedOf(live: Live, fragments: readonly { text: string }[]): Carried {
-  const carried = new Map(carriedMesh(live, fragments));
+export function preservedOf(live: Live, fragments: readonly { text: string }[]): Preserved {
+  const carried = new Map(preservedMesh(live, fragments));
   const users = usersOf(live.tables.get("filter"), fragments);
   if (users === undefined) return carried;
   const { chains, lines } = carried.get("filter") ?? { chains: [], lines: [] };
@@ -34,7 +34,7 @@ export function carriedOf(live: Live, fragments: readonly { text: string }[]): C
 }
 
 /** The mesh alone. */
-export function carriedMesh(live: Live, fragments: readonly { text: string }[]): Carried {
+export function preservedMesh(live: Live, fragments: readonly { text: string }[]): Preserved {
   return new Map(
     [...meshOf(live, fragments)].map(([name, lines]) => {
       const chains = lines.some((line) => line.includes(INGRESS_CHAIN)) ? [INGRESS_CHAIN] : [];
@@ -45,21 +45,21 @@ export function carriedMesh(live: Live, fragments: readonly { text: string }[]):
 
 /** A rule that Docker makes there up to version 27, and that nobody misses. */
 export function isBareReturn(line: string): boolean {
-  return line === `-A ${USERS_CHAIN} -j RETURN`;
+  return line === `-A ${DOCKER_USER} -j RETURN`;
 }
 
 /** The user's chain and those that it asks, as far as no fragment has rules in them; undefined where one has rules in the first. */
-function usersOf(table: LiveTable | undefined, fragments: readonly { text: string }[]): CarriedTable | undefined {
-  if (table === undefined || !table.lines.some((line) => line.includes(`-A ${USERS_CHAIN} `))) return undefined;
+function usersOf(table: LiveTable | undefined, fragments: readonly { text: string }[]): PreservedTable | undefined {
+  if (table === undefined || !table.lines.some((line) => line.includes(`-A ${DOCKER_USER} `))) return undefined;
   const decided = decidedChains(fragments);
-  if (decided.has(USERS_CHAIN)) return undefined;
+  if (decided.has(DOCKER_USER)) return undefined;
   const running = byChain(table.lines);
   const lines: string[] = [];
-  const chains = new Set([USERS_CHAIN]);
+  const chains = new Set([DOCKER_USER]);
   for (const chain of chains) {
     for (const line of running.get(chain) ?? []) {
       const target = readTarget(readWords(line)) ?? "";
-      if (DOCKERS_CHAINS.has(target)) continue;
+      if (DOCKER_CHAINS.has(target)) continue;
       lines.push(line);
       if (table.chains.get(target) === "-" && !decided.has(target)) chains.add(target);
     }
@@ -77,7 +77,7 @@ function decidedChains(fragments: readonly { text: string }[]): Set<string> {
 
 /** Those of `chains` that other chains ask, and what those ask in their turn; the user's chain itself is never one. */
 function sharedOf(chains: ReadonlySet<string>, running: ReadonlyMap<string, readonly string[]>): Set<string> {
-  const asked = [...chains].filter((chain) => chain !== USERS_CHAIN);
+  const asked = [...chains].filter((chain) => chain !== DOCKER_USER);
   // Others' rules may be many, and few are worth reading.
   const targets = (lines: readonly string[] = []) =>
     lines

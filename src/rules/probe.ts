@@ -3,14 +3,14 @@
 
 import ipaddr from "ipaddr.js";
 import type { Network } from "../docker/network.ts";
-import type { Endpoint, Target } from "../docker/published.ts";
+import type { Endpoint, PublishedContainer } from "../docker/published.ts";
 import { isLoopback, withoutPrefix } from "../model/addresses.ts";
 import type { Family } from "../model/family.ts";
 import type { PortMapping } from "../model/port-mapping.ts";
 import type { Host, Trip } from "./trace.ts";
 
 /** Who tries, in a person's words, and the connection that they open. */
-export interface Vantage {
+export interface Probe {
   from: string;
   trip: Trip;
 }
@@ -20,7 +20,12 @@ const ELSEWHERE: Record<Family, string> = { ipv4: "203.0.113.9", ipv6: "2001:db8
 const LOOPBACK: Record<Family, string> = { ipv4: "127.0.0.1", ipv6: "::1" };
 
 /** Every vantage point from which one published port is worth looking at; `networks` are all of the daemon's. */
-export function vantagesOf(publish: PortMapping, target: Target, networks: readonly Network[], host: Host): Vantage[] {
+export function probesOf(
+  publish: PortMapping,
+  target: PublishedContainer,
+  networks: readonly Network[],
+  host: Host,
+): Probe[] {
   const { family, protocol, hostPort, containerPort } = publish;
   const bridges = new Set(networks.flatMap(({ bridge }) => bridge ?? []));
   const outside = outsideOf(publish, bridges, host);
@@ -29,7 +34,7 @@ export function vantagesOf(publish: PortMapping, target: Target, networks: reado
   const trip = (from: string | undefined, source: string, destination: string, port = hostPort): Trip => ({
     ...{ family, from, source, destination, protocol, port },
   });
-  const found: Vantage[] = [];
+  const found: Probe[] = [];
   if (outside !== undefined && to !== undefined && !isLoopback(to)) {
     found.push({ from: "another machine", trip: trip(outside.name, ELSEWHERE[family], to) });
   }

@@ -34,7 +34,7 @@ export interface Trip {
 /** How docker-proxy is called among what decides. */
 export const PROXY = "docker-proxy";
 
-export interface Arrival {
+export interface TraceResult {
   /** Where it ended: a container's address and port, and who it seems to come from. Undefined where it did not arrive. */
   reached: { address: string; port: number; seenAs: string } | undefined;
   /** Why not, in a person's words; "" where it arrived. */
@@ -46,13 +46,13 @@ export interface Arrival {
 }
 
 /** Follows one connection. A family without rules at hand is as one without rules. */
-export function travel(host: Host, trip: Trip): Arrival {
+export function trace(host: Host, trip: Trip): TraceResult {
   const way = new Way(host, trip);
   const stop = way.arrive() ?? way.goOn();
   return { reached: undefined, why: "", ...stop, by: way.by, doubts: [...new Set(way.doubts)] };
 }
 
-type Stop = Pick<Arrival, "reached"> | Pick<Arrival, "why">;
+type Stop = Pick<TraceResult, "reached"> | Pick<TraceResult, "why">;
 
 class Way {
   readonly by: string[] = [];

@@ -5,9 +5,9 @@
 
 import { basename } from "node:path";
 import { someOf } from "../text/words.ts";
-import { type BridgeNetwork, DOCKERS_CHAINS, type Dockers, dockersOf, USERS_CHAIN } from "./docker-rules.ts";
+import { type BridgeNetwork, DOCKER_CHAINS, DOCKER_USER, type DockerRules, dockerRulesOf } from "./docker-rules.ts";
 import type { Live, LiveTable } from "./live.ts";
-import { type Carried, type CarriedTable, carriedOf, isBareReturn } from "./preserved.ts";
+import { isBareReturn, type Preserved, type PreservedTable, preservedOf } from "./preserved.ts";
 import {
   byChain,
   COMMENTS,
@@ -64,10 +64,10 @@ export function undeclaredOf(
   live: Live,
   fragments: readonly { text: string }[],
   networks: readonly BridgeNetwork[],
-  carried: Carried = carriedOf(live, fragments),
+  carried: Preserved = preservedOf(live, fragments),
 ): Undeclared {
   const declared = declaredOf(fragments);
-  const docker = dockersOf(networks, live);
+  const docker = dockerRulesOf(networks, live);
   const tables = new Map<string, UndeclaredTable>();
   const dockers = new Map<string, Leftover>();
   for (const [name, running] of live.tables) {
@@ -79,7 +79,7 @@ export function undeclaredOf(
   return { tables, dockers };
 }
 
-const NOTHING_CARRIED: CarriedTable = { chains: [], lines: [], shared: new Set() };
+const NOTHING_CARRIED: PreservedTable = { chains: [], lines: [], shared: new Set() };
 
 /**
  * The text for `iptables-restore --noflush` that takes away what Docker left, and nothing else; undefined where it left
@@ -242,8 +242,8 @@ function undeclaredTable(
   name: string,
   running: LiveTable,
   declared: Declared,
-  docker: Dockers,
-  carried: CarriedTable,
+  docker: DockerRules,
+  carried: PreservedTable,
 ): { table: UndeclaredTable; leftover: Leftover } {
   const stays = new Set(carried.lines.filter((line) => !carried.shared.has(chainOf(line))));
   const strangers = strangersOf(running, declared).filter(({ line }) => !stays.has(line));
@@ -257,7 +257,7 @@ function undeclaredTable(
   const chains = [...running.chains].filter(
     ([chain, policy]) => policy === "-" && isKept(chain) && !declared.chains.has(chain),
   );
-  const dockersDrop = name === "filter" && [...running.chains.keys()].some((chain) => DOCKERS_CHAINS.has(chain));
+  const dockersDrop = name === "filter" && [...running.chains.keys()].some((chain) => DOCKER_CHAINS.has(chain));
   const policies = [...running.chains].filter(
     ([chain, policy]) =>
       policy !== "-" &&
@@ -272,7 +272,7 @@ function undeclaredTable(
     leftover: {
       chains: [...running.chains.keys()].filter(
         (chain) =>
-          (DOCKERS_CHAINS.has(chain) || (chain === USERS_CHAIN && !used)) &&
+          (DOCKER_CHAINS.has(chain) || (chain === DOCKER_USER && !used)) &&
           !declared.chains.has(chain) &&
           !carried.chains.includes(chain),
       ),
@@ -302,29 +302,29 @@ function dockersTest(
   table: string,
   strangers: readonly Stranger[],
   declared: Declared,
-  docker: Dockers,
-  carried: CarriedTable,
+  docker: DockerRules,
+  carried: PreservedTable,
 ): { isDockers: (rule: Stranger) => boolean; used: boolean } {
   // A RETURN of Docker's stands at the chain's end; one with rules behind it keeps them from being asked.
   const byUser = strangers.filter(
-    ({ chain, line, target }) => chain === USERS_CHAIN && !isBareReturn(line) && !DOCKERS_CHAINS.has(target ?? ""),
+    ({ chain, line, target }) => chain === DOCKER_USER && !isBareReturn(line) && !DOCKER_CHAINS.has(target ?? ""),
   );
   const lastByUser = byUser.at(-1)?.at ?? -1;
   const naming = [...declared.lines]
-    .filter((line) => line.includes(USERS_CHAIN))
+    .filter((line) => line.includes(DOCKER_USER))
     .map((line) => readAdded(readWords(line))?.rule ?? []);
   const used =
     byUser.length > 0 ||
-    carried.chains.includes(USERS_CHAIN) ||
-    naming.some((rule) => rule[1] === USERS_CHAIN && !isBareReturn(spell(rule)));
+    carried.chains.includes(DOCKER_USER) ||
+    naming.some((rule) => rule[1] === DOCKER_USER && !isBareReturn(spell(rule)));
   // Then our own jump, or one of the user's, does what Docker's did.
-  const isReplaced = naming.some((rule) => rule[1] === "FORWARD" && unconditionalTarget(spell(rule)) === USERS_CHAIN);
+  const isReplaced = naming.some((rule) => rule[1] === "FORWARD" && unconditionalTarget(spell(rule)) === DOCKER_USER);
   const isKnown = docker(table);
   const isDockers = ({ at, line, words, key, chain, target }: Stranger) => {
-    if (DOCKERS_CHAINS.has(chain) || DOCKERS_CHAINS.has(target ?? "")) return true;
-    if (chain === USERS_CHAIN && isBareReturn(line)) return at > lastByUser;
-    if (line === `-A FORWARD -j ${USERS_CHAIN}` && isReplaced) return true;
-    return (target === USERS_CHAIN && !used && !isReplaced) || isKnown(words, key);
+    if (DOCKER_CHAINS.has(chain) || DOCKER_CHAINS.has(target ?? "")) return true;
+    if (chain === DOCKER_USER && isBareReturn(line)) return at > lastByUser;
+    if (line === `-A FORWARD -j ${DOCKER_USER}` && isReplaced) return true;
+    return (target === DOCKER_USER && !used && !isReplaced) || isKnown(words, key);
   };
   return { isDockers, used };
 }
@@ -358,7 +358,7 @@ function lastOf(
     // What DOCKER-USER decides it decides before the containers' rules: its jump stays in front.
     if (
       !ended.has(chain) &&
-      (target === "RETURN" || VERDICT.test(target) || (target !== USERS_CHAIN && endsAll(target)))
+      (target === "RETURN" || VERDICT.test(target) || (target !== DOCKER_USER && endsAll(target)))
     ) {
       ended.add(chain);
       for (const log of logging.get(chain) ?? []) last.add(log);

@@ -7,11 +7,11 @@ import { type Own, readOwn } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import { readFlags } from "../model/flags.ts";
-import { isMarked } from "../rules/fragment-text.ts";
+import { isManaged } from "../rules/fragment-text.ts";
 import { commandFailure, run, SYSTEM_PATH } from "../system/exec.ts";
 import { runSystemctl } from "../system/systemctl.ts";
 import { retryTimerOf, retryTimerText, unitText, type Watching, watchUnitText } from "./unit-text.ts";
-import { isDisabled, judgeDropIns, judgeUnit, showUnit, type Unit, verbFor, type Wish } from "./units.ts";
+import { isDisabled, judgeDropIns, judgeUnit, type RequiredService, showUnit, type Unit, verbFor } from "./units.ts";
 
 /** A unit of ours as it is and as it should be; one that loads no family at boot has none. */
 export interface PlannedUnit extends Unit {
@@ -64,7 +64,7 @@ function once<T>(find: () => Promise<T>): () => Promise<T> {
  * those of `run`.
  */
 export async function planUnits(
-  wishes: readonly Wish[],
+  wishes: readonly RequiredService[],
   places: Places,
   timeoutSeconds: number,
 ): Promise<PlannedUnit[]> {
@@ -193,7 +193,7 @@ async function ownUnit(path: string, properties: ReadonlyMap<string, string>): P
   const fragment = properties.get("FragmentPath") ?? "";
   if (fragment !== "" && fragment !== path) return "another's";
   const before = await readOwn(path);
-  return before === undefined || isMarked(before.text) ? before : "another's";
+  return before === undefined || isManaged(before.text) ? before : "another's";
 }
 
 /** Where an administrator's units stand: the manager's own answer, /etc/systemd/system on every usual host. */

@@ -5,7 +5,7 @@ import { join } from "node:path/posix";
 import { isDefault, STATE_NAME, stateDirectoryOf } from "../model/directories.ts";
 import type { Family } from "../model/family.ts";
 import { COMMANDS } from "../netfilter/commands.ts";
-import { markOf } from "../rules/fragment-text.ts";
+import { managedHeader } from "../rules/fragment-text.ts";
 import { loaderSandbox, OTHER_CLIENT, watcherSandbox } from "./sandbox.ts";
 
 /** What a unit says that loads these directories: by family, as `load` takes them. */
@@ -44,7 +44,7 @@ export function unitText(unit: string, executable: string, directories: Director
     const words = `[ "$$SERVICE_RESULT" = success ] && exit; o="docker_iptables: ("; grep -q "$$o" "$$1" || o=^-A; ${save} | grep -q "$$o" || ${restore} --wait 10 "$$1"`;
     return `ExecStopPost=-+/bin/sh -c '${words}' sh ${unitWord(join(stateDirectoryOf(family, directory), `${family}.rules`))}`;
   });
-  return `${markOf(`(${unit})`)}
+  return `${managedHeader(`(${unit})`)}
 # Loads the fragments of ${all}. It has no ExecStop: a stop must not open the host, and a reload or a
 # restart replaces the rules without a moment in between.
 [Unit]
@@ -88,7 +88,7 @@ function stateOf(directories: Directories): string {
  * timer; a restart that fails starts it anew (PartOf=, tried with systemd 252).
  */
 export function retryTimerText(timer: string, unit: string): string {
-  return `${markOf(`(${timer})`)}
+  return `${managedHeader(`(${timer})`)}
 # Started by the failure of ${unit}, and stopped with it: soon, then less often, so that the journal is not filled.
 [Unit]
 Description=Starts ${unit} again as long as it fails
@@ -120,7 +120,7 @@ export interface Watching {
 export function watchUnitText(unit: string, executable: string, watching: Watching): string {
   const { words, directories, loaders, isDockers } = watching;
   const paths = directories.map(([, directory]) => directory);
-  return `${markOf(`(${unit})`)}
+  return `${managedHeader(`(${unit})`)}
 # Follows the daemon's events; each change is a record in the journal. A daemon that is down is waited for.
 [Unit]
 Description=Firewall rules of Docker's published ports, as containers come and go

@@ -5,15 +5,15 @@ import { join } from "node:path";
 import { hrtime } from "node:process";
 import { excerpt, Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
-import { isContainers, isMarked } from "../rules/fragment-text.ts";
-import { BASE_FILES } from "../rules/host-rules.ts";
+import { isContainerFragment, isManaged } from "../rules/fragment-text.ts";
+import { HOST_FILES } from "../rules/host-rules.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
 import { runSystemctl } from "../system/systemctl.ts";
 import type { WrongForm } from "./load-script.ts";
 import { judgeService, pathsIn } from "./own-service.ts";
 
 /** A service and the directories that it has to load. */
-export interface Wish {
+export interface RequiredService {
   unit: string;
   directories: string[];
   families: Family[];
@@ -44,7 +44,7 @@ const STRANGERS: readonly [RegExp, string][] = [
 ];
 
 /** Throws Failure as `judgeUnit`, `command_failed` and those of `run`. */
-export async function findUnit(wish: Wish, timeoutSeconds: number): Promise<Unit> {
+export async function findUnit(wish: RequiredService, timeoutSeconds: number): Promise<Unit> {
   return judgeUnit(wish, await showUnit(wish.unit, timeoutSeconds));
 }
 
@@ -54,7 +54,7 @@ export async function findUnit(wish: Wish, timeoutSeconds: number): Promise<Unit
  * `unit_not_suitable`.
  */
 export async function judgeUnit(
-  { unit, directories, families }: Wish,
+  { unit, directories, families }: RequiredService,
   properties: ReadonlyMap<string, string>,
 ): Promise<Unit> {
   if (properties.get("LoadState") !== "loaded") {
@@ -92,17 +92,17 @@ async function changedSince(directories: string[], properties: ReadonlyMap<strin
 }
 
 function isOwn(name: string): boolean {
-  return isContainers(name) || name.startsWith(".") || BASE_FILES.some((file) => file === name);
+  return isContainerFragment(name) || name.startsWith(".") || HOST_FILES.some((file) => file === name);
 }
 
 /** A unit of ours that drop-ins of another hand may have changed. Throws Failure `unit_not_suitable`. */
-export async function judgeDropIns(wish: Wish, properties: ReadonlyMap<string, string>): Promise<void> {
+export async function judgeDropIns(wish: RequiredService, properties: ReadonlyMap<string, string>): Promise<void> {
   if (properties.get("DropInPaths")) refuseWrongForm(wish, properties, await readTexts(properties));
 }
 
 /** Returns whether docker_iptables loads in it. */
 function refuseWrongForm(
-  { unit, directories, families }: Wish,
+  { unit, directories, families }: RequiredService,
   properties: ReadonlyMap<string, string>,
   texts: ReadonlyMap<string, string>,
 ): boolean {
@@ -132,7 +132,7 @@ function wrongService(
 ): Failure {
   const files = unitFilesOf(properties).filter((path) => {
     const text = texts.get(path) ?? "";
-    return !isMarked(text) && /^\s*Exec\w+\s*=/m.test(text);
+    return !isManaged(text) && /^\s*Exec\w+\s*=/m.test(text);
   });
   const commands = [
     ...files.map((path) => `mv ${path} ${path}.orig`),

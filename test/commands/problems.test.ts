@@ -7,7 +7,7 @@ import { readContainer } from "../../src/docker/container.ts";
 import { readNetwork } from "../../src/docker/network.ts";
 import { locate } from "../../src/docker/published.ts";
 import type { Item } from "../../src/plan/item.ts";
-import { makeRules } from "../../src/rules/container-rules.ts";
+import { makeContainerRules } from "../../src/rules/container-rules.ts";
 import { containerFragment } from "../../src/rules/fragment-text.ts";
 import { compareLive, readLive } from "../../src/rules/live.ts";
 import { ruleWith } from "../../src/rules/packet.ts";
@@ -42,7 +42,7 @@ interface Rules {
 
 /** A kernel with the rules of these containers, in this order, and others before them. */
 function hostWith(targets: ReturnType<typeof targetOf>[], before: Rules = {}) {
-  const fragments = targets.map((target) => containerFragment(target.name, makeRules(target, WISHES).rules));
+  const fragments = targets.map((target) => containerFragment(target.name, makeContainerRules(target, WISHES).rules));
   const own = (table: "raw" | "nat" | "filter") =>
     fragments
       .flatMap(({ rules }) => rules.ipv4[table] ?? [])

@@ -4,9 +4,9 @@
 import fc from "fast-check";
 import { expect } from "vitest";
 import { assemble, textOf } from "../../src/fragments/assemble.ts";
-import { claimantIn, Register } from "../../src/rules/claim-index.ts";
+import { ClaimIndex, claimantIn } from "../../src/rules/claim-index.ts";
 import { readClaims } from "../../src/rules/claims.ts";
-import { markOf, readFragment } from "../../src/rules/fragment-text.ts";
+import { managedHeader, readFragment } from "../../src/rules/fragment-text.ts";
 import { compareLive, hasDockersRules, readLive, withoutCounters } from "../../src/rules/live.ts";
 import { type Packet, ruleWith, walk } from "../../src/rules/packet.ts";
 import { goalOf, patchText } from "../../src/rules/patch.ts";
@@ -71,11 +71,11 @@ export function readAll(text: string): void {
   compareLive("web", fragment, fragment, live);
   compareLive("web", new Map(), fragment, live);
   assemble([{ path: "/d/1", text }], ["filter", text.slice(0, 20)], live);
-  patchText(goalOf([{ text }, { text: `${markOf("web")}\n${text}` }], [fragment], live), live);
+  patchText(goalOf([{ text }, { text: `${managedHeader("web")}\n${text}` }], [fragment], live), live);
   const undeclared = undeclaredOf(live, [{ text: "" }], []);
   listUndeclared(undeclared);
   adopt(undeclared);
-  const register = new Register([claimantIn("ipv4", "web", readClaims(fragment))]);
+  const register = new ClaimIndex([claimantIn("ipv4", "web", readClaims(fragment))]);
   register.sharing(claimantIn("ipv4", "other", readClaims(fragment)));
   register.mayShare(text, "ipv4");
   walk(

@@ -4,14 +4,14 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Holding } from "../../src/docker/published.ts";
 import type { Fragments } from "../../src/fragments/by-family.ts";
-import { describeUntrue, sortLeft } from "../../src/plan/skipped.ts";
+import { describeStale, sortSkipped } from "../../src/plan/skipped.ts";
 import { fragmentName } from "../../src/rules/fragment-text.ts";
 import { tell } from "../rules/pipeline.ts";
 import { world } from "../rules/worlds.ts";
 
 const FOLDER = { ipv4: "/etc/iptables.d", ipv6: "/etc/ip6tables.d" };
 const sort = (name: string, now: Fragments, holdings: Holding[]) =>
-  sortLeft([{ name, why: "is left alone by its label", holdings }], now);
+  sortSkipped([{ name, why: "is left alone by its label", holdings }], now);
 const fragment = (text: string): Fragments => ({ ipv4: [{ path: `/etc/iptables.d/${fragmentName("web")}`, text }] });
 
 test("no fragment that stays names an address that is not its container's, or a bridge behind which that is not", () => {
@@ -79,7 +79,7 @@ describe("what cannot be proven is not so", () => {
 
   test("is said", () => {
     const [one] = sort("web", fragment(accept("172.17.0.9")), own).untrue;
-    expect(one && describeUntrue(one)).toBe(
+    expect(one && describeStale(one)).toBe(
       "the container web is left alone by its label, and is not at 172.17.0.9 on docker0, where its rules lead",
     );
   });

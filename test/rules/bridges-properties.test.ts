@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { readNetwork } from "../../src/docker/network.ts";
 import { Failure } from "../../src/model/errors.ts";
-import { makeBase } from "../../src/rules/host-rules.ts";
+import { makeHostRules } from "../../src/rules/host-rules.ts";
 import type { Rule } from "../../src/rules/rule.ts";
 import { routeTo } from "../../src/system/routes.ts";
 import { type Given, tell } from "./pipeline.ts";
@@ -233,7 +233,7 @@ test("the base names only bridges that the networks' documents name, and masquer
     const routes = [...interfaces.subnets, ...(interfaces.routes ?? [])].flatMap(({ name, cidr }) =>
       routeTo(name, cidr),
     );
-    const base = makeBase(networks, ["ipv4"], { chain: "CHAIN", guards: true, proxy, routes });
+    const base = makeHostRules(networks, ["ipv4"], { chain: "CHAIN", guards: true, proxy, routes });
     const bridges = documents.map((one) => bridgeOf({ ...one, documented: true }));
     // Docker refuses a second network on one bridge.
     fc.pre(new Set(bridges).size === bridges.length);

@@ -3,7 +3,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { spellPublish } from "../../src/model/port-mapping.ts";
-import { claimantIn, Register } from "../../src/rules/claim-index.ts";
+import { ClaimIndex, claimantIn } from "../../src/rules/claim-index.ts";
 import { type Claims, type Ports, readClaims } from "../../src/rules/claims.ts";
 import { readFragment } from "../../src/rules/fragment-text.ts";
 import { tell } from "./pipeline.ts";
@@ -12,7 +12,7 @@ import { world } from "./worlds.ts";
 const spell = ({ hostAddress, protocol, first, last }: Ports, family: "ipv4" | "ipv6") =>
   spellPublish({ family, hostAddress, hostPort: first, protocol }, last - first + 1);
 const claims = (text: string) => readClaims(readFragment(text));
-const register = (one: Claims) => new Register([claimantIn("ipv4", "a", one)]);
+const register = (one: Claims) => new ClaimIndex([claimantIn("ipv4", "a", one)]);
 const shared = (a: Claims, b: Claims) => register(a).sharing(claimantIn("ipv4", "b", b))[0];
 const sharedPorts = (a: Claims, b: Claims) => shared(a, b)?.ports;
 const sharedAddress = (a: Claims, b: Claims) => shared(a, b)?.address;
@@ -164,7 +164,7 @@ describe("two fragments", () => {
 
   test("of many, the first of those that share is found first, and nobody who does not share", () => {
     const property = fc.property(fc.array(anyClaims, { maxLength: 8 }), anyClaims, (many, one) => {
-      const known = new Register(many.map((each, index) => claimantIn("ipv4", String(index), each)));
+      const known = new ClaimIndex(many.map((each, index) => claimantIn("ipv4", String(index), each)));
       const found = known.sharing(claimantIn("ipv4", "one", one)).map(({ claimant }) => Number(claimant.owner));
       const sharing = many.flatMap((each, index) => (shared(each, one) === undefined ? [] : [index]));
       expect(found[0]).toBe(sharing[0]);
@@ -176,7 +176,7 @@ describe("two fragments", () => {
 
   test("of many, the first is found of each port and of each address", () => {
     const property = fc.property(fc.array(anyClaims, { maxLength: 8 }), anyClaims, (many, one) => {
-      const known = new Register(many.map((each, index) => claimantIn("ipv4", String(index), each)));
+      const known = new ClaimIndex(many.map((each, index) => claimantIn("ipv4", String(index), each)));
       const found = known.sharing(claimantIn("ipv4", "one", one)).map(({ claimant }) => claimant.owner);
       for (const mine of one.ports) {
         const only = { ports: [mine], addresses: new Set<string>() };
@@ -217,7 +217,7 @@ describe("what it costs to find those in each other's way", () => {
         return ports.protocol;
       },
     });
-    const known = new Register();
+    const known = new ClaimIndex();
     for (let index = 0; index < count; index++) {
       const ports = { hostAddress: undefined, protocol: "tcp", first: 8080, last: 8080, ...claim(index) };
       const addresses = new Set(["172.17.0.2", `172.18.${index >> 8}.${index & 255}`]);

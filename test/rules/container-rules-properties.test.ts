@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { assemble, textOf } from "../../src/fragments/assemble.ts";
 import { readFragment } from "../../src/rules/fragment-text.ts";
-import { compareLive, drifts, readLive } from "../../src/rules/live.ts";
+import { compareLive, hasDrift, readLive } from "../../src/rules/live.ts";
 import { type Told, tell } from "./pipeline.ts";
 import { shuffled, type World, world } from "./worlds.ts";
 
@@ -42,9 +42,9 @@ test("a fragment reads back as the rules it was made of, and drifts not from its
       const loaded = textOf({ lines: loadedLines });
       expect(problems).toEqual([]);
       const live = readLive(loaded);
-      expect(drifts(compareLive(name, wanted, wanted, live))).toBe(false);
+      expect(hasDrift(compareLive(name, wanted, wanted, live))).toBe(false);
       expect(
-        drifts(compareLive(neighbour.name, new Map(Object.entries(neighbour.rules[family])), new Map(), live)),
+        hasDrift(compareLive(neighbour.name, new Map(Object.entries(neighbour.rules[family])), new Map(), live)),
       ).toBe(false);
       // Without the container nothing of it may stay: every rule of its fragment is found as surplus.
       const count = [...wanted.values()].flat().length;

@@ -2,7 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { makeRules } from "../../src/rules/container-rules.ts";
+import { makeContainerRules } from "../../src/rules/container-rules.ts";
 import {
   type Changes,
   changedForwards,
@@ -97,7 +97,7 @@ describe("a DNAT rule for UDP", () => {
       warnings: [],
     };
     const wishes = { chain: "C", ipv6: false, guards: true };
-    const nat = makeRules(target, wishes).rules.ipv4.nat ?? [];
+    const nat = makeContainerRules(target, wishes).rules.ipv4.nat ?? [];
     expect(nat.length).toBeGreaterThan(3);
     for (const rule of nat) expect(readForward(rule), rule.join(" ")).toMatchObject({ address: "172.17.0.2" });
   });

@@ -2,7 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { markOf } from "../../src/rules/fragment-text.ts";
+import { managedHeader } from "../../src/rules/fragment-text.ts";
 import { readLive, type Tables } from "../../src/rules/live.ts";
 import { goalOf, goalOfSnapshot, patchText } from "../../src/rules/patch.ts";
 import { commentOf, readWords } from "../../src/rules/rule.ts";
@@ -18,7 +18,7 @@ function rule(address: string, container?: string): string {
 
 const filter = (...lines: string[]) => ["*filter", ...lines, "COMMIT", ""].join("\n");
 const own = (container: string, ...addresses: string[]) => ({
-  text: `${markOf(container)}\n${filter(...addresses.map((address) => rule(address, container)))}`,
+  text: `${managedHeader(container)}\n${filter(...addresses.map((address) => rule(address, container)))}`,
 });
 const stranger = (...addresses: string[]) => ({ text: filter(...addresses.map((address) => rule(address))) });
 const live = (...lines: string[]) => readLive(filter(":FORWARD DROP [3:180]", ...lines));
@@ -101,7 +101,7 @@ describe("where a new rule goes", () => {
 
 describe("a rule that we insert", () => {
   const jump = rule("3.0.0.9", "base");
-  const base = { text: `${markOf("base")}\n${filter(jump.replace("-A", "-I"), rule("1.0.0.1", "base"))}` };
+  const base = { text: `${managedHeader("base")}\n${filter(jump.replace("-A", "-I"), rule("1.0.0.1", "base"))}` };
   const first = `-I FORWARD 1 ${spec(jump)}`;
 
   test("goes first, whatever a stranger's fragment has before it, and the others of its fragment where they always go", () => {
@@ -180,7 +180,7 @@ describe("what goes", () => {
   });
 
   test("what a fragment of ours and a stranger's both declare stays the stranger's once it is live", () => {
-    const both = [{ text: `${markOf("base")}\n${filter(rule("1.0.0.1"))}` }, stranger("1.0.0.1")];
+    const both = [{ text: `${managedHeader("base")}\n${filter(rule("1.0.0.1"))}` }, stranger("1.0.0.1")];
     expect(patch(both, live())).toEqual([rule("1.0.0.1")]);
     expect(patch(both, live(rule("1.0.0.1")))).toBeUndefined();
   });
@@ -201,7 +201,7 @@ describe("tables and chains that are not live", () => {
   const dnat = `-A DOCKER_CONTAINERS -p tcp -m tcp --dport 80 -m comment --comment "${commentOf("web")}" -j DNAT --to-destination 1.0.0.1:80`;
   const jump = "-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER_CONTAINERS";
   const base = fragment("", "nat", ":DOCKER_CONTAINERS - [0:0]", ":OTHERS - [0:0]", jump, "-A OTHERS -j RETURN");
-  const web = fragment(markOf("web"), "nat", dnat);
+  const web = fragment(managedHeader("web"), "nat", dnat);
   const text = (fragments: { text: string }[], running: string) => {
     const state = readLive(running);
     return patchText(goalOf(fragments, [], state), state);
@@ -209,7 +209,7 @@ describe("tables and chains that are not live", () => {
 
   test("a table", () => {
     const guard = `-A PREROUTING -d 1.0.0.1/32 -m comment --comment "${commentOf("web")}" -j DROP`;
-    expect(text([fragment(markOf("web"), "raw", guard)], "")).toBe(`*raw\n${guard}\nCOMMIT\n`);
+    expect(text([fragment(managedHeader("web"), "raw", guard)], "")).toBe(`*raw\n${guard}\nCOMMIT\n`);
   });
 
   test("our chain, and the jump to it, though a stranger's fragment has them; nothing else of the stranger's", () => {
@@ -226,7 +226,7 @@ describe("tables and chains that are not live", () => {
   });
 
   test("a base of ours is ours as a whole, also where its rules have no comment", () => {
-    const marked = { text: `${markOf("base")}\n${base.text}` };
+    const marked = { text: `${managedHeader("base")}\n${base.text}` };
     const made = text([marked, web], "*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n") ?? "";
     expect(made).toContain("-N OTHERS");
     expect(made).toContain("-A OTHERS -j RETURN");

@@ -3,11 +3,11 @@
 import { execaSync } from "execa";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { assemble, CARRIED, textOf } from "../../src/fragments/assemble.ts";
+import { assemble, PRESERVED, textOf } from "../../src/fragments/assemble.ts";
 import type { BridgeNetwork } from "../../src/rules/docker-rules.ts";
-import { isMarked } from "../../src/rules/fragment-text.ts";
+import { isManaged } from "../../src/rules/fragment-text.ts";
 import { readLive, withoutCounters } from "../../src/rules/live.ts";
-import { carriedMesh, carriedOf } from "../../src/rules/preserved.ts";
+import { preservedMesh, preservedOf } from "../../src/rules/preserved.ts";
 import { commentOf, keyOf, readWords } from "../../src/rules/rule.ts";
 import { readTables } from "../../src/rules/table-text.ts";
 import { adopt, leftoverText, listUndeclared, tellCopies, undeclaredOf } from "../../src/rules/undeclared.ts";
@@ -742,7 +742,7 @@ describe("DOCKER-USER", () => {
   const kept = (live: string, ...fragments: string[]) => {
     const paths = fragments.map((text, index) => ({ path: String(index), text }));
     const { lines, origins } = assemble(paths, ["filter"], readLive(live));
-    return lines.filter((_, at) => origins[at] === CARRIED);
+    return lines.filter((_, at) => origins[at] === PRESERVED);
   };
 
   test("rules of the user's run on: neither undeclared nor adopted, nor Docker's to go", () => {
@@ -841,7 +841,7 @@ describe("DOCKER-USER", () => {
 
   test("in the other backend, which is emptied, it is adopted", () => {
     const live = readLive(docker29(BLOCK));
-    expect(listUndeclared(undeclaredOf(live, [], NETWORKS, carriedMesh(live, [])))).toEqual([JUMP, BLOCK]);
+    expect(listUndeclared(undeclaredOf(live, [], NETWORKS, preservedMesh(live, [])))).toEqual([JUMP, BLOCK]);
   });
 
   test("is kept without a base, too: one that is removed takes no rule of the user's along", () => {
@@ -885,7 +885,7 @@ describe("adopt", () => {
     for (const text of [first, last]) {
       expect(text).toMatch(/^# Rules that .*docker_iptables.*--adopt.*\n\*filter\n/);
       expect(text.endsWith("COMMIT\n")).toBe(true);
-      expect(isMarked(text)).toBe(false);
+      expect(isManaged(text)).toBe(false);
     }
     expect(first.split("\n")[0]).not.toBe(last.split("\n")[0]);
   });
@@ -1070,7 +1070,7 @@ test("for any host: once adopted nothing is undeclared, nothing of the user's is
 
     const keys = new Set(declared.map(([line]) => keyOf(readWords(line))));
     const isDeclared = (line: string) => keys.has(keyOf(readWords(line)));
-    const kept = carriedOf(readLive(text), [{ text: fragment }]).get(table);
+    const kept = preservedOf(readLive(text), [{ text: fragment }]).get(table);
     const stays = (line: string) => kept?.lines.includes(line) && !kept.shared.has(chainOf(line));
     const open = lines.filter((line) => !line.includes(commentOf("")) && !isDeclared(line) && !stays(line));
     // The RETURN at the end of a chain of the user's is nobody's.
