@@ -48,6 +48,7 @@ test("one name is enough; the rest has the defaults of the contract", () => {
       client: "docker",
       debug: false,
     },
+    options: {},
     check: false,
     diff: false,
     warnings: [],

@@ -97,7 +97,8 @@ function parse(text: string | undefined, family: "ipv4" | "ipv6", name: string) 
   const found: Record<keyof typeof grammar, Groups[]> = { direct: [], loopback: [], dnat: [], hairpin: [], accept: [] };
   const kinds = { raw: ["loopback", "direct"], nat: ["dnat", "hairpin"], filter: ["accept"] } as const;
   let open: keyof typeof kinds | undefined;
-  for (const line of (text ?? "").split("\n").slice(1, -1)) {
+  const [, head = "", ...lines] = (text ?? "").split("\n").slice(0, -1);
+  for (const line of head.startsWith("# options: {") || head === "" ? lines : [head, ...lines]) {
     if (/^\*(raw|nat|filter)$/.test(line)) open = line.slice(1) as keyof typeof kinds;
     else if (line === "COMMIT") open = undefined;
     else {
