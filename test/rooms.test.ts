@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
 
 /** Each room imports those before it, and itself. "" is main.ts. */
 const ROOMS = [
-  ...["generated", "model", "text", "system", "docker", "rules", "fragments", "netfilter", "systemd"],
+  ...["generated", "model", "text", "system", "docker", "rules", "iptables", "fragments", "netfilter", "systemd"],
   ...["plan", "apply", "commands", "cli", ""],
 ];
 /** Rooms of the build, which no other room imports. */

@@ -1,5 +1,7 @@
 // What a Docker daemon left that managed iptables, and that one which does not has no use for: removed, and put back.
 
+import type { Live } from "../iptables/live.ts";
+import { leftoverText, undeclaredOf } from "../iptables/undeclared.ts";
 import {
   deleteTable,
   patchBackend,
@@ -11,8 +13,6 @@ import {
 import { patchRules, saveRules } from "../netfilter/iptables.ts";
 import { restoreSnapshot } from "../netfilter/snapshot.ts";
 import type { Leftover, LeftRules } from "../plan/leftovers.ts";
-import type { Live } from "../rules/live.ts";
-import { leftoverText, undeclaredOf } from "../rules/undeclared.ts";
 import type { Undo } from "./undo.ts";
 
 /** Takes it away as far as it is still there; `undo` gets the way back. Throws Failure of iptables and nft. */

@@ -5,10 +5,15 @@
 // there is no moment without rules; what fails later is put back from a snapshot.
 
 import { untrustedIn } from "../fragments/access.ts";
-import type { Access } from "../fragments/access-words.ts";
-import { type Assembled, assemble, type Fragment, textOf } from "../fragments/assemble.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { directoryExists, missingDirectory, readFragments } from "../fragments/directory.ts";
+import { type Assembled, assemble, type Fragment, textOf } from "../iptables/assemble.ts";
+import { DOCKER_USER } from "../iptables/docker-rules.ts";
+import { type Live, readLive } from "../iptables/live.ts";
+import { withoutLines } from "../iptables/removal.ts";
+import { keyOf, mayBeOurs, readAdded, readChain, readWords, spell, uncounted } from "../iptables/rule.ts";
+import { builtInChains } from "../iptables/table-text.ts";
+import type { Access } from "../model/access.ts";
 import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
 import type { Request } from "../model/request.ts";
@@ -27,11 +32,6 @@ import {
 import { complaintOf, lineOf, readOnHost } from "../netfilter/trial.ts";
 import { besideForeignRules } from "../plan/foreign-rules.ts";
 import type { Kernel } from "../plan/item.ts";
-import { DOCKER_USER } from "../rules/docker-rules.ts";
-import { type Live, readLive } from "../rules/live.ts";
-import { withoutLines } from "../rules/removal.ts";
-import { keyOf, mayBeOurs, readAdded, readChain, readWords, spell, uncounted } from "../rules/rule.ts";
-import { builtInChains } from "../rules/table-text.ts";
 import { withLoadLock } from "../system/lock.ts";
 import { stateOf } from "../system/state.ts";
 import { someOf } from "../text/words.ts";

@@ -3,17 +3,17 @@
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { readFragments } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { DOCKER_USER } from "../iptables/docker-rules.ts";
+import { type Live, type LiveTable, readLive, type Tables } from "../iptables/live.ts";
+import { goalOf, goalOfSnapshot, patchText } from "../iptables/patch.ts";
+import { type Gone, goneLines, removalText, withoutLines } from "../iptables/removal.ts";
+import { byChain } from "../iptables/rule.ts";
+import { readTables } from "../iptables/table-text.ts";
 import { directoryOf } from "../model/directories.ts";
 import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILY_WORDS, type Family } from "../model/family.ts";
 import { patchRules, saveRules } from "../netfilter/iptables.ts";
 import { comparable } from "../netfilter/spelling.ts";
-import { DOCKER_USER } from "../rules/docker-rules.ts";
-import { type Live, type LiveTable, readLive, type Tables } from "../rules/live.ts";
-import { goalOf, goalOfSnapshot, patchText } from "../rules/patch.ts";
-import { type Gone, goneLines, removalText, withoutLines } from "../rules/removal.ts";
-import { byChain } from "../rules/rule.ts";
-import { readTables } from "../rules/table-text.ts";
 
 /** Between a look at the kernel and the patch somebody else may change a chain; then the patch is made anew. */
 const ATTEMPTS = 3;

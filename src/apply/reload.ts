@@ -4,10 +4,16 @@ import type { Fragments } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { readFragments, readOwn } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { changedDnats } from "../iptables/changed-dnats.ts";
+import { restoreCommand } from "../iptables/commands.ts";
+import { isHostFile } from "../iptables/host-fragments.ts";
+import { type Drift, hasDrift, type Live, readLive } from "../iptables/live.ts";
+import { INGRESS_CHAIN, meshOf } from "../iptables/mesh.ts";
+import { goneLines } from "../iptables/removal.ts";
+import { commentOf, spellLive } from "../iptables/rule.ts";
 import { directoryOf } from "../model/directories.ts";
 import { asFailure, ConcurrentChange, Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
-import { restoreCommand } from "../netfilter/commands.ts";
 import { deleteStaleFlows } from "../netfilter/conntrack.ts";
 import { emptyBackend, restoreBackend } from "../netfilter/foreign-firewalls.ts";
 import { backendsWith } from "../netfilter/iptables.ts";
@@ -27,12 +33,6 @@ import { servicesFor } from "../plan/host-rules.ts";
 import { hasChanges, hasFileChanges, type Item, type Kernel } from "../plan/item.ts";
 import { adviseService } from "../plan/missing-service.ts";
 import { type Survey, surveyKernel } from "../plan/survey.ts";
-import { changedForwards } from "../rules/flows.ts";
-import { isHostFile } from "../rules/host-rules.ts";
-import { type Drift, hasDrift, type Live, readLive } from "../rules/live.ts";
-import { INGRESS_CHAIN, meshOf } from "../rules/mesh.ts";
-import { goneLines } from "../rules/removal.ts";
-import { commentOf, spellLive } from "../rules/rule.ts";
 import { withLoadLock } from "../system/lock.ts";
 import { isLoader } from "../systemd/install.ts";
 import { findUnit, isShuttingDown, loadUnit, type Unit } from "../systemd/units.ts";
@@ -154,7 +154,7 @@ export async function loadRules(
     return loaded;
   });
   // Last, because nothing brings a flow back; and also where another process's load has brought our rules.
-  const warnings = await deleteStaleFlows(changedForwards(items, live), args.timeout);
+  const warnings = await deleteStaleFlows(changedDnats(items, live), args.timeout);
   return { ...loaded, warnings: [...loaded.warnings, ...warnings] };
 }
 

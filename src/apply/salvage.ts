@@ -4,19 +4,11 @@
 // taken one by one (rules/missing.ts says what becomes of each), in namespaces first, so that the kernel gets it in one step;
 // every table keeps its policies.
 
-import { type Assembled, assemble, type Fragment } from "../fragments/assemble.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { readFragments } from "../fragments/directory.ts";
-import { inOrder } from "../fragments/in-order.ts";
-import { Failure } from "../model/errors.ts";
-import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
-import { type Names, namesIn, withAddresses } from "../netfilter/host-names.ts";
-import { restoreRules, saveRules } from "../netfilter/iptables.ts";
-import { type BootRecord, keepRecord, type Left, leftOf, pruned, readRecord } from "../netfilter/record.ts";
-import { findAddresses } from "../netfilter/spelling.ts";
-import { complaintOf, lineOf, NEEDS_HOST, setsIn, tryLines } from "../netfilter/trial.ts";
-import { besideForeignRules } from "../plan/foreign-rules.ts";
-import { iptablesOf, type Live, readLive } from "../rules/live.ts";
+import { type Assembled, assemble, type Fragment } from "../iptables/assemble.ts";
+import { inOrder } from "../iptables/in-order.ts";
+import { iptablesOf, type Live, readLive } from "../iptables/live.ts";
 import {
   isNeeded,
   type Missing,
@@ -25,8 +17,16 @@ import {
   withoutMissing,
   withoutRule,
   withoutStandIn,
-} from "../rules/missing.ts";
-import { commentOf, keyOf, mayBeOurs, readRule, readTarget, readWords, uncounted } from "../rules/rule.ts";
+} from "../iptables/missing.ts";
+import { commentOf, keyOf, mayBeOurs, readRule, readTarget, readWords, uncounted } from "../iptables/rule.ts";
+import { Failure } from "../model/errors.ts";
+import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
+import { type Names, namesIn, withAddresses } from "../netfilter/host-names.ts";
+import { restoreRules, saveRules } from "../netfilter/iptables.ts";
+import { type BootRecord, keepRecord, type Left, leftOf, pruned, readRecord } from "../netfilter/record.ts";
+import { findAddresses } from "../netfilter/spelling.ts";
+import { complaintOf, lineOf, NEEDS_HOST, setsIn, tryLines } from "../netfilter/trial.ts";
+import { besideForeignRules } from "../plan/foreign-rules.ts";
 import { run } from "../system/exec.ts";
 import { pathOf, readState, stateOf } from "../system/state.ts";
 

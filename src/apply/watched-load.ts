@@ -1,13 +1,13 @@
 // A load by a service that is not ours and that nobody understands: what it took away is seen, told and put back.
 
 import type { Arguments } from "../generated/arguments.ts";
+import { lostRules } from "../iptables/lost.ts";
 import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { readDirectories } from "../plan/directories.ts";
 import { declaredIn } from "../plan/foreign-rules.ts";
 import type { Item, Kernel } from "../plan/item.ts";
 import { readKernel, type Survey } from "../plan/survey.ts";
-import { lostRules } from "../rules/lost.ts";
 import type { Unit } from "../systemd/units.ts";
 import { ownersOf, someOf } from "../text/words.ts";
 

@@ -1,6 +1,6 @@
 // What `completion bash|zsh|fish` prints: scripts that complete verbs, options, their values and containers' names. Pure.
 
-import { fragmentName } from "../rules/fragment-text.ts";
+import { fragmentName } from "../iptables/fragment-text.ts";
 import { OPTIONS, type Option } from "./options.ts";
 import { OTHER_WORDS, optionsOf, type SHELLS, VERBS, type Verb } from "./verbs.ts";
 

@@ -3,8 +3,8 @@
 import { basename } from "node:path/posix";
 import { createTwoFilesPatch } from "diff";
 import type { Problem, Result } from "../generated/result.ts";
+import { containerOf } from "../iptables/fragment-text.ts";
 import { FLAGS } from "../model/flags.ts";
-import { containerOf } from "../rules/fragment-text.ts";
 import type { Paint } from "./colours.ts";
 
 export interface Printed {

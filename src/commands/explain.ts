@@ -6,19 +6,19 @@ import { forwardingWarnings } from "../docker/daemon.ts";
 import { findNetworks, findPublished } from "../docker/find.ts";
 import { tellStrangers } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
+import { liveOwners, readLive } from "../iptables/live.ts";
+import { type TraceResult, type Trip, trace } from "../iptables/trace.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import type { PortMapping } from "../model/port-mapping.ts";
 import type { Request } from "../model/request.ts";
 import { foreignTables, otherBackend } from "../netfilter/foreign-firewalls.ts";
+import { decides } from "../netfilter/nft-tables.ts";
 import { optionsOf } from "../plan/desired.ts";
 import { readDirectories } from "../plan/directories.ts";
 import { readKernel } from "../plan/survey.ts";
 import { rangesOf } from "../rules/container-rules.ts";
-import { liveOwners, readLive } from "../rules/live.ts";
-import { decides } from "../rules/nft.ts";
 import { probesOf } from "../rules/probe.ts";
-import { type TraceResult, type Trip, trace } from "../rules/trace.ts";
 import { readHost } from "./host.ts";
 
 /** One published port, or a range of which the first stands for all. */

@@ -4,14 +4,14 @@
 import { join } from "node:path";
 import { readOwn } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { type Canary, canariesOf } from "../iptables/canary.ts";
+import { fragmentName, readFragment } from "../iptables/fragment-text.ts";
+import { keyOf } from "../iptables/rule.ts";
 import { directoryOf } from "../model/directories.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
 import { ruleAt } from "../netfilter/iptables.ts";
 import type { Kernel } from "../plan/item.ts";
 import { readKernel } from "../plan/survey.ts";
-import { type Canary, canariesOf } from "../rules/canary.ts";
-import { fragmentName, readFragment } from "../rules/fragment-text.ts";
-import { keyOf } from "../rules/rule.ts";
 
 /** milliseconds between two looks: at all, and at most where flushes follow each other; and after which they do not. */
 const PAUSE = { first: 3000, longest: 60_000, calm: 600_000 };

@@ -1,10 +1,10 @@
 // This host as packets meet it: the rules that run, its addresses, who listens for whom. Reads only.
 
 import { filteredFamilies, findProxies, routingLoopback } from "../docker/proxy.ts";
+import { ruleWith } from "../iptables/packet.ts";
+import type { Host } from "../iptables/trace.ts";
 import { isLoopback, withoutPrefix } from "../model/addresses.ts";
 import type { Kernel } from "../plan/item.ts";
-import { ruleWith } from "../rules/packet.ts";
-import type { Host } from "../rules/trace.ts";
 import { readInterfaces } from "../system/interfaces.ts";
 
 /** Whom nobody believes: see `findProxies`. */

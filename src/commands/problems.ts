@@ -3,11 +3,18 @@
 import { basename } from "node:path/posix";
 import type { Network } from "../docker/network.ts";
 import type { PublishedContainer } from "../docker/published.ts";
-import { type Access, warnOfAccess } from "../fragments/access-words.ts";
-import { assemble, type Fragment } from "../fragments/assemble.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import type { Problem } from "../generated/result.ts";
+import { assemble, type Fragment } from "../iptables/assemble.ts";
+import { DOCKER_USER } from "../iptables/docker-rules.ts";
+import { containerOf, readFragment } from "../iptables/fragment-text.ts";
+import { liveOwners, readLive } from "../iptables/live.ts";
+import { withoutChain } from "../iptables/packet.ts";
+import { readClaims } from "../iptables/read.ts";
+import { commentOf, readComment, readWords, spell, spellLive } from "../iptables/rule.ts";
+import { type Host, PROXY, type TraceResult, trace } from "../iptables/trace.ts";
+import { type Access, warnOfAccess } from "../model/access.ts";
 import { isLoopback } from "../model/addresses.ts";
 import type { Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
@@ -16,15 +23,8 @@ import { byOwner, hasFileChanges, hasRules, type Item, type Kernel } from "../pl
 import { describeStale, type StaleFragment } from "../plan/skipped.ts";
 import { warnOfLoopback, warnOfUncovered } from "../plan/validate.ts";
 import { ClaimIndex, claimantIn } from "../rules/claim-index.ts";
-import { readClaims } from "../rules/claims.ts";
 import { rangesOf } from "../rules/container-rules.ts";
-import { DOCKER_USER } from "../rules/docker-rules.ts";
-import { containerOf, readFragment } from "../rules/fragment-text.ts";
-import { liveOwners, readLive } from "../rules/live.ts";
-import { withoutChain } from "../rules/packet.ts";
 import { probesOf } from "../rules/probe.ts";
-import { commentOf, readComment, readWords, spell, spellLive } from "../rules/rule.ts";
-import { type Host, PROXY, type TraceResult, trace } from "../rules/trace.ts";
 
 /**
  * How one fragment's file and live rules differ from what they should be. `targets` are the containers that run; `untrue` those

@@ -5,9 +5,11 @@ import { basename } from "node:path/posix";
 import { chooseLoader, type Load, type Loader, namesOf, type Reloaded, withoutLoad } from "../apply/reload.ts";
 import { commit, type Plan } from "../apply/transaction.ts";
 import { findNetworks, type Networks, type Tell } from "../docker/find.ts";
-import { warnOfAccess } from "../fragments/access-words.ts";
 import { type Fragments, ownersIn } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { type DesiredFragment, isContainerFragment } from "../iptables/fragment-text.ts";
+import { hasDockersRules } from "../iptables/live.ts";
+import { warnOfAccess } from "../model/access.ts";
 import { asFailure, ConcurrentChange, Failure } from "../model/errors.ts";
 import type { Request } from "../model/request.ts";
 import { readStamped, type SeenDirectories } from "../plan/concurrency.ts";
@@ -21,8 +23,6 @@ import { goingOf, hasChanges, type Item, type Kernel } from "../plan/item.ts";
 import { type NotPublished, type Selection, select, withOrphans } from "../plan/selection.ts";
 import { familiesOf, readKernel, type Survey, survey } from "../plan/survey.ts";
 import { validate, warnOfLoopback, warnOfUncovered, withChanges } from "../plan/validate.ts";
-import { type DesiredFragment, isContainerFragment } from "../rules/fragment-text.ts";
-import { hasDockersRules } from "../rules/live.ts";
 import { orNearest } from "../text/suggest.ts";
 
 export interface Outcome extends Selection {

@@ -12,6 +12,16 @@ import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import type { Problem } from "../generated/result.ts";
+import {
+  containerFragment,
+  containerOf,
+  type DesiredFragment,
+  isManaged,
+  readFragment,
+} from "../iptables/fragment-text.ts";
+import { readMeaning } from "../iptables/read.ts";
+import type { Ruleset } from "../iptables/rule.ts";
+import { tellCopies } from "../iptables/undeclared.ts";
 import { directoryOf } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
@@ -25,15 +35,7 @@ import { adviseService } from "../plan/missing-service.ts";
 import { type PreflightFindings, runPreflight } from "../plan/preflight.ts";
 import { sortSkipped } from "../plan/skipped.ts";
 import { familiesOf, readKernel, survey } from "../plan/survey.ts";
-import {
-  containerFragment,
-  containerOf,
-  type DesiredFragment,
-  isManaged,
-  readFragment,
-} from "../rules/fragment-text.ts";
-import type { Ruleset } from "../rules/rule.ts";
-import { tellCopies } from "../rules/undeclared.ts";
+import { NO_RULES } from "../rules/model.ts";
 import { readInterfaces } from "../system/interfaces.ts";
 import { recordedArguments } from "../systemd/install.ts";
 import { judgeUnit, showUnit } from "../systemd/units.ts";
@@ -162,14 +164,17 @@ function nobodyAround(error: unknown): PreflightFindings {
 
 function asWritten(owner: string, now: Fragments): DesiredFragment {
   const rules: Ruleset = { ipv4: {}, ipv6: {} };
+  const meaning = { ...NO_RULES };
   const texts: DesiredFragment["texts"] = {};
   for (const family of FAMILIES) {
     const text = textIn(now, family, owner);
     if (text === undefined) continue;
-    rules[family] = Object.fromEntries([...readFragment(text)].map(([table, lines]) => [table, [...lines]]));
+    const tables = readFragment(text);
+    rules[family] = Object.fromEntries([...tables].map(([table, lines]) => [table, [...lines]]));
+    meaning[family] = readMeaning(tables);
     texts[family] = text;
   }
-  return { ...containerFragment(owner), rules, texts };
+  return { ...containerFragment(owner), meaning, rules, texts };
 }
 
 interface WhatRuns {

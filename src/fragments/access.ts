@@ -4,9 +4,9 @@ import type { Stats } from "node:fs";
 import { realpath, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import process from "node:process";
+import type { Fragment } from "../iptables/assemble.ts";
+import type { Access } from "../model/access.ts";
 import { errno } from "../model/errors.ts";
-import type { Access } from "./access-words.ts";
-import type { Fragment } from "./assemble.ts";
 
 /** Of a fragment that is open, `isLink` its name in the directory. Throws what node:fs throws. */
 export async function accessOf(path: string, file: Stats, isLink: boolean): Promise<Access> {

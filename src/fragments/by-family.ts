@@ -1,9 +1,9 @@
 // The fragments of both families: whose they are, and in which order they stand. Pure.
 
 import { basename } from "node:path/posix";
+import type { Fragment } from "../iptables/assemble.ts";
+import { containerOf } from "../iptables/fragment-text.ts";
 import type { Family } from "../model/family.ts";
-import { containerOf } from "../rules/fragment-text.ts";
-import type { Fragment } from "./assemble.ts";
 
 /**
  * The fragments of each family in their order, as they are or as they will be. Of a directory that is not there, none, or those

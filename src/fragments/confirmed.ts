@@ -9,8 +9,8 @@
 
 import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { hasRules, isContainerFragment } from "../rules/fragment-text.ts";
-import type { Fragment } from "./assemble.ts";
+import type { Fragment } from "../iptables/assemble.ts";
+import { hasRules, isContainerFragment } from "../iptables/fragment-text.ts";
 import { readOwn } from "./directory.ts";
 
 const FILE = ".docker_iptables.boot";

@@ -3,11 +3,11 @@
 import { constants, type Dirent } from "node:fs";
 import { open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
+import type { Fragment } from "../iptables/assemble.ts";
+import { fragmentName, managedHeader } from "../iptables/fragment-text.ts";
 import { errno, exhaustion, Failure } from "../model/errors.ts";
-import { fragmentName, managedHeader } from "../rules/fragment-text.ts";
 import { inLanes } from "../system/lanes.ts";
 import { accessOf } from "./access.ts";
-import type { Fragment } from "./assemble.ts";
 import { compareNames } from "./by-family.ts";
 
 /** A fragment that may be replaced, with what its successor keeps. */

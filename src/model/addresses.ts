@@ -76,3 +76,8 @@ export function withoutPrefix(cidr: string): string {
 export function withoutHostMask(text: string): string {
   return text.replace(/\/(32|128)$/, "");
 }
+
+/** The opposite: 172.17.0.2/32. */
+export function withHostMask(address: string): string {
+  return `${address}/${address.includes(":") ? 128 : 32}`;
+}

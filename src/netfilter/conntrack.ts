@@ -66,7 +66,7 @@ function failed(what: string, ran: Ran): Failure {
 /** The host ports of what changed, in words; of many the first three. */
 function portsOf(changes: ReadonlyMap<Family, Changes>): string {
   const changed = [...changes.values()].flatMap(({ fresh, gone }) => [...fresh, ...gone]);
-  const told = changed.map(({ firstPort: from, lastPort: to }) =>
+  const told = changed.map(({ ports: { first: from, last: to } }) =>
     from === to ? `port ${from}` : `ports ${from}-${to}`,
   );
   const ports = [...new Set(told)];

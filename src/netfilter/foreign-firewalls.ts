@@ -1,14 +1,14 @@
 // Who else has a hand in this host's packet filter: the other iptables backend, tables of nftables, firewalld.
 // The kernel asks all of them about a packet, and each can refuse what the others let pass.
 
+import { restoreCommand } from "../iptables/commands.ts";
+import { type Live, readLive } from "../iptables/live.ts";
+import { builtInChains, readTables } from "../iptables/table-text.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
-import { type Live, readLive } from "../rules/live.ts";
-import type { BaseChain, NftTable, Statements } from "../rules/nft.ts";
-import { builtInChains, readTables } from "../rules/table-text.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
 import { runSystemctl } from "../system/systemctl.ts";
-import { restoreCommand } from "./commands.ts";
+import type { BaseChain, NftTable, Statements } from "./nft-tables.ts";
 
 export type Backend = "nft" | "legacy";
 

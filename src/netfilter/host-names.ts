@@ -3,8 +3,8 @@
 // here, once, side by side, with one deadline, as getaddrinfo(3) does (getent(1)).
 
 import { isIPv4, isIPv6 } from "node:net";
+import { readWords, shortOption, spell, uncounted } from "../iptables/rule.ts";
 import type { Family } from "../model/family.ts";
-import { readWords, shortOption, spell, uncounted } from "../rules/rule.ts";
 import { run } from "../system/exec.ts";
 import { inLanes } from "../system/lanes.ts";
 

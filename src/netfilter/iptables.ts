@@ -1,10 +1,10 @@
 // iptables-save and iptables-restore, of either family, in the caller's network namespace.
 
+import { COMMANDS, restoreCommand } from "../iptables/commands.ts";
+import { type Live, readLive } from "../iptables/live.ts";
 import type { Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
-import { type Live, readLive } from "../rules/live.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
-import { COMMANDS, restoreCommand } from "./commands.ts";
 
 /** Throws Failure `command_failed`, `permission_denied` and those of `run`. */
 export async function saveRules(family: Family, timeoutSeconds: number): Promise<Live> {

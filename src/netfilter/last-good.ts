@@ -4,13 +4,13 @@
 // On disk: FAMILY.rules of the state; plain iptables-restore can load it, and the units do where docker_iptables cannot run.
 
 import { basename } from "node:path";
-import { type Assembled, assemble, type Fragment, PRESERVED, textOf } from "../fragments/assemble.ts";
+import { type Assembled, assemble, type Fragment, PRESERVED, textOf } from "../iptables/assemble.ts";
+import { isContainerFragment, isManaged } from "../iptables/fragment-text.ts";
+import { HOST_FILES, isHostFile, ownerOf } from "../iptables/host-fragments.ts";
+import { readLive } from "../iptables/live.ts";
+import { commentOf, isInserted, mayBeOurs, readWords } from "../iptables/rule.ts";
+import { readTables } from "../iptables/table-text.ts";
 import type { Family } from "../model/family.ts";
-import { isContainerFragment, isManaged } from "../rules/fragment-text.ts";
-import { HOST_FILES, isHostFile, ownerOf } from "../rules/host-rules.ts";
-import { readLive } from "../rules/live.ts";
-import { commentOf, isInserted, mayBeOurs, readWords } from "../rules/rule.ts";
-import { readTables } from "../rules/table-text.ts";
 import { keepLastingState, readState, stateOf } from "../system/state.ts";
 
 /** The rules are live: what fails here is a warning. For the holder of the load lock. */

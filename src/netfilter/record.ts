@@ -6,12 +6,12 @@
 // is interrupted leaves too much in it, never too little. One of another boot, of another network namespace or of another iptables
 // is none.
 
-import type { Fragment } from "../fragments/assemble.ts";
 import { bootId } from "../fragments/confirmed.ts";
+import type { Fragment } from "../iptables/assemble.ts";
+import { iptablesOf, type Live } from "../iptables/live.ts";
+import { mayBeOurs } from "../iptables/rule.ts";
+import { readTables } from "../iptables/table-text.ts";
 import type { Family } from "../model/family.ts";
-import { iptablesOf, type Live } from "../rules/live.ts";
-import { mayBeOurs } from "../rules/rule.ts";
-import { readTables } from "../rules/table-text.ts";
 import { keepState, networkNamespace, readState, type State, stateOf } from "../system/state.ts";
 import { keepSpelling, type Spelling } from "./spelling.ts";
 

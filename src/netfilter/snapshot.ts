@@ -1,11 +1,11 @@
 // The way back: what iptables-save printed before is loaded again.
 
+import { COMMANDS } from "../iptables/commands.ts";
+import { type Live, withoutCounters } from "../iptables/live.ts";
+import { type Lines, withoutLines } from "../iptables/removal.ts";
+import { builtInChains } from "../iptables/table-text.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILY_WORDS, type Family } from "../model/family.ts";
-import { type Live, withoutCounters } from "../rules/live.ts";
-import { type Lines, withoutLines } from "../rules/removal.ts";
-import { builtInChains } from "../rules/table-text.ts";
-import { COMMANDS } from "./commands.ts";
 import { restoreRules, saveRules } from "./iptables.ts";
 
 /**

@@ -5,14 +5,14 @@
 // On disk: FAMILY.spelled (JSON, see Known), FAMILY.names (JSON: name -> the addresses that it had at the last load).
 
 import { release } from "node:os";
-import { type Assembled, assemble, type Fragment, PRESERVED, refuseProblems } from "../fragments/assemble.ts";
-import { spelledFragments } from "../fragments/spelled.ts";
+import { type Assembled, assemble, type Fragment, PRESERVED, refuseProblems } from "../iptables/assemble.ts";
+import { isManaged } from "../iptables/fragment-text.ts";
+import { iptablesOf, type Live, readLive } from "../iptables/live.ts";
+import { mayBeOurs, uncounted } from "../iptables/rule.ts";
+import { spelledFragments } from "../iptables/spelled.ts";
+import { readTables } from "../iptables/table-text.ts";
 import { Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
-import { isManaged } from "../rules/fragment-text.ts";
-import { iptablesOf, type Live, readLive } from "../rules/live.ts";
-import { mayBeOurs, uncounted } from "../rules/rule.ts";
-import { readTables } from "../rules/table-text.ts";
 import { keepLastingState, keepState, readState, type State, stateOf } from "../system/state.ts";
 import { type Names, namesIn, resolveNames, withAddresses } from "./host-names.ts";
 import { setsIn, type Trial, tryLines } from "./trial.ts";

@@ -2,11 +2,11 @@
 // iptables itself spells each of its rules.
 // `iptables-restore --test` is no such trial: the nft backend lets jumps to missing chains pass (tried, 1.8.9).
 
+import { COMMANDS, restoreCommand } from "../iptables/commands.ts";
+import { type Rule, readRule, spell, uncounted } from "../iptables/rule.ts";
 import { excerpt } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
-import { type Rule, readRule, spell, uncounted } from "../rules/rule.ts";
 import { type Ran, run } from "../system/exec.ts";
-import { COMMANDS, restoreCommand } from "./commands.ts";
 
 /** Rules that lean on what only the host's own namespace has, besides sets: accounting objects, timeout policies. */
 export const NEEDS_HOST = /--nfacct-name[\s=]|(-j|--jump)\s+CT\s.*--timeout[\s=]/;

@@ -1,8 +1,8 @@
 // A rule of another hand that hides ours. Pure.
 
+import type { DesiredFragment } from "../iptables/fragment-text.ts";
+import { barrierOf } from "../iptables/live.ts";
 import { FAMILIES } from "../model/family.ts";
-import type { DesiredFragment } from "../rules/fragment-text.ts";
-import { barrierOf } from "../rules/live.ts";
 import type { Kernel } from "./item.ts";
 
 /** An ACCEPT of ours behind a final DROP or REJECT in FORWARD is never reached. */

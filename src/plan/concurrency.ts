@@ -4,12 +4,12 @@
 import type { Fragments } from "../fragments/by-family.ts";
 import { readOwn, stampOf } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import type { DesiredFragment } from "../iptables/fragment-text.ts";
 import { directoryOf } from "../model/directories.ts";
 import { ConcurrentChange, Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import type { Options } from "../model/options.ts";
 import { ClaimIndex, claimantOf } from "../rules/claim-index.ts";
-import type { DesiredFragment } from "../rules/fragment-text.ts";
 import { conflictsWith } from "./conflicts.ts";
 import { readDirectories } from "./directories.ts";
 import type { FileChange, Item } from "./item.ts";

@@ -9,12 +9,13 @@ import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { containerFragment, containerOf, type DesiredFragment, readFragment } from "../iptables/fragment-text.ts";
+import { readClaims } from "../iptables/read.ts";
 import { ConcurrentChange, Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { anyOr, spellPublish } from "../model/port-mapping.ts";
 import { type Claimant, ClaimIndex, claimantIn, claimantOf, type Shared, withAddresses } from "../rules/claim-index.ts";
-import { type Ports, readClaims } from "../rules/claims.ts";
-import { containerFragment, containerOf, type DesiredFragment, readFragment } from "../rules/fragment-text.ts";
+import type { Ports } from "../rules/claims.ts";
 import { fragmentFor, keptOptions, optionsOf, shownWishes } from "./desired.ts";
 import type { Selection } from "./selection.ts";
 

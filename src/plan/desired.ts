@@ -5,17 +5,20 @@ import type { Container } from "../docker/container.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { containerFragment, type DesiredFragment, keepsOptions, readFragment } from "../iptables/fragment-text.ts";
+import { dnatChain, dnatLeads, filtersDirectAccess } from "../iptables/read.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type Options, readHead } from "../model/options.ts";
-import { isDirectGuard, readLeads } from "../rules/claims.ts";
 import { type Made, makeContainerRules, type RuleOptions } from "../rules/container-rules.ts";
-import { containerFragment, type DesiredFragment, keepsOptions, readFragment } from "../rules/fragment-text.ts";
-import { readChain, readTarget } from "../rules/rule.ts";
 
 /** A container's fragment as it should be, with the rules of its own options, and for the rest of these wishes. */
 export function fragmentFor(target: PublishedContainer, wishes: RuleOptions): Made & { wanted: DesiredFragment } {
-  const made = makeContainerRules(target, { ...wishes, ...target.options });
-  return { ...made, wanted: containerFragment(target.name, made.rules, target.options) };
+  const options = { ...wishes, ...target.options };
+  const made = makeContainerRules(target, options);
+  return {
+    ...made,
+    wanted: containerFragment(target.name, { meaning: made.rules, chain: options.chain }, target.options),
+  };
 }
 
 /** Of a container of this name, as its fragments say. */
@@ -38,10 +41,8 @@ export function optionsOf(
   const kept = keptOptions(name, now, args);
   const texts = textsOf(name, now);
   if (attachments.length < 2 || texts.length === 0 || texts.some(keepsOptions)) return kept;
-  const dnats = texts
-    .flatMap((text) => readFragment(text).get("nat") ?? [])
-    .filter((one) => readTarget(one) === "DNAT");
-  const addresses = new Set(readLeads(new Map([["nat", dnats]])).flatMap(({ address }) => address ?? []));
+  const leads = texts.flatMap((text) => dnatLeads(readFragment(text)));
+  const addresses = new Set(leads.flatMap(({ address }) => address ?? []));
   const own = attachments.filter(({ address }) => FAMILIES.some((family) => addresses.has(address[family] ?? "")));
   const [only, ...others] = own;
   return only === undefined || others.length > 0 ? kept : { ...kept, network: only.network };
@@ -66,11 +67,9 @@ function takenOver(name: string, now: Fragments, args: Arguments): Options {
  */
 export function shownWishes(name: string, now: Fragments, { chain }: Arguments): RuleOptions {
   const fragments = textsOf(name, now).map(readFragment);
-  const rules = (table: string) => fragments.flatMap((fragment) => fragment.get(table) ?? []);
-  const dnat = rules("nat").find((rule) => readTarget(rule) === "DNAT");
   return {
-    chain: (dnat && readChain(dnat)) ?? chain,
+    chain: fragments.map(dnatChain).find(Boolean) ?? chain,
     ipv6: textIn(now, "ipv6", name) !== undefined,
-    guards: rules("raw").some(isDirectGuard),
+    guards: fragments.some(filtersDirectAccess),
   };
 }

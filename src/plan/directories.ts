@@ -1,10 +1,10 @@
 // The directories of both families as they are. Reads, and changes nothing.
 
 import { untrustedIn } from "../fragments/access.ts";
-import type { Access } from "../fragments/access-words.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import { directoryExists, readFragments } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import type { Access } from "../model/access.ts";
 import { directoryOf } from "../model/directories.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type FileChange, hasFileChanges } from "./item.ts";

@@ -2,12 +2,11 @@
 
 import type { Arguments } from "../generated/arguments.ts";
 import type { Problem } from "../generated/result.ts";
+import { DOCKER_TABLES } from "../iptables/docker-rules.ts";
 import { orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { type Backend, foreignTables, saveBackend, usesLegacy } from "../netfilter/foreign-firewalls.ts";
-import { DOCKER_TABLES } from "../rules/docker-rules.ts";
-import { type Arriving, barrierIn, type NftTable, tablesOf } from "../rules/nft.ts";
-import { argumentOf, readTarget } from "../rules/rule.ts";
+import { type Arriving, barrierIn, type NftTable, tablesOf } from "../netfilter/nft-tables.ts";
 import type { Item, Kernel } from "./item.ts";
 import { listOther, type PreflightFindings } from "./preflight.ts";
 
@@ -102,15 +101,13 @@ interface Port {
 }
 
 /** What a fragment's rules let in: a container's port behind its bridge. */
-function portsOf({ owner, family, wanted }: Item): Port[] {
-  const nat = wanted.get("nat") ?? [];
-  return (wanted.get("filter") ?? []).flatMap((rule) => {
-    const [first] = argumentOf(rule, "--dport").split(":");
-    if (!first || readTarget(rule) !== "ACCEPT") return [];
-    const protocol = argumentOf(rule, "-p");
-    const before = nat.filter((one) => argumentOf(one, "-p") === protocol);
-    const ports = [first, ...before.flatMap((one) => argumentOf(one, "--dport").split(":"))].map(Number);
-    return [{ owner, packet: { family, protocol, ports, bridge: argumentOf(rule, "-o") } }];
+function portsOf({ owner, family, meaning }: Item): Port[] {
+  return meaning.flatMap((rule) => {
+    if (rule.kind !== "accept") return [];
+    const { protocol, first } = rule.ports;
+    const before = meaning.flatMap((one) => (one.kind === "dnat" && one.ports.protocol === protocol ? one.ports : []));
+    const ports = [first, ...before.flatMap((one) => [one.first, one.last])];
+    return [{ owner, packet: { family, protocol, ports, bridge: rule.bridge } }];
   });
 }
 

@@ -1,19 +1,19 @@
 // Rules that run and that no fragment declares, nor declared in this boot: somebody else's. A load would lose them.
 
-import type { Fragment } from "../fragments/assemble.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { readFragments } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import type { Fragment } from "../iptables/assemble.ts";
+import { isManaged } from "../iptables/fragment-text.ts";
+import type { Live, Tables } from "../iptables/live.ts";
+import { readChain, readRule, readWords } from "../iptables/rule.ts";
+import { readTables } from "../iptables/table-text.ts";
+import { adopt, listUndeclared, undeclaredOf } from "../iptables/undeclared.ts";
 import { directoryOf } from "../model/directories.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
 import { type BootRecord, deletedOf, leftOf, readRecord, rememberFragments, textOf } from "../netfilter/record.ts";
 import { comparable } from "../netfilter/spelling.ts";
-import { isManaged } from "../rules/fragment-text.ts";
-import type { Live, Tables } from "../rules/live.ts";
-import { readChain, readRule, readWords } from "../rules/rule.ts";
-import { readTables } from "../rules/table-text.ts";
-import { adopt, listUndeclared, undeclaredOf } from "../rules/undeclared.ts";
 import { stateOf } from "../system/state.ts";
 import { ownersOf, someOf } from "../text/words.ts";
 import type { Kernel } from "./item.ts";

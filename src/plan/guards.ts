@@ -1,9 +1,9 @@
 // The guards stand in the raw table, which a kernel may lack: then they are left out, and it is told what stays open.
 
+import { containerFragment, type DesiredFragment } from "../iptables/fragment-text.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { hasTable } from "../netfilter/iptables.ts";
-import { isDirectGuard } from "../rules/claims.ts";
-import { containerFragment, type DesiredFragment } from "../rules/fragment-text.ts";
+import type { ContainerRule } from "../rules/model.ts";
 import type { Kernel } from "./item.ts";
 
 /**
@@ -19,32 +19,33 @@ export async function fitDirectAccess(
   for (const family of FAMILIES) {
     const running = live[family];
     if (running === undefined || running.tables.has("raw")) continue;
-    if (!wanted.some(({ rules }) => rules[family].raw)) continue;
+    if (!wanted.some(({ meaning }) => meaning[family].some(isFilter))) continue;
     if (!(await hasTable(family, "raw", timeoutSeconds))) lacking.push(family);
   }
   return {
-    wanted: lacking.length === 0 ? [...wanted] : wanted.map((one) => withoutRaw(one, lacking)),
+    wanted: lacking.length === 0 ? [...wanted] : wanted.map((one) => withoutFilters(one, lacking)),
     warnings: lacking.flatMap((family) => unguarded(wanted, family)),
   };
 }
 
-function withoutRaw({ owner, rules, options }: DesiredFragment, families: readonly Family[]): DesiredFragment {
-  const left = { ...rules };
-  for (const family of families) {
-    const { raw: _, ...others } = rules[family];
-    left[family] = others;
-  }
-  return containerFragment(owner, left, options);
+function withoutFilters(one: DesiredFragment, families: readonly Family[]): DesiredFragment {
+  const meaning = { ...one.meaning };
+  for (const family of families) meaning[family] = meaning[family].filter((rule) => !isFilter(rule));
+  return containerFragment(one.owner, { ...one, meaning }, one.options);
+}
+
+function isFilter({ kind }: ContainerRule): boolean {
+  return kind === "direct-access-filter" || kind === "loopback-filter";
 }
 
 function unguarded(wanted: readonly DesiredFragment[], family: Family): string[] {
   const [word, module] = family === "ipv4" ? ["IPv4", "iptable_raw"] : ["IPv6", "ip6table_raw"];
-  const owners = (isLoopback: boolean) =>
+  const owners = (filter: ContainerRule["kind"]) =>
     wanted
-      .filter(({ rules }) => rules[family].raw?.some((rule) => isDirectGuard(rule) !== isLoopback))
+      .filter(({ meaning }) => meaning[family].some(({ kind }) => kind === filter))
       .map(({ owner }) => owner)
       .join(", ");
-  const [local, direct] = [owners(true), owners(false)];
+  const [local, direct] = [owners("loopback-filter"), owners("direct-access-filter")];
   const open = [
     ...(local === ""
       ? []

@@ -16,16 +16,16 @@ import { usesProxy } from "../docker/proxy.ts";
 import { asksThisHost } from "../docker/socket.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { type DesiredFragment, hasRules, isContainerFragment, isManaged } from "../iptables/fragment-text.ts";
+import { HOST_FILES, hostFragments, isHostFile, noHostFragment } from "../iptables/host-fragments.ts";
+import { hasDockersRules } from "../iptables/live.ts";
+import { INGRESS_CHAIN } from "../iptables/mesh.ts";
+import { tellCopies } from "../iptables/undeclared.ts";
 import { directoryOf } from "../model/directories.ts";
 import { asFailure, Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
 import { flagsOf } from "../model/flags.ts";
 import { canonicalFragments, warnOfBoot } from "../netfilter/spelling.ts";
-import { type DesiredFragment, hasRules, isContainerFragment, isManaged } from "../rules/fragment-text.ts";
-import { HOST_FILES, isHostFile, makeHostRules, ownerOf } from "../rules/host-rules.ts";
-import { hasDockersRules } from "../rules/live.ts";
-import { INGRESS_CHAIN } from "../rules/mesh.ts";
-import { tellCopies } from "../rules/undeclared.ts";
 import { readInterfaces } from "../system/interfaces.ts";
 import { isKept, readState, stateOf } from "../system/state.ts";
 import { findPlaces, type PlannedUnit, planRemoval, planUnits, planWatcher, WATCH_UNIT } from "../systemd/install.ts";
@@ -66,7 +66,13 @@ export async function desiredHostRules(
   args: Arguments,
 ): Promise<DesiredHostRules> {
   if (args.state === "absent")
-    return { wanted: HOST_FILES.map(emptyFile), networks: [], daemon: undefined, managing: undefined, warnings: [] };
+    return {
+      wanted: HOST_FILES.map(noHostFragment),
+      networks: [],
+      daemon: undefined,
+      managing: undefined,
+      warnings: [],
+    };
   const advice = await adviseHost(networks, families, args);
   const overlaps = overlapsOf(networks, await readInterfaces()).map(tellOverlap);
   const base = await wantBase(networks, families, advice.daemon, args);
@@ -90,7 +96,7 @@ export async function wantBase(
     daemon,
     networks.flatMap(({ bridge }) => bridge ?? []),
   );
-  return { wanted: makeHostRules(networks, families, { ...args, proxy, routes }), warnings };
+  return { wanted: hostFragments(networks, families, { ...args, proxy, routes }), warnings };
 }
 
 /**
@@ -108,10 +114,6 @@ export async function adviseHost(
   const inUse = families.filter((family) => networks.some(({ subnets }) => subnets[family].length > 0));
   const managing = daemon && managingDaemon(daemon, version);
   return { daemon, managing, warnings: [...adviseDaemon(daemon, version), ...(await forwardingWarnings(inUse))] };
-}
-
-function emptyFile(file: string): DesiredFragment {
-  return { owner: ownerOf(file), file, rules: { ipv4: {}, ipv6: {} }, options: {}, texts: {} };
 }
 
 /**

@@ -1,9 +1,10 @@
 // A fragment of ours as it is and as it should be, and what of it changes. Pure.
 
 import type { Own } from "../fragments/directory.ts";
+import type { Tables } from "../iptables/live.ts";
+import { compareLive, type Drift, hasDrift, type Live } from "../iptables/live.ts";
 import type { Family } from "../model/family.ts";
-import type { Tables } from "../rules/live.ts";
-import { compareLive, type Drift, hasDrift, type Live } from "../rules/live.ts";
+import type { ContainerRule } from "../rules/model.ts";
 
 /** A file as it is and as it should be; undefined where there is none. */
 export interface FileChange {
@@ -19,6 +20,8 @@ export interface Item extends FileChange {
   family: Family;
   former: Tables;
   wanted: Tables;
+  /** What `wanted` means, where it is a container's. */
+  meaning: readonly ContainerRule[];
   /** Undefined where the kernel is not asked (`reload: none`). */
   drift: Drift | undefined;
 }

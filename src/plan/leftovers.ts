@@ -2,11 +2,11 @@
 
 import type { Network } from "../docker/network.ts";
 import type { Fragments } from "../fragments/by-family.ts";
+import { COMMANDS } from "../iptables/commands.ts";
+import { type BridgeNetwork, DOCKER_TABLES } from "../iptables/docker-rules.ts";
+import { leftoverText } from "../iptables/undeclared.ts";
 import type { Family } from "../model/family.ts";
-import { COMMANDS } from "../netfilter/commands.ts";
 import { type Backend, tableText, untold } from "../netfilter/foreign-firewalls.ts";
-import { type BridgeNetwork, DOCKER_TABLES } from "../rules/docker-rules.ts";
-import { leftoverText } from "../rules/undeclared.ts";
 import { bridgesOf, type PreflightFindings } from "./preflight.ts";
 
 /** What is to go, as a text that a person can read. */

@@ -3,9 +3,9 @@
 import { basename } from "node:path";
 import type { Fragments } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { isManaged } from "../iptables/fragment-text.ts";
+import { HOST_FILES } from "../iptables/host-fragments.ts";
 import { Failure } from "../model/errors.ts";
-import { isManaged } from "../rules/fragment-text.ts";
-import { HOST_FILES } from "../rules/host-rules.ts";
 import { recordedArguments } from "../systemd/install.ts";
 import { someOf } from "../text/words.ts";
 import { readDirectories } from "./directories.ts";

@@ -6,6 +6,11 @@ import type { Network } from "../docker/network.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import { readOwn } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import type { BridgeNetwork } from "../iptables/docker-rules.ts";
+import { readLive } from "../iptables/live.ts";
+import { INGRESS_CHAIN, meshOf } from "../iptables/mesh.ts";
+import { preservedMesh, preservedOf } from "../iptables/preserved.ts";
+import { ADOPTED, adopt, listUndeclared, type Undeclared, undeclaredOf } from "../iptables/undeclared.ts";
 import { directoryOf } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILY_WORDS, type Family } from "../model/family.ts";
@@ -16,12 +21,7 @@ import {
   otherBackend,
   untold,
 } from "../netfilter/foreign-firewalls.ts";
-import type { BridgeNetwork } from "../rules/docker-rules.ts";
-import { readLive } from "../rules/live.ts";
-import { INGRESS_CHAIN, meshOf } from "../rules/mesh.ts";
-import { decides, type NftTable } from "../rules/nft.ts";
-import { preservedMesh, preservedOf } from "../rules/preserved.ts";
-import { ADOPTED, adopt, listUndeclared, type Undeclared, undeclaredOf } from "../rules/undeclared.ts";
+import { decides, type NftTable } from "../netfilter/nft-tables.ts";
 import { ownersOf, someOf } from "../text/words.ts";
 import type { FileChange, Kernel } from "./item.ts";
 import type { Leftover } from "./leftovers.ts";

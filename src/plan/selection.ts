@@ -6,13 +6,13 @@ import { findPublished, findRunning, type Tell, withNearNames } from "../docker/
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { containerFragment, type DesiredFragment } from "../iptables/fragment-text.ts";
+import { liveOwners } from "../iptables/live.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { droppedOptions, type Options, readHead } from "../model/options.ts";
 import type { Request } from "../model/request.ts";
 import { type Addresses, ClaimIndex, claimantOf } from "../rules/claim-index.ts";
-import { containerFragment, type DesiredFragment } from "../rules/fragment-text.ts";
-import { liveOwners } from "../rules/live.ts";
 import { fragmentFor, keptOptions, optionsOf } from "./desired.ts";
 import { hasChanges, type Kernel } from "./item.ts";
 import { describeStale, sortSkipped } from "./skipped.ts";

@@ -4,9 +4,9 @@
 import type { Skipped } from "../docker/find.ts";
 import type { Holding } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
+import { readFragment } from "../iptables/fragment-text.ts";
+import { type Lead, readLeads } from "../iptables/read.ts";
 import { FAMILIES } from "../model/family.ts";
-import { type Lead, readLeads } from "../rules/claims.ts";
-import { readFragment } from "../rules/fragment-text.ts";
 
 /** One that was left, and whose fragment is not true any more: it goes. */
 export interface StaleFragment extends Skipped {

@@ -5,11 +5,11 @@ import { basename, join } from "node:path";
 import { misfiledOf } from "../fragments/confirmed.ts";
 import { directoryExists, missingDirectory, readOwn } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { type DesiredFragment, isContainerFragment, readFragment } from "../iptables/fragment-text.ts";
 import { directoryOf } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { saveRules } from "../netfilter/iptables.ts";
-import { type DesiredFragment, isContainerFragment, readFragment } from "../rules/fragment-text.ts";
 import { inLanes } from "../system/lanes.ts";
 import { compareWithKernel, hasRules, type Item, type Kernel } from "./item.ts";
 
@@ -95,7 +95,7 @@ export async function readKernel(families: readonly Family[], args: Arguments): 
 }
 
 async function readItem(
-  { owner, file, rules, texts }: DesiredFragment,
+  { owner, file, rules, meaning, texts }: DesiredFragment,
   family: Family,
   args: Arguments,
 ): Promise<Omit<Item, "drift">> {
@@ -109,5 +109,6 @@ async function readItem(
     after: texts[family],
     former: readFragment(before?.text ?? ""),
     wanted: new Map(Object.entries(rules[family])),
+    meaning: meaning[family],
   };
 }

@@ -2,16 +2,17 @@
 // they will be. Pure.
 
 import { basename, dirname, join } from "node:path";
-import { assemble, type Fragment, refuseProblems } from "../fragments/assemble.ts";
 import { compareNames, type Fragments } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
+import { assemble, type Fragment, refuseProblems } from "../iptables/assemble.ts";
+import { isContainerFragment, isManaged } from "../iptables/fragment-text.ts";
+import { readLive } from "../iptables/live.ts";
+import { dnatChain } from "../iptables/read.ts";
+import { readTarget, readWords } from "../iptables/rule.ts";
+import { readTables } from "../iptables/table-text.ts";
 import { directoryOf } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
-import { isContainerFragment, isManaged } from "../rules/fragment-text.ts";
-import { readLive } from "../rules/live.ts";
-import { readTarget, readWords } from "../rules/rule.ts";
-import { readTables } from "../rules/table-text.ts";
 import { type FileChange, hasRules, type Item } from "./item.ts";
 
 /** The directories' fragments with these changes. */
@@ -124,11 +125,9 @@ export function warnOfLoopback(items: readonly Item[], future: Fragments, { chai
     ),
   );
   const passes = jumps.some((rule) => !rule.some((word, at) => word === "!" && rule[at + 2]?.startsWith("127.")));
-  const unfit = items.filter(({ family, path, wanted }) => {
-    const dnats = isContainerFragment(basename(path))
-      ? (wanted.get("nat") ?? []).filter((rule) => rule[1] === chain)
-      : [];
-    return family === "ipv4" && dnats.length > 0 && dnats.some((rule) => rule.includes("-i")) === passes;
+  const unfit = items.filter(({ family, meaning, wanted }) => {
+    const dnats = dnatChain(wanted) === chain ? meaning.filter((rule) => rule.kind === "dnat") : [];
+    return family === "ipv4" && dnats.length > 0 && dnats.some(({ exceptFrom }) => exceptFrom !== undefined) === passes;
   });
   if (unfit.length === 0) return [];
   const owners = unfit.map(({ owner }) => owner).join(", ");

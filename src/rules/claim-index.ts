@@ -1,8 +1,8 @@
 // Who claims what: finds those in each other's way without comparing each with each. Pure.
 
 import { FAMILIES, type Family } from "../model/family.ts";
-import { type Claims, isRange, type Ports, readClaims, sharedRange } from "./claims.ts";
-import type { DesiredFragment } from "./fragment-text.ts";
+import { type Claims, claimsOf, isRange, type Ports, sharedRange } from "./claims.ts";
+import type { ContainerRules } from "./model.ts";
 import { Ranges } from "./ranges.ts";
 
 /** One container and what it claims. */
@@ -19,9 +19,8 @@ export interface Shared {
   address: string | undefined;
 }
 
-export function claimantOf({ owner, rules }: Pick<DesiredFragment, "owner" | "rules">): Claimant {
-  const claims = (family: Family) => readClaims(new Map(Object.entries(rules[family])));
-  return { owner, claims: { ipv4: claims("ipv4"), ipv6: claims("ipv6") } };
+export function claimantOf({ owner, meaning }: { owner: string; meaning: ContainerRules }): Claimant {
+  return { owner, claims: { ipv4: claimsOf(meaning.ipv4), ipv6: claimsOf(meaning.ipv6) } };
 }
 
 /** Addresses of containers, by their names. */

@@ -1,22 +1,17 @@
-// Target -> Ruleset: the rules that publish one container's ports. Pure, and the heart of it.
+// PublishedContainer -> ContainerRules: the rules that publish one container's ports. Pure, and the heart of it.
 //
-//   raw     PREROUTING   drop what comes to a port published on 127.x from another interface than lo
-//   raw     PREROUTING   drop what comes to the container's own address from another interface than its bridge
-//   nat     the chain    DNAT of each published port
-//   nat     POSTROUTING  without docker-proxy: masquerade what a container sends to itself, or to its neighbour, through
-//                        a published port, so that the answer takes the same way back
-//   filter  FORWARD      accept what the DNAT let through to the container's port
-//
-// They are Docker's own (docker 29, iptables backend), in the chain that `--iptables=false` leaves to us; but contiguous
-// ports are one rule, however many they are.
+// First the filters, so that no moment is wider than the end; then the DNAT of each published port; without docker-proxy
+// what a container sends to itself, or to its peer on the bridge, so that the answer takes the same way back; at last the
+// accepts of what the DNAT let through. Contiguous ports are one rule, however many they are.
 
 import type { Endpoint, PublishedContainer } from "../docker/published.ts";
+import { withHostMask } from "../model/addresses.ts";
 import { FAMILIES, FAMILY_WORDS, type Family, PROTOCOLS, type Protocol } from "../model/family.ts";
-import { bracketed, type PortMapping, spellPublish } from "../model/port-mapping.ts";
-import { commentOf, type Rule, type Ruleset, TABLES } from "./rule.ts";
+import { type PortMapping, spellPublish } from "../model/port-mapping.ts";
+import { type ContainerRule, type ContainerRules, type Destination, NO_RULES, type PortRange } from "./model.ts";
 
 export interface Made {
-  rules: Ruleset;
+  rules: ContainerRules;
   /** Why there is no rule at all, in a person's words; undefined when there is one. */
   none: string | undefined;
   warnings: string[];
@@ -31,8 +26,11 @@ export interface RuleOptions {
 }
 
 /** The rules of one container, in their order; none for a family that is not wished for or not there. */
-export function makeContainerRules(target: PublishedContainer, { chain, ipv6, guards }: RuleOptions): Made {
-  const rules: Ruleset = { ipv4: {}, ipv6: {} };
+export function makeContainerRules(
+  target: PublishedContainer,
+  { ipv6, guards }: Pick<RuleOptions, "ipv6" | "guards">,
+): Made {
+  const rules: Record<Family, readonly ContainerRule[]> = { ...NO_RULES };
   const warnings: string[] = [];
   const lacking: string[] = [];
   if (!ipv6 && target.idle === undefined) {
@@ -51,24 +49,22 @@ export function makeContainerRules(target: PublishedContainer, { chain, ipv6, gu
       lacking.push(target.nowhere ?? (isAstray ? NOT_ALONE : `has no ${FAMILY_WORDS[family]} address`));
       continue;
     }
-    const comment = ["-m", "comment", "--comment", commentOf(target.name)];
     const ranges = rangesOf(publishes);
     const ports = portsOf(publishes);
     const endpoints = target.endpoints.filter((one) => one.family === family);
-    const made: Record<(typeof TABLES)[number], Rule[]> = {
-      raw: [
-        ...ranges.filter(isLoopback).map((range) => loopbackGuard(range, comment)),
-        ...(guards ? endpoints.map((one) => directGuard(one, comment)) : []),
-      ],
-      nat: [
-        ...ranges.map((range) => dnat(chain, range, endpoint, comment)),
-        ...ports.flatMap((some) => hairpins(some, endpoint, comment)),
-      ],
-      filter: ports.map((some) => accept(some, endpoint, comment)),
-    };
-    for (const table of TABLES) if (made[table].length > 0) rules[family][table] = made[table];
+    rules[family] = [
+      ...ranges.flatMap(loopbackFilters),
+      ...(guards ? endpoints : []).map(
+        ({ address, bridge }) => ({ kind: "direct-access-filter", address, bridge }) as const,
+      ),
+      ...ranges.map((range) => dnatOf(range, endpoint)),
+      ...ports.flatMap((some) => hairpins(some, endpoint)),
+      ...ports.map(
+        (some) => ({ kind: "accept", address: endpoint.address, bridge: endpoint.bridge, ports: some }) as const,
+      ),
+    ];
   }
-  const isEmpty = FAMILIES.every((family) => Object.keys(rules[family]).length === 0);
+  const isEmpty = FAMILIES.every((family) => rules[family].length === 0);
   const none = target.idle ?? (isEmpty ? `${target.name} gets no rule: it ${lacking.at(-1)}` : undefined);
   return { rules, none, warnings };
 }
@@ -102,18 +98,11 @@ export function rangesOf(publishes: readonly PortMapping[]): Range[] {
   ];
 }
 
-/** Container ports that follow each other. */
-interface Ports {
-  protocol: Protocol;
-  first: number;
-  last: number;
-}
-
-/** Several host ports may lead to one container port. */
-function portsOf(publishes: readonly PortMapping[]): Ports[] {
+/** Container ports that follow each other; several host ports may lead to one of them. */
+function portsOf(publishes: readonly PortMapping[]): PortRange[] {
   return PROTOCOLS.flatMap((protocol) => {
     const numbers = publishes.filter((one) => one.protocol === protocol).map((one) => one.containerPort);
-    const ports: Ports[] = [];
+    const ports: PortRange[] = [];
     for (const number of numbers.sort((a, b) => a - b)) {
       const last = ports.at(-1);
       if (last !== undefined && number <= last.last + 1) last.last = number;
@@ -123,87 +112,43 @@ function portsOf(publishes: readonly PortMapping[]): Ports[] {
   });
 }
 
-function dnat(chain: string, range: Range, { family, address, bridge, hairpin }: Endpoint, comment: Rule): Rule {
-  return [
-    ...["-A", chain],
-    // Link-local clients cannot be answered through a DNAT: the reply would leave by another interface (Docker's rule).
-    ...(family === "ipv6" ? ["!", "-s", "fe80::/10"] : []),
-    ...(range.hostAddress === undefined ? [] : ["-d", host(range.hostAddress)]),
+/** PREROUTING comes before the kernel's martian check: a neighbour who routes 127.0.0.1 to us would reach the DNAT. */
+function loopbackFilters(range: Range): ContainerRule[] {
+  const { hostAddress } = range;
+  if (!hostAddress?.startsWith("127.")) return [];
+  return [{ kind: "loopback-filter", hostAddress, ports: hostPortsOf(range) }];
+}
+
+function dnatOf(range: Range, { address, bridge, hairpin }: Endpoint): ContainerRule {
+  return {
+    kind: "dnat",
+    hostAddress: range.hostAddress,
+    ports: hostPortsOf(range),
+    to: destinationOf(range, address),
     // The bridge's own containers reach the port through docker-proxy, where there is one.
-    ...(hairpin === undefined ? ["!", "-i", bridge] : []),
-    ...hostPorts(range),
-    ...comment,
-    ...["-j", "DNAT", "--to-destination", destination(range, address)],
-  ];
+    exceptFrom: hairpin === undefined ? bridge : undefined,
+  };
 }
 
-/**
- * iptables-extensions(8), DNAT: a bare address keeps the port; `first-last/base` maps one to one, which `first-last` alone
- * does not (tried, 1.8.9). An IPv6 address without a port lists without brackets.
- */
-function destination({ hostPort, containerPort, count }: Range, address: string): string {
-  if (count === 1) return `${bracketed(address)}:${containerPort}`;
-  if (hostPort === containerPort) return address;
-  return `${bracketed(address)}:${containerPort}-${containerPort + count - 1}/${hostPort}`;
-}
-
-function accept(ports: Ports, { address, bridge }: Endpoint, comment: Rule): Rule {
-  return [
-    ...["-A", "FORWARD", "-d", host(address), "!", "-i", bridge, "-o", bridge],
-    ...containerPorts(ports),
-    ...comment,
-    ...["-j", "ACCEPT"],
-  ];
+function destinationOf({ hostPort, containerPort, count }: Range, address: string): Destination {
+  if (count === 1) return { address, port: containerPort, base: undefined };
+  if (hostPort === containerPort) return { address, port: undefined, base: undefined };
+  return { address, port: containerPort, base: hostPort };
 }
 
 /**
  * Without docker-proxy, what a container sends to itself through a published port must not look as if it came from
- * itself. Where packets between a bridge's ports bypass iptables, a neighbour's answer would go to the container that
- * asked, past the address that it asked: there all neighbours are masqueraded.
+ * itself. Where packets between a bridge's ports bypass the firewall, a peer's answer would go to the container that
+ * asked, past the address that it asked: there all peers are masqueraded.
  */
-function hairpins(ports: Ports, { address, hairpin }: Endpoint, comment: Rule): Rule[] {
+function hairpins(ports: PortRange, { address, hairpin }: Endpoint): ContainerRule[] {
   if (hairpin === undefined) return [];
-  const sources = hairpin.neighbours.length > 0 ? hairpin.neighbours : [host(address)];
-  return sources.map((source) => [
-    ...["-A", "POSTROUTING", "-s", source, "-d", host(address)],
-    ...containerPorts(ports),
-    ...comment,
-    ...["-j", "MASQUERADE"],
-  ]);
+  const sources = hairpin.neighbours.length > 0 ? hairpin.neighbours : [withHostMask(address)];
+  return sources.map((source) => ({ kind: "hairpin", source, address, ports }));
 }
 
-function isLoopback({ hostAddress }: Range): boolean {
-  return hostAddress?.startsWith("127.") ?? false;
-}
-
-/** PREROUTING comes before the kernel's martian check: a neighbour who routes 127.0.0.1 to us would reach the DNAT. */
-function loopbackGuard(range: Range, comment: Rule): Rule {
-  return [
-    ...["-A", "PREROUTING", "-d", host(range.hostAddress ?? ""), "!", "-i", "lo"],
-    ...hostPorts(range),
-    ...comment,
-    ...["-j", "DROP"],
-  ];
-}
-
-function directGuard({ address, bridge }: Endpoint, comment: Rule): Rule {
-  return ["-A", "PREROUTING", "-d", host(address), "!", "-i", bridge, ...comment, "-j", "DROP"];
-}
-
-function host(address: string): string {
-  return `${address}/${address.includes(":") ? 128 : 32}`;
-}
-
-function hostPorts({ protocol, hostPort, count }: Range): Rule {
-  return portMatch(protocol, hostPort, hostPort + count - 1);
-}
-
-function containerPorts({ protocol, first, last }: Ports): Rule {
-  return portMatch(protocol, first, last);
-}
-
-function portMatch(protocol: Protocol, first: number, last: number): Rule {
-  return ["-p", protocol, "-m", protocol, "--dport", first === last ? String(first) : `${first}:${last}`];
+function hostPortsOf({ protocol, hostPort, count }: Range): PortRange {
+  return { protocol, first: hostPort, last: hostPort + count - 1 };
 }
 
 /**

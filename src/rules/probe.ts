@@ -4,10 +4,10 @@
 import ipaddr from "ipaddr.js";
 import type { Network } from "../docker/network.ts";
 import type { Endpoint, PublishedContainer } from "../docker/published.ts";
+import type { Host, Trip } from "../iptables/trace.ts";
 import { isLoopback, withoutPrefix } from "../model/addresses.ts";
 import type { Family } from "../model/family.ts";
 import type { PortMapping } from "../model/port-mapping.ts";
-import type { Host, Trip } from "./trace.ts";
 
 /** Who tries, in a person's words, and the connection that they open. */
 export interface Probe {

@@ -2,10 +2,10 @@
 // the service that follows the daemon's events. Pure.
 
 import { join } from "node:path/posix";
+import { COMMANDS } from "../iptables/commands.ts";
+import { managedHeader } from "../iptables/fragment-text.ts";
 import { isDefault, STATE_NAME, stateDirectoryOf } from "../model/directories.ts";
 import type { Family } from "../model/family.ts";
-import { COMMANDS } from "../netfilter/commands.ts";
-import { managedHeader } from "../rules/fragment-text.ts";
 import { loaderSandbox, OTHER_CLIENT, watcherSandbox } from "./sandbox.ts";
 
 /** What a unit says that loads these directories: by family, as `load` takes them. */

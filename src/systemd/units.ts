@@ -3,10 +3,10 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { hrtime } from "node:process";
+import { isContainerFragment, isManaged } from "../iptables/fragment-text.ts";
+import { HOST_FILES } from "../iptables/host-fragments.ts";
 import { excerpt, Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
-import { isContainerFragment, isManaged } from "../rules/fragment-text.ts";
-import { HOST_FILES } from "../rules/host-rules.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
 import { runSystemctl } from "../system/systemctl.ts";
 import type { WrongForm } from "./load-script.ts";

@@ -7,7 +7,7 @@ import { execa } from "execa";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
-import { fragmentText } from "../../src/rules/fragment-text.ts";
+import { fragmentText } from "../../src/iptables/fragment-text.ts";
 import { recordText } from "../../src/systemd/journal.ts";
 import { allVisible, oneLine, visible } from "../../src/text/visible.ts";
 import { type FakeHost, fakeHost, readAnswer, startProcesses } from "../program/host.ts";

@@ -6,12 +6,12 @@ import { brokenFragments, orphans, rivals, shadows } from "../../src/commands/pr
 import { readContainer } from "../../src/docker/container.ts";
 import { readNetwork } from "../../src/docker/network.ts";
 import { locate } from "../../src/docker/published.ts";
+import { containerFragment } from "../../src/iptables/fragment-text.ts";
+import { compareLive, readLive } from "../../src/iptables/live.ts";
+import { ruleWith } from "../../src/iptables/packet.ts";
+import type { Host } from "../../src/iptables/trace.ts";
 import type { Item } from "../../src/plan/item.ts";
 import { makeContainerRules } from "../../src/rules/container-rules.ts";
-import { containerFragment } from "../../src/rules/fragment-text.ts";
-import { compareLive, readLive } from "../../src/rules/live.ts";
-import { ruleWith } from "../../src/rules/packet.ts";
-import type { Host } from "../../src/rules/trace.ts";
 
 const SUBNETS = [
   { name: "lo", cidr: "127.0.0.1/8" },

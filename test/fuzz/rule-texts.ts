@@ -3,16 +3,16 @@
 
 import fc from "fast-check";
 import { expect } from "vitest";
-import { assemble, textOf } from "../../src/fragments/assemble.ts";
+import { assemble, textOf } from "../../src/iptables/assemble.ts";
+import { managedHeader, readFragment } from "../../src/iptables/fragment-text.ts";
+import { compareLive, hasDockersRules, readLive, withoutCounters } from "../../src/iptables/live.ts";
+import { type Packet, ruleWith, walk } from "../../src/iptables/packet.ts";
+import { goalOf, patchText } from "../../src/iptables/patch.ts";
+import { readClaims } from "../../src/iptables/read.ts";
+import { keyOf, readComment, readWords, spell } from "../../src/iptables/rule.ts";
+import { readTables } from "../../src/iptables/table-text.ts";
+import { adopt, listUndeclared, undeclaredOf } from "../../src/iptables/undeclared.ts";
 import { ClaimIndex, claimantIn } from "../../src/rules/claim-index.ts";
-import { readClaims } from "../../src/rules/claims.ts";
-import { managedHeader, readFragment } from "../../src/rules/fragment-text.ts";
-import { compareLive, hasDockersRules, readLive, withoutCounters } from "../../src/rules/live.ts";
-import { type Packet, ruleWith, walk } from "../../src/rules/packet.ts";
-import { goalOf, patchText } from "../../src/rules/patch.ts";
-import { keyOf, readComment, readWords, spell } from "../../src/rules/rule.ts";
-import { readTables } from "../../src/rules/table-text.ts";
-import { adopt, listUndeclared, undeclaredOf } from "../../src/rules/undeclared.ts";
 import { text as hostile } from "./hostile.ts";
 import { type Surface, surface } from "./surface.ts";
 

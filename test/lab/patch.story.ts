@@ -5,9 +5,9 @@
 
 import fc from "fast-check";
 import { describe, expect } from "vitest";
-import { readLive } from "../../src/rules/live.ts";
-import { goalOf, patchText } from "../../src/rules/patch.ts";
-import { anyCase, applyPatch, type Model, saveModel } from "../rules/patch-model.ts";
+import { readLive } from "../../src/iptables/live.ts";
+import { goalOf, patchText } from "../../src/iptables/patch.ts";
+import { anyCase, applyPatch, type Model, saveModel } from "../iptables/patch-model.ts";
 import { ask, hostByHand, ourRules } from "./fixtures.ts";
 import { story } from "./story.ts";
 

@@ -4,8 +4,8 @@
  */
 
 import { readFileSync } from "node:fs";
+import { builtInChains, readTables } from "../../src/iptables/table-text.ts";
 import type { Family } from "../../src/model/family.ts";
-import { builtInChains, readTables } from "../../src/rules/table-text.ts";
 import type { Host } from "./host.ts";
 
 export const BACKENDS = ["nft", "legacy"] as const;

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
+import { readLive, withoutCounters } from "../../src/iptables/live.ts";
 import {
   type Backend,
   baseChains,
@@ -20,8 +21,7 @@ import {
   otherThan,
   restoreBackend,
 } from "../../src/netfilter/foreign-firewalls.ts";
-import { readLive, withoutCounters } from "../../src/rules/live.ts";
-import { decides } from "../../src/rules/nft.ts";
+import { decides } from "../../src/netfilter/nft-tables.ts";
 
 const SECONDS = 600;
 /** The names of the tables that decide where our rules stand. */

@@ -4,8 +4,8 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Holding } from "../../src/docker/published.ts";
 import type { Fragments } from "../../src/fragments/by-family.ts";
+import { fragmentName } from "../../src/iptables/fragment-text.ts";
 import { describeStale, sortSkipped } from "../../src/plan/skipped.ts";
-import { fragmentName } from "../../src/rules/fragment-text.ts";
 import { tell } from "../rules/pipeline.ts";
 import { world } from "../rules/worlds.ts";
 

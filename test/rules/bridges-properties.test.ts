@@ -4,9 +4,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { readNetwork } from "../../src/docker/network.ts";
+import type { Rule } from "../../src/iptables/rule.ts";
 import { Failure } from "../../src/model/errors.ts";
 import { makeHostRules } from "../../src/rules/host-rules.ts";
-import type { Rule } from "../../src/rules/rule.ts";
 import { routeTo } from "../../src/system/routes.ts";
 import { type Given, tell } from "./pipeline.ts";
 

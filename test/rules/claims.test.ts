@@ -2,10 +2,11 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { readFragment } from "../../src/iptables/fragment-text.ts";
+import { readClaims } from "../../src/iptables/read.ts";
 import { spellPublish } from "../../src/model/port-mapping.ts";
 import { ClaimIndex, claimantIn } from "../../src/rules/claim-index.ts";
-import { type Claims, type Ports, readClaims } from "../../src/rules/claims.ts";
-import { readFragment } from "../../src/rules/fragment-text.ts";
+import type { Claims, Ports } from "../../src/rules/claims.ts";
 import { tell } from "./pipeline.ts";
 import { world } from "./worlds.ts";
 

@@ -3,9 +3,9 @@
 
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { assemble, textOf } from "../../src/fragments/assemble.ts";
-import { readFragment } from "../../src/rules/fragment-text.ts";
-import { compareLive, hasDrift, readLive } from "../../src/rules/live.ts";
+import { assemble, textOf } from "../../src/iptables/assemble.ts";
+import { readFragment } from "../../src/iptables/fragment-text.ts";
+import { compareLive, hasDrift, readLive } from "../../src/iptables/live.ts";
 import { type Told, tell } from "./pipeline.ts";
 import { shuffled, type World, world } from "./worlds.ts";
 

@@ -2,10 +2,12 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { changedForwards } from "../../src/iptables/changed-dnats.ts";
+import { compareLive, readLive, type Tables } from "../../src/iptables/live.ts";
+import { commentOf, readWords } from "../../src/iptables/rule.ts";
 import { makeContainerRules } from "../../src/rules/container-rules.ts";
 import {
   type Changes,
-  changedForwards,
   type Flow,
   type Forward,
   readFlows,
@@ -13,8 +15,6 @@ import {
   type Selector,
   selectStale,
 } from "../../src/rules/flows.ts";
-import { compareLive, readLive, type Tables } from "../../src/rules/live.ts";
-import { commentOf, readWords } from "../../src/rules/rule.ts";
 
 const COMMENT = `-m comment --comment "${commentOf("web")}"`;
 

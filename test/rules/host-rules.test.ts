@@ -2,8 +2,8 @@
 
 import { expect, test } from "vitest";
 import { readNetwork } from "../../src/docker/network.ts";
+import { spell } from "../../src/iptables/rule.ts";
 import { makeHostRules } from "../../src/rules/host-rules.ts";
-import { spell } from "../../src/rules/rule.ts";
 
 const network = (name: string, options: Record<string, string> = {}, more: Record<string, unknown> = {}) =>
   readNetwork({

@@ -8,10 +8,10 @@ import { type Proxying, withHairpins } from "../../src/docker/proxy.ts";
 import { locate } from "../../src/docker/published.ts";
 import { validate as validateContainer } from "../../src/generated/validate-container.js";
 import { validate as validateNetwork } from "../../src/generated/validate-network.js";
+import type { Ruleset } from "../../src/iptables/rule.ts";
 import { Failure } from "../../src/model/errors.ts";
 import { networkOf } from "../../src/model/options.ts";
 import { fragmentFor } from "../../src/plan/desired.ts";
-import type { Ruleset } from "../../src/rules/rule.ts";
 import { routeTo } from "../../src/system/routes.ts";
 
 export interface Given {

@@ -8,7 +8,8 @@ import ipaddr from "ipaddr.js";
 import { isWithin } from "../model/addresses.ts";
 import type { Family } from "../model/family.ts";
 import type { Live } from "./live.ts";
-import { byChain, readTarget, readWords } from "./rule.ts";
+import { type ParsedRule, parseRule } from "./parse.ts";
+import { byChain, readWords } from "./rule.ts";
 
 export interface Packet {
   family: Family;
@@ -41,32 +42,22 @@ export interface Walk {
   doubts: string[];
 }
 
-interface Clause {
-  negated: boolean;
-  option: string;
-  values: string[];
-}
-
-interface Parsed {
+interface LineRule extends ParsedRule {
   line: string;
-  clauses: Clause[];
-  target: string;
-  isGoto: boolean;
-  options: string[];
 }
 
 /** One family's rules, read once for many packets. */
 export interface Ruling {
-  tables: ReadonlyMap<string, { policies: ReadonlyMap<string, string>; chains: ReadonlyMap<string, Parsed[]> }>;
+  tables: ReadonlyMap<string, { policies: ReadonlyMap<string, string>; chains: ReadonlyMap<string, LineRule[]> }>;
   /** Whether an address is one of this host's own. */
   isLocal: (address: string) => boolean;
 }
 
 /** `isLocal` tells the host's own addresses. */
 export function ruleWith(live: Live, isLocal: (address: string) => boolean): Ruling {
-  const tables = new Map<string, { policies: ReadonlyMap<string, string>; chains: Map<string, Parsed[]> }>();
+  const tables = new Map<string, { policies: ReadonlyMap<string, string>; chains: Map<string, LineRule[]> }>();
   for (const [name, { chains, lines }] of live.tables) {
-    const parsed = [...byChain(lines)].map(([chain, rules]) => [chain, rules.map(parse)] as const);
+    const parsed = [...byChain(lines)].map(([chain, rules]) => [chain, rules.map(readLine)] as const);
     tables.set(name, { policies: chains, chains: new Map(parsed) });
   }
   return { tables, isLocal };
@@ -80,22 +71,8 @@ export function withoutChain({ tables, isLocal }: Ruling, table: string, chain: 
   return { tables: new Map([...tables, [table, { ...found, chains }]]), isLocal };
 }
 
-function parse(line: string): Parsed {
-  const words = readWords(line).slice(2);
-  const target = readTarget(["", "", ...words]) ?? "";
-  const at = words.findIndex((word, index) => /^(-j|--jump|-g|--goto)$/.test(word) && words[index - 1] !== "--comment");
-  const clauses: Clause[] = [];
-  let negated = false;
-  for (const word of at < 0 ? words : words.slice(0, at)) {
-    const isValue = clauses.at(-1)?.option === "--comment" && clauses.at(-1)?.values.length === 0;
-    if (word === "!") negated = true;
-    else if (word.startsWith("-") && !isValue) {
-      clauses.push({ negated, option: word, values: [] });
-      negated = false;
-    } else clauses.at(-1)?.values.push(word);
-  }
-  const isGoto = at >= 0 && /^(-g|--goto)$/.test(words[at] ?? "");
-  return { line, clauses, target, isGoto, options: at < 0 ? [] : words.slice(at + 2) };
+function readLine(line: string): LineRule {
+  return { line, ...parseRule(readWords(line)) };
 }
 
 /** What a built-in chain does with a packet. */
@@ -114,7 +91,7 @@ const DEEPEST = 64;
 const ENDS = /^(ACCEPT|DROP|REJECT|QUEUE|NFQUEUE|DNAT|SNAT|MASQUERADE|REDIRECT|NETMAP)$/;
 
 function walkChain(
-  chains: ReadonlyMap<string, Parsed[]>,
+  chains: ReadonlyMap<string, LineRule[]>,
   chain: string,
   packet: Packet,
   isLocal: (address: string) => boolean,
@@ -129,7 +106,7 @@ function walkChain(
       if (matches === true) return "return";
       doubts.push(rule.line);
     } else if (ENDS.test(rule.target)) {
-      if (matches === true) return { target: rule.target, rule: rule.line, options: rule.options };
+      if (matches === true) return { target: rule.target, rule: rule.line, options: rule.targetOptions };
       doubts.push(rule.line);
     } else if (chains.has(rule.target)) {
       const inner: string[] = [];
@@ -150,7 +127,7 @@ function walkChain(
 /** True, false, or undefined where it cannot be told. */
 type Answer = boolean | undefined;
 
-function matchesAll({ clauses }: Parsed, packet: Packet, isLocal: (address: string) => boolean): Answer {
+function matchesAll({ clauses }: LineRule, packet: Packet, isLocal: (address: string) => boolean): Answer {
   let answer: Answer = true;
   for (const { negated, option, values } of clauses) {
     const plain = matchesOne(option, values, packet, isLocal);

@@ -2,9 +2,9 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { assemble, textOf as joined } from "../../src/fragments/assemble.ts";
-import { readLive } from "../../src/rules/live.ts";
-import { readTables } from "../../src/rules/table-text.ts";
+import { assemble, textOf as joined } from "../../src/iptables/assemble.ts";
+import { readLive } from "../../src/iptables/live.ts";
+import { readTables } from "../../src/iptables/table-text.ts";
 
 const NOTHING = readLive("");
 const DROPPING = readLive("*filter\n:INPUT DROP [1:60]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n");

@@ -1,7 +1,7 @@
 // readTables against what iptables-restore 1.8.9 does with the same text (tried, nft).
 
 import { describe, expect, test } from "vitest";
-import { builtInChains, readTables } from "../../src/rules/table-text.ts";
+import { builtInChains, readTables } from "../../src/iptables/table-text.ts";
 
 const RULE = "-A FORWARD -j ACCEPT";
 

@@ -2,10 +2,10 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { inOrder } from "../../src/fragments/in-order.ts";
-import { readLive } from "../../src/rules/live.ts";
-import { isNeeded, type Missing, withoutMissing, withoutRule, withoutStandIn } from "../../src/rules/missing.ts";
-import { type Packet, ruleWith, walk } from "../../src/rules/packet.ts";
+import { inOrder } from "../../src/iptables/in-order.ts";
+import { readLive } from "../../src/iptables/live.ts";
+import { isNeeded, type Missing, withoutMissing, withoutRule, withoutStandIn } from "../../src/iptables/missing.ts";
+import { type Packet, ruleWith, walk } from "../../src/iptables/packet.ts";
 
 const MISSING: Missing = { sets: new Set(["gone", "lost"]), names: new Set(["no.where"]) };
 

@@ -2,14 +2,14 @@
 // spelling, nothing of a loaded fragment is undeclared, changed or lost, and two rules are never taken for one.
 
 import { describe, expect, test } from "vitest";
-import { assemble } from "../../src/fragments/assemble.ts";
-import { spelledFragments } from "../../src/fragments/spelled.ts";
+import { assemble } from "../../src/iptables/assemble.ts";
+import { readLive } from "../../src/iptables/live.ts";
+import { lostRules } from "../../src/iptables/lost.ts";
+import { keyOf, readWords } from "../../src/iptables/rule.ts";
+import { spelledFragments } from "../../src/iptables/spelled.ts";
+import { builtInChains } from "../../src/iptables/table-text.ts";
+import { listUndeclared, undeclaredOf } from "../../src/iptables/undeclared.ts";
 import { FAMILIES } from "../../src/model/family.ts";
-import { readLive } from "../../src/rules/live.ts";
-import { lostRules } from "../../src/rules/lost.ts";
-import { keyOf, readWords } from "../../src/rules/rule.ts";
-import { builtInChains } from "../../src/rules/table-text.ts";
-import { listUndeclared, undeclaredOf } from "../../src/rules/undeclared.ts";
 import { BACKENDS, printedOf, readSpellings, textOf } from "../lab/spellings.ts";
 
 const SPELLINGS = readSpellings();

@@ -16,7 +16,7 @@ import {
   readWords,
   spell,
   unconditionalTarget,
-} from "../../src/rules/rule.ts";
+} from "../../src/iptables/rule.ts";
 
 const words = (line: string) => line.split(" ");
 

@@ -4,10 +4,10 @@
 // there is what the kernel will be seen to have. It is told as fragments again: the rules in the kernel's order, each under the
 // path that it came from, so that one path may come several times.
 
-import { isManaged } from "../rules/fragment-text.ts";
-import { isInserted, mayBeOurs, readChain, readWords, spell, uncounted } from "../rules/rule.ts";
-import { builtInChains, readTables, type Section } from "../rules/table-text.ts";
 import type { Assembled, Fragment } from "./assemble.ts";
+import { isManaged } from "./fragment-text.ts";
+import { isInserted, mayBeOurs, readChain, readWords, spell, uncounted } from "./rule.ts";
+import { builtInChains, readTables, type Section } from "./table-text.ts";
 
 /** A rule, and the line of the assembled text that it came from. */
 interface Placed {

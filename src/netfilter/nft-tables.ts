@@ -3,9 +3,9 @@
 //
 // In doubt a packet comes through: of a match that is not known here nobody can say that it does not hold.
 
+import type { Live, LiveTable } from "../iptables/live.ts";
+import { byChain, readTarget, readWords } from "../iptables/rule.ts";
 import type { Family } from "../model/family.ts";
-import type { Live, LiveTable } from "./live.ts";
-import { byChain, readTarget, readWords } from "./rule.ts";
 
 export interface NftTable {
   /** "inet fw" */

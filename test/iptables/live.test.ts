@@ -10,8 +10,8 @@ import {
   readLive,
   type Tables,
   withoutCounters,
-} from "../../src/rules/live.ts";
-import { commentOf, readWords } from "../../src/rules/rule.ts";
+} from "../../src/iptables/live.ts";
+import { commentOf, readWords } from "../../src/iptables/rule.ts";
 
 const NONE: Tables = new Map();
 const NO_DRIFT: Drift = { missing: [], surplus: 0, disordered: false };

@@ -3,12 +3,12 @@
 // Given the fragments one after another, iptables-restore flushes nat again at every `*nat` line, and refuses a
 // fragment that names a chain which an earlier one declared (tried, 1.8.9, both backends).
 
+import type { Access } from "../model/access.ts";
 import { Failure } from "../model/errors.ts";
-import type { Live } from "../rules/live.ts";
-import { preservedOf } from "../rules/preserved.ts";
-import { isInserted, mayBeOurs, readWords, TABLES, uncounted } from "../rules/rule.ts";
-import { builtInChains, readTables } from "../rules/table-text.ts";
-import type { Access } from "./access-words.ts";
+import type { Live } from "./live.ts";
+import { preservedOf } from "./preserved.ts";
+import { isInserted, mayBeOurs, readWords, TABLES, uncounted } from "./rule.ts";
+import { builtInChains, readTables } from "./table-text.ts";
 
 export interface Fragment {
   path: string;

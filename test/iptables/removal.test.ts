@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { readFragment } from "../../src/rules/fragment-text.ts";
-import { readLive } from "../../src/rules/live.ts";
-import { goneLines, removalText, withoutLines } from "../../src/rules/removal.ts";
+import { readFragment } from "../../src/iptables/fragment-text.ts";
+import { readLive } from "../../src/iptables/live.ts";
+import { goneLines, removalText, withoutLines } from "../../src/iptables/removal.ts";
 
 const own = (name: string, port: number) =>
   `-A DOCKER_CONTAINERS -p tcp -m tcp --dport ${port} -m comment --comment "docker_iptables: ${name}" -j DNAT --to-destination 172.17.0.2:80`;

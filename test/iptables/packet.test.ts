@@ -2,8 +2,8 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { readLive } from "../../src/rules/live.ts";
-import { type Packet, ruleWith, walk } from "../../src/rules/packet.ts";
+import { readLive } from "../../src/iptables/live.ts";
+import { type Packet, ruleWith, walk } from "../../src/iptables/packet.ts";
 
 const PACKET: Packet = {
   family: "ipv4",

@@ -3,14 +3,14 @@
 import { execaSync } from "execa";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { assemble, PRESERVED, textOf } from "../../src/fragments/assemble.ts";
-import type { BridgeNetwork } from "../../src/rules/docker-rules.ts";
-import { isManaged } from "../../src/rules/fragment-text.ts";
-import { readLive, withoutCounters } from "../../src/rules/live.ts";
-import { preservedMesh, preservedOf } from "../../src/rules/preserved.ts";
-import { commentOf, keyOf, readWords } from "../../src/rules/rule.ts";
-import { readTables } from "../../src/rules/table-text.ts";
-import { adopt, leftoverText, listUndeclared, tellCopies, undeclaredOf } from "../../src/rules/undeclared.ts";
+import { assemble, PRESERVED, textOf } from "../../src/iptables/assemble.ts";
+import type { BridgeNetwork } from "../../src/iptables/docker-rules.ts";
+import { isManaged } from "../../src/iptables/fragment-text.ts";
+import { readLive, withoutCounters } from "../../src/iptables/live.ts";
+import { preservedMesh, preservedOf } from "../../src/iptables/preserved.ts";
+import { commentOf, keyOf, readWords } from "../../src/iptables/rule.ts";
+import { readTables } from "../../src/iptables/table-text.ts";
+import { adopt, leftoverText, listUndeclared, tellCopies, undeclaredOf } from "../../src/iptables/undeclared.ts";
 import { growth, SQUARE } from "./growth.ts";
 
 const BASE = `# docker_iptables: base (generated: do not edit)

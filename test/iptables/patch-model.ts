@@ -1,7 +1,7 @@
 // A small model of a kernel that takes a patch, and random hosts to patch: for the property and for the real kernels.
 
 import fc from "fast-check";
-import { commentOf } from "../../src/rules/rule.ts";
+import { commentOf } from "../../src/iptables/rule.ts";
 
 /** A live rule, known by its number wherever it moves; new ones have none. */
 export interface ModelRule {

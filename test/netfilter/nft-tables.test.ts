@@ -3,8 +3,15 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { readLive } from "../../src/rules/live.ts";
-import { type Arriving, barrierIn, decides, type NftTable, type Statements, tablesOf } from "../../src/rules/nft.ts";
+import { readLive } from "../../src/iptables/live.ts";
+import {
+  type Arriving,
+  barrierIn,
+  decides,
+  type NftTable,
+  type Statements,
+  tablesOf,
+} from "../../src/netfilter/nft-tables.ts";
 
 const PACKET: Arriving = { family: "ipv4", protocol: "tcp", ports: [80, 8080], bridge: "docker0" };
 

@@ -1,8 +1,8 @@
 // Which rules of ours watch looks for.
 
 import { expect, test } from "vitest";
-import { canariesOf } from "../../src/rules/canary.ts";
-import { readLive } from "../../src/rules/live.ts";
+import { canariesOf } from "../../src/iptables/canary.ts";
+import { readLive } from "../../src/iptables/live.ts";
 
 const owned = (chain: string, owner: string, target: string) =>
   `-A ${chain} -m comment --comment "docker_iptables: ${owner}" -j ${target}`;

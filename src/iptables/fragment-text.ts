@@ -6,7 +6,9 @@
 
 import { FAMILIES, type Family } from "../model/family.ts";
 import { headOf, type Options } from "../model/options.ts";
+import { type ContainerRules, NO_RULES } from "../rules/model.ts";
 import { oneLine } from "../text/visible.ts";
+import { renderRules } from "./render.ts";
 import { commentOf, type Rule, type Ruleset, readWords, spell, TABLES, type Table } from "./rule.ts";
 import { readTables } from "./table-text.ts";
 
@@ -16,6 +18,10 @@ export interface DesiredFragment {
   owner: string;
   /** Its name in either directory. */
   file: string;
+  /** What a container's rules mean, and the chain of its DNATs. */
+  meaning: ContainerRules;
+  chain: string;
+  /** The same, or the host's, as iptables has them. */
   rules: Ruleset;
   /** What a later call that does not name the container holds it to. */
   options: Options;
@@ -23,19 +29,26 @@ export interface DesiredFragment {
   texts: Partial<Record<Family, string | undefined>>;
 }
 
+export const NOTHING_DESIRED = { meaning: NO_RULES, chain: "", options: {} } as const;
+
 /** A container's fragment; without rules, what is left of it when it goes: its options, if it has some. */
 export function containerFragment(
   name: string,
-  rules: Ruleset = { ipv4: {}, ipv6: {} },
+  desired: Pick<DesiredFragment, "meaning" | "chain"> = NOTHING_DESIRED,
   options: Options = {},
 ): DesiredFragment {
+  const { meaning, chain } = desired;
   const head = headOf(options);
   const lines = head === undefined ? [] : [head];
+  const rules: Ruleset = { ipv4: {}, ipv6: {} };
   const texts: DesiredFragment["texts"] = {};
-  for (const family of FAMILIES) texts[family] = fragmentText(name, rules[family], { head: lines });
+  for (const family of FAMILIES) {
+    rules[family] = renderRules(meaning[family], family, { owner: name, chain });
+    texts[family] = fragmentText(name, rules[family], { head: lines });
+  }
   const isBare = FAMILIES.every((family) => texts[family] === undefined);
   if (isBare && head !== undefined) texts.ipv4 = [managedHeader(name), head, ""].join("\n");
-  return { owner: name, file: fragmentName(name), rules, options, texts };
+  return { owner: name, file: fragmentName(name), meaning, chain, rules, options, texts };
 }
 
 /** Whether a fragment has a rule, and not a container's options alone. */

@@ -2,11 +2,11 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { managedHeader } from "../../src/rules/fragment-text.ts";
-import { readLive, type Tables } from "../../src/rules/live.ts";
-import { goalOf, goalOfSnapshot, patchText } from "../../src/rules/patch.ts";
-import { commentOf, readWords } from "../../src/rules/rule.ts";
-import { readTables } from "../../src/rules/table-text.ts";
+import { managedHeader } from "../../src/iptables/fragment-text.ts";
+import { readLive, type Tables } from "../../src/iptables/live.ts";
+import { goalOf, goalOfSnapshot, patchText } from "../../src/iptables/patch.ts";
+import { commentOf, readWords } from "../../src/iptables/rule.ts";
+import { readTables } from "../../src/iptables/table-text.ts";
 import { growth, SQUARE } from "./growth.ts";
 import { anyCase, applyPatch, type Case, FRONT, isBare, isCommented, type Model, saveModel } from "./patch-model.ts";
 

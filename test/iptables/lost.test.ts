@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { readLive } from "../../src/rules/live.ts";
-import { lostRules } from "../../src/rules/lost.ts";
+import { readLive } from "../../src/iptables/live.ts";
+import { lostRules } from "../../src/iptables/lost.ts";
 
 const WEB =
   '-A FORWARD -d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 -m comment --comment "docker_iptables: web" -j ACCEPT';

@@ -1,8 +1,8 @@
 // A text for iptables-restore in which no rule's place hangs on another: each insertion is an appended rule where it ends up, so
 // that any rule can be taken out. Pure.
 
-import { readRule, spell } from "../rules/rule.ts";
 import type { Assembled } from "./assemble.ts";
+import { readRule, spell } from "./rule.ts";
 
 type Lines = Pick<Assembled, "lines" | "origins">;
 interface Line {

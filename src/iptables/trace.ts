@@ -4,8 +4,9 @@
 import type { DockerProxy } from "../docker/proxy.ts";
 import { interfaceTowards, isLoopback, isWithin, withoutPrefix } from "../model/addresses.ts";
 import type { Family } from "../model/family.ts";
-import { portAt, readDestination } from "./dnat.ts";
+import { portAt } from "../rules/model.ts";
 import { type Packet, type Ruling, type Verdict, walk } from "./packet.ts";
+import { readDestination } from "./read.ts";
 
 /** What of this host decides. */
 export interface Host {

@@ -1,0 +1,175 @@
+// What the rules of a container's fragment mean: those that we write, and what can be told of any other hand's, such as the
+// original script's. Pure.
+
+import ipaddr from "ipaddr.js";
+import { withoutHostMask } from "../model/addresses.ts";
+import type { Claims, Ports } from "../rules/claims.ts";
+import { isRange } from "../rules/claims.ts";
+import type { ContainerRule, Destination, Dnat, PortRange } from "../rules/model.ts";
+import type { Tables } from "./live.ts";
+import { matchOf, type ParsedRule, parseRule, targetOptionOf } from "./parse.ts";
+import { type Rule, TABLES, type Table } from "./rule.ts";
+
+/** Reads a DNAT rule; undefined for any other, and for one with a match that none of ours has. */
+export function readDnat(rule: Rule): Dnat | undefined {
+  const parsed = parseRule(rule);
+  if (parsed.target !== "DNAT" || !parsed.clauses.every(isOurMatch)) return undefined;
+  const to = destinationOf(parsed);
+  const [ports] = portsOf(parsed);
+  if (to === undefined || ports === undefined || parsed.targetOptions.length !== 2) return undefined;
+  return {
+    kind: "dnat",
+    hostAddress: ports.hostAddress,
+    ports: rangeOf(ports),
+    to,
+    exceptFrom: matchOf(parsed, "-i", true),
+  };
+}
+
+/** Each takes one value, and no match but the comment's and the protocol's has options. */
+function isOurMatch({ negated, option, values }: ParsedRule["clauses"][number]): boolean {
+  return values.length === 1 && (negated ? /^-[is]$/ : /^(-[dpm]|--dport|--comment)$/).test(option);
+}
+
+/** What a fragment claims; a rule that is no DNAT of ports claims none. */
+export function readClaims(rules: Tables): Claims {
+  const dnats = rulesOf(rules, "nat").filter(({ target }) => target === "DNAT");
+  return {
+    ports: dnats.flatMap(portsOf),
+    addresses: new Set(readLeads(rules).flatMap(({ address }) => address ?? [])),
+  };
+}
+
+/** Where a rule leads: to a container, or to what it says of one. */
+export interface Lead {
+  /** Undefined where it names none, several, or what cannot be read. */
+  address: string | undefined;
+  /** Undefined where the rule names none. */
+  bridge: string | undefined;
+}
+
+/** All that a container's fragment says about where the container is, whoever wrote it. */
+export function readLeads(rules: Tables): Lead[] {
+  const leading = (table: string, leads: (rule: ParsedRule) => boolean) =>
+    rulesOf(rules, table).filter((rule) => namesDestination(rule) && leads(rule));
+  const towards = [
+    ...leading("nat", ({ chain }) => chain === "POSTROUTING"),
+    ...leading("filter", () => true),
+    // With a port it is the filter of a port on 127.x: that is the host's address.
+    ...leading("raw", (rule) => !hasPort(rule)),
+  ];
+  return [...dnatLeads(rules), ...towards.map((rule) => ({ address: hostOf(rule), bridge: bridgeIn(rule) }))];
+}
+
+/** Where the DNATs of a fragment lead. */
+export function dnatLeads(rules: Tables): Lead[] {
+  return rulesOf(rules, "nat")
+    .filter(({ target }) => target === "DNAT")
+    .map((rule) => ({ address: canonicalHost(destinationOf(rule)?.address ?? ""), bridge: bridgeIn(rule) }));
+}
+
+/** The chain that has a fragment's DNATs; undefined where it has none. */
+export function dnatChain(rules: Tables): string | undefined {
+  return rulesOf(rules, "nat").find(({ target }) => target === "DNAT")?.chain;
+}
+
+/** Whether a fragment closes a container's address, not only a port of the host. */
+export function filtersDirectAccess(rules: Tables): boolean {
+  return rulesOf(rules, "raw").some((rule) => !hasPort(rule));
+}
+
+function rulesOf(rules: Tables, table: string): ParsedRule[] {
+  return (rules.get(table) ?? []).map(parseRule);
+}
+
+function namesDestination({ clauses }: ParsedRule): boolean {
+  return clauses.some(({ option }) => option === "-d");
+}
+
+function hasPort({ clauses }: ParsedRule): boolean {
+  return clauses.some(({ option }) => option === "--dport");
+}
+
+/** What leaves by it, or does not come from it. */
+function bridgeIn(rule: ParsedRule): string | undefined {
+  return matchOf(rule, "-o") ?? matchOf(rule, "-i", true);
+}
+
+function hostOf({ clauses }: ParsedRule): string | undefined {
+  return canonicalHost(clauses.find(({ option }) => option === "-d")?.values[0] ?? "");
+}
+
+function portsOf(rule: ParsedRule): Ports[] {
+  const ports = matchOf(rule, "--dport") ?? "";
+  const [, first, last = first] = /^(\d+)(?::(\d+))?$/.exec(ports) ?? [];
+  const range = { first: Number(first), last: Number(last) };
+  if (!isRange(range)) return [];
+  const hostAddress = namesDestination(rule) ? hostOf(rule) : undefined;
+  if (namesDestination(rule) && hostAddress === undefined) return [];
+  return [{ hostAddress, protocol: matchOf(rule, "-p") ?? "", ...range }];
+}
+
+/** One address, in its canonical spelling; undefined for a subnet and for what is none. */
+function canonicalHost(text: string): string | undefined {
+  const bare = withoutHostMask(text);
+  if (ipaddr.IPv4.isValidFourPartDecimal(bare)) return ipaddr.IPv4.parse(bare).toString();
+  return ipaddr.IPv6.isValid(bare) ? ipaddr.IPv6.parse(bare).toRFC5952String() : undefined;
+}
+
+function destinationOf(rule: ParsedRule): Destination | undefined {
+  return readDestination(targetOptionOf(rule, "--to-destination") ?? "");
+}
+
+/**
+ * Reads the value of --to-destination: `ADDRESS`, `ADDRESS:port`, `ADDRESS:first-last/base`; an IPv6 address with a port is in
+ * brackets (iptables-extensions(8)). Undefined for any other text.
+ */
+export function readDestination(text: string): Destination | undefined {
+  const parts = /^(?:\[([\da-f:]+)\]|([\d.]+))(?::(\d+)(?:-\d+(?:\/(\d+))?)?)?$/i.exec(text);
+  // With a port after it, it would cost an exception to be found no IPv6 address.
+  if (parts === null)
+    return ipaddr.IPv6.isValid(text) ? { address: text, port: undefined, base: undefined } : undefined;
+  const address = parts[1] ?? parts[2];
+  if (address === undefined || !ipaddr.isValid(address)) return undefined;
+  const [port, base] = [parts[3], parts[4]].map((part) => (part === undefined ? undefined : Number(part)));
+  return { address, port, base };
+}
+
+/** The rules that we write, as what they mean; any other is left out. */
+export function readMeaning(rules: Tables): ContainerRule[] {
+  return TABLES.flatMap((table) => (rules.get(table) ?? []).flatMap((rule) => meaningOf(table, rule) ?? []));
+}
+
+function meaningOf(table: Table, rule: Rule): ContainerRule | undefined {
+  const parsed = parseRule(rule);
+  const [ports] = portsOf(parsed);
+  const address = matchOf(parsed, "-d") && hostOf(parsed);
+  const notFrom = matchOf(parsed, "-i", true);
+  const bridge = matchOf(parsed, "-o");
+  const kind = `${table} ${parsed.target}`;
+  if (kind === "nat DNAT") return readDnat(rule);
+  if (!address || !parsed.clauses.every(isWritten)) return undefined;
+  if (kind === "raw DROP" && notFrom === "lo" && ports) {
+    return { kind: "loopback-filter", hostAddress: address, ports: rangeOf(ports) };
+  }
+  if (kind === "raw DROP" && notFrom && !hasPort(parsed)) {
+    return { kind: "direct-access-filter", address, bridge: notFrom };
+  }
+  const source = matchOf(parsed, "-s");
+  if (kind === "nat MASQUERADE" && source && ports) {
+    return { kind: "hairpin", source, address, ports: rangeOf(ports) };
+  }
+  if (kind === "filter ACCEPT" && bridge && notFrom === bridge && ports) {
+    return { kind: "accept", address, bridge, ports: rangeOf(ports) };
+  }
+  return undefined;
+}
+
+/** As `isOurMatch`, of any rule of ours. */
+function isWritten({ negated, option, values }: ParsedRule["clauses"][number]): boolean {
+  return values.length === 1 && (negated ? option === "-i" : /^(-[sdpmo]|--dport|--comment)$/.test(option));
+}
+
+function rangeOf({ protocol, first, last }: Ports): PortRange {
+  return { protocol, first, last };
+}

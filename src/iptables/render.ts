@@ -1,0 +1,136 @@
+// Rules as iptables' argument vectors: the one place that knows how each kind is written. Pure.
+//
+//   raw     PREROUTING   loopback-filter, direct-access-filter
+//   nat     the chain    dnat
+//           PREROUTING   published-ports, from others
+//           OUTPUT       published-ports, from the host
+//           POSTROUTING  hairpin, masquerade, masquerade-host
+//   filter  FORWARD      user-rules (inserted), internal, replies; accept; unpublished, isolated, outgoing
+//
+// They are Docker's own (docker 29, iptables backend), in the chain that `--iptables=false` leaves to us.
+
+import { withHostMask } from "../model/addresses.ts";
+import type { Family } from "../model/family.ts";
+import { bracketed } from "../model/port-mapping.ts";
+import type { ContainerRule, Destination, Dnat, HostRule, PortRange } from "../rules/model.ts";
+import { DOCKER_USER } from "./docker-rules.ts";
+import { commentOf, type Rule, type Ruleset, TABLES, type Table } from "./rule.ts";
+
+/** What iptables' rules have besides their meaning. */
+export interface Rendering {
+  /** Whose rules they are, in the comment of each. */
+  owner: string;
+  /** The chain of the nat table that gets the DNATs. */
+  chain: string;
+}
+
+/** By table, in the order in which they are given. */
+export function renderRules(
+  rules: readonly (ContainerRule | HostRule)[],
+  family: Family,
+  rendering: Rendering,
+): Ruleset[Family] {
+  const tables: Partial<Record<Table, Rule[]>> = {};
+  for (const rule of rules) {
+    const { table, match, target } = render(rule, family, rendering.chain);
+    tables[table] ??= [];
+    // The comment stands before the target, where iptables-save prints it.
+    tables[table].push([...match, "-m", "comment", "--comment", commentOf(rendering.owner), ...target]);
+  }
+  return Object.fromEntries(TABLES.flatMap((table) => (tables[table] ? [[table, tables[table]]] : [])));
+}
+
+interface Rendered {
+  table: Table;
+  /** The command, the chain and the matches. */
+  match: Rule;
+  target: Rule;
+}
+
+const LOOPBACK: Record<Family, string> = { ipv4: "127.0.0.0/8", ipv6: "::1/128" };
+const LOCAL_DESTINATION = ["-m", "addrtype", "--dst-type", "LOCAL"];
+
+function render(rule: ContainerRule | HostRule, family: Family, chain: string): Rendered {
+  switch (rule.kind) {
+    case "loopback-filter":
+      return raw(["-d", withHostMask(rule.hostAddress), "!", "-i", "lo", ...portMatch(rule.ports)]);
+    case "direct-access-filter":
+      return raw(["-d", withHostMask(rule.address), "!", "-i", rule.bridge]);
+    case "dnat":
+      return dnat(rule, family, chain);
+    case "hairpin":
+      return masquerade(["-s", rule.source, "-d", withHostMask(rule.address), ...portMatch(rule.ports)]);
+    case "accept": {
+      const { address, bridge, ports } = rule;
+      return forward(["-d", withHostMask(address), "!", "-i", bridge, "-o", bridge, ...portMatch(ports)], "ACCEPT");
+    }
+    case "published-ports": {
+      const hook = rule.from === "host" ? "OUTPUT" : "PREROUTING";
+      const except = rule.from === "host" && rule.exceptLoopback ? ["!", "-d", LOOPBACK[family]] : [];
+      return { table: "nat", match: ["-A", hook, ...except, ...LOCAL_DESTINATION], target: ["-j", chain] };
+    }
+    case "masquerade":
+      return masquerade(["-s", rule.subnet, "!", "-o", rule.bridge]);
+    case "masquerade-host":
+      return masquerade(["-o", rule.bridge, "-m", "addrtype", "--src-type", "LOCAL"]);
+    case "user-rules":
+      return { table: "filter", match: ["-I", "FORWARD"], target: ["-j", DOCKER_USER] };
+    case "internal": {
+      const crossing = rule.direction === "in" ? entering(rule.bridge) : ["-i", rule.bridge, "!", "-o", rule.bridge];
+      return forward(crossing, "DROP");
+    }
+    case "replies":
+      return forward(["-o", rule.bridge, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"], "ACCEPT");
+    case "unpublished":
+      return forward(entering(rule.bridge), rule.verdict === "accept" ? "ACCEPT" : "DROP");
+    case "isolated":
+      return forward(["-i", rule.bridge, "-o", rule.bridge], "DROP");
+    case "outgoing":
+      return forward(["-i", rule.bridge], "ACCEPT");
+  }
+}
+
+function raw(matches: Rule): Rendered {
+  return { table: "raw", match: ["-A", "PREROUTING", ...matches], target: ["-j", "DROP"] };
+}
+
+function masquerade(matches: Rule): Rendered {
+  return { table: "nat", match: ["-A", "POSTROUTING", ...matches], target: ["-j", "MASQUERADE"] };
+}
+
+function forward(matches: Rule, target: "ACCEPT" | "DROP"): Rendered {
+  return { table: "filter", match: ["-A", "FORWARD", ...matches], target: ["-j", target] };
+}
+
+function entering(bridge: string): Rule {
+  return ["!", "-i", bridge, "-o", bridge];
+}
+
+function dnat({ hostAddress, ports, to, exceptFrom }: Dnat, family: Family, chain: string): Rendered {
+  const matches = [
+    // Link-local clients cannot be answered through a DNAT: the reply would leave by another interface (Docker's rule).
+    ...(family === "ipv6" ? ["!", "-s", "fe80::/10"] : []),
+    ...(hostAddress === undefined ? [] : ["-d", withHostMask(hostAddress)]),
+    ...(exceptFrom === undefined ? [] : ["!", "-i", exceptFrom]),
+    ...portMatch(ports),
+  ];
+  return {
+    table: "nat",
+    match: ["-A", chain, ...matches],
+    target: ["-j", "DNAT", "--to-destination", destination(to, ports)],
+  };
+}
+
+/**
+ * iptables-extensions(8), DNAT: a bare address keeps the port; `first-last/base` maps one to one, which `first-last` alone
+ * does not (tried, 1.8.9). An IPv6 address without a port lists without brackets.
+ */
+function destination({ address, port, base }: Destination, { first, last }: PortRange): string {
+  if (port === undefined) return address;
+  const ports = base === undefined ? port : `${port}-${port + last - first}/${base}`;
+  return `${bracketed(address)}:${ports}`;
+}
+
+function portMatch({ protocol, first, last }: PortRange): Rule {
+  return ["-p", protocol, "-m", protocol, "--dport", first === last ? String(first) : `${first}:${last}`];
+}

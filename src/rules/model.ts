@@ -1,0 +1,102 @@
+// What the rules mean, whatever they are written in: those of a container's published ports, and those of the host. A backend
+// renders them (iptables/render.ts) and reads its own back (iptables/read.ts). Pure.
+
+import type { Family } from "../model/family.ts";
+
+/** Ports of one protocol, from the first to the last. */
+export interface PortRange {
+  protocol: string;
+  first: number;
+  last: number;
+}
+
+/** Where a DNAT sends packets. */
+export interface Destination {
+  address: string;
+  /** The port; undefined: the packet's own. With `base` it is the one for that port of the packet, and the others follow. */
+  port: number | undefined;
+  base: number | undefined;
+}
+
+/** The port to which a packet for `asked` goes. */
+export function portAt({ port, base }: Destination, asked: number): number {
+  if (port === undefined) return asked;
+  return base === undefined ? port : port + asked - base;
+}
+
+/** What comes for ports of this host goes to a container. */
+export interface Dnat {
+  kind: "dnat";
+  /** In its canonical spelling; undefined for every address of the family. */
+  hostAddress: string | undefined;
+  ports: PortRange;
+  to: Destination;
+  /** The bridge whose own containers are left to docker-proxy; undefined: it takes theirs, too. */
+  exceptFrom: string | undefined;
+}
+
+/** Packets to container ports pass to the bridge, as the DNAT sends them. */
+export interface Accept {
+  kind: "accept";
+  address: string;
+  bridge: string;
+  ports: PortRange;
+}
+
+/** What a container sends to itself, or to its peer on the bridge, through a published port is masqueraded. */
+export interface Hairpin {
+  kind: "hairpin";
+  /** An address or a subnet, with its mask. */
+  source: string;
+  address: string;
+  ports: PortRange;
+}
+
+/** Drops what comes to the container's own address from another interface than its bridge. */
+export interface DirectAccessFilter {
+  kind: "direct-access-filter";
+  address: string;
+  bridge: string;
+}
+
+/** Drops what comes from outside to a port that is published on 127.x. */
+export interface LoopbackFilter {
+  kind: "loopback-filter";
+  hostAddress: string;
+  ports: PortRange;
+}
+
+export type ContainerRule = LoopbackFilter | DirectAccessFilter | Dnat | Hairpin | Accept;
+
+/** A container's, by family, in the order in which they take effect. */
+export type ContainerRules = Record<Family, readonly ContainerRule[]>;
+
+export const NO_RULES: ContainerRules = { ipv4: [], ipv6: [] };
+
+export type HostRule =
+  /** What comes in for an address of this host, or what it sends there itself, is looked up among the published ports. */
+  | { kind: "published-ports"; from: "others" }
+  /** `exceptLoopback`: what goes to a loopback address is docker-proxy's. */
+  | { kind: "published-ports"; from: "host"; exceptLoopback: boolean }
+  /** What a network's containers send to others leaves with the host's address. */
+  | { kind: "masquerade"; subnet: string; bridge: string }
+  /** What the host sends to a container from its loopback address leaves with the bridge's. */
+  | { kind: "masquerade-host"; bridge: string }
+  /** The user's own rules are asked, before everything else. */
+  | { kind: "user-rules" }
+  /** Nothing crosses the border of an internal network. */
+  | { kind: "internal"; bridge: string; direction: "in" | "out" }
+  /** Answers to what a network's containers have sent. */
+  | { kind: "replies"; bridge: string }
+  /** What enters a network though no port is published for it. */
+  | { kind: "unpublished"; bridge: string; verdict: "accept" | "drop" }
+  /** A network whose containers do not reach each other (com.docker.network.bridge.enable_icc=false). */
+  | { kind: "isolated"; bridge: string }
+  /** What a network's containers send. */
+  | { kind: "outgoing"; bridge: string };
+
+/** The host's, of one family: those before all containers' rules, and those behind. */
+export interface HostRules {
+  first: readonly HostRule[];
+  last: readonly HostRule[];
+}
