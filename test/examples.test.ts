@@ -4,8 +4,8 @@
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { readNetwork } from "../src/docker/network.ts";
+import { hostFragments } from "../src/iptables/host-fragments.ts";
 import { FAMILIES } from "../src/model/family.ts";
-import { makeHostRules } from "../src/rules/host-rules.ts";
 import { WATCH_UNIT } from "../src/systemd/install.ts";
 import { retryTimerOf, retryTimerText, unitText, watchUnitText } from "../src/systemd/unit-text.ts";
 
@@ -17,7 +17,7 @@ const network = readNetwork({
   Driver: "bridge",
   IPAM: { Config: [{ Subnet: "172.17.0.0/16" }, { Subnet: "2001:db8:2::/64" }] },
 });
-const base = makeHostRules([network], FAMILIES, { chain: "DOCKER_CONTAINERS", guards: true, proxy: true, routes: [] });
+const base = hostFragments([network], FAMILIES, { chain: "DOCKER_CONTAINERS", guards: true, proxy: true, routes: [] });
 
 test.each(FAMILIES.flatMap((family) => base.map(({ file, texts }) => [family, file, texts[family]] as const)))(
   "the %s base: %s",

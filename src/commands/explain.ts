@@ -7,7 +7,7 @@ import { findNetworks, findPublished } from "../docker/find.ts";
 import { tellStrangers } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { liveOwners, readLive } from "../iptables/live.ts";
-import { type TraceResult, type Trip, trace } from "../iptables/trace.ts";
+import { type TraceResult, trace } from "../iptables/trace.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import type { PortMapping } from "../model/port-mapping.ts";
@@ -18,7 +18,7 @@ import { optionsOf } from "../plan/desired.ts";
 import { readDirectories } from "../plan/directories.ts";
 import { readKernel } from "../plan/survey.ts";
 import { rangesOf } from "../rules/container-rules.ts";
-import { probesOf } from "../rules/probe.ts";
+import { probesOf, type Trip } from "../rules/probe.ts";
 import { readHost } from "./host.ts";
 
 /** One published port, or a range of which the first stands for all. */

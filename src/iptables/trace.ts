@@ -5,6 +5,7 @@ import type { DockerProxy } from "../docker/proxy.ts";
 import { interfaceTowards, isLoopback, isWithin, withoutPrefix } from "../model/addresses.ts";
 import type { Family } from "../model/family.ts";
 import { portAt } from "../rules/model.ts";
+import type { Trip } from "../rules/probe.ts";
 import { type Packet, type Ruling, type Verdict, walk } from "./packet.ts";
 import { readDestination } from "./read.ts";
 
@@ -19,17 +20,6 @@ export interface Host {
   routed: ReadonlySet<string>;
   /** Families whose packets between the ports of one bridge pass iptables. */
   filtered: ReadonlySet<Family>;
-}
-
-/** Who asks whom. */
-export interface Trip {
-  family: Family;
-  /** The interface it comes in by; undefined for the host itself. */
-  from: string | undefined;
-  source: string;
-  destination: string;
-  protocol: string;
-  port: number;
 }
 
 /** How docker-proxy is called among what decides. */

@@ -28,19 +28,21 @@ export function claimsOf(rules: readonly ContainerRule[]): Claims {
 
 /** Where these rules lead: to a container's address, and its bridge where they name it. */
 export function leadsOf(rules: readonly ContainerRule[]): { address: string; bridge: string | undefined }[] {
-  return rules.flatMap((rule) => {
-    switch (rule.kind) {
-      case "dnat":
-        return [{ address: rule.to.address, bridge: rule.exceptFrom }];
-      case "hairpin":
-        return [{ address: rule.address, bridge: undefined }];
-      case "accept":
-      case "direct-access-filter":
-        return [{ address: rule.address, bridge: rule.bridge }];
-      case "loopback-filter":
-        return [];
-    }
-  });
+  return rules.flatMap((rule) => leadOf(rule) ?? []);
+}
+
+function leadOf(rule: ContainerRule): { address: string; bridge: string | undefined } | undefined {
+  switch (rule.kind) {
+    case "dnat":
+      return { address: rule.to.address, bridge: rule.exceptFrom };
+    case "hairpin":
+      return { address: rule.address, bridge: undefined };
+    case "accept":
+    case "direct-access-filter":
+      return { address: rule.address, bridge: rule.bridge };
+    case "loopback-filter":
+      return undefined;
+  }
 }
 
 /** The ports that both are, or undefined. */

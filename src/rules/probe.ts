@@ -4,10 +4,25 @@
 import ipaddr from "ipaddr.js";
 import type { Network } from "../docker/network.ts";
 import type { Endpoint, PublishedContainer } from "../docker/published.ts";
-import type { Host, Trip } from "../iptables/trace.ts";
 import { isLoopback, withoutPrefix } from "../model/addresses.ts";
 import type { Family } from "../model/family.ts";
 import type { PortMapping } from "../model/port-mapping.ts";
+
+/** Who asks whom. */
+export interface Trip {
+  family: Family;
+  /** The interface it comes in by; undefined for the host itself. */
+  from: string | undefined;
+  source: string;
+  destination: string;
+  protocol: string;
+  port: number;
+}
+
+/** Interfaces of the host with their addresses, as `address/prefix`. */
+interface Surroundings {
+  subnets: readonly { name: string; cidr: string }[];
+}
 
 /** Who tries, in a person's words, and the connection that they open. */
 export interface Probe {
@@ -24,7 +39,7 @@ export function probesOf(
   publish: PortMapping,
   target: PublishedContainer,
   networks: readonly Network[],
-  host: Host,
+  host: Surroundings,
 ): Probe[] {
   const { family, protocol, hostPort, containerPort } = publish;
   const bridges = new Set(networks.flatMap(({ bridge }) => bridge ?? []));
@@ -73,7 +88,7 @@ export function probesOf(
 }
 
 /** The interface by which others come, and its address: the one that has the published address, else the first. */
-function outsideOf({ family, hostAddress }: PortMapping, bridges: ReadonlySet<string>, { subnets }: Host) {
+function outsideOf({ family, hostAddress }: PortMapping, bridges: ReadonlySet<string>, { subnets }: Surroundings) {
   const candidates = subnets
     .map(({ name, cidr }) => ({ name, address: withoutPrefix(cidr) }))
     .filter(({ name, address }) => {
@@ -84,7 +99,7 @@ function outsideOf({ family, hostAddress }: PortMapping, bridges: ReadonlySet<st
 }
 
 /** An address that another container of the same bridge could have. */
-function neighbourOf({ bridge, address, family }: Endpoint, { subnets }: Host): string | undefined {
+function neighbourOf({ bridge, address, family }: Endpoint, { subnets }: Surroundings): string | undefined {
   const subnet = subnets.find(
     ({ name, cidr }) => name === bridge && cidr.includes(":") === (family === "ipv6") && !cidr.startsWith("fe80:"),
   );

@@ -42,7 +42,9 @@ interface Rules {
 
 /** A kernel with the rules of these containers, in this order, and others before them. */
 function hostWith(targets: ReturnType<typeof targetOf>[], before: Rules = {}) {
-  const fragments = targets.map((target) => containerFragment(target.name, makeContainerRules(target, WISHES).rules));
+  const fragments = targets.map((target) =>
+    containerFragment(target.name, { meaning: makeContainerRules(target, WISHES).rules, chain: WISHES.chain }),
+  );
   const own = (table: "raw" | "nat" | "filter") =>
     fragments
       .flatMap(({ rules }) => rules.ipv4[table] ?? [])
@@ -63,12 +65,22 @@ function hostWith(targets: ReturnType<typeof targetOf>[], before: Rules = {}) {
     routed: new Set(),
     filtered: new Set(),
   };
-  const items = fragments.map(({ owner, file, rules, texts }): Item => {
+  const items = fragments.map(({ owner, file, rules, meaning, texts }): Item => {
     const wanted = new Map(Object.entries(rules.ipv4));
     const path = `/etc/iptables.d/${file}`;
     const former = new Map();
     const drift = compareLive(owner, wanted, former, live);
-    return { owner, family: "ipv4", path, before: undefined, after: texts.ipv4, former, wanted, drift };
+    return {
+      owner,
+      family: "ipv4",
+      path,
+      before: undefined,
+      after: texts.ipv4,
+      former,
+      wanted,
+      meaning: meaning.ipv4,
+      drift,
+    };
   });
   const now = {
     ipv4: fragments.map(({ file, texts }) => ({ path: `/etc/iptables.d/${file}`, text: texts.ipv4 ?? "" })),

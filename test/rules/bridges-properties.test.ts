@@ -4,9 +4,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { readNetwork } from "../../src/docker/network.ts";
+import { hostFragments } from "../../src/iptables/host-fragments.ts";
 import type { Rule } from "../../src/iptables/rule.ts";
 import { Failure } from "../../src/model/errors.ts";
-import { makeHostRules } from "../../src/rules/host-rules.ts";
 import { routeTo } from "../../src/system/routes.ts";
 import { type Given, tell } from "./pipeline.ts";
 
@@ -233,7 +233,7 @@ test("the base names only bridges that the networks' documents name, and masquer
     const routes = [...interfaces.subnets, ...(interfaces.routes ?? [])].flatMap(({ name, cidr }) =>
       routeTo(name, cidr),
     );
-    const base = makeHostRules(networks, ["ipv4"], { chain: "CHAIN", guards: true, proxy, routes });
+    const base = hostFragments(networks, ["ipv4"], { chain: "CHAIN", guards: true, proxy, routes });
     const bridges = documents.map((one) => bridgeOf({ ...one, documented: true }));
     // Docker refuses a second network on one bridge.
     fc.pre(new Set(bridges).size === bridges.length);

@@ -2,19 +2,13 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { changedForwards } from "../../src/iptables/changed-dnats.ts";
+import { changedDnats } from "../../src/iptables/changed-dnats.ts";
 import { compareLive, readLive, type Tables } from "../../src/iptables/live.ts";
+import { readDnat } from "../../src/iptables/read.ts";
 import { commentOf, readWords } from "../../src/iptables/rule.ts";
-import { makeContainerRules } from "../../src/rules/container-rules.ts";
-import {
-  type Changes,
-  type Flow,
-  type Forward,
-  readFlows,
-  readForward,
-  type Selector,
-  selectStale,
-} from "../../src/rules/flows.ts";
+import { type Changes, type Flow, readFlows, type Selector, selectStale } from "../../src/rules/flows.ts";
+
+import type { Dnat } from "../../src/rules/model.ts";
 
 const COMMENT = `-m comment --comment "${commentOf("web")}"`;
 
@@ -22,44 +16,34 @@ function dnat(ports: string, to: string, match = "! -i br0"): string {
   return `-A DOCKER_CONTAINERS ${match} -p udp -m udp --dport ${ports} ${COMMENT} -j DNAT --to-destination ${to}`;
 }
 
-function forward(ports: string, to: string, match?: string): Forward {
-  const read = readForward(readWords(dnat(ports, to, match)));
+function udp(ports: string, to: string, match?: string): Dnat {
+  const read = readDnat(readWords(dnat(ports, to, match)));
   if (read === undefined) throw new Error(`not read: ${ports} ${to}`);
   return read;
 }
 
 describe("a DNAT rule for UDP", () => {
-  const any = { hostAddress: undefined, bridge: "br0", port: undefined, base: undefined };
+  const any = { kind: "dnat", hostAddress: undefined, exceptFrom: "br0" };
+  const ports = (first: number, last = first) => ({ protocol: "udp", first, last });
+  const to = (address: string, port?: number, base?: number) => ({ address, port, base });
   test.each([
-    [dnat("53", "172.17.0.2:5353"), { ...any, firstPort: 53, lastPort: 53, address: "172.17.0.2", port: 5353 }],
-    [dnat("53:60", "172.17.0.2"), { ...any, firstPort: 53, lastPort: 60, address: "172.17.0.2" }],
-    [
-      dnat("53:60", "172.17.0.2:93-100/53"),
-      { ...any, firstPort: 53, lastPort: 60, address: "172.17.0.2", port: 93, base: 53 },
-    ],
+    [dnat("53", "172.17.0.2:5353"), { ...any, ports: ports(53), to: to("172.17.0.2", 5353) }],
+    [dnat("53:60", "172.17.0.2"), { ...any, ports: ports(53, 60), to: to("172.17.0.2") }],
+    [dnat("53:60", "172.17.0.2:93-100/53"), { ...any, ports: ports(53, 60), to: to("172.17.0.2", 93, 53) }],
     [
       dnat("53", "172.17.0.2:53", "-d 192.0.2.1/32"),
-      {
-        ...any,
-        bridge: undefined,
-        hostAddress: "192.0.2.1",
-        firstPort: 53,
-        lastPort: 53,
-        address: "172.17.0.2",
-        port: 53,
-      },
+      { ...any, hostAddress: "192.0.2.1", ports: ports(53), to: to("172.17.0.2", 53), exceptFrom: undefined },
     ],
     [
       dnat("53", "[fd00::2]:53", "! -s fe80::/10 -d 2001:db8::1/128 ! -i br0"),
-      { ...any, hostAddress: "2001:db8::1", firstPort: 53, lastPort: 53, address: "fd00::2", port: 53 },
+      { ...any, hostAddress: "2001:db8::1", ports: ports(53), to: to("fd00::2", 53) },
     ],
-    [dnat("53:60", "fd00::2"), { ...any, firstPort: 53, lastPort: 60, address: "fd00::2" }],
+    [dnat("53:60", "fd00::2"), { ...any, ports: ports(53, 60), to: to("fd00::2") }],
   ])("%s", (rule, expected) => {
-    expect(readForward(readWords(rule))).toEqual(expected);
+    expect(readDnat(readWords(rule))).toEqual(expected);
   });
 
   test.each([
-    ["of TCP", dnat("53", "172.17.0.2:53").replaceAll("udp", "tcp")],
     ["that accepts", dnat("53", "172.17.0.2:53").replace("DNAT --to-destination 172.17.0.2:53", "ACCEPT")],
     ["with a match that is not ours", dnat("53", "172.17.0.2:53", "-s 10.0.0.0/8")],
     ["of a whole network", dnat("53", "172.17.0.2:53", "-d 192.0.2.0/24")],
@@ -67,39 +51,7 @@ describe("a DNAT rule for UDP", () => {
     ["to several addresses", dnat("53", "172.17.0.2-172.17.0.9")],
     ["without a destination", `-A PREROUTING -p udp --dport 53 -j DNAT`],
   ])("not one %s", (_what, rule) => {
-    expect(readForward(readWords(rule))).toBeUndefined();
-  });
-
-  test("every one that is made is read", () => {
-    const publish = (hostPort: number, containerPort: number, hostAddress?: string) =>
-      ({ family: "ipv4", protocol: "udp", hostAddress, hostPort, containerPort }) as const;
-    const publishes = [
-      publish(53, 53),
-      publish(60, 70),
-      publish(61, 71),
-      publish(80, 80),
-      publish(81, 81, "127.0.0.1"),
-    ];
-    const endpoint = { family: "ipv4", address: "172.17.0.2", bridge: "br0" } as const;
-    const publishing = { ipv4: endpoint };
-    const target = {
-      name: "web",
-      id: "0a",
-      enabled: true,
-      options: {},
-      publishes,
-      publishing,
-      astray: [],
-      endpoints: [endpoint],
-      addresses: { ipv4: [], ipv6: [] },
-      idle: undefined,
-      nowhere: undefined,
-      warnings: [],
-    };
-    const wishes = { chain: "C", ipv6: false, guards: true };
-    const nat = makeContainerRules(target, wishes).rules.ipv4.nat ?? [];
-    expect(nat.length).toBeGreaterThan(3);
-    for (const rule of nat) expect(readForward(rule), rule.join(" ")).toMatchObject({ address: "172.17.0.2" });
+    expect(readDnat(readWords(rule))).toBeUndefined();
   });
 });
 
@@ -112,9 +64,9 @@ describe("what changes", () => {
     const live = readLive(["*nat", ":DOCKER_CONTAINERS - [0:0]", JUMP, ...running, "COMMIT", ""].join("\n"));
     const item = { owner: "web", family: "ipv4", former: tables(...former), wanted: tables(...wanted) } as const;
     const drift = compareLive("web", item.wanted, item.former, live);
-    return changedForwards([{ ...item, drift }], { ipv4: live }).get("ipv4");
+    return changedDnats([{ ...item, drift }], { ipv4: live }).get("ipv4");
   }
-  const addresses = (forwards: Iterable<Forward>) => [...forwards].map(({ address }) => address);
+  const addresses = (forwards: Iterable<Dnat>) => [...forwards].map(({ to }) => to.address);
 
   test("nothing, where file and kernel are as they should be", () => {
     expect(changes([now], [now], [now])).toBeUndefined();
@@ -134,7 +86,7 @@ describe("what changes", () => {
     ["a rule that goes and stands in no file", [], [], [before], [], [before]],
   ])("%s", (_what, former, wanted, running, fresh, gone) => {
     const changed = changes(former, wanted, running);
-    const of = (lines: string[]) => addresses(lines.map((line) => readForward(readWords(line)) as Forward));
+    const of = (lines: string[]) => addresses(lines.map((line) => readDnat(readWords(line)) as Dnat));
     expect(addresses(changed?.fresh ?? [])).toEqual(of(fresh));
     expect(addresses(changed?.gone ?? [])).toEqual(of(gone));
   });
@@ -143,7 +95,7 @@ describe("what changes", () => {
     const live = readLive(`*nat\n:DOCKER_CONTAINERS - [0:0]\n${now}\nCOMMIT\n`);
     const item = { owner: "web", family: "ipv4", former: tables(now), wanted: tables(now) } as const;
     const drift = compareLive("web", item.wanted, item.former, live);
-    const changed = changedForwards([{ ...item, drift }], { ipv4: live }).get("ipv4");
+    const changed = changedDnats([{ ...item, drift }], { ipv4: live }).get("ipv4");
     expect(addresses(changed?.fresh ?? [])).toEqual(["172.17.0.3"]);
   });
 });
@@ -185,11 +137,11 @@ function isSelected(flow: Flow, selectors: readonly Selector[]): boolean {
 }
 
 describe("stale", () => {
-  const before = forward("53", "172.17.0.2:53");
-  const after = forward("53", "172.17.0.3:53");
+  const before = udp("53", "172.17.0.2:53");
+  const after = udp("53", "172.17.0.3:53");
   const moved: Changes = { wanted: [after], fresh: new Set([after]), gone: [before] };
   const removed: Changes = { wanted: [], fresh: new Set(), gone: [before] };
-  const six = forward("53", "[fd00::3]:53", "! -s fe80::/10 ! -i br0");
+  const six = udp("53", "[fd00::3]:53", "! -s fe80::/10 ! -i br0");
   const first6: Changes = { wanted: [six], fresh: new Set([six]), gone: [] };
   test.each<[string, boolean, Flow, Changes]>([
     ["the container's former address", true, flow(CLIENT, HOST, 53, "172.17.0.2"), moved],
@@ -219,8 +171,8 @@ describe("stale", () => {
   });
 
   test("another container port at the same address", () => {
-    const was = forward("5000:5010", "172.17.0.2:6000-6010/5000");
-    const is = forward("5000:5010", "172.17.0.2:7000-7010/5000");
+    const was = udp("5000:5010", "172.17.0.2:6000-6010/5000");
+    const is = udp("5000:5010", "172.17.0.2:7000-7010/5000");
     const changes = { wanted: [is], fresh: new Set([is]), gone: [was] };
     const flows = [flow(CLIENT, HOST, 5003, "172.17.0.2", 6003), flow(CLIENT, HOST, 5003, "172.17.0.2", 7003)];
     expect(selectStale(flows, changes, SUBNETS)).toEqual([
@@ -229,7 +181,7 @@ describe("stale", () => {
   });
 
   test("a publish that is narrower now: only what the rest does not hold", () => {
-    const narrow = forward("53", "172.17.0.2:53", `-d ${HOST}/32 ! -i br0`);
+    const narrow = udp("53", "172.17.0.2:53", `-d ${HOST}/32 ! -i br0`);
     const changes = { wanted: [narrow], fresh: new Set([narrow]), gone: [before] };
     const elsewhere = flow(CLIENT, "198.51.100.11", 53, "172.17.0.2");
     const flows = [flow(CLIENT, HOST, 53, "172.17.0.2"), elsewhere];
@@ -248,7 +200,7 @@ describe("whatever the rules and the flows are", () => {
   const locals = SUBNETS.map(({ cidr }) => cidr.split("/")[0] ?? "").filter((address) => !address.includes(":"));
   const address = fc.constantFrom(...locals, "8.8.8.8", CLIENT, "172.17.0.2", "172.17.0.3", "127.0.0.53");
   const port = fc.integer({ min: 50, max: 56 });
-  const anyForward = fc
+  const anyDnat = fc
     .record({
       hostAddress: fc.option(fc.constantFrom(...locals), { nil: undefined }),
       firstPort: port,
@@ -258,16 +210,17 @@ describe("whatever the rules and the flows are", () => {
       mapping: fc.constantFrom("as it is", "one", "range"),
       to: port,
     })
-    .map(({ length, mapping, to, ...rest }): Forward => {
-      const lastPort = rest.firstPort + length;
-      if (mapping === "as it is") return { ...rest, lastPort, port: undefined, base: undefined };
-      return { ...rest, lastPort, port: to, base: mapping === "range" ? rest.firstPort : undefined };
+    .map(({ hostAddress, firstPort: first, length, bridge, address, mapping, to: inside }): Dnat => {
+      const as = mapping === "as it is";
+      const to = { address, port: as ? undefined : inside, base: mapping === "range" ? first : undefined };
+      const ports = { protocol: "udp", first, last: first + length };
+      return { kind: "dnat", hostAddress, ports, to, exceptFrom: bridge };
     });
   const anyChanges = fc
     .record({
-      wanted: fc.array(anyForward, { maxLength: 3 }),
+      wanted: fc.array(anyDnat, { maxLength: 3 }),
       fresh: fc.nat(7),
-      gone: fc.array(anyForward, { maxLength: 3 }),
+      gone: fc.array(anyDnat, { maxLength: 3 }),
     })
     .map(
       ({ wanted, fresh, gone }): Changes => ({
@@ -282,8 +235,8 @@ describe("whatever the rules and the flows are", () => {
       ({ plain, ...flow }): Flow => (plain ? { ...flow, replySource: flow.destination, replyPort: flow.port } : flow),
     );
   const anyFlows = fc.array(anyFlow, { maxLength: 20 });
-  const isOf = ({ hostAddress, firstPort, lastPort }: Forward, { destination, port }: Flow) =>
-    port >= firstPort && port <= lastPort && (hostAddress ?? destination) === destination;
+  const isOf = ({ hostAddress, ports }: Dnat, { destination, port }: Flow) =>
+    port >= ports.first && port <= ports.last && (hostAddress ?? destination) === destination;
 
   test("a flow is touched only if it asked a local address for a publish that changed", () => {
     let touched = 0;

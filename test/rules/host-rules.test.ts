@@ -2,8 +2,8 @@
 
 import { expect, test } from "vitest";
 import { readNetwork } from "../../src/docker/network.ts";
+import { hostFragments } from "../../src/iptables/host-fragments.ts";
 import { spell } from "../../src/iptables/rule.ts";
-import { makeHostRules } from "../../src/rules/host-rules.ts";
 
 const network = (name: string, options: Record<string, string> = {}, more: Record<string, unknown> = {}) =>
   readNetwork({
@@ -15,11 +15,11 @@ const network = (name: string, options: Record<string, string> = {}, more: Recor
     ...more,
   });
 
-type Wishes = Partial<Parameters<typeof makeHostRules>[2]>;
+type Wishes = Partial<Parameters<typeof hostFragments>[2]>;
 
 /** Rules without their comment, as `file table: rule`. */
 function told(networks: ReturnType<typeof network>[], wishes: Wishes = {}, family: "ipv4" | "ipv6" = "ipv4"): string[] {
-  const base = makeHostRules(networks, ["ipv4", "ipv6"], {
+  const base = hostFragments(networks, ["ipv4", "ipv6"], {
     chain: "CHAIN",
     guards: true,
     proxy: true,
@@ -87,7 +87,7 @@ test.each(["ipv4", "ipv6"] as const)(
   (family) => {
     for (const networks of [[], [network("a", {}, { Internal: true })], [network("a")]]) {
       for (const guards of [true, false]) {
-        const [first] = makeHostRules(networks, ["ipv4", "ipv6"], { chain: "CHAIN", guards, proxy: true, routes: [] });
+        const [first] = hostFragments(networks, ["ipv4", "ipv6"], { chain: "CHAIN", guards, proxy: true, routes: [] });
         const [, filter = ""] = first?.texts[family]?.split("*filter\n") ?? [];
         expect(filter).toMatch(
           /^:DOCKER-USER - \[0:0\]\n-I FORWARD -m comment --comment "docker_iptables: \(10_docker\)" -j DOCKER-USER\n/,
