@@ -1,5 +1,4 @@
-// The executable: picks the door, answers once, sets the exit status. The only user of process.*, save exec.ts
-// and docker/socket.ts, which read the environment.
+// The executable: picks the door, answers once, sets the exit status. The only user of process.*, save the environment.
 
 import { loadDirectories } from "./apply/load.ts";
 import { paintFor } from "./cli/colours.ts";
@@ -17,6 +16,8 @@ import type { Tell } from "./docker/find.ts";
 import type { Result } from "./generated/result.ts";
 import { asFailure } from "./model/errors.ts";
 import type { Request } from "./model/request.ts";
+import { everyVariable, forget, variable } from "./system/environment.ts";
+import { spellCommand, startVerbose, verbose } from "./system/verbose.ts";
 import { recordedArguments } from "./systemd/install.ts";
 import { isChange, readCaller, record } from "./systemd/journal.ts";
 import { oneLine } from "./text/visible.ts";
@@ -28,6 +29,8 @@ interface Answer extends Printed {
 }
 
 async function answer(argv: readonly string[]): Promise<Answer> {
+  const isAlwaysVerbose = /^(1|true|yes|on)$/i.test(variable("DOCKER_IPTABLES_VERBOSE") ?? "");
+  if (isAlwaysVerbose) showEvents(argv);
   const [first] = argv;
   if (first !== "load" && first !== "watch") leaveOthersState();
   if (first === undefined) {
@@ -38,19 +41,27 @@ async function answer(argv: readonly string[]): Promise<Answer> {
   const command = readCommand(argv);
   if (command.kind === "text") return { stdout: command.text, stderr: "", exitCode: 0 };
   if (command.kind === "version") return { stdout: `docker_iptables ${VERSION}\n`, stderr: "", exitCode: 0 };
+  if (command.verbose && !isAlwaysVerbose) showEvents(argv);
   const reader: Reader = {
     check: command.raw["_ansible_check_mode"] === true,
     terminal: process.stdout.isTTY,
-    stdout: paintFor(process.stdout.isTTY, process.env),
-    stderr: paintFor(process.stderr.isTTY, process.env),
+    stdout: paintFor(process.stdout.isTTY, everyVariable()),
+    stderr: paintFor(process.stderr.isTTY, everyVariable()),
   };
   const print = command.json ? printJson : (result: Result) => printForPerson(result, reader);
   return fulfil(async () => command.raw, print, deedOf(command), command.verb);
 }
 
+/** From now on each command and each decision is a line on stderr. */
+function showEvents(argv: readonly string[]): void {
+  startVerbose((line) => process.stderr.write(`${line}\n`));
+  const program = `docker_iptables ${VERSION}, Node.js ${process.versions.node}`;
+  verbose(() => `${program}, process ${process.pid}, user ${process.getuid?.()}: ${spellCommand(argv)}`);
+}
+
 /** What a container's unit keeps (StateDirectory=web) is not ours to write in, and our state is where the loads look for it. */
 function leaveOthersState(): void {
-  if (!/\/docker_iptables$/.test(process.env["STATE_DIRECTORY"] ?? "")) delete process.env["STATE_DIRECTORY"];
+  if (!/\/docker_iptables$/.test(variable("STATE_DIRECTORY") ?? "")) forget("STATE_DIRECTORY");
 }
 
 function deedOf(command: Exclude<Command, { kind: "text" | "version" }>): Handler {
@@ -106,7 +117,7 @@ function loadHost(raw: Raw, { families, keepUndeclared }: Extract<Command, { kin
 }
 
 function surroundings(): Surroundings {
-  return { env: process.env, cwd: currentDirectory() };
+  return { env: everyVariable(), cwd: currentDirectory() };
 }
 
 /** Undefined where it was removed under us. */
@@ -140,10 +151,12 @@ async function fulfil(
     raw = await Promise.race([read(), astray]);
     const todo = deed(raw);
     request = todo.request;
+    verbose(() => `request: ${describeRequest(raw, todo.request)}`);
     const result = await completed(await Promise.race([todo.result(), astray]), request);
     await note(request, result);
     return { ...print(result), exitCode: exitCodeOf(result) };
   } catch (error) {
+    verbose(() => `failed: ${asFailure(error).code}: ${asFailure(error).message}`);
     const debug = request?.args.debug ?? raw["debug"] === true;
     const result = await completed(resultOfFailure(error, request, debug, "_task" in raw), request);
     await note(request, result);
@@ -152,6 +165,12 @@ async function fulfil(
     const { stdout, stderr } = print(result);
     return { stdout, stderr: stderr === "" ? "" : `${stderr}${helpHint(verb)}`, exitCode: 2 };
   }
+}
+
+/** The arguments that the caller gave, without Ansible's and Bolt's own, and what they are for. */
+function describeRequest(raw: Raw, { check, diff }: Request): string {
+  const given = Object.entries(raw).filter(([name]) => !name.startsWith("_"));
+  return [JSON.stringify(Object.fromEntries(given)), ...(check ? ["check"] : []), ...(diff ? ["diff"] : [])].join(", ");
 }
 
 /**
@@ -180,7 +199,7 @@ async function note(request: Request | undefined, result: Result, reasons: reado
 function watchHost(raw: Raw): ReturnType<Handler> {
   const request = readRequest(raw, surroundings());
   // systemd.exec(5): set where the output goes to the journal.
-  const inJournal = process.env["JOURNAL_STREAM"] !== undefined;
+  const inJournal = variable("JOURNAL_STREAM") !== undefined;
   let warned = "";
   const told: Reporter = {
     synced: async (outcome, reasons) => {
@@ -194,8 +213,8 @@ function watchHost(raw: Raw): ReturnType<Handler> {
     },
     failed: ({ code, message }) => complain(`docker_iptables: ${completeCommand(message, request.args)} [${code}]`),
   };
-  const watchdog = Number(process.env["WATCHDOG_USEC"]);
-  const manager = { socket: process.env["NOTIFY_SOCKET"], watchdogMicroseconds: watchdog > 0 ? watchdog : undefined };
+  const watchdog = Number(variable("WATCHDOG_USEC"));
+  const manager = { socket: variable("NOTIFY_SOCKET"), watchdogMicroseconds: watchdog > 0 ? watchdog : undefined };
   return {
     request,
     result: async () => {
@@ -223,7 +242,12 @@ astray.catch(() => {});
 /** SIGTERM and SIGINT end a wait; a transaction that has begun is finished or rolled back, then answered. */
 function onSignal(): AbortSignal {
   const controller = new AbortController();
-  for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => controller.abort());
+  for (const name of ["SIGTERM", "SIGINT"] as const) {
+    process.on(name, () => {
+      verbose(() => `signal: ${name}`);
+      controller.abort();
+    });
+  }
   return controller.signal;
 }
 
@@ -235,7 +259,7 @@ process.stdout.on("error", () => {
 
 answer(process.argv.slice(2))
   .catch((error: unknown): Answer => {
-    const paint = paintFor(process.stderr.isTTY, process.env);
+    const paint = paintFor(process.stderr.isTTY, everyVariable());
     const line = (message: string) => `${paint("red", `docker_iptables: ${oneLine(message)}`)}\n`;
     if (error instanceof UsageError)
       return { stdout: "", stderr: `${line(error.message)}${helpHint(error.verb)}`, exitCode: 2 };
@@ -244,6 +268,7 @@ answer(process.argv.slice(2))
   })
   .then(({ stdout, stderr, exitCode }) => {
     process.exitCode ||= exitCode;
+    verbose(() => `done: exit status ${process.exitCode}`);
     process.stderr.write(stderr);
     process.stdout.write(stdout);
   });

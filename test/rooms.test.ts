@@ -17,6 +17,11 @@ const PURE_ROOMS = ["model", "text", "rules"];
 /** What computes, and reads and changes nothing. */
 const PURE_MODULES = /^(node:path|node:path\/posix|node:util|ipaddr\.js|diff|unbash)$/;
 
+/** What prints, though it imports nothing that does. */
+const PRINTS = "system/verbose.ts";
+/** The one file that reads the environment. */
+const ENVIRONMENT = "system/environment.ts";
+
 /** By path below src, with forward slashes. */
 type Sources = ReadonlyMap<string, string>;
 
@@ -71,6 +76,7 @@ function impure(sources: Sources): string[] {
     seen.add(path);
     for (const { of, isType } of importsIn(path, sources.get(path) ?? "")) {
       if (isType || seen.has(of) || of.endsWith(".json") || roomOf(of) === "generated") continue;
+      if (of === PRINTS) return [of];
       if (!sources.has(of)) {
         if (!PURE_MODULES.test(of)) return [of];
         continue;
@@ -88,6 +94,12 @@ function impure(sources: Sources): string[] {
     });
 }
 
+/** Files other than that one which read the environment. */
+function readers(sources: Sources): string[] {
+  const reads = /\bprocess\.env\b|^import \{[^}]*\benv\b[^}]*\} from "(node:)?process"/m;
+  return [...sources].filter(([path, text]) => path !== ENVIRONMENT && reads.test(text)).map(([path]) => path);
+}
+
 test("imports point along the way of the data", () => {
   expect([...SOURCES.keys()].filter((path) => ![...ROOMS, ...BUILD_ROOMS].includes(roomOf(path)))).toEqual([]);
   expect(backwards(SOURCES)).toEqual([]);
@@ -97,18 +109,29 @@ test("what says that it is pure imports nothing that reads or changes the system
   expect(impure(SOURCES)).toEqual([]);
 });
 
-test("a way back, an effect in a pure room and one at third hand are found", () => {
+test("the environment is read in one place", () => {
+  expect(SOURCES.has(ENVIRONMENT)).toBe(true);
+  expect(readers(SOURCES)).toEqual([]);
+});
+
+test("a way back, an effect in a pure room, one at third hand and who reads the environment are found", () => {
   const sources = new Map([
     ["rules/rule.ts", '// Rules.\nimport { readFile } from "../fragments/read.ts";\n'],
     ["fragments/read.ts", '// Reads.\nimport {\n  open,\n} from "node:fs";\n'],
     ["cli/words.ts", '// Words. Pure.\nimport { plan } from "../plan/plan.ts";\n'],
     ["plan/plan.ts", '// Plans.\nexport { run } from "../system/exec.ts";\n'],
     ["system/exec.ts", '// Runs. \nconst execa = await import("execa");\n'],
+    ["plan/told.ts", '// Tells. Pure.\nimport { verbose } from "../system/verbose.ts";\n'],
+    ["system/verbose.ts", "// Shows.\n"],
+    ["system/lock.ts", '// Locks.\nimport { env, pid } from "node:process";\n'],
+    ["main.ts", "// Begins.\nstart(process.env);\n"],
     ["cli/types.ts", '// Types. Pure.\nimport type { Stats } from "node:fs";\n'],
   ]);
   expect(backwards(sources)).toEqual(["rules/rule.ts imports fragments/read.ts"]);
   expect(impure(sources)).toEqual([
     "rules/rule.ts > fragments/read.ts > node:fs",
     "cli/words.ts > plan/plan.ts > system/exec.ts > execa",
+    "plan/told.ts > system/verbose.ts",
   ]);
+  expect(readers(sources)).toEqual(["system/lock.ts", "main.ts"]);
 });

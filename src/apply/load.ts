@@ -34,6 +34,7 @@ import { besideForeignRules } from "../plan/foreign-rules.ts";
 import type { Kernel } from "../plan/item.ts";
 import { withLoadLock } from "../system/lock.ts";
 import { stateOf } from "../system/state.ts";
+import { verbose } from "../system/verbose.ts";
 import { someOf } from "../text/words.ts";
 import { salvage } from "./salvage.ts";
 import { orRollBack, type Undo } from "./undo.ts";
@@ -97,12 +98,22 @@ export interface Plan {
   changes: boolean;
 }
 
+/** For --verbose. */
+function describePlan({ family, directory, assembled, stale, lost, keeps, changes }: Plan): string {
+  const undeclared =
+    lost.length === 0 ? "" : `, ${lost.length} rules in no fragment ${keeps ? "stay" : "will be removed"}`;
+  const skipped = stale.length === 0 ? "" : `, skipped as from before this boot: ${stale.join(" ")}`;
+  const what = `${assembled.lines.length} lines of ${directory}${undeclared}${skipped}`;
+  return `load: ${FAMILY_WORDS[family]}, ${changes ? "differs from the kernel" : "live already"}: ${what}`;
+}
+
 /** Reads, assembles, tries. Changes nothing. Throws Failure `fragment_invalid`, `directory_unusable` and those of iptables. */
 async function planLoad({ directories, timeout, keepUndeclared }: LoadRequest, seen: Kernel = {}): Promise<Loaded> {
   const families = FAMILIES.filter((family) => directories[family] !== undefined);
   const plans = await Promise.all(
     families.map((family) => planFamily(family, directories[family] ?? "", seen[family], timeout, keepUndeclared)),
   );
+  verbose(() => plans.map(describePlan));
   const untried = new Set(plans.flatMap(({ spelling }) => spelling.warnings));
   return { plans, warnings: [...untried, ...plans.flatMap(warningsOf)] };
 }

@@ -14,6 +14,7 @@ import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILY_WORDS, type Family } from "../model/family.ts";
 import { patchRules, saveRules } from "../netfilter/iptables.ts";
 import { comparable } from "../netfilter/spelling.ts";
+import { verbose } from "../system/verbose.ts";
 
 /** Between a look at the kernel and the patch somebody else may change a chain; then the patch is made anew. */
 const ATTEMPTS = 3;
@@ -114,6 +115,7 @@ async function exchange(
     // The kernel has not changed since it refused this very text: it would refuse it again.
     if (failed?.text === text) throw failed.error;
     failed = undefined;
+    if (attempt > 1) verbose(() => `retry: the patch is made anew, attempt ${attempt} of ${ATTEMPTS}`);
     try {
       await patchRules(family, text, timeout);
     } catch (error) {

@@ -34,6 +34,7 @@ import { hasChanges, hasFileChanges, type Item, type Kernel } from "../plan/item
 import { adviseService } from "../plan/missing-service.ts";
 import { type Survey, surveyKernel } from "../plan/survey.ts";
 import { withLoadLock } from "../system/lock.ts";
+import { verbose } from "../system/verbose.ts";
 import { isLoader } from "../systemd/install.ts";
 import { findUnit, isShuttingDown, loadUnit, type Unit } from "../systemd/units.ts";
 import { removeLeftover } from "./leftovers.ts";
@@ -104,6 +105,21 @@ export async function chooseLoader(
     const why = asFailure(await adviseService(error, live, args));
     if (!closes) throw why;
     return { kind: "unusable", why };
+  }
+}
+
+/** Which it is and why, for --verbose. */
+export function describeLoader(loader: Loader, { reload }: Pick<Arguments, "reload">): string {
+  const chosen = loader.kind === reload ? `loader: ${reload}, as asked for` : `loader: ${loader.kind}, not ${reload}`;
+  switch (loader.kind) {
+    case "patch":
+      return loader.why === undefined ? chosen : `${chosen}: ${loader.why}`;
+    case "unusable":
+      return `${chosen}: ${loader.why.message}`;
+    case "systemd":
+      return `${chosen}: ${loader.units.map(({ verb, name, ours }) => `${verb} ${name}${ours ? "" : " (not ours)"}`).join(", ")}`;
+    default:
+      return chosen;
   }
 }
 
@@ -195,7 +211,10 @@ async function lookAndLoad(
   );
   await refuseNewStrangers(load, before.live, families, args);
   const idle = loader.kind === "systemd" && loader.units.some(({ start }) => start);
-  if (families.length === 0 && !idle) return { reloaded: [], warnings: [], live: before.live };
+  if (families.length === 0 && !idle) {
+    verbose(() => "load: not needed, the rules are live");
+    return { reloaded: [], warnings: [], live: before.live };
+  }
   // A service may load more than what drifts, so every family has its way back. A patch knows its own.
   const left: Kernel = {};
   const backs: Undo[] = [];
@@ -288,6 +307,7 @@ function ofConcern(items: readonly Item[]): Item[] {
 async function removeInstead(why: Failure, { going }: Load, locks: LoadLocks, args: Arguments): Promise<Reloaded> {
   // The load did what it should.
   if (why instanceof ConcurrentChange) throw why;
+  verbose(() => `load: failed, so rules are removed without one: ${why.message}`);
   const { items, live } = await surveyKernel(going, args);
   const families = FAMILIES.filter((family) => ofFamily(items, family).some(isDrifting));
   // Whose fragment is there again was published anew by another process meanwhile.

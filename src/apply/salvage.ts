@@ -29,6 +29,7 @@ import { complaintOf, lineOf, NEEDS_HOST, setsIn, tryLines } from "../netfilter/
 import { besideForeignRules } from "../plan/foreign-rules.ts";
 import { run } from "../system/exec.ts";
 import { pathOf, readState, stateOf } from "../system/state.ts";
+import { verbose } from "../system/verbose.ts";
 
 /** A rule that was left out, or loaded as another. */
 interface LeftOut {
@@ -70,6 +71,7 @@ export async function salvage(
       if (done.isLastGood) lastGood.push(family);
       left.push(...done.left);
       told.push(describe(family, done));
+      verbose(() => done.left.map((one) => `load: left out ${describeRule(one)}`));
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       told.push(`the ${FAMILY_WORDS[family]} rules that can be loaded could not be loaded either: ${error.message}`);
@@ -135,6 +137,10 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
   const record = await readRecord(state, live);
   const bare = isBare(live, texts.flat(), record);
   if (!bare && record?.salvaged === undefined) return undefined;
+  verbose(() => {
+    const has = bare ? "no rules" : "the part that an earlier load could bring";
+    return `load: the kernel has ${has} of ${FAMILY_WORDS[family]}, so it gets what can be loaded`;
+  });
   const sources: Assembled[] = [];
   // What runs is strangers': it stays.
   for (const text of texts) {

@@ -3,6 +3,7 @@
 import { type Own, readOwn } from "../fragments/directory.ts";
 import { asFailure } from "../model/errors.ts";
 import { replaceFragment } from "../system/replace-file.ts";
+import { verbose } from "../system/verbose.ts";
 
 /** A step back. It returns what it put back, or undefined when there was no need. */
 export type Undo = () => Promise<string | undefined>;
@@ -23,8 +24,10 @@ export async function orRollBack<T>(undo: Undo[], steps: () => Promise<T>): Prom
 
 async function rollBack(undo: Undo[]): Promise<string[]> {
   const done: string[] = [];
-  for (const step of undo.splice(0).reverse()) {
+  const steps = undo.splice(0).reverse();
+  for (const [index, step] of steps.entries()) {
     const what = await step().catch((error: unknown) => `NOT put back: ${asFailure(error).message}`);
+    verbose(() => `roll back: step ${index + 1} of ${steps.length}: ${what ?? "nothing to put back"}`);
     if (what !== undefined) done.push(what);
   }
   return done;
@@ -34,6 +37,7 @@ async function rollBack(undo: Undo[]): Promise<string[]> {
 export async function write(path: string, after: string | undefined, undo: Undo[], report = true): Promise<void> {
   const former = await readOwn(path);
   if (former?.text === after) return;
+  verbose(() => (after === undefined ? `remove ${path}` : `write ${path}, ${Buffer.byteLength(after)} bytes`));
   const back = async () => ((await putBack(path, after, former)) && report ? path : undefined);
   await replaceFragment(path, after, former).catch(async (error: unknown) => {
     // The disk may have refused after the rename: then the new text is there.

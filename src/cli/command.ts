@@ -13,8 +13,16 @@ import { OTHER_WORDS, SHELLS, VERBS, type Verb } from "./verbs.ts";
 export type Command =
   | { kind: "text"; text: string }
   | { kind: "version" }
-  | { kind: "publish" | "explain" | "status" | "watch"; verb: string; raw: Raw; json: boolean }
-  | { kind: "load"; verb: string; raw: Raw; json: boolean; families: readonly Family[]; keepUndeclared: boolean };
+  | (Call & { kind: "publish" | "explain" | "status" | "watch" })
+  | (Call & { kind: "load"; families: readonly Family[]; keepUndeclared: boolean });
+
+/** What each verb that does something is called with. */
+interface Call {
+  verb: string;
+  raw: Raw;
+  json: boolean;
+  verbose: boolean;
+}
 
 /** Wrong usage; exit status 2. `verb` is the one whose help tells more. */
 export class UsageError extends Error {
@@ -43,7 +51,7 @@ export function readCommand(argv: readonly string[]): Command {
 }
 
 function commandOf(verb: Verb, names: readonly string[], values: Values): Command {
-  const common = { verb: verb.name, json: values["json"] === true };
+  const common = { verb: verb.name, json: values["json"] === true, verbose: values["verbose"] === true };
   const raw = rawOf(values);
   const named: Raw = names.length > 0 ? { container: names } : {};
   switch (verb.name) {

@@ -30,6 +30,9 @@ The fragments, loaded in bytewise order of their names.
 .TP
 .B NO_COLOR
 If set and not empty, nothing is coloured, on a terminal either.
+.TP
+.B DOCKER_IPTABLES_VERBOSE
+1 is as \\-\\-verbose with each call, JSON's included.
 .SH "SEE ALSO"
 .BR iptables (8),
 .BR iptables\\-restore (8),

@@ -26,6 +26,10 @@ export const OPTIONS: readonly Option[] = [
     "Keep the live rules that are in no fragment, and were in none in this boot, beside the fragments'. The services start with it, so that a firewall that started first keeps its rules; a reload, or load without it, replaces them.",
   ),
   ownOption("json", "Answer with one line of JSON."),
+  ownOption(
+    "verbose",
+    "Show on stderr, as it happens, each command with its time and exit status, each question to the daemon, and what is decided and why. DOCKER_IPTABLES_VERBOSE=1 in the environment does the same, for units and Ansible.",
+  ),
   ownOption("help", "The verb's own help."),
 ];
 

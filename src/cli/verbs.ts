@@ -20,7 +20,7 @@ export interface Verb {
 
 export const SHELLS = ["bash", "zsh", "fish"] as const;
 
-const ANSWER = ["json", "debug", "help"];
+const ANSWER = ["json", "debug", "verbose", "help"];
 const PREDICT = ["check", "diff"];
 const DIRECTORIES = ["iptables-dir", "ip6tables-dir", "timeout"];
 const DAEMON = ["client", "docker-host"];
@@ -103,7 +103,7 @@ export const VERBS: readonly Verb[] = [
     details: "Follows the daemon's events until a signal, and says each change.",
     operands: "",
     completes: [],
-    options: [...RULES, ...RELOAD, ...DIRECTORIES, ...DAEMON, "debug", "help"],
+    options: [...RULES, ...RELOAD, ...DIRECTORIES, ...DAEMON, "debug", "verbose", "help"],
     examples: [["watch --reload patch", "in the foreground, beside another firewall"]],
   },
   {

@@ -2,7 +2,15 @@
 // nothing changes the system; check mode stops there.
 
 import { basename } from "node:path/posix";
-import { chooseLoader, type Load, type Loader, namesOf, type Reloaded, withoutLoad } from "../apply/reload.ts";
+import {
+  chooseLoader,
+  describeLoader,
+  type Load,
+  type Loader,
+  namesOf,
+  type Reloaded,
+  withoutLoad,
+} from "../apply/reload.ts";
 import { commit, type Plan } from "../apply/transaction.ts";
 import { findNetworks, type Networks, type Tell } from "../docker/find.ts";
 import { type Fragments, ownersIn } from "../fragments/by-family.ts";
@@ -23,6 +31,7 @@ import { goingOf, hasChanges, type Item, type Kernel } from "../plan/item.ts";
 import { type NotPublished, type Selection, select, withOrphans } from "../plan/selection.ts";
 import { familiesOf, readKernel, type Survey, survey } from "../plan/survey.ts";
 import { validate, warnOfLoopback, warnOfUncovered, withChanges } from "../plan/validate.ts";
+import { verbose } from "../system/verbose.ts";
 import { orNearest } from "../text/suggest.ts";
 
 export interface Outcome extends Selection {
@@ -48,6 +57,7 @@ export async function publish(request: Request, signal: AbortSignal, tell: Tell 
       return await publishOnce(request, signal, tell);
     } catch (error) {
       if (!(error instanceof ConcurrentChange) || error.changed || attempt === ATTEMPTS) throw error;
+      verbose(() => `retry: attempt ${attempt + 1} of ${ATTEMPTS}, because ${error.message}`);
     }
   }
 }
@@ -110,6 +120,7 @@ async function publishOnce({ args, check, options }: Request, signal: AbortSigna
     ]),
   };
   const { load } = decided;
+  if (load === undefined) verbose(() => "nothing to change");
   if (load === undefined || check) return outcome;
   if (signal.aborted) throw new Failure("interrupted", "interrupted before anything was changed");
   const committing = commit({ ...load, settled }, args);
@@ -149,6 +160,7 @@ async function decide(
   ];
   if (!changes && (check || found.misfiled.length === 0)) return { base, load: undefined, warnings };
   const loader = await chooseLoader(found, base, future, closes, args);
+  verbose(() => describeLoader(loader, args));
   const asksFirewalls = args.state === "present" && args.reload !== "none";
   return {
     base,

@@ -10,6 +10,8 @@ import { isManaged } from "../iptables/fragment-text.ts";
 import { HOST_FILES } from "../iptables/host-fragments.ts";
 import { asFailure, excerpt, Failure } from "../model/errors.ts";
 import type { Request } from "../model/request.ts";
+import { HOST_FILES } from "../rules/host-rules.ts";
+import { verbose } from "../system/verbose.ts";
 import { type Manager, notify, Pulse } from "../systemd/notify.ts";
 import { FlushDetector } from "./flush-detection.ts";
 import { type Outcome, publish } from "./publish.ts";
@@ -180,6 +182,7 @@ async function syncOnce(
   { signal, pause }: { signal: AbortSignal; pause: number | undefined },
 ): Promise<number | undefined> {
   const taken = news.take();
+  verbose(() => `sync: ${taken.reasons.join(", ") || "to begin with, or again"}`);
   const sync = async (base: boolean) => {
     const outcome = await publish({ ...request, args: { ...request.args, base } }, signal);
     lookout.learn(outcome.committed.live);
@@ -197,6 +200,7 @@ async function syncOnce(
     // What stops the base is no obstacle to the containers.
     const second = taken.networks ? await sync(false).catch(asFailure) : failure;
     const published = second === undefined;
+    verbose(() => `sync: ${published ? "failed with the host rules, done without them" : failure.message}`);
     if (!published) complaints.tell(second);
     news.putBack(published ? { reasons: [], networks: true } : taken);
     return published ? PAUSE.base : Math.min((pause ?? PAUSE.first) * 2, PAUSE.longest);
@@ -248,6 +252,7 @@ async function listen(args: Arguments, news: News, complaints: Complaints, signa
       complaints.tell(failure);
     }
     pause = lasted ? PAUSE.first : Math.min(pause * 2, PAUSE.longest);
+    verbose(() => `wait: ${pause} ms, then the daemon's events are followed again`);
     await sleep(pause, undefined, { signal }).catch(() => {});
   }
 }

@@ -5,6 +5,7 @@ import type { Arguments } from "../generated/arguments.ts";
 import { Failure } from "../model/errors.ts";
 import { networkOf, type Options } from "../model/options.ts";
 import { type Interfaces, readInterfaces } from "../system/interfaces.ts";
+import { verbose } from "../system/verbose.ts";
 import { orNearest } from "../text/suggest.ts";
 import { inspectAllNetworks, inspectContainers, inspectNetworks, listContainers, listNames } from "./client.ts";
 import { type Attachment, type Container, compareText } from "./container.ts";
@@ -67,6 +68,7 @@ export async function findPublished(
   const targets = located.map(({ target }) => target);
   const failed = targets.find(isFailure);
   if (failed !== undefined) throw failed;
+  verbose(() => targets.flatMap(describeIdle));
   return { ...(await findHairpins(targets.filter(isTarget), interfaces)), pending, waited };
 }
 
@@ -95,6 +97,11 @@ function isFailure(one: PublishedContainer | Failure): one is Failure {
 
 function isTarget(one: PublishedContainer | Failure): one is PublishedContainer {
   return !isFailure(one);
+}
+
+function describeIdle(one: PublishedContainer | Failure): string[] {
+  if (isFailure(one)) return [`skip: ${one.message}`];
+  return one.idle === undefined ? [] : [`skip: ${one.idle}`];
 }
 
 /** All containers of the daemon that run. */
@@ -143,6 +150,10 @@ export async function findRunning(
     ...apart.map((one) => ({ one, why: "failure" in one ? "cannot be used" : "is left alone by its label" })),
     ...lost.map(({ container }) => ({ one: container, why: "cannot be located" })),
   ];
+  verbose(() => [
+    ...located.flatMap(({ target }) => describeIdle(target)),
+    ...left.map(({ one, why }) => `skip: the container ${one.name} ${why}`),
+  ]);
   const isUnusable = ({ failure }: { failure: Failure }) => failure.code === "client_answer_invalid";
   const { targets, warnings } = await findHairpins(located.map(({ target }) => target).filter(isTarget), interfaces);
   return {
@@ -171,7 +182,10 @@ async function inspectRunning(
     const all = usable.filter((container) => container.running);
     const running = [...new Map(all.map((container) => [container.name, container])).values()];
     const twice = all.filter((container) => !running.includes(container));
-    if (twice.length > 0 && attempt < ATTEMPTS) continue;
+    if (twice.length > 0 && attempt < ATTEMPTS) {
+      verbose(() => `retry: attempt ${attempt + 1} of ${ATTEMPTS}, because names occur twice in the answer`);
+      continue;
+    }
     return {
       running,
       unusable,
@@ -296,6 +310,7 @@ async function askAgain<T>({ deadline, signal, tell }: Patience, ask: () => Prom
     } catch (error) {
       if (!(error instanceof Failure) || error.code !== "command_timeout" || Date.now() >= deadline) throw error;
       refuseInterrupted(signal);
+      verbose(() => `retry: ${error.message}`);
       if (!again) tell(`${error.message}; it is asked again meanwhile`);
     }
   }
@@ -321,6 +336,7 @@ async function waitForAll(args: Arguments, patience: Patience): Promise<Look & {
       const named = (await withNearNames(found.pending, args)).map(({ name, why }) => `${name}, which ${why}`);
       tell(`waiting for the container ${named.join("; ")} (up to ${args.wait_timeout} s)`);
     }
+    verbose(() => `wait: ${Math.min(pause, left).toFixed()} ms for ${state}`);
     await sleep(Math.min(pause, left), undefined, { signal }).catch(() => {});
     refuseInterrupted(signal);
   }

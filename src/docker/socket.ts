@@ -10,10 +10,11 @@ import { readFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { env } from "node:process";
 import type { Arguments } from "../generated/arguments.ts";
-import { errno, Failure } from "../model/errors.ts";
+import { errno, excerpt, Failure } from "../model/errors.ts";
+import { variable } from "../system/environment.ts";
 import { inLanes } from "../system/lanes.ts";
+import { verbose, verboseSpan } from "../system/verbose.ts";
 
 const DEFAULT_HOST = "unix:///var/run/docker.sock";
 /** bytes; a container with 10,000 ports is 2 MB. */
@@ -37,8 +38,13 @@ export async function askDaemon(
     // Nobody waits for the others, and they would keep the process.
     for (const connection of open) connection.destroy();
     if (error instanceof Failure) throw error;
+    verbose(() => `daemon: no use of what ${socket} answers, so ${client} is started: ${reasonOf(error)}`);
     return undefined;
   }
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** Words, ids and names, each of which begins with a letter or a digit: no `..`, no query, no space, no end of a line. */
@@ -51,6 +57,7 @@ const PATH = /^(\/[a-zA-Z0-9][a-zA-Z0-9_.-]*)+$/;
 async function get(socket: string, path: string, timeout: number, open: Set<Socket>): Promise<string> {
   // Nothing else can be part of a path that is asked for, or it would not end where it should.
   if (!PATH.test(path)) throw new Error("no path");
+  const answered = verboseSpan(() => `GET ${path} on ${socket}`);
   const connection = connect(socket);
   open.add(connection);
   const timer = setTimeout(() => {
@@ -66,7 +73,12 @@ async function get(socket: string, path: string, timeout: number, open: Set<Sock
       if (size > LIMIT) throw new Error("too large");
       chunks.push(chunk);
     }
-    return Buffer.concat(chunks).toString("utf8");
+    const said = Buffer.concat(chunks).toString("utf8");
+    answered(() => `GET: ${excerpt(said.slice(0, said.indexOf("\r")), 80)}, ${size} bytes`);
+    return said;
+  } catch (error) {
+    answered(() => `GET: no answer: ${reasonOf(error)}`);
+    throw error;
   } finally {
     clearTimeout(timer);
     open.delete(connection);
@@ -96,16 +108,22 @@ export async function asksThisHost({
 
 /** Where the client would look for the daemon; undefined where that is no socket of this host, or not to be told. */
 async function findSocket(asked: string | undefined): Promise<string | undefined> {
-  const host = asked ?? (env["DOCKER_HOST"] || undefined) ?? ((await hasContext()) ? "" : DEFAULT_HOST);
-  return /^unix:\/\/(\/.+)$/.exec(host)?.[1];
+  const named = asked ?? variable("DOCKER_HOST");
+  if (named === undefined && (await hasContext())) {
+    verbose(() => "daemon: not asked on a socket, because a docker context is in use");
+    return undefined;
+  }
+  const socket = /^unix:\/\/(\/.+)$/.exec(named ?? DEFAULT_HOST)?.[1];
+  if (socket === undefined) verbose(() => "daemon: not asked on a socket, because its host is no unix:///PATH");
+  return socket;
 }
 
 /** Whether the client is told of a daemon by name: by `docker context use`, or by the environment. */
 async function hasContext(): Promise<boolean> {
-  const named = env["DOCKER_CONTEXT"];
-  if (named) return named !== "default";
+  const named = variable("DOCKER_CONTEXT");
+  if (named !== undefined) return named !== "default";
   try {
-    const path = join(env["DOCKER_CONFIG"] || join(homedir(), ".docker"), "config.json");
+    const path = join(variable("DOCKER_CONFIG") ?? join(homedir(), ".docker"), "config.json");
     // Relative to nothing that the client would be started in.
     if (!isAbsolute(path)) return true;
     // A pipe under this name must not keep us waiting.

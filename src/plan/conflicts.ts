@@ -16,6 +16,7 @@ import { FAMILIES, type Family } from "../model/family.ts";
 import { anyOr, spellPublish } from "../model/port-mapping.ts";
 import { type Claimant, ClaimIndex, claimantIn, claimantOf, type Shared, withAddresses } from "../rules/claim-index.ts";
 import type { Ports } from "../rules/claims.ts";
+import { verbose } from "../system/verbose.ts";
 import { fragmentFor, keptOptions, optionsOf, shownWishes } from "./desired.ts";
 import type { Selection } from "./selection.ts";
 
@@ -48,6 +49,7 @@ export async function settleConflicts(
   for (;;) {
     const clashes = conflictsWith([...asked, ...found.wanted], known, now);
     if (clashes.size === 0) return found;
+    verbose(() => [...clashes.values()].map(({ path, what, owner }) => `conflict: ${path} claims ${what} of ${owner}`));
     // The network that was asked for is that of the containers asked for.
     const named = { ...args, container: [...clashes.keys()], network: undefined };
     const { targets, pending } = await findNeighbours(named, (container) => optionsOf(container, now, args));

@@ -11,6 +11,8 @@ import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { saveRules } from "../netfilter/iptables.ts";
 import { inLanes } from "../system/lanes.ts";
+import { verbose } from "../system/verbose.ts";
+import { describeComparison } from "./comparison.ts";
 import { compareWithKernel, hasRules, type Item, type Kernel } from "./item.ts";
 
 export interface Survey {
@@ -38,7 +40,9 @@ export async function survey(
   const entries = owns
     .filter(({ path }) => isContainerFragment(basename(path)))
     .map((item) => ({ path: item.path, lasts: hasRules(item) }));
-  return { items: owns.map((item) => compareWithKernel(item, live)), misfiled: await misfiledOf(entries), live };
+  const items = owns.map((item) => compareWithKernel(item, live));
+  verbose(() => describeComparison(items, "files and kernel"));
+  return { items, misfiled: await misfiledOf(entries), live };
 }
 
 /** The same items, compared with the kernel as it is now. Families that were seen just now are not looked at again. */
@@ -49,7 +53,9 @@ export async function surveyKernel(
 ): Promise<Omit<Survey, "misfiled">> {
   const unseen = FAMILIES.filter((one) => seen[one] === undefined && items.some(({ family }) => family === one));
   const live = { ...(await readKernel(unseen, args)), ...seen };
-  return { items: items.map((item) => compareWithKernel(item, live)), live };
+  const compared = items.map((item) => compareWithKernel(item, live));
+  verbose(() => describeComparison(compared, "kernel"));
+  return { items: compared, live };
 }
 
 /**

@@ -1,11 +1,12 @@
 // The one place that starts processes: execa, an argument vector, no shell, a time limit, a limit of output.
 
 import { isAbsolute, resolve } from "node:path";
-import { env } from "node:process";
 import type { Readable } from "node:stream";
 import { execa } from "execa";
 import type { ErrorCode } from "../generated/result.ts";
 import { excerpt, exhaustion, Failure } from "../model/errors.ts";
+import { variable } from "./environment.ts";
+import { quote, spellCommand, verboseSpan } from "./verbose.ts";
 
 /** Where a system's programs are (systemd.exec(5)). */
 export const SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -25,7 +26,7 @@ export function searchPath(path: string | undefined): string {
 /** What is so for every command. Messages of commands are read, so they must be in English. */
 function inEveryCase() {
   return {
-    env: { PATH: searchPath(env["PATH"]), LC_ALL: "C" },
+    env: { PATH: searchPath(variable("PATH")), LC_ALL: "C" },
     // The caller's may be another user's, or gone.
     cwd: "/",
     reject: false,
@@ -80,6 +81,7 @@ interface RunOptions {
 export async function run(file: string, args: readonly string[], options: RunOptions): Promise<Ran> {
   const { timeoutSeconds, input, descriptor } = options;
   const command = [file, ...args].join(" ");
+  const ended = verboseSpan(() => startOf(file, args, input));
   const subprocess = start(file, args, {
     detached: true,
     // Any descriptor will do; execa's types know only those from 0 to 9.
@@ -99,6 +101,7 @@ export async function run(file: string, args: readonly string[], options: RunOpt
     subprocess,
   ]);
   clearTimeout(timer);
+  ended(() => `${file}: ${endOf(result, stopped, stdout.length, decode(stderr))}`);
 
   refuseUnstartable(file, command, result);
   if (stopped === "timeout") {
@@ -128,12 +131,15 @@ export async function follow(
   signal: AbortSignal,
 ): Promise<Ran> {
   const command = [file, ...args].join(" ");
+  const ended = verboseSpan(() => startOf(file, args));
   const subprocess = start(file, args, { stdin: "ignore" });
   const stop = () => subprocess.kill();
   signal.addEventListener("abort", stop, { once: true });
   let open = "";
+  let size = 0;
   let tooLong = false;
   subprocess.stdout.setEncoding("utf8").on("data", (chunk: string) => {
+    size += chunk.length;
     const lines = (open + chunk).split("\n");
     open = lines.pop() ?? "";
     for (const line of lines) {
@@ -146,6 +152,7 @@ export async function follow(
   });
   const [stderr, result] = await Promise.all([collectEnd(subprocess.stderr), subprocess]);
   signal.removeEventListener("abort", stop);
+  ended(() => `${file}: ${endOf(result, undefined, size, stderr)}`);
   refuseUnstartable(file, command, result);
   return { command, exitCode: exitCodeOf(result), stdout: "", stderr };
 }
@@ -154,6 +161,24 @@ interface Ended {
   exitCode?: number | undefined;
   signal?: string | undefined;
   code?: string | undefined;
+}
+
+/** For --verbose. Of an input its size alone is shown. */
+function startOf(file: string, args: readonly string[], input?: string): string {
+  const size = input === undefined ? "" : `, ${Buffer.byteLength(input)} bytes of input`;
+  return `run ${spellCommand([file, ...args])}${size}`;
+}
+
+function endOf(
+  { exitCode, signal, code }: Ended,
+  stopped: "timeout" | "output" | undefined,
+  size: number,
+  stderr: string,
+): string {
+  const said = `${size} bytes${stderr.trim() === "" ? "" : `, stderr ${quote(stderr)}`}`;
+  if (stopped !== undefined) return `stopped: ${stopped === "timeout" ? "out of time" : "too much output"}, ${said}`;
+  if (exitCode !== undefined) return `exit ${exitCode}, ${said}`;
+  return signal === undefined ? `not started: ${code}` : `ended by ${signal}, ${said}`;
 }
 
 function refuseUnstartable(file: string, command: string, { exitCode, signal, code }: Ended): void {

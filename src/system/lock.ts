@@ -11,6 +11,7 @@ import { dirname, join } from "node:path";
 import { excerpt, Failure } from "../model/errors.ts";
 import { commandFailure, run } from "./exec.ts";
 import { writeFailure } from "./replace-file.ts";
+import { verbose, verboseSpan } from "./verbose.ts";
 
 /** Runs `body` while nobody else writes into the directory. Throws Failure as `withLock`. */
 export function withWriteLock<T>(directory: string, timeoutSeconds: number, body: () => Promise<T>): Promise<T> {
@@ -37,13 +38,15 @@ async function withLock<T>(path: string, timeoutSeconds: number, body: () => Pro
     throw writeFailure(path, "opened", error);
   });
   try {
+    verbose(() => `lock ${path}: wait up to ${timeoutSeconds} s`);
     const ran = await run("flock", ["--exclusive", "--wait", String(timeoutSeconds), "0"], {
       timeoutSeconds: timeoutSeconds + 1,
       descriptor: handle.fd,
     });
     if (ran.exitCode === 1) throw await locked(dirname(path), timeoutSeconds, (await handle.stat()).ino);
     if (ran.exitCode !== 0) throw commandFailure("command_failed", `${dirname(path)} cannot be locked`, ran, { path });
-    return await body();
+    const released = verboseSpan(() => `lock ${path}: taken`);
+    return await body().finally(() => released(() => `lock ${path}: released`));
   } finally {
     // The lock is gone then, whatever close says; the work is done.
     await handle.close().catch(() => {});

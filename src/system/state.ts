@@ -7,9 +7,10 @@
 import { constants } from "node:fs";
 import { lstat, mkdir, open, readdir, readlink, rename, rm, rmdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { env, geteuid, pid } from "node:process";
+import { geteuid, pid } from "node:process";
 import { DEFAULT_DIRECTORIES, stateDirectoryOf } from "../model/directories.ts";
 import type { Family } from "../model/family.ts";
+import { variable } from "./environment.ts";
 import { syncDirectory, writeFailure } from "./replace-file.ts";
 
 /** The state of a family's directory of fragments. */
@@ -20,7 +21,7 @@ export interface State {
 
 /** `directory` holds the fragments. */
 export function stateOf(family: Family, directory: string): State {
-  const given = env["STATE_DIRECTORY"]?.split(":")[0];
+  const given = variable("STATE_DIRECTORY")?.split(":")[0];
   const ours = stateDirectoryOf(family, DEFAULT_DIRECTORIES[family]);
   // A service of ours may load one directory that is a default one and another that is not.
   if (given?.startsWith("/") && given !== ours) return { family, directory: given };

@@ -2,6 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Ran, run } from "./exec.ts";
+import { verbose } from "./verbose.ts";
 
 /**
  * What systemctl says where the manager did not hear it out: it executes itself anew (daemon-reexec, as at an upgrade of
@@ -20,6 +21,7 @@ const PAUSE = 1000;
 export async function runSystemctl(args: readonly string[], timeoutSeconds: number): Promise<Ran> {
   const ran = await run("systemctl", args, { timeoutSeconds });
   if (ran.exitCode === 0 || !BUSY.test(ran.stderr)) return ran;
+  verbose(() => `retry: in ${PAUSE} ms, because systemd was busy`);
   await sleep(PAUSE);
   return run("systemctl", args, { timeoutSeconds });
 }
