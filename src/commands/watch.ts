@@ -10,7 +10,6 @@ import { isManaged } from "../iptables/fragment-text.ts";
 import { HOST_FILES } from "../iptables/host-fragments.ts";
 import { asFailure, excerpt, Failure } from "../model/errors.ts";
 import type { Request } from "../model/request.ts";
-import { HOST_FILES } from "../rules/host-rules.ts";
 import { verbose } from "../system/verbose.ts";
 import { type Manager, notify, Pulse } from "../systemd/notify.ts";
 import { FlushDetector } from "./flush-detection.ts";
