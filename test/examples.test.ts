@@ -6,6 +6,7 @@ import { expect, test } from "vitest";
 import { readNetwork } from "../src/docker/network.ts";
 import { hostFragments } from "../src/iptables/host-fragments.ts";
 import { FAMILIES } from "../src/model/family.ts";
+import { fileOf } from "../src/model/owner.ts";
 import { WATCH_UNIT } from "../src/systemd/install.ts";
 import { retryTimerOf, retryTimerText, unitText, watchUnitText } from "../src/systemd/unit-text.ts";
 
@@ -19,12 +20,11 @@ const network = readNetwork({
 });
 const base = hostFragments([network], FAMILIES, { chain: "DOCKER_CONTAINERS", guards: true, proxy: true, routes: [] });
 
-test.each(FAMILIES.flatMap((family) => base.map(({ file, texts }) => [family, file, texts[family]] as const)))(
-  "the %s base: %s",
-  async (family, file, text) => {
-    await expect(text).toMatchFileSnapshot(`${EXAMPLES}${DIRECTORIES[family]}/${file}`);
-  },
-);
+test.each(
+  FAMILIES.flatMap((family) => base.map(({ owner, texts }) => [family, fileOf(owner), texts[family]] as const)),
+)("the %s base: %s", async (family, file, text) => {
+  await expect(text).toMatchFileSnapshot(`${EXAMPLES}${DIRECTORIES[family]}/${file}`);
+});
 
 test.each([
   ["iptables.service", "ipv4"],

@@ -6,7 +6,6 @@ import { readFragments, readOwn } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { changedDnats } from "../iptables/changed-dnats.ts";
 import { restoreCommand } from "../iptables/commands.ts";
-import { isHostFile } from "../iptables/host-fragments.ts";
 import { type Drift, hasDrift, type Live, readLive } from "../iptables/live.ts";
 import { INGRESS_CHAIN, meshOf } from "../iptables/mesh.ts";
 import { goneLines } from "../iptables/removal.ts";
@@ -14,6 +13,7 @@ import { commentOf, spellLive } from "../iptables/rule.ts";
 import { directoryOf } from "../model/directories.ts";
 import { asFailure, ConcurrentChange, Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
+import { spellOwner } from "../model/owner.ts";
 import { deleteStaleFlows } from "../netfilter/conntrack.ts";
 import { emptyBackend, restoreBackend } from "../netfilter/foreign-firewalls.ts";
 import { backendsWith } from "../netfilter/iptables.ts";
@@ -30,7 +30,7 @@ import {
 } from "../plan/foreign-rules.ts";
 import type { HostPlan } from "../plan/host-plan.ts";
 import { servicesFor } from "../plan/host-rules.ts";
-import { hasChanges, hasFileChanges, type Item, type Kernel } from "../plan/item.ts";
+import { hasChanges, hasFileChanges, type Item, isContainers, type Kernel } from "../plan/item.ts";
 import { adviseService } from "../plan/missing-service.ts";
 import { type Survey, surveyKernel } from "../plan/survey.ts";
 import { withLoadLock } from "../system/lock.ts";
@@ -287,7 +287,7 @@ function listed(live: Live | undefined): string {
 
 /** Whether the base is written for the first time. */
 function isFirstSetup(items: readonly Item[]): boolean {
-  return items.some(({ path, before }) => isHostFile(path) && before === undefined);
+  return items.some((item) => !isContainers(item) && item.before === undefined);
 }
 
 /** Without a family in which nothing of ours stands or should stand: only a service may load that one, too. */
@@ -345,7 +345,7 @@ export function withoutLoad(why: Failure, removed: readonly Item[] = []): string
 
 /** Whose they are, each once. */
 export function namesOf(items: readonly Item[]): string {
-  return [...new Set(items.map(({ owner }) => owner))].join(", ");
+  return [...new Set(items.map(({ owner }) => spellOwner(owner)))].join(", ");
 }
 
 function ofFamily<T extends { family: Family }>(items: readonly T[], family: Family): T[] {
@@ -491,17 +491,18 @@ async function notLive(
         : drift.unreached !== undefined
           ? `nothing jumps to the chain ${drift.unreached}`
           : "its rules are there in another order";
-  const backends = await backendsWith(family, commentOf(owner), args.timeout);
+  const name = spellOwner(owner);
+  const backends = await backendsWith(family, commentOf(name), args.timeout);
   // Where the rules are that were looked for says nothing, but for those of another backend than the one that was asked.
-  const elsewhere = backends.length > 1 || !live[family]?.text.includes(commentOf(owner));
+  const elsewhere = backends.length > 1 || !live[family]?.text.includes(commentOf(name));
   const hint =
     others.length > 0
       ? `; ${others.join(" and ")} loaded them, which docker_iptables did not write: see what it does with 'systemctl cat ${others[0]}'; without it, reload: patch exchanges only docker_iptables' own rules`
       : elsewhere && backends.length > 0
-        ? `; the ${backends.join(" and the ")} backend holds rules of ${owner}: do all parties use the same iptables?`
+        ? `; the ${backends.join(" and the ")} backend holds rules of ${name}: do all parties use the same iptables?`
         : "";
-  return new Failure("rules_not_live", `the rules were loaded, and for ${owner} ${what}${hint}`, {
-    containers: drifting.map((item) => item.owner),
+  return new Failure("rules_not_live", `the rules were loaded, and for ${name} ${what}${hint}`, {
+    containers: drifting.map((item) => spellOwner(item.owner)),
     missing: drift.missing.map(spellLive),
     surplus: drift.surplus,
     backends,

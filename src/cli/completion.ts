@@ -1,6 +1,6 @@
 // What `completion bash|zsh|fish` prints: scripts that complete verbs, options, their values and containers' names. Pure.
 
-import { fragmentName } from "../iptables/fragment-text.ts";
+import { containerOwner, fileOf } from "../model/owner.ts";
 import { OPTIONS, type Option } from "./options.ts";
 import { OTHER_WORDS, optionsOf, type SHELLS, VERBS, type Verb } from "./verbs.ts";
 
@@ -10,7 +10,7 @@ const ONLY_NAMES = 'LC_ALL=C grep -x "[a-zA-Z0-9][a-zA-Z0-9_.-]*"';
 /** Commands that print a name a line; each shell understands them as they stand. */
 const NAMES = {
   containers: `docker ps --format "{{.Names}}" 2>/dev/null | ${ONLY_NAMES}`,
-  fragments: `ls /etc/iptables.d /etc/ip6tables.d 2>/dev/null | sed -n "s/^${fragmentName("")}//p" | ${ONLY_NAMES} | sort -u`,
+  fragments: `ls /etc/iptables.d /etc/ip6tables.d 2>/dev/null | sed -n "s/^${fileOf(containerOwner(""))}//p" | ${ONLY_NAMES} | sort -u`,
   networks: `docker network ls --format "{{.Name}}" 2>/dev/null | ${ONLY_NAMES}`,
 };
 

@@ -1,10 +1,9 @@
 // Result -> what is printed: one line of JSON for machines, some lines for a person. Pure.
 
-import { basename } from "node:path/posix";
 import { createTwoFilesPatch } from "diff";
 import type { Problem, Result } from "../generated/result.ts";
-import { containerOf } from "../iptables/fragment-text.ts";
 import { FLAGS } from "../model/flags.ts";
+import { containerOf } from "../model/owner.ts";
 import type { Paint } from "./colours.ts";
 
 export interface Printed {
@@ -51,7 +50,7 @@ export function printForPerson(result: Result, { check, terminal, stdout, stderr
     ...(tabled ? [...summary(result, check, stdout), ""] : []),
     ...(result.failed ? [] : [result.changed ? stdout("green", result.msg) : result.msg]),
     ...(result.files ?? [])
-      .filter(({ path, change }) => change !== "unchanged" && !(tabled && containerOf(basename(path))))
+      .filter(({ path, change }) => change !== "unchanged" && !(tabled && containerOf(path)))
       .map(({ path, change }) => `  ${check ? `would be ${change}` : change} ${path}`),
     ...(result.reloaded ?? []).map((what) => `  reloaded ${what}`),
   ];
@@ -71,7 +70,7 @@ export function printForPerson(result: Result, { check, terminal, stdout, stderr
 function summary({ containers = [], files = [] }: Result, check: boolean, paint: Paint): string[] {
   const changes = new Map<string | undefined, Set<string>>();
   for (const { path, change } of files) {
-    const container = containerOf(basename(path));
+    const container = containerOf(path);
     changes.set(container, (changes.get(container) ?? new Set()).add(change));
   }
   const rows = containers.map(({ name, changed, reasons }) => {

@@ -1,7 +1,6 @@
 // Outcome or failure -> Result, the one JSON object of the contract. No string in it is obeyed by a terminal: Salt and Ansible
 // print some of them as they are. Pure.
 
-import { basename } from "node:path/posix";
 import type { Loaded } from "../apply/load.ts";
 import type { Explained, Explanation } from "../commands/explain.ts";
 import type { Outcome } from "../commands/publish.ts";
@@ -9,17 +8,26 @@ import type { ContainerStatus, Status } from "../commands/status.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import type { FileDiff, FileResult, Result, Tables } from "../generated/result.ts";
 import { restoreCommand } from "../iptables/commands.ts";
-import { type DesiredFragment, isContainerFragment } from "../iptables/fragment-text.ts";
+import type { DesiredFragment } from "../iptables/fragment-text.ts";
 import { hasDrift } from "../iptables/live.ts";
 import { type Rule, spellLive } from "../iptables/rule.ts";
 import { warnOfAccess } from "../model/access.ts";
 import { asFailure, type Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
+import { containersAmong } from "../model/owner.ts";
 import { bracketed, spellPublish } from "../model/port-mapping.ts";
 import type { Request } from "../model/request.ts";
 import { warnOfBarriers } from "../plan/barriers.ts";
 import { hasHostChanges, hasUnitChanges } from "../plan/host-plan.ts";
-import { byOwner, type FileChange, hasChanges, hasFileChanges, hasRules, type Item } from "../plan/item.ts";
+import {
+  byContainer,
+  type FileChange,
+  hasChanges,
+  hasFileChanges,
+  hasRules,
+  type Item,
+  isContainers,
+} from "../plan/item.ts";
 import { rangesOf } from "../rules/container-rules.ts";
 import { allVisible, oneLine } from "../text/visible.ts";
 
@@ -31,11 +39,9 @@ type ViewResult = NonNullable<Result["explained"]>[number]["views"][number];
 /** The answer to a request that succeeded. */
 export function resultOf(request: Request, outcome: Outcome): Result {
   const { args, check, diff } = request;
-  const owned = byOwner(outcome.items);
+  const owned = byContainer(outcome.items);
   const containers = [
-    ...outcome.wanted
-      .filter(({ file }) => isContainerFragment(file))
-      .map(({ owner }) => containerResult(owner, owned.get(owner) ?? [])),
+    ...namesOf(outcome.wanted).map((name) => containerResult(name, owned.get(name) ?? [])),
     ...outcome.pending.map((name): ContainerResult => ({ name, changed: true, reasons: ["file", "kernel"] })),
   ];
   const base = outcome.base && baseResult(outcome.base, outcome.items);
@@ -186,7 +192,7 @@ function containerResult(name: string, own: readonly Item[]): ContainerResult {
 }
 
 function baseResult({ networks, plan }: NonNullable<Outcome["base"]>, items: readonly Item[]): BaseResult {
-  const own = items.filter(({ path }) => !isContainerFragment(basename(path)));
+  const own = items.filter((item) => !isContainers(item));
   const reasons: BaseResult["reasons"] = [];
   if ([...own, ...plan.files].some(hasFileChanges) || plan.dropsState) reasons.push("file");
   if (plan.others.length + plan.leftovers.length > 0 || own.some(({ drift }) => drift && hasDrift(drift)))
@@ -242,7 +248,7 @@ function sentence(
 ): string {
   const next = new Set(neighbours);
   const asked = containers.filter(({ name }) => !next.has(name));
-  const empty = new Set(state === "present" ? wanted.filter(isGone).map(({ owner }) => owner) : []);
+  const empty = new Set(state === "present" ? namesOf(wanted.filter(isGone)) : []);
   const changing = asked.filter((one) => one.changed).map(({ name }) => name);
   const changed = changing.filter((name) => !empty.has(name));
   const going = changing.filter((name) => empty.has(name));
@@ -269,4 +275,9 @@ function allIsWell(state: "present" | "absent", count: number): string {
 
 function isGone({ rules }: DesiredFragment): boolean {
   return FAMILIES.every((family) => Object.keys(rules[family]).length === 0);
+}
+
+/** Of the containers among them. */
+function namesOf(fragments: readonly DesiredFragment[]): string[] {
+  return containersAmong(fragments.map(({ owner }) => owner));
 }

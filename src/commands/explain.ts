@@ -10,6 +10,7 @@ import { liveOwners, readLive } from "../iptables/live.ts";
 import { type TraceResult, trace } from "../iptables/trace.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
+import { containersAmong } from "../model/owner.ts";
 import type { PortMapping } from "../model/port-mapping.ts";
 import type { Request } from "../model/request.ts";
 import { foreignTables, otherBackend } from "../netfilter/foreign-firewalls.ts";
@@ -68,7 +69,7 @@ export async function explain({ args, options }: Request, signal: AbortSignal): 
   );
   const inUse = FAMILIES.filter((family) => explained.some(({ publish }) => publish.family === family));
   // IPv6 that docker-proxy alone answers, because nobody asked for rules, need not be forwarded.
-  const owners = liveOwners(live.ipv6 ?? readLive(""));
+  const owners = new Set(containersAmong(liveOwners(live.ipv6 ?? readLive(""))));
   const forwarded = inUse.filter((family) => family === "ipv4" || targets.some(({ name }) => owners.has(name)));
   return {
     explained,

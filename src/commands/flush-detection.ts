@@ -5,10 +5,11 @@ import { join } from "node:path";
 import { readOwn } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { type Canary, canariesOf } from "../iptables/canary.ts";
-import { fragmentName, readFragment } from "../iptables/fragment-text.ts";
+import { readFragment } from "../iptables/fragment-text.ts";
 import { keyOf } from "../iptables/rule.ts";
 import { directoryOf } from "../model/directories.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
+import { fileOf } from "../model/owner.ts";
 import { ruleAt } from "../netfilter/iptables.ts";
 import type { Kernel } from "../plan/item.ts";
 import { readKernel } from "../plan/survey.ts";
@@ -110,8 +111,7 @@ export class FlushDetector {
 }
 
 async function isDeclared({ family, table, rule, owner }: Canary, args: Arguments): Promise<boolean> {
-  const file = /^\((.*)\)$/.exec(owner)?.[1] ?? fragmentName(owner);
-  const own = await readOwn(join(directoryOf(family, args), file));
+  const own = await readOwn(join(directoryOf(family, args), fileOf(owner)));
   return (
     readFragment(own?.text ?? "")
       .get(table)

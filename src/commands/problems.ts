@@ -8,7 +8,7 @@ import type { Arguments } from "../generated/arguments.ts";
 import type { Problem } from "../generated/result.ts";
 import { assemble, type Fragment } from "../iptables/assemble.ts";
 import { DOCKER_USER } from "../iptables/docker-rules.ts";
-import { containerOf, readFragment } from "../iptables/fragment-text.ts";
+import { readFragment } from "../iptables/fragment-text.ts";
 import { liveOwners, readLive } from "../iptables/live.ts";
 import { withoutChain } from "../iptables/packet.ts";
 import { readClaims } from "../iptables/read.ts";
@@ -18,8 +18,9 @@ import { type Access, warnOfAccess } from "../model/access.ts";
 import { isLoopback } from "../model/addresses.ts";
 import type { Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
+import { containerOf, fileOf, type Owner, spellOwner } from "../model/owner.ts";
 import { spellPublish } from "../model/port-mapping.ts";
-import { byOwner, hasFileChanges, hasRules, type Item, type Kernel } from "../plan/item.ts";
+import { byContainer, hasFileChanges, hasRules, type Item, type Kernel } from "../plan/item.ts";
 import { describeStale, type StaleFragment } from "../plan/skipped.ts";
 import { warnOfLoopback, warnOfUncovered } from "../plan/validate.ts";
 import { ClaimIndex, claimantIn } from "../rules/claim-index.ts";
@@ -37,7 +38,7 @@ export function differences(
   once: string,
 ): Problem[] {
   const { path, family } = item;
-  const container = containerOf(basename(path));
+  const container = item.owner.kind === "container" ? item.owner.name : undefined;
   const owner = container ?? basename(path);
   const word = FAMILY_WORDS[family];
   const about = { ...(container === undefined ? {} : { container }), path };
@@ -81,14 +82,14 @@ function fileProblem(
   untrue: readonly StaleFragment[],
   once: string,
 ): Pick<Problem, "kind" | "msg"> {
-  const { path, before } = item;
-  const container = containerOf(basename(path));
-  if (container === undefined) {
+  const { path, before, owner } = item;
+  if (owner.kind === "host") {
     return {
       kind: "base_outdated",
       msg: `${path} is not what the daemon's networks need; 'docker_iptables setup' mends it${once}`,
     };
   }
+  const container = owner.name;
   if (before === undefined) {
     const msg = `${container} runs and publishes, and has no ${path}; 'docker_iptables create ${container}' or 'docker_iptables sync' makes it${once}`;
     return { kind: "fragment_missing", msg };
@@ -116,7 +117,7 @@ export function rivals(now: Fragments, items: readonly Item[]): Problem[] {
     const lacking = items.filter((item) => item.family === family && item.before === undefined);
     const written = (now[family] ?? []).map(({ path, text }) => ({ path, rules: readFragment(text) }));
     for (const { path, rules } of [...written, ...lacking.map(({ path, wanted }) => ({ path, rules: wanted }))]) {
-      const container = containerOf(basename(path));
+      const container = containerOf(path);
       if (container === undefined) continue;
       const one = claimantIn(family, container, readClaims(rules));
       for (const { claimant: other, ports } of known.sharing(one)) {
@@ -139,14 +140,15 @@ export function rivals(now: Fragments, items: readonly Item[]): Problem[] {
  */
 export function orphans(now: Fragments, live: Kernel, known: readonly string[], loads: boolean): Problem[] {
   return FAMILIES.flatMap((family) => {
-    const files = (now[family] ?? []).map(({ path }) => basename(path));
-    const owning = new Set([...known, ...files.flatMap((file) => [containerOf(file), `(${file})`])]);
-    return [...liveOwners(live[family] ?? readLive(""))]
-      .filter((owner) => !owning.has(owner))
+    const files = new Set((now[family] ?? []).map(({ path }) => basename(path)));
+    const isKnown = (owner: Owner) =>
+      files.has(fileOf(owner)) || (owner.kind === "container" && known.includes(owner.name));
+    return liveOwners(live[family] ?? readLive(""))
+      .filter((owner) => !isKnown(owner))
       .map((owner): Problem => {
         const word = FAMILY_WORDS[family];
-        const msg = `the kernel has ${word} rules of ${owner}, and no fragment has them: 'docker_iptables sync'${loads ? " or 'docker_iptables load'" : ""} takes them away`;
-        return { kind: "rules_orphaned", ...(owner.startsWith("(") ? {} : { container: owner }), msg };
+        const msg = `the kernel has ${word} rules of ${spellOwner(owner)}, and no fragment has them: 'docker_iptables sync'${loads ? " or 'docker_iptables load'" : ""} takes them away`;
+        return { kind: "rules_orphaned", ...(owner.kind === "container" ? { container: owner.name } : {}), msg };
       });
   });
 }
@@ -161,7 +163,7 @@ export function brokenFragments(fragments: readonly Fragment[]): Problem[] {
 /** Directories and fragments that others than root can change. */
 export function untrusted(found: readonly Access[]): Problem[] {
   return found.map((access) => {
-    const container = containerOf(basename(access.path));
+    const container = containerOf(access.path);
     const about = container === undefined ? {} : { container };
     return { kind: "fragment_untrusted", ...about, path: access.path, msg: warnOfAccess(access) };
   });
@@ -208,7 +210,7 @@ export function shadows(
   networks: readonly Network[],
   host: Host,
 ): Problem[] {
-  const owned = byOwner(items);
+  const owned = byContainer(items);
   return targets.flatMap((target) => {
     const own = owned.get(target.name) ?? [];
     return FAMILIES.flatMap((family): Problem[] => {

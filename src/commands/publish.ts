@@ -1,7 +1,6 @@
 // present and absent, of containers and of the base: the straight line from a request to an outcome. Up to `commit`
 // nothing changes the system; check mode stops there.
 
-import { basename } from "node:path/posix";
 import {
   chooseLoader,
   describeLoader,
@@ -15,10 +14,11 @@ import { commit, type Plan } from "../apply/transaction.ts";
 import { findNetworks, type Networks, type Tell } from "../docker/find.ts";
 import { type Fragments, ownersIn } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
-import { type DesiredFragment, isContainerFragment } from "../iptables/fragment-text.ts";
+import type { DesiredFragment } from "../iptables/fragment-text.ts";
 import { hasDockersRules } from "../iptables/live.ts";
 import { warnOfAccess } from "../model/access.ts";
 import { asFailure, ConcurrentChange, Failure } from "../model/errors.ts";
+import { containersAmong } from "../model/owner.ts";
 import type { Request } from "../model/request.ts";
 import { readStamped, type SeenDirectories } from "../plan/concurrency.ts";
 import { settleConflicts } from "../plan/conflicts.ts";
@@ -27,14 +27,14 @@ import { warnOfFirewalls } from "../plan/firewalls.ts";
 import { fitDirectAccess } from "../plan/guards.ts";
 import { type HostPlan, hasHostChanges, NOTHING_PLANNED } from "../plan/host-plan.ts";
 import { type DesiredHostRules, desiredHostRules, keepForeignFiles, planHost } from "../plan/host-rules.ts";
-import { goingOf, hasChanges, type Item, type Kernel } from "../plan/item.ts";
+import { goingOf, hasChanges, type Item, isContainers, type Kernel } from "../plan/item.ts";
 import { type NotPublished, type Selection, select, withOrphans } from "../plan/selection.ts";
 import { familiesOf, readKernel, type Survey, survey } from "../plan/survey.ts";
 import { validate, warnOfLoopback, warnOfUncovered, withChanges } from "../plan/validate.ts";
 import { verbose } from "../system/verbose.ts";
 import { orNearest } from "../text/suggest.ts";
 
-export interface Outcome extends Selection {
+export interface Outcome extends Omit<Selection, "wanted"> {
   /** All fragments asked for, in the order of their names, and those of neighbours that are put right with them. */
   wanted: DesiredFragment[];
   /** The names of those neighbours. */
@@ -91,9 +91,9 @@ async function publishOnce({ args, check, options }: Request, signal: AbortSigna
   const found = { ...all, items };
   const answer = { wanted: named.wanted, options, since, waited: named.waited };
   const settled = { asked: asked.wanted, neighbours: neighbours.wanted, seen, answer };
-  const going = goingOf(items).filter(({ path }) => args.state === "absent" || isContainerFragment(basename(path)));
+  const going = goingOf(items).filter((item) => args.state === "absent" || isContainers(item));
   // Whatever stops the rest: a container's rules would lead to whoever gets its address next. Those of the base lead to nobody.
-  const leading = going.filter(({ path }) => isContainerFragment(basename(path)));
+  const leading = going.filter(isContainers);
   const goAnyway = async (error: unknown): Promise<never> => {
     if (check) throw error;
     throw await unpublishAnyway(asFailure(error), { found: { ...found, items: leading }, settled }, args);
@@ -103,7 +103,7 @@ async function publishOnce({ args, check, options }: Request, signal: AbortSigna
     ...asked,
     idle: [...asked.idle, ...withoutRules(items, now, args)],
     wanted,
-    neighbours: neighbours.wanted.map(({ owner }) => owner),
+    neighbours: neighbours.wanted.map(({ owner }) => owner.name),
     items,
     base: base && {
       networks: base.networks.filter(({ bridge }) => bridge).map(({ name }) => name),
@@ -203,8 +203,8 @@ function onceEach(warnings: readonly string[]): string[] {
 /** Of what is to be absent and is nowhere, that it is so; perhaps another name was meant. */
 function withoutRules(items: readonly Item[], now: Fragments, { state, all, reload }: Arguments): NotPublished[] {
   if (state !== "absent" || all) return [];
-  const names = new Set(items.filter(({ path }) => isContainerFragment(basename(path))).map(({ owner }) => owner));
-  const changing = new Set(items.filter(hasChanges).map(({ owner }) => owner));
+  const names = new Set(containersAmong(items.map(({ owner }) => owner)));
+  const changing = new Set(containersAmong(items.filter(hasChanges).map(({ owner }) => owner)));
   return [...names]
     .filter((name) => !changing.has(name))
     .map((name) => {

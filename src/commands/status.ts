@@ -1,7 +1,6 @@
 // status: what is not as it should be, in the files, in the kernel and at the daemon. Reads only, takes no lock, and says what
 // it can while the daemon is down.
 
-import { basename } from "node:path";
 import { findBroken } from "../apply/load.ts";
 import { type Complaint, findNetworks, findRunning, type Running } from "../docker/find.ts";
 import type { Network } from "../docker/network.ts";
@@ -13,8 +12,8 @@ import { sortByBoot } from "../fragments/confirmed.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import type { Problem } from "../generated/result.ts";
 import {
+  type ContainerFragment,
   containerFragment,
-  containerOf,
   type DesiredFragment,
   isManaged,
   readFragment,
@@ -25,12 +24,13 @@ import { tellCopies } from "../iptables/undeclared.ts";
 import { directoryOf } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
+import { containerOf } from "../model/owner.ts";
 import { fragmentFor, keptOptions, optionsOf } from "../plan/desired.ts";
 import { readDirectories, untrustedOf } from "../plan/directories.ts";
 import { firewallProblems } from "../plan/firewalls.ts";
 import { declaredIn, describeUndeclared, findForeignRules } from "../plan/foreign-rules.ts";
 import { adviseHost, type DesiredHostRules, servicesFor, unknownService, wantBase } from "../plan/host-rules.ts";
-import { byOwner, hasRules, type Item, type Kernel } from "../plan/item.ts";
+import { byContainer, hasRules, type Item, type Kernel } from "../plan/item.ts";
 import { adviseService } from "../plan/missing-service.ts";
 import { type PreflightFindings, runPreflight } from "../plan/preflight.ts";
 import { sortSkipped } from "../plan/skipped.ts";
@@ -136,12 +136,12 @@ export async function status(args: Arguments, names: readonly string[]): Promise
   // What is wrong with the host is wrong for each container.
   const isAskedFor = (container: string | undefined) =>
     names.length === 0 || container === undefined || names.includes(container);
-  const owned = byOwner(items);
+  const owned = byContainer(items);
   const standings = wanted
-    .map(({ owner }) => ({ name: owner, target: published.get(owner), items: owned.get(owner) ?? [] }))
+    .map(({ owner: { name } }) => ({ name, target: published.get(name), items: owned.get(name) ?? [] }))
     .filter(({ name }) => isAskedFor(name))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
-  const known = wanted.map(({ owner }) => owner);
+  const known = wanted.map(({ owner }) => owner.name);
   const unknown = names.filter((name) => !standings.some((one) => one.name === name));
   return {
     standings,
@@ -162,7 +162,7 @@ function nobodyAround(error: unknown): PreflightFindings {
   return { families: [], tables: [], firewalld: false };
 }
 
-function asWritten(owner: string, now: Fragments): DesiredFragment {
+function asWritten(owner: string, now: Fragments): ContainerFragment {
   const rules: Ruleset = { ipv4: {}, ipv6: {} };
   const meaning = { ...NO_RULES };
   const texts: DesiredFragment["texts"] = {};
@@ -210,7 +210,7 @@ async function baseOf(
 ): Promise<{ wanted: DesiredFragment[]; problems: Problem[] }> {
   const hasOwn = Object.values(now)
     .flat()
-    .some(({ path, text }) => containerOf(basename(path)) === undefined && isManaged(text));
+    .some(({ path, text }) => containerOf(path) === undefined && isManaged(text));
   if (!hasOwn || networks.length === 0) return { wanted: [], problems: [] };
   try {
     const { wanted } = await wantBase(networks, families, daemon, args);
@@ -248,7 +248,7 @@ async function staleOf(now: Fragments, items: readonly Item[], once: string, arg
     .flatMap(({ stale }) => stale)
     .filter(({ path }) => !going.has(path))
     .map(({ path }) => {
-      const container = containerOf(basename(path)) ?? "";
+      const container = containerOf(path) ?? "";
       const msg = `${path} is from before this boot, and is not loaded until 'docker_iptables create ${container}' or 'docker_iptables sync' confirms it${once}`;
       return { kind: "fragment_stale", container, path, msg };
     });

@@ -1,9 +1,8 @@
 // The fragments of both families: whose they are, and in which order they stand. Pure.
 
-import { basename } from "node:path/posix";
 import type { Fragment } from "../iptables/assemble.ts";
-import { containerOf } from "../iptables/fragment-text.ts";
 import type { Family } from "../model/family.ts";
+import { containerOf } from "../model/owner.ts";
 
 /**
  * The fragments of each family in their order, as they are or as they will be. Of a directory that is not there, none, or those
@@ -14,7 +13,7 @@ export type Fragments = Partial<Record<Family, Fragment[]>>;
 /** The containers that have a fragment in either family. */
 export function ownersIn(fragments: Fragments): Set<string> {
   const all = Object.values(fragments).flat();
-  return new Set(all.flatMap(({ path }) => containerOf(basename(path)) ?? []));
+  return new Set(all.flatMap(({ path }) => containerOf(path) ?? []));
 }
 
 /** The text of a container's fragment; undefined where it has none. */
@@ -27,8 +26,7 @@ const known = new WeakMap<readonly Fragment[], Map<string, string>>();
 /** By container; read once, for each of a directory's containers is asked for. */
 function textsOf(fragments: readonly Fragment[]): Map<string, string> {
   const texts =
-    known.get(fragments) ??
-    new Map(fragments.map(({ path, text }) => [containerOf(basename(path)) ?? "", text] as const));
+    known.get(fragments) ?? new Map(fragments.map(({ path, text }) => [containerOf(path) ?? "", text] as const));
   known.set(fragments, texts);
   return texts;
 }

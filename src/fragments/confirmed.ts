@@ -10,7 +10,8 @@
 import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Fragment } from "../iptables/assemble.ts";
-import { hasRules, isContainerFragment } from "../iptables/fragment-text.ts";
+import { hasRules } from "../iptables/fragment-text.ts";
+import { containerOf } from "../model/owner.ts";
 import { readOwn } from "./directory.ts";
 
 const FILE = ".docker_iptables.boot";
@@ -20,8 +21,8 @@ const MARK = "# docker_iptables: boot ";
 export async function sortByBoot(directory: string, fragments: readonly Fragment[]) {
   const confirmed = await readConfirmed(directory);
   const isStale = ({ path, text }: Fragment) => {
-    const name = basename(path);
-    return confirmed !== undefined && isContainerFragment(name) && !confirmed.has(name) && hasRules(text);
+    const isContainers = containerOf(path) !== undefined;
+    return confirmed !== undefined && isContainers && !confirmed.has(basename(path)) && hasRules(text);
   };
   return { current: fragments.filter((one) => !isStale(one)), stale: fragments.filter(isStale) };
 }
@@ -50,7 +51,7 @@ export async function confirmationOf(
   directory: string,
   misfiled: readonly string[],
 ): Promise<{ path: string; after: string }> {
-  const there = new Set((await readdir(directory)).filter(isContainerFragment));
+  const there = new Set((await readdir(directory)).filter((name) => containerOf(name) !== undefined));
   const known = (await readConfirmed(directory)) ?? there;
   const names = [...new Set([...known, ...misfiled.map((path) => basename(path))])].filter((name) => there.has(name));
   const lines = [`${MARK}${await bootId()}`, ...names.sort().map((name) => `# ${name}`), ""];

@@ -4,8 +4,9 @@ import { constants, type Dirent } from "node:fs";
 import { open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Fragment } from "../iptables/assemble.ts";
-import { fragmentName, managedHeader } from "../iptables/fragment-text.ts";
+import { managedHeader } from "../iptables/fragment-text.ts";
 import { errno, exhaustion, Failure } from "../model/errors.ts";
+import { containerOf } from "../model/owner.ts";
 import { inLanes } from "../system/lanes.ts";
 import { accessOf } from "./access.ts";
 import { compareNames } from "./by-family.ts";
@@ -22,7 +23,7 @@ const LEFTOVER = /^#.*#$|~$|\.(bak|orig|rej|sw[a-z]|tmp|dpkg-[a-z]+|ucf-[a-z]+|r
 
 /** Whether a loader should read a file. A container may be called web.bak: then its fragment says so itself. */
 function isFragment(name: string, text: string): boolean {
-  return !LEFTOVER.test(name) || text.startsWith(`${managedHeader(name.slice(fragmentName("").length))}\n`);
+  return !LEFTOVER.test(name) || text.startsWith(`${managedHeader(containerOf(name) ?? "")}\n`);
 }
 
 /**

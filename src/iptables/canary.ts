@@ -1,6 +1,7 @@
 // Rules of ours that are looked for now and then, to notice that a table was flushed. Pure.
 
 import type { Family } from "../model/family.ts";
+import { type Owner, readOwner } from "../model/owner.ts";
 import type { Live } from "./live.ts";
 import { commentOf, mayBeOurs, type Rule, readChain, readComment, readWords } from "./rule.ts";
 
@@ -14,8 +15,7 @@ export interface Canary {
   /** As iptables prints it. */
   line: string;
   rule: Rule;
-  /** A container's name, or a file of the base in parentheses. */
-  owner: string;
+  owner: Owner;
 }
 
 /**
@@ -31,6 +31,6 @@ export function canariesOf(family: Family, { tables }: Live): Canary[] {
     const [chain, comment] = [readChain(rule), readComment(rule)];
     if (chain === undefined || comment?.startsWith(commentOf("")) !== true) return [];
     const place = lines.slice(0, at + 1).filter((one) => one.startsWith(`-A ${chain} `)).length;
-    return [{ family, table, chain, place, line, rule, owner: comment.slice(commentOf("").length) }];
+    return [{ family, table, chain, place, line, rule, owner: readOwner(comment.slice(commentOf("").length)) }];
   });
 }

@@ -1,6 +1,7 @@
 // Which UDP publishes a transaction changes, in the fragments or in the kernel. Pure.
 
 import { FAMILIES, type Family } from "../model/family.ts";
+import { type Owner, spellOwner } from "../model/owner.ts";
 import type { Changes } from "../rules/flows.ts";
 import type { Dnat } from "../rules/model.ts";
 import type { Drift, Live, Tables } from "./live.ts";
@@ -9,7 +10,7 @@ import { commentOf, keyOf, type Rule, readComment, readWords } from "./rule.ts";
 
 /** One fragment in one family, before and after. */
 interface Changing {
-  owner: string;
+  owner: Owner;
   family: Family;
   former: Tables;
   wanted: Tables;
@@ -49,9 +50,10 @@ function dnatsByKey(rules: readonly Rule[]): Map<string, Dnat> {
 }
 
 /** What runs under an owner's comment, if any of it is not wanted: a run that was killed wrote the file and loaded nothing. */
-function liveRulesOf(owner: string, wanted: ReadonlyMap<string, Dnat>, live: Live | undefined): Rule[] {
+function liveRulesOf(owner: Owner, wanted: ReadonlyMap<string, Dnat>, live: Live | undefined): Rule[] {
   const nat = live?.tables.get("nat");
-  if (nat?.byComment.get(commentOf(owner))?.every((key) => wanted.has(key)) ?? true) return [];
-  const lines = nat?.lines.filter((line) => line.includes(commentOf(owner))) ?? [];
-  return lines.map(readWords).filter((rule) => readComment(rule) === commentOf(owner));
+  const comment = commentOf(spellOwner(owner));
+  if (nat?.byComment.get(comment)?.every((key) => wanted.has(key)) ?? true) return [];
+  const lines = nat?.lines.filter((line) => line.includes(comment)) ?? [];
+  return lines.map(readWords).filter((rule) => readComment(rule) === comment);
 }

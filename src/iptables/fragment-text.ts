@@ -6,6 +6,7 @@
 
 import { FAMILIES, type Family } from "../model/family.ts";
 import { headOf, type Options } from "../model/options.ts";
+import { type ContainerOwner, containerOwner, type Owner } from "../model/owner.ts";
 import { type ContainerRules, NO_RULES } from "../rules/model.ts";
 import { oneLine } from "../text/visible.ts";
 import { renderRules } from "./render.ts";
@@ -14,10 +15,7 @@ import { readTables } from "./table-text.ts";
 
 /** One fragment of ours as it should be: a container's, or one of the base. */
 export interface DesiredFragment {
-  /** Whose it is, in the comment of each rule: a container's name, or "(10_docker)", which no container can have. */
-  owner: string;
-  /** Its name in either directory. */
-  file: string;
+  owner: Owner;
   /** What a container's rules mean, and the chain of its DNATs. */
   meaning: ContainerRules;
   chain: string;
@@ -29,6 +27,8 @@ export interface DesiredFragment {
   texts: Partial<Record<Family, string | undefined>>;
 }
 
+export type ContainerFragment = DesiredFragment & { owner: ContainerOwner };
+
 export const NOTHING_DESIRED = { meaning: NO_RULES, chain: "", options: {} } as const;
 
 /** A container's fragment; without rules, what is left of it when it goes: its options, if it has some. */
@@ -36,7 +36,7 @@ export function containerFragment(
   name: string,
   desired: Pick<DesiredFragment, "meaning" | "chain"> = NOTHING_DESIRED,
   options: Options = {},
-): DesiredFragment {
+): ContainerFragment {
   const { meaning, chain } = desired;
   const head = headOf(options);
   const lines = head === undefined ? [] : [head];
@@ -48,27 +48,12 @@ export function containerFragment(
   }
   const isBare = FAMILIES.every((family) => texts[family] === undefined);
   if (isBare && head !== undefined) texts.ipv4 = [managedHeader(name), head, ""].join("\n");
-  return { owner: name, file: fragmentName(name), meaning, chain, rules, options, texts };
+  return { owner: containerOwner(name), meaning, chain, rules, options, texts };
 }
 
 /** Whether a fragment has a rule, and not a container's options alone. */
 export function hasRules(text: string): boolean {
   return /^-/m.test(text);
-}
-
-/** The name of a container's fragment in either directory; the original script's, so that it takes over its files. */
-export function fragmentName(container: string): string {
-  return `11-docker-container_${container}`;
-}
-
-/** Whether a file of this name is a container's fragment. */
-export function isContainerFragment(name: string): boolean {
-  return name.startsWith(fragmentName(""));
-}
-
-/** Whose fragment a file of this name is, or undefined: it is no container's. */
-export function containerOf(name: string): string | undefined {
-  return isContainerFragment(name) ? name.slice(fragmentName("").length) : undefined;
 }
 
 const ADVICE = "(generated: do not edit)";

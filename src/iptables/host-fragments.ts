@@ -2,28 +2,15 @@
 //
 // 10_docker declares the chain of the DNATs, and the one for the user's own rules.
 
-import { basename } from "node:path/posix";
 import type { Network } from "../docker/network.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
+import { HOST_FILES, hostOwner, spellOwner } from "../model/owner.ts";
 import { type Bridged, bridgedOf, type HostOptions, makeHostRules } from "../rules/host-rules.ts";
 import type { HostRule } from "../rules/model.ts";
 import { DOCKER_USER } from "./docker-rules.ts";
 import { type DesiredFragment, fragmentText, NOTHING_DESIRED } from "./fragment-text.ts";
 import { renderRules } from "./render.ts";
 import type { Table } from "./rule.ts";
-
-/** The host's files, in both directories. No container can have these names. */
-export const HOST_FILES = ["10_docker", "90_docker"] as const;
-
-/** Whether a file of this path is one of them. */
-export function isHostFile(path: string): boolean {
-  return HOST_FILES.some((file) => file === basename(path));
-}
-
-/** Whose the rules of a host's file are, as their comment has it. */
-export function ownerOf(file: string): string {
-  return `(${file})`;
-}
 
 /** Both fragments for these families; `chain` gets the DNATs. */
 export function hostFragments(
@@ -44,7 +31,7 @@ export function hostFragments(
 
 /** A host's file that is to go. */
 export function noHostFragment(file: string): DesiredFragment {
-  return { ...NOTHING_DESIRED, owner: ownerOf(file), file, rules: { ipv4: {}, ipv6: {} }, texts: {} };
+  return { ...NOTHING_DESIRED, owner: hostOwner(file), rules: { ipv4: {}, ipv6: {} }, texts: {} };
 }
 
 interface Besides {
@@ -54,8 +41,8 @@ interface Besides {
 }
 
 function fill(one: DesiredFragment, family: Family, rules: readonly HostRule[], { chain, ...besides }: Besides): void {
-  one.rules[family] = renderRules(rules, family, { owner: one.owner, chain });
-  one.texts[family] = fragmentText(one.owner, one.rules[family], besides);
+  one.rules[family] = renderRules(rules, family, { owner: spellOwner(one.owner), chain });
+  one.texts[family] = fragmentText(spellOwner(one.owner), one.rules[family], besides);
 }
 
 /** For who reads the file: which network a bridge is. */

@@ -1,5 +1,6 @@
 // The kernel's rules, as iptables-save prints them, and what differs from the rules that should be there. Pure.
 
+import { type Owner, readOwner } from "../model/owner.ts";
 import { acceptAhead } from "./ahead.ts";
 import {
   commentOf,
@@ -83,10 +84,10 @@ function liveTable(chains: Map<string, string>, lines: string[]): LiveTable {
   return { chains, lines, ours, targets, byComment, keys };
 }
 
-/** Whose rules of ours run: a container's name, a file of the base in parentheses, or whatever somebody wrote there. */
-export function liveOwners({ tables }: Live): Set<string> {
-  const comments = [...tables.values()].flatMap(({ byComment }) => [...byComment.keys()]);
-  return new Set(comments.map((comment) => comment.slice(commentOf("").length)));
+/** Whose rules of ours run, each once: a comment may hold whatever somebody wrote there. */
+export function liveOwners({ tables }: Live): Owner[] {
+  const comments = new Set([...tables.values()].flatMap(({ byComment }) => [...byComment.keys()]));
+  return [...comments].map((comment) => readOwner(comment.slice(commentOf("").length)));
 }
 
 /** What differs between the rules of one fragment of ours and the kernel. */

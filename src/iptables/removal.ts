@@ -3,13 +3,14 @@
 //
 // It adds no rule, so no fragment can spoil it: neither another's nor one of ours.
 
+import { type Owner, spellOwner } from "../model/owner.ts";
 import { readFragment } from "./fragment-text.ts";
 import type { Live, Tables } from "./live.ts";
 import { commentOf, isOurs, keyOf, mayBeOurs, readChain, readComment, readWords, uncounted } from "./rule.ts";
 
-/** A fragment that is gone: whose it was, in its rules' comment, and the rules that stood in it. */
+/** A fragment that is gone: whose it was, and the rules that stood in it. */
 export interface Gone {
-  owner: string;
+  owner: Owner;
   former: Tables;
 }
 
@@ -21,7 +22,7 @@ export type Lines = ReadonlyMap<string, ReadonlySet<string>>;
  * file alone, and stay where a fragment that is `kept` declares the same.
  */
 export function goneLines(gone: readonly Gone[], kept: readonly { text: string }[], live: Live): Lines {
-  const comments = new Set(gone.map(({ owner }) => commentOf(owner)));
+  const comments = new Set(gone.map(({ owner }) => commentOf(spellOwner(owner))));
   const lines = new Map<string, Set<string>>();
   for (const [name, table] of live.tables) {
     const bare = bareKeys(name, gone, kept);

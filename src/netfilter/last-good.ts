@@ -5,12 +5,12 @@
 
 import { basename } from "node:path";
 import { type Assembled, assemble, type Fragment, PRESERVED, textOf } from "../iptables/assemble.ts";
-import { isContainerFragment, isManaged } from "../iptables/fragment-text.ts";
-import { HOST_FILES, isHostFile, ownerOf } from "../iptables/host-fragments.ts";
+import { isManaged } from "../iptables/fragment-text.ts";
 import { readLive } from "../iptables/live.ts";
 import { commentOf, isInserted, mayBeOurs, readWords } from "../iptables/rule.ts";
 import { readTables } from "../iptables/table-text.ts";
 import type { Family } from "../model/family.ts";
+import { containerOf, HOST_FILES, hostOwner, isHostFile, spellOwner } from "../model/owner.ts";
 import { keepLastingState, readState, stateOf } from "../system/state.ts";
 
 /** The rules are live: what fails here is a warning. For the holder of the load lock. */
@@ -20,7 +20,7 @@ export async function keepLastGood(
   { lines, origins }: Assembled,
 ): Promise<string[]> {
   const isLasting = (_: string, at: number) =>
-    origins[at] !== PRESERVED && !isContainerFragment(basename(origins[at]?.path ?? ""));
+    origins[at] !== PRESERVED && containerOf(origins[at]?.path ?? "") === undefined;
   try {
     await keepLastingState(stateOf(family, directory), "rules", textOf({ lines: lines.filter(isLasting) }));
     return [];
@@ -57,7 +57,7 @@ function among(kept: string, base: readonly Fragment[]): Fragment[] {
     // What we insert stands at the end, and comes first.
     const lastOf = HOST_FILES.map((file) =>
       rules
-        .map((rule) => rule.includes(`"${commentOf(ownerOf(file))}"`) && !isInserted(readWords(rule)))
+        .map((rule) => rule.includes(`"${commentOf(spellOwner(hostOwner(file)))}"`) && !isInserted(readWords(rule)))
         .lastIndexOf(true),
     );
     const declared = [...chains].map(([chain, policy]) => `:${chain} ${policy} [0:0]`);

@@ -3,6 +3,7 @@
 import type { DesiredFragment } from "../iptables/fragment-text.ts";
 import { barrierOf } from "../iptables/live.ts";
 import { FAMILIES } from "../model/family.ts";
+import { spellOwner } from "../model/owner.ts";
 import type { Kernel } from "./item.ts";
 
 /** An ACCEPT of ours behind a final DROP or REJECT in FORWARD is never reached. */
@@ -17,7 +18,9 @@ export function warnOfBarriers({
     const live = kernel[family];
     const barrier = live && barrierOf("filter", "FORWARD", live);
     if (barrier === undefined) return [];
-    const hidden = wanted.filter(({ rules }) => rules[family].filter?.some(barrier.hides)).map(({ owner }) => owner);
+    const hidden = wanted
+      .filter(({ rules }) => rules[family].filter?.some(barrier.hides))
+      .map(({ owner }) => spellOwner(owner));
     if (hidden.length === 0) return [];
     return [
       `'${barrier.rule}' comes before the rules of ${hidden.join(", ")}, which are never reached; put it into a fragment that sorts later`,

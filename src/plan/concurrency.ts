@@ -4,7 +4,7 @@
 import type { Fragments } from "../fragments/by-family.ts";
 import { readOwn, stampOf } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
-import type { DesiredFragment } from "../iptables/fragment-text.ts";
+import type { ContainerFragment } from "../iptables/fragment-text.ts";
 import { directoryOf } from "../model/directories.ts";
 import { ConcurrentChange, Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
@@ -17,8 +17,8 @@ import { select } from "./selection.ts";
 
 /** The containers' fragments of a call, as they were settled. */
 export interface Settled {
-  asked: readonly DesiredFragment[];
-  neighbours: readonly DesiredFragment[];
+  asked: readonly ContainerFragment[];
+  neighbours: readonly ContainerFragment[];
   seen: SeenDirectories;
   answer: Answer;
 }
@@ -32,7 +32,7 @@ export interface SeenDirectories {
 
 /** What became of the client's answer about the containers that were named. */
 export interface Answer {
-  wanted: readonly DesiredFragment[];
+  wanted: readonly ContainerFragment[];
   /** What this call gives them. */
   options: Options;
   /** performance.now() before it was asked. */
@@ -99,11 +99,13 @@ async function refuseMoved({ wanted, options }: Answer, args: Arguments): Promis
       throw new ConcurrentChange(error.message, error.facts);
     throw error;
   });
-  const texts = new Map(again.wanted.map(({ owner, texts }) => [owner, texts]));
-  const moved = wanted.find((one) => FAMILIES.some((family) => texts.get(one.owner)?.[family] !== one.texts[family]));
+  const texts = new Map(again.wanted.map(({ owner, texts }) => [owner.name, texts]));
+  const moved = wanted.find((one) =>
+    FAMILIES.some((family) => texts.get(one.owner.name)?.[family] !== one.texts[family]),
+  );
   if (moved === undefined) return;
-  const message = `the container ${moved.owner} was restarted or changed while this call was at work; nothing was changed, run it again`;
-  throw new ConcurrentChange(message, { container: moved.owner });
+  const message = `the container ${moved.owner.name} was restarted or changed while this call was at work; nothing was changed, run it again`;
+  throw new ConcurrentChange(message, { container: moved.owner.name });
 }
 
 function textsIn(fragments: Fragments): Map<string, string> {

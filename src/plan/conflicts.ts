@@ -2,17 +2,18 @@
 // The client says whose it is today: then the other's fragment is put right in the same transaction, or the call refused.
 // Reads, and changes nothing.
 
-import { basename, dirname } from "node:path";
+import { dirname } from "node:path";
 import { NAME } from "../docker/container.ts";
 import { findNeighbours } from "../docker/find.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import type { Arguments } from "../generated/arguments.ts";
-import { containerFragment, containerOf, type DesiredFragment, readFragment } from "../iptables/fragment-text.ts";
+import { type ContainerFragment, containerFragment, readFragment } from "../iptables/fragment-text.ts";
 import { readClaims } from "../iptables/read.ts";
 import { ConcurrentChange, Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
+import { containerOf } from "../model/owner.ts";
 import { anyOr, spellPublish } from "../model/port-mapping.ts";
 import { type Claimant, ClaimIndex, claimantIn, claimantOf, type Shared, withAddresses } from "../rules/claim-index.ts";
 import type { Ports } from "../rules/claims.ts";
@@ -22,7 +23,7 @@ import type { Selection } from "./selection.ts";
 
 /** Other containers' fragments as they should be, each once; without rules where it goes. */
 export interface Conflicting {
-  wanted: DesiredFragment[];
+  wanted: ContainerFragment[];
   warnings: string[];
 }
 
@@ -86,15 +87,15 @@ interface Clash {
 
 /** The containers not among these whose fragments claim what one of these claims, each with one such clash. */
 export function conflictsWith(
-  wanted: readonly DesiredFragment[],
+  wanted: readonly ContainerFragment[],
   known: ClaimIndex,
   now: Fragments,
 ): Map<string, Clash> {
-  const owners = new Set(wanted.map(({ owner }) => owner));
+  const owners = new Set(wanted.map(({ owner }) => owner.name));
   const clashes = new Map<string, Clash>();
   for (const family of FAMILIES) {
     for (const { path, text } of now[family] ?? []) {
-      const name = containerOf(basename(path)) ?? "";
+      const name = containerOf(path) ?? "";
       if (!NAME.test(name) || owners.has(name) || clashes.has(name) || !known.mayShare(text, family)) continue;
       const theirs = claimantIn(family, name, readClaims(readFragment(text)));
       for (const { claimant, ports, address } of known.sharing(theirs)) {
@@ -120,7 +121,7 @@ async function settleOne(
   known: ClaimIndex,
   now: Fragments,
   args: Arguments,
-): Promise<{ wanted: DesiredFragment; warnings: string[] }> {
+): Promise<{ wanted: ContainerFragment; warnings: string[] }> {
   const goes = (reason: string) => ({
     wanted: containerFragment(name, undefined, keptOptions(name, now, args)),
     warnings: [`${path} goes: ${reason}, and ${what} is ${owner}'s now`],
@@ -129,7 +130,7 @@ async function settleOne(
   if (target.idle !== undefined) return goes(target.idle);
   const { wanted, warnings } = fragmentFor(target, shownWishes(name, now, args));
   const shared = known.sharing(claimantOf(wanted));
-  refuseSharedPorts(wanted, shared);
+  refuseSharedPorts({ owner: name }, shared);
   if (!target.enabled) return goes(`the container ${name} is left alone by its label`);
   if (await isStale(path)) return goes("it is from before this boot");
   const changes = FAMILIES.some((family) => textIn(now, family, name) !== wanted.texts[family]);
@@ -137,7 +138,7 @@ async function settleOne(
     wanted,
     warnings: [
       ...(changes ? [`${path} is out of date and made anew: ${what} is ${owner}'s now`] : []),
-      ...warnOfSharedAddress(wanted, shared, args),
+      ...warnOfSharedAddress({ owner: name }, shared, args),
       ...target.warnings,
       ...warnings,
     ],
@@ -159,7 +160,11 @@ function refuseSharedPorts({ owner }: Pick<Claimant, "owner">, shared: readonly 
   }
 }
 
-function warnOfSharedAddress({ owner }: DesiredFragment, shared: readonly Shared[], { client }: Arguments): string[] {
+function warnOfSharedAddress(
+  { owner }: Pick<Claimant, "owner">,
+  shared: readonly Shared[],
+  { client }: Arguments,
+): string[] {
   return shared.flatMap(({ claimant: other, address }) =>
     address === undefined ? [] : [`${client} says that ${owner} and ${other.owner} both have the address ${address}`],
   );

@@ -5,14 +5,14 @@ import type { Container } from "../docker/container.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
-import { containerFragment, type DesiredFragment, keepsOptions, readFragment } from "../iptables/fragment-text.ts";
+import { type ContainerFragment, containerFragment, keepsOptions, readFragment } from "../iptables/fragment-text.ts";
 import { dnatChain, dnatLeads, filtersDirectAccess } from "../iptables/read.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type Options, readHead } from "../model/options.ts";
 import { type Made, makeContainerRules, type RuleOptions } from "../rules/container-rules.ts";
 
 /** A container's fragment as it should be, with the rules of its own options, and for the rest of these wishes. */
-export function fragmentFor(target: PublishedContainer, wishes: RuleOptions): Made & { wanted: DesiredFragment } {
+export function fragmentFor(target: PublishedContainer, wishes: RuleOptions): Made & { wanted: ContainerFragment } {
   const options = { ...wishes, ...target.options };
   const made = makeContainerRules(target, options);
   return {

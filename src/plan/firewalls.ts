@@ -5,6 +5,7 @@ import type { Problem } from "../generated/result.ts";
 import { DOCKER_TABLES } from "../iptables/docker-rules.ts";
 import { orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
+import { spellOwner } from "../model/owner.ts";
 import { type Backend, foreignTables, saveBackend, usesLegacy } from "../netfilter/foreign-firewalls.ts";
 import { type Arriving, barrierIn, type NftTable, tablesOf } from "../netfilter/nft-tables.ts";
 import type { Item, Kernel } from "./item.ts";
@@ -107,7 +108,7 @@ function portsOf({ owner, family, meaning }: Item): Port[] {
     const { protocol, first } = rule.ports;
     const before = meaning.flatMap((one) => (one.kind === "dnat" && one.ports.protocol === protocol ? one.ports : []));
     const ports = [first, ...before.flatMap((one) => [one.first, one.last])];
-    return [{ owner, packet: { family, protocol, ports, bridge: rule.bridge } }];
+    return [{ owner: spellOwner(owner), packet: { family, protocol, ports, bridge: rule.bridge } }];
   });
 }
 

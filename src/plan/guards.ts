@@ -1,6 +1,6 @@
 // The guards stand in the raw table, which a kernel may lack: then they are left out, and it is told what stays open.
 
-import { containerFragment, type DesiredFragment } from "../iptables/fragment-text.ts";
+import { type ContainerFragment, containerFragment } from "../iptables/fragment-text.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { hasTable } from "../netfilter/iptables.ts";
 import type { ContainerRule } from "../rules/model.ts";
@@ -11,10 +11,10 @@ import type { Kernel } from "./item.ts";
  * none is it asked for. Where the kernel is not looked at, nothing is left out. Throws Failure of iptables-save.
  */
 export async function fitDirectAccess(
-  wanted: readonly DesiredFragment[],
+  wanted: readonly ContainerFragment[],
   live: Kernel,
   timeoutSeconds: number,
-): Promise<{ wanted: DesiredFragment[]; warnings: string[] }> {
+): Promise<{ wanted: ContainerFragment[]; warnings: string[] }> {
   const lacking: Family[] = [];
   for (const family of FAMILIES) {
     const running = live[family];
@@ -28,22 +28,22 @@ export async function fitDirectAccess(
   };
 }
 
-function withoutFilters(one: DesiredFragment, families: readonly Family[]): DesiredFragment {
+function withoutFilters(one: ContainerFragment, families: readonly Family[]): ContainerFragment {
   const meaning = { ...one.meaning };
   for (const family of families) meaning[family] = meaning[family].filter((rule) => !isFilter(rule));
-  return containerFragment(one.owner, { ...one, meaning }, one.options);
+  return containerFragment(one.owner.name, { ...one, meaning }, one.options);
 }
 
 function isFilter({ kind }: ContainerRule): boolean {
   return kind === "direct-access-filter" || kind === "loopback-filter";
 }
 
-function unguarded(wanted: readonly DesiredFragment[], family: Family): string[] {
+function unguarded(wanted: readonly ContainerFragment[], family: Family): string[] {
   const [word, module] = family === "ipv4" ? ["IPv4", "iptable_raw"] : ["IPv6", "ip6table_raw"];
   const owners = (filter: ContainerRule["kind"]) =>
     wanted
       .filter(({ meaning }) => meaning[family].some(({ kind }) => kind === filter))
-      .map(({ owner }) => owner)
+      .map(({ owner }) => owner.name)
       .join(", ");
   const [local, direct] = [owners("loopback-filter"), owners("direct-access-filter")];
   const open = [

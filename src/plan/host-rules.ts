@@ -1,6 +1,5 @@
 // The host's base: what there is to do so that containers can be published at all. Reads, and changes nothing.
 
-import { basename } from "node:path";
 import { askVersion } from "../docker/client.ts";
 import {
   adviseDaemon,
@@ -16,8 +15,8 @@ import { usesProxy } from "../docker/proxy.ts";
 import { asksThisHost } from "../docker/socket.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
-import { type DesiredFragment, hasRules, isContainerFragment, isManaged } from "../iptables/fragment-text.ts";
-import { HOST_FILES, hostFragments, isHostFile, noHostFragment } from "../iptables/host-fragments.ts";
+import { type DesiredFragment, hasRules, isManaged } from "../iptables/fragment-text.ts";
+import { hostFragments, noHostFragment } from "../iptables/host-fragments.ts";
 import { hasDockersRules } from "../iptables/live.ts";
 import { INGRESS_CHAIN } from "../iptables/mesh.ts";
 import { tellCopies } from "../iptables/undeclared.ts";
@@ -25,6 +24,7 @@ import { directoryOf } from "../model/directories.ts";
 import { asFailure, Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
 import { flagsOf } from "../model/flags.ts";
+import { containerOf, HOST_FILES } from "../model/owner.ts";
 import { canonicalFragments, warnOfBoot } from "../netfilter/spelling.ts";
 import { readInterfaces } from "../system/interfaces.ts";
 import { isKept, readState, stateOf } from "../system/state.ts";
@@ -34,7 +34,7 @@ import { type RequiredService, unitName } from "../systemd/units.ts";
 import { someOf } from "../text/words.ts";
 import { declaredIn } from "./foreign-rules.ts";
 import { type HostPlan, NOTHING_PLANNED } from "./host-plan.ts";
-import { hasChanges, type Item, type Kernel } from "./item.ts";
+import { hasChanges, type Item, isContainers, type Kernel } from "./item.ts";
 import { findLeftovers } from "./leftovers.ts";
 import {
   adoptedFiles,
@@ -149,7 +149,7 @@ export async function planHost(
   // Without a daemon of this host nobody knows whose they are.
   const leftovers = daemon === undefined ? [] : await findLeftovers(found, declared, networks, args.timeout);
   const around = withoutLeftovers(found, leftovers);
-  const isSetUp = items.some(({ path, before }) => isHostFile(path) && before !== undefined);
+  const isSetUp = items.some((item) => !isContainers(item) && item.before !== undefined);
   const { lost, kept, told } = describePreflight(around, args, isSetUp);
   if (args.reload === "patch") return { ...plan, units: watchers, leftovers, warnings: kept };
   const loaders = args.reload === "systemd" ? await planUnits(servicesFor(families, args), places, args.timeout) : [];
@@ -260,8 +260,13 @@ function watchWords(args: Arguments): string[] {
   return flagsOf({ ...args, reload: args.reload === "systemd" ? "restore" : args.reload });
 }
 
+/** Whether it is a file of another hand. */
+function isForeign({ before }: Item): boolean {
+  return before !== undefined && !isManaged(before.text);
+}
+
 function refuseForeignFiles(items: readonly Item[]): void {
-  const foreign = items.find(({ path, before }) => isHostFile(path) && before !== undefined && !isManaged(before.text));
+  const foreign = items.find((item) => !isContainers(item) && isForeign(item));
   if (foreign === undefined) return;
   const { path } = foreign;
   throw new Failure(
@@ -274,11 +279,10 @@ function refuseForeignFiles(items: readonly Item[]): void {
 
 /** Base files of another hand are not removed either; they are told. */
 export function keepForeignFiles(items: readonly Item[]): { items: Item[]; warnings: string[] } {
-  const isForeign = ({ path, before, after }: Item) =>
-    isHostFile(path) && after === undefined && before !== undefined && !isManaged(before.text);
+  const stays = (item: Item) => !isContainers(item) && item.after === undefined && isForeign(item);
   return {
-    items: items.filter((item) => !isForeign(item)),
-    warnings: items.filter(isForeign).map(({ path }) => `${path} was not written by docker_iptables; it stays`),
+    items: items.filter((item) => !stays(item)),
+    warnings: items.filter(stays).map(({ path }) => `${path} was not written by docker_iptables; it stays`),
   };
 }
 
@@ -311,7 +315,7 @@ async function planRemovalOfBase(items: readonly Item[], now: Fragments, args: A
     return [];
   });
   const left = Object.values(future).flatMap((fragments) =>
-    fragments.filter(({ path, text }) => isContainerFragment(basename(path)) && hasRules(text)).map(({ path }) => path),
+    fragments.filter(({ path, text }) => containerOf(path) !== undefined && hasRules(text)).map(({ path }) => path),
   );
   if (left.length > 0) {
     const watches = units.some(({ name, start }) => name === WATCH_UNIT && !start);

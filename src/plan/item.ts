@@ -4,6 +4,7 @@ import type { Own } from "../fragments/directory.ts";
 import type { Tables } from "../iptables/live.ts";
 import { compareLive, type Drift, hasDrift, type Live } from "../iptables/live.ts";
 import type { Family } from "../model/family.ts";
+import { fileOf, type Owner, spellOwner } from "../model/owner.ts";
 import type { ContainerRule } from "../rules/model.ts";
 
 /** A file as it is and as it should be; undefined where there is none. */
@@ -15,8 +16,7 @@ export interface FileChange {
 
 /** One fragment of ours in one family, and how the kernel differs. */
 export interface Item extends FileChange {
-  /** Whose it is: a container's name, or a file of the base in parentheses. */
-  owner: string;
+  owner: Owner;
   family: Family;
   former: Tables;
   wanted: Tables;
@@ -37,15 +37,21 @@ export function hasChanges(item: Item): boolean {
   return hasFileChanges(item) || (item.drift !== undefined && hasDrift(item.drift));
 }
 
-/** The fragments of each owner. */
-export function byOwner(items: readonly Item[]): Map<string, Item[]> {
+/** The fragments of each container, by its name. */
+export function byContainer(items: readonly Item[]): Map<string, Item[]> {
   const owned = new Map<string, Item[]>();
   for (const item of items) {
-    const known = owned.get(item.owner);
+    if (item.owner.kind !== "container") continue;
+    const known = owned.get(item.owner.name);
     if (known) known.push(item);
-    else owned.set(item.owner, [item]);
+    else owned.set(item.owner.name, [item]);
   }
   return owned;
+}
+
+/** Whether it is a container's, not the host's. */
+export function isContainers({ owner }: Pick<Item, "owner">): boolean {
+  return owner.kind === "container";
 }
 
 /** Whether it is to have rules; a container's fragment may be there for its options alone. */
@@ -55,12 +61,12 @@ export function hasRules({ wanted }: Pick<Item, "wanted">): boolean {
 
 /** The items of those who have no rules any more. */
 export function goingOf(items: readonly Item[]): Item[] {
-  const staying = new Set(items.filter(hasRules).map(({ owner }) => owner));
-  return items.filter(({ owner }) => !staying.has(owner));
+  const staying = new Set(items.filter(hasRules).map(({ owner }) => fileOf(owner)));
+  return items.filter(({ owner }) => !staying.has(fileOf(owner)));
 }
 
 /** What the kernel lacks and has too many of the fragment. Undefined drift where it is not asked. */
 export function compareWithKernel(item: Omit<Item, "drift">, live: Kernel): Item {
   const running = live[item.family];
-  return { ...item, drift: running && compareLive(item.owner, item.wanted, item.former, running) };
+  return { ...item, drift: running && compareLive(spellOwner(item.owner), item.wanted, item.former, running) };
 }

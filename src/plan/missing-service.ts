@@ -1,11 +1,10 @@
 // What to do where the service is missing that should load the fragments: which command is right on this host.
 
-import { basename } from "node:path";
 import type { Fragments } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
-import { HOST_FILES } from "../iptables/host-fragments.ts";
 import { Failure } from "../model/errors.ts";
+import { isHostFile } from "../model/owner.ts";
 import { recordedArguments } from "../systemd/install.ts";
 import { someOf } from "../text/words.ts";
 import { readDirectories } from "./directories.ts";
@@ -24,7 +23,7 @@ export async function adviseService(error: unknown, live: Kernel, args: Argument
   ]);
   const isSetUp = Object.values(now)
     .flat()
-    .some(({ path, text }) => HOST_FILES.some((file) => file === basename(path)) && isManaged(text));
+    .some(({ path, text }) => isHostFile(path) && isManaged(text));
   const strange = (await findForeignRules(live, now, args)).flatMap(({ rules }) => rules);
   const patch = `'docker_iptables ${verb ?? commandOf(args)} --reload patch'`;
   return new Failure(error.code, `${error.message}; ${advice()}`, error.facts, { cause: error });

@@ -6,11 +6,12 @@ import { findPublished, findRunning, type Tell, withNearNames } from "../docker/
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
-import { containerFragment, type DesiredFragment } from "../iptables/fragment-text.ts";
+import { type ContainerFragment, containerFragment } from "../iptables/fragment-text.ts";
 import { liveOwners } from "../iptables/live.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { droppedOptions, type Options, readHead } from "../model/options.ts";
+import { containersAmong } from "../model/owner.ts";
 import type { Request } from "../model/request.ts";
 import { type Addresses, ClaimIndex, claimantOf } from "../rules/claim-index.ts";
 import { fragmentFor, keptOptions, optionsOf } from "./desired.ts";
@@ -20,7 +21,7 @@ import { familiesOf, readKernel, survey } from "./survey.ts";
 
 export interface Selection {
   /** Without a rule where the fragment goes. */
-  wanted: DesiredFragment[];
+  wanted: ContainerFragment[];
   /** Of those that were named, also where no rule leads: another's fragment must not lead there either. */
   addresses: Addresses;
   /** Id -> name of the containers that were found. */
@@ -122,7 +123,7 @@ async function askForRunning(args: Arguments, here: Fragments): Promise<Selectio
   const { wanted, warnings: rivals } = withoutRivals(made.wanted, owners);
   // It may be made anew under its name, as compose does.
   const keepingOptions = (owner: string) => containerFragment(owner, undefined, keptOptions(owner, here, args));
-  const known = new Set([...staying, ...wanted.map(({ owner }) => owner)]);
+  const known = new Set([...staying, ...wanted.map(({ owner }) => owner.name)]);
   const gone = [...owners].filter((owner) => !known.has(owner)).map(keepingOptions);
   return {
     ...NOBODY,
@@ -144,11 +145,11 @@ async function askForRunning(args: Arguments, here: Fragments): Promise<Selectio
  * fragment yet, else the later name.
  */
 function withoutRivals(
-  wanted: readonly DesiredFragment[],
+  wanted: readonly ContainerFragment[],
   owners: ReadonlySet<string>,
 ): Pick<Selection, "wanted" | "warnings"> {
-  const first = ({ owner }: DesiredFragment) => (owners.has(owner) ? 0 : 1);
-  const kept: DesiredFragment[] = [];
+  const first = ({ owner }: ContainerFragment) => (owners.has(owner.name) ? 0 : 1);
+  const kept: ContainerFragment[] = [];
   const claimed = new ClaimIndex();
   const warnings: string[] = [];
   for (const one of [...wanted].sort((a, b) => first(a) - first(b) || byOwner(a, b))) {
@@ -159,15 +160,15 @@ function withoutRivals(
       claimed.add(claimant);
     } else {
       warnings.push(
-        `${one.owner} is left out: it publishes a port that ${rival.owner} publishes, too; stop one of them`,
+        `${one.owner.name} is left out: it publishes a port that ${rival.owner} publishes, too; stop one of them`,
       );
     }
   }
   return { wanted: kept, warnings };
 }
 
-function byOwner(a: DesiredFragment, b: DesiredFragment): number {
-  return a.owner < b.owner ? -1 : 1;
+function byOwner(a: ContainerFragment, b: ContainerFragment): number {
+  return a.owner.name < b.owner.name ? -1 : 1;
 }
 
 /** No container at all: every container's fragment goes. Docker is not asked. */
@@ -179,8 +180,8 @@ function askForNobody(here: Fragments): Selection {
 /** With `all` also the containers of which only the kernel still has rules: those go. */
 export function withOrphans(asked: Selection, now: Fragments, live: Kernel, { all }: Arguments): Selection {
   if (!all) return asked;
-  const known = new Set([...ownersIn(now), ...asked.left, ...asked.wanted.map(({ owner }) => owner)]);
-  const owners = new Set(Object.values(live).flatMap((rules) => [...liveOwners(rules)]));
+  const known = new Set([...ownersIn(now), ...asked.left, ...asked.wanted.map(({ owner }) => owner.name)]);
+  const owners = new Set(containersAmong(Object.values(live).flatMap(liveOwners)));
   // A comment in the kernel may hold anything.
   const orphans = [...owners].filter((owner) => NAME.test(owner) && !known.has(owner));
   return { ...asked, wanted: [...asked.wanted, ...orphans.map((owner) => containerFragment(owner))].sort(byOwner) };

@@ -1,19 +1,20 @@
 // What is there and what should be: our fragments and the kernel, compared. Reads, and changes nothing.
 
 import { realpath } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { misfiledOf } from "../fragments/confirmed.ts";
 import { directoryExists, missingDirectory, readOwn } from "../fragments/directory.ts";
 import type { Arguments } from "../generated/arguments.ts";
-import { type DesiredFragment, isContainerFragment, readFragment } from "../iptables/fragment-text.ts";
+import { type DesiredFragment, readFragment } from "../iptables/fragment-text.ts";
 import { directoryOf } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
+import { fileOf } from "../model/owner.ts";
 import { saveRules } from "../netfilter/iptables.ts";
 import { inLanes } from "../system/lanes.ts";
 import { verbose } from "../system/verbose.ts";
 import { describeComparison } from "./comparison.ts";
-import { compareWithKernel, hasRules, type Item, type Kernel } from "./item.ts";
+import { compareWithKernel, hasRules, type Item, isContainers, type Kernel } from "./item.ts";
 
 export interface Survey {
   items: Item[];
@@ -37,9 +38,7 @@ export async function survey(
 ): Promise<Survey> {
   const each = wanted.flatMap((one) => families.map((family) => ({ one, family })));
   const owns = await inLanes(each, ({ one, family }) => readItem(one, family, args));
-  const entries = owns
-    .filter(({ path }) => isContainerFragment(basename(path)))
-    .map((item) => ({ path: item.path, lasts: hasRules(item) }));
+  const entries = owns.filter(isContainers).map((item) => ({ path: item.path, lasts: hasRules(item) }));
   const items = owns.map((item) => compareWithKernel(item, live));
   verbose(() => describeComparison(items, "files and kernel"));
   return { items, misfiled: await misfiledOf(entries), live };
@@ -101,11 +100,11 @@ export async function readKernel(families: readonly Family[], args: Arguments): 
 }
 
 async function readItem(
-  { owner, file, rules, meaning, texts }: DesiredFragment,
+  { owner, rules, meaning, texts }: DesiredFragment,
   family: Family,
   args: Arguments,
 ): Promise<Omit<Item, "drift">> {
-  const path = join(directoryOf(family, args), file);
+  const path = join(directoryOf(family, args), fileOf(owner));
   const before = await readOwn(path);
   return {
     owner,

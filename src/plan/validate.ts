@@ -5,7 +5,7 @@ import { basename, dirname, join } from "node:path";
 import { compareNames, type Fragments } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import { assemble, type Fragment, refuseProblems } from "../iptables/assemble.ts";
-import { isContainerFragment, isManaged } from "../iptables/fragment-text.ts";
+import { isManaged } from "../iptables/fragment-text.ts";
 import { readLive } from "../iptables/live.ts";
 import { dnatChain } from "../iptables/read.ts";
 import { readTarget, readWords } from "../iptables/rule.ts";
@@ -13,7 +13,8 @@ import { readTables } from "../iptables/table-text.ts";
 import { directoryOf } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
-import { type FileChange, hasRules, type Item } from "./item.ts";
+import { containerOf, spellOwner } from "../model/owner.ts";
+import { type FileChange, hasRules, type Item, isContainers } from "./item.ts";
 
 /** The directories' fragments with these changes. */
 export function withChanges(now: Fragments, changes: readonly FileChange[], args: Arguments): Fragments {
@@ -80,16 +81,16 @@ export function warnOfUncovered(items: readonly Item[], future: Fragments): stri
   const warnings = new Set<string>();
   const covered = new Map<string, boolean>();
   const covers = (family: Family, bridge: string) => {
-    const covering = ({ path, text }: Fragment) => !isContainerFragment(basename(path)) && names(text, bridge);
+    const covering = ({ path, text }: Fragment) => containerOf(path) === undefined && names(text, bridge);
     const known = covered.get(`${family} ${bridge}`) ?? (future[family] ?? []).some(covering);
     covered.set(`${family} ${bridge}`, known);
     return known;
   };
-  for (const { owner, path, family, wanted } of items) {
-    const bridge = isContainerFragment(basename(path)) ? bridgeOf(wanted.get("filter")?.[0] ?? []) : undefined;
+  for (const { owner, family, wanted } of items.filter(isContainers)) {
+    const bridge = bridgeOf(wanted.get("filter")?.[0] ?? []);
     if (bridge === undefined || covers(family, bridge)) continue;
     warnings.add(
-      `the base does not cover the bridge ${bridge} of ${owner}'s network: its answers may not get out, and it may ` +
+      `the base does not cover the bridge ${bridge} of ${spellOwner(owner)}'s network: its answers may not get out, and it may ` +
         "reach nobody; 'docker_iptables setup' (or base: true) adds what is missing",
     );
   }
@@ -130,7 +131,7 @@ export function warnOfLoopback(items: readonly Item[], future: Fragments, { chai
     return family === "ipv4" && dnats.length > 0 && dnats.some(({ exceptFrom }) => exceptFrom !== undefined) === passes;
   });
   if (unfit.length === 0) return [];
-  const owners = unfit.map(({ owner }) => owner).join(", ");
+  const owners = unfit.map(({ owner }) => spellOwner(owner)).join(", ");
   const why = passes
     ? `docker-proxy serves ${owners}, and the base takes what goes to 127.0.0.1 away from it`
     : `no docker-proxy serves ${owners}, and the base keeps what goes to 127.0.0.1 from the chain ${chain}`;

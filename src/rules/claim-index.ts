@@ -1,12 +1,14 @@
 // Who claims what: finds those in each other's way without comparing each with each. Pure.
 
 import { FAMILIES, type Family } from "../model/family.ts";
+import type { ContainerOwner } from "../model/owner.ts";
 import { type Claims, claimsOf, isRange, type Ports, sharedRange } from "./claims.ts";
 import type { ContainerRules } from "./model.ts";
 import { Ranges } from "./ranges.ts";
 
 /** One container and what it claims. */
 export interface Claimant {
+  /** Its name. */
   owner: string;
   claims: Record<Family, Claims>;
 }
@@ -19,8 +21,8 @@ export interface Shared {
   address: string | undefined;
 }
 
-export function claimantOf({ owner, meaning }: { owner: string; meaning: ContainerRules }): Claimant {
-  return { owner, claims: { ipv4: claimsOf(meaning.ipv4), ipv6: claimsOf(meaning.ipv6) } };
+export function claimantOf({ owner, meaning }: { owner: ContainerOwner; meaning: ContainerRules }): Claimant {
+  return { owner: owner.name, claims: { ipv4: claimsOf(meaning.ipv4), ipv6: claimsOf(meaning.ipv6) } };
 }
 
 /** Addresses of containers, by their names. */

@@ -3,10 +3,10 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { hrtime } from "node:process";
-import { isContainerFragment, isManaged } from "../iptables/fragment-text.ts";
-import { HOST_FILES } from "../iptables/host-fragments.ts";
+import { isManaged } from "../iptables/fragment-text.ts";
 import { excerpt, Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
+import { ownerOfFile } from "../model/owner.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
 import { runSystemctl } from "../system/systemctl.ts";
 import type { WrongForm } from "./load-script.ts";
@@ -92,7 +92,7 @@ async function changedSince(directories: string[], properties: ReadonlyMap<strin
 }
 
 function isOwn(name: string): boolean {
-  return isContainerFragment(name) || name.startsWith(".") || HOST_FILES.some((file) => file === name);
+  return ownerOfFile(name) !== undefined || name.startsWith(".");
 }
 
 /** A unit of ours that drop-ins of another hand may have changed. Throws Failure `unit_not_suitable`. */

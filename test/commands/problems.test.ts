@@ -10,6 +10,7 @@ import { containerFragment } from "../../src/iptables/fragment-text.ts";
 import { compareLive, readLive } from "../../src/iptables/live.ts";
 import { ruleWith } from "../../src/iptables/packet.ts";
 import type { Host } from "../../src/iptables/trace.ts";
+import { fileOf, spellOwner } from "../../src/model/owner.ts";
 import type { Item } from "../../src/plan/item.ts";
 import { makeContainerRules } from "../../src/rules/container-rules.ts";
 
@@ -65,11 +66,11 @@ function hostWith(targets: ReturnType<typeof targetOf>[], before: Rules = {}) {
     routed: new Set(),
     filtered: new Set(),
   };
-  const items = fragments.map(({ owner, file, rules, meaning, texts }): Item => {
+  const items = fragments.map(({ owner, rules, meaning, texts }): Item => {
     const wanted = new Map(Object.entries(rules.ipv4));
-    const path = `/etc/iptables.d/${file}`;
+    const path = `/etc/iptables.d/${fileOf(owner)}`;
     const former = new Map();
-    const drift = compareLive(owner, wanted, former, live);
+    const drift = compareLive(spellOwner(owner), wanted, former, live);
     return {
       owner,
       family: "ipv4",
@@ -83,7 +84,7 @@ function hostWith(targets: ReturnType<typeof targetOf>[], before: Rules = {}) {
     };
   });
   const now = {
-    ipv4: fragments.map(({ file, texts }) => ({ path: `/etc/iptables.d/${file}`, text: texts.ipv4 ?? "" })),
+    ipv4: fragments.map(({ owner, texts }) => ({ path: `/etc/iptables.d/${fileOf(owner)}`, text: texts.ipv4 ?? "" })),
   };
   return { host, items, now, live: { ipv4: live } };
 }
@@ -151,7 +152,7 @@ test("two rivals are one problem, and a container is none of its own, also where
     targetOf("c", "172.17.0.4", "1"),
   ]);
   expect(rivals(now, [])).toMatchObject([{ kind: "container_rivals", container: "db" }]);
-  const gone = items.filter(({ owner }) => owner === "c").map((item) => ({ ...item, before: undefined }));
+  const gone = items.filter(({ owner }) => spellOwner(owner) === "c").map((item) => ({ ...item, before: undefined }));
   expect(rivals(now, gone)).toHaveLength(1);
 });
 

@@ -37,7 +37,7 @@ test("one of each table with rules of ours: the base's, else the first", () => {
       place: 1,
       line: owned("PREROUTING", "web", "DROP"),
       rule: ["-A", "PREROUTING", "-m", "comment", "--comment", "docker_iptables: web", "-j", "DROP"],
-      owner: "web",
+      owner: { kind: "container", name: "web" },
     },
     {
       family: "ipv6",
@@ -55,7 +55,7 @@ test("one of each table with rules of ours: the base's, else the first", () => {
         "-j",
         "DOCKER_CONTAINERS",
       ],
-      owner: "(10_docker)",
+      owner: { kind: "host", file: "10_docker" },
     },
   ]);
 });

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { readFragment } from "../../src/iptables/fragment-text.ts";
 import { readLive } from "../../src/iptables/live.ts";
 import { goneLines, removalText, withoutLines } from "../../src/iptables/removal.ts";
+import { containerOwner } from "../../src/model/owner.ts";
 
 const own = (name: string, port: number) =>
   `-A DOCKER_CONTAINERS -p tcp -m tcp --dport ${port} -m comment --comment "docker_iptables: ${name}" -j DNAT --to-destination 172.17.0.2:80`;
@@ -10,7 +11,7 @@ const BARE = "-A DOCKER_CONTAINERS ! -i lo -p tcp -m tcp --dport 9090 -j DNAT --
 const HEAD = "*nat\n:PREROUTING ACCEPT [0:0]\n:DOCKER_CONTAINERS - [0:0]\n";
 const live = (...lines: string[]) =>
   readLive(`# Generated\n${HEAD}${lines.map((line) => `${line}\n`).join("")}COMMIT\n`);
-const gone = (owner: string, text = "") => ({ owner, former: readFragment(text) });
+const gone = (name: string, text = "") => ({ owner: containerOwner(name), former: readFragment(text) });
 
 function removal(owners: ReturnType<typeof gone>[], kept: string[], from: ReturnType<typeof live>) {
   return removalText(

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Holding } from "../../src/docker/published.ts";
 import type { Fragments } from "../../src/fragments/by-family.ts";
-import { fragmentName } from "../../src/iptables/fragment-text.ts";
+import { containerOwner, fileOf } from "../../src/model/owner.ts";
 import { describeStale, sortSkipped } from "../../src/plan/skipped.ts";
 import { tell } from "../rules/pipeline.ts";
 import { world } from "../rules/worlds.ts";
@@ -12,7 +12,9 @@ import { world } from "../rules/worlds.ts";
 const FOLDER = { ipv4: "/etc/iptables.d", ipv6: "/etc/ip6tables.d" };
 const sort = (name: string, now: Fragments, holdings: Holding[]) =>
   sortSkipped([{ name, why: "is left alone by its label", holdings }], now);
-const fragment = (text: string): Fragments => ({ ipv4: [{ path: `/etc/iptables.d/${fragmentName("web")}`, text }] });
+const fragment = (text: string): Fragments => ({
+  ipv4: [{ path: `/etc/iptables.d/${fileOf(containerOwner("web"))}`, text }],
+});
 
 test("no fragment that stays names an address that is not its container's, or a bridge behind which that is not", () => {
   const seen = { stays: 0, goes: 0 };
@@ -24,7 +26,10 @@ test("no fragment that stays names an address that is not its container's, or a 
       const now = Object.fromEntries(
         (["ipv4", "ipv6"] as const).map((family) => {
           const text = fragments[family];
-          return [family, text === undefined ? [] : [{ path: `${FOLDER[family]}/${fragmentName(name)}`, text }]];
+          return [
+            family,
+            text === undefined ? [] : [{ path: `${FOLDER[family]}/${fileOf(containerOwner(name))}`, text }],
+          ];
         }),
       );
       // What has become of each address meanwhile: kept, lost, or behind another bridge.

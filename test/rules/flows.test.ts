@@ -6,8 +6,8 @@ import { changedDnats } from "../../src/iptables/changed-dnats.ts";
 import { compareLive, readLive, type Tables } from "../../src/iptables/live.ts";
 import { readDnat } from "../../src/iptables/read.ts";
 import { commentOf, readWords } from "../../src/iptables/rule.ts";
+import { containerOwner } from "../../src/model/owner.ts";
 import { type Changes, type Flow, readFlows, type Selector, selectStale } from "../../src/rules/flows.ts";
-
 import type { Dnat } from "../../src/rules/model.ts";
 
 const COMMENT = `-m comment --comment "${commentOf("web")}"`;
@@ -62,7 +62,12 @@ describe("what changes", () => {
   const tables = (...lines: string[]): Tables => new Map([["nat", lines.map(readWords)]]);
   function changes(former: string[], wanted: string[], running: string[]): Changes | undefined {
     const live = readLive(["*nat", ":DOCKER_CONTAINERS - [0:0]", JUMP, ...running, "COMMIT", ""].join("\n"));
-    const item = { owner: "web", family: "ipv4", former: tables(...former), wanted: tables(...wanted) } as const;
+    const item = {
+      owner: containerOwner("web"),
+      family: "ipv4",
+      former: tables(...former),
+      wanted: tables(...wanted),
+    } as const;
     const drift = compareLive("web", item.wanted, item.former, live);
     return changedDnats([{ ...item, drift }], { ipv4: live }).get("ipv4");
   }
@@ -93,7 +98,7 @@ describe("what changes", () => {
 
   test("all of it, where nothing jumped to the chain", () => {
     const live = readLive(`*nat\n:DOCKER_CONTAINERS - [0:0]\n${now}\nCOMMIT\n`);
-    const item = { owner: "web", family: "ipv4", former: tables(now), wanted: tables(now) } as const;
+    const item = { owner: containerOwner("web"), family: "ipv4", former: tables(now), wanted: tables(now) } as const;
     const drift = compareLive("web", item.wanted, item.former, live);
     const changed = changedDnats([{ ...item, drift }], { ipv4: live }).get("ipv4");
     expect(addresses(changed?.fresh ?? [])).toEqual(["172.17.0.3"]);

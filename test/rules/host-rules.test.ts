@@ -4,6 +4,7 @@ import { expect, test } from "vitest";
 import { readNetwork } from "../../src/docker/network.ts";
 import { hostFragments } from "../../src/iptables/host-fragments.ts";
 import { spell } from "../../src/iptables/rule.ts";
+import { fileOf } from "../../src/model/owner.ts";
 
 const network = (name: string, options: Record<string, string> = {}, more: Record<string, unknown> = {}) =>
   readNetwork({
@@ -26,9 +27,9 @@ function told(networks: ReturnType<typeof network>[], wishes: Wishes = {}, famil
     routes: [],
     ...wishes,
   });
-  return base.flatMap(({ file, rules }) =>
+  return base.flatMap(({ owner, rules }) =>
     Object.entries(rules[family]).flatMap(([table, lines]) =>
-      lines.map((rule) => `${file} ${table}: ${spell(rule).replace(/ -m comment --comment "[^"]*"/, "")}`),
+      lines.map((rule) => `${fileOf(owner)} ${table}: ${spell(rule).replace(/ -m comment --comment "[^"]*"/, "")}`),
     ),
   );
 }
