@@ -10,6 +10,7 @@ import { readRequest, type Surroundings } from "./cli/request.ts";
 import { resultOf, resultOfExplain, resultOfFailure, resultOfLoad, resultOfStatus } from "./cli/result.ts";
 import { explain } from "./commands/explain.ts";
 import { publish } from "./commands/publish.ts";
+import { describeReason } from "./commands/reasons.ts";
 import { status } from "./commands/status.ts";
 import { type Reporter, watch } from "./commands/watch.ts";
 import type { Tell } from "./docker/find.ts";
@@ -204,8 +205,9 @@ function watchHost(raw: Raw): ReturnType<Handler> {
   const told: Reporter = {
     synced: async (outcome, reasons) => {
       const result = completeCommands(resultOf(request, outcome), request.args, {});
-      const recorded = await note(request, result, reasons);
-      const why = reasons.length > 0 ? ` (${oneLine(reasons.join(", "))})` : "";
+      const because = reasons.map(describeReason);
+      const recorded = await note(request, result, because);
+      const why = because.length > 0 ? ` (${oneLine(because.join(", "))})` : "";
       if (result.changed && !(recorded && inJournal)) process.stdout.write(`${result.msg}${why}\n`);
       const warnings = result.warnings.map((warning) => `warning: ${warning}\n`).join("");
       if (warnings !== warned) process.stderr.write(warnings);

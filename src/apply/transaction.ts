@@ -40,7 +40,8 @@ export async function commit(plan: Plan, args: Arguments): Promise<Reloaded> {
     // Nothing is left to undo after a roll back; only where a lock could not be had there was none.
     if (undo.length > 0) {
       failure.changed = true;
-      if (!plan.closes) failure.rolledBack = [`NOT put back: the fragments just written; ${failure.message}`];
+      const why = `the fragments just written; ${failure.message}`;
+      if (!plan.closes) failure.rolledBack = [{ kind: "not_put_back", why }];
     }
     throw failure;
   });

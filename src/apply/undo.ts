@@ -1,7 +1,8 @@
 // The way back: each step of the transaction leaves one that undoes it, before or just after it is taken.
 
 import { type Own, readOwn } from "../fragments/directory.ts";
-import { asFailure } from "../model/errors.ts";
+import { asFailure, type Undone } from "../model/errors.ts";
+import { spellUndone } from "../model/rolled-back.ts";
 import { replaceFragment } from "../system/replace-file.ts";
 import { verbose } from "../system/verbose.ts";
 
@@ -16,19 +17,24 @@ export async function orRollBack<T>(undo: Undo[], steps: () => Promise<T>): Prom
     const failure = asFailure(error);
     if (undo.length > 0) {
       failure.rolledBack = [...(failure.rolledBack ?? []), ...(await rollBack(undo))];
-      failure.changed = failure.rolledBack.some((what) => what.startsWith("NOT put back"));
+      failure.changed = failure.rolledBack.some(({ kind }) => kind === "not_put_back");
     }
     throw failure;
   }
 }
 
-async function rollBack(undo: Undo[]): Promise<string[]> {
-  const done: string[] = [];
+async function rollBack(undo: Undo[]): Promise<Undone[]> {
+  const done: Undone[] = [];
   const steps = undo.splice(0).reverse();
   for (const [index, step] of steps.entries()) {
-    const what = await step().catch((error: unknown) => `NOT put back: ${asFailure(error).message}`);
-    verbose(() => `roll back: step ${index + 1} of ${steps.length}: ${what ?? "nothing to put back"}`);
-    if (what !== undefined) done.push(what);
+    const undone = await step().then(
+      (what): Undone | undefined => (what === undefined ? undefined : { kind: "put_back", what }),
+      (error: unknown): Undone => ({ kind: "not_put_back", why: asFailure(error).message }),
+    );
+    verbose(
+      () => `roll back: step ${index + 1} of ${steps.length}: ${undone ? spellUndone(undone) : "nothing to put back"}`,
+    );
+    if (undone !== undefined) done.push(undone);
   }
   return done;
 }

@@ -39,11 +39,11 @@ export async function loadWatched(
     args,
   );
   const { gone, edited } = await lossesOf(live, others, before, args);
-  const names = others.map(({ name }) => name).join(" and ");
+  const names = others.map(({ name }) => name);
   if (gone.length > 0) throw tookAway(names, gone, failed);
   if (failed !== undefined) throw failed;
   if (edited.length === 0) return { warnings, live };
-  const told = `${names} took away rules that no fragment declares, and fragments have changed since it last loaded: ${someOf(edited)}`;
+  const told = `${names.join(" and ")} took away rules that no fragment declares, and fragments have changed since it last loaded: ${someOf(edited)}`;
   return { warnings: [...warnings, told], live };
 }
 
@@ -72,11 +72,11 @@ function formerOf(family: Family, items: readonly Item[]) {
   return items.filter((item) => item.family === family).map(({ former }) => former);
 }
 
-function tookAway(names: string, gone: readonly string[], failed: Failure | undefined): TookAway {
+function tookAway(services: readonly string[], gone: readonly string[], failed: Failure | undefined): TookAway {
   const message =
-    `${failed === undefined ? "" : `${failed.message}; and `}${names}, which docker_iptables did not write, took away rules that ran before: ` +
-    `${someOf(gone)}. See what it does with 'systemctl cat ${names.split(" ")[0]}'; without it, reload: patch exchanges only docker_iptables' own rules. If a fragment that had them was removed, have that service load first`;
-  const facts = { ...failed?.facts, services: names.split(" and "), rules: gone.slice(0, MOST_TOLD) };
+    `${failed === undefined ? "" : `${failed.message}; and `}${services.join(" and ")}, which docker_iptables did not write, took away rules that ran before: ` +
+    `${someOf(gone)}. See what it does with 'systemctl cat ${services[0]}'; without it, reload: patch exchanges only docker_iptables' own rules. If a fragment that had them was removed, have that service load first`;
+  const facts = { ...failed?.facts, services, rules: gone.slice(0, MOST_TOLD) };
   return new TookAway(failed?.code ?? "rules_not_live", message, facts, { cause: failed });
 }
 

@@ -4,6 +4,7 @@ import { createTwoFilesPatch } from "diff";
 import type { Problem, Result } from "../generated/result.ts";
 import { FLAGS } from "../model/flags.ts";
 import { containerOf } from "../model/owner.ts";
+import { printUndone } from "../model/rolled-back.ts";
 import type { Paint } from "./colours.ts";
 
 export interface Printed {
@@ -57,7 +58,7 @@ export function printForPerson(result: Result, { check, terminal, stdout, stderr
   const complaints = [
     ...result.warnings.map((warning) => `${stderr("yellow", "warning:")} ${asFlags(warning)}`),
     ...(result.failed ? [stderr("red", `docker_iptables: ${asFlags(result.msg)} [${result.error?.code}]`)] : []),
-    ...(result.rolled_back ?? []).map((what) => (what.startsWith("NOT") ? `  ${what}` : `  put back: ${what}`)),
+    ...(result.rolled_back ?? []).map(printUndone),
     ...(typeof result.error?.["journal"] === "string"
       ? [`  the service said:\n${indent(result.error["journal"])}`]
       : []),

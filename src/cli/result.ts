@@ -5,6 +5,7 @@ import type { Loaded } from "../apply/load.ts";
 import type { Explained, Explanation } from "../commands/explain.ts";
 import type { Outcome } from "../commands/publish.ts";
 import type { ContainerStatus, Status } from "../commands/status.ts";
+import { describeIdle } from "../docker/idle.ts";
 import type { Arguments } from "../generated/arguments.ts";
 import type { FileDiff, FileResult, Result, Tables } from "../generated/result.ts";
 import { restoreCommand } from "../iptables/commands.ts";
@@ -17,6 +18,7 @@ import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
 import { containersAmong } from "../model/owner.ts";
 import { bracketed, spellPublish } from "../model/port-mapping.ts";
 import type { Request } from "../model/request.ts";
+import { spellUndone } from "../model/rolled-back.ts";
 import { warnOfBarriers } from "../plan/barriers.ts";
 import { hasHostChanges, hasUnitChanges } from "../plan/host-plan.ts";
 import {
@@ -30,6 +32,8 @@ import {
 } from "../plan/item.ts";
 import { rangesOf } from "../rules/container-rules.ts";
 import { allVisible, oneLine } from "../text/visible.ts";
+import { describeNotPublished } from "./not-published.ts";
+import { describeOrigin } from "./origins.ts";
 
 type ContainerResult = NonNullable<Result["containers"]>[number];
 type BaseResult = NonNullable<Result["base"]>;
@@ -91,7 +95,10 @@ export function resultOfLoad(request: Request, { plans, warnings }: Loaded): Res
 /** The answer to the verb explain. */
 export function resultOfExplain(request: Request, { explained, idle, warnings }: Explanation): Result {
   const count = explained.length;
-  const msg = [count === 0 ? "" : `${count} published ${count === 1 ? "port" : "ports or ranges"} followed`, ...idle]
+  const msg = [
+    count === 0 ? "" : `${count} published ${count === 1 ? "port" : "ports or ranges"} followed`,
+    ...idle.map(({ name, idle: why }) => describeIdle(name, why)),
+  ]
     .filter(Boolean)
     .join("; ");
   return allVisible<Result>({
@@ -101,17 +108,21 @@ export function resultOfExplain(request: Request, { explained, idle, warnings }:
     explained: explained.map(({ container, publish, count: ports, addresses, views }) => ({
       container,
       publish: spellPublish(publish, ports),
-      views: views.map((view) => viewResult(view, addresses)),
+      views: views.map((view) => viewResult(view, container, addresses)),
     })),
     warnings: [...request.warnings, ...warnings],
   });
 }
 
-function viewResult({ from, trip, arrival }: Explained["views"][number], addresses: readonly string[]): ViewResult {
+function viewResult(
+  { from, trip, arrival }: Explained["views"][number],
+  container: string,
+  addresses: readonly string[],
+): ViewResult {
   const { reached, why, by, doubts } = arrival;
   const reaches = reached !== undefined && addresses.includes(reached.address);
   return {
-    from,
+    from: describeOrigin(from, container),
     to: `${bracketed(trip.destination)}:${trip.port}`,
     reaches,
     seen_as: reached?.seenAs ?? null,
@@ -168,7 +179,7 @@ export function resultOfFailure(error: unknown, request: Request | undefined, de
     comment: failure.message,
     error: told,
     warnings: request?.warnings ?? [],
-    ...(failure.rolledBack ? { rolled_back: failure.rolledBack } : {}),
+    ...(failure.rolledBack ? { rolled_back: failure.rolledBack.map(spellUndone) } : {}),
     ...(request ? { state: request.args.state, invocation: { module_args: { ...request.args } } } : {}),
     ...(bolt ? { _error: { msg: failure.message, kind: `docker_iptables/${failure.code}`, details: told } } : {}),
   });
@@ -263,7 +274,7 @@ function sentence(
     going.length > 0 ? `${would}unpublished: ${going.join(", ")}` : "",
     same.length > 0 ? `already ${verb}: ${same.join(", ")}` : "",
     all && changing.length === 0 ? allIsWell(state, asked.length - empty.size) : "",
-    ...idle.map(({ why }) => why),
+    ...idle.map(describeNotPublished),
     besides.length > 0 ? `${would}put right: ${besides.join(", ")}` : "",
   ];
   return parts.filter((part) => part !== "").join("; ");

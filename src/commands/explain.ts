@@ -4,6 +4,7 @@
 import type { Container } from "../docker/container.ts";
 import { forwardingWarnings } from "../docker/daemon.ts";
 import { findNetworks, findPublished } from "../docker/find.ts";
+import type { Idle } from "../docker/idle.ts";
 import { tellStrangers } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { liveOwners, readLive } from "../iptables/live.ts";
@@ -19,7 +20,7 @@ import { optionsOf } from "../plan/desired.ts";
 import { readDirectories } from "../plan/directories.ts";
 import { readKernel } from "../plan/survey.ts";
 import { rangesOf } from "../rules/container-rules.ts";
-import { probesOf, type Trip } from "../rules/probe.ts";
+import { type ProbeOrigin, probesOf, type Trip } from "../rules/probe.ts";
 import { readHost } from "./host.ts";
 
 /** One published port, or a range of which the first stands for all. */
@@ -30,13 +31,13 @@ export interface Explained {
   count: number;
   /** The container's own addresses. */
   addresses: string[];
-  views: { from: string; trip: Trip; arrival: TraceResult }[];
+  views: { from: ProbeOrigin; trip: Trip; arrival: TraceResult }[];
 }
 
 export interface Explanation {
   explained: Explained[];
-  /** Why a container publishes nothing. */
-  idle: string[];
+  /** Containers that publish nothing, and why. */
+  idle: { name: string; idle: Idle }[];
   warnings: string[];
 }
 
@@ -73,7 +74,7 @@ export async function explain({ args, options }: Request, signal: AbortSignal): 
   const forwarded = inUse.filter((family) => family === "ipv4" || targets.some(({ name }) => owners.has(name)));
   return {
     explained,
-    idle: targets.flatMap(({ idle }) => idle ?? []),
+    idle: targets.flatMap(({ name, idle }) => (idle === undefined ? [] : [{ name, idle }])),
     warnings: [
       ...unusable.map(({ msg }) => `${msg}; it is left out`),
       ...new Set(targets.flatMap(({ warnings }) => warnings)),

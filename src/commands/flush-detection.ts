@@ -8,11 +8,12 @@ import { type Canary, canariesOf } from "../iptables/canary.ts";
 import { readFragment } from "../iptables/fragment-text.ts";
 import { keyOf } from "../iptables/rule.ts";
 import { directoryOf } from "../model/directories.ts";
-import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
+import { FAMILIES } from "../model/family.ts";
 import { fileOf } from "../model/owner.ts";
 import { ruleAt } from "../netfilter/iptables.ts";
 import type { Kernel } from "../plan/item.ts";
 import { readKernel } from "../plan/survey.ts";
+import type { FlushedTable } from "./reasons.ts";
 
 /** milliseconds between two looks: at all, and at most where flushes follow each other; and after which they do not. */
 const PAUSE = { first: 3000, longest: 60_000, calm: 600_000 };
@@ -76,8 +77,8 @@ export class FlushDetector {
     this.#canaries = [...kept, ...learned];
   }
 
-  /** What was flushed since, e.g. ["IPv4 nat"]. Never throws: a look that fails is no flush. */
-  async look(): Promise<string[]> {
+  /** What was flushed since. Never throws: a look that fails is no flush. */
+  async look(): Promise<FlushedTable[]> {
     const started = performance.now();
     const flushed = await this.#lookAround();
     const now = performance.now();
@@ -85,7 +86,7 @@ export class FlushDetector {
     return flushed;
   }
 
-  async #lookAround(): Promise<string[]> {
+  async #lookAround(): Promise<FlushedTable[]> {
     const tables = [...new Set(this.#canaries.map(({ table }) => table))].sort();
     const table = tables[this.#turn++ % tables.length];
     const looked = this.#canaries.filter((one) => one.table === table);
@@ -98,7 +99,7 @@ export class FlushDetector {
    * Of all canaries those that are gone, and whose fragments still have them. The others have another place now, or went with a
    * call of ours (a delete): new ones are chosen.
    */
-  async #confirm(): Promise<string[]> {
+  async #confirm(): Promise<FlushedTable[]> {
     const live = await readKernel([...new Set(this.#canaries.map(({ family }) => family))], this.#args);
     const gone = this.#canaries.filter(
       ({ family, table, rule }) => !live[family]?.tables.get(table)?.ours.has(keyOf(rule)),
@@ -106,7 +107,7 @@ export class FlushDetector {
     const declared = await Promise.all(gone.map((canary) => isDeclared(canary, this.#args)));
     const flushed = gone.filter((_, index) => declared[index]);
     if (flushed.length === 0) this.learn(live);
-    return flushed.map(({ family, table }) => `${FAMILY_WORDS[family]} ${table}`);
+    return flushed.map(({ family, table }) => ({ family, table }));
   }
 }
 

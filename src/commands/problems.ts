@@ -219,7 +219,7 @@ export function shadows(
       const publishes = target.publishes.filter((one) => one.family === family && !isLoopback(one.hostAddress ?? ""));
       return rangesOf(publishes).flatMap((range): Problem[] => {
         const publish = { family, ...range };
-        const view = probesOf(publish, target, networks, host).find(({ from }) => from === "another machine");
+        const view = probesOf(publish, target, networks, host).find(({ from }) => from.kind === "machine");
         if (view === undefined) return [];
         // What docker-proxy answers did not come by its rules either, which are live.
         const arrives = ({ reached, by }: TraceResult) =>

@@ -32,7 +32,6 @@ import { type NotPublished, type Selection, select, withOrphans } from "../plan/
 import { familiesOf, readKernel, type Survey, survey } from "../plan/survey.ts";
 import { validate, warnOfLoopback, warnOfUncovered, withChanges } from "../plan/validate.ts";
 import { verbose } from "../system/verbose.ts";
-import { orNearest } from "../text/suggest.ts";
 
 export interface Outcome extends Omit<Selection, "wanted"> {
   /** All fragments asked for, in the order of their names, and those of neighbours that are put right with them. */
@@ -203,14 +202,13 @@ function onceEach(warnings: readonly string[]): string[] {
 /** Of what is to be absent and is nowhere, that it is so; perhaps another name was meant. */
 function withoutRules(items: readonly Item[], now: Fragments, { state, all, reload }: Arguments): NotPublished[] {
   if (state !== "absent" || all) return [];
+  const what = reload === "none" ? "fragment" : "rules";
+  const others = ownersIn(now);
   const names = new Set(containersAmong(items.map(({ owner }) => owner)));
   const changing = new Set(containersAmong(items.filter(hasChanges).map(({ owner }) => owner)));
   return [...names]
     .filter((name) => !changing.has(name))
-    .map((name) => {
-      const what = reload === "none" ? "fragment" : "rules";
-      return { name, why: `${name} has no ${what}, nothing to do${orNearest(name, ownersIn(now))}` };
-    });
+    .map((name) => ({ name, why: { kind: "absent_already", what, others } }));
 }
 
 /** Rules that are live now, and are not loaded at the next boot. */

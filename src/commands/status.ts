@@ -147,7 +147,7 @@ export async function status(args: Arguments, names: readonly string[]): Promise
     standings,
     problems: problems.filter(({ container }) => isAskedFor(container)),
     warnings: [
-      ...daemon.running.warnings.filter((told) => !problems.some(({ msg }) => msg === told)),
+      ...daemon.running.warnings,
       ...services.warnings,
       ...FAMILIES.flatMap((family) => tellCopies(declared[family] ?? [])),
       ...firewalls.warnings,
@@ -193,7 +193,12 @@ async function askWhatRuns(args: Arguments, now: Fragments): Promise<WhatRuns> {
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     const problem: Problem = { kind: "daemon_unreachable", msg: error.message };
-    return { running: { targets: [], left: [], unusable: [], warnings: [] }, networks: [], unusable: [], problem };
+    return {
+      running: { targets: [], left: [], unusable: [], warnings: [], strangers: [] },
+      networks: [],
+      unusable: [],
+      problem,
+    };
   }
 }
 

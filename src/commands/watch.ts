@@ -14,10 +14,11 @@ import { verbose } from "../system/verbose.ts";
 import { type Manager, notify, Pulse } from "../systemd/notify.ts";
 import { FlushDetector } from "./flush-detection.ts";
 import { type Outcome, publish } from "./publish.ts";
+import { listTables, type Reason } from "./reasons.ts";
 
 /** What is told of the work: each change with its reasons, and each failure once. */
 export interface Reporter {
-  synced: (outcome: Outcome, reasons: readonly string[]) => Promise<void>;
+  synced: (outcome: Outcome, reasons: readonly Reason[]) => Promise<void>;
   failed: (failure: Failure) => void;
 }
 
@@ -65,20 +66,20 @@ function gistOf({ message }: Failure): string {
 }
 
 interface Taken {
-  reasons: string[];
+  reasons: Reason[];
   networks: boolean;
 }
 
 /** What has happened since the last sync. */
 class News {
-  #reasons: string[] = [];
+  #reasons: Reason[] = [];
   #rung = true;
   #networks = true;
   #wake = () => {};
   #later: NodeJS.Timeout | undefined;
 
   /** `networks`: some may have come or gone, as always where it is not known what happened. */
-  ring(reason?: string, networks = true): void {
+  ring(reason?: Reason, networks = true): void {
     clearTimeout(this.#later);
     this.#later = undefined;
     this.#rung = true;
@@ -88,7 +89,7 @@ class News {
   }
 
   /** Soon, unless a sync for other news comes first, which is as good. */
-  ringLater(reason: string): void {
+  ringLater(reason: Reason): void {
     this.#later ??= setTimeout(() => this.ring(reason, false), LATER);
   }
 
@@ -206,18 +207,17 @@ async function syncOnce(
   }
 }
 
-const FLUSHED = "flushed";
-
-function isFlush(reason: string): boolean {
-  return reason.endsWith(` ${FLUSHED}`);
+function isFlush({ kind }: Reason): boolean {
+  return kind === "flushed";
 }
 
 /** What was flushed is news. Where somebody does it again and again, that is told once, and then only what else there is. */
 async function lookOnce(news: News, lookout: FlushDetector, { failed }: Pick<Reporter, "failed">): Promise<void> {
-  const tables = (await lookout.look()).join(", ");
-  if (tables === "") return;
-  news.ring(`${tables} ${FLUSHED}`);
+  const flushed = await lookout.look();
+  if (flushed.length === 0) return;
+  news.ring({ kind: "flushed", tables: flushed });
   if (lookout.flushes !== 2) return;
+  const tables = listTables(flushed);
   const message =
     `another program removes docker_iptables' rules again and again (${tables}); they are put back, but later each time, up to a ` +
     "minute, and from now on without a word: find that program (a firewall service, a script; with iptables-nft 'nft monitor' names its process)";
@@ -271,8 +271,9 @@ function onEvent(line: string, news: News): void {
   const event = readEvent(line);
   if (event === undefined) return;
   const { type, action, name } = event;
-  if (TELLING[type]?.test(action)) news.ring(`${name} ${action}`, type === "network");
-  else if (ACCOMPANYING[type]?.test(action)) news.ringLater(`${name} ${action}`);
+  const reason: Reason = { kind: "event", name, action };
+  if (TELLING[type]?.test(action)) news.ring(reason, type === "network");
+  else if (ACCOMPANYING[type]?.test(action)) news.ringLater(reason);
 }
 
 /** Pure. Undefined for a line that is no event. */

@@ -6,12 +6,13 @@ import { Failure } from "../model/errors.ts";
 import { networkOf, type Options } from "../model/options.ts";
 import { type Interfaces, readInterfaces } from "../system/interfaces.ts";
 import { verbose } from "../system/verbose.ts";
-import { orNearest } from "../text/suggest.ts";
+import { didYouMean, nearest } from "../text/suggest.ts";
 import { inspectAllNetworks, inspectContainers, inspectNetworks, listContainers, listNames } from "./client.ts";
 import { type Attachment, type Container, compareText } from "./container.ts";
 import { type Answered, describe, type Unusable } from "./documents.ts";
+import { describeIdle } from "./idle.ts";
 import { GATEWAY_BRIDGE, type Network } from "./network.ts";
-import { findHairpins } from "./proxy.ts";
+import { findHairpins, tellStrangers } from "./proxy.ts";
 import {
   type Holding,
   holdingsOf,
@@ -39,11 +40,26 @@ export interface Found {
   warnings: string[];
 }
 
-interface Pending {
-  name: string;
-  /** "does not exist", "is created", … */
-  why: string;
-  exists: boolean;
+/** A container of which no rules can be made now, and why; `name` is as it was asked for. */
+export type Pending = { name: string } /** `near` is the name that was perhaps meant. */ & (
+  | { kind: "missing"; near?: string | undefined }
+  /** `status` is the client's own word. */
+  | { kind: "not_running"; status: string }
+  | { kind: "not_located" | "unusable"; failure: Failure }
+);
+
+/** Why, after its name: "does not exist", "is created", … */
+export function describePending(pending: Pending): string {
+  switch (pending.kind) {
+    case "missing":
+      return `does not exist${didYouMean(pending.near)}`;
+    case "not_running":
+      return `is ${pending.status}`;
+    case "not_located":
+      return `cannot be located (${pending.failure.message})`;
+    case "unusable":
+      return `cannot be used (${pending.failure.message})`;
+  }
 }
 
 /**
@@ -68,8 +84,9 @@ export async function findPublished(
   const targets = located.map(({ target }) => target);
   const failed = targets.find(isFailure);
   if (failed !== undefined) throw failed;
-  verbose(() => targets.flatMap(describeIdle));
-  return { ...(await findHairpins(targets.filter(isTarget), interfaces)), pending, waited };
+  verbose(() => targets.flatMap(skipped));
+  const { targets: whole, strangers } = await findHairpins(targets.filter(isTarget), interfaces);
+  return { targets: whole, warnings: tellStrangers(strangers), pending, waited };
 }
 
 /**
@@ -82,10 +99,10 @@ export async function findNeighbours(
 ): Promise<Pick<Found, "targets" | "pending">> {
   const { ready, pending, unusable } = await lookAt(args);
   const { located, interfaces } = await locateAll(ready, [], optionsOf, args);
-  const lost = located.flatMap(({ container: { name }, target }) =>
-    isFailure(target) ? [{ name, why: `cannot be located (${target.message})`, exists: true }] : [],
+  const lost = located.flatMap(({ container: { name }, target }): Pending[] =>
+    isFailure(target) ? [{ name, kind: "not_located", failure: target }] : [],
   );
-  const bad = unusable.map((one) => ({ name: one.name, why: `cannot be used (${one.failure.message})`, exists: true }));
+  const bad = unusable.map(({ name, failure }): Pending => ({ name, kind: "unusable", failure }));
   const targets = located.map(({ target }) => target).filter(isTarget);
   const { targets: whole } = await findHairpins(targets, interfaces);
   return { targets: whole, pending: [...pending, ...lost, ...bad] };
@@ -99,9 +116,9 @@ function isTarget(one: PublishedContainer | Failure): one is PublishedContainer 
   return !isFailure(one);
 }
 
-function describeIdle(one: PublishedContainer | Failure): string[] {
+function skipped(one: PublishedContainer | Failure): string[] {
   if (isFailure(one)) return [`skip: ${one.message}`];
-  return one.idle === undefined ? [] : [`skip: ${one.idle}`];
+  return one.idle === undefined ? [] : [`skip: ${describeIdle(one.name, one.idle)}`];
 }
 
 /** All containers of the daemon that run. */
@@ -112,13 +129,15 @@ export interface Running {
   /** Documents that cannot be used, in a sentence each. */
   unusable: Complaint[];
   warnings: string[];
+  /** Process ids of those that call themselves docker-proxy and are not the daemon's. */
+  strangers: string[];
 }
 
-/** A container that is left as it is, as long as its fragment is true (left.ts). */
+/** A container that is left as it is, as long as its fragment is true (skipped.ts). */
 export interface Skipped {
   name: string;
-  /** Why it is left, after its name: "is left alone by its label", … */
-  why: string;
+  /** Why it is left: by its label, or because it cannot be used or located. */
+  why: "disabled" | "unusable" | "not_located";
   /** As far as they can be told. */
   holdings: Holding[];
 }
@@ -147,15 +166,15 @@ export async function findRunning(
   );
   const lost = located.flatMap(({ container, target }) => (isFailure(target) ? [{ container, failure: target }] : []));
   const left = [
-    ...apart.map((one) => ({ one, why: "failure" in one ? "cannot be used" : "is left alone by its label" })),
-    ...lost.map(({ container }) => ({ one: container, why: "cannot be located" })),
+    ...apart.map((one) => ({ one, why: "failure" in one ? ("unusable" as const) : ("disabled" as const) })),
+    ...lost.map(({ container }) => ({ one: container, why: "not_located" as const })),
   ];
   verbose(() => [
-    ...located.flatMap(({ target }) => describeIdle(target)),
-    ...left.map(({ one, why }) => `skip: the container ${one.name} ${why}`),
+    ...located.flatMap(({ target }) => skipped(target)),
+    ...left.map(({ one, why }) => `skip: the container ${one.name}: ${why.replace("_", " ")}`),
   ]);
   const isUnusable = ({ failure }: { failure: Failure }) => failure.code === "client_answer_invalid";
-  const { targets, warnings } = await findHairpins(located.map(({ target }) => target).filter(isTarget), interfaces);
+  const { targets, strangers } = await findHairpins(located.map(({ target }) => target).filter(isTarget), interfaces);
   return {
     targets,
     left: left.map(({ one, why }) => ({ name: one.name, why, holdings: holdings(one) })),
@@ -163,7 +182,8 @@ export async function findRunning(
       ...unusable.map((one) => ({ container: one.name || undefined, msg: describe(one) })),
       ...lost.filter(isUnusable).map(({ container, failure }) => ({ container: container.name, msg: failure.message })),
     ],
-    warnings: [...lost.filter((one) => !isUnusable(one)).map(({ failure }) => failure.message), ...twice, ...warnings],
+    warnings: [...lost.filter((one) => !isUnusable(one)).map(({ failure }) => failure.message), ...twice],
+    strangers,
   };
 }
 
@@ -288,8 +308,8 @@ async function lookAt(args: Arguments): Promise<Look & { unusable: Unusable[] }>
   const pending: Pending[] = [];
   for (const name of args.container) {
     const container = usable.find((one) => one.name === name) ?? usable.find((one) => one.id.startsWith(name));
-    if (container === undefined) pending.push({ name, why: "does not exist", exists: false });
-    else if (!container.running) pending.push({ name, why: `is ${container.status}`, exists: true });
+    if (container === undefined) pending.push({ name, kind: "missing" });
+    else if (!container.running) pending.push({ name, kind: "not_running", status: container.status });
     else ready.set(container.name, container);
   }
   return { ready: [...ready.values()], pending, unusable };
@@ -330,11 +350,11 @@ async function waitForAll(args: Arguments, patience: Patience): Promise<Look & {
     if (found.pending.length === 0) return { ...found, waited: pause > PAUSE.first };
     const left = deadline - Date.now();
     if (left <= 0) throw await notThere(found.pending, args);
-    const state = found.pending.map(({ name, why }) => `${name}, which ${why}`).join("; ");
+    const state = listPending(found.pending);
     if (state !== told && Date.now() - start >= QUIET) {
       told = state;
-      const named = (await withNearNames(found.pending, args)).map(({ name, why }) => `${name}, which ${why}`);
-      tell(`waiting for the container ${named.join("; ")} (up to ${args.wait_timeout} s)`);
+      const named = listPending(await withNearNames(found.pending, args));
+      tell(`waiting for the container ${named} (up to ${args.wait_timeout} s)`);
     }
     verbose(() => `wait: ${Math.min(pause, left).toFixed()} ms for ${state}`);
     await sleep(Math.min(pause, left), undefined, { signal }).catch(() => {});
@@ -342,17 +362,25 @@ async function waitForAll(args: Arguments, patience: Patience): Promise<Look & {
   }
 }
 
+function listPending(pending: readonly Pending[]): string {
+  return pending.map((one) => `${one.name}, which ${describePending(one)}`).join("; ");
+}
+
 /** Beside each name that does not exist, the one that was perhaps meant. A client that cannot say costs no answer. */
 export async function withNearNames(pending: readonly Pending[], args: Arguments): Promise<Pending[]> {
-  const names = pending.some(({ exists }) => !exists) ? await listNames(args).catch(() => []) : [];
-  return pending.map((one) => (one.exists ? one : { ...one, why: `${one.why}${orNearest(one.name, names)}` }));
+  const names = pending.some(isMissing) ? await listNames(args).catch(() => []) : [];
+  return pending.map((one) => (isMissing(one) ? { ...one, near: nearest(one.name, names) } : one));
+}
+
+function isMissing({ kind }: Pending): boolean {
+  return kind === "missing";
 }
 
 async function notThere(pending: readonly Pending[], args: Arguments): Promise<Failure> {
   const { client, wait_timeout } = args;
-  const each = (await withNearNames(pending, args)).map(({ name, why }) => `${name} ${why}`).join(", ");
+  const each = (await withNearNames(pending, args)).map((one) => `${one.name} ${describePending(one)}`).join(", ");
   return new Failure(
-    pending.some(({ exists }) => !exists) ? "container_missing" : "container_not_running",
+    pending.some(isMissing) ? "container_missing" : "container_not_running",
     wait_timeout === 0
       ? `not every container runs: ${each}; see '${client} ps --all'`
       : `not every container runs after ${wait_timeout} s: ${each}; see '${client} ps --all', or raise wait_timeout`,

@@ -18,15 +18,15 @@ import type { Endpoint, PublishedContainer } from "./published.ts";
 export async function findHairpins(
   targets: readonly PublishedContainer[],
   interfaces: Interfaces,
-): Promise<{ targets: PublishedContainer[]; warnings: string[] }> {
+): Promise<{ targets: PublishedContainer[]; strangers: string[] }> {
   const bridges = targets.flatMap(({ publishing }) => Object.values(publishing).map(({ bridge }) => bridge));
   const routed = await routingLoopback(bridges);
-  if (routed.size === 0) return { targets: [...targets], warnings: [] };
+  if (routed.size === 0) return { targets: [...targets], strangers: [] };
   const [{ proxies, strangers }, filtered] = await Promise.all([findProxies(), filteredFamilies()]);
   const proxied = new Set(proxies.map(({ address }) => address));
   return {
     targets: targets.map((target) => withHairpins(target, { routed, proxied, filtered }, interfaces)),
-    warnings: tellStrangers(strangers),
+    strangers,
   };
 }
 

@@ -7,6 +7,7 @@ import type { Options } from "../model/options.ts";
 import type { PortMapping } from "../model/port-mapping.ts";
 import type { Interfaces } from "../system/interfaces.ts";
 import type { Attachment, Container } from "./container.ts";
+import { describeNowhere, type Idle, type Nowhere } from "./idle.ts";
 import { bridgeOfId, choosePlaces, GATEWAY_BRIDGE, type Network, type Place } from "./network.ts";
 import { type Overlap, overlapOf, ownSubnet, tellOverlap } from "./overlaps.ts";
 
@@ -52,10 +53,10 @@ export interface PublishedContainer {
   endpoints: Endpoint[];
   /** All addresses of the container, whether or not something is published there. */
   addresses: Record<Family, readonly string[]>;
-  /** Why nothing is published, in a person's words; undefined when something is. */
-  idle: string | undefined;
-  /** Why what it publishes leads nowhere, after its name; undefined when it leads somewhere, or astray. */
-  nowhere: string | undefined;
+  /** Why nothing is published; undefined when something is. */
+  idle: Idle | undefined;
+  /** Why what it publishes leads nowhere; undefined when it leads somewhere, or astray. */
+  nowhere: Nowhere | undefined;
   warnings: string[];
 }
 
@@ -104,7 +105,7 @@ export function locate(
   if (Object.keys(target.publishing).length === 0 && target.astray.length === 0) {
     target.nowhere = whyNowhere(places);
     target.warnings.push(
-      `${container.name} publishes ports and ${target.nowhere}: there is nothing to send packets to`,
+      `${container.name} publishes ports and ${describeNowhere(target.nowhere)}: there is nothing to send packets to`,
     );
   }
   return target;
@@ -114,21 +115,17 @@ function addressesIn(family: Family, places: readonly Place[]): string[] {
   return places.flatMap(({ attachment }) => attachment.address[family] ?? []);
 }
 
-function whyIdle({ name, mode, publishes }: Container): string | undefined {
-  if (mode.kind === "host") return `${name} uses the host's own network and publishes nothing`;
-  if (mode.kind === "none") return `${name} has no network and publishes nothing`;
-  if (mode.kind === "container") {
-    return `${name} shares the network of container ${mode.of} and publishes nothing itself`;
-  }
-  return publishes.length === 0 ? `${name} publishes no port` : undefined;
+function whyIdle({ mode, publishes }: Container): Idle | undefined {
+  if (mode.kind === "host") return { kind: "host_network" };
+  if (mode.kind === "none") return { kind: "no_network" };
+  if (mode.kind === "container") return { kind: "shared_network", of: mode.of };
+  return publishes.length === 0 ? { kind: "no_port" } : undefined;
 }
 
-function whyNowhere(places: readonly Place[]): string {
+function whyNowhere(places: readonly Place[]): Nowhere {
   const addressed = places.filter(({ attachment }) => FAMILIES.some((family) => attachment.address[family]));
-  if (addressed.length > 0 && addressed.every(({ network }) => network?.driver === "overlay")) {
-    return `is in overlay networks only, without an address in ${GATEWAY_BRIDGE}`;
-  }
-  return "has no address in any bridged network (rootless?)";
+  const isOverlay = addressed.length > 0 && addressed.every(({ network }) => network?.driver === "overlay");
+  return isOverlay ? "overlay" : "no_address";
 }
 
 /** A container's addresses, whether or not it publishes and its bridges are here. Never throws. */

@@ -3,13 +3,16 @@
 
 import type { ErrorCode } from "../generated/result.ts";
 
+/** What became of one step that was to be undone: `what` is a path, or a thing in a word or two. */
+export type Undone = { kind: "put_back"; what: string } | { kind: "not_put_back"; why: string };
+
 /** A failure that was foreseen. Everything else that is thrown is a bug and is reported as `internal`. */
 export class Failure extends Error {
   readonly code: ErrorCode;
   /** JSON values, e.g. `{command, exit_code, stderr}` or `{path}`. */
   readonly facts: Readonly<Record<string, unknown>>;
-  /** What was put back after this failure; set by the transaction. */
-  rolledBack: string[] | undefined;
+  /** What was put back after this failure, and what could not be; set by the transaction. */
+  rolledBack: Undone[] | undefined;
   /** Whether something stays changed in spite of the failure; set by the transaction. */
   changed = false;
 

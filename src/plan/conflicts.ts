@@ -4,7 +4,8 @@
 
 import { dirname } from "node:path";
 import { NAME } from "../docker/container.ts";
-import { findNeighbours } from "../docker/find.ts";
+import { describePending, findNeighbours, type Pending } from "../docker/find.ts";
+import { describeIdle } from "../docker/idle.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
@@ -59,11 +60,11 @@ export async function settleConflicts(
       if (former !== undefined && former !== name) throw renamed(former, name);
     }
     const located = new Map(targets.map((target) => [target.name, target]));
-    const reasons = new Map(pending.map(({ name, why }) => [name, why]));
+    const unready = new Map(pending.map((one) => [one.name, one]));
     for (const [name, clash] of clashes) {
       // A name may also be the beginning of another container's id.
       const target = located.get(name);
-      const why = reasons.get(name) ?? "does not exist";
+      const why = unready.get(name) ?? { name, kind: "missing" };
       const { wanted, warnings } = await settleOne({ name, clash, target, why }, known, now, args);
       known.add(claimantOf(wanted));
       found.wanted.push(wanted);
@@ -112,7 +113,7 @@ interface Found {
   clash: Clash;
   target: PublishedContainer | undefined;
   /** Without a target: why there is none. */
-  why: string;
+  why: Pending;
 }
 
 /** One neighbour's fragment as it should be. Throws Failure `port_conflict`. */
@@ -126,8 +127,8 @@ async function settleOne(
     wanted: containerFragment(name, undefined, keptOptions(name, now, args)),
     warnings: [`${path} goes: ${reason}, and ${what} is ${owner}'s now`],
   });
-  if (target === undefined) return goes(`the container ${name} ${why}`);
-  if (target.idle !== undefined) return goes(target.idle);
+  if (target === undefined) return goes(`the container ${name} ${describePending(why)}`);
+  if (target.idle !== undefined) return goes(describeIdle(name, target.idle));
   const { wanted, warnings } = fragmentFor(target, shownWishes(name, now, args));
   const shared = known.sharing(claimantOf(wanted));
   refuseSharedPorts({ owner: name }, shared);

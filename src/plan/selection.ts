@@ -2,7 +2,8 @@
 
 import { inspectContainers } from "../docker/client.ts";
 import { NAME } from "../docker/container.ts";
-import { findPublished, findRunning, type Tell, withNearNames } from "../docker/find.ts";
+import { describePending, findPublished, findRunning, type Tell, withNearNames } from "../docker/find.ts";
+import { tellStrangers } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
 import type { Arguments } from "../generated/arguments.ts";
@@ -14,6 +15,7 @@ import { droppedOptions, type Options, readHead } from "../model/options.ts";
 import { containersAmong } from "../model/owner.ts";
 import type { Request } from "../model/request.ts";
 import { type Addresses, ClaimIndex, claimantOf } from "../rules/claim-index.ts";
+import type { NoRules } from "../rules/container-rules.ts";
 import { fragmentFor, keptOptions, optionsOf } from "./desired.ts";
 import { hasChanges, type Kernel } from "./item.ts";
 import { describeStale, sortSkipped } from "./skipped.ts";
@@ -28,7 +30,7 @@ export interface Selection {
   names: ReadonlyMap<string, string>;
   /** Containers of which check mode cannot foretell the rules. */
   pending: string[];
-  /** Those without a rule, or with nothing to do, and why in a person's words. */
+  /** Those without a rule, or with nothing to do, and why. */
   idle: NotPublished[];
   /** Names of running containers whose fragments stay as they are, because they are true. */
   left: string[];
@@ -39,7 +41,8 @@ export interface Selection {
 
 export interface NotPublished {
   name: string;
-  why: string;
+  /** `others` have what this one has not: perhaps one of those names was meant. */
+  why: NoRules | { kind: "absent_already"; what: "fragment" | "rules"; others: ReadonlySet<string> };
 }
 
 const NOBODY: Selection = {
@@ -70,7 +73,7 @@ export async function select(
   const { wanted, idle, warnings } = makeAll(targets, args);
   const dropped = targets.flatMap(({ name }) => tellDropped(name, options, here));
   const unknown = (await withNearNames(pending, args)).map(
-    ({ name, why }) => `the container ${name} ${why}: its rules cannot be foretold`,
+    (one) => `the container ${one.name} ${describePending(one)}: its rules cannot be foretold`,
   );
   return {
     ...NOBODY,
@@ -112,7 +115,7 @@ function makeAll(
 /** Every running container that publishes, and the fragments of those that do not run any more. */
 async function askForRunning(args: Arguments, here: Fragments): Promise<Selection> {
   const owners = ownersIn(here);
-  const { targets, left, unusable, warnings } = await findRunning(args, owners, (container) =>
+  const { targets, left, unusable, warnings, strangers } = await findRunning(args, owners, (container) =>
     optionsOf(container, here, args),
   );
   const { staying, untrue } = sortSkipped(left, here);
@@ -133,6 +136,7 @@ async function askForRunning(args: Arguments, here: Fragments): Promise<Selectio
     warnings: [
       ...unusable.map(({ msg }) => `${msg}; it is left out`),
       ...warnings,
+      ...tellStrangers(strangers),
       ...untrue.map((one) => `${describeStale(one)}: they go`),
       ...made.warnings,
       ...rivals,

@@ -35,8 +35,14 @@ function isAt({ address, bridge }: Lead, holdings: readonly Holding[]): boolean 
   return holdings.some((own) => own.address === address && (bridge === undefined || own.bridge === bridge));
 }
 
+const WHY: Record<Skipped["why"], string> = {
+  disabled: "is left alone by its label",
+  unusable: "cannot be used",
+  not_located: "cannot be located",
+};
+
 /** Why a fragment goes, in a sentence. */
 export function describeStale({ name, why, lead: { address = "nowhere", bridge } }: StaleFragment): string {
   const where = bridge === undefined ? address : `${address} on ${bridge}`;
-  return `the container ${name} ${why}, and is not at ${where}, where its rules lead`;
+  return `the container ${name} ${WHY[why]}, and is not at ${where}, where its rules lead`;
 }

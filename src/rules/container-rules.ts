@@ -4,6 +4,7 @@
 // what a container sends to itself, or to its peer on the bridge, so that the answer takes the same way back; at last the
 // accepts of what the DNAT let through. Contiguous ports are one rule, however many they are.
 
+import type { Idle, Nowhere } from "../docker/idle.ts";
 import type { Endpoint, PublishedContainer } from "../docker/published.ts";
 import { withHostMask } from "../model/addresses.ts";
 import { FAMILIES, FAMILY_WORDS, type Family, PROTOCOLS, type Protocol } from "../model/family.ts";
@@ -12,12 +13,18 @@ import { type ContainerRule, type ContainerRules, type Destination, NO_RULES, ty
 
 export interface Made {
   rules: ContainerRules;
-  /** Why there is no rule at all, in a person's words; undefined when there is one. */
-  none: string | undefined;
+  /** Why there is no rule at all; undefined when there is one. */
+  none: NoRules | undefined;
   warnings: string[];
 }
 
-const NOT_ALONE = "has an address to which another interface of this host leads, too";
+/** Why a container gets no rule. */
+export type NoRules =
+  | { kind: "idle"; idle: Idle }
+  | { kind: "nowhere"; nowhere: Nowhere }
+  /** It publishes on IPv6 only, without `ipv6`; or another interface has a part of its address's subnet, too. */
+  | { kind: "ipv6_not_asked" | "overlap" }
+  | { kind: "no_address"; family: Family };
 
 export interface RuleOptions {
   chain: string;
@@ -32,10 +39,10 @@ export function makeContainerRules(
 ): Made {
   const rules: Record<Family, readonly ContainerRule[]> = { ...NO_RULES };
   const warnings: string[] = [];
-  const lacking: string[] = [];
+  const lacking: NoRules[] = [];
   if (!ipv6 && target.idle === undefined) {
     warnings.push(...onlyIpv6(target));
-    if (warnings.length > 0) lacking.push("publishes on IPv6 only, and ipv6 is not asked for");
+    if (warnings.length > 0) lacking.push({ kind: "ipv6_not_asked" });
   }
   for (const family of FAMILIES) {
     if (family === "ipv6" && !ipv6) continue;
@@ -46,7 +53,8 @@ export function makeContainerRules(
       // Of an address that is not to be used, and where no family has one, the target itself says so.
       const isAstray = target.astray.includes(family);
       if (target.nowhere === undefined && !isAstray) warnings.push(withoutAddress(target, family, publishes));
-      lacking.push(target.nowhere ?? (isAstray ? NOT_ALONE : `has no ${FAMILY_WORDS[family]} address`));
+      if (target.nowhere !== undefined) lacking.push({ kind: "nowhere", nowhere: target.nowhere });
+      else lacking.push(isAstray ? { kind: "overlap" } : { kind: "no_address", family });
       continue;
     }
     const ranges = rangesOf(publishes);
@@ -65,8 +73,8 @@ export function makeContainerRules(
     ];
   }
   const isEmpty = FAMILIES.every((family) => rules[family].length === 0);
-  const none = target.idle ?? (isEmpty ? `${target.name} gets no rule: it ${lacking.at(-1)}` : undefined);
-  return { rules, none, warnings };
+  if (target.idle !== undefined) return { rules, none: { kind: "idle", idle: target.idle }, warnings };
+  return { rules, none: isEmpty ? lacking.at(-1) : undefined, warnings };
 }
 
 /** Publishes on one host address whose ports follow each other on both sides. */

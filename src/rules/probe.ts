@@ -24,9 +24,19 @@ interface Surroundings {
   subnets: readonly { name: string; cidr: string }[];
 }
 
-/** Who tries, in a person's words, and the connection that they open. */
+/** Who tries a published port. */
+export type ProbeOrigin =
+  /** A machine elsewhere; this host itself; the container itself. */
+  | { kind: "machine" | "host" | "container" }
+  /** One on the same wire that routes the host's loopback address here, or the container's own. */
+  | { kind: "loopback_router"; address: string }
+  | { kind: "container_router" }
+  /** Another container: on the same bridge, or on another. */
+  | { kind: "bridge_peer" | "other_bridge"; bridge: string };
+
+/** Who tries, and the connection that they open. */
 export interface Probe {
-  from: string;
+  from: ProbeOrigin;
   trip: Trip;
 }
 
@@ -51,21 +61,20 @@ export function probesOf(
   });
   const found: Probe[] = [];
   if (outside !== undefined && to !== undefined && !isLoopback(to)) {
-    found.push({ from: "another machine", trip: trip(outside.name, ELSEWHERE[family], to) });
+    found.push({ from: { kind: "machine" }, trip: trip(outside.name, ELSEWHERE[family], to) });
   }
   if (outside !== undefined && to !== undefined && isLoopback(to)) {
-    const from = `a neighbour who routes ${to} to this host`;
-    found.push({ from, trip: trip(outside.name, ELSEWHERE[family], to) });
+    found.push({ from: { kind: "loopback_router", address: to }, trip: trip(outside.name, ELSEWHERE[family], to) });
   }
   const local = publish.hostAddress === undefined ? [LOOPBACK[family], to] : [to];
   for (const address of local) {
-    if (address !== undefined) found.push({ from: "this host", trip: trip(undefined, address, address) });
+    if (address !== undefined) found.push({ from: { kind: "host" }, trip: trip(undefined, address, address) });
   }
   if (own !== undefined && to !== undefined && !isLoopback(to)) {
-    found.push({ from: `${target.name} itself`, trip: trip(own.bridge, own.address, to) });
+    found.push({ from: { kind: "container" }, trip: trip(own.bridge, own.address, to) });
     const peer = neighbourOf(own, host);
     if (peer !== undefined)
-      found.push({ from: `a container beside it (${own.bridge})`, trip: trip(own.bridge, peer, to) });
+      found.push({ from: { kind: "bridge_peer", bridge: own.bridge }, trip: trip(own.bridge, peer, to) });
   }
   const far = networks.find(
     ({ bridge, internal, subnets }) =>
@@ -77,12 +86,12 @@ export function probesOf(
   if (far?.bridge !== undefined && to !== undefined && !isLoopback(to)) {
     const source = lastOf(far.subnets[family][0] ?? "");
     if (source !== undefined) {
-      found.push({ from: `a container elsewhere (${far.bridge})`, trip: trip(far.bridge, source, to) });
+      found.push({ from: { kind: "other_bridge", bridge: far.bridge }, trip: trip(far.bridge, source, to) });
     }
   }
   if (own !== undefined && outside !== undefined) {
     const straight = trip(outside.name, ELSEWHERE[family], own.address, containerPort);
-    found.push({ from: "a neighbour who routes the container's address to this host", trip: straight });
+    found.push({ from: { kind: "container_router" }, trip: straight });
   }
   return found;
 }

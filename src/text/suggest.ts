@@ -20,7 +20,11 @@ export function nearest(word: string, candidates: Iterable<string>): string | un
 
 /** The near word as a question, "" where there is none. */
 export function orNearest(word: string, candidates: Iterable<string>): string {
-  const near = nearest(word, candidates);
+  return didYouMean(nearest(word, candidates));
+}
+
+/** The end of a sentence about a word that is not known; empty where no other is near. */
+export function didYouMean(near: string | undefined): string {
   return near === undefined ? "" : ` (did you mean ${near}?)`;
 }
 

@@ -11,7 +11,7 @@ import { world } from "../rules/worlds.ts";
 
 const FOLDER = { ipv4: "/etc/iptables.d", ipv6: "/etc/ip6tables.d" };
 const sort = (name: string, now: Fragments, holdings: Holding[]) =>
-  sortSkipped([{ name, why: "is left alone by its label", holdings }], now);
+  sortSkipped([{ name, why: "disabled", holdings }], now);
 const fragment = (text: string): Fragments => ({
   ipv4: [{ path: `/etc/iptables.d/${fileOf(containerOwner("web"))}`, text }],
 });

@@ -3,6 +3,7 @@
 
 import { readRequest } from "../../src/cli/request.ts";
 import { readContainer } from "../../src/docker/container.ts";
+import { describeIdle } from "../../src/docker/idle.ts";
 import { GATEWAY_BRIDGE, readNetwork } from "../../src/docker/network.ts";
 import { type Proxying, withHairpins } from "../../src/docker/proxy.ts";
 import { locate } from "../../src/docker/published.ts";
@@ -68,7 +69,7 @@ export function tell({ args, inspect, networks, interfaces, proxying }: Given): 
   } = fragmentFor(target, request);
   return {
     name: target.name,
-    idle: target.idle,
+    idle: target.idle && describeIdle(target.name, target.idle),
     warnings: [...target.warnings, ...warnings],
     rules,
     fragments: { ipv4: texts.ipv4, ipv6: texts.ipv6 },

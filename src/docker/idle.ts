@@ -1,0 +1,32 @@
+// Why a container publishes nothing, or leads nowhere with what it publishes: the facts, and their words. Pure.
+
+import { GATEWAY_BRIDGE } from "./network.ts";
+
+/** Why a container publishes nothing. */
+export type Idle =
+  | { kind: "host_network" | "no_network" | "no_port" }
+  /** It uses another container's network. */
+  | { kind: "shared_network"; of: string };
+
+/** Why what a container publishes leads nowhere: it is in overlay networks only, or in no bridged network. */
+export type Nowhere = "overlay" | "no_address";
+
+export function describeIdle(name: string, idle: Idle): string {
+  switch (idle.kind) {
+    case "host_network":
+      return `${name} uses the host's own network and publishes nothing`;
+    case "no_network":
+      return `${name} has no network and publishes nothing`;
+    case "shared_network":
+      return `${name} shares the network of container ${idle.of} and publishes nothing itself`;
+    case "no_port":
+      return `${name} publishes no port`;
+  }
+}
+
+/** What is said after the container's name. */
+export function describeNowhere(nowhere: Nowhere): string {
+  return nowhere === "overlay"
+    ? `is in overlay networks only, without an address in ${GATEWAY_BRIDGE}`
+    : "has no address in any bridged network (rootless?)";
+}
