@@ -1,0 +1,456 @@
+// Which configuration is on which page of docs/rules, and what is to be said of it. The rules themselves are those of the golden
+// cases (test/cases, test/host-cases).
+
+export interface Example {
+  /** The name of a case. */
+  name: string;
+  /** What it shows, as a heading; "" on a page of one example. */
+  title: string;
+  /** The commands that start the container, and connect it, or a few lines of a daemon's or a network's settings. */
+  shell: string;
+  /** What is special, and why the rules are as they are. */
+  says: string;
+}
+
+export interface Page {
+  /** Its file in docs/rules, without its ending. */
+  file: string;
+  title: string;
+  about: string;
+  of: "container" | "host";
+  examples: Example[];
+}
+
+const RUN = "docker run --detach --name web";
+
+export const PAGES: readonly Page[] = [
+  {
+    file: "one-port",
+    title: "One port",
+    about: "The default network, and a port published on every address of the host.",
+    of: "container",
+    examples: [
+      {
+        name: "recorded-docker-default",
+        title: "",
+        shell: `${RUN} --publish 8080:80 IMAGE`,
+        says: "One rule in each of three tables. The binding on `::` is the same publish on IPv6; without `--ipv6` it is docker-proxy's ([IPv6](ipv6.md)).",
+      },
+    ],
+  },
+  {
+    file: "port-range",
+    title: "A range of ports",
+    about: "Contiguous ports are one rule, however many they are. Inspect lists each by itself, in no order.",
+    of: "container",
+    examples: [
+      {
+        name: "ports-range",
+        title: "The same ports inside",
+        shell: `${RUN} --publish 998-1001:998-1001 IMAGE`,
+        says: "A destination without a port keeps the packet's own.",
+      },
+      {
+        name: "ports-range-moved",
+        title: "Other ports inside",
+        shell: `${RUN} --publish 8000-8002:80-82 IMAGE`,
+        says: "`80-82/8000` maps them one to one: 8000 to 80, 8001 to 81. `80-82` alone does not.",
+      },
+    ],
+  },
+  {
+    file: "several-addresses",
+    title: "Several addresses of the host",
+    about: "A port published on one address matches that address only (`-d`).",
+    of: "container",
+    examples: [
+      {
+        name: "ports-several-bindings",
+        title: "One container port, published three times",
+        shell: `${RUN} --publish 192.0.2.10:80:80 --publish 198.51.100.4:80:80 --publish 8080:80 IMAGE`,
+        says: "A DNAT for each, and one ACCEPT, because all of them lead to port 80 of the container.",
+      },
+      {
+        name: "ports-one-port-two-containers-ports",
+        title: "One host port, another container port on one address",
+        shell: `${RUN} --publish 8080:80 --publish 192.0.2.10:8080:81 IMAGE`,
+        says: "The first rule that matches decides, so the rules for one address come before those for every address.",
+      },
+    ],
+  },
+  {
+    file: "loopback",
+    title: "Ports on 127.x",
+    about:
+      "A port published on a loopback address is reached from this host only, whatever a neighbour on the wire routes to it.",
+    of: "container",
+    examples: [
+      {
+        name: "ports-loopback",
+        title: "On 127.0.0.1",
+        shell: `${RUN} --publish 127.0.0.1:8080:80 IMAGE`,
+        says: "docker-proxy answers on 127.0.0.1. The DNAT is there all the same, as Docker makes it. The first rule holds with `guards: false`, too.",
+      },
+      {
+        name: "ports-loopback-other",
+        title: "On another address of 127.0.0.0/8, beside another protocol on every address",
+        shell: `${RUN} --publish 127.0.0.53:53:53/udp --publish 53:53 IMAGE`,
+        says: "Each protocol by itself: TCP stays open to everybody.",
+      },
+      {
+        name: "ports-loopback-ipv6",
+        title: "On ::1",
+        shell: `${RUN} --publish [::1]:8080:80 IMAGE`,
+        says: "The kernel itself drops what comes to ::1 from another interface than lo, so there is no rule for it in `raw`.",
+      },
+    ],
+  },
+  {
+    file: "udp-and-sctp",
+    title: "UDP and SCTP",
+    about:
+      "Rules as for TCP. A DNAT rule decides on a flow's first packet only: after a load the stale flows of the UDP publishes that changed are " +
+      "deleted with `conntrack`.",
+    of: "container",
+    examples: [
+      {
+        name: "ports-udp-and-tcp",
+        title: "One port with two protocols",
+        shell: `${RUN} --publish 53:53 --publish 53:53/udp IMAGE`,
+        says: "A rule for each protocol, TCP first.",
+      },
+      {
+        name: "ports-sctp",
+        title: "SCTP",
+        shell: `${RUN} --publish 3868:3868/sctp IMAGE`,
+        says: "",
+      },
+    ],
+  },
+  {
+    file: "ipv6",
+    title: "IPv6",
+    about:
+      "IPv6 rules are made with `ipv6: true`, to the container's own IPv6 address; each family has its fragment, in its directory.",
+    of: "container",
+    examples: [
+      {
+        name: "docker-29",
+        title: "With `--ipv6`",
+        shell: `${RUN} --publish 8080:80 IMAGE`,
+        says:
+          "The same rules in both families. A link-local client (`fe80::/10`) is left out of the DNAT, as Docker does: its answer would leave by another " +
+          "interface. The option stands in both heads, for later calls that do not name the container.",
+      },
+      {
+        name: "docker-20.10-ipv6-not-asked",
+        title: "Without `--ipv6`",
+        shell: `${RUN} --publish 8080:80 IMAGE`,
+        says: "IPv6 clients come through docker-proxy, as its clients. A publish on one IPv6 address alone is told: it gets no rule.",
+      },
+      {
+        name: "docker-28-families-apart",
+        title: "Each family through another network (Docker 28)",
+        shell: `${RUN} --network six --network name=four,gw-priority=10 --publish 8080:80 IMAGE`,
+        says:
+          "From Docker 28 on each family goes to the first network that has its gateway. `four`, of the highest `GwPriority`, has no IPv6 " +
+          "gateway, so IPv6 is published through `six`. Before 28 one network published both.",
+      },
+    ],
+  },
+  {
+    file: "user-defined-network",
+    title: "A user-defined network",
+    about:
+      "The bridge is the one that the network's document names, else `br-` and twelve digits of its id; never one that merely has a fitting address.",
+    of: "container",
+    examples: [
+      {
+        name: "recorded-docker-user-defined",
+        title: "A network without options",
+        shell: `docker network create app\n${RUN} --network app --publish 8080:80 IMAGE`,
+        says: "With compose it is the same: it makes a network for each project. After a new network, `docker_iptables setup` gives the host what the network needs.",
+      },
+      {
+        name: "network-bridge-named",
+        title: "A bridge with a name",
+        shell: `docker network create --opt com.docker.network.bridge.name=br-front front\n${RUN} --network front --publish 8080:80 IMAGE`,
+        says: "",
+      },
+    ],
+  },
+  {
+    file: "several-networks",
+    title: "Several networks",
+    about:
+      "One network publishes, the one that Docker would choose; the container's addresses in the others get a DROP each, or its ports were open there.",
+    of: "container",
+    examples: [
+      {
+        name: "docker-20.10-several-networks",
+        title: "Docker's own choice before 28: the first by name",
+        shell: `${RUN} --network front --publish 8080:80 IMAGE\ndocker network connect back web`,
+        says: "Networks with gateways of both families come first, then the name decides, bytewise.",
+      },
+      {
+        name: "docker-28-gateway-priority",
+        title: "Docker 28 and later: the highest `gw-priority`",
+        shell: `${RUN} --network name=alpha,gw-priority=-1 --network name=omega,gw-priority=1 --publish 8080:80 IMAGE`,
+        says: "The priority goes before the number of gateways and before the name.",
+      },
+      {
+        name: "network-asked-for",
+        title: "The one that `network` names",
+        shell: `${RUN} --network front --publish 8080:80 IMAGE\ndocker network connect back web`,
+        says: "The option stays in the head until a call by name gives another; `network: auto` is Docker's own choice, said explicitly.",
+      },
+    ],
+  },
+  {
+    file: "internal-network",
+    title: "An internal network beside another",
+    about:
+      "An internal network never publishes. Its border is closed by the host's rules ([host](host.md)), whatever `guards` says.",
+    of: "container",
+    examples: [
+      {
+        name: "network-internal-beside",
+        title: "",
+        shell: `docker network create --internal back\n${RUN} --network back --publish 8080:80 IMAGE\ndocker network connect front web`,
+        says: "`back` is the first by name, and is passed over; the container's address there gets its DROP.",
+      },
+    ],
+  },
+  {
+    file: "overlay-network",
+    title: "An overlay network",
+    about:
+      "Docker publishes the ports of containers on overlay networks through `docker_gwbridge`, a bridge of this host.",
+    of: "container",
+    examples: [
+      {
+        name: "network-overlay",
+        title: "",
+        shell: `docker network create --driver overlay --attachable mesh\n${RUN} --network mesh --publish 8080:80 IMAGE`,
+        says:
+          "The container's own document does not show its address there; the document of `docker_gwbridge` does. Ports that a swarm's service publishes on " +
+          "every node are dockerd's own (`DOCKER-INGRESS`), and survive every load.",
+      },
+    ],
+  },
+  {
+    file: "no-docker-proxy",
+    title: "Without docker-proxy",
+    about:
+      "With `\"userland-proxy\": false` the rules serve the bridge's own containers and the host's loopback, too: the DNAT has no `! -i BRIDGE`. Which it is, " +
+      "is found out: dockerd sets `route_localnet` of the bridge, and no docker-proxy runs for the container.",
+    of: "container",
+    examples: [
+      {
+        name: "proxy-off",
+        title: "Packets between the bridge's ports pass iptables",
+        shell: `${RUN} --publish 8080:80 IMAGE`,
+        says: "`bridge-nf-call-iptables` is 1, Docker's default. Only what the container sends to itself needs the masquerade.",
+      },
+      {
+        name: "proxy-off-bypassed",
+        title: "Packets between the bridge's ports bypass iptables",
+        shell: `${RUN} --publish 8080:80 IMAGE`,
+        says: "`bridge-nf-call-iptables` is 0. A neighbour's answer would not pass this host: all of the bridge's subnet is masqueraded. Docker does not, and there the neighbour gets no answer.",
+      },
+    ],
+  },
+  {
+    file: "guards-off",
+    title: "Without guards",
+    about:
+      "`guards: false` leaves out the DROPs for containers' own addresses, for a host whose neighbours may address containers directly.",
+    of: "container",
+    examples: [
+      {
+        name: "guards-off",
+        title: "",
+        shell: `${RUN} --publish 8080:80 --publish 127.0.0.1:8081:81 IMAGE`,
+        says:
+          "What is published on 127.x stays closed to neighbours at that address, but port 81 of the container is accepted from who addresses the container itself. " +
+          "The host's own DROPs go with `setup --no-guards` ([host](host.md)).",
+      },
+    ],
+  },
+  {
+    file: "chain",
+    title: "A chain of one's own",
+    about:
+      "`chain` names the nat chain of the DNAT rules. A container's fragment declares no chain: `setup --chain` does, or a fragment of yours.",
+    of: "container",
+    examples: [
+      {
+        name: "chain",
+        title: "",
+        shell: `${RUN} --publish 8080:80 IMAGE`,
+        says: "A chain that no fragment declares, or that nothing jumps to, is refused before anything is written.",
+      },
+    ],
+  },
+  {
+    file: "podman",
+    title: "Podman",
+    about: "`client: podman`. An empty `HostIp` is podman's word for every address.",
+    of: "container",
+    examples: [
+      {
+        name: "recorded-podman-default",
+        title: "The default network",
+        shell: "podman run --detach --name web --publish 8080:80 IMAGE",
+        says: "podman's network document names the bridge in `network_interface`.",
+      },
+      {
+        name: "podman-4-several-networks",
+        title: "Several networks, one of them internal",
+        shell: "podman run --detach --name web --network aaa --network front --network tail --publish 8080:80 IMAGE",
+        says: "podman publishes on every network that is not internal; one of them is enough.",
+      },
+    ],
+  },
+  {
+    file: "nerdctl",
+    title: "nerdctl",
+    about:
+      "`client: nerdctl`. Its documents name neither the network nor the bridge: the network is the only one of the client's in whose subnet the address is.",
+    of: "container",
+    examples: [
+      {
+        name: "nerdctl",
+        title: "",
+        shell: "nerdctl run --detach --name web --publish 8080:80 IMAGE",
+        says: "The kernel must say that the address is behind that bridge; else the call ends with `bridge_missing`.",
+      },
+    ],
+  },
+  {
+    file: "no-rule",
+    title: "What gets no rule, and why",
+    about:
+      "A container without a rule has no fragment, unless it keeps options. The call succeeds and says why, or fails with a code.",
+    of: "container",
+    examples: [
+      {
+        name: "mode-host",
+        title: "The host's network",
+        shell: `${RUN} --network host IMAGE`,
+        says: "It listens on the host's own addresses: INPUT decides.",
+      },
+      {
+        name: "mode-container",
+        title: "Another container's network",
+        shell: `${RUN} --network container:other IMAGE`,
+        says: "The other container publishes; create that one.",
+      },
+      { name: "mode-none", title: "No network", shell: `${RUN} --network none IMAGE`, says: "" },
+      {
+        name: "ports-exposed-only",
+        title: "A port that is exposed, and not published",
+        shell: `${RUN} --expose 80 IMAGE`,
+        says: "`EXPOSE` is a note for people.",
+      },
+      {
+        name: "network-internal",
+        title: "An internal network alone",
+        shell: `docker network create --internal inside\n${RUN} --network inside --publish 8080:80 IMAGE`,
+        says: "Docker itself publishes nothing there.",
+      },
+      {
+        name: "network-macvlan",
+        title: "A macvlan network",
+        shell: `${RUN} --network lan --publish 8080:80 IMAGE`,
+        says: "The container has an address of the LAN; nothing passes this host's FORWARD.",
+      },
+      {
+        name: "ports-routed",
+        title: "A network in routed mode (Docker 28)",
+        shell: `${RUN} --publish 80 IMAGE`,
+        says: "The network has the option `com.docker.network.bridge.gateway_mode_ipv4=routed`. Its containers are addressed directly, by who routes to them.",
+      },
+      {
+        name: "podman-rootless",
+        title: "A rootless container",
+        shell: "podman run --detach --name web --publish 8080:80 IMAGE",
+        says: "Its network is in a namespace of the user's; a process of the user's listens on the port.",
+      },
+      {
+        name: "network-around-another-within",
+        title: "A subnet that another interface has, too",
+        shell: `docker network create --subnet 10.16.0.0/12 evil\n${RUN} --network evil --publish 8080:80 IMAGE`,
+        says: "The kernel would send the packets to the other interface, and the rules would open a machine there.",
+      },
+      {
+        name: "bridge-missing",
+        title: "A bridge that is not on this host",
+        shell: `docker --host ssh://elsewhere run --detach --name web --publish 8080:80 IMAGE`,
+        says: "A remote daemon, or one in another network namespace.",
+      },
+      {
+        name: "state-exited-with-ports",
+        title: "A container that does not run",
+        shell: `${RUN} --publish 8080:80 IMAGE\ndocker stop web`,
+        says: "It has no address. `create` waits for it first, for `wait_timeout`.",
+      },
+    ],
+  },
+  {
+    file: "host",
+    title: "The host's rules",
+    about:
+      "What `docker_iptables setup` writes besides the services: `10_docker`, which sorts before the containers' fragments (`11-…`), and `90_docker`, behind " +
+      "them. Both are made of the daemon's networks; networks without a bridge on this host (macvlan, overlay) need nothing. In `/etc/ip6tables.d` the chains and the jumps to them are there without an IPv6 network, too.",
+    of: "host",
+    examples: [
+      {
+        name: "default-network",
+        title: "The default network, with IPv6",
+        shell: "docker_iptables setup",
+        says: "",
+      },
+      {
+        name: "user-defined-network",
+        title: "A user-defined network beside it",
+        shell: "docker network create app\ndocker_iptables setup",
+        says: "The DROPs of all networks come before the ACCEPTs of any.",
+      },
+      {
+        name: "internal-network",
+        title: "An internal network beside it",
+        shell: "docker network create --internal inner\ndocker_iptables setup",
+        says: "Its border is closed before the containers' ACCEPTs, or its containers would reach what others publish. It gets no masquerade and no answers.",
+      },
+      {
+        name: "no-docker-proxy",
+        title: "Without docker-proxy",
+        shell: `echo '{"iptables": false, "ip6tables": false, "userland-proxy": false}' > /etc/docker/daemon.json\ndocker_iptables setup`,
+        says: "The loopback addresses come to the chain, too, and what comes from them is masqueraded.",
+      },
+      {
+        name: "guards-off",
+        title: "Without guards",
+        shell: "docker_iptables setup --no-guards",
+        says: "The internal network stays closed.",
+      },
+      {
+        name: "network-options",
+        title: "What a network's options ask for",
+        shell:
+          "docker network create --opt com.docker.network.bridge.enable_ip_masquerade=false flat\n" +
+          "docker network create --opt com.docker.network.bridge.enable_icc=false apart\n" +
+          "docker network create --opt com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected open\n" +
+          "docker_iptables setup",
+        says: "",
+      },
+      {
+        name: "chain",
+        title: "Another chain",
+        shell: "docker_iptables setup --chain PUBLISHED",
+        says: "",
+      },
+    ],
+  },
+];
