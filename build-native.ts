@@ -1,7 +1,7 @@
 // `npm run build:native`: dist/docker_iptables-linux-x64 and -linux-arm64, self-contained executables that need no Node.js,
 // with the licences of what they carry and a bill of materials.
 //
-// Bun, pinned, compiles them: of what was measured it starts fastest (test/bench/README.md). What a compiled program of Bun's
+// Bun, pinned, compiles them: of what was measured it starts fastest (docs/decisions.md). What a compiled program of Bun's
 // would read from the folder that it is started in (.env, bunfig.toml) is switched off: it runs as root in any folder.
 
 import { existsSync } from "node:fs";
