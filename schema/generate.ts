@@ -10,7 +10,7 @@ import { compile, type JSONSchema } from "json-schema-to-typescript";
 const SCHEMAS = ["arguments", "result", "container", "network"] as const;
 const OUT = new URL("../src/generated/", import.meta.url);
 
-/** What a reader may rely on: defaults are filled in by the validator, what is x-required-unless by src/request.ts. */
+/** What a reader may rely on: defaults are filled in by the validator, what is x-required-unless by src/cli/request.ts. */
 function withDefaultsRequired(schema: JSONSchema & { required?: string[] }): JSONSchema {
   const filled = Object.entries(schema.properties ?? {}).filter(
     ([, property]) => property.default !== undefined || property["x-required-unless"],
