@@ -251,7 +251,7 @@ async function listen(args: Arguments, news: News, complaints: Complaints, signa
       complaints.tell(failure);
     }
     pause = lasted ? PAUSE.first : Math.min(pause * 2, PAUSE.longest);
-    verbose(() => `wait: ${pause} ms, then the daemon's events are followed again`);
+    if (!signal.aborted) verbose(() => `wait: ${pause} ms, then the daemon's events are followed again`);
     await sleep(pause, undefined, { signal }).catch(() => {});
   }
 }
