@@ -5,8 +5,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { readNetwork } from "../src/docker/network.ts";
+import { hostFragments } from "../src/iptables/host-fragments.ts";
 import { FAMILIES } from "../src/model/family.ts";
-import { makeHostRules } from "../src/rules/host-rules.ts";
+import { fileOf } from "../src/model/owner.ts";
 
 const CASES = fileURLToPath(new URL("host-cases/", import.meta.url));
 const files = readdirSync(CASES);
@@ -23,9 +24,9 @@ test.each(names)("%s", async (name) => {
   const { about, wishes, networks }: Given = JSON.parse(readFileSync(`${CASES}${name}.json`, "utf8"));
   expect(about).toMatch(/\w/);
   const asked = { chain: "DOCKER_CONTAINERS", guards: true, proxy: true, routes: [], ...wishes };
-  const fragments = makeHostRules(networks.map(readNetwork), FAMILIES, asked);
+  const fragments = hostFragments(networks.map(readNetwork), FAMILIES, asked);
   const text = FAMILIES.flatMap((family) =>
-    fragments.map(({ file, texts }) => `== ${family} ${file}\n${texts[family] ?? "no file\n"}`),
+    fragments.map(({ owner, texts }) => `== ${family} ${fileOf(owner)}\n${texts[family] ?? "no file\n"}`),
   );
   await expect(text.join("")).toMatchFileSnapshot(`${CASES}${name}.txt`);
 });
