@@ -98,7 +98,7 @@ function publishContainers(raw: Raw, tell?: Tell): ReturnType<Handler> {
 function statusOfHost(raw: Raw): ReturnType<Handler> {
   const request = readRequest(raw, surroundings(), false);
   onSignal();
-  return { request, result: async () => resultOfStatus(request, await status(request.args, request.args.container)) };
+  return { request, result: async () => resultOfStatus(request, await status(request)) };
 }
 
 /** Who reaches what. */

@@ -36,6 +36,7 @@ import { withLoadLock } from "../system/lock.ts";
 import { stateOf } from "../system/state.ts";
 import { verbose } from "../system/verbose.ts";
 import { someOf } from "../text/words.ts";
+import type { Place } from "./patch.ts";
 import { salvage } from "./salvage.ts";
 import { orRollBack, type Undo } from "./undo.ts";
 
@@ -52,17 +53,17 @@ export interface LoadRequest {
 
 /** The verb: both families, or those named, whose directories exist. Throws Failure as `load`, and `directory_unusable`. */
 export async function loadDirectories(
-  { args, check }: Request,
+  { host, check }: Pick<Request, "host" | "check">,
   families: readonly Family[],
   keepUndeclared: boolean,
 ): Promise<Loaded> {
   const directories: LoadRequest["directories"] = {};
   for (const family of families) {
-    const directory = family === "ipv4" ? args.iptables_dir : args.ip6tables_dir;
+    const directory = host.directories[family];
     if (await directoryExists(directory)) directories[family] = directory;
     else if (family === "ipv4" || families.length === 1) throw missingDirectory(directory);
   }
-  const request = { directories, timeout: args.timeout, keepUndeclared };
+  const request = { directories, timeout: host.timeout, keepUndeclared };
   if (!check) return load(request);
   const planned = await planLoad(request);
   return {
@@ -111,7 +112,9 @@ function describePlan({ family, directory, assembled, stale, lost, keeps, change
 async function planLoad({ directories, timeout, keepUndeclared }: LoadRequest, seen: Kernel = {}): Promise<Loaded> {
   const families = FAMILIES.filter((family) => directories[family] !== undefined);
   const plans = await Promise.all(
-    families.map((family) => planFamily(family, directories[family] ?? "", seen[family], timeout, keepUndeclared)),
+    families.map((family) =>
+      planFamily({ family, directory: directories[family] ?? "", timeout }, seen[family], keepUndeclared),
+    ),
   );
   verbose(() => plans.map(describePlan));
   const untried = new Set(plans.flatMap(({ spelling }) => spelling.warnings));
@@ -119,10 +122,8 @@ async function planLoad({ directories, timeout, keepUndeclared }: LoadRequest, s
 }
 
 async function planFamily(
-  family: Family,
-  directory: string,
+  { family, directory, timeout }: Place,
   seen: Live | undefined,
-  timeout: number,
   keepUndeclared = false,
 ): Promise<Plan> {
   const fragments = await readFragments(directory);

@@ -2,16 +2,15 @@
 
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { readFragments } from "../fragments/directory.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import { DOCKER_USER } from "../iptables/docker-rules.ts";
 import { type Live, type LiveTable, readLive, type Tables } from "../iptables/live.ts";
 import { goalOf, goalOfSnapshot, patchText } from "../iptables/patch.ts";
 import { type Gone, goneLines, removalText, withoutLines } from "../iptables/removal.ts";
 import { byChain } from "../iptables/rule.ts";
 import { readTables } from "../iptables/table-text.ts";
-import { directoryOf } from "../model/directories.ts";
 import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILY_WORDS, type Family } from "../model/family.ts";
+import type { HostConfig } from "../model/request.ts";
 import { patchRules, saveRules } from "../netfilter/iptables.ts";
 import { comparable } from "../netfilter/spelling.ts";
 import { verbose } from "../system/verbose.ts";
@@ -27,18 +26,26 @@ export interface Place {
   timeout: number;
 }
 
+/** What is exchanged in one family. */
+interface Exchange {
+  /** The rules of the fragments that were replaced. */
+  former: readonly Tables[];
+  /** Of these the way back brings nothing back. */
+  gone: readonly Gone[];
+  /** The kernel as it is. */
+  before: Live;
+}
+
 /**
  * Makes our live rules those of the fragments, and returns the kernel's. For the holder of the load lock, so that no load of
- * ours comes between. `former` are the rules of the fragments that were replaced, `before` is the kernel as it is.
+ * ours comes between.
  *
  * `remember` gets the way back before the kernel is touched, for who holds that lock. It is a patch, too: what others do in
- * the meantime stays; of `gone` it brings nothing back.
+ * the meantime stays.
  */
 export async function patchOwnRules(
   { family, directory, timeout }: Place,
-  former: readonly Tables[],
-  gone: readonly Gone[],
-  before: Live,
+  { former, gone, before }: Exchange,
   remember: (wayBack: () => Promise<string | undefined>) => void,
 ): Promise<Live> {
   const sorted = await sortByBoot(directory, await readFragments(directory));
@@ -58,20 +65,24 @@ export async function patchOwnRules(
  * Takes the rules of fragments that are gone out of the kernel, whatever the others are like: no rule is added. Returns the
  * kernel's rules. Throws Failure of iptables.
  */
-export async function removeRules(family: Family, gone: readonly Gone[], args: Arguments): Promise<Live> {
-  const kept = await readFragments(directoryOf(family, args));
-  const before = await saveRules(family, args.timeout);
-  return exchange(family, before, (live) => removalText(goneLines(gone, kept, live), live), args.timeout);
+export async function removeRules(
+  family: Family,
+  gone: readonly Gone[],
+  { directories, timeout }: HostConfig,
+): Promise<Live> {
+  const kept = await readFragments(directories[family]);
+  const before = await saveRules(family, timeout);
+  return exchange(family, before, (live) => removalText(goneLines(gone, kept, live), live), timeout);
 }
 
 /**
  * Removes the base's chains with the base, each unless a fragment declares it, something jumps to it, or it holds rules. For
  * the holder of the load lock. Throws Failure of iptables.
  */
-export async function dropChains(family: Family, args: Arguments): Promise<void> {
-  const fragments = await readFragments(directoryOf(family, args));
-  const before = await saveRules(family, args.timeout);
-  await exchange(family, before, (live) => dropText(args.chain, fragments, live), args.timeout);
+export async function dropChains(family: Family, chain: string, { directories, timeout }: HostConfig): Promise<void> {
+  const fragments = await readFragments(directories[family]);
+  const before = await saveRules(family, timeout);
+  await exchange(family, before, (live) => dropText(chain, fragments, live), timeout);
 }
 
 function dropText(chain: string, fragments: readonly { text: string }[], { tables }: Live): string | undefined {

@@ -6,24 +6,33 @@
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { confirmationOf } from "../fragments/confirmed.ts";
-import type { Arguments } from "../generated/arguments.ts";
-import { directoryOf } from "../model/directories.ts";
 import { asFailure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
-import { refuseConcurrentChange, type Settled } from "../plan/concurrency.ts";
+import { type HostConfig, removesHost } from "../model/request.ts";
+import { refuseConcurrentChange } from "../plan/concurrency.ts";
 import { hasUnitChanges } from "../plan/host-plan.ts";
 import { hasFileChanges, hasRules } from "../plan/item.ts";
+import type { Plan } from "../plan/plan.ts";
+import type { SelectionRequest } from "../plan/selection.ts";
 import type { Survey } from "../plan/survey.ts";
 import { withWriteLock } from "../system/lock.ts";
 import { clearTemporary, writeFailure } from "../system/replace-file.ts";
 import { removeState, stateOf } from "../system/state.ts";
-import { type Load, loadRules, type Reloaded } from "./reload.ts";
+import { type Alone, loadRules, type Reloaded, type ReloadRequest } from "./reload.ts";
 import { installUnits, removeUnits, startWatcher } from "./services.ts";
 import { orRollBack, type Undo, write } from "./undo.ts";
 
-/** All that a call is about to change. */
-export interface Plan extends Load {
-  settled: Settled;
+type CommitRequest = ReloadRequest & SelectionRequest;
+
+/** A commit under way. */
+interface Commit {
+  plan: Plan;
+  request: CommitRequest;
+  /** The steps back. */
+  undo: Undo[];
+  /** Those of what goes, which nothing brings back. */
+  gone: Undo[];
+  alone: Alone;
 }
 
 /**
@@ -31,10 +40,11 @@ export interface Plan extends Load {
  *
  * What fails is put back as it was, but for what goes: a rule that is gone is never brought back.
  */
-export async function commit(plan: Plan, args: Arguments): Promise<Reloaded> {
+export async function commit(plan: Plan, request: CommitRequest): Promise<Reloaded> {
   const undo: Undo[] = [];
   const gone: Undo[] = [];
-  return change(plan, undo, gone, args).catch((error: unknown) => {
+  const alone = aloneFor(plan, undo, request.host);
+  return change({ plan, request, undo, gone, alone }).catch((error: unknown) => {
     const failure = asFailure(error);
     if (gone.length > 0) failure.changed = true;
     // Nothing is left to undo after a roll back; only where a lock could not be had there was none.
@@ -47,45 +57,57 @@ export async function commit(plan: Plan, args: Arguments): Promise<Reloaded> {
   });
 }
 
-/** `undo` gets the steps back. Of what goes there is no way back: those are in `gone`. */
-async function change(plan: Plan, undo: Undo[], gone: Undo[], args: Arguments): Promise<Reloaded> {
-  const { found, settled, base, going, closes } = plan;
-  const directories = FAMILIES.map((family) => directoryOf(family, args));
-  // What fails is undone before the lock is released, so that nobody loads what is being taken back.
-  const alone = <T>(patience: number, steps: () => Promise<T>) =>
-    withWriteLock(args.iptables_dir, patience, async () => {
-      await Promise.all([...directories, ...base.units.map(({ path }) => dirname(path))].map(clearTemporary));
+/** What fails is undone before the lock is released, so that nobody loads what is being taken back. */
+function aloneFor({ base, closes }: Plan, undo: Undo[], { directories }: HostConfig): Alone {
+  const all = [...Object.values(directories), ...base.units.map(({ path }) => dirname(path))];
+  return (patience, steps) =>
+    withWriteLock(directories.ipv4, patience, async () => {
+      await Promise.all(all.map(clearTemporary));
       return closes ? steps() : orRollBack(undo, steps);
     });
+}
 
-  for (const directory of base.directories) await makeDirectory(directory);
-  const installs = args.state === "present" && base.units.some(hasUnitChanges);
-  if (base.files.some(hasFileChanges) || found.items.some(hasFileChanges) || found.misfiled.length > 0 || installs) {
-    await alone(args.timeout, async () => {
-      await refuseConcurrentChange(settled, found.items, args);
-      for (const { path, after } of going.filter(hasFileChanges)) await write(path, after, gone);
-      const staying = [...base.files, ...found.items].filter(hasFileChanges);
-      for (const { path, after } of staying) await write(path, after, undo);
-      await confirm(found, undo);
-      if (installs) await installUnits(base.units, undo, args.timeout);
-    });
+async function change(work: Commit): Promise<Reloaded> {
+  const { plan, request, undo, alone } = work;
+  const { subject, host } = request;
+  const { units, directories } = plan.base;
+  for (const directory of directories) await makeDirectory(directory);
+  const installs = subject.state === "present" && units.some(hasUnitChanges);
+  await writeFiles(work, installs);
+  const loaded = await loadRules(plan, undo, request, alone);
+  if (installs) await startWatcherAlone(work);
+  if (subject.state === "absent" && units.length > 0) {
+    await alone(host.timeout, () => removeUnits(units, undo, host.timeout));
   }
-  const loaded = await loadRules(plan, undo, args, alone);
-  if (installs) {
-    // It waits for our locks before it is ready, so none is held meanwhile.
-    await startWatcher(base.units, args.timeout).catch(async (error: unknown) => {
-      // Without the lock nothing can be put back; why it did not start is what is to be told.
-      await alone(args.timeout, () => Promise.reject(error)).catch(() => {});
-      throw error;
-    });
-  }
-  if (args.state === "absent" && base.units.length > 0) {
-    await alone(args.timeout, () => removeUnits(base.units, undo, args.timeout));
-  }
-  if (args.base && args.state === "absent") {
-    for (const family of FAMILIES) await removeState(stateOf(family, directoryOf(family, args)));
+  if (removesHost(subject)) {
+    for (const family of FAMILIES) await removeState(stateOf(family, host.directories[family]));
   }
   return loaded;
+}
+
+/** Fragments, the lists of this boot's, and services; those that go first. */
+async function writeFiles({ plan, request, undo, gone, alone }: Commit, installs: boolean): Promise<void> {
+  const { found, settled, base, going } = plan;
+  const { timeout } = request.host;
+  const staying = [...base.files, ...found.items].filter(hasFileChanges);
+  if (staying.length === 0 && found.misfiled.length === 0 && !installs) return;
+  await alone(timeout, async () => {
+    await refuseConcurrentChange(settled, found.items, request);
+    for (const { path, after } of going.filter(hasFileChanges)) await write(path, after, gone);
+    for (const { path, after } of staying) await write(path, after, undo);
+    await confirm(found, undo);
+    if (installs) await installUnits(base.units, undo, timeout);
+  });
+}
+
+/** It waits for our locks before it is ready, so none is held meanwhile. */
+async function startWatcherAlone({ plan, request, alone }: Commit): Promise<void> {
+  const { timeout } = request.host;
+  await startWatcher(plan.base.units, timeout).catch(async (error: unknown) => {
+    // Without the lock nothing can be put back; why it did not start is what is to be told.
+    await alone(timeout, () => Promise.reject(error)).catch(() => {});
+    throw error;
+  });
 }
 
 async function makeDirectory(path: string): Promise<void> {

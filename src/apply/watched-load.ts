@@ -1,18 +1,24 @@
 // A load by a service that is not ours and that nobody understands: what it took away is seen, told and put back.
 
-import type { Arguments } from "../generated/arguments.ts";
 import { lostRules } from "../iptables/lost.ts";
 import { asFailure, Failure } from "../model/errors.ts";
-import { FAMILIES, type Family } from "../model/family.ts";
+import { FAMILIES } from "../model/family.ts";
+import type { HostConfig } from "../model/request.ts";
 import { readDirectories } from "../plan/directories.ts";
 import { declaredIn } from "../plan/foreign-rules.ts";
-import type { Item, Kernel } from "../plan/item.ts";
+import { type Kernel, ofFamily } from "../plan/item.ts";
 import { readKernel, type Survey } from "../plan/survey.ts";
 import type { Unit } from "../systemd/units.ts";
 import { ownersOf, someOf } from "../text/words.ts";
 
 /** What this call is about, and the kernel before. */
 type Before = Pick<Survey, "items" | "live">;
+
+interface Watching {
+  host: HostConfig;
+  /** Whether rules that no fragment declares are to go. */
+  replaces: boolean;
+}
 
 /** A service took rules away: they are to be put back, whatever else is not undone. */
 export class TookAway extends Failure {}
@@ -25,7 +31,7 @@ export async function loadWatched(
   units: readonly Unit[],
   load: () => Promise<string[]>,
   before: Before,
-  args: Arguments,
+  watching: Watching,
 ): Promise<{ warnings: string[]; live: Kernel }> {
   const others = units.filter(({ ours }) => !ours);
   if (others.length === 0) return { warnings: await load(), live: {} };
@@ -36,9 +42,9 @@ export async function loadWatched(
   });
   const live = await readKernel(
     FAMILIES.filter((family) => before.live[family] !== undefined),
-    args,
+    watching.host,
   );
-  const { gone, edited } = await lossesOf(live, others, before, args);
+  const { gone, edited } = await lossesOf(live, others, before, watching);
   const names = others.map(({ name }) => name);
   if (gone.length > 0) throw tookAway(names, gone, failed);
   if (failed !== undefined) throw failed;
@@ -51,25 +57,26 @@ export async function loadWatched(
  * A rule that no fragment declares is another program's, or a person's; but where fragments have changed since the service
  * last loaded, it may have been one of theirs.
  */
-async function lossesOf(after: Kernel, others: readonly Unit[], { items, live }: Before, args: Arguments) {
+async function lossesOf(after: Kernel, others: readonly Unit[], { items, live }: Before, { host, replaces }: Watching) {
   const gone: string[] = [];
   const edited: string[] = [];
   // A line that was deleted from a fragment is to go.
-  const now = await declaredIn(await readDirectories(args), live, args, true);
+  const now = await declaredIn(await readDirectories(host.directories), live, host, true);
   const isBehind = others.some(({ behind }) => behind);
   for (const family of FAMILIES) {
     const [before, left] = [live[family], after[family]];
     if (before === undefined || left === undefined) continue;
-    const lost = lostRules(before, left, now[family] ?? [], formerOf(family, items));
+    const lost = lostRules(
+      before,
+      left,
+      now[family] ?? [],
+      ofFamily(items, family).map(({ former }) => former),
+    );
     gone.push(...lost.declared);
-    if (args.replace) continue;
+    if (replaces) continue;
     for (const rule of lost.undeclared) (isBehind && ownersOf([rule]).length === 0 ? edited : gone).push(rule);
   }
   return { gone, edited };
-}
-
-function formerOf(family: Family, items: readonly Item[]) {
-  return items.filter((item) => item.family === family).map(({ former }) => former);
 }
 
 function tookAway(services: readonly string[], gone: readonly string[], failed: Failure | undefined): TookAway {

@@ -9,7 +9,7 @@ import { excerpt, Failure } from "../model/errors.ts";
 import { optionsIn } from "../model/options.ts";
 
 /** What a path argument may lean on: Ansible expands `~` and `$VAR` on the host. */
-import type { Request } from "../model/request.ts";
+import { partsOf, type Request } from "../model/request.ts";
 export interface Surroundings {
   env: Readonly<Record<string, string | undefined>>;
   /** Undefined where there is none any more. */
@@ -55,8 +55,10 @@ export function readRequest(
   const options = optionsIn(args);
   if (!validate(args)) throw new Failure("arguments_invalid", describe(validate.errors ?? []));
   refuseCombinations(args as unknown as Record<string, unknown>, needsContainer);
+  const complete = { ...args, container: [...new Set(args.container ?? [])] };
   return {
-    args: { ...args, container: [...new Set(args.container ?? [])] },
+    args: complete,
+    ...partsOf(complete),
     options,
     check: truthy(raw["_ansible_check_mode"]) || truthy(raw["_noop"]),
     diff: truthy(raw["_ansible_diff"]),

@@ -6,7 +6,6 @@ import type { Explained, Explanation } from "../commands/explain.ts";
 import type { Outcome } from "../commands/publish.ts";
 import type { ContainerStatus, Status } from "../commands/status.ts";
 import { describeIdle } from "../docker/idle.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import type { FileDiff, FileResult, Result, Tables } from "../generated/result.ts";
 import { restoreCommand } from "../iptables/commands.ts";
 import type { DesiredFragment } from "../iptables/fragment-text.ts";
@@ -17,7 +16,7 @@ import { asFailure, type Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
 import { containersAmong } from "../model/owner.ts";
 import { bracketed, spellPublish } from "../model/port-mapping.ts";
-import type { Request } from "../model/request.ts";
+import type { Request, Subject } from "../model/request.ts";
 import { spellUndone } from "../model/rolled-back.ts";
 import { warnOfBarriers } from "../plan/barriers.ts";
 import { hasHostChanges, hasUnitChanges } from "../plan/host-plan.ts";
@@ -42,7 +41,7 @@ type ViewResult = NonNullable<Result["explained"]>[number]["views"][number];
 
 /** The answer to a request that succeeded. */
 export function resultOf(request: Request, outcome: Outcome): Result {
-  const { args, check, diff } = request;
+  const { subject, check, diff } = request;
   const owned = byContainer(outcome.items);
   const containers = [
     ...namesOf(outcome.wanted).map((name) => containerResult(name, owned.get(name) ?? [])),
@@ -51,12 +50,12 @@ export function resultOf(request: Request, outcome: Outcome): Result {
   const base = outcome.base && baseResult(outcome.base, outcome.items);
   const changed = (base?.changed ?? false) || containers.some((container) => container.changed);
   const files = [...(outcome.base?.plan.files ?? []), ...outcome.items, ...(outcome.base?.plan.units ?? [])];
-  const msg = [base && baseSentence(base, args.state, check), sentence(containers, outcome, args, check)]
+  const msg = [base && baseSentence(base, subject.state, check), sentence(containers, outcome, subject, check)]
     .filter(Boolean)
     .join("; ");
   return allVisible<Result>({
     changed,
-    state: args.state,
+    state: subject.state,
     msg,
     comment: msg,
     rules: {
@@ -74,7 +73,7 @@ export function resultOf(request: Request, outcome: Outcome): Result {
       ...warnOfBarriers({ wanted: outcome.wanted, live: outcome.committed.live }),
     ],
     ...(diff ? { diff: [...files.filter(hasFileChanges).map(fileDiff), ...goingOf(outcome)] } : {}),
-    invocation: { module_args: { ...args } },
+    invocation: { module_args: { ...request.args } },
   });
 }
 
@@ -180,7 +179,7 @@ export function resultOfFailure(error: unknown, request: Request | undefined, de
     error: told,
     warnings: request?.warnings ?? [],
     ...(failure.rolledBack ? { rolled_back: failure.rolledBack.map(spellUndone) } : {}),
-    ...(request ? { state: request.args.state, invocation: { module_args: { ...request.args } } } : {}),
+    ...(request ? { state: request.subject.state, invocation: { module_args: { ...request.args } } } : {}),
     ...(bolt ? { _error: { msg: failure.message, kind: `docker_iptables/${failure.code}`, details: told } } : {}),
   });
 }
@@ -254,7 +253,7 @@ function goingOf({ base }: Outcome): FileDiff[] {
 function sentence(
   containers: ContainerResult[],
   { idle, neighbours, wanted }: Outcome,
-  { state, all }: Arguments,
+  { state, all }: Subject,
   check: boolean,
 ): string {
   const next = new Set(neighbours);

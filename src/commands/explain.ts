@@ -3,12 +3,13 @@
 
 import type { Container } from "../docker/container.ts";
 import { forwardingWarnings } from "../docker/daemon.ts";
-import { findNetworks, findPublished } from "../docker/find.ts";
+import { findNetworks, findPublished, type Networks } from "../docker/find.ts";
 import type { Idle } from "../docker/idle.ts";
+import type { Network } from "../docker/network.ts";
 import { tellStrangers } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { liveOwners, readLive } from "../iptables/live.ts";
-import { type TraceResult, trace } from "../iptables/trace.ts";
+import { type Host, type TraceResult, trace } from "../iptables/trace.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { containersAmong } from "../model/owner.ts";
@@ -18,6 +19,7 @@ import { foreignTables, otherBackend } from "../netfilter/foreign-firewalls.ts";
 import { decides } from "../netfilter/nft-tables.ts";
 import { optionsOf } from "../plan/desired.ts";
 import { readDirectories } from "../plan/directories.ts";
+import type { Kernel } from "../plan/item.ts";
 import { readKernel } from "../plan/survey.ts";
 import { rangesOf } from "../rules/container-rules.ts";
 import { type ProbeOrigin, probesOf, type Trip } from "../rules/probe.ts";
@@ -41,48 +43,67 @@ export interface Explanation {
   warnings: string[];
 }
 
+type ExplainRequest = Pick<Request, "subject" | "host" | "client" | "defaults" | "options">;
+
 /** Throws Failure: `container_missing`, `container_not_running`, and those of the client and of iptables-save. */
-export async function explain({ args, options }: Request, signal: AbortSignal): Promise<Explanation> {
-  const here = await readDirectories(args).catch(orElse({}));
-  const kept = (container: Container) => ({ ...optionsOf(container, here, args), ...options });
-  const [{ targets }, { networks, unusable }, live] = await Promise.all([
-    findPublished({ ...args, wait_timeout: 0 }, kept, true, signal),
-    findNetworks(args),
-    // The kernel is what this is about, whatever reloads it.
-    readKernel(FAMILIES, { ...args, reload: "restore" }),
-  ]);
-  const host = await readHost(
-    live,
-    networks.flatMap(({ bridge }) => bridge ?? []),
-  );
-  const explained = targets.flatMap((target) =>
-    publishesOf(target).map(({ publish, count }) => ({
-      container: target.name,
-      publish,
-      count,
-      addresses: target.endpoints.map(({ address }) => address),
-      views: probesOf(publish, target, networks, host).map(({ from, trip }) => ({
-        from,
-        trip,
-        arrival: trace(host, trip),
-      })),
-    })),
-  );
+export async function explain(request: ExplainRequest, signal: AbortSignal): Promise<Explanation> {
+  const observed = await observe(request, signal);
+  const { targets, networks, live } = observed;
+  const bridges = networks.networks.flatMap(({ bridge }) => bridge ?? []);
+  const host = await readHost(live, bridges);
+  const explained = targets.flatMap((target) => follow(target, networks.networks, host));
   const inUse = FAMILIES.filter((family) => explained.some(({ publish }) => publish.family === family));
-  // IPv6 that docker-proxy alone answers, because nobody asked for rules, need not be forwarded.
-  const owners = new Set(containersAmong(liveOwners(live.ipv6 ?? readLive(""))));
-  const forwarded = inUse.filter((family) => family === "ipv4" || targets.some(({ name }) => owners.has(name)));
   return {
     explained,
     idle: targets.flatMap(({ name, idle }) => (idle === undefined ? [] : [{ name, idle }])),
     warnings: [
-      ...unusable.map(({ msg }) => `${msg}; it is left out`),
+      ...networks.unusable.map(({ msg }) => `${msg}; it is left out`),
       ...new Set(targets.flatMap(({ warnings }) => warnings)),
       ...tellStrangers(host.strangers),
-      ...(await forwardingWarnings(forwarded)),
-      ...(await othersWarnings(inUse, args.timeout)),
+      ...(await forwardingWarnings(forwardedOf(inUse, observed))),
+      ...(await othersWarnings(inUse, request.host.timeout)),
     ],
   };
+}
+
+interface Observed {
+  targets: PublishedContainer[];
+  networks: Networks;
+  live: Kernel;
+}
+
+/** The kernel is what this is about, whatever reloads it. */
+async function observe(request: ExplainRequest, signal: AbortSignal): Promise<Observed> {
+  const { subject, host, client, defaults, options } = request;
+  const here = await readDirectories(host.directories).catch(orElse({}));
+  const kept = (container: Container) => ({ ...optionsOf(container, here, defaults), ...options });
+  const [{ targets }, networks, live] = await Promise.all([
+    findPublished(subject.containers, client, kept, { wait: 0, signal }),
+    findNetworks(client),
+    readKernel(FAMILIES, host),
+  ]);
+  return { targets, networks, live };
+}
+
+/** Each of a container's ports, from everywhere. */
+function follow(target: PublishedContainer, networks: readonly Network[], host: Host): Explained[] {
+  return publishesOf(target).map(({ publish, count }) => ({
+    container: target.name,
+    publish,
+    count,
+    addresses: target.endpoints.map(({ address }) => address),
+    views: probesOf(publish, target, networks, host).map(({ from, trip }) => ({
+      from,
+      trip,
+      arrival: trace(host, trip),
+    })),
+  }));
+}
+
+/** IPv6 that docker-proxy alone answers, because nobody asked for rules, need not be forwarded. */
+function forwardedOf(inUse: readonly Family[], { targets, live }: Observed): Family[] {
+  const owners = new Set(containersAmong(liveOwners(live.ipv6 ?? readLive(""))));
+  return inUse.filter((family) => family === "ipv4" || targets.some(({ name }) => owners.has(name)));
 }
 
 /** Contiguous ports as one: their rules are one, too. */

@@ -3,13 +3,13 @@
 
 import { join } from "node:path";
 import { readOwn } from "../fragments/directory.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import { type Canary, canariesOf } from "../iptables/canary.ts";
 import { readFragment } from "../iptables/fragment-text.ts";
 import { keyOf } from "../iptables/rule.ts";
-import { directoryOf } from "../model/directories.ts";
+import type { Directories } from "../model/directories.ts";
 import { FAMILIES } from "../model/family.ts";
 import { fileOf } from "../model/owner.ts";
+import type { HostConfig } from "../model/request.ts";
 import { ruleAt } from "../netfilter/iptables.ts";
 import type { Kernel } from "../plan/item.ts";
 import { readKernel } from "../plan/survey.ts";
@@ -51,13 +51,13 @@ export class Pace {
 
 /** Looks at one table after the other, in both families at once. */
 export class FlushDetector {
-  readonly #args: Arguments;
+  readonly #host: HostConfig;
   readonly #pace = new Pace();
   #canaries: Canary[] = [];
   #turn = 0;
 
-  constructor(args: Arguments) {
-    this.#args = args;
+  constructor(host: HostConfig) {
+    this.#host = host;
   }
 
   /** performance.now() at which the next look is due. */
@@ -100,19 +100,19 @@ export class FlushDetector {
    * call of ours (a delete): new ones are chosen.
    */
   async #confirm(): Promise<FlushedTable[]> {
-    const live = await readKernel([...new Set(this.#canaries.map(({ family }) => family))], this.#args);
+    const live = await readKernel([...new Set(this.#canaries.map(({ family }) => family))], this.#host);
     const gone = this.#canaries.filter(
       ({ family, table, rule }) => !live[family]?.tables.get(table)?.ours.has(keyOf(rule)),
     );
-    const declared = await Promise.all(gone.map((canary) => isDeclared(canary, this.#args)));
+    const declared = await Promise.all(gone.map((canary) => isDeclared(canary, this.#host.directories)));
     const flushed = gone.filter((_, index) => declared[index]);
     if (flushed.length === 0) this.learn(live);
     return flushed.map(({ family, table }) => ({ family, table }));
   }
 }
 
-async function isDeclared({ family, table, rule, owner }: Canary, args: Arguments): Promise<boolean> {
-  const own = await readOwn(join(directoryOf(family, args), fileOf(owner)));
+async function isDeclared({ family, table, rule, owner }: Canary, directories: Directories): Promise<boolean> {
+  const own = await readOwn(join(directories[family], fileOf(owner)));
   return (
     readFragment(own?.text ?? "")
       .get(table)

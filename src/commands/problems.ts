@@ -4,7 +4,6 @@ import { basename } from "node:path/posix";
 import type { Network } from "../docker/network.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import type { Fragments } from "../fragments/by-family.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import type { Problem } from "../generated/result.ts";
 import { assemble, type Fragment } from "../iptables/assemble.ts";
 import { DOCKER_USER } from "../iptables/docker-rules.ts";
@@ -192,9 +191,9 @@ export function onceFixed([first]: readonly Problem[]): string {
 }
 
 /** Networks without a base, and a base that does not fit docker-proxy. */
-export function uncovered(items: readonly Item[], now: Fragments, once: string, args: Arguments): Problem[] {
+export function uncovered(items: readonly Item[], now: Fragments, once: string, chain: string): Problem[] {
   const lasting = items.filter(hasRules);
-  return [...warnOfUncovered(lasting, now), ...warnOfLoopback(lasting, now, args)].map((msg) => ({
+  return [...warnOfUncovered(lasting, now), ...warnOfLoopback(lasting, now, chain)].map((msg) => ({
     kind: "network_uncovered",
     msg: `${msg}${once}`,
   }));

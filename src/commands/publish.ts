@@ -1,36 +1,27 @@
-// present and absent, of containers and of the base: the straight line from a request to an outcome. Up to `commit`
+// present and absent, of containers and of the host's own rules: the straight line from a request to an outcome. Up to `commit`
 // nothing changes the system; check mode stops there.
 
-import {
-  chooseLoader,
-  describeLoader,
-  type Load,
-  type Loader,
-  namesOf,
-  type Reloaded,
-  withoutLoad,
-} from "../apply/reload.ts";
-import { commit, type Plan } from "../apply/transaction.ts";
-import { findNetworks, type Networks, type Tell } from "../docker/find.ts";
+import type { Reloaded } from "../apply/reload.ts";
+import { commit } from "../apply/transaction.ts";
+import { describeWithoutLoad, namesOf } from "../apply/unload.ts";
+import type { Tell } from "../docker/find.ts";
 import { type Fragments, ownersIn } from "../fragments/by-family.ts";
-import type { Arguments } from "../generated/arguments.ts";
-import type { DesiredFragment } from "../iptables/fragment-text.ts";
-import { hasDockersRules } from "../iptables/live.ts";
-import { warnOfAccess } from "../model/access.ts";
+import type { ContainerFragment, DesiredFragment } from "../iptables/fragment-text.ts";
 import { asFailure, ConcurrentChange, Failure } from "../model/errors.ts";
 import { containersAmong } from "../model/owner.ts";
 import type { Request } from "../model/request.ts";
-import { readStamped, type SeenDirectories } from "../plan/concurrency.ts";
+import { type Compared, compare } from "../plan/compare.ts";
+import type { Settled } from "../plan/concurrency.ts";
 import { settleConflicts } from "../plan/conflicts.ts";
-import { untrustedOf } from "../plan/directories.ts";
-import { warnOfFirewalls } from "../plan/firewalls.ts";
 import { fitDirectAccess } from "../plan/guards.ts";
-import { type HostPlan, hasHostChanges, NOTHING_PLANNED } from "../plan/host-plan.ts";
-import { type DesiredHostRules, desiredHostRules, keepForeignFiles, planHost } from "../plan/host-rules.ts";
-import { goingOf, hasChanges, type Item, isContainers, type Kernel } from "../plan/item.ts";
-import { type NotPublished, type Selection, select, withOrphans } from "../plan/selection.ts";
-import { familiesOf, readKernel, type Survey, survey } from "../plan/survey.ts";
-import { validate, warnOfLoopback, warnOfUncovered, withChanges } from "../plan/validate.ts";
+import { type HostPlan, NOTHING_PLANNED } from "../plan/host-plan.ts";
+import { type DesiredHostRules, desiredHostRules } from "../plan/host-rules.ts";
+import { hasChanges, type Item, isContainers } from "../plan/item.ts";
+import type { Loader } from "../plan/loader.ts";
+import { type Observed, observe } from "../plan/observe.ts";
+import { type Planned, plan } from "../plan/plan.ts";
+import type { NotPublished, Selection } from "../plan/selection.ts";
+import type { Survey } from "../plan/survey.ts";
 import { verbose } from "../system/verbose.ts";
 
 export interface Outcome extends Omit<Selection, "wanted"> {
@@ -43,8 +34,6 @@ export interface Outcome extends Omit<Selection, "wanted"> {
   base: { networks: string[]; plan: HostPlan } | undefined;
   committed: Reloaded;
 }
-
-const NO_NETWORKS = Promise.resolve<Networks>({ networks: [], unusable: [] });
 
 /** How often other processes may come between our look and our turn to write. */
 const ATTEMPTS = 5;
@@ -61,137 +50,120 @@ export async function publish(request: Request, signal: AbortSignal, tell: Tell 
   }
 }
 
-async function publishOnce({ args, check, options }: Request, signal: AbortSignal, tell: Tell): Promise<Outcome> {
-  // A fragment that is written after this look is of somebody who asks the client later, and not this call's to change.
-  const before = await readStamped(args).catch(orLater(args));
-  const since = performance.now();
-  // The client and this host need not wait for each other. But of two failures the client's is told, and after a wait for a
-  // container the host is looked at anew.
-  // The daemon's networks are asked for first: where its socket starts it, it makes rules before it answers.
-  const asking = args.base && args.state === "present" ? findNetworks(args) : NO_NETWORKS;
-  const looking = asking.then(
-    () => lookAround(args, before),
-    () => lookAround(args, before),
-  );
-  looking.catch(() => {});
-  const named = await select({ args, check, options }, before?.now ?? {}, signal, tell);
-  const { possible, live, seen } = await (named.waited ? lookAround(args) : looking);
-  const { now } = seen;
-  const asked = withOrphans(named, now, live, args);
-  const families = possible.filter((family) => !args.base || args.reload === "none" || live[family] !== undefined);
-  const { networks, unusable } = await asking;
-  const base = args.base ? await desiredHostRules(networks, families, args) : undefined;
-  const [head, tail] = base?.wanted ?? [];
-  const neighbours = await settleConflicts(asked, now, args);
-  const guarded = await fitDirectAccess([...asked.wanted, ...neighbours.wanted], live, args.timeout);
-  const wanted = [head, ...guarded.wanted, tail].filter((one) => one !== undefined);
-  const all = await survey(wanted, families, live, args);
-  const { items, warnings: kept } = keepForeignFiles(all.items);
-  const found = { ...all, items };
-  const answer = { wanted: named.wanted, options, since, waited: named.waited };
-  const settled = { asked: asked.wanted, neighbours: neighbours.wanted, seen, answer };
-  const going = goingOf(items).filter((item) => args.state === "absent" || isContainers(item));
-  // Whatever stops the rest: a container's rules would lead to whoever gets its address next. Those of the base lead to nobody.
-  const leading = going.filter(isContainers);
-  const goAnyway = async (error: unknown): Promise<never> => {
-    if (check) throw error;
-    throw await unpublishAnyway(asFailure(error), { found: { ...found, items: leading }, settled }, args);
-  };
-  const decided = await decide(found, going, base, now, { args, check }).catch(goAnyway);
-  const outcome: Outcome = {
-    ...asked,
-    idle: [...asked.idle, ...withoutRules(items, now, args)],
-    wanted,
-    neighbours: neighbours.wanted.map(({ owner }) => owner.name),
-    items,
-    base: base && {
-      networks: base.networks.filter(({ bridge }) => bridge).map(({ name }) => name),
-      plan: decided.base,
-    },
-    committed: { reloaded: [], warnings: [], live },
-    warnings: onceEach([
-      ...unusable.map(({ msg }) => `${msg}; the base does not cover it`),
-      ...asked.warnings,
-      ...neighbours.warnings,
-      ...guarded.warnings,
-      ...kept,
-      ...decided.warnings,
-    ]),
-  };
-  const { load } = decided;
+async function publishOnce(request: Request, signal: AbortSignal, tell: Tell): Promise<Outcome> {
+  const observed = await observe(request, signal, tell);
+  const desired = await desire(observed, request);
+  const compared = await compare(desired.wanted, observed.families, observed.live, request);
+  const settled = settle(observed, desired);
+  const orUnpublish = (error: unknown) => unpublishAnyway(asFailure(error), compared, settled, request);
+  const planned = await plan(compared, desired.base, observed.seen.now, request).catch(orUnpublish);
+  const outcome = foretell({ observed, desired, compared, planned }, request);
+  const { load } = planned;
   if (load === undefined) verbose(() => "nothing to change");
-  if (load === undefined || check) return outcome;
+  if (load === undefined || request.check) return outcome;
   if (signal.aborted) throw new Failure("interrupted", "interrupted before anything was changed");
-  const committing = commit({ ...load, settled }, args);
-  return { ...outcome, committed: await (load.closes ? committing : committing.catch(goAnyway)) };
+  const committing = commit({ ...load, settled }, request);
+  return { ...outcome, committed: await (load.closes ? committing : committing.catch(orUnpublish)) };
 }
 
-interface Decided {
-  base: HostPlan;
-  /** Undefined where there is nothing to do. */
-  load: Load | undefined;
+/** What there should be. */
+interface Desired {
+  /** All of it: the host's first file, containers, the host's last file. */
+  wanted: DesiredFragment[];
+  base: DesiredHostRules | undefined;
+  /** Other containers' fragments that claim what is asked for, put right. */
+  neighbours: ContainerFragment[];
+  /** In the order in which they are told: of neighbours, of what this kernel cannot load. */
   warnings: string[];
 }
 
-/** What there is to do, and how the kernel will get it. Throws Failure for what cannot work. */
-async function decide(
-  found: Survey,
-  going: readonly Item[],
-  wishes: DesiredHostRules | undefined,
-  now: Fragments,
-  { args, check }: Pick<Request, "args" | "check">,
-): Promise<Decided> {
-  const base = wishes === undefined ? NOTHING_PLANNED : await planHost(found.items, wishes, found.live, now, args);
-  const future = withChanges(now, [...base.files, ...found.items], args);
-  const changing = found.items.filter(hasChanges);
-  const changes = changing.length > 0 || hasHostChanges(base);
-  const known = new Set(going);
-  const onlyGoes = changes && !hasHostChanges(base) && changing.every((item) => known.has(item));
-  const closes = args.state === "absent" || onlyGoes;
-  validate(found.items, future, closes, args);
-  const warnings = [
-    ...(wishes?.warnings ?? []),
-    ...base.warnings,
-    ...(wishes?.daemon === undefined ? warnOfDocker(found.live) : []),
-    ...warnOfUncovered(found.items, future),
-    ...warnOfLoopback(found.items, future, args),
-    ...(await untrustedOf(now, found.items, args)).map(warnOfAccess),
-  ];
-  if (!changes && (check || found.misfiled.length === 0)) return { base, load: undefined, warnings };
-  const loader = await chooseLoader(found, base, future, closes, args);
-  verbose(() => describeLoader(loader, args));
-  const asksFirewalls = args.state === "present" && args.reload !== "none";
+async function desire({ asked, families, live, seen, networks }: Observed, request: Request): Promise<Desired> {
+  const base = request.subject.base ? await desiredHostRules(networks.networks, families, request) : undefined;
+  const neighbours = await settleConflicts(asked, seen.now, request);
+  const fitted = await fitDirectAccess([...asked.wanted, ...neighbours.wanted], live, request.host.timeout);
+  const [head, tail] = base?.wanted ?? [];
   return {
+    wanted: [head, ...fitted.wanted, tail].filter((one) => one !== undefined),
     base,
-    load: { found, base, loader, going, closes },
-    warnings: [
-      ...warnings,
-      ...warnOfDisabled(loader, args),
-      ...warnOfPatch(loader, check),
-      ...(asksFirewalls ? await warnOfFirewalls(changing, found.live, args.timeout) : []),
-      // The deed says what came of it.
-      ...(check && loader.kind === "unusable" ? [withoutLoad(loader.why)] : []),
-    ],
+    neighbours: neighbours.wanted,
+    warnings: [...neighbours.warnings, ...fitted.warnings],
   };
 }
 
+/** What must still hold when it is this call's turn to write. */
+function settle({ asked, answer, seen }: Observed, { neighbours }: Desired): Settled {
+  return { asked: asked.wanted, neighbours, seen, answer };
+}
+
+interface Phases {
+  observed: Observed;
+  desired: Desired;
+  compared: Compared;
+  planned: Planned;
+}
+
+/** The outcome before anything is changed. */
+function foretell({ observed, desired, compared, planned }: Phases, request: Request): Outcome {
+  const { asked, live, seen, networks } = observed;
+  const { items } = compared.found;
+  const { base, load } = planned;
+  return {
+    ...asked,
+    idle: [...asked.idle, ...withoutRules(items, seen.now, request)],
+    wanted: desired.wanted,
+    neighbours: desired.neighbours.map(({ owner }) => owner.name),
+    items,
+    base: desired.base && { networks: bridged(desired.base), plan: base },
+    committed: { reloaded: [], warnings: [], live },
+    warnings: onceEach([
+      ...networks.unusable.map(({ msg }) => `${msg}; the base does not cover it`),
+      ...asked.warnings,
+      ...desired.warnings,
+      ...compared.warnings,
+      ...planned.warnings,
+      // Where it is done, the answer says what came of it.
+      ...(request.check && load?.loader.kind === "unusable" ? [describeWithoutLoad(load.loader.why)] : []),
+    ]),
+  };
+}
+
+function bridged({ networks }: DesiredHostRules): string[] {
+  return networks.filter(({ bridge }) => bridge).map(({ name }) => name);
+}
+
 /**
- * Takes away what goes, though the rest failed or cannot work. Returns the failure that says so; Overtaken where another
- * process has written in between.
+ * Takes away what goes, though the rest failed or cannot work: a container's rules would lead to whoever gets its address next.
+ * Those of the host lead to nobody. Throws the failure that says so; ConcurrentChange where another process has written in
+ * between.
  */
-async function unpublishAnyway(why: Failure, { found, settled }: Pick<Plan, "found" | "settled">, args: Arguments) {
-  const going = found.items.filter(hasChanges);
-  if (why instanceof ConcurrentChange || going.length === 0) return why;
-  const loader: Loader = args.reload === "none" ? { kind: "none" } : { kind: "unusable", why };
-  const plan = { found: { ...found, misfiled: [] }, settled, base: NOTHING_PLANNED, loader, going, closes: true };
-  const failed = await commit(plan, args).then(() => undefined, asFailure);
-  if (failed instanceof ConcurrentChange) return failed;
-  const names = namesOf(going);
+async function unpublishAnyway(
+  why: Failure,
+  { found, going }: Compared,
+  settled: Settled,
+  request: Request,
+): Promise<never> {
+  const leading = going.filter(isContainers).filter(hasChanges);
+  if (request.check || why instanceof ConcurrentChange || leading.length === 0) throw why;
+  const failed = await removeAnyway(why, { ...found, items: going.filter(isContainers) }, settled, request);
+  if (failed instanceof ConcurrentChange) throw failed;
+  const names = namesOf(leading);
   const done = failed === undefined ? `unpublished all the same: ${names}` : `NOT unpublished: ${names}`;
   const told = new Failure(why.code, `${why.message}; ${done}`, why.facts, { cause: why });
   told.rolledBack = why.rolledBack;
   told.changed = why.changed || (failed?.changed ?? true);
-  return told;
+  throw told;
+}
+
+async function removeAnyway(
+  why: Failure,
+  found: Survey,
+  settled: Settled,
+  request: Request,
+): Promise<Failure | undefined> {
+  const loader: Loader = request.loading.reload === "none" ? { kind: "none" } : { kind: "unusable", why };
+  const going = found.items.filter(hasChanges);
+  const removal = { found: { ...found, misfiled: [] }, settled, base: NOTHING_PLANNED, loader, going, closes: true };
+  return commit(removal, request).then(() => undefined, asFailure);
 }
 
 /** A container and the base may tell the same of a network or of the host. */
@@ -200,55 +172,17 @@ function onceEach(warnings: readonly string[]): string[] {
 }
 
 /** Of what is to be absent and is nowhere, that it is so; perhaps another name was meant. */
-function withoutRules(items: readonly Item[], now: Fragments, { state, all, reload }: Arguments): NotPublished[] {
-  if (state !== "absent" || all) return [];
-  const what = reload === "none" ? "fragment" : "rules";
+function withoutRules(
+  items: readonly Item[],
+  now: Fragments,
+  { subject, loading }: Pick<Request, "subject" | "loading">,
+): NotPublished[] {
+  if (subject.state !== "absent" || subject.all) return [];
+  const what = loading.reload === "none" ? "fragment" : "rules";
   const others = ownersIn(now);
   const names = new Set(containersAmong(items.map(({ owner }) => owner)));
   const changing = new Set(containersAmong(items.filter(hasChanges).map(({ owner }) => owner)));
   return [...names]
     .filter((name) => !changing.has(name))
     .map((name) => ({ name, why: { kind: "absent_already", what, others } }));
-}
-
-/** Rules that are live now, and are not loaded at the next boot. */
-function warnOfDisabled(loader: Loader, { base, state }: Arguments): string[] {
-  if (loader.kind !== "systemd" || base || state === "absent") return [];
-  return loader.units
-    .filter(({ disabled }) => disabled)
-    .map(
-      ({ name }) =>
-        `${name} is not enabled, so nobody loads the rules at boot; 'systemctl enable ${name}' changes that`,
-    );
-}
-
-/** Of strangers' rules once, until it changes; a prediction says it each time. Only the families that are patched remember it. */
-function warnOfPatch(loader: Loader, check: boolean): string[] {
-  if (loader.kind !== "patch" || loader.why === undefined) return [];
-  const isTold = loader.beside?.some(({ told }) => told === loader.why) ?? false;
-  return isTold && !check ? [] : [loader.why];
-}
-
-/** Of two failures the client's is told, which is asked meanwhile: then the directories' comes later, or not at all. */
-function orLater({ all }: Arguments): (error: unknown) => undefined {
-  return (error) => {
-    if (all) throw error;
-    return undefined;
-  };
-}
-
-/** The host's families, its kernel's rules, and its directories unless they were looked at before. */
-async function lookAround(args: Arguments, before?: SeenDirectories) {
-  const possible = await familiesOf(args);
-  const [live, seen] = await Promise.all([readKernel(possible, args), before ?? readStamped(args)]);
-  return { possible, live, seen };
-}
-
-function warnOfDocker(live: Kernel): string[] {
-  const daemons = Object.entries(live).filter(([, rules]) => hasDockersRules(rules));
-  return daemons.map(
-    ([family]) =>
-      `the Docker daemon manages ${family === "ipv4" ? "iptables" : "ip6tables"} itself (nat jumps to its chain DOCKER); ` +
-      `start it with --${family === "ipv4" ? "iptables" : "ip6tables"}=false, or do without docker_iptables`,
-  );
 }

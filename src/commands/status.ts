@@ -9,7 +9,6 @@ import { tellStrangers } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import type { Problem } from "../generated/result.ts";
 import {
   type ContainerFragment,
@@ -21,19 +20,21 @@ import {
 import { readMeaning } from "../iptables/read.ts";
 import type { Ruleset } from "../iptables/rule.ts";
 import { tellCopies } from "../iptables/undeclared.ts";
-import { directoryOf } from "../model/directories.ts";
+import type { Directories } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
-import { FAMILIES } from "../model/family.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
 import { containerOf } from "../model/owner.ts";
+import type { Defaults, HostConfig, Request } from "../model/request.ts";
 import { fragmentFor, keptOptions, optionsOf } from "../plan/desired.ts";
 import { readDirectories, untrustedOf } from "../plan/directories.ts";
 import { firewallProblems } from "../plan/firewalls.ts";
 import { declaredIn, describeUndeclared, findForeignRules } from "../plan/foreign-rules.ts";
-import { adviseHost, type DesiredHostRules, servicesFor, unknownService, wantBase } from "../plan/host-rules.ts";
+import { adviseHost, type DesiredHostRules, wantBase } from "../plan/host-rules.ts";
 import { byContainer, hasRules, type Item, type Kernel } from "../plan/item.ts";
 import { adviseService } from "../plan/missing-service.ts";
 import { type PreflightFindings, runPreflight } from "../plan/preflight.ts";
-import { sortSkipped } from "../plan/skipped.ts";
+import { servicesFor, unknownService } from "../plan/services.ts";
+import { type StaleFragment, sortSkipped } from "../plan/skipped.ts";
 import { familiesOf, readKernel, survey } from "../plan/survey.ts";
 import { NO_RULES } from "../rules/model.ts";
 import { readInterfaces } from "../system/interfaces.ts";
@@ -67,90 +68,157 @@ export interface Status {
   warnings: string[];
 }
 
-/** `names`: only of these containers; none names all. Throws Failure of the directories and of iptables-save. */
-export async function status(args: Arguments, names: readonly string[]): Promise<Status> {
-  const kernelArgs: Arguments = { ...args, reload: "restore" };
-  const families = await familiesOf(args);
+export type StatusRequest = Pick<Request, "subject" | "host" | "client" | "defaults" | "loading">;
+
+/** Of the containers that are named, or of all. Throws Failure of the directories and of iptables-save. */
+export async function status(request: StatusRequest): Promise<Status> {
+  const observed = await observe(request);
+  const desired = await desire(observed, request);
+  const { families, live } = observed;
+  const wanted = [...desired.containers, ...desired.base.wanted];
+  const { items } = await survey(wanted, families, live, request.host.directories);
+  const scene = { ...observed, ...desired, items };
+  const around = await lookAround(scene, request);
+  const problems = [...(await fragmentProblems(scene, request)), ...(await hostProblems(scene, around, request))];
+  return answer(scene, around, problems, request.subject.containers);
+}
+
+/** What is there. */
+interface Observed {
+  families: Family[];
+  now: Fragments;
+  live: Kernel;
+  daemon: WhatRuns;
+  /** The running containers that publish. */
+  publishing: PublishedContainer[];
+}
+
+async function observe(request: StatusRequest): Promise<Observed> {
+  const { host } = request;
+  const families = await familiesOf(host);
   // Whose fragments are there decides about whom the daemon is asked.
-  const directories = readDirectories(args);
+  const directories = readDirectories(host.directories);
   const [now, live, daemon] = await Promise.all([
     directories,
-    readKernel(families, kernelArgs),
-    directories.then((now) => askWhatRuns(args, now)),
+    readKernel(families, host),
+    directories.then((now) => askWhatRuns(now, request)),
   ]);
-  const { targets } = daemon.running;
+  const publishing = daemon.running.targets.filter(({ idle, publishes }) => idle === undefined && publishes.length > 0);
+  return { families, now, live, daemon, publishing };
+}
+
+/** What there should be. */
+interface Desired {
+  containers: ContainerFragment[];
+  /** Left alone, and not true any more. */
+  untrue: StaleFragment[];
+  advice: Awaited<ReturnType<typeof adviseHost>>;
+  base: { wanted: DesiredFragment[]; problems: Problem[] };
+}
+
+async function desire(observed: Observed, request: StatusRequest): Promise<Desired> {
+  const { now, live, families, daemon, publishing } = observed;
+  const { defaults, client } = request;
   const { staying, untrue } = sortSkipped(daemon.running.left, now);
-  const publishing = targets.filter(({ idle, publishes }) => idle === undefined && publishes.length > 0);
-  const published = new Map(publishing.map((target) => [target.name, target]));
-  const owners = ownersIn(now);
-  const wanted = [
-    ...publishing.map((target) => fragmentFor(target, args).wanted),
-    ...[...owners]
-      .filter((owner) => !published.has(owner))
-      .map((owner) =>
-        // What nobody can be asked about should be as its own file says.
-        daemon.problem !== undefined || staying.has(owner)
-          ? asWritten(owner, now)
-          : containerFragment(owner, undefined, keptOptions(owner, now, args)),
-      ),
+  const published = new Set(publishing.map(({ name }) => name));
+  const others = [...ownersIn(now)].filter((owner) => !published.has(owner));
+  const containers = [
+    ...publishing.map((target) => fragmentFor(target, defaults).wanted),
+    ...others.map((owner) =>
+      // What nobody can be asked about should be as its own file says.
+      daemon.problem !== undefined || staying.has(owner)
+        ? asWritten(owner, now)
+        : containerFragment(owner, undefined, keptOptions(owner, now, defaults)),
+    ),
   ];
   const able = families.filter((family) => live[family] !== undefined);
-  const advice = await adviseHost(daemon.networks, able, args);
-  const base = await baseOf(now, able, { ...daemon, ...advice }, args);
-  const { items } = await survey([...wanted, ...base.wanted], families, live, args);
-  const host = await readHost(
-    live,
-    daemon.networks.flatMap(({ bridge }) => bridge ?? []),
-  );
-  const services = await lookAtServices(families, live, args);
-  const overlaps = overlapsOf(daemon.networks, await readInterfaces());
-  const declared = await declaredIn(now, live, args);
-  const around = await runPreflight(able, declared, daemon.networks, live, args).catch(nobodyAround);
-  const firewalls = firewallProblems(around, items, advice.daemon !== undefined && advice.managing === undefined, args);
-  const broken = await tryFragments(now, live, args);
-  const once = args.reload === "patch" ? "" : onceFixed(broken);
-  const problems = [
+  const advice = await adviseHost(daemon.networks, able, client);
+  const base = await baseOf(now, able, { networks: daemon.networks, daemon: advice.daemon }, defaults);
+  return { containers, untrue, advice, base };
+}
+
+interface Scene extends Observed, Desired {
+  items: Item[];
+}
+
+/** What else there is on this host. */
+interface Around {
+  host: Awaited<ReturnType<typeof readHost>>;
+  services: { problems: Problem[]; warnings: string[] };
+  firewalls: { problems: Problem[]; warnings: string[] };
+  declared: Fragments;
+}
+
+async function lookAround(scene: Scene, { host, loading }: StatusRequest): Promise<Around> {
+  const { now, live, families, daemon, advice, items } = scene;
+  const { networks } = daemon;
+  const bridges = networks.flatMap(({ bridge }) => bridge ?? []);
+  const able = families.filter((family) => live[family] !== undefined);
+  const seen = await readHost(live, bridges);
+  const services = await lookAtServices(families, live, { host, loading });
+  const declared = await declaredIn(now, live, host);
+  const preflight = { families: able, future: declared, networks, live };
+  const around = await runPreflight(preflight, host.timeout).catch(nobodyAround);
+  const isOff = advice.daemon !== undefined && advice.managing === undefined;
+  return { host: seen, services, firewalls: firewallProblems(around, items, isOff, loading), declared };
+}
+
+/** What is wrong with the fragments and their rules. */
+async function fragmentProblems(scene: Scene, { host, loading, defaults }: StatusRequest): Promise<Problem[]> {
+  const { now, live, daemon, publishing, untrue, items } = scene;
+  const broken = await tryFragments(now, live, host);
+  const once = loading.reload === "patch" ? "" : onceFixed(broken);
+  const names = publishing.map(({ name }) => name);
+  return [
     ...broken,
     ...(daemon.problem === undefined ? [] : [daemon.problem]),
     ...daemon.unusable.map(answerUnusable),
-    ...items.flatMap((item) => differences(item, targets, untrue, once)),
-    ...(await staleOf(now, items, once, args)),
+    ...items.flatMap((item) => differences(item, daemon.running.targets, untrue, once)),
+    ...(await staleOf(now, items, once, host.directories)),
     ...rivals(now, items),
-    ...orphans(
-      now,
-      live,
-      publishing.map(({ name }) => name),
-      once === "",
-    ),
-    ...untrusted(await untrustedOf(now, [], args)),
-    ...uncovered(items, now, once, args),
-    ...shadows(items, publishing, daemon.networks, host),
+    ...orphans(now, live, names, once === ""),
+    ...untrusted(await untrustedOf(now, [], host.directories)),
+    ...uncovered(items, now, once, defaults.chain),
+  ];
+}
+
+/** What is wrong with the host. */
+async function hostProblems(scene: Scene, around: Around, request: StatusRequest): Promise<Problem[]> {
+  const { now, live, daemon, publishing, advice, base, items } = scene;
+  const overlaps = overlapsOf(daemon.networks, await readInterfaces());
+  return [
+    ...shadows(items, publishing, daemon.networks, around.host),
     ...base.problems,
     ...overlaps.map((overlap): Problem => ({ kind: "network_overlaps", msg: tellOverlap(overlap) })),
-    ...tellStrangers(host.strangers).map((msg): Problem => ({ kind: "docker_proxy_untrusted", msg })),
+    ...tellStrangers(around.host.strangers).map((msg): Problem => ({ kind: "docker_proxy_untrusted", msg })),
     ...advice.warnings.map((msg): Problem => ({ kind: "daemon_settings", msg })),
-    ...services.problems,
-    ...(await undeclaredOf(now, live, args)),
-    ...firewalls.problems,
+    ...around.services.problems,
+    ...(await undeclaredOf(now, live, request)),
+    ...around.firewalls.problems,
   ];
-  // What is wrong with the host is wrong for each container.
+}
+
+/** What is wrong with the host is wrong for each container that was asked for (`names`; none names all). */
+function answer(scene: Scene, around: Around, problems: readonly Problem[], names: readonly string[]): Status {
+  const { containers, publishing, items, daemon } = scene;
   const isAskedFor = (container: string | undefined) =>
     names.length === 0 || container === undefined || names.includes(container);
   const owned = byContainer(items);
-  const standings = wanted
-    .map(({ owner: { name } }) => ({ name, target: published.get(name), items: owned.get(name) ?? [] }))
+  const published = new Map(publishing.map((target) => [target.name, target]));
+  const known = containers.map(({ owner }) => owner.name);
+  const standings = known
+    .map((name) => ({ name, target: published.get(name), items: owned.get(name) ?? [] }))
     .filter(({ name }) => isAskedFor(name))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
-  const known = wanted.map(({ owner }) => owner.name);
   const unknown = names.filter((name) => !standings.some((one) => one.name === name));
   return {
     standings,
     problems: problems.filter(({ container }) => isAskedFor(container)),
     warnings: [
       ...daemon.running.warnings,
-      ...services.warnings,
-      ...FAMILIES.flatMap((family) => tellCopies(declared[family] ?? [])),
-      ...firewalls.warnings,
+      ...around.services.warnings,
+      ...FAMILIES.flatMap((family) => tellCopies(around.declared[family] ?? [])),
+      ...around.firewalls.warnings,
       ...unknown.map((name) => `${name} publishes nothing, and has no fragment${orNearest(name, known)}`),
     ],
   };
@@ -185,10 +253,16 @@ interface WhatRuns {
   problem: Problem | undefined;
 }
 
-async function askWhatRuns(args: Arguments, now: Fragments): Promise<WhatRuns> {
+async function askWhatRuns(
+  now: Fragments,
+  { client, defaults }: Pick<Request, "client" | "defaults">,
+): Promise<WhatRuns> {
   try {
-    const running = findRunning(args, ownersIn(now), (container) => optionsOf(container, now, args));
-    const [found, { networks, unusable }] = await Promise.all([running, findNetworks(args)]);
+    const running = findRunning(ownersIn(now), client, {
+      optionsOf: (container) => optionsOf(container, now, defaults),
+      network: defaults.network,
+    });
+    const [found, { networks, unusable }] = await Promise.all([running, findNetworks(client)]);
     return { running: found, networks, unusable: [...found.unusable, ...unusable], problem: undefined };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
@@ -209,16 +283,16 @@ function answerUnusable({ container, msg }: Complaint): Problem {
 /** Only a base of ours is held to the daemon's networks. */
 async function baseOf(
   now: Fragments,
-  families: Awaited<ReturnType<typeof familiesOf>>,
+  families: readonly Family[],
   { networks, daemon }: Pick<DesiredHostRules, "networks" | "daemon">,
-  args: Arguments,
+  defaults: Defaults,
 ): Promise<{ wanted: DesiredFragment[]; problems: Problem[] }> {
   const hasOwn = Object.values(now)
     .flat()
     .some(({ path, text }) => containerOf(path) === undefined && isManaged(text));
   if (!hasOwn || networks.length === 0) return { wanted: [], problems: [] };
   try {
-    const { wanted } = await wantBase(networks, families, daemon, args);
+    const { wanted } = await wantBase(networks, families, daemon, defaults);
     return { wanted, problems: [] };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
@@ -227,15 +301,16 @@ async function baseOf(
 }
 
 /** Fragments that stop a load, in their form or in a trial. */
-async function tryFragments(now: Fragments, live: Kernel, args: Arguments): Promise<Problem[]> {
+async function tryFragments(now: Fragments, live: Kernel, { directories, timeout }: HostConfig): Promise<Problem[]> {
   const found = await Promise.all(
     FAMILIES.map(async (family) => {
       const fragments = now[family] ?? [];
       const running = live[family];
       const malformed = brokenFragments(fragments);
       if (running === undefined || malformed.length > 0) return malformed;
-      const { current } = await sortByBoot(directoryOf(family, args), fragments).catch(() => ({ current: fragments }));
-      const wishes = { family, directory: directoryOf(family, args), timeout: args.timeout, live: running };
+      const directory = directories[family];
+      const { current } = await sortByBoot(directory, fragments).catch(() => ({ current: fragments }));
+      const wishes = { family, directory, timeout, live: running };
       const refused = await findBroken(current, wishes, running);
       return refused === undefined ? [] : [refusedFragment(refused)];
     }),
@@ -244,10 +319,15 @@ async function tryFragments(now: Fragments, live: Kernel, args: Arguments): Prom
 }
 
 /** But for those that are to go anyway. */
-async function staleOf(now: Fragments, items: readonly Item[], once: string, args: Arguments): Promise<Problem[]> {
+async function staleOf(
+  now: Fragments,
+  items: readonly Item[],
+  once: string,
+  directories: Directories,
+): Promise<Problem[]> {
   const going = new Set(items.filter((item) => !hasRules(item)).map(({ path }) => path));
   const sorted = await Promise.all(
-    FAMILIES.map((family) => sortByBoot(directoryOf(family, args), now[family] ?? []).catch(() => ({ stale: [] }))),
+    FAMILIES.map((family) => sortByBoot(directories[family], now[family] ?? []).catch(() => ({ stale: [] }))),
   );
   return sorted
     .flatMap(({ stale }) => stale)
@@ -260,24 +340,28 @@ async function staleOf(now: Fragments, items: readonly Item[], once: string, arg
 }
 
 /** Rules that a load would lose; on a host that is set up for patch nothing loads. */
-async function undeclaredOf(now: Fragments, live: Kernel, args: Arguments): Promise<Problem[]> {
-  if (args.reload === "patch") return [];
-  const strangers = await findForeignRules(live, now, args);
-  if (strangers.length === 0 || (await recordedArguments(args.timeout)).reload === "patch") return [];
+async function undeclaredOf(
+  now: Fragments,
+  live: Kernel,
+  { host, loading }: Pick<Request, "host" | "loading">,
+): Promise<Problem[]> {
+  if (loading.reload === "patch") return [];
+  const strangers = await findForeignRules(live, now, host);
+  if (strangers.length === 0 || (await recordedArguments(host.timeout)).reload === "patch") return [];
   return strangers.map((one): Problem => ({ kind: "rules_undeclared", msg: describeUndeclared(one) }));
 }
 
 async function lookAtServices(
-  families: readonly (typeof FAMILIES)[number][],
+  families: readonly Family[],
   live: Kernel,
-  args: Arguments,
+  { host, loading }: Pick<Request, "host" | "loading">,
 ): Promise<{ problems: Problem[]; warnings: string[] }> {
   const problems: Problem[] = [];
   const warnings: string[] = [];
-  if (args.reload !== "systemd") return { problems, warnings };
-  for (const wish of servicesFor(families, args)) {
+  if (loading.reload !== "systemd") return { problems, warnings };
+  for (const wish of servicesFor(families, host)) {
     try {
-      const properties = await showUnit(wish.unit, args.timeout);
+      const properties = await showUnit(wish.unit, host.timeout);
       const { ours } = await judgeUnit(wish, properties);
       if (!ours) warnings.push(unknownService(wish.unit));
       if (properties.get("ActiveState") === "failed") {
@@ -285,7 +369,7 @@ async function lookAtServices(
         problems.push({ kind: "service_unusable", msg });
       }
     } catch (error) {
-      const advised = await adviseService(error, live, args, "status");
+      const advised = await adviseService(error, live, host, "status");
       if (!(advised instanceof Failure)) throw advised;
       problems.push({ kind: "service_unusable", msg: advised.message });
     }

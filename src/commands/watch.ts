@@ -5,11 +5,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { followEvents } from "../docker/client.ts";
 import { readOwn } from "../fragments/directory.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
+import type { Directories } from "../model/directories.ts";
 import { asFailure, excerpt, Failure } from "../model/errors.ts";
 import { HOST_FILES } from "../model/owner.ts";
-import type { Request } from "../model/request.ts";
+import type { Client, Request } from "../model/request.ts";
 import { verbose } from "../system/verbose.ts";
 import { type Manager, notify, Pulse } from "../systemd/notify.ts";
 import { FlushDetector } from "./flush-detection.ts";
@@ -36,7 +36,7 @@ export async function watch(request: Request, manager: Manager, told: Reporter, 
   signal.addEventListener("abort", () => news.ring(), { once: true });
   const complaints = new Complaints(told);
   await Promise.all([
-    listen(request.args, news, complaints, signal),
+    listen(request.client, news, complaints, signal),
     syncOnNews(request, manager, news, { ...told, complaints }, signal),
   ]);
 }
@@ -134,7 +134,7 @@ async function syncOnNews(
   signal: AbortSignal,
 ): Promise<void> {
   const pulse = new Pulse(manager);
-  const lookout = new FlushDetector(request.args);
+  const lookout = new FlushDetector(request.host);
   let ready = false;
   let pause: number | undefined;
   let retry = Number.POSITIVE_INFINITY;
@@ -184,13 +184,13 @@ async function syncOnce(
   const taken = news.take();
   verbose(() => `sync: ${taken.reasons.join(", ") || "to begin with, or again"}`);
   const sync = async (base: boolean) => {
-    const outcome = await publish({ ...request, args: { ...request.args, base } }, signal);
+    const outcome = await publish({ ...request, subject: { ...request.subject, base } }, signal);
     lookout.learn(outcome.committed.live);
     const isOld = lookout.flushes > 2 && taken.reasons.length > 0 && taken.reasons.every(isFlush);
     if (!isOld) await synced(outcome, taken.reasons);
   };
   try {
-    await sync(taken.networks && (await hasOwnBase(request.args)));
+    await sync(taken.networks && (await hasOwnBase(request.host.directories)));
     complaints.clear();
     return undefined;
   } catch (error) {
@@ -225,8 +225,8 @@ async function lookOnce(news: News, lookout: FlushDetector, { failed }: Pick<Rep
 }
 
 /** Where setup made the base, it follows the networks, too. */
-async function hasOwnBase({ iptables_dir }: Arguments): Promise<boolean> {
-  const base = await readOwn(`${iptables_dir}/${HOST_FILES[0]}`);
+async function hasOwnBase({ ipv4 }: Directories): Promise<boolean> {
+  const base = await readOwn(`${ipv4}/${HOST_FILES[0]}`);
   return base !== undefined && isManaged(base.text);
 }
 
@@ -234,14 +234,14 @@ async function hasOwnBase({ iptables_dir }: Arguments): Promise<boolean> {
  * Each time that the daemon is there again, what happened in between is news. Where the client cannot follow the events (it
  * is not installed, or has none), that is told once, and each attempt is news: so it looks every few seconds.
  */
-async function listen(args: Arguments, news: News, complaints: Complaints, signal: AbortSignal): Promise<void> {
+async function listen(client: Client, news: News, complaints: Complaints, signal: AbortSignal): Promise<void> {
   let pause = PAUSE.first;
   let complaint = "";
   while (!signal.aborted) {
     const started = Date.now();
     // Events come from a moment before on: nothing is missed between this sync and the first of them.
     news.ring();
-    const failure = await followEvents(args, (line) => onEvent(line, news), signal).catch(asFailure);
+    const failure = await followEvents(client, (line) => onEvent(line, news), signal).catch(asFailure);
     const lasted = Date.now() - started > PAUSE.longest;
     // A daemon that is away fails the sync, too, which tells it; one that goes away ends what has lasted.
     const isNews = !signal.aborted && !lasted && failure instanceof Failure && failure.code !== "daemon_unreachable";

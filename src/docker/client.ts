@@ -2,15 +2,13 @@
 // they say is checked, a document at a time, before anybody reads it (documents.ts).
 
 import { basename } from "node:path";
-import type { Arguments } from "../generated/arguments.ts";
 import { excerpt, Failure } from "../model/errors.ts";
+import type { Client } from "../model/request.ts";
 import { commandFailure, follow, type Ran, run } from "../system/exec.ts";
 import type { Container } from "./container.ts";
 import { type Answered, readContainers, readNetworks } from "./documents.ts";
 import type { Network } from "./network.ts";
 import { askDaemon } from "./socket.ts";
-
-export type Client = Pick<Arguments, "client" | "docker_host" | "timeout">;
 
 /** The ids of the containers that run. Throws Failure: see `ask`. */
 export async function listContainers(client: Client): Promise<string[]> {

@@ -1,9 +1,9 @@
 // Names -> Targets: waits until every container runs, then asks for their networks. The effects of this room.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Arguments } from "../generated/arguments.ts";
 import { Failure } from "../model/errors.ts";
 import { networkOf, type Options } from "../model/options.ts";
+import type { Client } from "../model/request.ts";
 import { type Interfaces, readInterfaces } from "../system/interfaces.ts";
 import { verbose } from "../system/verbose.ts";
 import { didYouMean, nearest } from "../text/suggest.ts";
@@ -65,22 +65,22 @@ export function describePending(pending: Pending): string {
 /**
  * The containers of these names or ids, each once.
  *
- * Waits up to `wait_timeout` seconds for those that do not exist or run yet, and for a daemon that is too busy to answer within
- * `timeout`; with `wait` false it looks once.
+ * Waits up to `wait` seconds for those that do not exist or run yet, and for a daemon that is too busy to answer within the
+ * client's `timeout`; without `wait` it looks once, and tells which are pending.
  * Throws Failure: `container_missing`, `container_not_running`, `interrupted`, `client_answer_invalid` where one of them or its
  * network cannot be used, and those of the client and of `locate`.
  */
 export async function findPublished(
-  args: Arguments,
+  names: readonly string[],
+  client: Client,
   optionsOf: OptionsOf,
-  wait: boolean,
-  signal: AbortSignal,
-  tell: Tell = () => {},
+  { wait, signal, tell = () => {} }: { wait: number | undefined; signal: AbortSignal; tell?: Tell },
 ): Promise<Found> {
-  const patience = { deadline: wait ? Date.now() + args.wait_timeout * 1000 : 0, signal, tell };
-  const looked = wait ? await waitForAll(args, patience) : { ...(await look(args)), waited: false };
+  const patience = { seconds: wait ?? 0, deadline: wait === undefined ? 0 : Date.now() + wait * 1000, signal, tell };
+  const looked =
+    wait === undefined ? { ...(await look(names, client)), waited: false } : await waitForAll(names, client, patience);
   const { ready, pending, waited } = looked;
-  const { located, interfaces } = await askAgain(patience, () => locateAll(ready, [], optionsOf, args));
+  const { located, interfaces } = await askAgain(patience, () => locateAll(ready, [], { optionsOf }, client));
   const targets = located.map(({ target }) => target);
   const failed = targets.find(isFailure);
   if (failed !== undefined) throw failed;
@@ -94,11 +94,12 @@ export async function findPublished(
  * Looks once. Throws Failure of the client.
  */
 export async function findNeighbours(
-  args: Arguments,
+  names: readonly string[],
+  client: Client,
   optionsOf: OptionsOf,
 ): Promise<Pick<Found, "targets" | "pending">> {
-  const { ready, pending, unusable } = await lookAt(args);
-  const { located, interfaces } = await locateAll(ready, [], optionsOf, args);
+  const { ready, pending, unusable } = await lookAt(names, client);
+  const { located, interfaces } = await locateAll(ready, [], { optionsOf }, client);
   const lost = located.flatMap(({ container: { name }, target }): Pending[] =>
     isFailure(target) ? [{ name, kind: "not_located", failure: target }] : [],
   );
@@ -151,18 +152,14 @@ export interface Complaint {
  * The containers that run; `owners` have fragments, which is what those are looked at for that are left alone. One that cannot
  * be used or located is no obstacle to the others. Throws Failure of the client.
  */
-export async function findRunning(
-  args: Arguments,
-  owners: ReadonlySet<string>,
-  optionsOf: OptionsOf,
-): Promise<Running> {
-  const { running, unusable, twice } = await inspectRunning(args);
+export async function findRunning(owners: ReadonlySet<string>, client: Client, wishes: Wishes): Promise<Running> {
+  const { running, unusable, twice } = await inspectRunning(client);
   const apart = [...running.filter(({ enabled }) => !enabled), ...unusable].filter(({ name }) => owners.has(name));
   const { located, holdings, interfaces } = await locateAll(
     running.filter(({ enabled }) => enabled),
     apart,
-    optionsOf,
-    args,
+    wishes,
+    client,
   );
   const lost = located.flatMap(({ container, target }) => (isFailure(target) ? [{ container, failure: target }] : []));
   const left = [
@@ -195,10 +192,10 @@ const ATTEMPTS = 3;
  * of them stands there twice, with a port that is its own rival. Then all are asked for again.
  */
 async function inspectRunning(
-  args: Arguments,
+  client: Client,
 ): Promise<{ running: Container[]; unusable: Unusable[]; twice: string[] }> {
   for (let attempt = 1; ; attempt++) {
-    const { usable, unusable } = await inspectContainers(args, await listContainers(args));
+    const { usable, unusable } = await inspectContainers(client, await listContainers(client));
     const all = usable.filter((container) => container.running);
     const running = [...new Map(all.map((container) => [container.name, container])).values()];
     const twice = all.filter((container) => !running.includes(container));
@@ -210,7 +207,7 @@ async function inspectRunning(
       running,
       unusable,
       twice: twice.map(
-        ({ name }) => `${args.client} tells of several containers that are called ${name}; the last of them counts`,
+        ({ name }) => `${client.client} tells of several containers that are called ${name}; the last of them counts`,
       ),
     };
   }
@@ -227,20 +224,26 @@ interface Located {
 /** What a container is published with: what this call says of it, or an earlier one. */
 export type OptionsOf = (container: Container) => Options;
 
+export interface Wishes {
+  optionsOf: OptionsOf;
+  /** The network of a container whose options name none; Docker's own choice without it. */
+  network?: string | undefined;
+}
+
 /** `apart` are those that get no Target, and of which only the places are asked. Throws Failure of the client. */
 async function locateAll(
   containers: readonly Container[],
   apart: readonly Placed[],
-  optionsOf: OptionsOf,
-  args: Arguments,
+  { optionsOf, network }: Wishes,
+  client: Client,
 ): Promise<Located> {
   const interfaces = await readInterfaces();
   const publishing = containers.filter(({ publishes, mode }) => publishes.length > 0 && mode.kind === "networks");
   const unsure = [...publishing, ...apart].filter((one) => !isOnKnownBridge(one, interfaces));
   const ids = networksOf(unsure);
-  const { usable, unusable } = await (ids === undefined ? inspectShown(args) : inspectNetworks(args, ids));
+  const { usable, unusable } = await (ids === undefined ? inspectShown(client) : inspectNetworks(client, ids));
   const gateway = await gatewayOf(
-    args,
+    client,
     usable.some(({ driver }) => driver === "overlay"),
   );
   const known = [...usable, ...gateway.usable];
@@ -250,7 +253,7 @@ async function locateAll(
     const [bad] = publishing.includes(container) ? container.attachments.flatMap((one) => unusableOf(one) ?? []) : [];
     if (bad !== undefined) return { container, target: inUnusable(container, bad) };
     const options = optionsOf(container);
-    const asked = networkOf({ ...args, ...options });
+    const asked = networkOf(network === undefined ? options : { network, ...options });
     try {
       return { container, target: locate(container, known, interfaces, asked, options) };
     } catch (error) {
@@ -285,8 +288,8 @@ export interface Networks {
 }
 
 /** All networks of the daemon, by name: the client lists them in an order of its own. Throws Failure of the client. */
-export async function findNetworks(args: Arguments): Promise<Networks> {
-  const { usable, unusable } = await inspectAllNetworks(args);
+export async function findNetworks(client: Client): Promise<Networks> {
+  const { usable, unusable } = await inspectAllNetworks(client);
   const networks = usable.sort((a, b) => compareText(a.name, b.name) || compareText(a.id, b.id));
   return { networks, unusable: unusable.map((one) => ({ container: undefined, msg: describe(one) })) };
 }
@@ -294,19 +297,19 @@ export async function findNetworks(args: Arguments): Promise<Networks> {
 type Look = { ready: Container[]; pending: Pending[] };
 
 /** Throws Failure `client_answer_invalid` where a document cannot be used, and those of the client. */
-async function look(args: Arguments): Promise<Look> {
-  const { unusable, ...found } = await lookAt(args);
+async function look(names: readonly string[], client: Client): Promise<Look> {
+  const { unusable, ...found } = await lookAt(names, client);
   // Each was asked for by its name.
   const [first] = unusable;
   if (first !== undefined) throw first.failure;
   return found;
 }
 
-async function lookAt(args: Arguments): Promise<Look & { unusable: Unusable[] }> {
-  const { usable, unusable } = await inspectContainers(args, args.container);
+async function lookAt(names: readonly string[], client: Client): Promise<Look & { unusable: Unusable[] }> {
+  const { usable, unusable } = await inspectContainers(client, names);
   const ready = new Map<string, Container>();
   const pending: Pending[] = [];
-  for (const name of args.container) {
+  for (const name of names) {
     const container = usable.find((one) => one.name === name) ?? usable.find((one) => one.id.startsWith(name));
     if (container === undefined) pending.push({ name, kind: "missing" });
     else if (!container.running) pending.push({ name, kind: "not_running", status: container.status });
@@ -316,6 +319,8 @@ async function lookAt(args: Arguments): Promise<Look & { unusable: Unusable[] }>
 }
 
 interface Patience {
+  /** How long it waits in all. */
+  seconds: number;
   /** As Date.now(). */
   deadline: number;
   signal: AbortSignal;
@@ -341,20 +346,24 @@ function refuseInterrupted(signal: AbortSignal): void {
     throw new Failure("interrupted", "interrupted while waiting for a container; nothing was changed");
 }
 
-async function waitForAll(args: Arguments, patience: Patience): Promise<Look & { waited: boolean }> {
-  const { deadline, signal, tell } = patience;
+async function waitForAll(
+  names: readonly string[],
+  client: Client,
+  patience: Patience,
+): Promise<Look & { waited: boolean }> {
+  const { seconds, deadline, signal, tell } = patience;
   const start = Date.now();
   let told = "";
   for (let pause = PAUSE.first; ; pause = Math.min(pause * 1.5, PAUSE.longest)) {
-    const found = await askAgain(patience, () => look(args));
+    const found = await askAgain(patience, () => look(names, client));
     if (found.pending.length === 0) return { ...found, waited: pause > PAUSE.first };
     const left = deadline - Date.now();
-    if (left <= 0) throw await notThere(found.pending, args);
+    if (left <= 0) throw await notThere(found.pending, client, seconds);
     const state = listPending(found.pending);
     if (state !== told && Date.now() - start >= QUIET) {
       told = state;
-      const named = listPending(await withNearNames(found.pending, args));
-      tell(`waiting for the container ${named} (up to ${args.wait_timeout} s)`);
+      const named = listPending(await withNearNames(found.pending, client));
+      tell(`waiting for the container ${named} (up to ${seconds} s)`);
     }
     verbose(() => `wait: ${Math.min(pause, left).toFixed()} ms for ${state}`);
     await sleep(Math.min(pause, left), undefined, { signal }).catch(() => {});
@@ -367,8 +376,8 @@ function listPending(pending: readonly Pending[]): string {
 }
 
 /** Beside each name that does not exist, the one that was perhaps meant. A client that cannot say costs no answer. */
-export async function withNearNames(pending: readonly Pending[], args: Arguments): Promise<Pending[]> {
-  const names = pending.some(isMissing) ? await listNames(args).catch(() => []) : [];
+export async function withNearNames(pending: readonly Pending[], client: Client): Promise<Pending[]> {
+  const names = pending.some(isMissing) ? await listNames(client).catch(() => []) : [];
   return pending.map((one) => (isMissing(one) ? { ...one, near: nearest(one.name, names) } : one));
 }
 
@@ -376,21 +385,20 @@ function isMissing({ kind }: Pending): boolean {
   return kind === "missing";
 }
 
-async function notThere(pending: readonly Pending[], args: Arguments): Promise<Failure> {
-  const { client, wait_timeout } = args;
-  const each = (await withNearNames(pending, args)).map((one) => `${one.name} ${describePending(one)}`).join(", ");
+async function notThere(pending: readonly Pending[], client: Client, waited: number): Promise<Failure> {
+  const each = (await withNearNames(pending, client)).map((one) => `${one.name} ${describePending(one)}`).join(", ");
   return new Failure(
     pending.some(isMissing) ? "container_missing" : "container_not_running",
-    wait_timeout === 0
-      ? `not every container runs: ${each}; see '${client} ps --all'`
-      : `not every container runs after ${wait_timeout} s: ${each}; see '${client} ps --all', or raise wait_timeout`,
-    { containers: pending.map(({ name }) => name), wait_timeout },
+    waited === 0
+      ? `not every container runs: ${each}; see '${client.client} ps --all'`
+      : `not every container runs after ${waited} s: ${each}; see '${client.client} ps --all', or raise wait_timeout`,
+    { containers: pending.map(({ name }) => name), wait_timeout: waited },
   );
 }
 
 /** All networks; none of a client whose list of them makes no sense, for it is asked for those alone that need it. */
-async function inspectShown(args: Arguments): Promise<Answered<Network>> {
-  return inspectAllNetworks(args).catch((error: unknown) => {
+async function inspectShown(client: Client): Promise<Answered<Network>> {
+  return inspectAllNetworks(client).catch((error: unknown) => {
     if (error instanceof Failure && error.code === "client_answer_invalid") return { usable: [], unusable: [] };
     throw error;
   });
@@ -404,6 +412,6 @@ function networksOf(placed: readonly Placed[]): string[] | undefined {
 }
 
 /** docker_gwbridge is in no container's Networks, though overlay networks publish through it. */
-async function gatewayOf(args: Arguments, overlay: boolean): Promise<Answered<Network>> {
-  return inspectNetworks(args, overlay ? [GATEWAY_BRIDGE] : []);
+async function gatewayOf(client: Client, overlay: boolean): Promise<Answered<Network>> {
+  return inspectNetworks(client, overlay ? [GATEWAY_BRIDGE] : []);
 }

@@ -10,8 +10,8 @@ import { readFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import type { Arguments } from "../generated/arguments.ts";
 import { errno, excerpt, Failure } from "../model/errors.ts";
+import type { Client } from "../model/request.ts";
 import { variable } from "../system/environment.ts";
 import { inLanes } from "../system/lanes.ts";
 import { verbose, verboseSpan } from "../system/verbose.ts";
@@ -25,7 +25,7 @@ const LIMIT = 64 * 1024 * 1024;
  * client is to be asked. Throws Failure `command_timeout`.
  */
 export async function askDaemon(
-  { client, docker_host, timeout }: Pick<Arguments, "client" | "docker_host" | "timeout">,
+  { client, docker_host, timeout }: Client,
   paths: readonly string[],
 ): Promise<unknown[] | undefined> {
   // An executable named by its path is to be run.
@@ -99,10 +99,7 @@ function readAnswer(said: string): unknown {
 }
 
 /** Whether it is this host's own daemon that the client asks, as far as can be told. */
-export async function asksThisHost({
-  client,
-  docker_host,
-}: Pick<Arguments, "client" | "docker_host">): Promise<boolean> {
+export async function asksThisHost({ client, docker_host }: Pick<Client, "client" | "docker_host">): Promise<boolean> {
   return client === "docker" && (await findSocket(docker_host)) !== undefined;
 }
 

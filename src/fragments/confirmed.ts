@@ -10,7 +10,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Fragment } from "../iptables/assemble.ts";
-import { hasRules } from "../iptables/fragment-text.ts";
+import { hasRuleLines } from "../iptables/fragment-text.ts";
 import { containerOf } from "../model/owner.ts";
 import { readOwn } from "./directory.ts";
 
@@ -22,7 +22,7 @@ export async function sortByBoot(directory: string, fragments: readonly Fragment
   const confirmed = await readConfirmed(directory);
   const isStale = ({ path, text }: Fragment) => {
     const isContainers = containerOf(path) !== undefined;
-    return confirmed !== undefined && isContainers && !confirmed.has(basename(path)) && hasRules(text);
+    return confirmed !== undefined && isContainers && !confirmed.has(basename(path)) && hasRuleLines(text);
   };
   return { current: fragments.filter((one) => !isStale(one)), stale: fragments.filter(isStale) };
 }

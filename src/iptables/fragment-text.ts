@@ -52,7 +52,7 @@ export function containerFragment(
 }
 
 /** Whether a fragment has a rule, and not a container's options alone. */
-export function hasRules(text: string): boolean {
+export function hasRuleLines(text: string): boolean {
   return /^-/m.test(text);
 }
 

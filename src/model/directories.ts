@@ -1,11 +1,12 @@
 // Where a family's fragments are, and its state. Pure.
 
 import { join } from "node:path/posix";
-import type { Arguments } from "../generated/arguments.ts";
 import type { Family } from "./family.ts";
 
-/** The directories of the fragments. */
-export const DEFAULT_DIRECTORIES: Record<Family, string> = { ipv4: "/etc/iptables.d", ipv6: "/etc/ip6tables.d" };
+/** Of the fragments. */
+export type Directories = Readonly<Record<Family, string>>;
+
+export const DEFAULT_DIRECTORIES: Directories = { ipv4: "/etc/iptables.d", ipv6: "/etc/ip6tables.d" };
 
 /** systemd's name of the directory below /var/lib in which the services of the default directories keep their state. */
 export const STATE_NAME = "docker_iptables";
@@ -21,9 +22,4 @@ export function stateDirectoryOf(family: Family, directory: string): string {
 /** Whether a family's directory of fragments is the default one. */
 export function isDefault(family: Family, directory: string): boolean {
   return directory === DEFAULT_DIRECTORIES[family];
-}
-
-/** The directory of a family's fragments. */
-export function directoryOf(family: Family, args: Pick<Arguments, "iptables_dir" | "ip6tables_dir">): string {
-  return family === "ipv4" ? args.iptables_dir : args.ip6tables_dir;
 }

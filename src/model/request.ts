@@ -1,16 +1,90 @@
-// What is asked for, checked and complete. Pure.
+// What is asked for, checked and complete, in the parts that it is about. Pure.
 
 import type { Arguments } from "../generated/arguments.ts";
+import type { Directories } from "./directories.ts";
+import type { Family } from "./family.ts";
+import { flagsOf } from "./flags.ts";
 import type { Options } from "./options.ts";
 
 export interface Request {
-  /** `container` is empty only where the request is about the host. */
+  /** All arguments as they were given and completed: for the answer, and for the commands that it names. */
   args: Arguments;
+  subject: Subject;
+  host: HostConfig;
+  client: Client;
+  defaults: Defaults;
+  loading: Loading;
   /** What of it is a container's own and was given, and is no default. */
   options: Options;
+  /** seconds; how long to wait for a container that does not exist or run yet. */
+  waitTimeout: number;
+  /** The words of the watcher's service; undefined where none is asked for. */
+  watcher: readonly string[] | undefined;
   /** Predict, and change nothing. */
   check: boolean;
   /** Answer with each file's text before and after. */
   diff: boolean;
   warnings: string[];
+}
+
+/** What a call is about. */
+export interface Subject {
+  /** Names or ids; empty only where the call is about the host, or about `all`. */
+  containers: readonly string[];
+  all: boolean;
+  /** The host's own rules. */
+  base: boolean;
+  state: Arguments["state"];
+}
+
+/** How docker_iptables is used on this host. */
+export interface HostConfig {
+  directories: Directories;
+  /** The services that load them, as they were named. */
+  services: Record<Family, string>;
+  /** seconds; the limit of each command and of each wait for a lock. */
+  timeout: number;
+  /** Whether IPv6 is asked for: a host without it is then a failure. */
+  needsIpv6: boolean;
+}
+
+/** Who is asked about containers. */
+export type Client = Pick<Arguments, "client" | "docker_host" | "timeout">;
+
+/** What a container gets that says nothing else, in its fragment's head or by this call. */
+export type Defaults = Pick<Arguments, "chain" | "guards" | "ipv6" | "network">;
+
+/** How the kernel gets the rules; and what becomes of those that no fragment declares. */
+export type Loading = Pick<Arguments, "reload" | "adopt" | "replace">;
+
+/** The parts of complete arguments. */
+export function partsOf(
+  args: Arguments,
+): Pick<Request, "subject" | "host" | "client" | "defaults" | "loading" | "waitTimeout" | "watcher"> {
+  const { timeout, reload } = args;
+  return {
+    subject: { containers: args.container, all: args.all, base: args.base, state: args.state },
+    host: {
+      directories: { ipv4: args.iptables_dir, ipv6: args.ip6tables_dir },
+      services: { ipv4: args.iptables_service, ipv6: args.ip6tables_service },
+      timeout,
+      needsIpv6: args.ipv6,
+    },
+    client: { client: args.client, docker_host: args.docker_host, timeout },
+    defaults: { chain: args.chain, guards: args.guards, ipv6: args.ipv6, network: args.network },
+    loading: { reload, adopt: args.adopt, replace: args.replace },
+    waitTimeout: args.wait_timeout,
+    // It loads in its own process what a service would load for it: a process less for each change.
+    watcher: args.watch ? flagsOf({ ...args, reload: reload === "systemd" ? "restore" : reload }) : undefined,
+  };
+}
+
+/** Whether a call exists to bring the host's own rules up to date: then it makes what they need. */
+export function setsUp({ base, state }: Subject): boolean {
+  return base && state === "present";
+}
+
+/** Whether a call removes the host's own rules. */
+export function removesHost({ base, state }: Subject): boolean {
+  return base && state === "absent";
 }

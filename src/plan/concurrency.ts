@@ -3,17 +3,16 @@
 
 import type { Fragments } from "../fragments/by-family.ts";
 import { readOwn, stampOf } from "../fragments/directory.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import type { ContainerFragment } from "../iptables/fragment-text.ts";
-import { directoryOf } from "../model/directories.ts";
+import type { Directories } from "../model/directories.ts";
 import { ConcurrentChange, Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
-import type { Options } from "../model/options.ts";
+import type { Request } from "../model/request.ts";
 import { ClaimIndex, claimantOf } from "../rules/claim-index.ts";
 import { conflictsWith } from "./conflicts.ts";
 import { readDirectories } from "./directories.ts";
 import type { FileChange, Item } from "./item.ts";
-import { select } from "./selection.ts";
+import { type SelectionRequest, select } from "./selection.ts";
 
 /** The containers' fragments of a call, as they were settled. */
 export interface Settled {
@@ -33,8 +32,6 @@ export interface SeenDirectories {
 /** What became of the client's answer about the containers that were named. */
 export interface Answer {
   wanted: readonly ContainerFragment[];
-  /** What this call gives them. */
-  options: Options;
   /** performance.now() before it was asked. */
   since: number;
   /** Whether some container was waited for: then the directories were looked at only afterwards. */
@@ -42,13 +39,13 @@ export interface Answer {
 }
 
 /** Throws Failure `directory_unusable`. */
-export async function readStamped(args: Arguments): Promise<SeenDirectories> {
-  return { stamp: await stampOfAll(args), now: await readDirectories(args) };
+export async function readStamped(directories: Directories): Promise<SeenDirectories> {
+  return { stamp: await stampOfAll(directories), now: await readDirectories(directories) };
 }
 
 /** What is another text once another process has written. Undefined where that cannot be told. */
-async function stampOfAll(args: Arguments): Promise<string | undefined> {
-  const stamps = await Promise.all(FAMILIES.map((family) => stampOf(directoryOf(family, args))));
+async function stampOfAll(directories: Directories): Promise<string | undefined> {
+  const stamps = await Promise.all(FAMILIES.map((family) => stampOf(directories[family])));
   return stamps.includes(undefined) ? undefined : stamps.join();
 }
 
@@ -59,19 +56,25 @@ async function stampOfAll(args: Arguments): Promise<string | undefined> {
  * The directories were read before the client was asked: a fragment that is another now was written by somebody who asked
  * later, and who knows better.
  */
-export async function refuseConcurrentChange(settled: Settled, items: readonly Item[], args: Arguments): Promise<void> {
-  if (args.state === "absent") return;
+export async function refuseConcurrentChange(
+  settled: Settled,
+  items: readonly Item[],
+  request: SelectionRequest,
+): Promise<void> {
+  if (request.subject.state === "absent") return;
+  const { directories } = request.host;
   const { seen } = settled;
-  if (seen.stamp === undefined || seen.stamp !== (await stampOfAll(args))) await refuseWritten(settled, items, args);
-  if (isOld(settled.answer, args)) await refuseMoved(settled.answer, args);
+  if (seen.stamp === undefined || seen.stamp !== (await stampOfAll(directories)))
+    await refuseWritten(settled, items, directories);
+  if (isOld(settled.answer, request)) await refuseMoved(settled.answer, request);
 }
 
 async function refuseWritten(
   { asked, neighbours, seen }: Settled,
   items: readonly Item[],
-  args: Arguments,
+  directories: Directories,
 ): Promise<void> {
-  const now = await readDirectories(args);
+  const now = await readDirectories(directories);
   const [texts, before] = [textsIn(now), textsIn(seen.now)];
   for (const { path, after } of items) {
     const text = texts.get(path);
@@ -86,14 +89,15 @@ async function refuseWritten(
  * What the client said is old once a command would have run into its limit of time. Not where it is about all containers:
  * where these come and go all the time, nothing would ever be published.
  */
-function isOld({ since, waited }: Answer, { all, container, timeout }: Arguments): boolean {
-  return !all && container.length > 0 && (waited || performance.now() - since > timeout * 1000);
+function isOld({ since, waited }: Answer, { subject, client }: Pick<Request, "subject" | "client">): boolean {
+  const isNamed = !subject.all && subject.containers.length > 0;
+  return isNamed && (waited || performance.now() - since > client.timeout * 1000);
 }
 
 /** A container that was restarted since has perhaps another address, and its former one may be another's. */
-async function refuseMoved({ wanted, options }: Answer, args: Arguments): Promise<void> {
+async function refuseMoved({ wanted }: Answer, request: SelectionRequest): Promise<void> {
   const nobody = new AbortController().signal;
-  const again = await select({ args, options, check: true }, {}, nobody, () => {}).catch((error: unknown) => {
+  const again = await select({ ...request, check: true }, {}, nobody, () => {}).catch((error: unknown) => {
     // It is waited for without the lock.
     if (error instanceof Failure && error.code === "command_timeout")
       throw new ConcurrentChange(error.message, error.facts);

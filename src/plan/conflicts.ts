@@ -3,19 +3,19 @@
 // Reads, and changes nothing.
 
 import { dirname } from "node:path";
-import { NAME } from "../docker/container.ts";
+import { type Container, NAME } from "../docker/container.ts";
 import { describePending, findNeighbours, type Pending } from "../docker/find.ts";
 import { describeIdle } from "../docker/idle.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import { type ContainerFragment, containerFragment, readFragment } from "../iptables/fragment-text.ts";
 import { readClaims } from "../iptables/read.ts";
 import { ConcurrentChange, Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { containerOf } from "../model/owner.ts";
 import { anyOr, spellPublish } from "../model/port-mapping.ts";
+import type { Client, Request } from "../model/request.ts";
 import { type Claimant, ClaimIndex, claimantIn, claimantOf, type Shared, withAddresses } from "../rules/claim-index.ts";
 import type { Ports } from "../rules/claims.ts";
 import { verbose } from "../system/verbose.ts";
@@ -40,7 +40,7 @@ export interface Conflicting {
 export async function settleConflicts(
   { wanted: asked, addresses, names }: Pick<Selection, "wanted" | "addresses" | "names">,
   now: Fragments,
-  args: Arguments,
+  { client, defaults }: Asking,
 ): Promise<Conflicting> {
   const known = new ClaimIndex();
   for (const one of asked.map((wanted) => withAddresses(claimantOf(wanted), addresses))) {
@@ -53,8 +53,8 @@ export async function settleConflicts(
     if (clashes.size === 0) return found;
     verbose(() => [...clashes.values()].map(({ path, what, owner }) => `conflict: ${path} claims ${what} of ${owner}`));
     // The network that was asked for is that of the containers asked for.
-    const named = { ...args, container: [...clashes.keys()], network: undefined };
-    const { targets, pending } = await findNeighbours(named, (container) => optionsOf(container, now, args));
+    const kept = (container: Container) => optionsOf(container, now, defaults);
+    const { targets, pending } = await findNeighbours([...clashes.keys()], client, kept);
     for (const { id, name } of targets) {
       const former = names.get(id);
       if (former !== undefined && former !== name) throw renamed(former, name);
@@ -65,7 +65,7 @@ export async function settleConflicts(
       // A name may also be the beginning of another container's id.
       const target = located.get(name);
       const why = unready.get(name) ?? { name, kind: "missing" };
-      const { wanted, warnings } = await settleOne({ name, clash, target, why }, known, now, args);
+      const { wanted, warnings } = await settleOne({ name, clash, target, why }, known, now, { client, defaults });
       known.add(claimantOf(wanted));
       found.wanted.push(wanted);
       found.warnings.push(...warnings);
@@ -77,6 +77,8 @@ function renamed(former: string, name: string): ConcurrentChange {
   const message = `the container ${former} was renamed to ${name} while this call was at work; nothing was changed, run it again`;
   return new ConcurrentChange(message, { containers: [former, name] });
 }
+
+type Asking = Pick<Request, "client" | "defaults">;
 
 interface Clash {
   path: string;
@@ -121,15 +123,15 @@ async function settleOne(
   { name, clash: { path, what, owner }, target, why }: Found,
   known: ClaimIndex,
   now: Fragments,
-  args: Arguments,
+  { client, defaults }: Asking,
 ): Promise<{ wanted: ContainerFragment; warnings: string[] }> {
   const goes = (reason: string) => ({
-    wanted: containerFragment(name, undefined, keptOptions(name, now, args)),
+    wanted: containerFragment(name, undefined, keptOptions(name, now, defaults)),
     warnings: [`${path} goes: ${reason}, and ${what} is ${owner}'s now`],
   });
   if (target === undefined) return goes(`the container ${name} ${describePending(why)}`);
   if (target.idle !== undefined) return goes(describeIdle(name, target.idle));
-  const { wanted, warnings } = fragmentFor(target, shownWishes(name, now, args));
+  const { wanted, warnings } = fragmentFor(target, shownWishes(name, now, defaults));
   const shared = known.sharing(claimantOf(wanted));
   refuseSharedPorts({ owner: name }, shared);
   if (!target.enabled) return goes(`the container ${name} is left alone by its label`);
@@ -139,7 +141,7 @@ async function settleOne(
     wanted,
     warnings: [
       ...(changes ? [`${path} is out of date and made anew: ${what} is ${owner}'s now`] : []),
-      ...warnOfSharedAddress({ owner: name }, shared, args),
+      ...warnOfSharedAddress(name, shared, client),
       ...target.warnings,
       ...warnings,
     ],
@@ -161,13 +163,9 @@ function refuseSharedPorts({ owner }: Pick<Claimant, "owner">, shared: readonly 
   }
 }
 
-function warnOfSharedAddress(
-  { owner }: Pick<Claimant, "owner">,
-  shared: readonly Shared[],
-  { client }: Arguments,
-): string[] {
+function warnOfSharedAddress(name: string, shared: readonly Shared[], { client }: Client): string[] {
   return shared.flatMap(({ claimant: other, address }) =>
-    address === undefined ? [] : [`${client} says that ${owner} and ${other.owner} both have the address ${address}`],
+    address === undefined ? [] : [`${client} says that ${name} and ${other.owner} both have the address ${address}`],
   );
 }
 

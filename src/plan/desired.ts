@@ -4,11 +4,11 @@
 import type { Container } from "../docker/container.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import { type ContainerFragment, containerFragment, keepsOptions, readFragment } from "../iptables/fragment-text.ts";
 import { dnatChain, dnatLeads, filtersDirectAccess } from "../iptables/read.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type Options, readHead } from "../model/options.ts";
+import type { Defaults } from "../model/request.ts";
 import { type Made, makeContainerRules, type RuleOptions } from "../rules/container-rules.ts";
 
 /** A container's fragment as it should be, with the rules of its own options, and for the rest of these wishes. */
@@ -22,11 +22,11 @@ export function fragmentFor(target: PublishedContainer, wishes: RuleOptions): Ma
 }
 
 /** Of a container of this name, as its fragments say. */
-export function keptOptions(name: string, now: Fragments, args: Arguments): Options {
+export function keptOptions(name: string, now: Fragments, defaults: Defaults): Options {
   const texts = textsOf(name, now);
   // Of two that differ a run was cut off: the one that is written first is the newer.
   const [head] = texts.filter(keepsOptions);
-  return head === undefined ? takenOver(name, now, args) : readHead(head);
+  return head === undefined ? takenOver(name, now, defaults) : readHead(head);
 }
 
 /**
@@ -36,9 +36,9 @@ export function keptOptions(name: string, now: Fragments, args: Arguments): Opti
 export function optionsOf(
   { name, attachments }: Pick<Container, "name" | "attachments">,
   now: Fragments,
-  args: Arguments,
+  defaults: Defaults,
 ): Options {
-  const kept = keptOptions(name, now, args);
+  const kept = keptOptions(name, now, defaults);
   const texts = textsOf(name, now);
   if (attachments.length < 2 || texts.length === 0 || texts.some(keepsOptions)) return kept;
   const leads = texts.flatMap((text) => dnatLeads(readFragment(text)));
@@ -56,16 +56,16 @@ function textsOf(name: string, now: Fragments): string[] {
  * Of a fragment of 0.1.0 or of the original script: what its rules show that these arguments do not say. Not that it lacks guards:
  * a sync of 0.1.0 made them, the original script knew none, and in doubt what is not published is not reached.
  */
-function takenOver(name: string, now: Fragments, args: Arguments): Options {
-  const { chain, ipv6 } = shownWishes(name, now, args);
-  return { ...(chain === args.chain ? {} : { chain }), ...(ipv6 && !args.ipv6 ? { ipv6 } : {}) };
+function takenOver(name: string, now: Fragments, defaults: Defaults): Options {
+  const { chain, ipv6 } = shownWishes(name, now, defaults);
+  return { ...(chain === defaults.chain ? {} : { chain }), ...(ipv6 && !defaults.ipv6 ? { ipv6 } : {}) };
 }
 
 /**
  * What a container's rules show of the wishes that they were made with: for a call that names another one, whose arguments say
  * nothing of this.
  */
-export function shownWishes(name: string, now: Fragments, { chain }: Arguments): RuleOptions {
+export function shownWishes(name: string, now: Fragments, { chain }: Pick<Defaults, "chain">): RuleOptions {
   const fragments = textsOf(name, now).map(readFragment);
   return {
     chain: fragments.map(dnatChain).find(Boolean) ?? chain,

@@ -3,16 +3,15 @@
 import { untrustedIn } from "../fragments/access.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import { directoryExists, readFragments } from "../fragments/directory.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import type { Access } from "../model/access.ts";
-import { directoryOf } from "../model/directories.ts";
+import type { Directories } from "../model/directories.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type FileChange, hasFileChanges } from "./item.ts";
 
 /** The directories' fragments as they are. Throws Failure `directory_unusable`. */
-export async function readDirectories(args: Arguments): Promise<Fragments> {
+export async function readDirectories(directories: Directories): Promise<Fragments> {
   const read = FAMILIES.map(async (family) => {
-    const directory = directoryOf(family, args);
+    const directory = directories[family];
     return [family, (await directoryExists(directory)) ? await readFragments(directory) : []] as const;
   });
   return Object.fromEntries(await Promise.all(read));
@@ -22,8 +21,12 @@ export async function readDirectories(args: Arguments): Promise<Fragments> {
  * What another user than root can change, of the directories and of the fragments; what these changes write anew is
  * root's then. Throws what node:fs throws.
  */
-export async function untrustedOf(now: Fragments, changes: readonly FileChange[], args: Arguments): Promise<Access[]> {
+export async function untrustedOf(
+  now: Fragments,
+  changes: readonly FileChange[],
+  directories: Directories,
+): Promise<Access[]> {
   const written = new Set(changes.filter(hasFileChanges).map(({ path }) => path));
-  const found = await Promise.all(FAMILIES.map((family) => untrustedIn(directoryOf(family, args), now[family] ?? [])));
+  const found = await Promise.all(FAMILIES.map((family) => untrustedIn(directories[family], now[family] ?? [])));
   return found.flat().filter(({ path }) => !written.has(path));
 }

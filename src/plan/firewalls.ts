@@ -1,11 +1,11 @@
 // Who else decides about the packets of published ports, and what to do about it: for status, and for what a call changes.
 
-import type { Arguments } from "../generated/arguments.ts";
 import type { Problem } from "../generated/result.ts";
 import { DOCKER_TABLES } from "../iptables/docker-rules.ts";
 import { orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { spellOwner } from "../model/owner.ts";
+import type { Loading } from "../model/request.ts";
 import { type Backend, foreignTables, saveBackend, usesLegacy } from "../netfilter/foreign-firewalls.ts";
 import { type Arriving, barrierIn, type NftTable, tablesOf } from "../netfilter/nft-tables.ts";
 import type { Item, Kernel } from "./item.ts";
@@ -41,7 +41,7 @@ export function firewallProblems(
   { families, tables, firewalld }: PreflightFindings,
   items: readonly Item[],
   isOff: boolean,
-  { reload }: Arguments,
+  { reload }: Loading,
 ): { problems: Problem[]; warnings: string[] } {
   const problem = (msg: string): Problem => ({ kind: "firewall_foreign", msg });
   const left = isOff ? tables.filter(({ name }) => DOCKER_TABLES.includes(name)) : [];

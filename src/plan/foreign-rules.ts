@@ -3,15 +3,14 @@
 import type { Fragments } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { readFragments } from "../fragments/directory.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import type { Fragment } from "../iptables/assemble.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
 import type { Live, Tables } from "../iptables/live.ts";
 import { readChain, readRule, readWords } from "../iptables/rule.ts";
 import { readTables } from "../iptables/table-text.ts";
 import { adopt, listUndeclared, undeclaredOf } from "../iptables/undeclared.ts";
-import { directoryOf } from "../model/directories.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
+import type { HostConfig } from "../model/request.ts";
 import { type BootRecord, deletedOf, leftOf, readRecord, rememberFragments, textOf } from "../netfilter/record.ts";
 import { comparable } from "../netfilter/spelling.ts";
 import { stateOf } from "../system/state.ts";
@@ -36,27 +35,32 @@ export interface ForeignRules {
 export async function declaredIn(
   future: Fragments,
   live: Kernel,
-  args: Arguments,
+  host: HostConfig,
   onlyNow = false,
 ): Promise<Fragments> {
   const all = FAMILIES.map(async (family) => {
     const running = live[family];
     const fragments = future[family];
     if (running === undefined || fragments === undefined) return [family, fragments ?? []] as const;
-    const { now, all } = await declared(fragments, family, running, args);
+    const { now, all } = await declared(fragments, family, running, host);
     return [family, onlyNow ? [...now] : all] as const;
   });
   return Object.fromEntries(await Promise.all(all));
 }
 
-async function declared(fragments: readonly Fragment[], family: Family, live: Live, args: Arguments) {
-  const directory = directoryOf(family, args);
+async function declared(
+  fragments: readonly Fragment[],
+  family: Family,
+  live: Live,
+  { directories, timeout }: HostConfig,
+) {
+  const directory = directories[family];
   const record = await readRecord(stateOf(family, directory), live);
   const { stale } = await sortByBoot(directory, fragments);
   // What is not written yet will be confirmed.
   const old = new Set(stale.filter(({ access }) => access !== undefined));
   const current = fragments.filter((one) => !old.has(one));
-  const now = await comparable(current, live, { family, directory, timeout: args.timeout });
+  const now = await comparable(current, live, { family, directory, timeout });
   return { now, all: [...now, ...formerOf(record)], record };
 }
 
@@ -65,9 +69,9 @@ async function declared(fragments: readonly Fragment[], family: Family, live: Li
  * not run: the one that is gone may have become that, or where a trial cannot spell the fragments may be that, and without either
  * the chain says something that nobody wrote.
  */
-export async function deletedSince(family: Family, live: Live, args: Arguments): Promise<Tables> {
-  const fragments = await readFragments(directoryOf(family, args));
-  const { now, record } = await declared(fragments, family, live, args);
+export async function deletedSince(family: Family, live: Live, host: HostConfig): Promise<Tables> {
+  const fragments = await readFragments(host.directories[family]);
+  const { now, record } = await declared(fragments, family, live, host);
   if (record === undefined) return new Map();
   const behind = chainsBehind(now, live);
   return new Map(
@@ -88,23 +92,23 @@ function chainsBehind(fragments: readonly Fragment[], live: Live): Set<string> {
 export async function rememberSeen(
   family: Family,
   live: Live | undefined,
-  args: Arguments,
+  host: HostConfig,
   told?: string,
 ): Promise<string[]> {
   if (live === undefined) return [];
-  const directory = directoryOf(family, args);
-  const { now, record } = await declared(await readFragments(directory), family, live, args);
+  const directory = host.directories[family];
+  const { now, record } = await declared(await readFragments(directory), family, live, host);
   return rememberFragments({ family, directory, record, live }, now, undefined, told);
 }
 
 /** Families in which somebody else's rules run, and would go with a load. */
-export async function findForeignRules(live: Kernel, future: Fragments, args: Arguments): Promise<ForeignRules[]> {
+export async function findForeignRules(live: Kernel, future: Fragments, host: HostConfig): Promise<ForeignRules[]> {
   const found = FAMILIES.map(async (family): Promise<ForeignRules[]> => {
     const running = live[family];
     if (running === undefined || [...running.tables.values()].every(({ lines }) => lines.length === 0)) return [];
     // Most hosts have none, and then nothing needs be read or tried.
     if (rulesIn(running, future[family] ?? []).length === 0) return [];
-    const { now, all, record } = await declared(future[family] ?? [], family, running, args);
+    const { now, all, record } = await declared(future[family] ?? [], family, running, host);
     const rules = rulesIn(running, all);
     return rules.length === 0 ? [] : [{ family, rules, unloaded: unloadedOf(now, running), told: record?.told }];
   });

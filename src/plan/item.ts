@@ -70,3 +70,7 @@ export function compareWithKernel(item: Omit<Item, "drift">, live: Kernel): Item
   const running = live[item.family];
   return { ...item, drift: running && compareLive(spellOwner(item.owner), item.wanted, item.former, running) };
 }
+
+export function ofFamily<T extends { family: Family }>(items: readonly T[], family: Family): T[] {
+  return items.filter((item) => item.family === family);
+}

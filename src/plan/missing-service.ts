@@ -1,10 +1,10 @@
 // What to do where the service is missing that should load the fragments: which command is right on this host.
 
 import type { Fragments } from "../fragments/by-family.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
 import { Failure } from "../model/errors.ts";
 import { isHostFile } from "../model/owner.ts";
+import type { HostConfig, Subject } from "../model/request.ts";
 import { recordedArguments } from "../systemd/install.ts";
 import { someOf } from "../text/words.ts";
 import { readDirectories } from "./directories.ts";
@@ -14,18 +14,19 @@ import type { Kernel } from "./item.ts";
 /**
  * A failure `unit_missing` with the command that helps; any other as it is. A service, and `reload: restore` as much, would
  * take away rules that no fragment declares: where such run, or where the host was set up for `reload: patch`, it is that.
+ * `command` is this call's, without the program's name.
  */
-export async function adviseService(error: unknown, live: Kernel, args: Arguments, verb?: string): Promise<unknown> {
+export async function adviseService(error: unknown, live: Kernel, host: HostConfig, command: string): Promise<unknown> {
   if (!(error instanceof Failure) || error.code !== "unit_missing") return error;
   const [recorded, now] = await Promise.all([
-    recordedArguments(args.timeout),
-    readDirectories(args).catch((): Fragments => ({})),
+    recordedArguments(host.timeout),
+    readDirectories(host.directories).catch((): Fragments => ({})),
   ]);
   const isSetUp = Object.values(now)
     .flat()
     .some(({ path, text }) => isHostFile(path) && isManaged(text));
-  const strange = (await findForeignRules(live, now, args)).flatMap(({ rules }) => rules);
-  const patch = `'docker_iptables ${verb ?? commandOf(args)} --reload patch'`;
+  const strange = (await findForeignRules(live, now, host)).flatMap(({ rules }) => rules);
+  const patch = `'docker_iptables ${command} --reload patch'`;
   return new Failure(error.code, `${error.message}; ${advice()}`, error.facts, { cause: error });
 
   function advice(): string {
@@ -37,8 +38,8 @@ export async function adviseService(error: unknown, live: Kernel, args: Argument
 }
 
 /** The verb of a call, with its names. */
-function commandOf({ base, all, state, container }: Arguments): string {
+export function commandOf({ base, all, state, containers }: Subject): string {
   if (base) return state === "present" ? "setup" : "setup --remove";
   if (all) return state === "present" ? "sync" : "delete --all";
-  return [state === "present" ? "create" : "delete", ...container].join(" ");
+  return [state === "present" ? "create" : "delete", ...containers].join(" ");
 }

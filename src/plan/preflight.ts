@@ -5,15 +5,15 @@ import { join } from "node:path";
 import type { Network } from "../docker/network.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import { readOwn } from "../fragments/directory.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import type { BridgeNetwork } from "../iptables/docker-rules.ts";
 import { readLive } from "../iptables/live.ts";
 import { INGRESS_CHAIN, meshOf } from "../iptables/mesh.ts";
 import { preservedMesh, preservedOf } from "../iptables/preserved.ts";
 import { ADOPTED, adopt, listUndeclared, type Undeclared, undeclaredOf } from "../iptables/undeclared.ts";
-import { directoryOf } from "../model/directories.ts";
+import type { Directories } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILY_WORDS, type Family } from "../model/family.ts";
+import type { Loading } from "../model/request.ts";
 import {
   firewalldRuns,
   foreignTables,
@@ -37,13 +37,19 @@ export interface PreflightFindings {
 /** The other backend, and what in it is not of a Docker daemon that managed iptables. */
 type Other = OtherBackend & { undeclared: Undeclared };
 
-/** `future` are the fragments as they will be, `live` is the kernel. Throws Failure of `run`. */
+/** What preflight looks at. */
+interface Scene {
+  families: readonly Family[];
+  /** The fragments as they will be. */
+  future: Fragments;
+  networks: readonly Network[];
+  live: Kernel;
+}
+
+/** Throws Failure of `run`. */
 export async function runPreflight(
-  families: readonly Family[],
-  future: Fragments,
-  networks: readonly Network[],
-  live: Kernel,
-  { timeout }: Arguments,
+  { families, future, networks, live }: Scene,
+  timeout: number,
 ): Promise<PreflightFindings> {
   const bridges = bridgesOf(networks);
   const [tables, firewalld, ...found] = await Promise.all([
@@ -84,7 +90,7 @@ export function bridgesOf(networks: readonly Network[]): BridgeNetwork[] {
  */
 export function describePreflight(
   { families, tables, firewalld }: PreflightFindings,
-  { reload, adopt, replace }: Arguments,
+  { reload, adopt, replace }: Loading,
   isSetUp: boolean,
 ): { lost: string[]; kept: string[]; told: string[] } {
   const lost: string[] = [];
@@ -180,7 +186,10 @@ export function refusePreflight(traps: readonly string[], { families, tables }: 
 const MOST_TOLD = 100;
 
 /** 00_existing sorts before the base, 95_existing behind all containers. Throws Failure `fragment_foreign`. */
-export async function adoptedFiles(families: PreflightFindings["families"], args: Arguments): Promise<FileChange[]> {
+export async function adoptedFiles(
+  families: PreflightFindings["families"],
+  directories: Directories,
+): Promise<FileChange[]> {
   const files: FileChange[] = [];
   for (const { family, undeclared, other } of families) {
     const all = other === undefined ? [undeclared] : [undeclared, other.undeclared];
@@ -190,7 +199,7 @@ export async function adoptedFiles(families: PreflightFindings["families"], args
       [ADOPTED.last, texts.map(({ last }) => last ?? "").join("")],
     ] as const) {
       if (text === "") continue;
-      const path = join(directoryOf(family, args), name);
+      const path = join(directories[family], name);
       const before = await readOwn(path);
       if (before !== undefined) {
         const message = `${path} is there already, from an earlier adopt perhaps, and is not overwritten: add what is new to it or to another fragment, or move it away; new: ${someOf(listUndeclared(undeclared))}`;

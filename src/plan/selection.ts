@@ -6,14 +6,13 @@ import { describePending, findPublished, findRunning, type Tell, withNearNames }
 import { tellStrangers } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import { type ContainerFragment, containerFragment } from "../iptables/fragment-text.ts";
 import { liveOwners } from "../iptables/live.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { droppedOptions, type Options, readHead } from "../model/options.ts";
 import { containersAmong } from "../model/owner.ts";
-import type { Request } from "../model/request.ts";
+import type { Defaults, Request } from "../model/request.ts";
 import { type Addresses, ClaimIndex, claimantOf } from "../rules/claim-index.ts";
 import type { NoRules } from "../rules/container-rules.ts";
 import { fragmentFor, keptOptions, optionsOf } from "./desired.ts";
@@ -45,6 +44,12 @@ export interface NotPublished {
   why: NoRules | { kind: "absent_already"; what: "fragment" | "rules"; others: ReadonlySet<string> };
 }
 
+/** What of a request decides whom it is about, and what they should have. */
+export type SelectionRequest = Pick<
+  Request,
+  "subject" | "host" | "client" | "defaults" | "loading" | "options" | "waitTimeout" | "check"
+>;
+
 const NOBODY: Selection = {
   wanted: [],
   addresses: new Map(),
@@ -61,18 +66,29 @@ const NOBODY: Selection = {
  * Throws Failure: of the client, of `findTargets`.
  */
 export async function select(
-  { args, check, options }: Pick<Request, "args" | "check" | "options">,
+  request: SelectionRequest,
   here: Fragments,
   signal: AbortSignal,
   tell: Tell,
 ): Promise<Selection> {
-  if (args.all) return args.state === "present" ? askForRunning(args, here) : askForNobody(here);
-  if (args.state === "absent") return askForAbsent(args);
-  if (args.container.length === 0) return NOBODY;
-  const { targets, pending, waited, warnings: host } = await findPublished(args, () => options, !check, signal, tell);
-  const { wanted, idle, warnings } = makeAll(targets, args);
+  const { all, state, containers } = request.subject;
+  if (all) return state === "present" ? askForRunning(request, here) : askForNobody(here);
+  if (state === "absent") return askForAbsent(request);
+  return containers.length === 0 ? NOBODY : askForNamed(request, here, signal, tell);
+}
+
+async function askForNamed(
+  { subject, client, defaults, options, waitTimeout, check }: SelectionRequest,
+  here: Fragments,
+  signal: AbortSignal,
+  tell: Tell,
+): Promise<Selection> {
+  const wait = check ? undefined : waitTimeout;
+  const found = await findPublished(subject.containers, client, () => options, { wait, signal, tell });
+  const { targets, pending, waited } = found;
+  const { wanted, idle, warnings } = makeAll(targets, defaults);
   const dropped = targets.flatMap(({ name }) => tellDropped(name, options, here));
-  const unknown = (await withNearNames(pending, args)).map(
+  const unknown = (await withNearNames(pending, client)).map(
     (one) => `the container ${one.name} ${describePending(one)}: its rules cannot be foretold`,
   );
   return {
@@ -83,7 +99,7 @@ export async function select(
     pending: pending.map(({ name }) => name),
     idle,
     waited,
-    warnings: [...unknown, ...host, ...warnings, ...dropped],
+    warnings: [...unknown, ...found.warnings, ...warnings, ...dropped],
   };
 }
 
@@ -102,9 +118,9 @@ function namesById(targets: readonly PublishedContainer[]): Map<string, string> 
 
 function makeAll(
   targets: readonly PublishedContainer[],
-  args: Arguments,
+  defaults: Defaults,
 ): Pick<Selection, "wanted" | "idle" | "warnings"> {
-  const made = targets.map((target) => ({ target, ...fragmentFor(target, args) }));
+  const made = targets.map((target) => ({ target, ...fragmentFor(target, defaults) }));
   return {
     wanted: made.map(({ wanted }) => wanted),
     idle: made.flatMap(({ target: { name }, none }) => (none === undefined ? [] : [{ name, why: none }])),
@@ -113,19 +129,23 @@ function makeAll(
 }
 
 /** Every running container that publishes, and the fragments of those that do not run any more. */
-async function askForRunning(args: Arguments, here: Fragments): Promise<Selection> {
+async function askForRunning(
+  { client, defaults }: Pick<Request, "client" | "defaults">,
+  here: Fragments,
+): Promise<Selection> {
   const owners = ownersIn(here);
-  const { targets, left, unusable, warnings, strangers } = await findRunning(args, owners, (container) =>
-    optionsOf(container, here, args),
-  );
+  const { targets, left, unusable, warnings, strangers } = await findRunning(owners, client, {
+    optionsOf: (container) => optionsOf(container, here, defaults),
+    network: defaults.network,
+  });
   const { staying, untrue } = sortSkipped(left, here);
   const made = makeAll(
     targets.filter(({ idle }) => idle === undefined),
-    args,
+    defaults,
   );
   const { wanted, warnings: rivals } = withoutRivals(made.wanted, owners);
   // It may be made anew under its name, as compose does.
-  const keepingOptions = (owner: string) => containerFragment(owner, undefined, keptOptions(owner, here, args));
+  const keepingOptions = (owner: string) => containerFragment(owner, undefined, keptOptions(owner, here, defaults));
   const known = new Set([...staying, ...wanted.map(({ owner }) => owner.name)]);
   const gone = [...owners].filter((owner) => !known.has(owner)).map(keepingOptions);
   return {
@@ -181,9 +201,8 @@ function askForNobody(here: Fragments): Selection {
   return { ...NOBODY, wanted: owners.map((owner) => containerFragment(owner)) };
 }
 
-/** With `all` also the containers of which only the kernel still has rules: those go. */
-export function withOrphans(asked: Selection, now: Fragments, live: Kernel, { all }: Arguments): Selection {
-  if (!all) return asked;
+/** Also the containers of which only the kernel still has rules: those go. */
+export function withOrphans(asked: Selection, now: Fragments, live: Kernel): Selection {
   const known = new Set([...ownersIn(now), ...asked.left, ...asked.wanted.map(({ owner }) => owner.name)]);
   const owners = new Set(containersAmong(Object.values(live).flatMap(liveOwners)));
   // A comment in the kernel may hold anything.
@@ -194,18 +213,24 @@ export function withOrphans(asked: Selection, now: Fragments, live: Kernel, { al
 const CONTAINER_ID = /^[0-9a-f]{12,64}$/;
 
 /** Docker is not needed, save to find the name that belongs to an id. */
-async function askForAbsent(args: Arguments): Promise<Selection> {
+async function askForAbsent(request: SelectionRequest): Promise<Selection> {
   const names = new Set<string>();
   const warnings: string[] = [];
-  for (const name of args.container) names.add(CONTAINER_ID.test(name) ? await resolveId(name, args, warnings) : name);
+  for (const name of request.subject.containers)
+    names.add(CONTAINER_ID.test(name) ? await resolveId(name, request, warnings) : name);
   return { ...NOBODY, wanted: [...names].map((name) => containerFragment(name)), warnings };
 }
 
-async function resolveId(id: string, args: Arguments, warnings: string[]): Promise<string> {
-  const families = await familiesOf(args);
-  const { items } = await survey([containerFragment(id)], families, await readKernel(families, args), args);
+async function resolveId(
+  id: string,
+  { host, client, loading }: Pick<Request, "host" | "client" | "loading">,
+  warnings: string[],
+): Promise<string> {
+  const families = await familiesOf(host);
+  const live = loading.reload === "none" ? {} : await readKernel(families, host);
+  const { items } = await survey([containerFragment(id)], families, live, host.directories);
   if (items.some(hasChanges)) return id;
-  const containers = await inspectContainers(args, [id]).catch((error: unknown) =>
+  const containers = await inspectContainers(client, [id]).catch((error: unknown) =>
     error instanceof Failure ? error : Promise.reject(error),
   );
   if (containers instanceof Failure) {

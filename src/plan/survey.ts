@@ -4,12 +4,12 @@ import { realpath } from "node:fs/promises";
 import { join } from "node:path";
 import { misfiledOf } from "../fragments/confirmed.ts";
 import { directoryExists, missingDirectory, readOwn } from "../fragments/directory.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import { type DesiredFragment, readFragment } from "../iptables/fragment-text.ts";
-import { directoryOf } from "../model/directories.ts";
+import type { Directories } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { fileOf } from "../model/owner.ts";
+import type { HostConfig } from "../model/request.ts";
 import { saveRules } from "../netfilter/iptables.ts";
 import { inLanes } from "../system/lanes.ts";
 import { verbose } from "../system/verbose.ts";
@@ -34,10 +34,10 @@ export async function survey(
   wanted: readonly DesiredFragment[],
   families: readonly Family[],
   live: Kernel,
-  args: Arguments,
+  directories: Directories,
 ): Promise<Survey> {
   const each = wanted.flatMap((one) => families.map((family) => ({ one, family })));
-  const owns = await inLanes(each, ({ one, family }) => readItem(one, family, args));
+  const owns = await inLanes(each, ({ one, family }) => readItem(one, family, directories));
   const entries = owns.filter(isContainers).map((item) => ({ path: item.path, lasts: hasRules(item) }));
   const items = owns.map((item) => compareWithKernel(item, live));
   verbose(() => describeComparison(items, "files and kernel"));
@@ -47,11 +47,11 @@ export async function survey(
 /** The same items, compared with the kernel as it is now. Families that were seen just now are not looked at again. */
 export async function surveyKernel(
   items: readonly Item[],
-  args: Arguments,
+  host: HostConfig,
   seen: Kernel = {},
 ): Promise<Omit<Survey, "misfiled">> {
   const unseen = FAMILIES.filter((one) => seen[one] === undefined && items.some(({ family }) => family === one));
-  const live = { ...(await readKernel(unseen, args)), ...seen };
+  const live = { ...(await readKernel(unseen, host)), ...seen };
   const compared = items.map((item) => compareWithKernel(item, live));
   verbose(() => describeComparison(compared, "kernel"));
   return { items: compared, live };
@@ -59,38 +59,34 @@ export async function surveyKernel(
 
 /**
  * Throws Failure `directory_unusable`, `arguments_invalid`. A host without a directory for IPv6 fragments is one without
- * IPv6, unless `ipv6` asks for it. The base makes the directories.
+ * IPv6, unless it is asked for. `made`: those that are missing will be made.
  */
-export async function familiesOf(args: Arguments): Promise<Family[]> {
-  const existing = await Promise.all(FAMILIES.map((family) => directoryExists(directoryOf(family, args))));
-  await refuseOneForBoth(args);
-  const made = args.base && args.state === "present";
+export async function familiesOf({ directories, needsIpv6 }: HostConfig, made = false): Promise<Family[]> {
+  const existing = await Promise.all(FAMILIES.map((family) => directoryExists(directories[family])));
+  await refuseOneForBoth(directories);
   return FAMILIES.filter((family, index) => {
     if (existing[index] || made) return true;
-    if (family === "ipv6" && !args.ipv6) return false;
-    throw missingDirectory(directoryOf(family, args));
+    if (family === "ipv6" && !needsIpv6) return false;
+    throw missingDirectory(directories[family]);
   });
 }
 
 /** In one directory for both families, each would take the other's fragment for its own. */
-async function refuseOneForBoth({ iptables_dir, ip6tables_dir }: Arguments): Promise<void> {
-  const [first, second] = await Promise.all(
-    [iptables_dir, ip6tables_dir].map((path) => realpath(path).catch(() => path)),
-  );
+async function refuseOneForBoth({ ipv4, ipv6 }: Directories): Promise<void> {
+  const [first, second] = await Promise.all([ipv4, ipv6].map((path) => realpath(path).catch(() => path)));
   if (first !== second) return;
   const message = `iptables_dir and ip6tables_dir are one directory, ${first}; each family needs its own`;
   throw new Failure("arguments_invalid", message, { path: first });
 }
 
-/** Throws Failure of iptables-save. IPv6 is left out where there is no ip6tables, unless `ipv6` asks for it. */
-export async function readKernel(families: readonly Family[], args: Arguments): Promise<Kernel> {
-  if (args.reload === "none") return {};
+/** Throws Failure of iptables-save. IPv6 is left out where there is no ip6tables, unless it is asked for. */
+export async function readKernel(families: readonly Family[], { timeout, needsIpv6 }: HostConfig): Promise<Kernel> {
   const saved = await Promise.all(
     families.map(async (family) => {
       try {
-        return [[family, await saveRules(family, args.timeout)] as const];
+        return [[family, await saveRules(family, timeout)] as const];
       } catch (error) {
-        const dispensable = family === "ipv6" && !args.ipv6;
+        const dispensable = family === "ipv6" && !needsIpv6;
         if (dispensable && error instanceof Failure && error.code === "command_missing") return [];
         throw error;
       }
@@ -102,9 +98,9 @@ export async function readKernel(families: readonly Family[], args: Arguments): 
 async function readItem(
   { owner, rules, meaning, texts }: DesiredFragment,
   family: Family,
-  args: Arguments,
+  directories: Directories,
 ): Promise<Omit<Item, "drift">> {
-  const path = join(directoryOf(family, args), fileOf(owner));
+  const path = join(directories[family], fileOf(owner));
   const before = await readOwn(path);
   return {
     owner,

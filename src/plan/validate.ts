@@ -3,52 +3,50 @@
 
 import { basename, dirname, join } from "node:path";
 import { compareNames, type Fragments } from "../fragments/by-family.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import { assemble, type Fragment, refuseProblems } from "../iptables/assemble.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
 import { readLive } from "../iptables/live.ts";
 import { dnatChain } from "../iptables/read.ts";
 import { readTarget, readWords } from "../iptables/rule.ts";
 import { readTables } from "../iptables/table-text.ts";
-import { directoryOf } from "../model/directories.ts";
+import type { Directories } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { containerOf, spellOwner } from "../model/owner.ts";
+import type { Request } from "../model/request.ts";
 import { type FileChange, hasRules, type Item, isContainers } from "./item.ts";
 
 /** The directories' fragments with these changes. */
-export function withChanges(now: Fragments, changes: readonly FileChange[], args: Arguments): Fragments {
+export function withChanges(now: Fragments, changes: readonly FileChange[], directories: Directories): Fragments {
   const changed = new Set(changes.map(({ path }) => path));
   const coming = changes.flatMap(({ path, after }) => (after === undefined ? [] : [{ path, text: after }]));
   const future = FAMILIES.map((family) => {
-    const here = coming.filter(({ path }) => dirname(path) === directoryOf(family, args));
+    const here = coming.filter(({ path }) => dirname(path) === directories[family]);
     const kept = (now[family] ?? []).filter(({ path }) => !changed.has(path));
     return [family, [...kept, ...here].sort((a, b) => compareNames(basename(a.path), basename(b.path)))] as const;
   });
   return Object.fromEntries(future);
 }
 
-/**
- * Throws Failure `chain_not_declared`, `chain_not_reached`; with `reload: restore` and `patch` also `fragment_invalid`. What
- * only takes away needs none of it.
- */
-export function validate(items: readonly Item[], future: Fragments, closes: boolean, args: Arguments): void {
-  if (closes) return;
+/** Throws Failure `chain_not_declared`, `chain_not_reached`; with `reload: restore` and `patch` also `fragment_invalid`. */
+export function validate(
+  items: readonly Item[],
+  future: Fragments,
+  { host, defaults, loading: { reload } }: Pick<Request, "host" | "defaults" | "loading">,
+): void {
   const families = new Set(items.filter(hasRules).map(({ family }) => family));
   for (const family of families) {
     const fragments = future[family] ?? [];
-    refuseUnreachedChain(fragments, family, args);
+    refuseUnreachedChain(fragments, defaults.chain, host.directories[family]);
     // A patch loads nothing of a stranger's, so his broken fragment is no obstacle.
-    const loaded = args.reload === "patch" ? fragments.filter(({ text }) => isManaged(text)) : fragments;
-    if (args.reload === "restore" || args.reload === "patch") {
+    const loaded = reload === "patch" ? fragments.filter(({ text }) => isManaged(text)) : fragments;
+    if (reload === "restore" || reload === "patch") {
       refuseProblems(assemble(loaded, [], readLive("")).problems);
     }
   }
 }
 
-function refuseUnreachedChain(fragments: readonly Fragment[], family: Family, args: Arguments): void {
-  const { chain } = args;
-  const directory = directoryOf(family, args);
+function refuseUnreachedChain(fragments: readonly Fragment[], chain: string, directory: string): void {
   const nat = fragments.flatMap(({ text }) => readTables(text).sections.filter(({ table }) => table === "nat"));
   const some = (holds: (words: string[]) => boolean) =>
     nat.some(({ lines }) => lines.some(({ text }) => holds(readWords(text))));
@@ -117,7 +115,7 @@ function coversBridge(rule: readonly string[], bridge: string): boolean {
  * Containers for which the base's jump from OUTPUT does not fit: without docker-proxy the chain must get what goes to
  * 127.0.0.1, and with it must not. The daemon's `userland-proxy` was changed since, or the base was written by hand.
  */
-export function warnOfLoopback(items: readonly Item[], future: Fragments, { chain }: Arguments): string[] {
+export function warnOfLoopback(items: readonly Item[], future: Fragments, chain: string): string[] {
   // A container's has none, and may have many rules.
   const others = (future.ipv4 ?? []).filter(({ text }) => text.includes("OUTPUT"));
   const jumps = others.flatMap(({ text }) =>

@@ -26,7 +26,8 @@ function refusal(raw: Record<string, unknown>): string {
 }
 
 test("one name is enough; the rest has the defaults of the contract", () => {
-  expect(read({})).toEqual({
+  const { args, check, diff, warnings } = read({});
+  expect({ args, check, diff, warnings }).toEqual({
     args: {
       container: ["web"],
       state: "present",

@@ -38,7 +38,7 @@ export interface Told {
 
 /** Throws Failure as the product would; for documents that the schema refuses it is `client_answer_invalid`. */
 export function tell({ args, inspect, networks, interfaces, proxying }: Given): Told {
-  const { args: request, options } = readRequest(args, { env: {}, cwd: "/" });
+  const { defaults, options } = readRequest(args, { env: {}, cwd: "/" });
   const [document] = inspect;
   if (!validateContainer(document)) throw new Failure("client_answer_invalid", "not what inspect prints");
   const container = readContainer(document);
@@ -66,7 +66,7 @@ export function tell({ args, inspect, networks, interfaces, proxying }: Given): 
   const {
     warnings,
     wanted: { rules, texts },
-  } = fragmentFor(target, request);
+  } = fragmentFor(target, defaults);
   return {
     name: target.name,
     idle: target.idle && describeIdle(target.name, target.idle),

@@ -1,0 +1,78 @@
+// observe: whom a call is about, what the client says of them, and this host as it is. Reads, and changes nothing.
+
+import { findNetworks, type Networks, type Tell } from "../docker/find.ts";
+import type { Family } from "../model/family.ts";
+import { type Request, setsUp } from "../model/request.ts";
+import { type Answer, readStamped, type SeenDirectories } from "./concurrency.ts";
+import type { Kernel } from "./item.ts";
+import { type Selection, type SelectionRequest, select, withOrphans } from "./selection.ts";
+import { familiesOf, readKernel } from "./survey.ts";
+
+export interface Observed extends LookedAt {
+  asked: Selection;
+  answer: Answer;
+  /** Those that the call is about. */
+  families: Family[];
+  /** Of the daemon; none unless the host's own rules need them. */
+  networks: Networks;
+}
+
+/** The host. */
+interface LookedAt {
+  /** Families that this host has. */
+  families: Family[];
+  /** The kernel; empty where it is not asked. */
+  live: Kernel;
+  seen: SeenDirectories;
+}
+
+const NO_NETWORKS = Promise.resolve<Networks>({ networks: [], unusable: [] });
+
+/**
+ * The client and this host need not wait for each other. But of two failures the client's is told, and after a wait for a
+ * container the host is looked at anew. Throws Failure.
+ */
+export async function observe(request: SelectionRequest, signal: AbortSignal, tell: Tell): Promise<Observed> {
+  const { subject, host, client, loading } = request;
+  // A fragment that is written after this look is of somebody who asks the client later, and not this call's to change.
+  const before = await readStamped(host.directories).catch(orLater(subject.all));
+  const since = performance.now();
+  // The daemon's networks are asked for first: where its socket starts it, it makes rules before it answers.
+  const asking = setsUp(subject) ? findNetworks(client) : NO_NETWORKS;
+  const looking = asking.then(
+    () => lookAround(request, before),
+    () => lookAround(request, before),
+  );
+  looking.catch(() => {});
+  const named = await select(request, before?.now ?? {}, signal, tell);
+  const { families, live, seen } = await (named.waited ? lookAround(request) : looking);
+  return {
+    asked: subject.all ? withOrphans(named, seen.now, live) : named,
+    answer: { wanted: named.wanted, since, waited: named.waited },
+    families: families.filter((family) => !subject.base || loading.reload === "none" || live[family] !== undefined),
+    live,
+    seen,
+    networks: await asking,
+  };
+}
+
+/** Of two failures the client's is told, which is asked meanwhile: then the directories' comes later, or not at all. */
+function orLater(all: boolean): (error: unknown) => undefined {
+  return (error) => {
+    if (all) throw error;
+    return undefined;
+  };
+}
+
+/** The host's families, its kernel's rules, and its directories unless they were looked at before. */
+async function lookAround(
+  { subject, host, loading }: Pick<Request, "subject" | "host" | "loading">,
+  before?: SeenDirectories,
+): Promise<LookedAt> {
+  const families = await familiesOf(host, setsUp(subject));
+  const [live, seen] = await Promise.all([
+    loading.reload === "none" ? {} : readKernel(families, host),
+    before ?? readStamped(host.directories),
+  ]);
+  return { families, live, seen };
+}

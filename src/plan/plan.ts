@@ -1,0 +1,119 @@
+// plan: what there is to do, checked as it will be, and how the kernel will get it. Reads, and changes nothing.
+
+import type { Fragments } from "../fragments/by-family.ts";
+import { hasDockersRules } from "../iptables/live.ts";
+import { warnOfAccess } from "../model/access.ts";
+import type { Request } from "../model/request.ts";
+import { verbose } from "../system/verbose.ts";
+import type { Compared } from "./compare.ts";
+import type { Settled } from "./concurrency.ts";
+import { untrustedOf } from "./directories.ts";
+import { warnOfFirewalls } from "./firewalls.ts";
+import { type HostPlan, hasHostChanges, NOTHING_PLANNED } from "./host-plan.ts";
+import type { DesiredHostRules } from "./host-rules.ts";
+import { hasChanges, type Item, type Kernel } from "./item.ts";
+import { chooseLoader, describeLoader, describePatch, type Loader } from "./loader.ts";
+import { planHost } from "./setup.ts";
+import type { Survey } from "./survey.ts";
+import { validate, warnOfLoopback, warnOfUncovered, withChanges } from "./validate.ts";
+
+/** All that a call is about to change. */
+export interface Plan extends Load {
+  settled: Settled;
+}
+
+/** What the kernel is to get. */
+export interface Load {
+  found: Survey;
+  base: HostPlan;
+  loader: Loader;
+  /** Of those who have no rules any more: what is taken away of them is never brought back. */
+  going: readonly Item[];
+  /** Whether nothing else changes. Then nothing is undone, and what goes goes without a load if none can be had. */
+  closes: boolean;
+}
+
+export interface Planned {
+  base: HostPlan;
+  /** Undefined where there is nothing to do. */
+  load: Load | undefined;
+  warnings: string[];
+}
+
+type PlanRequest = Pick<Request, "subject" | "host" | "client" | "defaults" | "loading" | "watcher" | "check">;
+
+/** `desired` are the host's own rules, if the call is about them; `now` the fragments. Throws Failure for what cannot work. */
+export async function plan(
+  { found, going }: Compared,
+  desired: DesiredHostRules | undefined,
+  now: Fragments,
+  request: PlanRequest,
+): Promise<Planned> {
+  const { items, live } = found;
+  const { host, check } = request;
+  const base = desired === undefined ? NOTHING_PLANNED : await planHost({ items, desired, live, now }, request);
+  const future = withChanges(now, [...base.files, ...items], host.directories);
+  const changing = items.filter(hasChanges);
+  const changes = changing.length > 0 || hasHostChanges(base);
+  const closes = request.subject.state === "absent" || (changes && onlyGoes(changing, going, base));
+  // What only takes away needs no chain, and no fragment that can be loaded.
+  if (!closes) validate(items, future, request);
+  const warnings = [
+    ...(desired?.warnings ?? []),
+    ...base.warnings,
+    ...(desired?.daemon === undefined ? warnOfDocker(live) : []),
+    ...warnOfUncovered(items, future),
+    ...warnOfLoopback(items, future, request.defaults.chain),
+    ...(await untrustedOf(now, items, host.directories)).map(warnOfAccess),
+  ];
+  if (!changes && (check || found.misfiled.length === 0)) return { base, load: undefined, warnings };
+  const loader = await chooseLoader({ found, base, future, closes }, request);
+  verbose(() => describeLoader(loader, request.loading));
+  const told = [...warnOfLoader(loader, request), ...(await warnOfOthers(changing, live, request))];
+  return { base, load: { found, base, loader, going, closes }, warnings: [...warnings, ...told] };
+}
+
+function onlyGoes(changing: readonly Item[], going: readonly Item[], base: HostPlan): boolean {
+  return !hasHostChanges(base) && changing.every((item) => going.includes(item));
+}
+
+function warnOfDocker(live: Kernel): string[] {
+  const daemons = Object.entries(live).filter(([, rules]) => hasDockersRules(rules));
+  return daemons.map(
+    ([family]) =>
+      `the Docker daemon manages ${family === "ipv4" ? "iptables" : "ip6tables"} itself (nat jumps to its chain DOCKER); ` +
+      `start it with --${family === "ipv4" ? "iptables" : "ip6tables"}=false, or do without docker_iptables`,
+  );
+}
+
+function warnOfLoader(loader: Loader, { subject, check }: Pick<Request, "subject" | "check">): string[] {
+  if (loader.kind === "patch") return warnOfPatch(loader, check);
+  return loader.kind === "systemd" && !subject.base && subject.state === "present" ? warnOfDisabled(loader) : [];
+}
+
+/** Rules that are live now, and are not loaded at the next boot. */
+function warnOfDisabled({ units }: Extract<Loader, { kind: "systemd" }>): string[] {
+  return units
+    .filter(({ disabled }) => disabled)
+    .map(
+      ({ name }) =>
+        `${name} is not enabled, so nobody loads the rules at boot; 'systemctl enable ${name}' changes that`,
+    );
+}
+
+/** Of strangers' rules once, until it changes; a prediction says it each time. Only the families that are patched remember it. */
+function warnOfPatch({ why }: Extract<Loader, { kind: "patch" }>, check: boolean): string[] {
+  if (why === undefined) return [];
+  const words = describePatch(why);
+  const isTold = why.kind === "foreign" && why.rules.some(({ told }) => told === words);
+  return isTold && !check ? [] : [words];
+}
+
+async function warnOfOthers(
+  changing: readonly Item[],
+  live: Kernel,
+  { subject, loading, host }: Pick<Request, "subject" | "loading" | "host">,
+): Promise<string[]> {
+  const asks = subject.state === "present" && loading.reload !== "none";
+  return asks ? warnOfFirewalls(changing, live, host.timeout) : [];
+}

@@ -1,0 +1,28 @@
+// The services that load the directories.
+
+import { FAMILIES, type Family } from "../model/family.ts";
+import type { HostConfig } from "../model/request.ts";
+import { type RequiredService, unitName } from "../systemd/units.ts";
+
+/** The services that have to load these families; one may load both. */
+export function servicesFor(families: readonly Family[], { services, directories }: HostConfig): RequiredService[] {
+  const wishes = new Map<string, RequiredService>();
+  for (const family of families) {
+    const unit = unitName(services[family]);
+    const wish = wishes.get(unit) ?? { unit, directories: [], families: [] };
+    wish.directories.push(directories[family]);
+    wish.families.push(family);
+    wishes.set(unit, wish);
+  }
+  return [...wishes.values()];
+}
+
+/** The names of the services that load the directories, each once. */
+export function loadersOf({ services }: HostConfig): string[] {
+  return [...new Set(FAMILIES.map((family) => unitName(services[family])))];
+}
+
+/** Said once by setup and by status: it may well be right. */
+export function unknownService(unit: string): string {
+  return `${unit} was not written by docker_iptables, and how it loads the fragments is not known: after each reload it is looked whether rules are gone`;
+}

@@ -1,0 +1,243 @@
+// What there is to do for the host besides its own fragments: services, rules to adopt or to replace, what a Docker daemon left.
+// Reads, and changes nothing.
+
+import { unreadSettings } from "../docker/daemon.ts";
+import { asksThisHost } from "../docker/socket.ts";
+import type { Fragments } from "../fragments/by-family.ts";
+import { hasDockersRules } from "../iptables/live.ts";
+import { INGRESS_CHAIN } from "../iptables/mesh.ts";
+import { tellCopies } from "../iptables/undeclared.ts";
+import { asFailure, Failure } from "../model/errors.ts";
+import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
+import type { Client, HostConfig, Loading, Request } from "../model/request.ts";
+import { canonicalFragments, warnOfBoot } from "../netfilter/spelling.ts";
+import { readState, stateOf } from "../system/state.ts";
+import { findPlaces, type PlannedUnit, planUnits, planWatcher } from "../systemd/install.ts";
+import { declaredIn } from "./foreign-rules.ts";
+import { type HostPlan, NOTHING_PLANNED } from "./host-plan.ts";
+import { type DesiredHostRules, refuseForeignFiles } from "./host-rules.ts";
+import { hasChanges, type Item, isContainers, type Kernel } from "./item.ts";
+import { findLeftovers, type Leftover } from "./leftovers.ts";
+import {
+  adoptedFiles,
+  describePreflight,
+  holdsMesh,
+  type PreflightFindings,
+  refusePreflight,
+  runPreflight,
+  withoutLeftovers,
+} from "./preflight.ts";
+import { loadersOf, servicesFor, unknownService } from "./services.ts";
+import { planHostRemoval } from "./setup-removal.ts";
+import { withChanges } from "./validate.ts";
+
+/** What the host is, and what its rules should be. */
+export interface HostScene {
+  items: readonly Item[];
+  desired: DesiredHostRules;
+  live: Kernel;
+  /** The directories' fragments. */
+  now: Fragments;
+}
+
+type SetupRequest = Pick<Request, "subject" | "host" | "client" | "loading" | "watcher">;
+
+/** Where units and programs are: asked for when they are needed. */
+type Places = ReturnType<typeof findPlaces>;
+
+/**
+ * What is to be done besides the fragments of ours. Throws Failure: `fragment_foreign` (a file of another hand in the base's
+ * place), `rules_undeclared` (a load would lose what runs), `fragment_invalid`, `base_in_use`, and those of `planUnits`.
+ */
+export async function planHost(scene: HostScene, request: SetupRequest): Promise<HostPlan> {
+  const { items, now, desired, live } = scene;
+  const { subject, host, client, loading } = request;
+  if (subject.state === "absent") return planHostRemoval(items, now, request);
+  refuseForeignFiles(items);
+  if (loading.reload !== "none") await refuseManagingDaemon(desired, live, client);
+  const places = findPlaces(host.timeout);
+  const plan = {
+    ...NOTHING_PLANNED,
+    directories: familiesOf(items).map((family) => host.directories[family]),
+    units: await planWatchers(request, places),
+  };
+  if (loading.reload === "none") return plan;
+  const around = await lookAround(scene, request);
+  const told = describePreflight(around.found, loading, isSetUp(items));
+  if (loading.reload === "patch") return { ...plan, leftovers: around.leftovers, warnings: told.kept };
+  const loaded = await planLoads({ ...scene, ...around, told, places }, request);
+  return { ...plan, ...loaded, units: [...loaded.units, ...plan.units] };
+}
+
+function familiesOf(items: readonly Item[]): Family[] {
+  return [...new Set(items.map(({ family }) => family))];
+}
+
+function isSetUp(items: readonly Item[]): boolean {
+  return items.some((item) => !isContainers(item) && item.before !== undefined);
+}
+
+async function planWatchers({ watcher, client, host }: SetupRequest, places: Places): Promise<PlannedUnit[]> {
+  if (watcher === undefined) return [];
+  const watching = {
+    words: [...watcher],
+    directories: FAMILIES.map((family) => [family, host.directories[family]] as const),
+    loaders: loadersOf(host),
+  };
+  return [await planWatcher(client.client, watching, places, host.timeout)];
+}
+
+/** Who else has a hand in the packet filter, once what Docker left is gone. */
+interface Around {
+  found: PreflightFindings;
+  leftovers: Leftover[];
+  /** What fragments declare, as it runs. */
+  declared: Fragments;
+}
+
+async function lookAround(
+  { items, desired, live, now }: HostScene,
+  { host, loading }: Pick<Request, "host" | "loading">,
+): Promise<Around> {
+  const { networks, daemon } = desired;
+  // What a fragment had earlier in this boot is saved, too: the file may have been moved away to be written anew.
+  const declared = await declaredIn(withChanges(now, items, host.directories), live, host, loading.adopt);
+  const families = familiesOf(items);
+  const all = await runPreflight({ families, future: declared, networks, live }, host.timeout);
+  // Without a daemon of this host nobody knows whose they are.
+  const leftovers = daemon === undefined ? [] : await findLeftovers(all, declared, networks, host.timeout);
+  return { found: withoutLeftovers(all, leftovers), leftovers, declared };
+}
+
+interface LoadScene extends HostScene, Around {
+  told: ReturnType<typeof describePreflight>;
+  places: Places;
+}
+
+/** What there is to do where the directories are loaded as a whole. */
+async function planLoads(
+  scene: LoadScene,
+  { host, loading }: Pick<Request, "host" | "loading">,
+): Promise<Omit<HostPlan, "directories" | "dropsState">> {
+  const { items, live, now, found, leftovers, told, places } = scene;
+  const { adopt, replace } = loading;
+  const families = familiesOf(items);
+  const isSystemd = loading.reload === "systemd";
+  const loaders = isSystemd ? await planUnits(servicesFor(families, host), places, host.timeout) : [];
+  // What came to a host that is set up is left alone; but another hand's service that is to start may lose it.
+  const isLeftAlone = isSetUp(items) && !loaders.some(({ start, ours }) => start && !ours);
+  if (!adopt && !replace && !isLeftAlone) refusePreflight([...told.lost, ...told.kept], found);
+  const files = adopt ? await adoptedFiles(found.families, host.directories) : [];
+  const future = withChanges(now, [...items, ...files], host.directories);
+  const tried = await tryFragments({ future, live, families }, host, isSystemd);
+  const broken = tried.failure;
+  if (broken !== undefined && !isLeftAlone) throw broken;
+  const warnings = [
+    ...warnOfFound(scene, loading),
+    ...tried.warnings,
+    ...(broken === undefined ? [] : await warnOfBroken(broken, items, families, host)),
+    ...loaders.flatMap(warnOfForeignService),
+  ];
+  if (found.families.some(({ mesh }) => mesh)) refuseUnknowing(loaders);
+  const empties = (adopt || replace || !isLeftAlone) && broken === undefined;
+  const others = empties ? othersOf(found) : [];
+  // A service cannot load what is broken: its own timer starts it again.
+  const units = broken === undefined ? loaders : loaders.map((one) => ({ ...one, start: false }));
+  return { files, units, others, leftovers, warnings, ...(broken === undefined ? {} : { broken }) };
+}
+
+/** The other backend's rules, which are to go; but a swarm's stay. */
+function othersOf({ families }: PreflightFindings): HostPlan["others"] {
+  return families.flatMap(({ family, other }) => (other === undefined || holdsMesh(other) ? [] : [{ family, other }]));
+}
+
+function warnOfFound({ told, declared }: LoadScene, { adopt, replace }: Loading): string[] {
+  return [
+    ...told.kept,
+    ...FAMILIES.flatMap((family) => tellCopies(declared[family] ?? [])),
+    ...(adopt ? [] : told.told),
+    ...(replace ? told.lost.map((what) => `replaced: ${what}`) : []),
+  ];
+}
+
+async function warnOfBroken(
+  { message }: Failure,
+  items: readonly Item[],
+  families: readonly Family[],
+  host: HostConfig,
+): Promise<string[]> {
+  // Where something changes, the load that leaves others' fragments out says so.
+  const isSaid = items.some(hasChanges);
+  return [
+    ...(isSaid ? [] : [`the fragments cannot be loaded until this is fixed: ${message}`]),
+    ...(await tellUnkept(families, host)),
+  ];
+}
+
+function warnOfForeignService({ name, after, disabled, ours }: PlannedUnit): string[] {
+  return [
+    ...(ours ? [] : [unknownService(name)]),
+    ...(after === undefined && disabled
+      ? [`${name} was not written by docker_iptables and is not enabled: nothing loads the rules at boot`]
+      : []),
+  ];
+}
+
+/** The fragments as they will be, tried: what stops a load of them, and what cannot be tried. `isBooted`: whether a boot loads them. */
+async function tryFragments(
+  { future, live, families }: { future: Fragments; live: Kernel; families: readonly Family[] },
+  { directories, timeout }: HostConfig,
+  isBooted: boolean,
+): Promise<{ warnings: string[]; failure?: Failure }> {
+  const warnings: string[] = [];
+  for (const family of families) {
+    const wishes = { family, directory: directories[family], timeout, live: live[family] };
+    try {
+      const spelling = await canonicalFragments(future[family] ?? [], wishes);
+      warnings.push(...spelling.warnings, ...(isBooted ? warnOfBoot(spelling) : []));
+    } catch (error) {
+      const failure = asFailure(error);
+      if (failure.code !== "fragment_invalid") throw failure;
+      return { warnings, failure };
+    }
+  }
+  return { warnings };
+}
+
+/** That a boot has neither fragments that load nor what last ran. */
+async function tellUnkept(families: readonly Family[], { directories }: HostConfig): Promise<string[]> {
+  const texts = await Promise.all(families.map((family) => readState(stateOf(family, directories[family]), "rules")));
+  const words = families.filter((_, index) => texts[index] === undefined).map((one) => FAMILY_WORDS[one]);
+  if (words.length === 0) return [];
+  return [
+    `no last good ${words.join(" and ")} rules are kept either: a boot before that loads what it can of the fragments, rule by rule`,
+  ];
+}
+
+/** A service of another hand that is to be started would take a swarm's routing mesh away. Throws Failure `rules_undeclared`. */
+function refuseUnknowing(loaders: readonly PlannedUnit[]): void {
+  const unit = loaders.find(({ after, start }) => after === undefined && start);
+  if (unit === undefined) return;
+  const message = `this host is in a swarm, and ${unit.name}, which docker_iptables did not write, would take dockerd's rules for it (${INGRESS_CHAIN}) away when it starts: use reload: patch, which leaves all others alone`;
+  throw new Failure("rules_undeclared", message, { unit: unit.name });
+}
+
+/**
+ * It would make its rules again, or fight ours. A daemon that is perhaps not the one asked (a context, podman beside it) is
+ * only in the way where it has made some. Throws Failure `rules_undeclared`.
+ */
+async function refuseManagingDaemon(
+  { daemon, managing }: DesiredHostRules,
+  live: Kernel,
+  client: Client,
+): Promise<void> {
+  const makes = Object.values(live).some(hasDockersRules);
+  if (!makes && !(await asksThisHost(client))) return;
+  const why = managing ?? (daemon?.changedSince && makes ? unreadSettings(daemon) : undefined);
+  if (why === undefined) return;
+  throw new Failure("rules_undeclared", `${why}; then run docker_iptables again`, {
+    traps: [why],
+    rules: [],
+    tables: [],
+  });
+}
