@@ -8,7 +8,7 @@ import type { Problem } from "../generated/result.ts";
 import { assemble, type Fragment } from "../iptables/assemble.ts";
 import { DOCKER_USER } from "../iptables/docker-rules.ts";
 import { readFragment } from "../iptables/fragment-text.ts";
-import { liveOwners, readLive } from "../iptables/live.ts";
+import { type Drift, liveOwners, readLive } from "../iptables/live.ts";
 import { withoutChain } from "../iptables/packet.ts";
 import { readClaims } from "../iptables/read.ts";
 import { commentOf, readComment, readWords, spell, spellLive } from "../iptables/rule.ts";
@@ -36,41 +36,49 @@ export function differences(
   untrue: readonly StaleFragment[],
   once: string,
 ): Problem[] {
-  const { path, family } = item;
-  const container = item.owner.kind === "container" ? item.owner.name : undefined;
-  const owner = container ?? basename(path);
-  const word = FAMILY_WORDS[family];
-  const about = { ...(container === undefined ? {} : { container }), path };
-  const mend =
-    container === undefined
-      ? "'docker_iptables setup'"
-      : `'docker_iptables create ${container}' or 'docker_iptables sync'`;
-  const problems: Problem[] = [];
   // What the kernel lacks then, too, goes without saying.
-  if (hasFileChanges(item)) return [{ ...fileProblem(item, targets, untrue, once), ...about }];
-  const { drift } = item;
-  if (drift === undefined) return problems;
+  if (hasFileChanges(item)) return [{ ...fileProblem(item, targets, untrue, once), ...aboutOf(item) }];
+  return item.drift === undefined ? [] : driftProblems(item, item.drift, once);
+}
+
+/** Whose a problem is. */
+function aboutOf({ owner, path }: Item): Pick<Problem, "container" | "path"> {
+  return { ...(owner.kind === "container" ? { container: owner.name } : {}), path };
+}
+
+/** How the kernel's rules differ. */
+function driftProblems(item: Item, drift: Drift, once: string): Problem[] {
   const [first] = drift.missing;
+  const rules = `${FAMILY_WORDS[item.family]} rules of ${item.owner.kind === "container" ? item.owner.name : item.owner.file}`;
+  const mend =
+    item.owner.kind === "container"
+      ? `'docker_iptables create ${item.owner.name}' or 'docker_iptables sync'`
+      : "'docker_iptables setup'";
+  const problem = (kind: Problem["kind"], msg: string, rule?: string): Problem => ({
+    ...{ kind, ...aboutOf(item), ...(rule === undefined ? {} : { rule }) },
+    msg: `${msg}${once}`,
+  });
+  const problems: Problem[] = [];
   if (first !== undefined) {
     const more = drift.missing.length > 1 ? ` and ${drift.missing.length - 1} more` : "";
-    const msg = `the kernel lacks ${word} rules of ${owner}: '${spellLive(first)}'${more}; ${mend} brings them back${once}`;
-    problems.push({ kind: "rules_missing", ...about, rule: spellLive(first), msg });
+    const lacking = spellLive(first);
+    const msg = `the kernel lacks ${rules}: '${lacking}'${more}; ${mend} brings them back`;
+    problems.push(problem("rules_missing", msg, lacking));
   }
   if (drift.surplus > 0) {
-    const msg = `the kernel has ${drift.surplus} ${word} rules of ${owner} too many; ${mend} takes them away${once}`;
-    problems.push({ kind: "rules_surplus", ...about, msg });
+    const msg = `the kernel has ${drift.surplus} ${rules} too many; ${mend} takes them away`;
+    problems.push(problem("rules_surplus", msg));
   }
   if (drift.disordered) {
-    const msg = `the kernel has the ${word} rules of ${owner} in another order; ${mend} mends it${once}`;
-    problems.push({ kind: "rules_disordered", ...about, msg });
+    problems.push(problem("rules_disordered", `the kernel has the ${rules} in another order; ${mend} mends it`));
   }
   if (drift.ahead !== undefined) {
-    const msg = `'${drift.ahead}' comes before the jump to ${DOCKER_USER} in FORWARD, and accepts packets to containers that ${DOCKER_USER} may block; ${mend} puts the jump first again${once}`;
-    problems.push({ kind: "rules_shadowed", ...about, rule: drift.ahead, msg });
+    const msg = `'${drift.ahead}' comes before the jump to ${DOCKER_USER} in FORWARD, and accepts packets to containers that ${DOCKER_USER} may block; ${mend} puts the jump first again`;
+    problems.push(problem("rules_shadowed", msg, drift.ahead));
   }
   if (drift.unreached !== undefined && first === undefined) {
-    const msg = `nothing live jumps to the chain ${drift.unreached}, so the ${word} rules of ${owner} never match; ${mend} mends it${once}`;
-    problems.push({ kind: "rules_shadowed", ...about, msg });
+    const msg = `nothing live jumps to the chain ${drift.unreached}, so the ${rules} never match; ${mend} mends it`;
+    problems.push(problem("rules_shadowed", msg));
   }
   return problems;
 }

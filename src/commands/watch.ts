@@ -35,10 +35,21 @@ export async function watch(request: Request, manager: Manager, told: Reporter, 
   const news = new News();
   signal.addEventListener("abort", () => news.ring(), { once: true });
   const complaints = new Complaints(told);
+  const lookout = new FlushDetector(request.host);
   await Promise.all([
     listen(request.client, news, complaints, signal),
-    syncOnNews(request, manager, news, { ...told, complaints }, signal),
+    syncOnNews({ request, news, lookout, told, complaints, signal }, manager),
   ]);
+}
+
+/** What the syncs share. */
+interface Watch {
+  request: Request;
+  news: News;
+  lookout: FlushDetector;
+  told: Reporter;
+  complaints: Complaints;
+  signal: AbortSignal;
 }
 
 /** What is wrong is told once, until it is well again. */
@@ -126,15 +137,9 @@ function withResolvers(): { promise: Promise<void>; resolve: () => void } {
   return { promise, resolve };
 }
 
-async function syncOnNews(
-  request: Request,
-  manager: Manager,
-  news: News,
-  told: Reporter & { complaints: Complaints },
-  signal: AbortSignal,
-): Promise<void> {
+async function syncOnNews(work: Watch, manager: Manager): Promise<void> {
+  const { news, lookout, signal } = work;
   const pulse = new Pulse(manager);
-  const lookout = new FlushDetector(request.host);
   let ready = false;
   let pause: number | undefined;
   let retry = Number.POSITIVE_INFINITY;
@@ -144,12 +149,12 @@ async function syncOnNews(
     if (signal.aborted) return;
     if (rung || performance.now() >= retry) {
       await sleep(BURST);
-      pause = await syncOnce(request, news, lookout, told, { signal, pause });
+      pause = await syncOnce(work, pause);
       retry = pause === undefined ? Number.POSITIVE_INFINITY : performance.now() + pause;
       if (!ready) await notify(manager, "READY=1", "STATUS=following the daemon's events");
       ready = true;
     } else if (looksBefore(retry, performance.now()) && performance.now() >= lookout.next) {
-      await lookOnce(news, lookout, told);
+      await lookOnce(work);
     }
     pulse.beat();
   }
@@ -175,11 +180,8 @@ export function pauseUntil(now: number, { retry, look, pulse }: Due): number {
 
 /** Returns the pause before another attempt; undefined where none is needed. */
 async function syncOnce(
-  request: Request,
-  news: News,
-  lookout: FlushDetector,
-  { synced, complaints }: Pick<Reporter, "synced"> & { complaints: Complaints },
-  { signal, pause }: { signal: AbortSignal; pause: number | undefined },
+  { request, news, lookout, told, complaints, signal }: Watch,
+  pause: number | undefined,
 ): Promise<number | undefined> {
   const taken = news.take();
   verbose(() => `sync: ${taken.reasons.join(", ") || "to begin with, or again"}`);
@@ -187,7 +189,7 @@ async function syncOnce(
     const outcome = await publish({ ...request, subject: { ...request.subject, base } }, signal);
     lookout.learn(outcome.committed.live);
     const isOld = lookout.flushes > 2 && taken.reasons.length > 0 && taken.reasons.every(isFlush);
-    if (!isOld) await synced(outcome, taken.reasons);
+    if (!isOld) await told.synced(outcome, taken.reasons);
   };
   try {
     await sync(taken.networks && (await hasOwnBase(request.host.directories)));
@@ -212,7 +214,7 @@ function isFlush({ kind }: Reason): boolean {
 }
 
 /** What was flushed is news. Where somebody does it again and again, that is told once, and then only what else there is. */
-async function lookOnce(news: News, lookout: FlushDetector, { failed }: Pick<Reporter, "failed">): Promise<void> {
+async function lookOnce({ news, lookout, told }: Watch): Promise<void> {
   const flushed = await lookout.look();
   if (flushed.length === 0) return;
   news.ring({ kind: "flushed", tables: flushed });
@@ -221,7 +223,7 @@ async function lookOnce(news: News, lookout: FlushDetector, { failed }: Pick<Rep
   const message =
     `another program removes docker_iptables' rules again and again (${tables}); they are put back, but later each time, up to a ` +
     "minute, and from now on without a word: find that program (a firewall service, a script; with iptables-nft 'nft monitor' names its process)";
-  failed(new Failure("concurrent_change", message, { tables }));
+  told.failed(new Failure("concurrent_change", message, { tables }));
 }
 
 /** Where setup made the base, it follows the networks, too. */

@@ -255,7 +255,7 @@ async function locateAll(
     const options = optionsOf(container);
     const asked = networkOf(network === undefined ? options : { network, ...options });
     try {
-      return { container, target: locate(container, known, interfaces, asked, options) };
+      return { container, target: locate(container, known, interfaces, { asked, options }) };
     } catch (error) {
       if (error instanceof Failure) return { container, target: error };
       throw error;

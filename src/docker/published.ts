@@ -68,12 +68,31 @@ export function locate(
   container: Container,
   networks: readonly Network[],
   interfaces: Interfaces,
-  asked: string | undefined,
-  options: Options = {},
+  { asked, options = {} }: { asked?: string | undefined; options?: Options } = {},
 ): PublishedContainer {
   const places = placesOf(container, networks, interfaces);
   const chosen = choosePlaces(container, places, asked);
-  const target: PublishedContainer = {
+  const target = withoutEndpoints(container, places, options);
+  if (target.idle !== undefined) return target;
+  const publishing = FAMILIES.flatMap((family) => {
+    const place = chosen[family];
+    return (place && standOf(container, place, family, interfaces)) ?? [];
+  });
+  const stands = [...publishing, ...standsOf(container, places, interfaces)];
+  const endpoints = publishing.filter((stand) => !isAstray(stand)).map(({ endpoint }) => endpoint);
+  const nowhere = publishing.length === 0 ? whyNowhere(places) : undefined;
+  return {
+    ...target,
+    publishing: Object.fromEntries(endpoints.map((endpoint) => [endpoint.family, endpoint])),
+    astray: publishing.filter(isAstray).map(({ endpoint }) => endpoint.family),
+    endpoints: onceEach(stands.filter((stand) => !isAstray(stand)).map(({ endpoint }) => endpoint)),
+    nowhere,
+    warnings: [...target.warnings, ...tellOverlaps(container, stands), ...tellNowhere(container, nowhere)],
+  };
+}
+
+function withoutEndpoints(container: Container, places: readonly Place[], options: Options): PublishedContainer {
+  return {
     name: container.name,
     id: container.id,
     enabled: container.enabled,
@@ -89,26 +108,11 @@ export function locate(
       (port) => `${container.name}: port ${port} has no host port (a network in routed mode); it gets no rule`,
     ),
   };
-  if (target.idle !== undefined) return target;
-  const stands: Stand[] = [];
-  for (const family of FAMILIES) {
-    const place = chosen[family];
-    const stand = place && standOf(container, place, family, interfaces);
-    if (stand === undefined) continue;
-    stands.push(stand);
-    if (isAstray(stand)) target.astray.push(family);
-    else target.publishing[family] = stand.endpoint;
-  }
-  stands.push(...standsOf(container, places, interfaces));
-  target.endpoints = onceEach(stands.filter((stand) => !isAstray(stand)).map(({ endpoint }) => endpoint));
-  target.warnings.push(...tellOverlaps(container, stands));
-  if (Object.keys(target.publishing).length === 0 && target.astray.length === 0) {
-    target.nowhere = whyNowhere(places);
-    target.warnings.push(
-      `${container.name} publishes ports and ${describeNowhere(target.nowhere)}: there is nothing to send packets to`,
-    );
-  }
-  return target;
+}
+
+function tellNowhere({ name }: Container, nowhere: Nowhere | undefined): string[] {
+  if (nowhere === undefined) return [];
+  return [`${name} publishes ports and ${describeNowhere(nowhere)}: there is nothing to send packets to`];
 }
 
 function addressesIn(family: Family, places: readonly Place[]): string[] {

@@ -43,7 +43,6 @@ export function firewallProblems(
   isOff: boolean,
   { reload }: Loading,
 ): { problems: Problem[]; warnings: string[] } {
-  const problem = (msg: string): Problem => ({ kind: "firewall_foreign", msg });
   const left = isOff ? tables.filter(({ name }) => DOCKER_TABLES.includes(name)) : [];
   const others = tables.filter((table) => !left.includes(table));
   const standing = [
@@ -54,33 +53,33 @@ export function firewallProblems(
   ];
   const closed = barriers(standing, items.flatMap(portsOf));
   const told = others.filter((table) => !closed.some(({ firewall }) => firewall.table === table));
+  const messages = [
+    ...left.map(tellLeft),
+    ...families.flatMap(tellOther),
+    ...(firewalld && reload === "systemd" ? [FIREWALLD] : []),
+    ...closed.map(({ msg }) => msg),
+  ];
   return {
-    problems: [
-      ...left.map(({ name }) =>
-        problem(
-          `Docker's nftables table ${name} was left when its daemon was told to make no rules, and goes on dropping: 'docker_iptables setup' takes it away`,
-        ),
-      ),
-      ...families.flatMap(({ family, other }) => {
-        if (other === undefined) return [];
-        const command = commandFor(family, other.backend);
-        return problem(
-          `the ${other.backend} backend of iptables decides as well: ${listOther(other)}; '${command}' shows its rules, and 'docker_iptables setup' what can become of them`,
-        );
-      }),
-      ...(firewalld && reload === "systemd"
-        ? [
-            problem(
-              "firewalld runs, and systemd stops the one of it and iptables.service when the other starts: 'systemctl disable --now firewalld', or, to keep it, 'docker_iptables setup --reload patch'",
-            ),
-          ]
-        : []),
-      ...closed.map(({ msg }) => problem(msg)),
-    ],
+    problems: messages.map((msg) => ({ kind: "firewall_foreign", msg })),
     warnings: told.map(
       ({ name }) => `the nftables table ${name} decides about packets as well: 'nft list table ${name}' shows how`,
     ),
   };
+}
+
+const FIREWALLD =
+  "firewalld runs, and systemd stops the one of it and iptables.service when the other starts: 'systemctl disable --now firewalld', or, to keep it, 'docker_iptables setup --reload patch'";
+
+function tellLeft({ name }: NftTable): string {
+  return `Docker's nftables table ${name} was left when its daemon was told to make no rules, and goes on dropping: 'docker_iptables setup' takes it away`;
+}
+
+function tellOther({ family, other }: PreflightFindings["families"][number]): string[] {
+  if (other === undefined) return [];
+  const command = commandFor(family, other.backend);
+  return [
+    `the ${other.backend} backend of iptables decides as well: ${listOther(other)}; '${command}' shows its rules, and 'docker_iptables setup' what can become of them`,
+  ];
 }
 
 function nftTable(table: NftTable): Firewall {

@@ -32,7 +32,7 @@ function targetOf(name: string, address: string, HostPort = "8080") {
     },
   });
   const names = new Set(SUBNETS.map((one) => one.name));
-  return locate(container, [NETWORK], { names, subnets: SUBNETS, routes: [] }, undefined);
+  return locate(container, [NETWORK], { names, subnets: SUBNETS, routes: [] });
 }
 
 interface Rules {

@@ -18,7 +18,7 @@ function container(Networks: Record<string, Record<string, string>>): Container 
 test("of two networks with one name, the one with the container's network id counts", () => {
   const web = container({ front: { NetworkID: ID.mine, IPAddress: "172.18.0.2", Gateway: "172.18.0.1" } });
   const networks = [ID.other, ID.mine].map((Id) => readNetwork({ Name: "front", Id, Driver: "bridge" }));
-  expect(locate(web, networks, interfaces, undefined).publishing.ipv4).toEqual({
+  expect(locate(web, networks, interfaces).publishing.ipv4).toEqual({
     family: "ipv4",
     address: "172.18.0.2",
     bridge: BRIDGE.mine,
@@ -29,7 +29,7 @@ test("networks that the container is not in make no difference", () => {
   const web = container({ front: { NetworkID: ID.mine, IPAddress: "172.18.0.2", Gateway: "172.18.0.1" } });
   const front = readNetwork({ Name: "front", Id: ID.mine, Driver: "bridge" });
   const back = readNetwork({ Name: "back", Id: ID.other, Driver: "bridge", Internal: true });
-  expect(locate(web, [back, front], interfaces, undefined)).toEqual(locate(web, [front], interfaces, undefined));
+  expect(locate(web, [back, front], interfaces)).toEqual(locate(web, [front], interfaces));
 });
 
 test("docker_gwbridge counts only for its own members", () => {
@@ -41,7 +41,7 @@ test("docker_gwbridge counts only for its own members", () => {
     Containers: { another: { IPv4Address: "172.24.0.3/16" } },
   };
   const web = container({ mesh: { NetworkID: ID.mine, IPAddress: "10.0.1.5" } });
-  const target = locate(web, [mesh, gateway].map(readNetwork), interfaces, undefined);
+  const target = locate(web, [mesh, gateway].map(readNetwork), interfaces);
   expect(target.publishing).toEqual({});
   expect(target.warnings).toEqual([
     expect.stringContaining("in overlay networks only, without an address in docker_gwbridge"),
@@ -54,7 +54,7 @@ test("an idle container needs no bridge on this host", () => {
     State: { Running: true },
     NetworkSettings: { Ports: {}, Networks: { front: { IPAddress: "172.18.0.2" } } },
   });
-  expect(locate(idle, [], interfaces, undefined)).toMatchObject({ idle: { kind: "no_port" }, endpoints: [] });
+  expect(locate(idle, [], interfaces)).toMatchObject({ idle: { kind: "no_port" }, endpoints: [] });
 });
 
 describe("a bridge that nobody names", () => {
@@ -70,22 +70,20 @@ describe("a bridge that nobody names", () => {
   const at = (IPAddress: string) => container({ "unknown-eth0": { IPAddress } });
 
   test("is that of the client's only network with the container's address", () => {
-    expect(locate(at("10.4.0.5"), [nerdctls], host, undefined).endpoints.map(({ bridge }) => bridge)).toEqual([
-      "nerdctl0",
-    ]);
+    expect(locate(at("10.4.0.5"), [nerdctls], host).endpoints.map(({ bridge }) => bridge)).toEqual(["nerdctl0"]);
   });
 
   test("is not known where the kernel sends its packets elsewhere", () => {
     const elsewhere = { ...host, routes: routeTo("wide", "10.0.0.0/8") };
-    expect(() => locate(at("10.4.0.5"), [nerdctls], elsewhere, undefined)).toThrow(/the bridge of .* is not known/);
+    expect(() => locate(at("10.4.0.5"), [nerdctls], elsewhere)).toThrow(/the bridge of .* is not known/);
   });
 
   test("is nerdctl's own, in whose subnet it is, where the client shows no network", () => {
     const shown = { ...host, routes: routeTo("nerdctl0", "10.4.0.1/24") };
     const bridges = (networks: Parameters<typeof locate>[1]) =>
-      locate(at("10.4.0.5"), networks, shown, undefined).endpoints.map(({ bridge }) => bridge);
+      locate(at("10.4.0.5"), networks, shown).endpoints.map(({ bridge }) => bridge);
     expect(bridges([])).toEqual(["nerdctl0"]);
-    expect(() => locate(at("10.4.1.5"), [], shown, undefined)).toThrow(/is not known/);
+    expect(() => locate(at("10.4.1.5"), [], shown)).toThrow(/is not known/);
     expect(() => bridges([{ ...nerdctls, subnets: { ipv4: ["10.9.0.0/24"], ipv6: [] } }])).toThrow(/is not known/);
   });
 
@@ -93,7 +91,7 @@ describe("a bridge that nobody names", () => {
     ["an interface's subnet holds it, and no network's", "192.0.2.9", [nerdctls]],
     ["two networks hold it", "10.4.0.5", [nerdctls, { ...nerdctls, name: "other", id: ID.other }]],
   ])("is not known where %s", (_, address, networks) => {
-    expect(() => locate(at(address), networks, host, undefined)).toThrow(/the bridge of .* is not known/);
+    expect(() => locate(at(address), networks, host)).toThrow(/the bridge of .* is not known/);
   });
 });
 
@@ -153,12 +151,12 @@ describe("the bridge that the network's id names", () => {
   test("is not taken from another network of the same name", () => {
     const networks = [readNetwork({ Name: "front", Id: ID.other, Driver: "bridge" })];
     const host = interfaces([BRIDGE.other, "172.19.0.1/16"], ["virbr0", "172.18.0.1/16"]);
-    expect(() => locate(web, networks, host, undefined)).toThrow(/the bridge of .* is not known/);
+    expect(() => locate(web, networks, host)).toThrow(/the bridge of .* is not known/);
   });
 
   test("is not taken from another network that is called as this one's id", () => {
     const networks = [readNetwork({ Name: ID.mine, Id: ID.other, Driver: "bridge" })];
     const host = interfaces([BRIDGE.other, "172.18.0.1/16"]);
-    expect(() => locate(web, networks, host, undefined)).toThrow(/the bridge of .* is not known/);
+    expect(() => locate(web, networks, host)).toThrow(/the bridge of .* is not known/);
   });
 });

@@ -61,7 +61,7 @@ export function tell({ args, inspect, networks, interfaces, proxying }: Given): 
     subnets,
     routes: [...subnets, ...routes].flatMap(({ name, cidr }) => routeTo(name, cidr)),
   };
-  const located = locate(container, known, host, networkOf(options), options);
+  const located = locate(container, known, host, { asked: networkOf(options), options });
   const target = proxying === undefined ? located : withHairpins(located, setsOf(proxying), host);
   const {
     warnings,
