@@ -114,6 +114,15 @@ test("the environment is read in one place", () => {
   expect(readers(SOURCES)).toEqual([]);
 });
 
+/** What takes all arguments of a call: the door, which splits them, and the flags of which they are made. */
+const TAKES_ALL = /^(generated\/.*|(model\/(request|flags|options)|cli\/hints|systemd\/install)\.ts)$/;
+
+test("behind the door nobody takes all arguments", () => {
+  const takers = [...SOURCES].filter(([, text]) => /^import .*\bArguments\b.* from/m.test(text)).map(([path]) => path);
+  expect(takers.filter((path) => !TAKES_ALL.test(path))).toEqual([]);
+  expect(takers).toContain("model/request.ts");
+});
+
 test("a way back, an effect in a pure room, one at third hand and who reads the environment are found", () => {
   const sources = new Map([
     ["rules/rule.ts", '// Rules.\nimport { readFile } from "../fragments/read.ts";\n'],
