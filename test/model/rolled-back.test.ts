@@ -2,7 +2,7 @@
 
 import { expect, test } from "vitest";
 import { resultOfFailure } from "../../src/cli/result.ts";
-import { printUndone } from "../../src/cli/rolled-back.ts";
+import { printUndone } from "../../src/model/rolled-back.ts";
 import { Failure } from "../../src/model/errors.ts";
 
 test("what could not be put back says so first, to machines and to a person", () => {
