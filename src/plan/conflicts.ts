@@ -9,6 +9,7 @@ import { describeIdle } from "../docker/idle.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
+import type { Fragment } from "../iptables/assemble.ts";
 import { type ContainerFragment, containerFragment, readFragment } from "../iptables/fragment-text.ts";
 import { readClaims } from "../iptables/read.ts";
 import { ConcurrentChange, Failure } from "../model/errors.ts";
@@ -82,6 +83,7 @@ type Asking = Pick<Request, "client" | "defaults">;
 
 interface Clash {
   path: string;
+  text: string;
   /** The port or the address, in words. */
   what: string;
   /** Whose it is today. */
@@ -103,7 +105,7 @@ export function conflictsWith(
       const theirs = claimantIn(family, name, readClaims(readFragment(text)));
       for (const { claimant, ports, address } of known.sharing(theirs)) {
         const what = ports ? spell(ports, family) : address;
-        if (what !== undefined) clashes.set(name, { path, what, owner: claimant.owner });
+        if (what !== undefined) clashes.set(name, { path, text, what, owner: claimant.owner });
       }
     }
   }
@@ -120,7 +122,7 @@ interface Found {
 
 /** One neighbour's fragment as it should be. Throws Failure `port_conflict`. */
 async function settleOne(
-  { name, clash: { path, what, owner }, target, why }: Found,
+  { name, clash: { path, text, what, owner }, target, why }: Found,
   known: ClaimIndex,
   now: Fragments,
   { client, defaults }: Asking,
@@ -135,7 +137,7 @@ async function settleOne(
   const shared = known.sharing(claimantOf(wanted));
   refuseSharedPorts({ owner: name }, shared);
   if (!target.enabled) return goes(`the container ${name} is left alone by its label`);
-  if (await isStale(path)) return goes("it is from before this boot");
+  if (await isStale({ path, text })) return goes("it is from before this boot");
   const changes = FAMILIES.some((family) => textIn(now, family, name) !== wanted.texts[family]);
   return {
     wanted,
@@ -169,8 +171,8 @@ function warnOfSharedAddress(name: string, shared: readonly Shared[], { client }
   );
 }
 
-async function isStale(path: string): Promise<boolean> {
-  return (await sortByBoot(dirname(path), [{ path, text: "" }])).stale.length > 0;
+async function isStale(fragment: Fragment): Promise<boolean> {
+  return (await sortByBoot(dirname(fragment.path), [fragment])).stale.length > 0;
 }
 
 function spell({ hostAddress, protocol, first, last }: Ports, family: Family): string {

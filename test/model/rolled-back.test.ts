@@ -2,8 +2,8 @@
 
 import { expect, test } from "vitest";
 import { resultOfFailure } from "../../src/cli/result.ts";
-import { printUndone } from "../../src/model/rolled-back.ts";
 import { Failure } from "../../src/model/errors.ts";
+import { printUndone } from "../../src/model/rolled-back.ts";
 
 test("what could not be put back says so first, to machines and to a person", () => {
   const failure = new Failure("reload_failed", "the load failed");
