@@ -10,7 +10,7 @@ import { didYouMean, nearest } from "../text/suggest.ts";
 import { inspectAllNetworks, inspectContainers, inspectNetworks, listContainers, listNames } from "./client.ts";
 import { type Attachment, type Container, compareText } from "./container.ts";
 import { type Answered, describe, type Unusable } from "./documents.ts";
-import { describeIdle } from "./idle.ts";
+import { describeIdle, describeSkipped, type SkipReason } from "./idle.ts";
 import { GATEWAY_BRIDGE, type Network } from "./network.ts";
 import { findHairpins, tellStrangers } from "./proxy.ts";
 import {
@@ -138,7 +138,7 @@ export interface Running {
 export interface Skipped {
   name: string;
   /** Why it is left: by its label, or because it cannot be used or located. */
-  why: "disabled" | "unusable" | "not_located";
+  why: SkipReason;
   /** As far as they can be told. */
   holdings: Holding[];
 }
@@ -168,7 +168,7 @@ export async function findRunning(owners: ReadonlySet<string>, client: Client, w
   ];
   verbose(() => [
     ...located.flatMap(({ target }) => skipped(target)),
-    ...left.map(({ one, why }) => `skip: the container ${one.name}: ${why.replace("_", " ")}`),
+    ...left.map(({ one, why }) => `skip: the container ${one.name} ${describeSkipped(why)}`),
   ]);
   const isUnusable = ({ failure }: { failure: Failure }) => failure.code === "client_answer_invalid";
   const { targets, strangers } = await findHairpins(located.map(({ target }) => target).filter(isTarget), interfaces);

@@ -30,3 +30,17 @@ export function describeNowhere(nowhere: Nowhere): string {
     ? `is in overlay networks only, without an address in ${GATEWAY_BRIDGE}`
     : "has no address in any bridged network (rootless?)";
 }
+
+/** Why no rules are made of a container that runs. */
+export type SkipReason = "disabled" | "unusable" | "not_located";
+
+const SKIPPED: Record<SkipReason, string> = {
+  disabled: "is left alone by its label",
+  unusable: "cannot be used",
+  not_located: "cannot be located",
+};
+
+/** What is said after the container's name. */
+export function describeSkipped(why: SkipReason): string {
+  return SKIPPED[why];
+}

@@ -2,6 +2,7 @@
 // they are, but only while they are true: an address that has become another container's would answer in its place. Pure.
 
 import type { Skipped } from "../docker/find.ts";
+import { describeSkipped } from "../docker/idle.ts";
 import type { Holding } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { readFragment } from "../iptables/fragment-text.ts";
@@ -35,14 +36,8 @@ function isAt({ address, bridge }: Lead, holdings: readonly Holding[]): boolean 
   return holdings.some((own) => own.address === address && (bridge === undefined || own.bridge === bridge));
 }
 
-const WHY: Record<Skipped["why"], string> = {
-  disabled: "is left alone by its label",
-  unusable: "cannot be used",
-  not_located: "cannot be located",
-};
-
 /** Why a fragment goes, in a sentence. */
 export function describeStale({ name, why, lead: { address = "nowhere", bridge } }: StaleFragment): string {
   const where = bridge === undefined ? address : `${address} on ${bridge}`;
-  return `the container ${name} ${WHY[why]}, and is not at ${where}, where its rules lead`;
+  return `the container ${name} ${describeSkipped(why)}, and is not at ${where}, where its rules lead`;
 }
