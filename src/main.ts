@@ -33,16 +33,20 @@ async function answer(argv: readonly string[]): Promise<Answer> {
   const isAlwaysVerbose = /^(1|true|yes|on)$/i.test(variable("DOCKER_IPTABLES_VERBOSE") ?? "");
   if (isAlwaysVerbose) showEvents(argv);
   const [first] = argv;
-  if (first !== "load" && first !== "watch") leaveOthersState();
   if (first === undefined) {
     if (process.stdin.isTTY) throw new UsageError("give a verb, or JSON on stdin");
+    leaveOthersState();
     return fulfil(() => readStdin(process.stdin), printJson);
   }
-  if (argv.length === 1 && isArgsFile(first)) return fulfil(() => readArgsFile(first), printJson);
+  if (argv.length === 1 && isArgsFile(first)) {
+    leaveOthersState();
+    return fulfil(() => readArgsFile(first), printJson);
+  }
   const command = readCommand(argv);
   if (command.kind === "text") return { stdout: command.text, stderr: "", exitCode: 0 };
   if (command.kind === "version") return { stdout: `docker_iptables ${VERSION}\n`, stderr: "", exitCode: 0 };
   if (command.verbose && !isAlwaysVerbose) showEvents(argv);
+  if (command.verb !== "load" && command.verb !== "watch") leaveOthersState();
   const reader: Reader = {
     check: command.raw["_ansible_check_mode"] === true,
     terminal: process.stdout.isTTY,

@@ -576,6 +576,16 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
     expect(existsSync(join(host.iptablesDir, ".docker_iptables", "ipv4.rules"))).toBe(true);
   });
 
+  test("what a service of load keeps is ours, also with an option before the verb", async () => {
+    const host = fakeHost();
+    const { directory, env, file } = stateOf(host);
+    mkdirSync(directory);
+    const flags = ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir, "--timeout", "120"];
+    const options = host.options();
+    await execa(host.executable, ["--json", "load", ...flags], { ...options, env: { ...options.env, ...env } });
+    expect(existsSync(file("ipv4"))).toBe(true);
+  });
+
   test("without STATE_DIRECTORY they lie hidden beside the fragments, whoever loads", async () => {
     const host = fakeHost();
     host.container("web", { ports: PUBLISHED });
