@@ -26,8 +26,8 @@ function refusal(raw: Record<string, unknown>): string {
 }
 
 test("one name is enough; the rest has the defaults of the contract", () => {
-  const { args, check, diff, warnings } = read({});
-  expect({ args, check, diff, warnings }).toEqual({
+  const { args, options, check, diff, warnings } = read({});
+  expect({ args, options, check, diff, warnings }).toEqual({
     args: {
       container: ["web"],
       state: "present",
