@@ -79,13 +79,13 @@ export function moduleDocumentation(examples: readonly string[]): string {
   const { namespace, name } = COLLECTION;
   const DOCUMENTATION = {
     module: "docker_iptables",
-    short_description: "PortMapping the ports of Docker containers on hosts that manage iptables themselves",
+    short_description: "Publish the ports of Docker containers on hosts that manage iptables themselves",
     version_added: SINCE,
     description: [
-      "On a host whose dockerd runs with C(--iptables=false) nobody makes the rules for published ports. This module does.",
-      "It inspects the container, writes its rules into C(/etc/iptables.d), has them loaded, and looks into the kernel whether they are there.",
-      "The kernel is the truth. A rule that somebody flushed is put back, and that is a change.",
-      "What fails is rolled back, files and kernel; a rollback never opens a port.",
+      "On a host whose dockerd runs with C(--iptables=false) Docker creates no rules for published ports. This module does.",
+      "It inspects the container, writes its rules into C(/etc/iptables.d), loads them, and checks that they are in the kernel.",
+      "It compares with the kernel. A rule that was flushed is restored, and that counts as a change.",
+      "A failure is rolled back in files and kernel; a rollback never opens a port.",
     ],
     author: AUTHORS,
     requirements: [
@@ -96,10 +96,10 @@ export function moduleDocumentation(examples: readonly string[]): string {
       "conntrack (for UDP ports)",
     ],
     attributes: {
-      check_mode: support("Predicts the changes, and makes none."),
+      check_mode: support("Predicts the changes and makes none."),
       diff_mode: support("Shows each file before and after."),
       idempotent: support("A second run with the same arguments changes nothing."),
-      async: support("May run in the background, with C(async)."),
+      async: support("Can run in the background with C(async)."),
       platform: support("Where it runs.", { platforms: "linux" }),
       action_group: support("Its arguments can be set once, with C(module_defaults).", {
         membership: [`${namespace}.${name}.docker_iptables`],
@@ -108,9 +108,9 @@ export function moduleDocumentation(examples: readonly string[]): string {
     options: OPTIONS,
     notes: [
       "It needs root on the host: use C(become).",
-      "It is a script of Node.js, run by C(/usr/bin/node). Where that is elsewhere, set C(ansible_node_interpreter) for the host.",
+      "It is a Node.js script, run by C(/usr/bin/node). If Node.js is elsewhere, set C(ansible_node_interpreter) for the host.",
       "The services of C(base) run the C(docker_iptables) on the host's PATH, not the module. The role C(docker_iptables) of this collection installs it.",
-      "In check mode a container that does not exist yet is no failure. It is a change, and a warning says that its rules cannot be foretold.",
+      "In check mode, a container that does not exist yet is not a failure but a change, with a warning that its rules cannot be predicted yet.",
     ],
     seealso: [
       { module: "ansible.builtin.iptables", description: "Single rules in the kernel." },
@@ -133,14 +133,14 @@ export const ROLE_VARIABLES = Object.keys(OPTIONS)
 export function roleArguments(): string {
   const own = {
     docker_iptables_containers: {
-      description: "Names of the containers to publish. Without any, the host is made ready, and no more.",
+      description: "Names of the containers to publish. If empty, only the host is prepared.",
       type: "list",
       elements: "str",
       default: [],
     },
     docker_iptables_executable: {
       description:
-        "The executable to install, a file of the controller. It becomes C(/usr/local/bin/docker_iptables). Default: C(docker_iptables-linux-x64) or C(-arm64) among the playbook's C(files), else the collection's own, which needs Node.js.",
+        "The executable to install, a file on the controller. It is copied to C(/usr/local/bin/docker_iptables). Default: C(docker_iptables-linux-x64) or C(-arm64) among the playbook's C(files), else the collection's own, which needs Node.js.",
       type: "path",
     },
   };
@@ -151,10 +151,10 @@ export function roleArguments(): string {
   return document({
     argument_specs: {
       main: {
-        short_description: "Install docker_iptables, make the host ready, publish containers",
+        short_description: "Install docker_iptables, prepare the host, publish containers",
         version_added: SINCE,
         description: [
-          "Installs the executable, makes the host's base with its services, and publishes the containers, in one transaction.",
+          "Installs the executable, sets up the host rules and services, and publishes the containers, in one transaction.",
         ],
         author: AUTHORS,
         options: { ...own, ...handedOn },

@@ -29,8 +29,7 @@ const parameters = Object.entries(args.properties as Record<string, Property>).m
 });
 const metadata = {
   puppet_task_version: 1,
-  description:
-    "Publishes containers' ports on a host whose Docker runs with --iptables=false, or takes their rules away.",
+  description: "Publishes containers' ports on a host whose Docker runs with --iptables=false, or removes their rules.",
   input_method: "stdin",
   supports_noop: true,
   parameters: Object.fromEntries(parameters),

@@ -43,11 +43,11 @@ export async function notLive(
   const isElsewhere = backends.length > 1 || !live[family]?.text.includes(commentOf(name));
   const hint =
     others.length > 0
-      ? `; ${others.join(" and ")} loaded them, which docker_iptables did not write: see what it does with 'systemctl cat ${others[0]}'; without it, reload: patch exchanges only docker_iptables' own rules`
+      ? `; ${others.join(" and ")} loaded them and was not written by docker_iptables; see what it does with 'systemctl cat ${others[0]}'; without it, reload: patch replaces only docker_iptables' own rules`
       : isElsewhere && backends.length > 0
-        ? `; the ${backends.join(" and the ")} backend holds rules of ${name}: do all parties use the same iptables?`
+        ? `; the ${backends.join(" and the ")} backend holds rules of ${name}: check that all programs use the same iptables backend`
         : "";
-  return new Failure("rules_not_live", `the rules were loaded, and for ${name} ${describeDrift(drift)}${hint}`, {
+  return new Failure("rules_not_live", `the rules were loaded, but for ${name} ${describeDrift(drift)}${hint}`, {
     containers: drifting.map((item) => spellOwner(item.owner)),
     missing: drift.missing.map(spellLive),
     surplus: drift.surplus,
@@ -60,5 +60,5 @@ function describeDrift({ missing, surplus, unreached }: Drift): string {
   if (missing[0] !== undefined) return `the kernel lacks '${spellLive(missing[0])}'`;
   if (surplus > 0) return `${surplus} of its rules are still there`;
   if (unreached !== undefined) return `nothing jumps to the chain ${unreached}`;
-  return "its rules are there in another order";
+  return "its rules are in a different order";
 }

@@ -91,7 +91,7 @@ export interface Plan {
   record: BootRecord | undefined;
   /** Paths of container fragments from before this boot. */
   stale: string[];
-  /** What others than root can change, of the directory and its fragments. */
+  /** What users other than root can change, of the directory and its fragments. */
   untrusted: Access[];
   /** Live rules that no fragment declares, nor declared in this boot, and that will be gone, unless it keeps them. */
   lost: string[];
@@ -297,13 +297,13 @@ function naming(assembled: Assembled, failure: Failure): Failure {
 
 function warningsOf({ family, stale, lost, keeps }: Plan): string[] {
   const word = FAMILY_WORDS[family];
-  const left = stale.map((path) => `${path} is from before this boot; left out until 'create' confirms it`);
+  const left = stale.map((path) => `${path} is from before this boot; skipped until 'create' confirms it`);
   if (lost.length === 0) return left;
   const some = someOf(lost);
   if (keeps) {
-    return [...left, `${word} rules that stand in no fragment stay: ${some}; 'docker_iptables load' replaces them`];
+    return [...left, `${word} rules not in any fragment stay: ${some}; 'docker_iptables load' replaces them`];
   }
-  return [...left, `${word} rules that stand in no fragment go: ${some}`];
+  return [...left, `${word} rules not in any fragment will be removed: ${some}`];
 }
 
 /**

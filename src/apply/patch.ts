@@ -15,7 +15,7 @@ import { patchRules, saveRules } from "../netfilter/iptables.ts";
 import { comparable } from "../netfilter/spelling.ts";
 import { verbose } from "../system/verbose.ts";
 
-/** Between a look at the kernel and the patch somebody else may change a chain; then the patch is made anew. */
+/** Between a look at the kernel and the patch somebody else may change a chain; then the patch is recreated. */
 const ATTEMPTS = 3;
 
 /** A family's rules and its fragments. */
@@ -102,9 +102,9 @@ function declares({ text }: { text: string }, table: string, chain: string): boo
   return readTables(text).sections.some((section) => section.table === table && section.chains.has(chain));
 }
 
-/** Each attempt was made anew of the rules as they were, so that others have changed them each time. */
+/** Each attempt was recreated of the rules as they were, so that others have changed them each time. */
 function overtaken(why: Failure): Failure {
-  const message = `other programs change the kernel's rules at the same time, ${ATTEMPTS} times in a row; a second run settles it (${why.message})`;
+  const message = `other programs change the kernel's rules at the same time, ${ATTEMPTS} times in a row; retry (${why.message})`;
   return new Failure("concurrent_change", message, why.facts, { cause: why });
 }
 
@@ -126,7 +126,7 @@ async function exchange(
     // The kernel has not changed since it refused this very text: it would refuse it again.
     if (failed?.text === text) throw failed.error;
     failed = undefined;
-    if (attempt > 1) verbose(() => `retry: the patch is made anew, attempt ${attempt} of ${ATTEMPTS}`);
+    if (attempt > 1) verbose(() => `retry: the patch is recreated, attempt ${attempt} of ${ATTEMPTS}`);
     try {
       await patchRules(family, text, timeout);
     } catch (error) {

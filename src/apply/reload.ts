@@ -56,7 +56,7 @@ export async function loadRules(load: Load, undo: Undo[], request: ReloadRequest
   const { timeout } = request.host;
   if (loader.kind === "none") return { reloaded: [], warnings: [], live: {} };
   if (loader.kind === "shutdown") {
-    const warnings = ["the host is shutting down: nothing was reloaded, the rules go with the host"];
+    const warnings = ["the host is shutting down: nothing was reloaded"];
     return { reloaded: [], warnings, live: {} };
   }
   // Twice the patience: without the lock there is no way on, nor back.
@@ -172,7 +172,7 @@ async function refuseNewStrangers({ load, request }: Work, live: Kernel, familie
   const now = Object.fromEntries(changed.map((family) => [family, live[family]]));
   const [first] = await findForeignRules(now, await readDirectories(request.host.directories), request.host);
   if (first === undefined) return;
-  const message = `rules that no fragment declares came while this call was at work: ${first.rules[0]}; nothing was changed, run it again`;
+  const message = `rules that no fragment declares were added during this call: ${first.rules[0]}; nothing was changed; retry`;
   throw new ConcurrentChange(message, { rules: first.rules.slice(0, 10) });
 }
 

@@ -109,18 +109,18 @@ function describe(family: Family, { again, isLastGood, left }: Done): string {
     ? `the last good ${FAMILY_WORDS[family]} rules`
     : `the ${FAMILY_WORDS[family]} rules that can be loaded`;
   const done = again
-    ? `an earlier load had left rules out, and now ${what} were loaded`
+    ? `an earlier load skipped rules, and now ${what} were loaded`
     : `the kernel had no rules, so ${what} were loaded instead`;
   // Whom a rule kept out is let in now: that comes first.
   const loudest = [...left].sort((a, b) => Number(b.stead.denied) - Number(a.stead.denied));
   const some = loudest.slice(0, 5).map(describeRule);
   const more = left.length > some.length ? ` and ${left.length - some.length} more` : "";
-  return left.length === 0 ? done : `${done}, but for ${some.join(", ")}${more}`;
+  return left.length === 0 ? done : `${done}, except ${some.join(", ")}${more}`;
 }
 
 function describeRule({ where, rule, why, stead }: LeftOut): string {
   const became = stead.line === undefined ? "" : `, loaded as '${stead.line}'`;
-  return `${where} '${rule}' (${why}${stead.denied ? "; it KEEPS NOBODY OUT now" : ""}${became})`;
+  return `${where} '${rule}' (${why}${stead.denied ? "; it BLOCKS NOBODY now" : ""}${became})`;
 }
 
 /**
@@ -281,7 +281,7 @@ async function takeOutRefused(draft: Draft, look: Look) {
     const at = refusal.line ?? (await findRefusedTable(draft, look));
     const line = at === undefined ? undefined : draft.lines[at];
     if (at === undefined || line === undefined)
-      throw new Failure("fragment_invalid", `iptables refuses the text: ${words}`);
+      throw new Failure("fragment_invalid", `iptables rejects the text: ${words}`);
     if (/^\*/.test(line)) takeOutTable(draft, at, words);
     else if (line === "COMMIT") takeOutOfTable(draft, at, words);
     else takeOutRule(draft, at, line, words);

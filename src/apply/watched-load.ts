@@ -49,7 +49,7 @@ export async function loadWatched(
   if (gone.length > 0) throw tookAway(names, gone, failed);
   if (failed !== undefined) throw failed;
   if (edited.length === 0) return { warnings, live };
-  const told = `${names.join(" and ")} took away rules that no fragment declares, and fragments have changed since it last loaded: ${someOf(edited)}`;
+  const told = `${names.join(" and ")} removed rules that are in no fragment, and fragments have changed since it last loaded them: ${someOf(edited)}`;
   return { warnings: [...warnings, told], live };
 }
 
@@ -81,8 +81,8 @@ async function lossesOf(after: Kernel, others: readonly Unit[], { items, live }:
 
 function tookAway(services: readonly string[], gone: readonly string[], failed: Failure | undefined): TookAway {
   const message =
-    `${failed === undefined ? "" : `${failed.message}; and `}${services.join(" and ")}, which docker_iptables did not write, took away rules that ran before: ` +
-    `${someOf(gone)}. See what it does with 'systemctl cat ${services[0]}'; without it, reload: patch exchanges only docker_iptables' own rules. If a fragment that had them was removed, have that service load first`;
+    `${failed === undefined ? "" : `${failed.message}; and `}${services.join(" and ")}, which docker_iptables did not write, removed rules that were live before: ` +
+    `${someOf(gone)}. See what it does with 'systemctl cat ${services[0]}'; without it, reload: patch replaces only docker_iptables' own rules. If a fragment that had them was removed, have that service load first`;
   const facts = { ...failed?.facts, services, rules: gone.slice(0, MOST_TOLD) };
   return new TookAway(failed?.code ?? "rules_not_live", message, facts, { cause: failed });
 }

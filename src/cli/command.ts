@@ -41,7 +41,7 @@ export function readCommand(argv: readonly string[]): Command {
   const [name, ...operands] = positionals;
   if (name === "help" || (name === undefined && values["help"] === true)) return helpOf(operands[0]);
   if (name === "version" || values["version"] === true) return { kind: "version" };
-  if (name === undefined) throw new UsageError(`a verb is missing: ${verbNames().join(", ")}`);
+  if (name === undefined) throw new UsageError(`verb missing: use one of ${verbNames().join(", ")}`);
   const verb = findVerb(name);
   if (values["help"] === true) return { kind: "text", text: verbHelp(verb) };
   for (const token of tokens) {
@@ -66,7 +66,7 @@ function commandOf(verb: Verb, names: readonly string[], values: Values): Comman
         keepUndeclared: values["keep-undeclared"] === true,
       };
     case "setup":
-      refuseNames(verb, names, "is about the whole host and takes no name; 'create' publishes");
+      refuseNames(verb, names, "applies to the whole host and takes no name; 'create' publishes containers");
       return {
         ...common,
         kind: "publish",
@@ -74,7 +74,7 @@ function commandOf(verb: Verb, names: readonly string[], values: Values): Comman
       };
     case "sync":
     case "watch": {
-      refuseNames(verb, names, "is about all containers and takes no name; 'create' publishes one");
+      refuseNames(verb, names, "applies to all containers and takes no name; 'create' publishes one");
       return { ...common, kind: verb.name === "watch" ? "watch" : "publish", raw: { all: true, ...raw } };
     }
     case "status":
@@ -103,8 +103,8 @@ function findVerb(name: string): Verb {
     name,
     [...VERBS, ...OTHER_WORDS].map((one) => one.name),
   );
-  const instead = near === undefined ? `there are ${verbNames().join(", ")}` : `did you mean ${near}?`;
-  throw new UsageError(`there is no verb '${name}'; ${instead}`);
+  const instead = near === undefined ? `use one of ${verbNames().join(", ")}` : `did you mean ${near}?`;
+  throw new UsageError(`unknown verb '${name}'; ${instead}`);
 }
 
 function refuseNames({ name }: Verb, names: readonly string[], why: string): void {
@@ -167,7 +167,7 @@ function refuseUnknown(argv: readonly string[]): void {
     const verb = VERBS.find(({ name }) => argv.includes(name))?.name;
     const near = nearest(token.name, Object.keys(options));
     throw new UsageError(
-      `there is no option ${token.rawName}${near === undefined ? "" : `; did you mean --${near}?`}`,
+      `unknown option ${token.rawName}${near === undefined ? "" : `; did you mean --${near}?`}`,
       verb,
     );
   }

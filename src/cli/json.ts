@@ -64,10 +64,7 @@ function parseArguments(text: string, source: string): Raw {
   }
   if (isObject(value) && isObject(value["ANSIBLE_MODULE_ARGS"])) return value["ANSIBLE_MODULE_ARGS"];
   if (isObject(value)) return value;
-  throw new Failure(
-    "arguments_invalid",
-    `${source} holds JSON that is no object; give one such as {"container": "web"}`,
-  );
+  throw new Failure("arguments_invalid", `${source} is JSON but not an object; give one such as {"container": "web"}`);
 }
 
 function isObject(value: unknown): value is Raw {

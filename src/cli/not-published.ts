@@ -17,9 +17,9 @@ function lackOf(why: Exclude<NoRules, { kind: "idle" }>): string {
     case "nowhere":
       return describeNowhere(why.nowhere);
     case "ipv6_not_asked":
-      return "publishes on IPv6 only, and ipv6 is not asked for";
+      return "publishes on IPv6 only, and ipv6 is not set";
     case "overlap":
-      return "has an address to which another interface of this host leads, too";
+      return "has an address that is also routed to another interface of this host";
     case "no_address":
       return `has no ${FAMILY_WORDS[why.family]} address`;
   }

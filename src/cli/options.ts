@@ -18,19 +18,19 @@ export interface Option {
 /** In the order of the schema; then those of every answer. */
 export const OPTIONS: readonly Option[] = [
   ...FLAGS.map(optionOf),
-  ownOption("check", "Predict what would change, and change nothing."),
+  ownOption("check", "Show what would change, and change nothing."),
   ownOption("diff", "Show each file before and after."),
-  ownOption("remove", "Take the base away, and the services that it installed; first 'delete --all'."),
+  ownOption("remove", "Remove the host rules and the services that setup installed; run 'delete --all' first."),
   ownOption(
     "keep-undeclared",
-    "Keep the live rules that are in no fragment, and were in none in this boot, beside the fragments'. The services start with it, so that a firewall that started first keeps its rules; a reload, or load without it, replaces them.",
+    "Keep live rules that are in no fragment and were in none since boot. The services use it when they start, so that a firewall that started earlier keeps its rules; a reload, or load without it, replaces them.",
   ),
-  ownOption("json", "Answer with one line of JSON."),
+  ownOption("json", "Print the result as one line of JSON."),
   ownOption(
     "verbose",
-    "Show on stderr, as it happens, each command with its time and exit status, each question to the daemon, and what is decided and why. DOCKER_IPTABLES_VERBOSE=1 in the environment does the same, for units and Ansible.",
+    "Print each command with its time and exit status, each request to the daemon, and each decision with its reason on stderr. DOCKER_IPTABLES_VERBOSE=1 in the environment does the same, for units and Ansible.",
   ),
-  ownOption("help", "The verb's own help."),
+  ownOption("help", "Show the help of this verb."),
 ];
 
 function ownOption(name: string, description: string): Option {
@@ -41,7 +41,7 @@ function optionOf({ flag, type, description, fallback, choices = [] }: (typeof F
   if (type === "boolean") {
     const negated = fallback === true;
     const spelling = negated ? `--no-${flag}` : `--${flag}`;
-    const said = negated ? `Turns this off: ${description}` : description;
+    const said = negated ? `Disables this: ${description}` : description;
     return { name: flag, spelling, type, value: undefined, choices: [], description: said };
   }
   const value =

@@ -12,12 +12,12 @@ export function describeOrigin(from: ProbeOrigin, container: string): string {
     case "container":
       return `${container} itself`;
     case "loopback_router":
-      return `a neighbour who routes ${from.address} to this host`;
+      return `an on-link host that routes ${from.address} to this host`;
     case "container_router":
-      return "a neighbour who routes the container's address to this host";
+      return "an on-link host that routes the container's address to this host";
     case "bridge_peer":
-      return `a container beside it (${from.bridge})`;
+      return `a container on the same network (${from.bridge})`;
     case "other_bridge":
-      return `a container elsewhere (${from.bridge})`;
+      return `a container on another network (${from.bridge})`;
   }
 }

@@ -60,7 +60,7 @@ export function printForPerson(result: Result, { check, terminal, stdout, stderr
     ...(result.failed ? [stderr("red", `docker_iptables: ${asFlags(result.msg)} [${result.error?.code}]`)] : []),
     ...(result.rolled_back ?? []).map(printUndone),
     ...(typeof result.error?.["journal"] === "string"
-      ? [`  the service said:\n${indent(result.error["journal"])}`]
+      ? [`  the service's log:\n${indent(result.error["journal"])}`]
       : []),
     ...(typeof result.error?.["stack"] === "string" ? [result.error["stack"]] : []),
   ];

@@ -8,7 +8,7 @@ import { validate } from "../generated/validate-arguments.js";
 import { excerpt, Failure } from "../model/errors.ts";
 import { optionsIn } from "../model/options.ts";
 
-/** What a path argument may lean on: Ansible expands `~` and `$VAR` on the host. */
+/** What a path argument may depend on: Ansible expands `~` and `$VAR` on the host. */
 import { partsOf, type Request } from "../model/request.ts";
 export interface Surroundings {
   env: Readonly<Record<string, string | undefined>>;
@@ -165,7 +165,10 @@ function expandPath(path: string, { env, cwd }: Surroundings): string {
     .replace(/\$(?:\{(\w+)\}|(\w+))/g, (match, braced, bare) => env[braced ?? bare] ?? match);
   if (expanded === "" || expanded.startsWith("/")) return expanded && resolve(expanded);
   if (cwd !== undefined) return resolve(cwd, expanded);
-  throw new Failure("arguments_invalid", `the current directory is gone, so the path ${excerpt(path)} leads nowhere`);
+  throw new Failure(
+    "arguments_invalid",
+    `the current directory does not exist any more, so the path ${excerpt(path)} cannot be resolved`,
+  );
 }
 
 function unconvertible(name: string, value: unknown, type: string, why: string): Failure {

@@ -95,7 +95,7 @@ export function resultOfLoad(request: Request, { plans, warnings }: Loaded): Res
 export function resultOfExplain(request: Request, { explained, idle, warnings }: Explanation): Result {
   const count = explained.length;
   const msg = [
-    count === 0 ? "" : `${count} published ${count === 1 ? "port" : "ports or ranges"} followed`,
+    count === 0 ? "" : `${count} published ${count === 1 ? "port" : "ports or ranges"} traced`,
     ...idle.map(({ name, idle: why }) => describeIdle(name, why)),
   ]
     .filter(Boolean)
@@ -128,7 +128,7 @@ function viewResult(
     why:
       reached === undefined || reaches
         ? why
-        : `it reaches ${bracketed(reached.address)}:${reached.port}, which is another's`,
+        : `it reaches ${bracketed(reached.address)}:${reached.port}, which is not this container`,
     by,
     unless: doubts,
   };
@@ -140,7 +140,7 @@ export function resultOfStatus(request: Request, { standings, problems, warnings
   const containers = `${count} ${count === 1 ? "container" : "containers"}`;
   const msg =
     problems.length === 0
-      ? `all is as it should be: ${containers}, files and kernel agree`
+      ? `everything is in sync: ${containers}, files and kernel agree`
       : `${problems.length} ${problems.length === 1 ? "problem" : "problems"} (${containers})`;
   return allVisible<Result>({
     changed: false,
@@ -212,10 +212,10 @@ function baseResult({ networks, plan }: NonNullable<Outcome["base"]>, items: rea
 }
 
 function baseSentence({ changed, networks }: BaseResult, state: "present" | "absent", check: boolean): string {
-  const would = check ? "would be" : "is";
-  if (state === "absent") return changed ? `the base ${would} removed` : "there is no base";
+  const would = check ? "would be" : "are";
+  if (state === "absent") return changed ? `the host rules ${would} removed` : "there are no host rules";
   const covered = networks.length === 0 ? "" : ` for the networks ${[...networks].sort().join(", ")}`;
-  return changed ? `the base ${would} set up${covered}` : `the base is up to date${covered}`;
+  return changed ? `the host rules ${would} set up${covered}` : `the host rules are up to date${covered}`;
 }
 
 function tablesOf(rulesets: readonly Partial<Record<string, Rule[]>>[]): Tables {
@@ -274,13 +274,13 @@ function sentence(
     same.length > 0 ? `already ${verb}: ${same.join(", ")}` : "",
     all && changing.length === 0 ? allIsWell(state, asked.length - empty.size) : "",
     ...idle.map(describeNotPublished),
-    besides.length > 0 ? `${would}put right: ${besides.join(", ")}` : "",
+    besides.length > 0 ? `${would}updated: ${besides.join(", ")}` : "",
   ];
   return parts.filter((part) => part !== "").join("; ");
 }
 
 function allIsWell(state: "present" | "absent", count: number): string {
-  return state === "present" ? `all is as it should be (${count} published)` : "no container is published";
+  return state === "present" ? `everything is in sync (${count} published)` : "no container is published";
 }
 
 function isGone({ rules }: DesiredFragment): boolean {

@@ -31,9 +31,9 @@ const BASE = ["base", "adopt", "replace"];
 export const VERBS: readonly Verb[] = [
   {
     name: "setup",
-    summary: "make the host ready, once and after each new network",
+    summary: "prepare the host, once and after each new network",
     details:
-      "Makes the base: the chain, the jumps to it, what each of the daemon's networks needs, and the services that load the fragments.",
+      "Creates the host rules (the chain, the jumps to it, the rules that each of the daemon's networks needs) and the services that load the fragments.",
     operands: "",
     completes: [],
     options: [
@@ -49,58 +49,58 @@ export const VERBS: readonly Verb[] = [
       ...ANSWER,
     ],
     examples: [
-      ["setup --check --diff", "what it would write, and nothing else"],
-      ["setup --watch", "no units needed: a service publishes whatever runs"],
+      ["setup --check --diff", "show what it would write, change nothing"],
+      ["setup --watch", "no units needed: a service publishes every running container"],
       ["setup --adopt", "keep the rules that run now as fragments"],
-      ["setup --remove", "take it back"],
+      ["setup --remove", "undo it"],
     ],
   },
   {
     name: "create",
     summary: "publish the ports of running containers",
     details:
-      "Writes each container's fragment, has it loaded, and looks whether the rules are in the kernel. A container that does not run yet is waited for.",
+      "Writes each container's fragment, loads it, and checks that the rules are in the kernel. Waits for a container that does not run yet.",
     operands: "NAME…",
     completes: "containers",
     options: ["all", ...RULES, ...RELOAD, ...BASE, "wait-timeout", ...DIRECTORIES, ...DAEMON, ...PREDICT, ...ANSWER],
     examples: [
       ["create web", "publish it"],
-      ["create web --check --diff", "what would change, and nothing else"],
+      ["create web --check --diff", "show what would change, change nothing"],
       ["create web db --ipv6 --json", "one inspect, one reload, one line of JSON"],
-      ["create web --reload patch", "only its own rules, beside another firewall; needs no service"],
+      ["create web --reload patch", "change only its own rules, beside another firewall; needs no service"],
     ],
   },
   {
     name: "delete",
-    summary: "take containers' rules away; Docker may be down",
+    summary: "remove containers' rules; works while Docker is down",
     details: "Removes the containers' fragments and their rules, IPv4 and IPv6.",
     operands: "NAME…",
     completes: "fragments",
     // What a unit's ExecStopPost may say as its ExecStartPost does, since the original script.
     options: ["all", "chain", "ipv6", ...RELOAD, ...DIRECTORIES, ...DAEMON, ...PREDICT, ...ANSWER],
     examples: [
-      ["delete web", "its rules are gone"],
-      ["delete --all", "those of all containers"],
-      ["delete web --check", "whether there is something to take away"],
+      ["delete web", "remove its rules"],
+      ["delete --all", "remove the rules of all containers"],
+      ["delete web --check", "show whether there is anything to remove"],
     ],
   },
   {
     name: "sync",
-    summary: "bring files and kernel to what runs now, for all containers at once",
+    summary: "update files and kernel to match the running containers",
     details:
-      "Every running container that publishes gets its fragment; those of containers that do not run any more go. One transaction.",
+      "Writes a fragment for every running container that publishes ports and removes the rules of containers that no longer run, in one transaction.",
     operands: "",
     completes: [],
     options: [...RULES, ...RELOAD, ...BASE, ...DIRECTORIES, ...DAEMON, ...PREDICT, ...ANSWER],
     examples: [
       ["sync", "once, by hand or from a timer"],
-      ["sync --check", "what is not as it should be"],
+      ["sync --check", "show what is out of sync"],
     ],
   },
   {
     name: "watch",
-    summary: "sync whenever something changes; what the service of 'setup --watch' runs",
-    details: "Follows the daemon's events until a signal, and says each change.",
+    summary: "sync on every change; run by the service that 'setup --watch' installs",
+    details: "Follows the daemon's events until a signal and prints each change.",
     operands: "",
     completes: [],
     options: [...RULES, ...RELOAD, ...DIRECTORIES, ...DAEMON, "debug", "verbose", "help"],
@@ -108,50 +108,51 @@ export const VERBS: readonly Verb[] = [
   },
   {
     name: "status",
-    summary: "what is not as it should be; changes nothing",
+    summary: "show what is out of sync; changes nothing",
     details:
-      "Holds the daemon's containers, the files and the kernel against each other. Exit status: 0 all well, 3 problems, 1 could not find out.",
+      "Compares the daemon's containers, the files and the kernel. Exit status: 0 in sync, 3 problems, 1 the check failed.",
     operands: "[NAME…]",
     completes: "containers",
     options: [...RULES, ...RELOAD, ...DIRECTORIES, ...DAEMON, ...ANSWER],
     examples: [
-      ["status", "all containers, the base, the services"],
-      ["status web", "this one"],
-      ["status --json | jq -r '.problems[].msg'", "a sentence a problem"],
+      ["status", "all containers, the host rules, the services"],
+      ["status web", "one container"],
+      ["status --json | jq -r '.problems[].msg'", "one sentence per problem"],
     ],
   },
   {
     name: "explain",
-    summary: "who reaches the published ports, from where, seen as whom, and which rule decides",
-    details: "Follows packets through the rules that the kernel has now, other people's included. Changes nothing.",
+    summary: "show who can reach the published ports, with which source address, and which rule decides",
+    details:
+      "Traces packets through the rules that are live in the kernel, including rules of other programs. Changes nothing.",
     operands: "NAME…",
     completes: "containers",
     options: ["network", "ipv6", "timeout", ...DAEMON, ...ANSWER],
-    examples: [["explain web", "for each published port, from each place"]],
+    examples: [["explain web", "each published port, from each kind of client"]],
   },
   {
     name: "load",
-    summary: "replace the running rules by the fragments; what the services run",
-    details: "Tries the fragments first; then each table is replaced in one step. What fails is put back.",
+    summary: "replace the live rules with the fragments; run by the services",
+    details: "Tests the fragments first, then replaces each table in one step. A failure is rolled back.",
     operands: "[ipv4|ipv6]",
     completes: FAMILIES,
     options: [...DIRECTORIES, "check", "keep-undeclared", ...ANSWER],
     examples: [
-      ["load --check", "what is wrong with the fragments, if anything"],
-      ["load ipv4", "one family"],
+      ["load --check", "check the fragments for errors"],
+      ["load ipv4", "load one family"],
     ],
   },
   {
     name: "completion",
-    summary: "print what makes a shell complete verbs, options and names",
+    summary: "print a shell script that completes verbs, options and names",
     details: "For bash, zsh or fish.",
     operands: SHELLS.join("|"),
     completes: SHELLS,
     options: ["help"],
     examples: [
-      ["completion bash > /etc/bash_completion.d/docker_iptables", "for every user of bash"],
-      ["completion zsh > /usr/local/share/zsh/site-functions/_docker_iptables", "of zsh"],
-      ["completion fish > /etc/fish/completions/docker_iptables.fish", "of fish"],
+      ["completion bash > /etc/bash_completion.d/docker_iptables", "for all users of bash"],
+      ["completion zsh > /usr/local/share/zsh/site-functions/_docker_iptables", "for all users of zsh"],
+      ["completion fish > /etc/fish/completions/docker_iptables.fish", "for all users of fish"],
     ],
   },
 ];
@@ -163,16 +164,16 @@ export function optionsOf({ options }: Verb): Option[] {
 
 /** Words that are answered as verbs are, and are none: they do nothing. */
 export const OTHER_WORDS: readonly Pick<Verb, "name" | "summary">[] = [
-  { name: "help", summary: "the options of a verb" },
-  { name: "version", summary: "the version" },
+  { name: "help", summary: "show the options of a verb" },
+  { name: "version", summary: "show the version" },
 ];
 
 /** The ways in that are no verbs. */
 export const OTHER_USAGES: readonly (readonly [usage: string, what: string])[] = [
-  ["PATH/FILE", "the same from a JSON file (Ansible)"],
-  ["< FILE", "the same from JSON on stdin"],
-  ["help VERB", "its options, with examples"],
-  ["version", "the version"],
+  ["PATH/FILE", "read arguments from a JSON file (Ansible)"],
+  ["< FILE", "read arguments as JSON from stdin"],
+  ["help VERB", "show its options, with examples"],
+  ["version", "show the version"],
 ];
 
 /** How the original's unit calls it. */

@@ -57,7 +57,7 @@ export async function explain(request: ExplainRequest, signal: AbortSignal): Pro
     explained,
     idle: targets.flatMap(({ name, idle }) => (idle === undefined ? [] : [{ name, idle }])),
     warnings: [
-      ...networks.unusable.map(({ msg }) => `${msg}; it is left out`),
+      ...networks.unusable.map(({ msg }) => `${msg}; it is skipped`),
       ...new Set(targets.flatMap(({ warnings }) => warnings)),
       ...tellStrangers(host.strangers),
       ...(await forwardingWarnings(forwardedOf(inUse, observed))),
@@ -123,10 +123,10 @@ async function othersWarnings(families: readonly Family[], timeoutSeconds: numbe
   const others = await Promise.all(families.map((family) => otherBackend(family, timeoutSeconds).catch(nothingOf)));
   return [
     ...(tables.length > 0
-      ? [`nftables tables of others decide as well, and are not followed here: ${tables.join(", ")}`]
+      ? [`nftables tables of other programs also filter packets, and are not followed here: ${tables.join(", ")}`]
       : []),
     ...others.flatMap((other) =>
-      other ? [`the ${other.backend} backend holds rules that decide as well, and are not followed here`] : [],
+      other ? [`the ${other.backend} backend holds rules that also filter packets, and are not followed here`] : [],
     ),
   ];
 }

@@ -62,22 +62,22 @@ function driftProblems(item: Item, drift: Drift, once: string): Problem[] {
   if (first !== undefined) {
     const more = drift.missing.length > 1 ? ` and ${drift.missing.length - 1} more` : "";
     const lacking = spellLive(first);
-    const msg = `the kernel lacks ${rules}: '${lacking}'${more}; ${mend} brings them back`;
+    const msg = `the kernel lacks ${rules}: '${lacking}'${more}; ${mend} restores them`;
     problems.push(problem("rules_missing", msg, lacking));
   }
   if (drift.surplus > 0) {
-    const msg = `the kernel has ${drift.surplus} ${rules} too many; ${mend} takes them away`;
+    const msg = `the kernel has ${drift.surplus} ${rules} too many; ${mend} removes them`;
     problems.push(problem("rules_surplus", msg));
   }
   if (drift.disordered) {
-    problems.push(problem("rules_disordered", `the kernel has the ${rules} in another order; ${mend} mends it`));
+    problems.push(problem("rules_disordered", `the ${rules} are in a different order in the kernel; ${mend} fixes it`));
   }
   if (drift.ahead !== undefined) {
-    const msg = `'${drift.ahead}' comes before the jump to ${DOCKER_USER} in FORWARD, and accepts packets to containers that ${DOCKER_USER} may block; ${mend} puts the jump first again`;
+    const msg = `'${drift.ahead}' comes before the jump to ${DOCKER_USER} in FORWARD, and accepts packets that ${DOCKER_USER} may block; ${mend} moves the jump to the front`;
     problems.push(problem("rules_shadowed", msg, drift.ahead));
   }
   if (drift.unreached !== undefined && first === undefined) {
-    const msg = `nothing live jumps to the chain ${drift.unreached}, so the ${rules} never match; ${mend} mends it`;
+    const msg = `nothing live jumps to the chain ${drift.unreached}, so the ${rules} never match; ${mend} fixes it`;
     problems.push(problem("rules_shadowed", msg));
   }
   return problems;
@@ -93,26 +93,26 @@ function fileProblem(
   if (owner.kind === "host") {
     return {
       kind: "base_outdated",
-      msg: `${path} is not what the daemon's networks need; 'docker_iptables setup' mends it${once}`,
+      msg: `${path} does not match the daemon's networks; 'docker_iptables setup' fixes it${once}`,
     };
   }
   const container = owner.name;
   if (before === undefined) {
-    const msg = `${container} runs and publishes, and has no ${path}; 'docker_iptables create ${container}' or 'docker_iptables sync' makes it${once}`;
+    const msg = `${container} runs and publishes ports, but there is no ${path}; 'docker_iptables create ${container}' or 'docker_iptables sync' creates it${once}`;
     return { kind: "fragment_missing", msg };
   }
   if (hasRules(item)) {
-    const msg = `${path} is out of date: ${container} has another address or other ports; 'docker_iptables create ${container}' or 'docker_iptables sync' mends it${once}`;
+    const msg = `${path} is out of date: ${container} has a different address or different ports; 'docker_iptables create ${container}' or 'docker_iptables sync' fixes it${once}`;
     return { kind: "fragment_outdated", msg };
   }
   const left = untrue.find(({ name }) => name === container);
   if (left !== undefined) {
-    const msg = `${path} is not true any more: ${describeStale(left)}; 'docker_iptables sync' removes it`;
+    const msg = `${path} is stale: ${describeStale(left)}; 'docker_iptables sync' removes it`;
     return { kind: "fragment_outdated", msg };
   }
   const runs = targets.some(({ name }) => name === container);
-  const why = runs ? "publishes nothing that this fragment is for" : "is gone, or does not run";
-  const msg = `${path} is left over: the container ${container} ${why}; 'docker_iptables delete ${container}' or 'docker_iptables sync' removes it`;
+  const why = runs ? "publishes no port of this fragment" : "does not exist or does not run";
+  const msg = `${path} is stale: the container ${container} ${why}; 'docker_iptables delete ${container}' or 'docker_iptables sync' removes it`;
   return { kind: runs ? "fragment_outdated" : "container_gone", msg };
 }
 
@@ -132,7 +132,7 @@ export function rivals(now: Fragments, items: readonly Item[]): Problem[] {
         if (ports === undefined || other.owner === container) continue;
         const { hostAddress, first, last, protocol } = ports;
         const port = spellPublish({ family, hostAddress, hostPort: first, protocol }, last - first + 1);
-        const msg = `${other.owner} and ${container} both claim ${port}: the first takes the other's packets; stop one of them`;
+        const msg = `${other.owner} and ${container} both claim ${port}: the first one gets all packets; stop one of them`;
         problems.push({ kind: "container_rivals", container, path, msg });
       }
       known.add(one);
@@ -154,7 +154,7 @@ export function orphans(now: Fragments, live: Kernel, known: readonly string[], 
       .filter((owner) => !isKnown(owner))
       .map((owner): Problem => {
         const word = FAMILY_WORDS[family];
-        const msg = `the kernel has ${word} rules of ${spellOwner(owner)}, and no fragment has them: 'docker_iptables sync'${loads ? " or 'docker_iptables load'" : ""} takes them away`;
+        const msg = `the kernel has ${word} rules of ${spellOwner(owner)}, and no fragment has them: 'docker_iptables sync'${loads ? " or 'docker_iptables load'" : ""} removes them`;
         return { kind: "rules_orphaned", ...(owner.kind === "container" ? { container: owner.name } : {}), msg };
       });
   });
@@ -167,7 +167,7 @@ export function brokenFragments(fragments: readonly Fragment[]): Problem[] {
   );
 }
 
-/** Directories and fragments that others than root can change. */
+/** Directories and fragments that users other than root can change. */
 export function untrusted(found: readonly Access[]): Problem[] {
   return found.map((access) => {
     const container = containerOf(access.path);
@@ -234,7 +234,7 @@ export function shadows(
         const arrival = trace(host, view.trip);
         const rule = arrival.by.find((one) => one !== PROXY && readComment(readWords(one)) !== commentOf(target.name));
         if (arrives(arrival) || rule === undefined || arrives(trace(withoutUsers(host), view.trip))) return [];
-        const msg = `${spellPublish(publish, range.count)} of ${target.name} is not reached: '${rule}' decides before its rules; 'docker_iptables explain ${target.name}' shows the way`;
+        const msg = `${spellPublish(publish, range.count)} of ${target.name} is not reachable: '${rule}' comes before its rules; 'docker_iptables explain ${target.name}' shows the path`;
         return [{ kind: "rules_shadowed", container: target.name, rule, msg }];
       });
     });

@@ -25,7 +25,7 @@ import type { Survey } from "../plan/survey.ts";
 import { verbose } from "../system/verbose.ts";
 
 export interface Outcome extends Omit<Selection, "wanted"> {
-  /** All fragments asked for, in the order of their names, and those of neighbours that are put right with them. */
+  /** All fragments asked for, in the order of their names, and those of neighbours that are updated with them. */
   wanted: DesiredFragment[];
   /** The names of those neighbours. */
   neighbours: string[];
@@ -71,7 +71,7 @@ interface Desired {
   /** All of it: the host's first file, containers, the host's last file. */
   wanted: DesiredFragment[];
   base: DesiredHostRules | undefined;
-  /** Other containers' fragments that claim what is asked for, put right. */
+  /** Other containers' fragments that claim what is asked for, updated. */
   neighbours: ContainerFragment[];
   /** In the order in which they are told: of neighbours, of what this kernel cannot load. */
   warnings: string[];
@@ -116,7 +116,7 @@ function foretell({ observed, desired, compared, planned }: Phases, request: Req
     base: desired.base && { networks: bridged(desired.base), plan: base },
     committed: { reloaded: [], warnings: [], live },
     warnings: onceEach([
-      ...networks.unusable.map(({ msg }) => `${msg}; the base does not cover it`),
+      ...networks.unusable.map(({ msg }) => `${msg}; the host rules do not cover it`),
       ...asked.warnings,
       ...desired.warnings,
       ...compared.warnings,
@@ -147,7 +147,7 @@ async function unpublishAnyway(
   const failed = await removeAnyway(why, { ...found, items: going.filter(isContainers) }, settled, request);
   if (failed instanceof ConcurrentChange) throw failed;
   const names = namesOf(leading);
-  const done = failed === undefined ? `unpublished all the same: ${names}` : `NOT unpublished: ${names}`;
+  const done = failed === undefined ? `unpublished anyway: ${names}` : `NOT unpublished: ${names}`;
   const told = new Failure(why.code, `${why.message}; ${done}`, why.facts, { cause: why });
   told.rolledBack = why.rolledBack;
   told.changed = why.changed || (failed?.changed ?? true);

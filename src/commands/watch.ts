@@ -221,8 +221,8 @@ async function lookOnce({ news, lookout, told }: Watch): Promise<void> {
   if (lookout.flushes !== 2) return;
   const tables = listTables(flushed);
   const message =
-    `another program removes docker_iptables' rules again and again (${tables}); they are put back, but later each time, up to a ` +
-    "minute, and from now on without a word: find that program (a firewall service, a script; with iptables-nft 'nft monitor' names its process)";
+    `another program repeatedly removes docker_iptables' rules (${tables}); they are put back, but later each time, up to a ` +
+    "minute, and this is not reported again: find that program (a firewall service, a script; with iptables-nft 'nft monitor' names its process)";
   told.failed(new Failure("concurrent_change", message, { tables }));
 }
 

@@ -45,7 +45,7 @@ function wordsOf(stdout: string, separator: string | RegExp): string[] {
 function readIds(command: string, ids: string[], pattern: RegExp): string[] {
   const strange = ids.find((id) => !pattern.test(id));
   if (strange === undefined) return ids;
-  const message = `'${command}' answered with something that is no id: ${excerpt(strange, 120) || "nothing"}`;
+  const message = `'${command}' printed something that is not an id: ${excerpt(strange, 120) || "nothing"}`;
   throw new Failure("client_answer_invalid", message, { command });
 }
 
@@ -140,7 +140,8 @@ function refuseFailed(client: string, ran: Ran): void {
   // A warning (of an unreadable configuration, say) is no reason to fail.
   const said = ran.stderr.split("\n").filter((line) => line.trim() !== "" && !/^warning|level=(warn|info)/i.test(line));
   const someSay = (pattern: RegExp) => said.some((line) => pattern.test(line));
-  if (someSay(NO_RIGHTS)) throw commandFailure("permission_denied", `${client} needs more rights; run as root`, ran);
+  if (someSay(NO_RIGHTS))
+    throw commandFailure("permission_denied", `${client} has no permission to use its daemon; run as root`, ran);
   if (someSay(NO_DAEMON)) {
     throw commandFailure("daemon_unreachable", `${client} cannot reach its daemon; is it running?`, ran);
   }
@@ -153,10 +154,10 @@ function parse(ran: Ran): unknown[] {
   try {
     answer = ran.stdout.trim() === "" && ran.exitCode !== 0 ? [] : JSON.parse(ran.stdout);
   } catch (error) {
-    const message = `'${ran.command}' printed no JSON: ${excerpt(ran.stdout, 120) || "nothing"}`;
+    const message = `'${ran.command}' did not print JSON: ${excerpt(ran.stdout, 120) || "nothing"}`;
     throw new Failure("client_answer_invalid", message, { command: ran.command }, { cause: error });
   }
   if (Array.isArray(answer)) return answer;
-  const message = `'${excerpt(ran.command)}' answered with JSON that is not what inspect prints: / must be array`;
+  const message = `'${excerpt(ran.command)}' printed JSON that is not in the format of inspect: / must be array`;
   throw new Failure("client_answer_invalid", message, { command: ran.command, path: "" });
 }

@@ -171,10 +171,10 @@ export function adviseDaemon(
 ): string[] {
   if (daemon === undefined) return [];
   const managing = managingDaemon(daemon, version);
-  if (managing !== undefined) return [`${managing}, or it will fight these rules`];
+  if (managing !== undefined) return [`${managing}, or it will conflict with these rules`];
   const needed: Setting[] = majorOf(version) >= 27 ? ["iptables", "ip6tables"] : ["iptables"];
   if (daemon.changedSince && needed.some((setting) => flagOf(setting, daemon) === undefined)) {
-    return [`${unreadSettings(daemon)}, or it may still manage iptables itself and fight these rules`];
+    return [`${unreadSettings(daemon)}, or it may still manage iptables itself and conflict with these rules`];
   }
   return [];
 }
@@ -190,7 +190,7 @@ export function managingDaemon(
 
 /** That a daemon has not read its file since it was changed, and what to do. */
 export function unreadSettings({ configFile }: Partial<Daemon>): string {
-  return `${configFile || DEFAULT_CONFIG} was changed after the Docker daemon had started, which reads it only then: restart the daemon ('${RESTART}')`;
+  return `${configFile || DEFAULT_CONFIG} was changed after the Docker daemon started; restart the daemon to apply it ('${RESTART}')`;
 }
 
 const RESTART = "systemctl restart docker";
@@ -234,7 +234,7 @@ function wrongSettings(daemon: DaemonSettings, on: readonly Setting[], file: str
   if (flags.length > 0) {
     const better = flags.map((flag) => `${flag.split("=")[0]}=false`).join(" ");
     steps.push(
-      `it is started with ${flags.join(" ")}: make that ${better} where it is started ('systemctl cat docker' shows it)`,
+      `it is started with ${flags.join(" ")}: change that to ${better} where it is started (see 'systemctl cat docker')`,
     );
   }
   if (keys.length > 0) {
@@ -260,7 +260,7 @@ export async function forwardingWarnings(families: readonly Family[]): Promise<s
     const value = await readFile(path, "utf8").catch(orElse(""));
     if (value.trim() !== "0") continue;
     warnings.push(
-      `this host forwards no ${FAMILY_WORDS[family]} packets, so no rule can bring one to a container: put '${line}' into /etc/sysctl.d/90-docker-iptables.conf and run 'sysctl --system'`,
+      `this host does not forward ${FAMILY_WORDS[family]} packets, so containers are unreachable: put '${line}' into /etc/sysctl.d/90-docker-iptables.conf and run 'sysctl --system'`,
     );
   }
   return warnings;

@@ -188,7 +188,7 @@ export async function findRunning(owners: ReadonlySet<string>, client: Client, w
 const ATTEMPTS = 3;
 
 /**
- * The containers that run, each name once. The answers are of several moments: one that is renamed, or made anew, between two
+ * The containers that run, each name once. The answers are of several moments: one that is renamed, or recreated, between two
  * of them stands there twice, with a port that is its own rival. Then all are asked for again.
  */
 async function inspectRunning(
@@ -200,15 +200,13 @@ async function inspectRunning(
     const running = [...new Map(all.map((container) => [container.name, container])).values()];
     const twice = all.filter((container) => !running.includes(container));
     if (twice.length > 0 && attempt < ATTEMPTS) {
-      verbose(() => `retry: attempt ${attempt + 1} of ${ATTEMPTS}, because names occur twice in the answer`);
+      verbose(() => `retry: attempt ${attempt + 1} of ${ATTEMPTS}, because names occur twice in the client's answer`);
       continue;
     }
     return {
       running,
       unusable,
-      twice: twice.map(
-        ({ name }) => `${client.client} tells of several containers that are called ${name}; the last of them counts`,
-      ),
+      twice: twice.map(({ name }) => `${client.client} lists several containers named ${name}; the last one is used`),
     };
   }
 }
@@ -336,7 +334,7 @@ async function askAgain<T>({ deadline, signal, tell }: Patience, ask: () => Prom
       if (!(error instanceof Failure) || error.code !== "command_timeout" || Date.now() >= deadline) throw error;
       refuseInterrupted(signal);
       verbose(() => `retry: ${error.message}`);
-      if (!again) tell(`${error.message}; it is asked again meanwhile`);
+      if (!again) tell(`${error.message}; retrying`);
     }
   }
 }
@@ -390,8 +388,8 @@ async function notThere(pending: readonly Pending[], client: Client, waited: num
   return new Failure(
     pending.some(isMissing) ? "container_missing" : "container_not_running",
     waited === 0
-      ? `not every container runs: ${each}; see '${client.client} ps --all'`
-      : `not every container runs after ${waited} s: ${each}; see '${client.client} ps --all', or raise wait_timeout`,
+      ? `not all containers are running: ${each}; see '${client.client} ps --all'`
+      : `not all containers are running after ${waited} s: ${each}; see '${client.client} ps --all', or raise wait_timeout`,
     { containers: pending.map(({ name }) => name), wait_timeout: waited },
   );
 }

@@ -35,7 +35,7 @@ export function describeNowhere(nowhere: Nowhere): string {
 export type SkipReason = "disabled" | "unusable" | "not_located";
 
 const SKIPPED: Record<SkipReason, string> = {
-  disabled: "is left alone by its label",
+  disabled: "is disabled by its label",
   unusable: "cannot be used",
   not_located: "cannot be located",
 };

@@ -59,7 +59,7 @@ export function tellOverlap({ network, bridge, subnet, others }: Overlap): strin
   const [first, ...more] = [...new Set(others.map(({ name, cidr }) => `${cidr} on ${name}`))];
   return (
     `the subnet ${subnet} of the network ${network} (bridge ${bridge}) overlaps ${first}${more.length > 0 ? ` and ${more.length} more` : ""}: ` +
-    "the kernel may send packets for addresses there to either, so containers with such an address get no rules; " +
-    "make the network again with a subnet that no other interface has"
+    "the kernel may route these addresses to either, so containers with such an address get no rules; " +
+    "recreate the network with a subnet that no other interface has"
   );
 }

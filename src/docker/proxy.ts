@@ -101,8 +101,8 @@ export function tellStrangers(pids: readonly string[]): string[] {
   const which = `${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
   const what =
     pids.length === 1
-      ? `the process ${which} calls itself docker-proxy and was not started by the Docker daemon: it is ignored`
-      : `the processes ${which} call themselves docker-proxy and were not started by the Docker daemon: they are ignored`;
+      ? `the process ${which} is named docker-proxy but was not started by the Docker daemon; it is ignored`
+      : `the processes ${which} are named docker-proxy but were not started by the Docker daemon; they are ignored`;
   return [`${what}; 'ps -fp ${shown.join(",")}' shows whose`];
 }
 

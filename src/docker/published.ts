@@ -105,7 +105,7 @@ function withoutEndpoints(container: Container, places: readonly Place[], option
     idle: whyIdle(container),
     nowhere: undefined,
     warnings: container.withoutHostPort.map(
-      (port) => `${container.name}: port ${port} has no host port (a network in routed mode); it gets no rule`,
+      (port) => `${container.name}: port ${port} has no host port (routed network); it gets no rule`,
     ),
   };
 }
@@ -236,7 +236,7 @@ function tellOverlaps({ name }: Container, stands: readonly Stand[]): string[] {
   const astray = stands.filter(isAstray).map(({ endpoint }) => endpoint);
   const told = [
     ...overlaps.map(tellOverlap),
-    ...astray.map(({ address, bridge }) => `${name} gets no rules for ${address}, which is not behind ${bridge} alone`),
+    ...astray.map(({ address, bridge }) => `${name} gets no rules for ${address}, which is not behind ${bridge} only`),
   ];
   return [...new Set(told)];
 }
@@ -275,10 +275,10 @@ function bridgeMissing(
   const about = `${name}'s network ${attachment.network}`;
   const why =
     bridge !== undefined
-      ? `the bridge ${bridge} of ${about} is no interface of this host; run docker_iptables on the daemon's own host and in its network namespace`
+      ? `the bridge ${bridge} of ${about} is not an interface of this host; run docker_iptables on the daemon's own host and in its network namespace`
       : network !== undefined
-        ? `${about} has no bridge on this host (driver ${network.driver || "unknown"}): nothing can be published through it`
-        : `the bridge of ${about} (${address}) is not known: no network document that the client shows names a bridge with that address; connect ${name} to a network that the client's 'network inspect' shows`;
+        ? `${about} has no bridge on this host (driver ${network.driver || "unknown"}), so no port can be published on it`
+        : `the bridge of ${about} (${address}) is not known: no network document that the client shows has a bridge with that address; connect ${name} to a network that the client's 'network inspect' lists`;
   const details = { container: name, network: attachment.network, bridge: bridge ?? null, address };
   return new Failure("bridge_missing", why, details);
 }

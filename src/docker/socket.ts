@@ -38,7 +38,7 @@ export async function askDaemon(
     // Nobody waits for the others, and they would keep the process.
     for (const connection of open) connection.destroy();
     if (error instanceof Failure) throw error;
-    verbose(() => `daemon: no use of what ${socket} answers, so ${client} is started: ${reasonOf(error)}`);
+    verbose(() => `daemon: unusable answer from ${socket}, using ${client} instead: ${reasonOf(error)}`);
     return undefined;
   }
 }
@@ -107,11 +107,11 @@ export async function asksThisHost({ client, docker_host }: Pick<Client, "client
 async function findSocket(asked: string | undefined): Promise<string | undefined> {
   const named = asked ?? variable("DOCKER_HOST");
   if (named === undefined && (await hasContext())) {
-    verbose(() => "daemon: not asked on a socket, because a docker context is in use");
+    verbose(() => "daemon: socket not used, because a docker context is set");
     return undefined;
   }
   const socket = /^unix:\/\/(\/.+)$/.exec(named ?? DEFAULT_HOST)?.[1];
-  if (socket === undefined) verbose(() => "daemon: not asked on a socket, because its host is no unix:///PATH");
+  if (socket === undefined) verbose(() => "daemon: socket not used, because the host is not unix:///PATH");
   return socket;
 }
 

@@ -136,7 +136,7 @@ function unusable(path: string, error: unknown): Failure {
     code === "ENOENT"
       ? "does not exist; create it, or name another"
       : code === "ENOTDIR"
-        ? "is no directory"
+        ? "is not a directory"
         : `cannot be read (${code})`;
   return new Failure("directory_unusable", `${path} ${why}`, { path, errno: code }, { cause: error });
 }

@@ -31,7 +31,7 @@ export type ContainerFragment = DesiredFragment & { owner: ContainerOwner };
 
 export const NOTHING_DESIRED = { meaning: NO_RULES, chain: "", options: {} } as const;
 
-/** A container's fragment; without rules, what is left of it when it goes: its options, if it has some. */
+/** A container's fragment; without rules, what is left of it when its rules are removed: its options, if it has some. */
 export function containerFragment(
   name: string,
   desired: Pick<DesiredFragment, "meaning" | "chain"> = NOTHING_DESIRED,

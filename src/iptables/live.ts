@@ -96,7 +96,7 @@ export interface Drift {
   missing: Rule[];
   /** How many live rules carry the fragment's comment, or stood in its former text, and should not be there. */
   surplus: number;
-  /** All are there, in another order. */
+  /** All are there, in a different order. */
   disordered: boolean;
   /** A live rule before one that should stand in front, and that may accept what goes to the fragment's bridges. */
   ahead?: string | undefined;

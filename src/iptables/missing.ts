@@ -1,8 +1,8 @@
 // What becomes of a rule that cannot be loaded at a boot, so that the host is never open for it. Pure.
 //
 // What is missing is taken as empty, and in doubt as closed:
-//   a rule that leans on a set that is not there, or on a host name without an address, matches nothing, so it is left out; of a
-//   list of addresses those that are known stay; one that leans on not being in it matches all that it says besides, so it is
+//   a rule that depends on a set that is not there, or on a host name without an address, matches nothing, so it is left out; of a
+//   list of addresses those that are known stay; one that depends on not being in it matches all that it says besides, so it is
 //   loaded without that match, unless it accepts: then it is left out, too;
 //   of any other rule that iptables refuses nobody knows what it matches: it is left out, but where it would have led packets
 //   past what follows in its chain, and that accepts something, nothing gets past it: it becomes a DROP, of the packets that it is
@@ -30,7 +30,7 @@ export interface Missing {
   names: ReadonlySet<string>;
 }
 
-/** In the place of a rule that leans on what is missing; undefined where it does not. `table` are all lines of its table. */
+/** In the place of a rule that depends on what is missing; undefined where it does not. `table` are all lines of its table. */
 export function withoutMissing(
   line: string,
   { sets, names }: Missing,
@@ -54,7 +54,7 @@ function negations(rule: Rule): number {
 /** Options of a set match besides the set. */
 const SET_OPTION = /^--(return-nomatch|update-(sub)?counters|(packets|bytes)-\w+)$/;
 
-/** The rule without `-m set ! --match-set NAME FLAGS`; itself where it leans on no such set; undefined where it matches nothing. */
+/** The rule without `-m set ! --match-set NAME FLAGS`; itself where it depends on no such set; undefined where it matches nothing. */
 function withoutSets(rule: Rule, sets: ReadonlySet<string>): Rule | undefined {
   const isMissing = (at: number) => sets.has(rule[at + 1] ?? "") && !isText(rule, at);
   if (rule.some((word, at) => /^--(add|del|map)-set$/.test(word) && isMissing(at))) return undefined;

@@ -1,4 +1,4 @@
-// What runs, stands in no fragment, and is kept through every load: other programs change it while the host runs. That is a
+// What runs, is in no fragment, and is kept through every load: other programs change it while the host runs. That is a
 // swarm's routing mesh, and the user's own chain, with what it asks. Pure.
 //
 // Docker never flushes DOCKER-USER: what fail2ban, crowdsec, ufw-docker or a person has put there stays until they take it

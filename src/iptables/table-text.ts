@@ -45,18 +45,18 @@ export function readTables(text: string): TableText {
       open = { table, chains: new Map(), lines: [] };
       sections.push(open);
     } else if (open === undefined) {
-      problems.push({ line: number, why: "this line stands in no table; a line such as *filter must come first" });
+      problems.push({ line: number, why: "this line is in no table; a line such as *filter must come first" });
     } else if (line.trimEnd() === "COMMIT") {
       open = undefined;
     } else if (line.startsWith(":")) {
       const [chain, policy] = line.slice(1).split(/\s+/);
       if (chain && policy) open.chains.set(chain, policy);
-      else problems.push({ line: number, why: "a chain's declaration has the form :CHAIN POLICY [0:0]" });
+      else problems.push({ line: number, why: "a chain declaration has the form :CHAIN POLICY [0:0]" });
     } else if (RULE.test(line)) {
       if (hasOpenQuote(line)) problems.push({ line: number, why: 'a " has no end' });
       open.lines.push({ number, text: line.replace(RULE, (_, counters = "") => (counters ? `${counters} -` : "-")) });
     } else {
-      problems.push({ line: number, why: "this is no rule, no chain, no table and no comment" });
+      problems.push({ line: number, why: "this is not a rule, chain, table or comment" });
     }
   }
   if (open) problems.push({ line: lines.length, why: `the table ${open.table} has no COMMIT` });

@@ -63,14 +63,14 @@ class Way {
     const packet = this.#packet;
     const { family, from, destination } = this.#trip;
     if (family === "ipv6" && destination === "::1" && from !== undefined)
-      return { why: "no kernel takes ::1 from outside" };
+      return { why: "the kernel accepts no packet to ::1 from outside" };
     const hook = from === undefined ? "OUTPUT" : "PREROUTING";
     if (from === undefined) packet.to = this.#route(destination);
     const stop = this.#refusedBy("raw", hook) ?? this.#refusedBy("mangle", hook);
     if (stop) return stop;
     this.#translate(this.#walk("nat", hook));
     if (from !== undefined && isLoopback(packet.destination)) {
-      return { why: "the kernel takes nothing for its loopback address from outside" };
+      return { why: "the kernel accepts no packet to a loopback address from outside" };
     }
     if (from === undefined) {
       packet.to = this.#route(packet.destination);
@@ -94,12 +94,12 @@ class Way {
       ({ protocol, hostAddress, hostPort }) =>
         protocol === packet.protocol && hostPort === packet.port && isFor(hostAddress, packet),
     );
-    if (proxy === undefined) return { why: "no rule translates it, and no docker-proxy listens there" };
+    if (proxy === undefined) return { why: "no DNAT rule matches, and no docker-proxy listens there" };
     this.by.push(PROXY);
     const { address, port } = proxy;
     const answers = this.#answersFrom(proxy);
     if (answers !== packet.destination) {
-      return { why: `docker-proxy's answers come from ${answers}, not from the address that was asked` };
+      return { why: `docker-proxy replies from ${answers}, not from the address that the client used` };
     }
     const bridge = this.#route(address);
     return { reached: { address, port, seenAs: this.#addressOf(bridge, address) } };
@@ -127,13 +127,13 @@ class Way {
     const masked = seenAs !== source;
     // IPv6 has no route_localnet: answers to ::1 never come back (tried, 6.18).
     if (isLoopback(source) && !(packet.family === "ipv4" && masked && this.#host.routed.has(bridge))) {
-      return { why: `the kernel sends nothing from its loopback address to ${bridge}` };
+      return { why: `the kernel sends no packet from a loopback address to ${bridge}` };
     }
     if (from === bridge && !masked) {
       if (source === packet.destination)
-        return { why: "a container's packet to itself must not seem to come from itself" };
+        return { why: "the container would get its own packet back with its own source address" };
       if (!this.#host.filtered.has(packet.family)) {
-        return { why: "the answer takes another way: packets between the bridge's ports bypass iptables" };
+        return { why: "the reply bypasses iptables, as packets between ports of the bridge do" };
       }
     }
     return { reached: { address: packet.destination, port: packet.port, seenAs } };
@@ -155,7 +155,7 @@ class Way {
       return undefined;
     }
     this.by.push(verdict.rule);
-    return { why: verdict.target === "REJECT" ? "refused by a rule" : "dropped by a rule" };
+    return { why: verdict.target === "REJECT" ? "rejected by a rule" : "dropped by a rule" };
   }
 
   #translate(verdict: Verdict | undefined): void {

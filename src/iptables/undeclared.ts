@@ -25,7 +25,7 @@ import {
 } from "./rule.ts";
 import { builtInChains, readTables } from "./table-text.ts";
 
-/** One family: what runs and stands in no fragment. */
+/** One family: what runs and is in no fragment. */
 export interface Undeclared {
   /** A table without any is not there. */
   tables: ReadonlyMap<string, UndeclaredTable>;
@@ -151,7 +151,7 @@ export function tellCopies(fragments: readonly { path: string; text: string }[])
     if (copies.length === 0) return [];
     const where = [...new Set(holders.map(({ path }) => path))].join(", ");
     return [
-      `${saved.path} has ${someOf(copies)}, which ${where} has by now as well: delete them from ${saved.path}, where '--adopt' saved them, or they stay once they are deleted there`,
+      `${saved.path} has ${someOf(copies)}, which are now also in ${where}: delete them from ${saved.path}, where '--adopt' saved them, or they stay after you delete them there`,
     ];
   });
 }

@@ -15,9 +15,9 @@ export function warnOfAccess({ path, uid, mode, target }: Access): string {
   const whose = `uid ${uid}, mode ${mode.toString(8).padStart(4, "0")}`;
   const word = shellWord(path);
   if (target === undefined) {
-    return `others than root can change ${path} (${whose}), and with it this host's rules: 'chown root:root ${word}; chmod go-w ${word}' ends that`;
+    return `users other than root can change ${path} (${whose}), and with it this host's rules: 'chown root:root ${word}; chmod go-w ${word}' fixes it`;
   }
-  return `others than root can change or replace ${target} (${whose}), to which ${path} leads, and with it this host's rules: 'cp --remove-destination ${shellWord(target)} ${word}' ends that`;
+  return `users other than root can change or replace ${target} (${whose}), to which ${path} leads, and with it this host's rules: 'cp --remove-destination ${shellWord(target)} ${word}' fixes it`;
 }
 
 /** A path as a shell reads it: whoever may write the directory chooses the names in it. */

@@ -40,7 +40,7 @@ export function errno(error: unknown): string {
 const EXHAUSTED: Readonly<Record<string, string>> = {
   EMFILE: "this process has as many open files as it may have (ulimit -n)",
   ENFILE: "this system has as many open files as it may have (sysctl fs.file-max)",
-  EAGAIN: "this user has as many processes as he may have, or this system has (ulimit -u, sysctl kernel.pid_max)",
+  EAGAIN: "this user has as many processes as it may have, or this system has (ulimit -u, sysctl kernel.pid_max)",
   ENOMEM: "this system has no memory left, or this process may use no more (ulimit -v)",
 };
 

@@ -25,7 +25,9 @@ export async function deleteStaleFlows(
   } catch (error) {
     const { code, message } = asFailure(error);
     const hint = code === "command_missing" ? "; install conntrack" : "";
-    return [`UDP clients of ${portsOf(changes)} that keep sending may keep their old way: ${message}${hint}`];
+    return [
+      `UDP clients of ${portsOf(changes)} that keep sending may still reach the old destination: ${message}${hint}`,
+    ];
   }
 }
 

@@ -77,7 +77,7 @@ export async function emptyBackend(
   const why = untold(live);
   if (why !== undefined) {
     const command = commandOf(family, backend, "save");
-    const message = `the ${backend} tables are left alone: '${command}' does not print all that is in them (${why}); empty them by hand`;
+    const message = `the ${backend} tables are unchanged: '${command}' does not print all of their content (${why}); empty them by hand`;
     throw new Failure("reload_failed", message, { command, backend });
   }
   await load(family, backend, emptied(live), timeoutSeconds);

@@ -9,7 +9,7 @@ import { commandFailure, type Ran, run } from "../system/exec.ts";
 /** Throws Failure `command_failed`, `permission_denied` and those of `run`. */
 export async function saveRules(family: Family, timeoutSeconds: number): Promise<Live> {
   const ran = await run(COMMANDS[family].save, [], { timeoutSeconds });
-  if (ran.exitCode !== 0) throw failed(ran, "command_failed", "the running rules cannot be read");
+  if (ran.exitCode !== 0) throw failed(ran, "command_failed", "the live rules cannot be read");
   // What iptables-nft-save says beside its text (tried, 1.8.9).
   return { ...readLive(ran.stdout), besideLegacy: /legacy tables present/.test(ran.stderr) };
 }
@@ -23,7 +23,7 @@ export async function hasTable(family: Family, table: string, timeoutSeconds: nu
   if (ran.exitCode === 0) return true;
   // "Cannot initialize: Table does not exist (do you need to insmod?)" (iptables 1.8)
   if (/does not exist|insmod/.test(ran.stderr)) return false;
-  throw failed(ran, "command_failed", `whether there is a table ${table} cannot be found out`);
+  throw failed(ran, "command_failed", `cannot find out whether there is a table ${table}`);
 }
 
 /**

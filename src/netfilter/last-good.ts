@@ -26,7 +26,7 @@ export async function keepLastGood(
     return [];
   } catch (error) {
     return [
-      `the rules are loaded, but not kept for the next boot: ${error instanceof Error ? error.message : String(error)}`,
+      `the rules are loaded, but not stored for the next boot: ${error instanceof Error ? error.message : String(error)}`,
     ];
   }
 }

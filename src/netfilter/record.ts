@@ -168,6 +168,6 @@ export async function remember(spelling: Spelling, around: Around): Promise<stri
 function notKept(error: unknown): string[] {
   const why = error instanceof Error ? error.message : String(error);
   return [
-    `what the fragments declare could not be kept, so what is deleted from them later is taken for somebody else's: ${why}`,
+    `the record of what the fragments declare could not be written, so rules deleted from them later count as foreign: ${why}`,
   ];
 }

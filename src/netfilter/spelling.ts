@@ -68,7 +68,7 @@ export async function canonicalFragments(fragments: readonly Fragment[], wishes:
   const trial = await tryOnce(assembled.lines, state, wishes);
   if (trial.kind === "refused") throw refusedLine(assembled, trial.line, trial.words);
   if (trial.kind === "impossible") {
-    const warnings = [`the rules were not tried in a namespace of their own first: ${trial.why}`];
+    const warnings = [`the rules were not tested in a separate namespace first: ${trial.why}`];
     return { ...spelling, fragments, known: undefined, warnings };
   }
   const { saved, untried } = trial;
@@ -123,20 +123,20 @@ function warningsOf(assembled: Assembled, untried: readonly number[]): string[] 
   if (first === undefined) return [];
   const more = untried.length > 1 ? ` (and ${untried.length - 1} more)` : "";
   return [
-    `${whereOf(assembled, first)}${more} leans on what only the host has (a set where ipset is not installed, an accounting object, a name that does not resolve): it is compared as it is written`,
+    `${whereOf(assembled, first)}${more} depends on something that only the host has (a set where ipset is not installed, an accounting object, a name that does not resolve); it is compared as written`,
   ];
 }
 
-/** Rules that lean on what a boot may not have yet, and what to do: a sentence for each set and each name. */
+/** Rules that depend on what a boot may not have yet, and what to do: a sentence for each set and each name. */
 export function warnOfBoot({ assembled, names, unresolved }: Spelling): string[] {
   const whereIs = (holds: (line: string) => boolean) => whereOf(assembled, assembled.lines.findIndex(holds));
   const sets = setsIn(assembled.lines).map((set) => {
     const where = whereIs((line) => setsIn([line]).includes(set));
-    return `${where} leans on the set ${set}: have what makes it start before the service that loads the fragments (After=, 'systemctl edit'), or a boot leaves the rule out`;
+    return `${where} depends on the set ${set}: start what creates it before the service that loads the fragments (After=, 'systemctl edit'), or a boot skips the rule`;
   });
   const hosts = [...names.keys(), ...unresolved].map((name) => {
     const line = assembled.written.findIndex((one) => namesIn([one]).includes(name));
-    return `${whereOf(assembled, line)} leans on the host name ${name}: a boot takes the addresses of the last load where it does not resolve yet; an address does not lean on anything`;
+    return `${whereOf(assembled, line)} depends on the host name ${name}: a boot uses the addresses of the last load if it does not resolve yet; use an address instead`;
   });
   return [...sets, ...hosts];
 }

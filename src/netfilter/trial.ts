@@ -8,7 +8,7 @@ import { excerpt } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import { type Ran, run } from "../system/exec.ts";
 
-/** Rules that lean on what only the host's own namespace has, besides sets: accounting objects, timeout policies. */
+/** Rules that depend on what only the host's own namespace has, besides sets: accounting objects, timeout policies. */
 export const NEEDS_HOST = /--nfacct-name[\s=]|(-j|--jump)\s+CT\s.*--timeout[\s=]/;
 const LEANS_ON_SET = /--match-set[\s=]|(-j|--jump)\s+SET\s/;
 /** A name that cannot be resolved where there is no network. */
@@ -24,7 +24,7 @@ export type Trial =
 
 /**
  * Tries lines for iptables-restore. Sets that they name are there, and empty (of whatever type: each match is printed alike).
- * Rules that lean on other state of the host's are left out. Throws Failure of `run`.
+ * Rules that depend on other state of the host's are left out. Throws Failure of `run`.
  */
 export async function tryLines(family: Family, lines: readonly string[], timeoutSeconds: number): Promise<Trial> {
   const untried = new Set<number>();
@@ -69,7 +69,7 @@ export function setsIn(lines: readonly string[]): string[] {
 }
 
 /**
- * The rules that lean on the host: has iptables read them in the host's own namespace, where it looks for their sets. It loads
+ * The rules that depend on the host: has iptables read them in the host's own namespace, where it looks for their sets. It loads
  * nothing (tried, 1.8.9, both backends). Throws Failure of `run`.
  */
 export async function readOnHost(

@@ -23,7 +23,7 @@ export function warnOfBarriers({
       .map(({ owner }) => spellOwner(owner));
     if (hidden.length === 0) return [];
     return [
-      `'${barrier.rule}' comes before the rules of ${hidden.join(", ")}, which are never reached; put it into a fragment that sorts later`,
+      `'${barrier.rule}' comes before the rules of ${hidden.join(", ")}, which therefore never match; move it to a fragment that sorts later`,
     ];
   });
 }

@@ -34,8 +34,8 @@ function kernelWords({ drift, wanted }: Item): string[] {
           `the kernel lacks ${missing.length} of ${[...wanted.values()].flat().length} rules, first '${spellLive(missing[0])}'`,
         ]
       : []),
-    ...(surplus > 0 ? [`the kernel has ${surplus} rules too many`] : []),
-    ...(disordered ? ["the kernel has the rules in another order"] : []),
+    ...(surplus > 0 ? [`the kernel has ${surplus} rules that are not in the fragment`] : []),
+    ...(disordered ? ["the rules are in a different order in the kernel"] : []),
     ...(ahead === undefined ? [] : [`'${ahead}' comes first`]),
     ...(unreached === undefined ? [] : [`nothing jumps to ${unreached}`]),
   ];

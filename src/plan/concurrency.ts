@@ -108,7 +108,7 @@ async function refuseMoved({ wanted }: Answer, request: SelectionRequest): Promi
     FAMILIES.some((family) => texts.get(one.owner.name)?.[family] !== one.texts[family]),
   );
   if (moved === undefined) return;
-  const message = `the container ${moved.owner.name} was restarted or changed while this call was at work; nothing was changed, run it again`;
+  const message = `the container ${moved.owner.name} was restarted or changed during this call; nothing was changed; retry`;
   throw new ConcurrentChange(message, { container: moved.owner.name });
 }
 
@@ -118,7 +118,7 @@ function textsIn(fragments: Fragments): Map<string, string> {
 }
 
 function overtaken(path: string): ConcurrentChange {
-  const message = `another process changed ${path} while this call was at work; nothing was changed, run it again (${WHO})`;
+  const message = `another process changed ${path} during this call; nothing was changed; retry (${WHO})`;
   return new ConcurrentChange(message, { path });
 }
 
@@ -142,7 +142,7 @@ export async function refuseRewritten(drifting: readonly FileChange[], wrote: bo
 function rewritten(path: string, text: string | undefined, after: string | undefined): ConcurrentChange {
   const theirs = text === undefined ? "removed" : after === undefined ? "wrote" : "changed";
   const ours = after === undefined ? "removed" : "wrote";
-  const message = `another process ${theirs} ${path} after this call ${ours} it, and the rules are as that process left them: a second run settles it (${WHO})`;
+  const message = `another process ${theirs} ${path} after this call ${ours} it, and the rules are as that process left them; retry (${WHO})`;
   const failure = new ConcurrentChange(message, { path });
   failure.changed = true;
   return failure;

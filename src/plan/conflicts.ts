@@ -1,5 +1,5 @@
 // Fragments of containers that nobody asked for, and that claim what is wanted: a port of the host, a container's address.
-// The client says whose it is today: then the other's fragment is put right in the same transaction, or the call refused.
+// The client says whose it is today: then the other's fragment is updated in the same transaction, or the call refused.
 // Reads, and changes nothing.
 
 import { dirname } from "node:path";
@@ -32,9 +32,9 @@ export interface Conflicting {
 /**
  * What becomes of the fragments that clash with those asked for. Without a clash the client is not asked.
  *
- * A fragment whose container does not run goes. One that is out of date is made anew, with the options that it keeps; from
+ * A fragment whose container does not run goes. One that is out of date is recreated, with the options that it keeps; from
  * before this boot it goes, for nobody has asked for it since. The client is asked once for all, and again only for those
- * that clash with what was made anew.
+ * that clash with what was recreated.
  * Throws Failure `port_conflict` where two containers run and claim one port, and those of the client; Overtaken where one
  * that was asked for has been renamed since: it is not its own rival.
  */
@@ -75,7 +75,7 @@ export async function settleConflicts(
 }
 
 function renamed(former: string, name: string): ConcurrentChange {
-  const message = `the container ${former} was renamed to ${name} while this call was at work; nothing was changed, run it again`;
+  const message = `the container ${former} was renamed to ${name} during this call; nothing was changed; retry`;
   return new ConcurrentChange(message, { containers: [former, name] });
 }
 
@@ -129,20 +129,20 @@ async function settleOne(
 ): Promise<{ wanted: ContainerFragment; warnings: string[] }> {
   const goes = (reason: string) => ({
     wanted: containerFragment(name, undefined, keptOptions(name, now, defaults)),
-    warnings: [`${path} goes: ${reason}, and ${what} is ${owner}'s now`],
+    warnings: [`stale fragment ${path} is removed: ${reason}, and ${what} now belongs to ${owner}`],
   });
   if (target === undefined) return goes(`the container ${name} ${describePending(why)}`);
   if (target.idle !== undefined) return goes(describeIdle(name, target.idle));
   const { wanted, warnings } = fragmentFor(target, shownWishes(name, now, defaults));
   const shared = known.sharing(claimantOf(wanted));
   refuseSharedPorts({ owner: name }, shared);
-  if (!target.enabled) return goes(`the container ${name} is left alone by its label`);
+  if (!target.enabled) return goes(`the container ${name} is disabled by its label`);
   if (await isStale({ path, text })) return goes("it is from before this boot");
   const changes = FAMILIES.some((family) => textIn(now, family, name) !== wanted.texts[family]);
   return {
     wanted,
     warnings: [
-      ...(changes ? [`${path} is out of date and made anew: ${what} is ${owner}'s now`] : []),
+      ...(changes ? [`${path} is out of date and is updated: ${what} now belongs to ${owner}`] : []),
       ...warnOfSharedAddress(name, shared, client),
       ...target.warnings,
       ...warnings,

@@ -62,23 +62,23 @@ export function firewallProblems(
   return {
     problems: messages.map((msg) => ({ kind: "firewall_foreign", msg })),
     warnings: told.map(
-      ({ name }) => `the nftables table ${name} decides about packets as well: 'nft list table ${name}' shows how`,
+      ({ name }) => `the nftables table ${name} also filters packets: 'nft list table ${name}' shows its rules`,
     ),
   };
 }
 
 const FIREWALLD =
-  "firewalld runs, and systemd stops the one of it and iptables.service when the other starts: 'systemctl disable --now firewalld', or, to keep it, 'docker_iptables setup --reload patch'";
+  "firewalld is running, and systemd stops iptables.service when firewalld starts, and firewalld when iptables.service starts: 'systemctl disable --now firewalld', or, to keep it, 'docker_iptables setup --reload patch'";
 
 function tellLeft({ name }: NftTable): string {
-  return `Docker's nftables table ${name} was left when its daemon was told to make no rules, and goes on dropping: 'docker_iptables setup' takes it away`;
+  return `Docker's nftables table ${name} remains from before its daemon was told to make no rules, and still drops packets: 'docker_iptables setup' removes it`;
 }
 
 function tellOther({ family, other }: PreflightFindings["families"][number]): string[] {
   if (other === undefined) return [];
   const command = commandFor(family, other.backend);
   return [
-    `the ${other.backend} backend of iptables decides as well: ${listOther(other)}; '${command}' shows its rules, and 'docker_iptables setup' what can become of them`,
+    `the ${other.backend} backend of iptables also filters packets: ${listOther(other)}; '${command}' shows its rules, and 'docker_iptables setup' says how to handle them`,
   ];
 }
 
@@ -121,7 +121,7 @@ function barriers(firewalls: readonly Firewall[], ports: readonly Port[]): { fir
     const [one] = closed;
     if (one === undefined) return [];
     const owners = [...new Set(closed.map(({ owner }) => owner))].join(", ");
-    const msg = `${firewall.what} lets nothing from other machines through to ${owners}: its chain ${one.chain} ends in a drop, and no rule of it can let the port in; '${firewall.look}' shows it: let it accept what is forwarded to ${one.packet.bridge}`;
+    const msg = `${firewall.what} drops all connections from other machines to ${owners}: its chain ${one.chain} ends in a drop, and none of its rules accepts the port; '${firewall.look}' shows it: add a rule that accepts packets forwarded to ${one.packet.bridge}`;
     return [{ firewall, msg }];
   });
 }

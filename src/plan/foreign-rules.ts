@@ -158,22 +158,22 @@ function lackingIn(text: string, live: Live): { table: string; line: string }[] 
 /** What is done because of them, and the ways on. */
 export function describeForeignRules(strangers: readonly ForeignRules[]): string {
   const unloaded = [...new Set(strangers.flatMap((one) => one.unloaded))];
-  const left = unloaded.length === 0 ? "" : `, and what is new in ${unloaded.join(", ")} was not loaded`;
-  return `${strangers.map(describe).join("; ")}: a load would lose them, so only docker_iptables' own rules were exchanged${left}. ${WAYS_ON}`;
+  const left = unloaded.length === 0 ? "" : `, and the changes in ${unloaded.join(", ")} were not loaded`;
+  return `${strangers.map(describe).join("; ")}: a load would remove them, so only docker_iptables' own rules were replaced${left}. ${WAYS_ON}`;
 }
 
 /** The same for status, of one family. */
 export function describeUndeclared(strangers: ForeignRules): string {
   const { unloaded } = strangers;
-  const left = unloaded.length === 0 ? "" : `, and what is new in ${unloaded.join(", ")} is not loaded`;
-  return `${describe(strangers)}: a load would lose them, so each change of a container exchanges only docker_iptables' own rules${left}. ${WAYS_ON}`;
+  const left = unloaded.length === 0 ? "" : `, and the changes in ${unloaded.join(", ")} are not loaded`;
+  return `${describe(strangers)}: a load would remove them, so each change of a container replaces only docker_iptables' own rules${left}. ${WAYS_ON}`;
 }
 
 const WAYS_ON =
-  "'docker_iptables setup --adopt' saves them as fragments, 'docker_iptables setup --reload patch' leaves them to their owner for good, 'docker_iptables load' replaces them on purpose";
+  "'docker_iptables setup --adopt' saves them as fragments, 'docker_iptables setup --reload patch' never touches them, 'docker_iptables load' removes them";
 
 function describe({ family, rules }: ForeignRules): string {
   const owners = ownersOf(rules);
   const like = owners.length === 0 ? "" : `, which look like those of ${owners.join(" and ")}`;
-  return `${FAMILY_WORDS[family]} rules run that no fragment declares (${someOf(rules)}${like})`;
+  return `${FAMILY_WORDS[family]} rules are live that no fragment declares (${someOf(rules)}${like})`;
 }

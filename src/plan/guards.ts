@@ -49,8 +49,8 @@ function unguarded(wanted: readonly ContainerFragment[], family: Family): string
   const open = [
     ...(local === ""
       ? []
-      : [`what ${local} publishes on 127.x can be reached by a neighbour who routes it to this host`]),
-    ...(direct === "" ? [] : [`only the base's rules in FORWARD keep others from the unpublished ports of ${direct}`]),
+      : [`what ${local} publishes on 127.x can be reached by an on-link host that routes it to this host`]),
+    ...(direct === "" ? [] : [`only the host rules in FORWARD protect the unpublished ports of ${direct}`]),
   ];
   return [`this kernel has no raw table for ${word} (module ${module}): ${open.join("; ")}`];
 }

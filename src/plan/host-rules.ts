@@ -57,7 +57,7 @@ export async function wantBase(
   const { names, routes } = await readInterfaces();
   const lost = networks.find(({ isDefault, bridge }) => isDefault && bridge !== undefined && !names.has(bridge));
   if (lost !== undefined) {
-    const message = `the bridge ${lost.bridge} of Docker's network ${lost.name} is no interface of this host; run docker_iptables on the daemon's own host and in its network namespace`;
+    const message = `the bridge ${lost.bridge} of Docker's network ${lost.name} is not an interface of this host; run docker_iptables on the daemon's own host and in its network namespace`;
     throw new Failure("bridge_missing", message, { network: lost.name, bridge: lost.bridge });
   }
   const { proxy, warnings } = await usesProxy(
@@ -89,7 +89,7 @@ export function keepForeignFiles(items: readonly Item[]): { items: Item[]; warni
   const stays = (item: Item) => !isContainers(item) && item.after === undefined && isForeign(item);
   return {
     items: items.filter((item) => !stays(item)),
-    warnings: items.filter(stays).map(({ path }) => `${path} was not written by docker_iptables; it stays`),
+    warnings: items.filter(stays).map(({ path }) => `${path} was not written by docker_iptables; it is kept`),
   };
 }
 
@@ -105,8 +105,8 @@ export function refuseForeignFiles(items: readonly Item[]): void {
   const { path } = foreign;
   throw new Failure(
     "fragment_foreign",
-    `${path} was not written by docker_iptables, and is not overwritten: keep it and do without setup, or move it away ` +
-      `(mv ${path} ${path}.orig: that name is not loaded) and run setup again; what it holds besides the base belongs into a fragment of another name`,
+    `${path} was not written by docker_iptables, and is not overwritten: keep it and do not use setup, or move it away ` +
+      `(mv ${path} ${path}.orig: that name is not loaded) and run setup again; put any other rules in it into a fragment of another name`,
     { path },
   );
 }

@@ -111,10 +111,10 @@ export function describeLoader(loader: Loader, { reload }: Pick<Request["loading
 export function describePatch(why: PatchReason): string {
   switch (why.kind) {
     case "swarm":
-      return `this host is in a swarm, whose routing mesh (${INGRESS_CHAIN}) a load could lose: only docker_iptables' own rules were exchanged, as reload: patch does`;
+      return `this host is in a swarm, whose routing mesh (${INGRESS_CHAIN}) a load could remove: only docker_iptables' own rules were replaced, as reload: patch does`;
     case "broken":
       // Whatever is wrong with somebody's fragment: the guard of a new network is not left out for it.
-      return `no fragment of others can be loaded until this is fixed, so only docker_iptables' own rules were exchanged: ${why.failure.message}`;
+      return `no other fragments can be loaded until this is fixed, so only docker_iptables' own rules were replaced: ${why.failure.message}`;
     case "foreign":
       return describeForeignRules(why.rules);
   }

@@ -33,7 +33,7 @@ export async function adviseService(error: unknown, live: Kernel, host: HostConf
     if (recorded.reload === "patch") return `this host is set up for reload: patch: ${patch}`;
     if (strange.length === 0) return "'docker_iptables setup' makes it";
     const first = isSetUp ? "" : "'docker_iptables setup --reload patch' once, then ";
-    return `rules run here that no fragment declares (${someOf(strange)}), and a service would take them away: ${first}${patch} exchanges only docker_iptables' own`;
+    return `rules are live here that no fragment declares (${someOf(strange)}), and a service would remove them: ${first}${patch} replaces only docker_iptables' own`;
   }
 }
 

@@ -82,7 +82,7 @@ function warnOfDocker(live: Kernel): string[] {
   return daemons.map(
     ([family]) =>
       `the Docker daemon manages ${family === "ipv4" ? "iptables" : "ip6tables"} itself (nat jumps to its chain DOCKER); ` +
-      `start it with --${family === "ipv4" ? "iptables" : "ip6tables"}=false, or do without docker_iptables`,
+      `start it with --${family === "ipv4" ? "iptables" : "ip6tables"}=false, or do not use docker_iptables`,
   );
 }
 
@@ -95,10 +95,7 @@ function warnOfLoader(loader: Loader, { subject, check }: Pick<Request, "subject
 function warnOfDisabled({ units }: Extract<Loader, { kind: "systemd" }>): string[] {
   return units
     .filter(({ disabled }) => disabled)
-    .map(
-      ({ name }) =>
-        `${name} is not enabled, so nobody loads the rules at boot; 'systemctl enable ${name}' changes that`,
-    );
+    .map(({ name }) => `${name} is not enabled, so the rules are not loaded at boot; run 'systemctl enable ${name}'`);
 }
 
 /** Of strangers' rules once, until it changes; a prediction says it each time. Only the families that are patched remember it. */

@@ -1,4 +1,4 @@
-// What setup must not walk into: rules that run and stand in no fragment, which a load would lose, and who else decides about
+// What setup must not walk into: rules that run and are in no fragment, which a load would lose, and who else decides about
 // packets. Found, told, refused, or adopted as fragments.
 
 import { join } from "node:path";
@@ -103,29 +103,29 @@ export function describePreflight(
     if (isDockersDrop || (rules.length === 1 && rules[0] === ":FORWARD DROP")) {
       if (!isSetUp)
         told.push(
-          `${word} FORWARD has the policy DROP, as a Docker daemon sets it that manages iptables: it stays until the next boot, and does no harm to these rules`,
+          `${word} FORWARD has the policy DROP, which a Docker daemon that manages iptables sets; it stays until the next boot and does not affect these rules`,
         );
     } else if (isSetUp && rules.length > 0 && onlyPolicies(undeclared)) {
-      told.push(
-        `no fragment states ${word} policies, which last until the next boot: ${someOf(rules)}; adopt keeps them`,
-      );
+      told.push(`${word} policies that no fragment sets last until the next boot: ${someOf(rules)}; adopt keeps them`);
     } else if (rules.length > 0) {
       lost.push(`${word} rules that no fragment declares: ${someOf(rules)}${leaveThem(rules)}`);
     }
     if (mesh && !isSetUp) {
       told.push(
-        `this host is in a swarm, and dockerd publishes its services by ${word} rules of its own (${INGRESS_CHAIN}): each load carries them over; reload: patch does not touch them at all`,
+        `this host is in a swarm, and dockerd publishes its services with its own ${word} rules (${INGRESS_CHAIN}): each load keeps them; reload: patch does not touch them`,
       );
     }
     if (other !== undefined) {
       const stays = reload === "patch" || holdsMesh(other) || (isSetUp && !adopt && !replace);
       const into = stays ? kept : lost;
-      into.push(`${word} rules in the ${other.backend} backend, which decide as well: ${listOther(other)}`);
+      into.push(`${word} rules in the ${other.backend} backend, which also filter packets: ${listOther(other)}`);
     }
   }
   if (tables.length > 0)
-    kept.push(`nftables tables of others, which decide as well: ${tables.map(({ name }) => name).join(", ")}`);
-  if (firewalld && reload === "systemd") kept.push("firewalld runs, and starting iptables.service stops it");
+    kept.push(
+      `nftables tables of other programs, which also filter packets: ${tables.map(({ name }) => name).join(", ")}`,
+    );
+  if (firewalld && reload === "systemd") kept.push("firewalld is running, and starting iptables.service stops it");
   return { lost, kept, told };
 }
 
@@ -155,7 +155,7 @@ export function listOther({ backend, live, undeclared }: Other): string {
   if (holdsMesh({ backend, live, undeclared }))
     return `a swarm's (${INGRESS_CHAIN}); dockerd must use the same iptables as this host's plain commands`;
   const rules = listUndeclared(undeclared);
-  return rules.length > 0 ? someOf(rules) : (untold(live) ?? "what a Docker daemon left");
+  return rules.length > 0 ? someOf(rules) : (untold(live) ?? "left by a Docker daemon");
 }
 
 function onlyPolicies({ tables }: Undeclared): boolean {
@@ -165,7 +165,7 @@ function onlyPolicies({ tables }: Undeclared): boolean {
 function leaveThem(rules: readonly string[]): string {
   const owners = ownersOf(rules);
   if (owners.length === 0) return "";
-  return ` (they look like those of ${owners.join(" and ")}, which makes its rules itself: reload: patch leaves them to it)`;
+  return ` (they look like those of ${owners.join(" and ")}, which manages them itself: reload: patch does not touch them)`;
 }
 
 /** Throws Failure `rules_undeclared`. */
@@ -176,9 +176,9 @@ export function refusePreflight(traps: readonly string[], { families, tables }: 
   );
   throw new Failure(
     "rules_undeclared",
-    `this host has more than its fragments say, and the next reload would lose or fight it: ${traps.join("; ")}. Choose: adopt ` +
-      "(save these rules as the fragments 00_existing and 95_existing), replace (go on without them), or reload: patch " +
-      "(exchange only docker_iptables' own rules, and leave all others alone)",
+    `this host has rules that are not in its fragments, and the next reload would remove or conflict with them: ${traps.join("; ")}. Choose: adopt ` +
+      "(save these rules as the fragments 00_existing and 95_existing), replace (let the load remove them), or reload: patch " +
+      "(replace only docker_iptables' own rules)",
     { traps, rules: rules.slice(0, MOST_TOLD), tables: tables.map(({ name }) => name) },
   );
 }
@@ -202,7 +202,7 @@ export async function adoptedFiles(
       const path = join(directories[family], name);
       const before = await readOwn(path);
       if (before !== undefined) {
-        const message = `${path} is there already, from an earlier adopt perhaps, and is not overwritten: add what is new to it or to another fragment, or move it away; new: ${someOf(listUndeclared(undeclared))}`;
+        const message = `${path} already exists, perhaps from an earlier adopt, and is not overwritten: add the new rules to it or to another fragment, or move it away; new rules: ${someOf(listUndeclared(undeclared))}`;
         throw new Failure("fragment_foreign", message, { path });
       }
       files.push({ path, before, after: text });

@@ -89,7 +89,7 @@ async function askForNamed(
   const { wanted, idle, warnings } = makeAll(targets, defaults);
   const dropped = targets.flatMap(({ name }) => tellDropped(name, options, here));
   const unknown = (await withNearNames(pending, client)).map(
-    (one) => `the container ${one.name} ${describePending(one)}: its rules cannot be foretold`,
+    (one) => `the container ${one.name} ${describePending(one)}: its rules cannot be predicted yet`,
   );
   return {
     ...NOBODY,
@@ -109,7 +109,7 @@ function tellDropped(name: string, options: Options, here: Fragments): string[] 
   const dropped = former === undefined ? [] : droppedOptions(readHead(former), options);
   return dropped.length === 0
     ? []
-    : [`${name}: this call does not give ${dropped.join(" ")}, as an earlier one did, so that is dropped`];
+    : [`${name}: this call does not give ${dropped.join(" ")}, as an earlier call did; it is dropped`];
 }
 
 function namesById(targets: readonly PublishedContainer[]): Map<string, string> {
@@ -144,7 +144,7 @@ async function askForRunning(
     defaults,
   );
   const { wanted, warnings: rivals } = withoutRivals(made.wanted, owners);
-  // It may be made anew under its name, as compose does.
+  // It may be recreated under its name, as compose does.
   const keepingOptions = (owner: string) => containerFragment(owner, undefined, keptOptions(owner, here, defaults));
   const known = new Set([...staying, ...wanted.map(({ owner }) => owner.name)]);
   const gone = [...owners].filter((owner) => !known.has(owner)).map(keepingOptions);
@@ -154,7 +154,7 @@ async function askForRunning(
     names: namesById(targets),
     left: [...staying],
     warnings: [
-      ...unusable.map(({ msg }) => `${msg}; it is left out`),
+      ...unusable.map(({ msg }) => `${msg}; it is skipped`),
       ...warnings,
       ...tellStrangers(strangers),
       ...untrue.map((one) => `${describeStale(one)}: they go`),
@@ -184,7 +184,7 @@ function withoutRivals(
       claimed.add(claimant);
     } else {
       warnings.push(
-        `${one.owner.name} is left out: it publishes a port that ${rival.owner} publishes, too; stop one of them`,
+        `${one.owner.name} is skipped: it publishes a port that ${rival.owner} publishes too; stop one of them`,
       );
     }
   }
@@ -235,7 +235,7 @@ async function resolveId(
   );
   if (containers instanceof Failure) {
     warnings.push(
-      `${id} looks like a container's id, and its name cannot be asked for: ${containers.message}; give the name`,
+      `${id} looks like a container's id, and its name cannot be looked up: ${containers.message}; give the name`,
     );
     return id;
   }

@@ -24,5 +24,5 @@ export function loadersOf({ services }: HostConfig): string[] {
 
 /** Said once by setup and by status: it may well be right. */
 export function unknownService(unit: string): string {
-  return `${unit} was not written by docker_iptables, and how it loads the fragments is not known: after each reload it is looked whether rules are gone`;
+  return `${unit} was not written by docker_iptables, and how it loads the fragments is unknown: after each reload, docker_iptables checks whether rules were lost`;
 }

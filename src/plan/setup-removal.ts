@@ -28,7 +28,7 @@ export async function planHostRemoval(
     .map(({ path }) => path);
   refuseInUse(left, units);
   const kept = future.map(({ path }) => path).filter((path) => /_existing$/.test(path));
-  const warnings = kept.map((path) => `${path} holds rules that ran before setup; it stays`);
+  const warnings = kept.map((path) => `${path} has rules from before setup; it is kept`);
   const states = await Promise.all(FAMILIES.map((family) => isKept(stateOf(family, host.directories[family]))));
   return { ...NOTHING_PLANNED, units, dropsState: states.includes(true), warnings };
 }
@@ -48,6 +48,6 @@ function refuseInUse(paths: readonly string[], units: readonly PlannedUnit[]): v
   if (paths.length === 0) return;
   const watches = units.some(({ name, start }) => name === WATCH_UNIT && !start);
   const first = watches ? `'systemctl disable --now ${WATCH_UNIT}', which would publish them again, and then ` : "";
-  const message = `containers still lean on the base: ${someOf(paths)}; first ${first}'docker_iptables delete --all'`;
+  const message = `container fragments still depend on the host rules: ${someOf(paths)}; first ${first}'docker_iptables delete --all'`;
   throw new Failure("base_in_use", message, { paths });
 }

@@ -178,7 +178,7 @@ function warnOfForeignService({ name, after, disabled, ours }: PlannedUnit): str
   return [
     ...(ours ? [] : [unknownService(name)]),
     ...(after === undefined && disabled
-      ? [`${name} was not written by docker_iptables and is not enabled: nothing loads the rules at boot`]
+      ? [`${name} was not written by docker_iptables and is not enabled, so the rules are not loaded at boot`]
       : []),
   ];
 }
@@ -210,7 +210,7 @@ async function tellUnkept(families: readonly Family[], { directories }: HostConf
   const words = families.filter((_, index) => texts[index] === undefined).map((one) => FAMILY_WORDS[one]);
   if (words.length === 0) return [];
   return [
-    `no last good ${words.join(" and ")} rules are kept either: a boot before that loads what it can of the fragments, rule by rule`,
+    `no last good ${words.join(" and ")} rules are stored either, so a boot before that loads those rules of the fragments that are valid`,
   ];
 }
 
@@ -218,7 +218,7 @@ async function tellUnkept(families: readonly Family[], { directories }: HostConf
 function refuseUnknowing(loaders: readonly PlannedUnit[]): void {
   const unit = loaders.find(({ after, start }) => after === undefined && start);
   if (unit === undefined) return;
-  const message = `this host is in a swarm, and ${unit.name}, which docker_iptables did not write, would take dockerd's rules for it (${INGRESS_CHAIN}) away when it starts: use reload: patch, which leaves all others alone`;
+  const message = `this host is in a swarm, and ${unit.name}, which docker_iptables did not write, would remove dockerd's rules for it (${INGRESS_CHAIN}) when it starts: use reload: patch, which does not touch other rules`;
   throw new Failure("rules_undeclared", message, { unit: unit.name });
 }
 

@@ -1,4 +1,4 @@
-// Containers of which no rules are made: left alone by their label, not to be located, not to be used. Their fragments stay as
+// Containers of which no rules are made: disabled by their label, not to be located, not to be used. Their fragments stay as
 // they are, but only while they are true: an address that has become another container's would answer in its place. Pure.
 
 import type { Skipped } from "../docker/find.ts";
@@ -9,7 +9,7 @@ import { readFragment } from "../iptables/fragment-text.ts";
 import { type Lead, readLeads } from "../iptables/read.ts";
 import { FAMILIES } from "../model/family.ts";
 
-/** One that was left, and whose fragment is not true any more: it goes. */
+/** One that was left, and whose fragment is stale: it goes. */
 export interface StaleFragment extends Skipped {
   /** Where its rules lead, and it is not. */
   lead: Lead;

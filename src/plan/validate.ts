@@ -54,7 +54,7 @@ function refuseUnreachedChain(fragments: readonly Fragment[], chain: string, dir
   if (!nat.some(({ chains }) => chains.has(chain)) && !some(creates)) {
     throw new Failure(
       "chain_not_declared",
-      `no fragment in ${directory} declares the chain ${chain} of the nat table: run 'docker_iptables setup' once (or give ` +
+      `no fragment in ${directory} declares the chain ${chain} of the nat table; run 'docker_iptables setup' once (or give ` +
         `base: true), which writes ${join(directory, "10_docker")}; or name another chain with chain`,
       { chain, path: directory },
     );
@@ -88,8 +88,8 @@ export function warnOfUncovered(items: readonly Item[], future: Fragments): stri
     const bridge = bridgeOf(wanted.get("filter")?.[0] ?? []);
     if (bridge === undefined || covers(family, bridge)) continue;
     warnings.add(
-      `the base does not cover the bridge ${bridge} of ${spellOwner(owner)}'s network: its answers may not get out, and it may ` +
-        "reach nobody; 'docker_iptables setup' (or base: true) adds what is missing",
+      `the host rules do not cover the bridge ${bridge} of ${spellOwner(owner)}'s network: its replies may be dropped, and it may ` +
+        "have no connection to other hosts; 'docker_iptables setup' (or base: true) adds the missing rules",
     );
   }
   return [...warnings];
@@ -131,9 +131,11 @@ export function warnOfLoopback(items: readonly Item[], future: Fragments, chain:
   if (unfit.length === 0) return [];
   const owners = unfit.map(({ owner }) => spellOwner(owner)).join(", ");
   const why = passes
-    ? `docker-proxy serves ${owners}, and the base takes what goes to 127.0.0.1 away from it`
-    : `no docker-proxy serves ${owners}, and the base keeps what goes to 127.0.0.1 from the chain ${chain}`;
-  return [`${why}: on this host itself 127.0.0.1 may not reach the published ports; 'docker_iptables setup' mends it`];
+    ? `docker-proxy serves ${owners}, and the host rules keep packets to 127.0.0.1 away from it`
+    : `no docker-proxy serves ${owners}, and the host rules keep packets to 127.0.0.1 out of the chain ${chain}`;
+  return [
+    `${why}: the published ports may not be reachable at 127.0.0.1 on this host; 'docker_iptables setup' fixes it`,
+  ];
 }
 
 function jumpsFromOutput(rule: readonly string[], chain: string): boolean {

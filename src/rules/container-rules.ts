@@ -120,7 +120,7 @@ function portsOf(publishes: readonly PortMapping[]): PortRange[] {
   });
 }
 
-/** PREROUTING comes before the kernel's martian check: a neighbour who routes 127.0.0.1 to us would reach the DNAT. */
+/** PREROUTING comes before the kernel's martian check: an on-link host that routes 127.0.0.1 to us would reach the DNAT. */
 function loopbackFilters(range: Range): ContainerRule[] {
   const { hostAddress } = range;
   if (!hostAddress?.startsWith("127.")) return [];

@@ -1,4 +1,4 @@
-// Puts a fragment in its place, or takes it away, so that at any moment the whole old or the whole new one is there.
+// Puts a fragment in its place, or removes it, so that at any moment the whole old or the whole new one is there.
 //
 // On disk: the new text first stands in DIRECTORY/.docker_iptables.tmp, a name that no loader reads. The writer
 // holds the directory's lock, so one such name is enough, and what a killed run left under it is removed.

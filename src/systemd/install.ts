@@ -199,7 +199,7 @@ async function ownUnit(path: string, properties: ReadonlyMap<string, string>): P
 /** Where an administrator's units stand: the manager's own answer, /etc/systemd/system on every usual host. */
 async function unitDirectory(timeoutSeconds: number): Promise<string> {
   const ran = await runSystemctl(["show", "--property=UnitPath"], timeoutSeconds);
-  if (ran.exitCode !== 0) throw commandFailure("command_failed", "systemd cannot be asked for its units", ran);
+  if (ran.exitCode !== 0) throw commandFailure("command_failed", "systemd does not list its units", ran);
   const paths = ran.stdout
     .trim()
     .replace(/^UnitPath=/, "")
@@ -269,7 +269,7 @@ export async function reloadManager(timeoutSeconds: number): Promise<void> {
   await systemctl(["daemon-reload"], "systemd cannot read its unit files again", timeoutSeconds);
 }
 
-/** Starts a service, or starts it anew, and waits until it is ready. Throws Failure `command_failed`. */
+/** Starts a service, or restarts it, and waits until it is ready. Throws Failure `command_failed`. */
 export async function restartUnit(unit: string, timeoutSeconds: number): Promise<void> {
   await systemctl(
     ["restart", "--", unit],
@@ -280,7 +280,7 @@ export async function restartUnit(unit: string, timeoutSeconds: number): Promise
 
 /** Starts a service anew, and does not wait until it is ready. Throws Failure `command_failed`. */
 export async function restartSoon(unit: string, timeoutSeconds: number): Promise<void> {
-  await systemctl(["restart", "--no-block", "--", unit], `${unit} cannot be started anew`, timeoutSeconds);
+  await systemctl(["restart", "--no-block", "--", unit], `${unit} cannot be restarted`, timeoutSeconds);
 }
 
 /** At each boot from now on. Throws Failure `command_failed`. */

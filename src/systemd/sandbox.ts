@@ -17,13 +17,13 @@ UMask=0077`;
 
 /** The lines for the service that follows the events of Docker's daemon through Docker's own client. */
 export function watcherSandbox(directories: readonly string[]): string {
-  // A directory that was moved away and made anew would be another than the one that may be written.
+  // A directory that was moved away and recreated would be another than the one that may be written.
   const parents = [...new Set(directories.map((directory) => dirname(directory)))];
   return `# No more than it needs. SYS_ADMIN: the rules are tried in a network namespace of their own first. SYS_MODULE: where the
 # kernel has no ip_tables yet, iptables-legacy has modprobe load it. DAC_OVERRIDE, FOWNER: fragments of other users.
 # SYS_PTRACE: whose a dockerd and a docker-proxy is.
 CapabilityBoundingSet=${LOADING} CAP_SYS_PTRACE
-${fileSystem("Written are the directories, which may be made anew while it runs, and /run/xtables.lock", parents)}
+${fileSystem("Written are the directories, which may be recreated while it runs, and /run/xtables.lock", parents)}
 ${COMMON}`;
 }
 

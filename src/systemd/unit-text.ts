@@ -85,7 +85,7 @@ function stateOf(directories: Directories): string {
 /**
  * The text of the timer that starts a service of ours again as long as it fails. In between the service stays failed, so that
  * monitoring sees it (with Restart= it would be "activating"). A stop of the service, also of one that has failed, stops the
- * timer; a restart that fails starts it anew (PartOf=, tried with systemd 252).
+ * timer; a restart that fails restarts it (PartOf=, tried with systemd 252).
  */
 export function retryTimerText(timer: string, unit: string): string {
   return `${managedHeader(`(${timer})`)}

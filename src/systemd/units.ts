@@ -114,12 +114,12 @@ function refuseWrongForm(
 
 const WRONG: Record<WrongForm["form"], string> = {
   concatenated:
-    "gives iptables-restore the fragments one behind the other: each of their lines '*filter' and '*nat' flushes that table once more, so the rules of earlier fragments are lost",
-  single: "loads each fragment by itself: each flushes the tables that it names, so the rules of the others are lost",
-  added: "takes no rule away: at each reload all rules are there once more, and those of containers that are gone stay",
+    "gives iptables-restore the fragments one after the other: each '*filter' and '*nat' line flushes that table again, so the rules of earlier fragments are lost",
+  single: "loads each fragment separately: each load flushes its tables, so the rules of the other fragments are lost",
+  added: "never removes a rule: each reload adds all rules again, and those of removed containers stay",
   flushed:
-    "flushes the rules before it loads the fragments: at each reload the host is without them for a moment, and without any if the load fails",
-  lines: "adds a rule at a time: at each reload the host has half of them for a moment, or all of them twice",
+    "flushes the rules before it loads the fragments: each reload leaves the host without rules for a moment, and for good if the load fails",
+  lines: "adds one rule at a time: during each reload the host has only some of the rules, or all of them twice",
   executed: "runs the fragments as programs; they are rules for iptables-restore",
 };
 
@@ -140,7 +140,7 @@ function wrongService(
     "docker_iptables setup",
   ];
   const message =
-    `${unit} loads the fragments in a way that loses rules: '${excerpt(told, 200)}' ${WRONG[form]}. Let docker_iptables make a ` +
+    `${unit} loads the fragments in a way that loses rules: '${excerpt(told, 200)}' ${WRONG[form]}. Let docker_iptables create a ` +
     `service that loads them all in one step, without stopping this one first: ${commands.map((one) => `'${one}'`).join(", ")}`;
   return new Failure("unit_not_suitable", message, { unit, form, command: told, unit_files: files, remedy: commands });
 }

@@ -90,7 +90,7 @@ describe.each(LOADING)("reload: %s", (reload) => {
       const result = await host.ask({ all: true, reload });
       expect(result).toMatchObject({ failed: true, changed: true });
       expect(result.msg).toMatch(broken.told);
-      expect(result.msg).toMatch(/; unpublished all the same: web$/);
+      expect(result.msg).toMatch(/; unpublished anyway: web$/);
       expect(host.fragment("web")).toBeUndefined();
       expect(host.fragment("api")).toBeUndefined();
       expect(tables(host)).not.toMatch(/172\.17\.0\.[23]/);
@@ -118,14 +118,14 @@ describe.each(LOADING)("reload: %s", (reload) => {
     expect(host.kernel("nat")).toContain("172.17.0.3:80");
   });
 
-  test("a create that fails takes a dead container's rules away, and never brings them back", async () => {
+  test("a create that fails takes a dead container's rules away, and never restores them", async () => {
     const host = await publishedHost();
     breakIt(host, "*filter\n-A FORWARD -j shaky\nCOMMIT\n");
     remove(host, "web");
     host.container("new", { ports: port("9090"), address: ADDRESS });
     const result = await host.ask({ container: "new", reload });
     expect(result).toMatchObject({ failed: true, changed: true });
-    expect(result.msg).toMatch(/; unpublished all the same: web$/);
+    expect(result.msg).toMatch(/; unpublished anyway: web$/);
     expect(result.rolled_back?.join() ?? "").not.toContain("web");
     expect(host.fragment("web")).toBeUndefined();
     expect(host.fragment("new")).toBeUndefined();

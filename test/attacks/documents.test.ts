@@ -60,7 +60,7 @@ test("sync publishes the others, and says what is left out", async () => {
   expect(result.warnings.join("")).not.toMatch(/\p{C}/u);
   expect(host.names(host.iptablesDir)).toEqual(FILES);
   expect(host.kernel("nat")).not.toContain("8090");
-  expect(await host.ask({ all: true })).toMatchObject({ changed: false, msg: "all is as it should be (1 published)" });
+  expect(await host.ask({ all: true })).toMatchObject({ changed: false, msg: "everything is in sync (1 published)" });
 });
 
 test("status names each as a problem of its own, and still sees the others", async () => {
@@ -92,7 +92,7 @@ test("setup covers the other networks", async () => {
   const result = await host.ask(given);
   expect(result, result.msg).toMatchObject({ changed: true, base: { networks: ["bridge"] } });
   for (const network of WITHIN) {
-    const told = new RegExp(`^the network ${network} cannot be used: .*the base does not cover it$`);
+    const told = new RegExp(`^the network ${network} cannot be used: .*the host rules do not cover it$`);
     expect(result.warnings).toContainEqual(expect.stringMatching(told));
   }
   expect(host.kernel("filter")).not.toMatch(/-[io] \S*\+/);
@@ -107,7 +107,7 @@ describe("asked for by its name, it is its own failure", () => {
   });
 });
 
-test("a neighbour that nobody asked for is no obstacle, and what it claims is the other's", async () => {
+test("a conflicting container that nobody asked for is no obstacle, and what it claims is the other's", async () => {
   const host = fakeHost();
   host.container("old", { ports: port("8090"), address: "172.17.0.9" });
   await host.boot();
@@ -115,9 +115,9 @@ test("a neighbour that nobody asked for is no obstacle, and what it claims is th
   bad(host, "old", { State: { Running: true, Status: 7 } });
   host.container("new", { ports: port("8091"), address: "172.17.0.9" });
   const result = await host.ask({ container: "new" });
-  expect(result, result.msg).toMatchObject({ changed: true, msg: "published: new; put right: old" });
+  expect(result, result.msg).toMatchObject({ changed: true, msg: "published: new; updated: old" });
   expect(result.warnings).toEqual([
-    expect.stringMatching(/_old goes: the container old cannot be used .*172\.17\.0\.9 is new's now/),
+    expect.stringMatching(/_old is removed: the container old cannot be used .*172\.17\.0\.9 now belongs to new/),
   ]);
 });
 

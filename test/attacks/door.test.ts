@@ -65,7 +65,7 @@ describe.concurrent("a word without a slash is never a file", () => {
   ])("%j is a mistyped %s", async (argv, near) => {
     const { exitCode, stdout, stderr } = await fakeHost().run(argv);
     expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: "" });
-    expect(stderr).toContain(`there is no verb '${argv.at(-1)}'; did you mean ${near}?`);
+    expect(stderr).toContain(`unknown verb '${argv.at(-1)}'; did you mean ${near}?`);
   });
 
   test.each(["help", "version"])("help %s is the help of all", async (word) => {
@@ -165,7 +165,7 @@ describe.concurrent("what a directory holds is not read by what runs the program
     });
     const relative = readAnswer(await host.shell(gone, { container: "web", iptables_dir: "iptables.d" }));
     expect(relative.error).toMatchObject({ code: "arguments_invalid" });
-    expect(relative.msg).toContain("the current directory is gone");
+    expect(relative.msg).toContain("the current directory does not exist any more");
   });
 });
 

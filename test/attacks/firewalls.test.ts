@@ -249,7 +249,7 @@ describe.concurrent("another table at the same hook", () => {
     writeFileSync(join(host.fake, "legacy/ipv4/filter"), "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\nCOMMIT\n");
     const argv = ["--json", "--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
     const refused = readAnswer(await host.run(["setup", ...argv]));
-    expect(refused.msg).toContain("the legacy backend, which decide as well: ':FORWARD DROP'");
+    expect(refused.msg).toContain("the legacy backend, which also filter packets: ':FORWARD DROP'");
     const { problems }: Result = JSON.parse((await host.run(["status", ...argv])).stdout);
     const told = {
       kind: "firewall_foreign",
@@ -270,7 +270,7 @@ describe.concurrent("another table at the same hook", () => {
         host.network(network, { Id: "0123456789abcdef0123", IPAM: { Config: [{ Subnet: "10.1.0.0/24" }] } });
       const result = readAnswer(await host.run(argv));
       expect(result, result.msg).toMatchObject({ changed: network !== undefined });
-      expect(result.warnings.join()).toContain("IPv4 rules in the legacy backend, which decide as well");
+      expect(result.warnings.join()).toContain("IPv4 rules in the legacy backend, which also filter packets");
       expect(readFileSync(join(host.fake, "legacy/ipv4/filter"), "utf8")).toBe(theirs);
     }
     expect(host.kernel("filter")).toMatch(/-A FORWARD ! -i br-0123456789ab -o br-0123456789ab .*DROP/);

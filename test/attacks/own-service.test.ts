@@ -124,7 +124,7 @@ describe.concurrent("a service that is not there", () => {
     const { stderr, exitCode } = await line(host, "create", "web");
     expect(exitCode).toBe(1);
     expect(stderr).toMatch(
-      /rules run here that no fragment declares \('-A INPUT -j ufw-before-input'\), .*: 'docker_iptables create web --reload patch --iptables-dir /,
+      /rules are live here that no fragment declares \('-A INPUT -j ufw-before-input'\), .*: 'docker_iptables create web --reload patch --iptables-dir /,
     );
     expect(stderr).not.toContain("restore");
     const { stdout } = await line(host, "status");
@@ -172,7 +172,9 @@ describe.concurrent("a service that is not understood is watched", () => {
       code: script.includes("exit 1") ? "reload_failed" : "rules_not_live",
       services: ["iptables.service"],
     });
-    expect(msg).toMatch(/iptables\.service, which docker_iptables did not write, took away rules that ran before: '/);
+    expect(msg).toMatch(
+      /iptables\.service, which docker_iptables did not write, removed rules that were live before: '/,
+    );
     expect(msg).not.toContain("same iptables");
     expect(rolled_back).toContain("the kernel's IPv4 rules");
     expect(changed).toBe(false);
@@ -189,7 +191,7 @@ describe.concurrent("a service that is not understood is watched", () => {
     expect(answer, answer.msg).toMatchObject({ changed: true, reloaded: ["iptables-restore"] });
     expect(answer.warnings).toEqual([
       expect.stringMatching(
-        /^IPv4 rules run that no fragment declares \('-A INPUT -s 10\.1\.2\.3\/32 -j ACCEPT'\): .* only docker_iptables' own rules were exchanged\. /,
+        /^IPv4 rules are live that no fragment declares \('-A INPUT -s 10\.1\.2\.3\/32 -j ACCEPT'\): .* only docker_iptables' own rules were replaced\. /,
       ),
     ]);
     expect(host.kernel("filter")).toContain("-A INPUT -s 10.1.2.3/32 -j ACCEPT");
@@ -205,7 +207,7 @@ describe.concurrent("a service that is not understood is watched", () => {
     host.container("web", { ports: PORTS, address: "172.17.0.7" });
     const moved = await host.ask({ container: "web" });
     expect(moved, moved.msg).toMatchObject({ changed: true });
-    expect(moved.warnings).toEqual([expect.stringMatching(/took away rules that no fragment declares, .*--dport 22/)]);
+    expect(moved.warnings).toEqual([expect.stringMatching(/removed rules that are in no fragment, .*--dport 22/)]);
     expect(host.kernel("filter")).not.toContain("--dport 22 ");
     expect(host.kernel("filter")).toContain("172.17.0.7");
   });
@@ -228,7 +230,7 @@ describe.concurrent("a service that is not understood is watched", () => {
     const deleted = await host.ask({ container: "web", state: "absent" });
     expect(deleted, deleted.msg).toMatchObject({ changed: true });
     expect(deleted.warnings).toEqual([
-      expect.stringMatching(/iptables\.service, which docker_iptables did not write, took away rules/),
+      expect.stringMatching(/iptables\.service, which docker_iptables did not write, removed rules/),
     ]);
     const filter = host.kernel("filter");
     expect(filter).toContain(":INPUT DROP");

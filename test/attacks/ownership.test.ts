@@ -52,7 +52,7 @@ test("each verb that has rules loaded tells it, a warning each, and is not stopp
     const { stdout } = await host.run([...words, "--json", ...dirs(host)]);
     const { failed, msg, warnings } = JSON.parse(stdout);
     expect(failed, msg).toBeUndefined();
-    expect(warnings.filter((one: string) => one.startsWith("others than root"))).toEqual(told);
+    expect(warnings.filter((one: string) => one.startsWith("users other than root"))).toEqual(told);
   }
   expect(host.kernel("filter")).toContain("192.0.2.7");
 });
@@ -133,7 +133,7 @@ describe("others may write", () => {
     chmodSync(path, 0o666);
     expect(await untrusted(host)).toMatchObject([{ container: "web", path }]);
     const { warnings } = await host.ask({ container: "web" });
-    expect(warnings.join()).not.toContain("others than root");
+    expect(warnings.join()).not.toContain("users other than root");
     expect(statSync(path).mode & 0o7777).toBe(0o644);
     expect(await untrusted(host)).toEqual([]);
   });
@@ -146,7 +146,7 @@ test("the name of a file is no part of the command", async () => {
   host.write(name, RULES);
   chmodSync(join(host.iptablesDir, name), 0o666);
   const [told] = (await untrusted(host)).filter(({ path }) => path === join(host.iptablesDir, name));
-  const command = /'(chown .*)' ends that$/.exec(told?.msg ?? "")?.[1] ?? "";
+  const command = /'(chown .*)' fixes it$/.exec(told?.msg ?? "")?.[1] ?? "";
   // A shell reads its words, and does nothing else.
   const words = execFileSync(
     "/bin/sh",

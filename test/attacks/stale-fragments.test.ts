@@ -35,14 +35,14 @@ const MADE: Record<string, [(host: FakeHost) => void, RegExp]> = {
       host.container("first", { address: "" });
       change(host, DISABLED);
     },
-    /first is left alone by its label, and is not at 172\.17\.0\.2 on lo/,
+    /first is disabled by its label, and is not at 172\.17\.0\.2 on lo/,
   ],
   "the label, and another address": [
     (host) => {
       host.container("first", { ports: port("9000"), address: "172.17.0.7" });
       change(host, DISABLED);
     },
-    /first is left alone by its label, and is not at 172\.17\.0\.2 on lo/,
+    /first is disabled by its label, and is not at 172\.17\.0\.2 on lo/,
   ],
   "the label, and the same address behind another bridge": [
     (host) => {
@@ -52,7 +52,7 @@ const MADE: Record<string, [(host: FakeHost) => void, RegExp]> = {
         NetworkSettings: { Ports: {}, Networks: { far: { NetworkID: "far", IPAddress: "172.17.0.2" } } },
       });
     },
-    /first is left alone by its label, and is not at 172\.17\.0\.2 on lo/,
+    /first is disabled by its label, and is not at 172\.17\.0\.2 on lo/,
   ],
   "a network whose bridge is not here": [
     (host) => {
@@ -122,10 +122,10 @@ describe("create of the container that has its address now", () => {
     change(host, DISABLED);
     host.container("secretdb", options);
     const result = await host.ask({ container: "secretdb" });
-    expect(result, result.msg).toMatchObject({ changed: true, msg: expect.stringMatching(/put right: first$/) });
+    expect(result, result.msg).toMatchObject({ changed: true, msg: expect.stringMatching(/updated: first$/) });
     expect(result.warnings).toContainEqual(
       expect.stringMatching(
-        /_first goes: the container first is left alone by its label, and 172\.17\.0\.2 is secretdb's now/,
+        /_first is removed: the container first is disabled by its label, and 172\.17\.0\.2 now belongs to secretdb/,
       ),
     );
     expect(host.kernel("nat")).not.toContain('--comment "docker_iptables: first"');

@@ -123,7 +123,7 @@ describe.concurrent("of every door", () => {
   test("a word on the command line", async () => {
     const { stderr } = await fakeHost().run([EVIL]);
     expect(stderr).not.toMatch(BUT_LINES);
-    expect(stderr).toContain("there is no verb 'x\\x1b[2J");
+    expect(stderr).toContain("unknown verb 'x\\x1b[2J");
     expect((await fakeHost().run(["create", `--${EVIL}`])).stderr).not.toMatch(BUT_LINES);
   });
 

@@ -13,8 +13,8 @@ describe("a command in a message has the flags of this host", () => {
     ["run 'docker_iptables setup' once", "run 'docker_iptables setup' once", {}],
     ["'docker_iptables setup' makes it", "'docker_iptables setup --reload patch' makes it", { reload: "patch" }],
     [
-      "'docker_iptables create web' or 'docker_iptables sync' mends it",
-      "'docker_iptables create web --ipv6 --client podman' or 'docker_iptables sync --ipv6 --client podman' mends it",
+      "'docker_iptables create web' or 'docker_iptables sync' fixes it",
+      "'docker_iptables create web --ipv6 --client podman' or 'docker_iptables sync --ipv6 --client podman' fixes it",
       { ipv6: true, client: "podman" },
     ],
     [

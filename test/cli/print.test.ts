@@ -53,7 +53,7 @@ test("a failure goes to stderr with its code and what was put back", () => {
       "docker_iptables: the reload failed [reload_failed]",
       `  put back: ${PATH}`,
       "  NOT put back: the kernel",
-      "  the service said:",
+      "  the service's log:",
       "    line 1",
       "    line 2",
       "",

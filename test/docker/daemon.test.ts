@@ -149,7 +149,7 @@ describe("advice", () => {
   });
 
   const PUT = "put";
-  const END = ", and restart it ('systemctl restart docker'), or it will fight these rules";
+  const END = ", and restart it ('systemctl restart docker'), or it will conflict with these rules";
   test.each<[DaemonSettings & Partial<Daemon>, string | undefined, string]>([
     [
       daemon([]),
@@ -186,17 +186,17 @@ describe("advice", () => {
     [
       daemon(["--iptables=true"]),
       "20.10.24",
-      `iptables itself: it is started with --iptables=true: make that --iptables=false where it is started ('systemctl cat docker' shows it); ${PUT} "ip6tables": false into /etc/docker/daemon.json${END}`,
+      `iptables itself: it is started with --iptables=true: change that to --iptables=false where it is started (see 'systemctl cat docker'); ${PUT} "ip6tables": false into /etc/docker/daemon.json${END}`,
     ],
     [
       daemon(["--iptables"]),
       "28.0.0",
-      `iptables itself: it is started with --iptables: make that --iptables=false where it is started ('systemctl cat docker' shows it); ${PUT} "ip6tables": false into /etc/docker/daemon.json${END}`,
+      `iptables itself: it is started with --iptables: change that to --iptables=false where it is started (see 'systemctl cat docker'); ${PUT} "ip6tables": false into /etc/docker/daemon.json${END}`,
     ],
     [
       daemon(["--iptables=1", "--ip6tables=t"]),
       "28.0.0",
-      `iptables itself: it is started with --iptables=1 --ip6tables=t: make that --iptables=false --ip6tables=false where it is started ('systemctl cat docker' shows it)${END}`,
+      `iptables itself: it is started with --iptables=1 --ip6tables=t: change that to --iptables=false --ip6tables=false where it is started (see 'systemctl cat docker')${END}`,
     ],
     [
       daemon([], {}, { configFile: "" }),
@@ -217,7 +217,7 @@ describe("advice", () => {
     [daemon([], { iptables: false }, { changedSince: true }), "20.10.24"],
   ])("a file that is newer than the daemon", (given, version) => {
     expect(adviseDaemon(given, version)).toEqual([
-      expect.stringMatching(/^\/etc\/docker\/daemon\.json was changed after the Docker daemon had started.*restart/),
+      expect.stringMatching(/^\/etc\/docker\/daemon\.json was changed after the Docker daemon started.*restart/),
     ]);
   });
 });

@@ -147,7 +147,7 @@ describe("surplus", () => {
   });
 });
 
-test("all there in another order is disorder, and nothing else", () => {
+test("all there in a different order is disorder, and nothing else", () => {
   const drift = compareLive("web", wanted(line(1), line(2), line(3)), NONE, live(line(1), line(3), bare(9), line(2)));
   expect(drift).toEqual({ ...NO_DRIFT, disordered: true });
 });

@@ -14,7 +14,7 @@ function without(line: string, table: readonly string[] = []) {
   return stead === undefined ? "as it is" : `${stead.line ?? "nothing"}${stead.denied ? " (denied)" : ""}`;
 }
 
-describe("a rule that leans on what is missing", () => {
+describe("a rule that depends on what is missing", () => {
   test.each([
     ["-A INPUT -i lo -j ACCEPT", "as it is"],
     ["-A INPUT -m set --match-set here src -j DROP", "as it is"],
@@ -62,7 +62,7 @@ describe("a rule that leans on what is missing", () => {
     expect(without(line)).toBe(stead);
   });
 
-  test("in nat an exception from a DNAT that leans on what is missing holds for all", () => {
+  test("in nat an exception from a DNAT that depends on what is missing holds for all", () => {
     const line = "-A PREROUTING -m set ! --match-set gone src -j ACCEPT";
     expect(withoutMissing(line, MISSING, ["*nat", line])).toEqual({ line: "-A PREROUTING -j ACCEPT", denied: false });
   });
@@ -144,7 +144,7 @@ test("what stands for a rule goes with the last that it closes, and takes all wh
 const SOURCES = ["192.0.2.1", "192.0.2.2", "198.51.100.1"];
 const PORTS = ["22", "80"];
 
-/** A rule of a host's filter table, with conditions that the model of a packet knows, or that lean on what is missing. */
+/** A rule of a host's filter table, with conditions that the model of a packet knows, or that depend on what is missing. */
 const condition = fc.oneof(
   fc.constantFrom("", "-p tcp", "-i lo", "! -i lo", ...PORTS.map((port) => `-p tcp -m tcp --dport ${port}`)),
   fc.constantFrom(...SOURCES.flatMap((source) => [`-s ${source}`, `! -s ${source}`])),

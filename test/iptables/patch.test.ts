@@ -91,7 +91,7 @@ describe("where a new rule goes", () => {
     ]);
   });
 
-  test("strangers' rules that are live in another order than declared are anchors as far as they agree", () => {
+  test("strangers' rules that are live in a different order than declared are anchors as far as they agree", () => {
     const running = live(rule("3.0.0.2"), rule("2.0.0.1"), rule("3.0.0.1"));
     expect(patch([stranger("2.0.0.1"), own("web", "1.0.0.1"), stranger("3.0.0.1", "3.0.0.2")], running)).toEqual([
       `-I FORWARD 3 ${spec(rule("1.0.0.1", "web"))}`,

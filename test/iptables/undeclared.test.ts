@@ -1,4 +1,4 @@
-// undeclaredOf and adopt: what runs and stands in no fragment, told apart from what Docker left, and saved.
+// undeclaredOf and adopt: what runs and is in no fragment, told apart from what Docker left, and saved.
 
 import { execaSync } from "execa";
 import fc from "fast-check";
@@ -1181,7 +1181,7 @@ describe("what --adopt saved and a fragment has by now as well", () => {
   test("is told with both places", () => {
     const [told, ...more] = tellCopies([saved, { path: "/d/05_host", text: filter(`[3:4] ${ssh}`) }]);
     expect(told).toMatch(
-      /^\/d\/00_existing has '-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT', which \/d\/05_host has by now as well: delete/,
+      /^\/d\/00_existing has '-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT', which are now also in \/d\/05_host: delete/,
     );
     expect(more).toEqual([]);
   });

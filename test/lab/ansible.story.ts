@@ -48,12 +48,12 @@ story("check, apply, check again, apply again, for every state", patience, async
   const wishes: [args: object, would: string, did: string, again: string][] = [
     [
       { base: true },
-      "the base would be set up for the networks bridge",
-      "the base is set up for the networks bridge",
-      "the base is up to date for the networks bridge",
+      "the host rules would be set up for the networks bridge",
+      "the host rules are set up for the networks bridge",
+      "the host rules are up to date for the networks bridge",
     ],
     [{ container: "web" }, "would be published: web", "published: web", "already published: web"],
-    [{ all: true }, "would be published: db", "published: db", "all is as it should be (2 published)"],
+    [{ all: true }, "would be published: db", "published: db", "everything is in sync (2 published)"],
     [
       { name: "web", state: "absent" },
       "would be unpublished: web",
@@ -61,7 +61,12 @@ story("check, apply, check again, apply again, for every state", patience, async
       "web has no rules, nothing to do",
     ],
     [{ all: true, state: "absent" }, "would be unpublished: db", "unpublished: db", "no container is published"],
-    [{ base: true, state: "absent" }, "the base would be removed", "the base is removed", "there is no base"],
+    [
+      { base: true, state: "absent" },
+      "the host rules would be removed",
+      "the host rules are removed",
+      "there are no host rules",
+    ],
   ];
   const { results } = await play(host, fourTimes(wishes.map(([args]) => args)));
   expect(results.map(({ msg }) => msg)).toEqual(wishes.flatMap(([, would, did, again]) => [would, did, again, again]));
@@ -237,16 +242,16 @@ story("the role installs all of it, and a watcher; what it is told wrongly it re
   };
   // Another executable is there, and no watcher yet that its handler could restart.
   expect(await changes("--check")).toContain(
-    "the base would be set up for the networks bridge; would be published: web",
+    "the host rules would be set up for the networks bridge; would be published: web",
   );
   await host.run("rm", ["/usr/local/bin/docker_iptables"]);
   const foretold = await changes("--check", "--diff");
-  expect(foretold.at(-1)).toBe("the base would be set up for the networks bridge; would be published: web");
+  expect(foretold.at(-1)).toBe("the host rules would be set up for the networks bridge; would be published: web");
   expect([await host.exists("/usr/local/bin/docker_iptables"), await host.list("/etc/iptables.d")]).toEqual([
     false,
     [],
   ]);
-  expect(await changes()).toContain("the base is set up for the networks bridge; published: web");
+  expect(await changes()).toContain("the host rules are set up for the networks bridge; published: web");
   expect(await host.read("/usr/local/bin/docker_iptables")).toBe(native);
   expect(await changes("--check")).toEqual([]);
   expect(await changes()).toEqual([]);

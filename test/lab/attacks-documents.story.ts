@@ -82,7 +82,7 @@ story(
     expect(await problemsOf(host)).toEqual(["fragment_outdated first"]);
     const swept = await run(host, "sync");
     expect(swept).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("unpublished: first") });
-    expect(swept.stderr).toContain("first is left alone by its label, and is not at");
+    expect(swept.stderr).toContain("first is disabled by its label, and is not at");
     await nobodyAnswers();
     expect(await problemsOf(host)).toEqual([]);
 
@@ -91,7 +91,7 @@ story(
     // Whoever asks for the other one by its name takes away what leads there.
     expect(await run(host, "create", "secretdb")).toMatchObject({
       exitCode: 0,
-      stdout: expect.stringContaining("put right: first"),
+      stdout: expect.stringContaining("updated: first"),
     });
     await nobodyAnswers();
   },

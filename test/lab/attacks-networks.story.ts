@@ -108,7 +108,7 @@ story("a process of another user's that calls itself docker-proxy changes no rul
 
   const { changed, warnings } = await ask(host, { all: true });
   expect(changed).toBe(false);
-  expect(warnings.join("\n")).toMatch(/calls itself docker-proxy/);
+  expect(warnings.join("\n")).toMatch(/is named docker-proxy/);
   expect((await problemsOf(host)).map(({ kind }) => kind)).toContain("docker_proxy_untrusted");
   expect(await host.docker.connect("web", host.address, 8080)).toMatchObject({ reached: true, server: "web" });
 });

@@ -13,7 +13,7 @@ import { storyWith } from "./story.ts";
 
 const storyOfUfw = storyWith({ packages: ["ufw"] });
 const OWN = "/etc/iptables.d/05_host";
-const TOLD = /rules run that no fragment declares .*ufw/;
+const TOLD = /rules are live that no fragment declares .*ufw/;
 const WATCH = "docker_iptables-watch";
 
 /** A host that is set up and publishes web; then ufw is enabled. */
@@ -111,7 +111,7 @@ storyOfUfw(
     expect(await inputOf(host)).not.toContain("192.0.2.8/32");
     await own("192.0.2.9");
     await moveWeb(host, "stand3");
-    expect((await ask(host, { container: "web" })).warnings.join()).toMatch(/05_host was not loaded/);
+    expect((await ask(host, { container: "web" })).warnings.join()).toMatch(/05_host were not loaded/);
     expect(await inputOf(host)).toContain("192.0.2.7/32");
     expect(await inputOf(host)).not.toContain("192.0.2.9/32");
     await moveWeb(host, "stand4");

@@ -1,5 +1,5 @@
 /*
- * Boots of hosts whose fragments lean on what is not there yet, or are broken: nothing that was closed is open at any moment,
+ * Boots of hosts whose fragments depend on what is not there yet, or are broken: nothing that was closed is open at any moment,
  * from before the LAN is up to the end; what is missing is told, and comes in when it can.
  */
 
@@ -80,7 +80,7 @@ describe.each(["nft", "legacy"] as const)("iptables-%s", (backend) => {
       await host.systemctl(["reload", "iptables"]);
       expect(await opened(host, client, [23, 24, 9999], () => host.reboot())).toEqual([]);
       expect(await isOpen(host, client, 22)).toBe(true);
-      await expectFailed(host, `${OWN} line 4`, "KEEPS NOBODY OUT", `${OWN} line 6`, `${OWN} line 7`);
+      await expectFailed(host, `${OWN} line 4`, "BLOCKS NOBODY", `${OWN} line 6`, `${OWN} line 7`);
       expect(await inputOf(host)).toContain("-A INPUT -p tcp -m tcp --dport 24 -j DROP");
 
       await host.run("sh", [

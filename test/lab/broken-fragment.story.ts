@@ -72,7 +72,7 @@ for (const reload of ["systemd", "restore"]) {
     const failed = await ask(host, { all: true, reload });
     expect(failed).toMatchObject({ failed: true, changed: true });
     expect(failed.msg).toContain(NAMED);
-    expect(failed.msg).toMatch(/; unpublished all the same: web$/);
+    expect(failed.msg).toMatch(/; unpublished anyway: web$/);
     expect(await client.connect(host.address, 8080)).toEqual(REFUSED);
     await host.run("rm", [BAD]);
     expect(await ask(host, { all: true, reload })).toMatchObject({ msg: "published: api" });

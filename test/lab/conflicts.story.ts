@@ -23,9 +23,9 @@ story("a port and an address whose container was removed become another's", asyn
   // Old's rule leads to a port of new's on which nobody listens.
   expect(await client.connect(host.address, 8080)).toMatchObject({ reached: false });
   const { stdout, stderr } = await create(host, "new");
-  expect(stdout).toContain("published: new; put right: old");
+  expect(stdout).toContain("published: new; updated: old");
   expect(stderr).toContain(
-    `warning: ${fragmentOf("old")} goes: the container old does not exist, and 0.0.0.0:8080/tcp is new's now`,
+    `warning: stale fragment ${fragmentOf("old")} is removed: the container old does not exist, and 0.0.0.0:8080/tcp now belongs to new`,
   );
   expect(await client.connect(host.address, 8080)).toMatchObject({
     reached: true,
@@ -51,7 +51,7 @@ story("an address whose container was removed becomes another's, who publishes a
   // Old's rule opens a port that other never published.
   expect(await client.connect(host.address, 8080)).toMatchObject({ reached: true, server: "other", port: 80 });
   const { stderr } = await create(host, "other");
-  expect(stderr).toContain(`goes: the container old does not exist, and ${address} is other's now`);
+  expect(stderr).toContain(`is removed: the container old does not exist, and ${address} now belongs to other`);
   expect(await client.connect(host.address, 8080)).toEqual({ reached: false, why: "refused" });
   expect(await client.connect(host.address, 9090)).toMatchObject({ server: "other", peer: client.address });
 });
@@ -69,7 +69,7 @@ story("two restarts exchange the addresses of two containers", async ({ lab }) =
   expect([await host.docker.address("one"), await host.docker.address("two")]).toEqual([...before].reverse());
 
   // One create, and no rule leads to a stranger.
-  expect(await ask(host, { container: "one" })).toMatchObject({ msg: "published: one; put right: two" });
+  expect(await ask(host, { container: "one" })).toMatchObject({ msg: "published: one; updated: two" });
   for (const [port, server] of [[8080, "one"] as const, [8081, "two"] as const]) {
     expect(await client.connect(host.address, port)).toMatchObject({ server, peer: client.address });
   }
@@ -101,6 +101,6 @@ story("two containers that run and claim one port are an error, and nothing chan
   expect(await client.connect(host.address, 8080)).toMatchObject({ server: "first", peer: client.address });
 
   await host.docker.cli("stop", "--time", "0", "first");
-  expect(await ask(host, { container: "second" })).toMatchObject({ msg: "published: second; put right: first" });
+  expect(await ask(host, { container: "second" })).toMatchObject({ msg: "published: second; updated: first" });
   expect(await client.connect(host.address, 8080)).toMatchObject({ reached: false });
 });

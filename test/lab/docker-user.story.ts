@@ -129,7 +129,7 @@ for (const backend of ["nft", "legacy"] as const) {
           expect(fresh.reached).toBe(false);
         });
 
-        // What comes before it and accepts is told; a patch puts the jump first again.
+        // What comes before it and accepts is told; a patch moves the jump to the front.
         await host.run("iptables", ["-I", "FORWARD", "-o", "docker0", "-j", "ACCEPT"]);
         const { problems = [] } = await statusOf(host, "--reload", reload);
         expect(problems.filter(({ kind }) => kind === "rules_shadowed")).toMatchObject([

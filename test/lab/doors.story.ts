@@ -29,7 +29,7 @@ story(
     );
     expect(await applyState(host, ready)).toMatchObject({
       result: true,
-      comment: expect.stringMatching(/^the base is set up/),
+      comment: expect.stringMatching(/^the host rules are set up/),
     });
     await host.run("docker_iptables", ["create", "old"]);
 

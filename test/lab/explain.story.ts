@@ -47,9 +47,12 @@ describe.each([true, false])("userland proxy %s", (userlandProxy) => {
           const { reaches, seen_as } = view;
           const said = reaches ? { reached: true, server: "web" } : { reached: false };
           // Who is named stands for others: another machine, another container.
-          const named = !["another machine", "a container beside", "a container elsewhere", "a neighbour"].some((one) =>
-            view.from.startsWith(one),
-          );
+          const named = ![
+            "another machine",
+            "a container on the same network",
+            "a container on another network",
+            "an on-link host",
+          ].some((one) => view.from.startsWith(one));
           const as = named && reaches ? { peer: seen_as } : {};
           if (!isLike(result, { ...said, ...as })) wrong.push({ when, publish, view, result });
         }),
@@ -74,7 +77,7 @@ describe.each([true, false])("userland proxy %s", (userlandProxy) => {
     await tell("with a stranger's rule, and without guards");
     const said = await host.run("docker_iptables", ["explain", "web"]);
     expect(said.stdout).toMatch(
-      /another machine +198\.51\.100\.10:8080 +no: refused by a rule\n(.*\n)? +-A FORWARD -p tcp .*REJECT/,
+      /another machine +198\.51\.100\.10:8080 +no: rejected by a rule\n(.*\n)? +-A FORWARD -p tcp .*REJECT/,
     );
   });
 });
@@ -99,7 +102,8 @@ function attempt(
   const options = { protocol, timeoutMs: reaches ? 30_000 : 1000 };
   if (from === "another machine") return client.connect(address, Number(port), options);
   if (from === "this host") return host.connect(address, Number(port), options);
-  if (from.startsWith("a neighbour")) return neighbour.connect(address, Number(port), options);
-  const container = from === "web itself" ? "web" : from.startsWith("a container beside") ? "beside" : "elsewhere";
+  if (from.startsWith("an on-link host")) return neighbour.connect(address, Number(port), options);
+  const container =
+    from === "web itself" ? "web" : from.startsWith("a container on the same network") ? "beside" : "elsewhere";
   return host.docker.connect(container, address, Number(port), options);
 }

@@ -83,7 +83,7 @@ const bridges = (family: string, table: string) => `table ${family} ${table} {
 `;
 
 storyWith({ packages: ["nftables"] })(
-  "Docker's nftables tables drop; setup takes them away, and brings them back where it fails",
+  "Docker's nftables tables drop; setup removes them, and restores them where it fails",
   async ({ lab }) => {
     const host = await lab.host({ name: "left" });
     const client = await lab.client("laptop");
@@ -153,7 +153,7 @@ story("the legacy backend: of which there is only a policy, and what Docker left
   await host.run("iptables-legacy", ["-P", "FORWARD", "DROP"]);
   const refused = await run(host, "setup");
   expect(refused).toMatchObject({ failed: true, changed: false, error: { code: "rules_undeclared" } });
-  expect(refused.msg).toContain("the legacy backend, which decide as well: ':FORWARD DROP'");
+  expect(refused.msg).toContain("the legacy backend, which also filter packets: ':FORWARD DROP'");
   expect(await run(host, "setup", "--reload", "patch")).toMatchObject({ changed: true });
   const created = await run(host, "create", "web", "--reload", "patch");
   expect(created.warnings).toEqual([expect.stringMatching(/legacy backend's table ip filter lets nothing .*web/)]);

@@ -81,7 +81,7 @@ story("hosts, clients and containers reach each other over the LAN only as route
   expect(await client.connect(address6, 80)).toMatchObject({ reached: true, peer: client.address6 });
   expect(await client.connect(address6, 80, { protocol: "udp" })).toMatchObject({ peer: client.address6 });
 
-  // Published on 127.0.0.1 with a DNAT and no guard: a neighbour who routes 127.0.0.1 here gets in.
+  // Published on 127.0.0.1 with a DNAT and no guard: an on-link host that routes 127.0.0.1 here gets in.
   const to = await two.docker.address("web2");
   const dnat = ["-d", "127.0.0.1", "-p", "tcp", "--dport", "80", "-j", "DNAT", "--to-destination", `${to}:80`];
   await two.run("iptables", ["-t", "nat", "-A", "PREROUTING", ...dnat]);

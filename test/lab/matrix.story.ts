@@ -67,7 +67,7 @@ describe.each([
     if (backend === "legacy") return;
     await clear(place.host);
     await hold("none", place, setting);
-    // The original's README leans on docker-proxy.
+    // The original's README depends on docker-proxy.
     if (userlandProxy) {
       expect(await byHand(place)).toMatchObject({ changed: true });
       await hold("byhand", place, setting);

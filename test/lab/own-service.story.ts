@@ -109,7 +109,7 @@ story("a service that nobody understands: used while it loads, found out when it
   const failed = await ask(host, { container: "db" });
   expect(failed, failed.msg).toMatchObject({ failed: true, changed: false, error: { code: "rules_not_live" } });
   expect(failed.msg).toContain(
-    "iptables.service, which docker_iptables did not write, took away rules that ran before",
+    "iptables.service, which docker_iptables did not write, removed rules that were live before",
   );
   expect(failed.rolled_back).toContain("the kernel's IPv4 rules");
   expect(await rules()).toBe(before);

@@ -43,7 +43,7 @@ describe.each(["nft", "legacy"] as const)("a bare host with iptables-%s", (backe
     const result = await setup(host);
     expect(result, result.msg).toMatchObject({
       changed: true,
-      msg: "the base is set up for the networks bridge",
+      msg: "the host rules are set up for the networks bridge",
       reloaded: ["iptables.service", "ip6tables.service"],
       warnings: [],
     });
@@ -83,7 +83,7 @@ describe.each(["nft", "legacy"] as const)("a bare host with iptables-%s", (backe
     await host.docker.cli(...ADD_NETWORK);
     await host.docker.run("web", { publish: ["8080:80"], network: "app" });
     const warned = await ask(host, { container: "web" });
-    expect(warned.warnings.join()).toMatch(/does not cover the bridge br-app of web's network.*docker_iptables setup/);
+    expect(warned.warnings.join()).toMatch(/do not cover the bridge br-app of web's network.*docker_iptables setup/);
     expect(await setup(host)).toMatchObject({ changed: true, base: { networks: ["bridge", "app"].sort() } });
     expect((await ask(host, { container: "web" })).warnings).toEqual([]);
     expect(await client.connect(host.address, 8080)).toMatchObject(reached);
@@ -97,7 +97,11 @@ describe.each(["nft", "legacy"] as const)("a bare host with iptables-%s", (backe
     expect(refused).toMatchObject({ failed: true, error: { code: "base_in_use" } });
     await host.run("docker_iptables", ["delete", "web"]);
     await host.systemctl(["disable", "--now", "hello-world"]);
-    expect(await setup(host, "--remove")).toMatchObject({ changed: true, msg: "the base is removed", warnings: [] });
+    expect(await setup(host, "--remove")).toMatchObject({
+      changed: true,
+      msg: "the host rules are removed",
+      warnings: [],
+    });
     expect(await setup(host, "--remove", "--reload=restore")).toMatchObject({ changed: false });
     expect(await host.list("/etc/iptables.d")).toEqual([]);
     expect(await host.exists("/var/lib/docker_iptables")).toBe(false);

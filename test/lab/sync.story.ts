@@ -33,7 +33,7 @@ async function published(lab: Lab, name: string): Promise<{ host: Host; client: 
   await host.docker.run("db", { publish: ["5432:80"] });
   expect(await problemsOf(host)).toEqual(["fragment_missing db", "fragment_missing web"]);
   expect((await run(host, "sync")).stdout).toContain("published: db, web");
-  expect((await run(host, "sync")).stdout).toContain("all is as it should be (2 published)");
+  expect((await run(host, "sync")).stdout).toContain("everything is in sync (2 published)");
   expect(await expectAllWell(host, client)).toEqual(["db", "web"]);
   return { host, client };
 }
@@ -41,7 +41,7 @@ async function published(lab: Lab, name: string): Promise<{ host: Host; client: 
 const both = (kind: string) => [`${kind} db`, `${kind} web`];
 const BASE = ["/etc/iptables.d/10_docker", "/etc/iptables.d/90_docker"];
 
-story("rules that somebody has changed are found by status, and put right by sync or setup", async ({ lab }) => {
+story("rules that somebody has changed are found by status, and updated by sync or setup", async ({ lab }) => {
   const { host, client } = await published(lab, "kernel");
   const rules = async () => (await host.run("iptables-save")).stdout.replaceAll(/^#.*$|\[.*?\]/gm, "");
   const good = await rules();
@@ -78,7 +78,7 @@ story("rules that somebody has changed are found by status, and put right by syn
   await expectMended("setup", [...BASE.map((path) => `rules_missing ${path}`), ...both("rules_missing")].sort());
 });
 
-story("files and containers that somebody has changed are found by status, and put right by sync", async ({ lab }) => {
+story("files and containers that somebody has changed are found by status, and updated by sync", async ({ lab }) => {
   const { host, client } = await published(lab, "files");
   const expectMended = async (problems: string[], names: string[], verb = "sync") => {
     expect(await problemsOf(host)).toEqual(problems);
@@ -116,8 +116,8 @@ story("files and containers that somebody has changed are found by status, and p
   await host.run("sh", ["-c", "kill $(pidof docker-proxy)"]);
   await host.docker.run("second", { publish: ["127.0.0.1:5432:80"] });
   expect(await problemsOf(host)).toEqual(["container_rivals second", "fragment_missing second"]);
-  expect((await run(host, "sync")).stderr).toContain("second is left out: it publishes a port that db publishes, too");
-  expect((await run(host, "status", "db")).stdout).toContain("all is as it should be");
+  expect((await run(host, "sync")).stderr).toContain("second is skipped: it publishes a port that db publishes too");
+  expect((await run(host, "status", "db")).stdout).toContain("everything is in sync");
 });
 
 story("what is another's hand is found by status, and named", async ({ lab }) => {
@@ -137,7 +137,7 @@ story("what is another's hand is found by status, and named", async ({ lab }) =>
   expect(await problemsOf(host)).toEqual(["rules_shadowed web", "rules_undeclared"]);
   expect(await client.connect(host.address, 8081)).toEqual({ reached: false, why: "refused" });
   await host.run("iptables", ["-t", "nat", "-D", ...REDIRECT]);
-  expect((await run(host, "status")).stdout).toContain("all is as it should be: 2 containers");
+  expect((await run(host, "status")).stdout).toContain("everything is in sync: 2 containers");
 
   const settings = JSON.parse(await host.read("/etc/docker/daemon.json"));
   await host.write("/etc/docker/daemon.json", JSON.stringify({ ...settings, iptables: true }));

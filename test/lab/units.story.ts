@@ -109,7 +109,7 @@ describe.each(["nft", "legacy"] as const)("iptables-%s", (backend) => {
 
     await host.docker.run("web", { publish: ["8080:80"] });
     expect(await expectAllWellSoon(host, client)).toEqual(["web"]);
-    // Moved away and made anew, the directory is another one.
+    // Moved away and recreated, the directory is another one.
     await host.run("sh", [
       "-c",
       "cp -r /etc/iptables.d /root/d && mv /etc/iptables.d /etc/away && mv /root/d /etc/iptables.d",
@@ -293,7 +293,7 @@ story("another user's fragments are loaded, told, and replaced by root's", async
   const { warnings } = await ask(host, { container: "web" });
   expect(warnings).toEqual([expect.stringContaining("/etc/iptables.d/20_theirs (uid 1000, mode 0600)")]);
   expect(await inputOf(host)).toContain("192.0.2.7");
-  expect(await host.journal("iptables")).toContain("others than root can change /etc/iptables.d/20_theirs");
+  expect(await host.journal("iptables")).toContain("users other than root can change /etc/iptables.d/20_theirs");
   const { stdout } = await host.run("stat", ["--format=%a %U:%G", "/etc/iptables.d/11-docker-container_web"]);
   expect(stdout).toBe("644 root:root\n");
 

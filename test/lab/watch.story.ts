@@ -167,7 +167,7 @@ story("fifty containers that come and go at random: watch keeps up", async ({ la
   expect(await unitOf(host, "ActiveState", "NRestarts")).toEqual({ ActiveState: "active", NRestarts: "0" });
 });
 
-story("the service: ready, alive, started anew when it hangs, and stopped cleanly", async ({ lab }) => {
+story("the service: ready, alive, restarted when it hangs, and stopped cleanly", async ({ lab }) => {
   const host = await lab.host({ name: "service" });
   await setupWatch(host);
   expect(await unitOf(host, "Type", "ActiveState", "SubState", "UnitFileState", "StatusText")).toEqual({

@@ -85,7 +85,7 @@ describe("what cannot be proven is not so", () => {
   test("is said", () => {
     const [one] = sort("web", fragment(accept("172.17.0.9")), own).untrue;
     expect(one && describeStale(one)).toBe(
-      "the container web is left alone by its label, and is not at 172.17.0.9 on docker0, where its rules lead",
+      "the container web is disabled by its label, and is not at 172.17.0.9 on docker0, where its rules lead",
     );
   });
 

@@ -1,4 +1,4 @@
-// Rules of somebody else's beside ours on a fake host: a load would lose them, so only ours are exchanged, unless it is a load
+// Rules of somebody else's beside ours on a fake host: a load would remove them, so only ours are exchanged, unless it is a load
 // that is asked for. What a fragment declared in this boot is never somebody else's.
 
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -11,7 +11,7 @@ const OWN = (...sources: string[]) =>
   `*filter\n${sources.map((source) => `-A INPUT -s ${source}/32 -j DROP\n`).join("")}COMMIT\n`;
 const UFWS = ["-A INPUT -j ufw-user-input", "-A ufw-user-input -p tcp -m tcp --dport 22 -j ACCEPT"];
 const TOLD =
-  /IPv4 rules run that no fragment declares \('-A INPUT -j ufw-user-input', .* ufw\): a load would lose them/;
+  /IPv4 rules are live that no fragment declares \('-A INPUT -j ufw-user-input', .* ufw\): a load would remove them/;
 
 let address = 2;
 /** web runs anew, at another address. */
@@ -84,7 +84,7 @@ describe.concurrent.each(["restore", "systemd"])("reload: %s", (reload) => {
     const host = await besideHost();
     host.write("05_own", OWN("192.0.2.7", "192.0.2.9"));
     const { warnings } = await host.ask(web);
-    expect(warnings.join()).toContain(`and what is new in ${join(host.iptablesDir, "05_own")} was not loaded`);
+    expect(warnings.join()).toContain(`and the changes in ${join(host.iptablesDir, "05_own")} were not loaded`);
     const lines = linesOf(host);
     expect(lines).toEqual(
       expect.arrayContaining([...UFWS, ...[7, 8].map((n) => `-A INPUT -s 192.0.2.${n}/32 -j DROP`)]),
@@ -165,7 +165,9 @@ describe.concurrent("load", () => {
     expect((await load(host, "ipv4", "--check")).warnings).toEqual([expect.stringContaining("ufw-user-input")]);
     const done = await load(host, "ipv4");
     expect(done).toMatchObject({ changed: true, reloaded: ["iptables-restore"] });
-    expect(done.warnings).toEqual([expect.stringMatching(/no fragment go: '-A INPUT -j ufw-user-input'/)]);
+    expect(done.warnings).toEqual([
+      expect.stringMatching(/not in any fragment will be removed: '-A INPUT -j ufw-user-input'/),
+    ]);
     expect(host.kernel("filter")).not.toContain("ufw");
     moveWeb(host);
     expect(await host.ask(web)).toMatchObject({ changed: true, warnings: [] });
@@ -179,7 +181,7 @@ describe.concurrent("load", () => {
     const first = await load(host, "ipv4", "--keep-undeclared");
     expect(first).toMatchObject({
       changed: true,
-      warnings: [expect.stringMatching(/no fragment stay: .*ufw-user-input/)],
+      warnings: [expect.stringMatching(/not in any fragment stay: .*ufw-user-input/)],
     });
     const own = "-A INPUT -s 192.0.2.7/32 -j DROP";
     expect(linesOf(host)).toEqual(expect.arrayContaining([...UFWS, ":INPUT DROP [0:0]", own]));

@@ -130,7 +130,7 @@ describe.concurrent("a container that is not there yet", () => {
     const result = await foretell(host, { container: "web", wait_timeout: 600 });
     expect(result).toMatchObject({ changed: true, containers: [{ name: "web", changed: true }] });
     expect(result.failed).toBeUndefined();
-    expect(result.warnings).toEqual([`the container web ${why}: its rules cannot be foretold`]);
+    expect(result.warnings).toEqual([`the container web ${why}: its rules cannot be predicted yet`]);
   });
 
   test("beside one that is there: that one's rules are foretold", async () => {

@@ -85,19 +85,19 @@ describe.concurrent("the client fails", () => {
       "permission denied",
       "echo 'permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock' >&2; exit 1",
       "permission_denied",
-      /docker needs more rights/,
+      /docker has no permission to use its daemon/,
     ],
     ["an error of its own", "echo 'boom: 500' >&2; exit 125", "client_failed", /boom: 500/],
     ["an error without a word", "exit 3", "client_failed", /exit status 3/],
     ["killed", "kill -SEGV $$", "client_failed", /139/],
-    ["no JSON", "echo hello", "client_answer_invalid", /printed no JSON: hello/],
-    ["nothing", "exit 0", "client_answer_invalid", /printed no JSON: nothing/],
-    ["half of its JSON", `printf '[{"Name": "/web"'; exit 0`, "client_answer_invalid", /printed no JSON/],
+    ["no JSON", "echo hello", "client_answer_invalid", /did not print JSON: hello/],
+    ["nothing", "exit 0", "client_answer_invalid", /did not print JSON: nothing/],
+    ["half of its JSON", `printf '[{"Name": "/web"'; exit 0`, "client_answer_invalid", /did not print JSON/],
     ["an object", "echo '{}'; exit 0", "client_answer_invalid", /must be array/],
     ["null", "echo null; exit 0", "client_answer_invalid", /must be array/],
-    ["numbers", "echo '[1, 2]'; exit 0", "client_answer_invalid", /not what inspect prints/],
-    ["nulls", "echo '[null]'; exit 0", "client_answer_invalid", /not what inspect prints/],
-    ["bytes that are no text", "head -c 100000 /dev/urandom; exit 0", "client_answer_invalid", /printed no JSON/],
+    ["numbers", "echo '[1, 2]'; exit 0", "client_answer_invalid", /not in the format of inspect/],
+    ["nulls", "echo '[null]'; exit 0", "client_answer_invalid", /not in the format of inspect/],
+    ["bytes that are no text", "head -c 100000 /dev/urandom; exit 0", "client_answer_invalid", /did not print JSON/],
     ["100 MB", "head -c 100000000 /dev/zero; exit 0", "output_too_large", /more than 64 MiB/],
     ["100 MB of complaints", "head -c 100000000 /dev/zero >&2; exit 1", "output_too_large", /more than 64 MiB/],
   ])("%s", async (_what, script, code, message) => {
@@ -226,7 +226,7 @@ describe.concurrent("hostile or broken values in the answer", () => {
     host.container("web", { ports: PORTS });
     host.network("bridge", { Options: { "com.docker.network.bridge.name": "br-not-here" } });
     const { msg, error } = await host.refuses({ container: "web" }, "bridge_missing");
-    expect(msg).toMatch(/br-not-here of web's network bridge is no interface of this host/);
+    expect(msg).toMatch(/br-not-here of web's network bridge is not an interface of this host/);
     expect(error).toMatchObject({ container: "web", network: "bridge", bridge: "br-not-here" });
   });
 

@@ -1,4 +1,4 @@
-// Fragments of other containers that claim what is wanted: put right in the same transaction, or refused.
+// Fragments of other containers that claim what is wanted: updated in the same transaction, or refused.
 
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -38,14 +38,16 @@ describe.concurrent("a fragment whose container is gone", () => {
     const result = await host.ask({ container: "new", reload, _ansible_diff: true });
     expect(result).toMatchObject({
       changed: true,
-      msg: "published: new; put right: old",
+      msg: "published: new; updated: old",
       containers: [
         { name: "new", changed: true },
         { name: "old", changed: true, reasons: ["file", "kernel"] },
       ],
-      warnings: [`${fileOf(host, "old")} goes: the container old does not exist, and 0.0.0.0:8080/tcp is new's now`],
+      warnings: [
+        `stale fragment ${fileOf(host, "old")} is removed: the container old does not exist, and 0.0.0.0:8080/tcp now belongs to new`,
+      ],
     });
-    // What its last call by name gave stays, for a container that is made anew under its name.
+    // What its last call by name gave stays, for a container that is recreated under its name.
     expect(result.files).toContainEqual({ path: fileOf(host, "old"), change: "updated" });
     expect(result.diff?.map(({ before_header }) => before_header)).toContain(fileOf(host, "old"));
     expect(inspects(host)).toEqual(["docker inspect new", "docker inspect old"]);
@@ -63,8 +65,12 @@ describe.concurrent("a fragment whose container is gone", () => {
     host.write("11-docker-container_old", (host.fragment("old") ?? "").replaceAll("172.17.0.2", "172.17.0.3"));
     const result = await host.ask({ container: "new" });
     expect(result).toMatchObject({
-      msg: "already published: new; put right: old",
-      warnings: [expect.stringMatching(/old goes: the container old does not exist, and 172\.17\.0\.3 is new's now$/)],
+      msg: "already published: new; updated: old",
+      warnings: [
+        expect.stringMatching(
+          /old is removed: the container old does not exist, and 172\.17\.0\.3 now belongs to new$/,
+        ),
+      ],
     });
     expect(host.kernel("nat")).not.toContain("docker_iptables: old");
   });
@@ -75,7 +81,7 @@ describe.concurrent("a fragment whose container is gone", () => {
     host.write("11-docker-container_python", `*nat\n${nat}\nCOMMIT\n`);
     await host.boot();
     expect(host.kernel("nat")).toContain(nat);
-    expect(await host.ask({ container: "new" })).toMatchObject({ msg: "published: new; put right: python" });
+    expect(await host.ask({ container: "new" })).toMatchObject({ msg: "published: new; updated: python" });
     expect(host.kernel("nat")).not.toContain(nat);
   });
 
@@ -87,7 +93,7 @@ describe.concurrent("a fragment whose container is gone", () => {
     const foretold = await host.ask({ container: "new", _ansible_check_mode: true });
     expect(host.state()).toEqual(before);
     const result = await host.ask({ container: "new" });
-    expect(foretold.msg).toBe("would be published: new; would be put right: old");
+    expect(foretold.msg).toBe("would be published: new; would be updated: old");
     for (const key of ["containers", "files", "warnings"] as const) expect(foretold[key]).toEqual(result[key]);
   });
 
@@ -101,7 +107,7 @@ describe.concurrent("a fragment whose container is gone", () => {
     );
     const result = await host.ask({ container: "new" });
     expect(result).toMatchObject({ failed: true, changed: true, error: { code: "reload_failed" } });
-    expect(result.msg).toMatch(/; unpublished all the same: old$/);
+    expect(result.msg).toMatch(/; unpublished anyway: old$/);
     expect(result.rolled_back).toEqual([fileOf(host, "new")]);
     expect(host.fragment("old")).toBeUndefined();
     for (const table of ["raw", "nat", "filter"]) expect(host.kernel(table)).not.toMatch(/iptables: (old|new)/);
@@ -122,7 +128,7 @@ describe.concurrent("a fragment whose container is gone", () => {
     writeFileSync(join(host.fake, "as-list"), `[${host.documentOf("new")}]`);
     remove(host, "old");
     rmSync(fileOf(host, "old"));
-    expect(await host.ask({ container: "new" })).toMatchObject({ msg: "published: new; put right: 6e6577" });
+    expect(await host.ask({ container: "new" })).toMatchObject({ msg: "published: new; updated: 6e6577" });
     expect(host.fragment("6e6577")).toBeUndefined();
   });
 });
@@ -136,15 +142,15 @@ describe.concurrent("a fragment whose container does not run, or publishes nothi
     host.container("old", { ports: port("8080"), ...options });
     host.container("new", { ports: port("8080"), address: "172.17.0.3" });
     expect(await host.ask({ container: "new" })).toMatchObject({
-      msg: "published: new; put right: old",
-      warnings: [`${fileOf(host, "old")} goes: ${why}, and 0.0.0.0:8080/tcp is new's now`],
+      msg: "published: new; updated: old",
+      warnings: [`stale fragment ${fileOf(host, "old")} is removed: ${why}, and 0.0.0.0:8080/tcp now belongs to new`],
     });
     expect(host.fragment("old")).toBeUndefined();
   });
 });
 
 describe.concurrent("a fragment that is out of date", () => {
-  test("is made anew, and so is one that the new one clashes with: a chain of restarts", async () => {
+  test("is recreated, and so is one that the new one clashes with: a chain of restarts", async () => {
     const host = fakeHost();
     for (const [index, name] of ["a", "b", "c"].entries()) {
       host.container(name, { ports: port(`808${index}`), address: `172.17.0.${index + 2}` });
@@ -157,11 +163,11 @@ describe.concurrent("a fragment that is out of date", () => {
     host.calls();
     const result = await host.ask({ container: "a" });
     expect(result).toMatchObject({
-      msg: "published: a; put right: b, c",
+      msg: "published: a; updated: b, c",
       warnings: [
-        "a: this call does not give --no-guards, as an earlier one did, so that is dropped",
-        `${fileOf(host, "b")} is out of date and made anew: 172.17.0.3 is a's now`,
-        `${fileOf(host, "c")} is out of date and made anew: 172.17.0.4 is b's now`,
+        "a: this call does not give --no-guards, as an earlier call did; it is dropped",
+        `${fileOf(host, "b")} is out of date and is updated: 172.17.0.3 now belongs to a`,
+        `${fileOf(host, "c")} is out of date and is updated: 172.17.0.4 now belongs to b`,
       ],
     });
     expect(inspects(host)).toEqual(["docker inspect a", "docker inspect b", "docker inspect c"]);
@@ -179,7 +185,7 @@ describe.concurrent("a fragment that is out of date", () => {
     const ports = { "80/tcp": ["0.0.0.0", "::"].map((HostIp) => ({ HostIp, HostPort: "8080" })) };
     host.container("old", { ports, address: "172.17.0.9", address6: "fd00::9" });
     host.container("new", { ports: port("8081"), address: "172.17.0.2" });
-    expect(await host.ask({ container: "new" })).toMatchObject({ msg: "published: new; put right: old" });
+    expect(await host.ask({ container: "new" })).toMatchObject({ msg: "published: new; updated: old" });
     expect(host.kernel("nat", "ipv6")).toContain("--to-destination [fd00::9]:80");
   });
 
@@ -189,8 +195,10 @@ describe.concurrent("a fragment that is out of date", () => {
     host.container("new", { ports: port("8081"), address: "172.17.0.2" });
     host.write(".docker_iptables.boot", "# docker_iptables: boot another\n# 11-docker-container_old\n");
     expect(await host.ask({ container: "new" })).toMatchObject({
-      msg: "published: new; put right: old",
-      warnings: [`${fileOf(host, "old")} goes: it is from before this boot, and 172.17.0.2 is new's now`],
+      msg: "published: new; updated: old",
+      warnings: [
+        `stale fragment ${fileOf(host, "old")} is removed: it is from before this boot, and 172.17.0.2 now belongs to new`,
+      ],
     });
     expect(host.kernel("nat")).not.toContain("docker_iptables: old");
     expect(await host.ask({ container: "old" })).toMatchObject({ msg: "published: old", warnings: [] });

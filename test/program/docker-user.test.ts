@@ -184,7 +184,7 @@ describe.concurrent("what comes before it", () => {
       ({ kind }: { kind: string }) => kind.startsWith("rules_"),
     );
 
-  test("and accepts what goes to a container's bridge: status says so, setup puts the jump first again", async () => {
+  test("and accepts what goes to a container's bridge: status says so, setup moves the jump to the front", async () => {
     const host = await hostWithBase("patch");
     await host.ask({ container: "web", reload: "patch" });
     expect(await problems(host)).toEqual([]);

@@ -47,7 +47,7 @@ interface Case {
 }
 
 const WRITES = [/^writeFile: half$/, /^rename .*\.tmp$/, /^sync /, /^run flock /];
-// What runs side by side comes in another order each time: of such steps any one will do.
+// What runs side by side comes in a different order each time: of such steps any one will do.
 const LOADS = [/^run unshare --net -- .* ip6?tables-restore/, /^run ip6?tables-restore /];
 const FLOWS = [/^run conntrack -L /, /^run conntrack -D /];
 const READS = [/^readdir .*tables\.d$/, /^open .*docker_iptables\.load$/, /^close .*_/];
@@ -307,7 +307,7 @@ function expectOldOrNew(now: State, before: State, goal: State, goes = false): v
 function expectTrue(result: Result, now: State, before: State, goal: State, putsBack: boolean): void {
   if (!result.failed) {
     // That the rules could not be kept for the next boot is a warning.
-    const kept = !result.warnings.some((warning) => warning.includes("not kept for the next boot"));
+    const kept = !result.warnings.some((warning) => warning.includes("not stored for the next boot"));
     const told = (state: State) =>
       Object.entries(withoutGone(without(DERIVED, state))).filter(
         ([name]) => kept || !name.startsWith("var/docker_iptables/"),
@@ -316,7 +316,7 @@ function expectTrue(result: Result, now: State, before: State, goal: State, puts
   }
   if (result.failed && putsBack && result.changed)
     expect(`${result.rolled_back} ${result.msg}`).toMatch(
-      /NOT put back|unpublished all the same: web$|NOT unpublished: web$/,
+      /NOT put back|unpublished anyway: web$|NOT unpublished: web$/,
     );
   if (!result.changed) expect(without(DERIVED, now)).toEqual(without(DERIVED, before));
 }

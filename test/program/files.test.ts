@@ -52,7 +52,7 @@ describe.concurrent.each(["present", "absent"])("a directory that cannot be used
     rmSync(host.iptablesDir, { recursive: true });
     writeFileSync(host.iptablesDir, "precious");
     const { msg } = await host.ask({ container: "web", state });
-    expect(msg).toContain(`${host.iptablesDir} is no directory`);
+    expect(msg).toContain(`${host.iptablesDir} is not a directory`);
     expect(readFileSync(host.iptablesDir, "utf8")).toBe("precious");
   });
 

@@ -91,7 +91,7 @@ test("a load that is rolled back touches no flow", async () => {
 
 describe("conntrack", () => {
   const FAILS = "echo 'conntrack v1.4.7: Operation failed: sorry' >&2; exit 1";
-  const KEEPS = "UDP clients of port 53 that keep sending may keep their old way: ";
+  const KEEPS = "UDP clients of port 53 that keep sending may still reach the old destination: ";
   test("is missing: a warning says what may stay, and what to install", async () => {
     const host = await movedHost();
     rmSync(join(host.bin, "conntrack"));

@@ -63,7 +63,7 @@ describe.concurrent("a mistyped container", () => {
     const host = hostWithWeb();
     const { stderr } = await host.run(["create", "wbe", "--check", ...directories(host)]);
     expect(stderr).toBe(
-      "warning: the container wbe does not exist (did you mean web?): its rules cannot be foretold\n",
+      "warning: the container wbe does not exist (did you mean web?): its rules cannot be predicted yet\n",
     );
   });
 
@@ -71,7 +71,7 @@ describe.concurrent("a mistyped container", () => {
     const host = hostWithWeb();
     host.on("docker", '[ "$1" = ps ] && { echo "Error: out of order" >&2; exit 1; }');
     const { stderr } = await host.run(["create", "wbe", "--wait-timeout=0", ...directories(host)]);
-    expect(stderr).toMatch(/not every container runs: wbe does not exist; see/);
+    expect(stderr).toMatch(/not all containers are running: wbe does not exist; see/);
   });
 
   test("one that exists is not asked about", async () => {
@@ -145,9 +145,7 @@ describe.concurrent("a terminal", () => {
   });
 
   test("a mistake is red there, and plain in a pipe", async () => {
-    expect((await onTerminal(fakeHost(), '"$EXE" crate')).stdout).toContain(
-      "\u001b[31mdocker_iptables: there is no verb",
-    );
+    expect((await onTerminal(fakeHost(), '"$EXE" crate')).stdout).toContain("\u001b[31mdocker_iptables: unknown verb");
     expect((await fakeHost().shell('export TERM=xterm; "$EXE" crate 2>&1 | cat')).stdout).not.toContain("\u001b");
   });
 });
@@ -241,7 +239,7 @@ esac
     ?.command.replace("web", "nobody --wait-timeout 0");
   expect(await host.shell(stop ?? "")).toMatchObject({
     exitCode: 1,
-    stderr: expect.stringMatching(/^container_missing: not every container runs/),
+    stderr: expect.stringMatching(/^container_missing: not all containers are running/),
   });
 });
 

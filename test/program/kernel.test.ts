@@ -251,7 +251,7 @@ describe.concurrent.each(["restore", "systemd"])("the load fails (reload: %s)", 
     const host = await bootedHost();
     host.on("iptables-restore", "cat > /dev/null; exit 0");
     const { msg, error, rolled_back } = await host.refuses({ container: "web", reload }, "rules_not_live");
-    expect(msg).toMatch(/the rules were loaded, and for web the kernel lacks '-A /);
+    expect(msg).toMatch(/the rules were loaded, but for web the kernel lacks '-A /);
     expect(error).toMatchObject({
       containers: ["web"],
       missing: expect.arrayContaining([expect.stringMatching(/DNAT/)]),
@@ -519,7 +519,7 @@ describe.concurrent("a kernel without the raw table", () => {
       `case "$*" in *"--table raw"*) echo "Another app is holding the lock" >&2; exit 4 ;; esac`,
     );
     const { msg } = await host.refuses({ container: "web" }, "command_failed");
-    expect(msg).toContain("whether there is a table raw cannot be found out: 'iptables-save --table raw' failed");
+    expect(msg).toContain("cannot find out whether there is a table raw: 'iptables-save --table raw' failed");
   });
 
   test("is not asked for it where the table is there", async () => {

@@ -118,7 +118,7 @@ describe.concurrent("load", () => {
     const result = await load(host);
     expect(host.kernel("filter")).toMatch(/--dport 20 .*\n.*--dport 9 /);
     expect(host.kernel("mangle")).not.toContain("LOST");
-    expect(result.warnings).toEqual(["IPv4 rules that stand in no fragment go: '-A OUTPUT -j LOST'"]);
+    expect(result.warnings).toEqual(["IPv4 rules not in any fragment will be removed: '-A OUTPUT -j LOST'"]);
   });
 
   test.each([
@@ -248,7 +248,7 @@ describe.concurrent("what is wrong", () => {
     host.on("unshare", 'echo "unshare: unshare failed: Operation not permitted" >&2; exit 1');
     const result = await load(host);
     expect(result).toMatchObject({ changed: true });
-    expect(result.warnings).toEqual([expect.stringMatching(/were not tried .*: unshare: unshare failed: Operation/)]);
+    expect(result.warnings).toEqual([expect.stringMatching(/were not tested .*: unshare: unshare failed: Operation/)]);
     expect(host.kernel("nat")).toContain("MASQUERADE");
   });
 
@@ -302,7 +302,7 @@ describe.concurrent("container fragments of another boot", () => {
     const host = rebootedHost();
     const path = join(host.iptablesDir, "11-docker-container_web");
     const { warnings } = await load(host);
-    expect(warnings).toEqual([`${path} is from before this boot; left out until 'create' confirms it`]);
+    expect(warnings).toEqual([`${path} is from before this boot; skipped until 'create' confirms it`]);
     expect(host.kernel("nat")).not.toContain("172.17.0.9");
     expect(host.kernel("nat")).toContain("MASQUERADE");
     expect(await host.ask({ container: "web", reload: "restore" })).toMatchObject({ changed: true, warnings: [] });
@@ -434,8 +434,8 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
     const result = await load(host, [], env);
     expect(result).toMatchObject({ changed: true });
     expect(result.warnings).toEqual([
-      expect.stringContaining("what the fragments declare could not be kept"),
-      expect.stringContaining("not kept for the next boot"),
+      expect.stringContaining("the record of what the fragments declare could not be written"),
+      expect.stringContaining("not stored for the next boot"),
     ]);
     expect(host.kernel("nat")).toContain("MASQUERADE");
   });
@@ -490,7 +490,7 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
       error: { code: "fragment_invalid", line: 3, last_good: [], left_out: [left] },
     });
     expect(result.msg).toMatch(
-      /20_web line 3: .*; the kernel had no rules, so the IPv4 rules that can be loaded were loaded instead, but for .*20_web line 3 '-A INPUT -j broken' \(/,
+      /20_web line 3: .*; the kernel had no rules, so the IPv4 rules that can be loaded were loaded instead, except .*20_web line 3 '-A INPUT -j broken' \(/,
     );
     expect(host.kernel("filter")).toContain(":INPUT DROP");
     expect(host.kernel("filter")).toContain("--dport 20 ");
@@ -506,12 +506,12 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
     host.write("30_web", "*filter\n-A INPUT -j broken\nCOMMIT\n");
     expect((await load(host, ["ipv4"], env)).error).toMatchObject({ left_out: [{}, {}] });
     expect(host.kernel("filter")).not.toContain("--dport 22 ");
-    expect((await load(host, ["ipv4"], env)).msg).not.toContain("left rules out");
+    expect((await load(host, ["ipv4"], env)).msg).not.toContain("skipped rules");
     host.write("20_ssh", `*filter\n:INPUT DROP [0:0]\n${ACCEPTS(22).split("\n")[1]}\nCOMMIT\n`);
     const better = await load(host, ["ipv4"], env);
     expect(better).toMatchObject({ failed: true, changed: true, error: { left_out: [{}] } });
     expect(better.msg).toContain(
-      "an earlier load had left rules out, and now the IPv4 rules that can be loaded were loaded",
+      "an earlier load skipped rules, and now the IPv4 rules that can be loaded were loaded",
     );
     expect(host.kernel("filter")).toContain("--dport 22 ");
     // Not fewer.
@@ -558,7 +558,7 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
     const result = await load(host, ["ipv4"], env);
     const left = { where: expect.stringMatching(/30_odd line 2$/), rule: "*broken with its 2 rules" };
     expect(result).toMatchObject({ failed: true, changed: true, error: { left_out: [left] } });
-    expect(result.msg).toContain("KEEPS NOBODY OUT");
+    expect(result.msg).toContain("BLOCKS NOBODY");
     expect(host.kernel("filter")).toContain("--dport 22 ");
     expect(host.kernel("nat")).toContain("MASQUERADE");
   });

@@ -87,7 +87,7 @@ describe.concurrent("what a call by name gives", () => {
     expect(kindsOf(await status(host))).toEqual([]);
   });
 
-  test("outlives a stop, and being made anew under its name", async () => {
+  test("outlives a stop, and being recreated under its name", async () => {
     const host = fakeHost();
     host.container("web", { ports: published("8080") });
     await create(host, { guards: false });
@@ -121,9 +121,7 @@ describe.concurrent("what a call by name gives", () => {
     host.container("web", { ports: published("8080") });
     await create(host, { guards: false });
     const { warnings } = await create(host, {});
-    expect(warnings).toContainEqual(
-      "web: this call does not give --no-guards, as an earlier one did, so that is dropped",
-    );
+    expect(warnings).toContainEqual("web: this call does not give --no-guards, as an earlier call did; it is dropped");
     expect(host.fragment("web")).toContain("*raw");
     expect((await create(host, {})).warnings).not.toContainEqual(expect.stringContaining("dropped"));
   });

@@ -125,9 +125,7 @@ PATH=\${PATH#*:} exec flock "$@"
     const { msg, error, ...result } = await host.ask({ container: "web", reload: "restore" });
     expect(result).toMatchObject({ failed: true, changed: false });
     expect(error).toMatchObject({ code: "concurrent_change", path: fileOf(host, "web") });
-    expect(msg).toContain(
-      `another process changed ${fileOf(host, "web")} while this call was at work; nothing was changed`,
-    );
+    expect(msg).toContain(`another process changed ${fileOf(host, "web")} during this call; nothing was changed`);
   });
 });
 
@@ -219,6 +217,6 @@ describe.concurrent("a container that gets another name between two answers", ()
     );
     const { warnings, ...result } = await host.ask({ all: true });
     expect(result).toMatchObject({ changed: true, msg: "published: web" });
-    expect(warnings).toEqual(["docker tells of several containers that are called web; the last of them counts"]);
+    expect(warnings).toEqual(["docker lists several containers named web; the last one is used"]);
   });
 });

@@ -46,7 +46,7 @@ async function setup(host: FakeHost, ...more: string[]): Promise<Result & { exit
 
 /** Without what is told of the machine itself: whether it forwards, and of a daemon of its own. */
 const warnings = (result: Result) =>
-  result.warnings.filter((one) => !/^(this host forwards|the Docker daemon)/.test(one));
+  result.warnings.filter((one) => !/^(this host does not forward|the Docker daemon)/.test(one));
 
 function read(host: FakeHost, file: string, directory = host.iptablesDir): string {
   return readFileSync(join(directory, file), "utf8");
@@ -62,7 +62,7 @@ describe.concurrent("on a bare host", () => {
     expect(result, result.msg).toMatchObject({
       changed: true,
       state: "present",
-      msg: "the base is set up for the networks app, bridge",
+      msg: "the host rules are set up for the networks app, bridge",
       base: { changed: true, reasons: ["file", "kernel", "unit"], networks: ["app", "bridge"] },
       containers: [],
       reloaded: ["iptables.service", "ip6tables.service"],
@@ -99,7 +99,7 @@ describe.concurrent("on a bare host", () => {
     const result = await host.ask({ container: "web", base: true });
     expect(result, result.msg).toMatchObject({
       changed: true,
-      msg: "the base is set up for the networks app, bridge; published: web",
+      msg: "the host rules are set up for the networks app, bridge; published: web",
       containers: [{ name: "web", changed: true, reasons: ["file", "kernel"] }],
       reloaded: ["iptables.service", "ip6tables.service"],
     });
@@ -123,7 +123,7 @@ describe.concurrent("on a bare host", () => {
     );
     expect(await host.ask({ container: "web", base: true })).toMatchObject({
       changed: false,
-      msg: "the base is up to date for the networks app, bridge; already published: web",
+      msg: "the host rules are up to date for the networks app, bridge; already published: web",
     });
   });
 
@@ -132,7 +132,7 @@ describe.concurrent("on a bare host", () => {
     const before = host.state();
     const result = await setup(host, "--check", "--diff");
     expect(result).toMatchObject({ changed: true, reloaded: [] });
-    expect(result.msg).toBe("the base would be set up for the networks app, bridge");
+    expect(result.msg).toBe("the host rules would be set up for the networks app, bridge");
     expect(result.diff?.map(({ after_header }) => after_header)).toEqual(result.files?.map(({ path }) => path));
     expect(result.diff?.map(({ before }) => before).join("")).toBe("");
     expect(host.state()).toEqual(before);
@@ -151,7 +151,7 @@ describe.concurrent("on a bare host", () => {
     expect(would.stdout).toMatch(/^ {2}would be created .*\/iptables\.d\/10_docker$/m);
     const did = await host.run(["setup", ...dirs]);
     expect(did).toMatchObject({ exitCode: 0 });
-    expect(did.stdout).toMatch(/^the base is set up for the networks app, bridge\n {2}created /);
+    expect(did.stdout).toMatch(/^the host rules are set up for the networks app, bridge\n {2}created /);
     expect(did.stdout).toMatch(/^ {2}created .*\/etc\/systemd\/system\/iptables\.service$/m);
     expect(did.stdout).toMatch(/^ {2}reloaded iptables\.service$/m);
   });
@@ -259,7 +259,7 @@ describe.concurrent("--watch", () => {
     );
   });
 
-  test("with other flags than before it is started anew", async () => {
+  test("with other flags than before it is restarted", async () => {
     const host = bareHost();
     await setup(host, "--watch");
     host.calls();
@@ -353,15 +353,15 @@ describe.concurrent("--watch", () => {
     expect(unitFiles(host)).toEqual([]);
   });
 
-  test("setup --remove takes it away, too", async () => {
+  test("setup --remove removes it, too", async () => {
     const host = bareHost();
     await setup(host, "--watch");
     host.calls();
-    expect(await setup(host, "--remove")).toMatchObject({ changed: true, msg: "the base is removed" });
+    expect(await setup(host, "--remove")).toMatchObject({ changed: true, msg: "the host rules are removed" });
     expect(unitFiles(host)).toEqual([]);
     expect(enabled(host)).toEqual([]);
     expect(told(host)).toContain(`systemctl stop -- ${WATCH}`);
-    expect(await setup(host, "--remove")).toMatchObject({ changed: false, msg: "there is no base" });
+    expect(await setup(host, "--remove")).toMatchObject({ changed: false, msg: "there are no host rules" });
   });
 
   test("while it runs, --remove names it: it would publish again what is taken away", async () => {
@@ -422,7 +422,7 @@ describe.concurrent("the timers that start a failed service again", () => {
     expect(result, result.msg).toMatchObject({ changed: true });
     expect(unitFiles(host)).toEqual(UNITS.filter((unit) => unit !== TIMER));
     expect(await setup(host)).toMatchObject({ changed: false });
-    expect(await setup(host, "--remove")).toMatchObject({ changed: true, msg: "the base is removed" });
+    expect(await setup(host, "--remove")).toMatchObject({ changed: true, msg: "the host rules are removed" });
     expect(unitFiles(host)).toEqual([]);
   });
 
@@ -494,7 +494,7 @@ describe.concurrent("networks", () => {
     expect((await setup(host)).warnings).not.toContainEqual(told);
   });
 
-  test("--adopt saves what a fragment had earlier in this boot, too: its file may have been moved away to be made anew", async () => {
+  test("--adopt saves what a fragment had earlier in this boot, too: its file may have been moved away to be recreated", async () => {
     const host = bareHost();
     const [ban, late] = ["-A INPUT -s 192.0.2.1/32 -j DROP", "-A INPUT -s 192.0.2.2/32 -j DROP"];
     host.setKernel("filter", ["*filter", ":INPUT ACCEPT [0:0]", ban, "COMMIT", ""].join("\n"));
@@ -579,7 +579,7 @@ describe.concurrent("networks", () => {
       host.network("app", { IPAM: { Config: [{ Subnet: subnet }] } });
       const { warnings, base } = await host.ask({ base: true });
       expect(warnings.filter((one) => one.includes("where a subnet should be"))).toEqual([
-        expect.stringMatching(/app.*the base does not cover it$/),
+        expect.stringMatching(/app.*the host rules do not cover it$/),
       ]);
       expect(base?.networks).toEqual(["bridge"]);
       expect(read(host, "10_docker")).not.toContain("app");
@@ -607,7 +607,7 @@ describe.concurrent("networks", () => {
     expect(result, result.msg).toMatchObject({ changed: true });
     expect(warnings(result)).toEqual([
       expect.stringMatching(
-        /^the base does not cover the bridge lo of web's network: .*'docker_iptables setup --iptables-dir /,
+        /^the host rules do not cover the bridge lo of web's network: .*'docker_iptables setup --iptables-dir /,
       ),
     ]);
     host.network("bridge", {
@@ -647,7 +647,7 @@ describe.concurrent("what is of another hand", () => {
     expect(unitFiles(host)).toEqual([]);
     expect(enabled(host)).toEqual([]);
     expect(warnings(result)).toEqual([
-      "ip6tables.service was not written by docker_iptables and is not enabled: nothing loads the rules at boot",
+      "ip6tables.service was not written by docker_iptables and is not enabled, so the rules are not loaded at boot",
     ]);
     expect(await setup(host)).toMatchObject({ changed: false });
   });
@@ -750,7 +750,7 @@ test("a broken fragment: setup says where a boot has no last good rules, either"
   const bare = await setup(host, ...words);
   expect(bare.warnings).toEqual([
     ...kept.warnings,
-    expect.stringMatching(/^no last good IPv4 rules are kept either: /),
+    expect.stringMatching(/^no last good IPv4 rules are stored either/),
   ]);
 });
 
@@ -759,12 +759,12 @@ describe.concurrent("setup --remove", () => {
     const host = bareHost();
     await setup(host);
     const would = await setup(host, "--remove", "--check");
-    expect(would).toMatchObject({ changed: true, msg: "the base would be removed" });
+    expect(would).toMatchObject({ changed: true, msg: "the host rules would be removed" });
     const result = await setup(host, "--remove");
     expect(result, result.msg).toMatchObject({
       changed: true,
       state: "absent",
-      msg: "the base is removed",
+      msg: "the host rules are removed",
       base: { reasons: ["file", "kernel", "unit"] },
     });
     expect(host.names(host.iptablesDir)).toEqual([]);
@@ -776,7 +776,7 @@ describe.concurrent("setup --remove", () => {
     expect(host.kernel("filter")).not.toMatch(OURS);
     expect(await setup(host, "--remove", "--reload", "restore")).toMatchObject({
       changed: false,
-      msg: "there is no base",
+      msg: "there are no host rules",
     });
   });
 
@@ -794,14 +794,14 @@ describe.concurrent("setup --remove", () => {
     );
   });
 
-  test("is refused while containers lean on the base", async () => {
+  test("is refused while container fragments depend on the host rules", async () => {
     const host = bareHost();
     host.container("web", { ports: PORTS });
     await host.ask({ container: "web", base: true });
     const { msg } = await host.refuses({ base: true, state: "absent" }, "base_in_use");
     expect(msg).toMatch(/11-docker-container_web.*docker_iptables delete/);
     const both = await host.ask({ container: "web", base: true, state: "absent" });
-    expect(both, both.msg).toMatchObject({ changed: true, msg: "the base is removed; unpublished: web" });
+    expect(both, both.msg).toMatchObject({ changed: true, msg: "the host rules are removed; unpublished: web" });
     expect(host.names(host.iptablesDir)).toEqual([]);
   });
 
@@ -810,10 +810,10 @@ describe.concurrent("setup --remove", () => {
     await host.boot();
     const before = host.state();
     const result = await setup(host, "--remove");
-    expect(result, result.msg).toMatchObject({ changed: false, msg: "there is no base" });
+    expect(result, result.msg).toMatchObject({ changed: false, msg: "there are no host rules" });
     expect(warnings(result)).toEqual([
-      `${join(host.iptablesDir, "10_docker")} was not written by docker_iptables; it stays`,
-      `${join(host.ip6tablesDir, "10_docker")} was not written by docker_iptables; it stays`,
+      `${join(host.iptablesDir, "10_docker")} was not written by docker_iptables; it is kept`,
+      `${join(host.ip6tablesDir, "10_docker")} was not written by docker_iptables; it is kept`,
     ]);
     expect(host.state()).toEqual(before);
   });

@@ -134,8 +134,8 @@ describe.concurrent("by id", () => {
   });
 
   test.each([
-    ["the client is gone", "exit 127", /looks like a container's id, and its name cannot be asked for/],
-    ["the daemon is down", "echo 'Cannot connect to the Docker daemon' >&2; exit 1", /cannot be asked for/],
+    ["the client is gone", "exit 127", /looks like a container's id, and its name cannot be looked up/],
+    ["the daemon is down", "echo 'Cannot connect to the Docker daemon' >&2; exit 1", /cannot be looked up/],
     ["there is no such container", "echo 'Error: No such object' >&2; echo '[]'; exit 1", /no such container any more/],
   ])("absent of an id when %s: a warning, not a silent success", async (_what, script, warning) => {
     const host = await hostWithTwo();
@@ -174,7 +174,7 @@ COMMIT
   const VALID = BROKEN.replaceAll(/-([io]) {2}/g, "-$1 docker0 ");
   const LIVE = VALID.replace("-d 172.17.0.2 ", "-d 172.17.0.2/32 ");
 
-  /** The original's fragment on disk, and its rules in the kernel as iptables-save spells them. */
+  /** The original's fragment on disk, and its rules in the kernel as iptables-save prints them. */
   function migrate(host: FakeHost, text: string, live: boolean): void {
     host.write("11-docker-container_web", text);
     if (!live) return;

@@ -91,7 +91,7 @@ describe.concurrent("all is well", () => {
 
   test("with a base of ours; the forwarding of this machine aside", async () => {
     const { problems } = await status(await hostWithBase());
-    expect(problems.filter(({ msg }) => !msg.startsWith("this host forwards"))).toEqual([]);
+    expect(problems.filter(({ msg }) => !msg.startsWith("this host does not forward"))).toEqual([]);
   });
 
   test.each([{ ipv6: true }, { guards: false }, { ipv6: true, guards: false, reload: "restore" }])(
@@ -149,7 +149,7 @@ const CASES: Record<string, Case> = {
   },
   "no port any more": {
     make: (host) => host.container("web", { address: "172.17.0.2" }),
-    finds: [{ kind: "fragment_outdated", container: "web", path: FRAGMENT, msg: /publishes nothing/ }],
+    finds: [{ kind: "fragment_outdated", container: "web", path: FRAGMENT, msg: /publishes no port of this fragment/ }],
   },
   "a container that has ended": {
     make: (host) => host.container("web", { ports: port("8080"), status: "exited" }),
@@ -184,7 +184,7 @@ const CASES: Record<string, Case> = {
       {
         kind: "rules_orphaned",
         container: "web",
-        msg: /docker_iptables sync [^']*' or 'docker_iptables load [^']*' takes them away$/,
+        msg: /docker_iptables sync [^']*' or 'docker_iptables load [^']*' removes them$/,
       },
     ],
   },
@@ -221,7 +221,7 @@ const CASES: Record<string, Case> = {
     finds: [
       {
         kind: "rules_undeclared",
-        msg: /^IPv4 rules run that no fragment declares \('-A INPUT -s 192\.0\.2\.1\/32 -j DROP'\): a load would lose them, .*'docker_iptables load\b.*' replaces them on purpose$/,
+        msg: /^IPv4 rules are live that no fragment declares \('-A INPUT -s 192\.0\.2\.1\/32 -j DROP'\): a load would remove them, .*'docker_iptables load\b.*' removes them$/,
       },
     ],
   },
@@ -265,7 +265,7 @@ const CASES: Record<string, Case> = {
         kind: "rules_missing",
         container: "web",
         path: FRAGMENT,
-        msg: /'docker_iptables sync [^']*' brings them back, once .*50_mine line 2 is fixed$/,
+        msg: /'docker_iptables sync [^']*' restores them, once .*50_mine line 2 is fixed$/,
       },
     ],
   },
@@ -277,12 +277,12 @@ const CASES: Record<string, Case> = {
       ),
     finds: [{ kind: "fragment_stale", container: "web", path: FRAGMENT, msg: /docker_iptables create web/ }],
   },
-  "a network that the base does not cover": {
+  "a network that the host rules do not cover": {
     make: async (host) => {
       host.write("10_docker", BASE.replaceAll("-o lo ", "-o br-other "));
       await host.boot();
     },
-    finds: [{ kind: "network_uncovered", msg: /does not cover the bridge lo of web's network/ }],
+    finds: [{ kind: "network_uncovered", msg: /do not cover the bridge lo of web's network/ }],
   },
   "a service that is not there": {
     make: (host) => rmSync(join(host.fake, "units/iptables.service")),
@@ -302,7 +302,7 @@ const CASES: Record<string, Case> = {
   },
   "a client whose words are not understood": {
     make: (host) => host.on("docker", "echo what?"),
-    finds: [{ kind: "daemon_unreachable", msg: /no id/ }],
+    finds: [{ kind: "daemon_unreachable", msg: /not an id/ }],
   },
 };
 
@@ -320,7 +320,7 @@ describe.concurrent("found", () => {
     for (const [index, { msg }] of finds.entries()) if (msg) expect(problems[index]?.msg).toMatch(msg);
   });
 
-  test("rules in another order", async () => {
+  test("rules in a different order", async () => {
     const host = fakeHost();
     host.container("web", { ports: { ...port("8080"), "81/tcp": [{ HostIp: "0.0.0.0", HostPort: "9000" }] } });
     await host.boot();
@@ -451,7 +451,7 @@ describe.concurrent("for a person", () => {
       "web        127.0.0.1:9000/tcp  172.17.0.2  yes       yes   -",
       "           0.0.0.0:8080/tcp",
       "",
-      expect.stringMatching(/^fragment_missing: database runs and publishes, and has no /),
+      expect.stringMatching(/^fragment_missing: database runs and publishes ports, but there is no /),
     ]);
     expect(stdout).toMatch(/^\d problems? \(2 containers\)\n$/m);
   });
@@ -462,7 +462,7 @@ describe.concurrent("for a person", () => {
     const { stdout } = await read(host);
     expect(stdout).not.toContain("CONTAINER");
     expect(withoutDaemon(stdout)).toMatch(
-      /^(all is as it should be: 0 containers, files and kernel agree|\d problems? \(0 containers\))\n$/,
+      /^(everything is in sync: 0 containers, files and kernel agree|\d problems? \(0 containers\))\n$/,
     );
   });
 

@@ -79,7 +79,7 @@ describe.concurrent("what runs", () => {
       const before = host.state();
       expect(await sync(host, { reload })).toMatchObject({
         changed: false,
-        msg: "all is as it should be (2 published)",
+        msg: "everything is in sync (2 published)",
         reloaded: [],
       });
       expect(host.state()).toEqual(before);
@@ -124,10 +124,10 @@ describe.concurrent("what runs", () => {
     const host = fakeHost();
     host.container("six", { ports: port("8080", "::"), address6: "fd00::2" });
     await host.boot();
-    expect(await sync(host)).toMatchObject({ changed: false, msg: "all is as it should be (0 published)" });
+    expect(await sync(host)).toMatchObject({ changed: false, msg: "everything is in sync (0 published)" });
     expect(await sync(host, { ipv6: true })).toMatchObject({ changed: true, msg: "published: six" });
     expect(await sync(host)).toMatchObject({ changed: true, msg: "unpublished: six" });
-    expect(await sync(host)).toMatchObject({ changed: false, msg: "all is as it should be (0 published)" });
+    expect(await sync(host)).toMatchObject({ changed: false, msg: "everything is in sync (0 published)" });
   });
 
   test("is nothing: then nothing stays published", async () => {
@@ -174,12 +174,12 @@ describe.concurrent("what runs", () => {
     const result = await sync(host, { base: true, reload: "restore" });
     expect(result, result.msg).toMatchObject({
       changed: true,
-      msg: "the base is set up for the networks bridge; published: web",
+      msg: "the host rules are set up for the networks bridge; published: web",
       base: { changed: true, networks: ["bridge"] },
     });
     expect(await sync(host, { base: true, reload: "restore" })).toMatchObject({
       changed: false,
-      msg: "the base is up to date for the networks bridge; all is as it should be (1 published)",
+      msg: "the host rules are up to date for the networks bridge; everything is in sync (1 published)",
     });
   });
 });
@@ -216,7 +216,7 @@ describe.concurrent("what is left alone", () => {
     expect(result, result.msg).toMatchObject({
       changed: true,
       msg: "published: db",
-      warnings: [expect.stringMatching(/^the bridge br-far of web's network far is no interface of this host/)],
+      warnings: [expect.stringMatching(/^the bridge br-far of web's network far is not an interface of this host/)],
     });
     expect(host.fragment("web")).toBe(before);
     expect(live(host, "web")).toBe(true);
@@ -235,7 +235,7 @@ describe.concurrent("of two that publish one port", () => {
     const result = await sync(host);
     expect(result.failed, result.msg).toBeUndefined();
     expect(result.warnings).toEqual([
-      `${left} is left out: it publishes a port that ${kept} publishes, too; stop one of them`,
+      `${left} is skipped: it publishes a port that ${kept} publishes too; stop one of them`,
     ]);
     expect(owners(host)).toEqual(["db", kept].sort());
     expect(await sync(host)).toMatchObject({ changed: false });
@@ -324,7 +324,7 @@ describe.concurrent("the doors", () => {
     const host = await busyHost();
     expect(readAnswer(await host.run(["sync", "--json", ...dirs(host)]))).toMatchObject({ msg: "published: db, web" });
     const again = await host.run(["create", "--all", ...dirs(host)]);
-    expect(again).toMatchObject({ exitCode: 0, stdout: "all is as it should be (2 published)\n" });
+    expect(again).toMatchObject({ exitCode: 0, stdout: "everything is in sync (2 published)\n" });
     const deleted = await host.run(["delete", "--all", ...dirs(host)]);
     expect(deleted.stdout).toMatch(/^unpublished: db, web\n {2}removed /);
   });

@@ -68,8 +68,8 @@ describe.concurrent("create", () => {
         /^docker_iptables \d+\.\d+\.\d+, Node\.js \S+, process \d+, user \d+: create web --json --verbose /,
       ),
       expect.stringMatching(/^request: \{"container":\["web"\],"state":"present",/),
-      "daemon: not asked on a socket, because a docker context is in use",
-      "daemon: not asked on a socket, because a docker context is in use",
+      "daemon: socket not used, because a docker context is set",
+      "daemon: socket not used, because a docker context is set",
       "compare: files and kernel with fragments, 1 of 2 out of sync",
       expect.stringMatching(
         `^ *${fragment}: the file is missing; the kernel lacks 3 of 3 rules, first '-A PREROUTING `,
@@ -196,7 +196,7 @@ describe.concurrent("doors of JSON, by the environment", () => {
         expect.stringMatching(/^GET: HTTP\/1\.0 200 OK, \d+ bytes$/),
         `GET /networks/bridge on ${socket}`,
         expect.stringMatching(/^GET: HTTP\/1\.0 500 Oh no \+0\.001 done, \d+ bytes$/),
-        `daemon: no use of what ${socket} answers, so docker is started: status 500`,
+        `daemon: unusable answer from ${socket}, using docker instead: status 500`,
         `run docker --host unix://${socket} network inspect bridge`,
       ]),
     );
@@ -260,7 +260,7 @@ describe.concurrent("other verbs", () => {
     const events = eventsOf(await host.run(["sync", "--json", "--verbose", ...directories(host)]));
     expect(events.filter((event) => event.startsWith("skip"))).toEqual([
       expect.stringMatching(/^skip: .*\bidle\b/),
-      "skip: the container mine is left alone by its label",
+      "skip: the container mine is disabled by its label",
     ]);
   });
 
@@ -270,7 +270,7 @@ describe.concurrent("other verbs", () => {
     const { stderr, exitCode } = await host.run(["crate", "web"]);
     expect(exitCode).toBe(2);
     expect(stderr).toMatch(
-      /^\+\S+ docker_iptables .*: crate web\n\+\S+ done: exit status 2\ndocker_iptables: there is no verb/,
+      /^\+\S+ docker_iptables .*: crate web\n\+\S+ done: exit status 2\ndocker_iptables: unknown verb/,
     );
   });
 });

@@ -176,7 +176,7 @@ describe.concurrent("events", () => {
     tell(host, event("network", "create", "app"));
     await until("the base has the network", () => host.kernel("filter").includes("br-app"));
     await until("it tells of the network", () =>
-      watcher.out().includes("the base is set up for the networks app, bridge"),
+      watcher.out().includes("the host rules are set up for the networks app, bridge"),
     );
   });
 });
@@ -334,7 +334,7 @@ describe.concurrent("rules that somebody flushes", () => {
       await until(`that was told ${times} times`, () => told() === times);
     }
     expect(watcher.err().match(/\[concurrent_change\]/g)).toHaveLength(1);
-    expect(watcher.err()).toContain("another program removes docker_iptables' rules again and again (IPv4 nat)");
+    expect(watcher.err()).toContain("another program repeatedly removes docker_iptables' rules (IPv4 nat)");
     // What else there is, is told as ever.
     host.container("db", { ports: port("5432"), address: "172.17.0.3" });
     tell(host, event("container", "start", "db"));

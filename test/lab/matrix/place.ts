@@ -227,7 +227,7 @@ export function bracketed(address: string): string {
   return address.includes(":") ? `[${address}]` : address;
 }
 
-/** What Docker has given the containers; to be asked again after they were started anew. */
+/** What Docker has given the containers; to be asked again after they were restarted. */
 export async function look({
   host,
   hostAddresses,
