@@ -111,7 +111,9 @@ describe("a rule that shadows", () => {
         kind: "rules_shadowed",
         container: "web",
         rule,
-        msg: expect.stringMatching(/^0\.0\.0\.0:8080\/tcp of web is not reachable: '-A .*'docker_iptables explain web'/),
+        msg: expect.stringMatching(
+          /^0\.0\.0\.0:8080\/tcp of web is not reachable: '-A .*'docker_iptables explain web'/,
+        ),
       },
     ]);
   });
