@@ -131,8 +131,8 @@ async function planFamily(
   const { current, stale } = await sortByBoot(directory, fragments);
   // A trial needs nothing of the kernel's rules, so both go on side by side.
   const looking = seen === undefined ? saveRules(family, timeout) : Promise.resolve(seen);
-  const wishes = { family, directory, timeout, live: looking, afresh: true };
-  const [spelling, looked] = await Promise.all([canonicalFragments(current, wishes), looking]);
+  const spellingOptions = { family, directory, timeout, live: looking, afresh: true };
+  const [spelling, looked] = await Promise.all([canonicalFragments(current, spellingOptions), looking]);
   // To ask for names takes seconds, in which another program may have changed something.
   const live = spelling.names.size > 0 ? await saveRules(family, timeout) : looked;
   refuseUnresolved(spelling);
@@ -230,18 +230,18 @@ function sameTable(a: readonly string[], b: readonly string[]): boolean {
  */
 export async function findBroken(
   fragments: readonly Fragment[],
-  wishes: SpellingOptions,
+  spellingOptions: SpellingOptions,
   live: Live,
 ): Promise<Failure | undefined> {
   // What runs as it is written iptables takes.
   const written = assemble(fragments, [], NO_RULES);
   if (written.problems.length === 0 && runs(written, live)) return undefined;
   try {
-    const spelling = await canonicalFragments(fragments, wishes);
+    const spelling = await canonicalFragments(fragments, spellingOptions);
     refuseUnresolved(spelling);
     if (runs(assemble(spelling.fragments, [], NO_RULES), live)) return undefined;
     const { assembled } = spelling;
-    const read = await readOnHost(wishes.family, assembled.lines, wishes.timeout);
+    const read = await readOnHost(spellingOptions.family, assembled.lines, spellingOptions.timeout);
     return read.kind === "refused" ? refusedLine(assembled, read.line, read.words) : undefined;
   } catch (error) {
     const failure = asFailure(error);

@@ -224,7 +224,7 @@ async function loadByServices(
 async function loadNamingBroken(unit: Unit, host: HostConfig, replaces: boolean): Promise<string[]> {
   try {
     const warnings = await loadUnit(unit, host.timeout);
-    // Ours keep strangers' rules as they start, and replace them as they reload.
+    // Ours keep foreign rules as they start, and replace them as they reload.
     if (!(replaces && unit.ours && unit.start)) return warnings;
     return [...warnings, ...(await loadUnit({ ...unit, verb: "reload" }, host.timeout))];
   } catch (error) {

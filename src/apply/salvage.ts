@@ -142,7 +142,7 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
     return `load: the kernel has ${has} of ${FAMILY_WORDS[family]}, so it gets what can be loaded`;
   });
   const sources: Assembled[] = [];
-  // What runs is strangers': it stays.
+  // What is live is foreign: it stays.
   for (const text of texts) {
     const whole = assemble(besideForeignRules(text, text, record, live), live.tables.keys(), live);
     sources.push(await withNames(family, directory, whole, timeout));
@@ -205,8 +205,8 @@ const OF_BASE = `--comment "${commentOf("(")}`;
 
 async function withNames(family: Family, directory: string, assembled: Assembled, timeout: number): Promise<Assembled> {
   const state = stateOf(family, directory);
-  const wishes = { family, directory, timeout, afresh: true };
-  const { names } = await findAddresses(namesIn(assembled.lines), state, wishes);
+  const spellingOptions = { family, directory, timeout, afresh: true };
+  const { names } = await findAddresses(namesIn(assembled.lines), state, spellingOptions);
   return { ...assembled, lines: assembled.lines.map((line) => withAddresses(line, names satisfies Names)) };
 }
 

@@ -252,11 +252,11 @@ function goingOf({ base }: Outcome): FileDiff[] {
 
 function sentence(
   containers: ContainerResult[],
-  { idle, neighbours, wanted }: Outcome,
+  { idle, conflicting, wanted }: Outcome,
   { state, all }: Subject,
   check: boolean,
 ): string {
-  const next = new Set(neighbours);
+  const next = new Set(conflicting);
   const asked = containers.filter(({ name }) => !next.has(name));
   const empty = new Set(state === "present" ? namesOf(wanted.filter(isGone)) : []);
   const changing = asked.filter((one) => one.changed).map(({ name }) => name);

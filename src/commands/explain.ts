@@ -6,7 +6,7 @@ import { forwardingWarnings } from "../docker/daemon.ts";
 import { findNetworks, findPublished, type Networks } from "../docker/find.ts";
 import type { Idle } from "../docker/idle.ts";
 import type { Network } from "../docker/network.ts";
-import { tellStrangers } from "../docker/proxy.ts";
+import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { liveOwners, readLive } from "../iptables/live.ts";
 import { type Host, type TraceResult, trace } from "../iptables/trace.ts";
@@ -59,7 +59,7 @@ export async function explain(request: ExplainRequest, signal: AbortSignal): Pro
     warnings: [
       ...networks.unusable.map(({ msg }) => `${msg}; it is skipped`),
       ...new Set(targets.flatMap(({ warnings }) => warnings)),
-      ...tellStrangers(host.strangers),
+      ...warnOfUntrusted(host.untrusted),
       ...(await forwardingWarnings(forwardedOf(inUse, observed))),
       ...(await othersWarnings(inUse, request.host.timeout)),
     ],

@@ -8,7 +8,7 @@ import type { Kernel } from "../plan/item.ts";
 import { readInterfaces } from "../system/interfaces.ts";
 
 /** Whom nobody believes: see `findProxies`. */
-type Seen = Host & { strangers: string[] };
+type Seen = Host & { untrusted: string[] };
 
 /** `bridges` are those of the daemon's networks. Never throws. */
 export async function readHost(live: Kernel, bridges: readonly string[]): Promise<Seen> {
@@ -16,10 +16,10 @@ export async function readHost(live: Kernel, bridges: readonly string[]): Promis
   const own = new Set(subnets.map(({ cidr }) => withoutPrefix(cidr)));
   const isLocal = (address: string) => own.has(address) || isLoopback(address);
   const rulings = Object.fromEntries(Object.entries(live).map(([family, rules]) => [family, ruleWith(rules, isLocal)]));
-  const [{ proxies, strangers }, routed, filtered] = await Promise.all([
+  const [{ proxies, untrusted }, routed, filtered] = await Promise.all([
     findProxies(),
     routingLoopback(bridges),
     filteredFamilies(),
   ]);
-  return { rulings, subnets, proxies, routed, filtered, strangers };
+  return { rulings, subnets, proxies, routed, filtered, untrusted };
 }

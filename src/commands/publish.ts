@@ -25,10 +25,10 @@ import type { Survey } from "../plan/survey.ts";
 import { verbose } from "../system/verbose.ts";
 
 export interface Outcome extends Omit<Selection, "wanted"> {
-  /** All fragments asked for, in the order of their names, and those of neighbours that are updated with them. */
+  /** All fragments asked for, in the order of their names, and those of conflicting containers that are updated with them. */
   wanted: DesiredFragment[];
-  /** The names of those neighbours. */
-  neighbours: string[];
+  /** The names of these conflicting containers. */
+  conflicting: string[];
   items: Item[];
   /** Undefined where the base was not asked for. */
   base: { networks: string[]; plan: HostPlan } | undefined;
@@ -72,27 +72,27 @@ interface Desired {
   wanted: DesiredFragment[];
   base: DesiredHostRules | undefined;
   /** Other containers' fragments that claim what is asked for, updated. */
-  neighbours: ContainerFragment[];
-  /** In the order in which they are told: of neighbours, of what this kernel cannot load. */
+  conflicting: ContainerFragment[];
+  /** In the order in which they are told: of conflicting containers, of what this kernel cannot load. */
   warnings: string[];
 }
 
 async function desire({ asked, families, live, seen, networks }: Observed, request: Request): Promise<Desired> {
   const base = request.subject.base ? await desiredHostRules(networks.networks, families, request) : undefined;
-  const neighbours = await settleConflicts(asked, seen.now, request);
-  const fitted = await fitDirectAccess([...asked.wanted, ...neighbours.wanted], live, request.host.timeout);
+  const conflicting = await settleConflicts(asked, seen.now, request);
+  const fitted = await fitDirectAccess([...asked.wanted, ...conflicting.wanted], live, request.host.timeout);
   const [head, tail] = base?.wanted ?? [];
   return {
     wanted: [head, ...fitted.wanted, tail].filter((one) => one !== undefined),
     base,
-    neighbours: neighbours.wanted,
-    warnings: [...neighbours.warnings, ...fitted.warnings],
+    conflicting: conflicting.wanted,
+    warnings: [...conflicting.warnings, ...fitted.warnings],
   };
 }
 
 /** What must still hold when it is this call's turn to write. */
-function settle({ asked, answer, seen }: Observed, { neighbours }: Desired): Settled {
-  return { asked: asked.wanted, neighbours, seen, answer };
+function settle({ asked, answer, seen }: Observed, { conflicting }: Desired): Settled {
+  return { asked: asked.wanted, conflicting, seen, answer };
 }
 
 interface Phases {
@@ -111,7 +111,7 @@ function foretell({ observed, desired, compared, planned }: Phases, request: Req
     ...asked,
     idle: [...asked.idle, ...withoutRules(items, seen.now, request)],
     wanted: desired.wanted,
-    neighbours: desired.neighbours.map(({ owner }) => owner.name),
+    conflicting: desired.conflicting.map(({ owner }) => owner.name),
     items,
     base: desired.base && { networks: bridged(desired.base), plan: base },
     committed: { reloaded: [], warnings: [], live },

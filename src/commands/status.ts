@@ -5,7 +5,7 @@ import { findBroken } from "../apply/load.ts";
 import { type Complaint, findNetworks, findRunning, type Running } from "../docker/find.ts";
 import type { Network } from "../docker/network.ts";
 import { overlapsOf, tellOverlap } from "../docker/overlaps.ts";
-import { tellStrangers } from "../docker/proxy.ts";
+import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
@@ -190,7 +190,7 @@ async function hostProblems(scene: Scene, around: Around, request: StatusRequest
     ...shadows(items, publishing, daemon.networks, around.host),
     ...base.problems,
     ...overlaps.map((overlap): Problem => ({ kind: "network_overlaps", msg: tellOverlap(overlap) })),
-    ...tellStrangers(around.host.strangers).map((msg): Problem => ({ kind: "docker_proxy_untrusted", msg })),
+    ...warnOfUntrusted(around.host.untrusted).map((msg): Problem => ({ kind: "docker_proxy_untrusted", msg })),
     ...advice.warnings.map((msg): Problem => ({ kind: "daemon_settings", msg })),
     ...around.services.problems,
     ...(await undeclaredOf(now, live, request)),
@@ -268,7 +268,7 @@ async function askWhatRuns(
     if (!(error instanceof Failure)) throw error;
     const problem: Problem = { kind: "daemon_unreachable", msg: error.message };
     return {
-      running: { targets: [], left: [], unusable: [], warnings: [], strangers: [] },
+      running: { targets: [], left: [], unusable: [], warnings: [], untrusted: [] },
       networks: [],
       unusable: [],
       problem,
@@ -310,8 +310,8 @@ async function tryFragments(now: Fragments, live: Kernel, { directories, timeout
       if (running === undefined || malformed.length > 0) return malformed;
       const directory = directories[family];
       const { current } = await sortByBoot(directory, fragments).catch(() => ({ current: fragments }));
-      const wishes = { family, directory, timeout, live: running };
-      const refused = await findBroken(current, wishes, running);
+      const spellingOptions = { family, directory, timeout, live: running };
+      const refused = await findBroken(current, spellingOptions, running);
       return refused === undefined ? [] : [refusedFragment(refused)];
     }),
   );
@@ -346,9 +346,9 @@ async function undeclaredOf(
   { host, loading }: Pick<Request, "host" | "loading">,
 ): Promise<Problem[]> {
   if (loading.reload === "patch") return [];
-  const strangers = await findForeignRules(live, now, host);
-  if (strangers.length === 0 || (await recordedArguments(host.timeout)).reload === "patch") return [];
-  return strangers.map((one): Problem => ({ kind: "rules_undeclared", msg: describeUndeclared(one) }));
+  const foreign = await findForeignRules(live, now, host);
+  if (foreign.length === 0 || (await recordedArguments(host.timeout)).reload === "patch") return [];
+  return foreign.map((one): Problem => ({ kind: "rules_undeclared", msg: describeUndeclared(one) }));
 }
 
 async function lookAtServices(
@@ -359,13 +359,13 @@ async function lookAtServices(
   const problems: Problem[] = [];
   const warnings: string[] = [];
   if (loading.reload !== "systemd") return { problems, warnings };
-  for (const wish of servicesFor(families, host)) {
+  for (const required of servicesFor(families, host)) {
     try {
-      const properties = await showUnit(wish.unit, host.timeout);
-      const { ours } = await judgeUnit(wish, properties);
-      if (!ours) warnings.push(unknownService(wish.unit));
+      const properties = await showUnit(required.unit, host.timeout);
+      const { ours } = await judgeUnit(required, properties);
+      if (!ours) warnings.push(unknownService(required.unit));
       if (properties.get("ActiveState") === "failed") {
-        const msg = `${wish.unit} has failed; 'journalctl --unit ${wish.unit}' says why`;
+        const msg = `${required.unit} has failed; 'journalctl --unit ${required.unit}' says why`;
         problems.push({ kind: "service_unusable", msg });
       }
     } catch (error) {

@@ -45,7 +45,7 @@ function wordsOf(stdout: string, separator: string | RegExp): string[] {
 function readIds(command: string, ids: string[], pattern: RegExp): string[] {
   const strange = ids.find((id) => !pattern.test(id));
   if (strange === undefined) return ids;
-  const message = `'${command}' printed something that is not an id: ${excerpt(strange, 120) || "nothing"}`;
+  const message = `'${command}' returned something that is not an id: ${excerpt(strange, 120) || "nothing"}`;
   throw new Failure("client_answer_invalid", message, { command });
 }
 
@@ -158,6 +158,6 @@ function parse(ran: Ran): unknown[] {
     throw new Failure("client_answer_invalid", message, { command: ran.command }, { cause: error });
   }
   if (Array.isArray(answer)) return answer;
-  const message = `'${excerpt(ran.command)}' printed JSON that is not in the format of inspect: / must be array`;
+  const message = `'${excerpt(ran.command)}' returned JSON that is not in the format of inspect: / must be array`;
   throw new Failure("client_answer_invalid", message, { command: ran.command, path: "" });
 }

@@ -96,7 +96,7 @@ function notUnderstood(command: string, error: { instancePath: string; message?:
   const path = printable(error?.instancePath ?? "", 120);
   return new Failure(
     "client_answer_invalid",
-    `'${excerpt(command)}' printed JSON that is not in the format of inspect: ${path || "/"} ${error?.message ?? "is wrong"}`,
+    `'${excerpt(command)}' returned JSON that is not in the format of inspect: ${path || "/"} ${error?.message ?? "is wrong"}`,
     { command, path },
   );
 }

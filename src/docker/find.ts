@@ -12,7 +12,7 @@ import { type Attachment, type Container, compareText } from "./container.ts";
 import { type Answered, describe, type Unusable } from "./documents.ts";
 import { describeIdle, describeSkipped, type SkipReason } from "./idle.ts";
 import { GATEWAY_BRIDGE, type Network } from "./network.ts";
-import { findHairpins, tellStrangers } from "./proxy.ts";
+import { findHairpins, warnOfUntrusted } from "./proxy.ts";
 import {
   type Holding,
   holdingsOf,
@@ -85,15 +85,15 @@ export async function findPublished(
   const failed = targets.find(isFailure);
   if (failed !== undefined) throw failed;
   verbose(() => targets.flatMap(skipped));
-  const { targets: whole, strangers } = await findHairpins(targets.filter(isTarget), interfaces);
-  return { targets: whole, warnings: tellStrangers(strangers), pending, waited };
+  const { targets: whole, untrusted } = await findHairpins(targets.filter(isTarget), interfaces);
+  return { targets: whole, warnings: warnOfUntrusted(untrusted), pending, waited };
 }
 
 /**
  * The containers of these names or ids, which nobody has asked for: one that cannot be used or located is no obstacle.
  * Looks once. Throws Failure of the client.
  */
-export async function findNeighbours(
+export async function findConflicting(
   names: readonly string[],
   client: Client,
   optionsOf: OptionsOf,
@@ -131,7 +131,7 @@ export interface Running {
   unusable: Complaint[];
   warnings: string[];
   /** Process ids of those that call themselves docker-proxy and are not the daemon's. */
-  strangers: string[];
+  untrusted: string[];
 }
 
 /** A container that is left as it is, as long as its fragment is true (skipped.ts). */
@@ -152,13 +152,13 @@ export interface Complaint {
  * The containers that run; `owners` have fragments, which is what those are looked at for that are left alone. One that cannot
  * be used or located is no obstacle to the others. Throws Failure of the client.
  */
-export async function findRunning(owners: ReadonlySet<string>, client: Client, wishes: Wishes): Promise<Running> {
+export async function findRunning(owners: ReadonlySet<string>, client: Client, options: FindOptions): Promise<Running> {
   const { running, unusable, twice } = await inspectRunning(client);
   const apart = [...running.filter(({ enabled }) => !enabled), ...unusable].filter(({ name }) => owners.has(name));
   const { located, holdings, interfaces } = await locateAll(
     running.filter(({ enabled }) => enabled),
     apart,
-    wishes,
+    options,
     client,
   );
   const lost = located.flatMap(({ container, target }) => (isFailure(target) ? [{ container, failure: target }] : []));
@@ -171,7 +171,7 @@ export async function findRunning(owners: ReadonlySet<string>, client: Client, w
     ...left.map(({ one, why }) => `skip: the container ${one.name} ${describeSkipped(why)}`),
   ]);
   const isUnusable = ({ failure }: { failure: Failure }) => failure.code === "client_answer_invalid";
-  const { targets, strangers } = await findHairpins(located.map(({ target }) => target).filter(isTarget), interfaces);
+  const { targets, untrusted } = await findHairpins(located.map(({ target }) => target).filter(isTarget), interfaces);
   return {
     targets,
     left: left.map(({ one, why }) => ({ name: one.name, why, holdings: holdings(one) })),
@@ -180,7 +180,7 @@ export async function findRunning(owners: ReadonlySet<string>, client: Client, w
       ...lost.filter(isUnusable).map(({ container, failure }) => ({ container: container.name, msg: failure.message })),
     ],
     warnings: [...lost.filter((one) => !isUnusable(one)).map(({ failure }) => failure.message), ...twice],
-    strangers,
+    untrusted,
   };
 }
 
@@ -222,7 +222,7 @@ interface Located {
 /** What a container is published with: what this call says of it, or an earlier one. */
 export type OptionsOf = (container: Container) => Options;
 
-export interface Wishes {
+export interface FindOptions {
   optionsOf: OptionsOf;
   /** The network of a container whose options name none; Docker's own choice without it. */
   network?: string | undefined;
@@ -232,7 +232,7 @@ export interface Wishes {
 async function locateAll(
   containers: readonly Container[],
   apart: readonly Placed[],
-  { optionsOf, network }: Wishes,
+  { optionsOf, network }: FindOptions,
   client: Client,
 ): Promise<Located> {
   const interfaces = await readInterfaces();

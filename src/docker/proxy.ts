@@ -18,15 +18,15 @@ import type { Endpoint, PublishedContainer } from "./published.ts";
 export async function findHairpins(
   targets: readonly PublishedContainer[],
   interfaces: Interfaces,
-): Promise<{ targets: PublishedContainer[]; strangers: string[] }> {
+): Promise<{ targets: PublishedContainer[]; untrusted: string[] }> {
   const bridges = targets.flatMap(({ publishing }) => Object.values(publishing).map(({ bridge }) => bridge));
   const routed = await routingLoopback(bridges);
-  if (routed.size === 0) return { targets: [...targets], strangers: [] };
-  const [{ proxies, strangers }, filtered] = await Promise.all([findProxies(), filteredFamilies()]);
+  if (routed.size === 0) return { targets: [...targets], untrusted: [] };
+  const [{ proxies, untrusted }, filtered] = await Promise.all([findProxies(), filteredFamilies()]);
   const proxied = new Set(proxies.map(({ address }) => address));
   return {
     targets: targets.map((target) => withHairpins(target, { routed, proxied, filtered }, interfaces)),
-    strangers,
+    untrusted,
   };
 }
 
@@ -41,8 +41,8 @@ export async function usesProxy(
   if (daemon !== undefined && !daemon.changedSince) return { proxy: daemon.userlandProxy !== false, warnings: [] };
   const routed = await routingLoopback(bridges);
   if (routed.size === 0) return { proxy: true, warnings: [] };
-  const { proxies, strangers } = await findProxies();
-  return { proxy: proxies.length > 0, warnings: tellStrangers(strangers) };
+  const { proxies, untrusted } = await findProxies();
+  return { proxy: proxies.length > 0, warnings: warnOfUntrusted(untrusted) };
 }
 
 /** Those of the bridges to which the host's loopback addresses are routed. Throws Failure `resources_exhausted`. */
@@ -66,7 +66,7 @@ export interface DockerProxy {
 export interface Proxies {
   proxies: DockerProxy[];
   /** Process ids of those that call themselves so, and are not the daemon's. */
-  strangers: string[];
+  untrusted: string[];
 }
 
 /**
@@ -80,22 +80,22 @@ export async function findProxies(): Promise<Proxies> {
   const found = await inLanes(await findProcesses("docker-proxy"), readIfDaemons);
   return {
     proxies: found.flatMap(({ proxy }) => proxy ?? []),
-    strangers: found.flatMap(({ stranger }) => stranger ?? []),
+    untrusted: found.flatMap(({ untrusted }) => untrusted ?? []),
   };
 }
 
-async function readIfDaemons({ pid, certain }: Process): Promise<{ proxy?: DockerProxy[]; stranger?: string }> {
+async function readIfDaemons({ pid, certain }: Process): Promise<{ proxy?: DockerProxy[]; untrusted?: string }> {
   const standing = await readStanding(pid);
   if (standing === undefined) return {};
   // Before 1.12 the daemon is called docker.
   const isDaemons = standing.isRoots && !standing.isNested && /^docker(d|$)/.test(await nameOf(standing.parent));
   // One of which the network namespace cannot be read may be another user's own daemon's.
-  if (!isDaemons || !(await readStanding(standing.parent))?.isRoots) return certain ? { stranger: pid } : {};
+  if (!isDaemons || !(await readStanding(standing.parent))?.isRoots) return certain ? { untrusted: pid } : {};
   return { proxy: readProxy(await readFile(`/proc/${pid}/cmdline`, "utf8").catch(orElse(""))) };
 }
 
 /** In a sentence for all, with what to do. */
-export function tellStrangers(pids: readonly string[]): string[] {
+export function warnOfUntrusted(pids: readonly string[]): string[] {
   if (pids.length === 0) return [];
   const [shown, more] = [pids.slice(0, 3), pids.length - 3];
   const which = `${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
@@ -165,7 +165,7 @@ export function withHairpins(
       .filter(({ cidr }) => !cidr.startsWith("fe80:"));
     return {
       ...endpoint,
-      hairpin: { neighbours: filtered.has(family) ? [] : here.map(({ cidr }) => readSubnet(cidr)) },
+      hairpin: { bridgePeers: filtered.has(family) ? [] : here.map(({ cidr }) => readSubnet(cidr)) },
     };
   };
   return {

@@ -23,7 +23,7 @@ export interface Endpoint {
 /** The daemon runs without docker-proxy: our rules serve the bridge's own containers and the host's loopback, too. */
 export interface Hairpin {
   /** Subnets of the bridge whose packets between each other bypass iptables; none where they pass it. */
-  neighbours: readonly string[];
+  bridgePeers: readonly string[];
 }
 
 /** An address that is a container's own. */

@@ -22,7 +22,7 @@ interface Head {
   boot: string;
   namespace: string;
   iptables: string;
-  /** What was told of strangers' rules. */
+  /** The last warning about foreign rules. */
   told?: string | undefined;
   /** What was loaded where a load could not be had. */
   salvaged?: Salvaged | undefined;

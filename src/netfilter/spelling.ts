@@ -57,15 +57,18 @@ export interface SpellingOptions {
  * Throws Failure `fragment_invalid`, naming fragment, line and rule, and those of `run`. Where nothing can be tried a warning
  * says so.
  */
-export async function canonicalFragments(fragments: readonly Fragment[], wishes: SpellingOptions): Promise<Spelling> {
-  const state = stateOf(wishes.family, wishes.directory);
+export async function canonicalFragments(
+  fragments: readonly Fragment[],
+  spellingOptions: SpellingOptions,
+): Promise<Spelling> {
+  const state = stateOf(spellingOptions.family, spellingOptions.directory);
   const written = assemble(fragments, [], NO_RULES);
   refuseProblems(written.problems);
-  const { names, unresolved } = await findAddresses(namesIn(written.lines), state, wishes);
+  const { names, unresolved } = await findAddresses(namesIn(written.lines), state, spellingOptions);
   const lines = written.lines.map((line) => withAddresses(line, names));
   const assembled = { ...written, lines, written: written.lines };
   const spelling = { assembled, names, unresolved };
-  const trial = await tryOnce(assembled.lines, state, wishes);
+  const trial = await tryOnce(assembled.lines, state, spellingOptions);
   if (trial.kind === "refused") throw refusedLine(assembled, trial.line, trial.words);
   if (trial.kind === "impossible") {
     const warnings = [`the rules were not tested in a separate namespace first: ${trial.why}`];
@@ -89,11 +92,11 @@ const NO_RULES = readLive("");
 export async function comparable(
   fragments: readonly Fragment[],
   live: Live,
-  wishes: Omit<SpellingOptions, "live">,
+  spellingOptions: Omit<SpellingOptions, "live">,
 ): Promise<readonly Fragment[]> {
   if (isSpelled(fragments, live)) return fragments;
   try {
-    return (await canonicalFragments(fragments, { ...wishes, live })).fragments;
+    return (await canonicalFragments(fragments, { ...spellingOptions, live })).fragments;
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     return fragments;

@@ -17,7 +17,7 @@ import { type SelectionRequest, select } from "./selection.ts";
 /** The containers' fragments of a call, as they were settled. */
 export interface Settled {
   asked: readonly ContainerFragment[];
-  neighbours: readonly ContainerFragment[];
+  conflicting: readonly ContainerFragment[];
   seen: SeenDirectories;
   answer: Answer;
 }
@@ -70,7 +70,7 @@ export async function refuseConcurrentChange(
 }
 
 async function refuseWritten(
-  { asked, neighbours, seen }: Settled,
+  { asked, conflicting, seen }: Settled,
   items: readonly Item[],
   directories: Directories,
 ): Promise<void> {
@@ -80,7 +80,7 @@ async function refuseWritten(
     const text = texts.get(path);
     if (text !== before.get(path) && text !== after) throw overtaken(path);
   }
-  const wanted = [...asked, ...neighbours];
+  const wanted = [...asked, ...conflicting];
   const known = new ClaimIndex(wanted.map(claimantOf));
   for (const { path } of conflictsWith(wanted, known, now).values()) throw overtaken(path);
 }

@@ -4,7 +4,7 @@
 
 import { dirname } from "node:path";
 import { type Container, NAME } from "../docker/container.ts";
-import { describePending, findNeighbours, type Pending } from "../docker/find.ts";
+import { describePending, findConflicting, type Pending } from "../docker/find.ts";
 import { describeIdle } from "../docker/idle.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
@@ -20,7 +20,7 @@ import type { Client, Request } from "../model/request.ts";
 import { type Claimant, ClaimIndex, claimantIn, claimantOf, type Shared, withAddresses } from "../rules/claim-index.ts";
 import type { Ports } from "../rules/claims.ts";
 import { verbose } from "../system/verbose.ts";
-import { fragmentFor, keptOptions, optionsOf, shownWishes } from "./desired.ts";
+import { fragmentFor, keptOptions, optionsInRules, optionsOf } from "./desired.ts";
 import type { Selection } from "./selection.ts";
 
 /** Other containers' fragments as they should be, each once; without rules where it goes. */
@@ -55,7 +55,7 @@ export async function settleConflicts(
     verbose(() => [...clashes.values()].map(({ path, what, owner }) => `conflict: ${path} claims ${what} of ${owner}`));
     // The network that was asked for is that of the containers asked for.
     const kept = (container: Container) => optionsOf(container, now, defaults);
-    const { targets, pending } = await findNeighbours([...clashes.keys()], client, kept);
+    const { targets, pending } = await findConflicting([...clashes.keys()], client, kept);
     for (const { id, name } of targets) {
       const former = names.get(id);
       if (former !== undefined && former !== name) throw renamed(former, name);
@@ -120,7 +120,7 @@ interface Found {
   why: Pending;
 }
 
-/** One neighbour's fragment as it should be. Throws Failure `port_conflict`. */
+/** One conflicting container's fragment as it should be. Throws Failure `port_conflict`. */
 async function settleOne(
   { name, clash: { path, text, what, owner }, target, why }: Found,
   known: ClaimIndex,
@@ -133,7 +133,7 @@ async function settleOne(
   });
   if (target === undefined) return goes(`the container ${name} ${describePending(why)}`);
   if (target.idle !== undefined) return goes(describeIdle(name, target.idle));
-  const { wanted, warnings } = fragmentFor(target, shownWishes(name, now, defaults));
+  const { wanted, warnings } = fragmentFor(target, optionsInRules(name, now, defaults));
   const shared = known.sharing(claimantOf(wanted));
   refuseSharedPorts({ owner: name }, shared);
   if (!target.enabled) return goes(`the container ${name} is disabled by its label`);

@@ -11,9 +11,12 @@ import { type Options, readHead } from "../model/options.ts";
 import type { Defaults } from "../model/request.ts";
 import { type Made, makeContainerRules, type RuleOptions } from "../rules/container-rules.ts";
 
-/** A container's fragment as it should be, with the rules of its own options, and for the rest of these wishes. */
-export function fragmentFor(target: PublishedContainer, wishes: RuleOptions): Made & { wanted: ContainerFragment } {
-  const options = { ...wishes, ...target.options };
+/** A container's fragment as it should be, with the rules of its own options, and for the rest `ruleOptions`. */
+export function fragmentFor(
+  target: PublishedContainer,
+  ruleOptions: RuleOptions,
+): Made & { wanted: ContainerFragment } {
+  const options = { ...ruleOptions, ...target.options };
   const made = makeContainerRules(target, options);
   return {
     ...made,
@@ -57,15 +60,15 @@ function textsOf(name: string, now: Fragments): string[] {
  * a sync of 0.1.0 made them, the original script knew none, and in doubt what is not published is not reached.
  */
 function takenOver(name: string, now: Fragments, defaults: Defaults): Options {
-  const { chain, ipv6 } = shownWishes(name, now, defaults);
+  const { chain, ipv6 } = optionsInRules(name, now, defaults);
   return { ...(chain === defaults.chain ? {} : { chain }), ...(ipv6 && !defaults.ipv6 ? { ipv6 } : {}) };
 }
 
 /**
- * What a container's rules show of the wishes that they were made with: for a call that names another one, whose arguments say
+ * What a container's rules show of the options that they were made with: for a call that names another one, whose arguments say
  * nothing of this.
  */
-export function shownWishes(name: string, now: Fragments, { chain }: Pick<Defaults, "chain">): RuleOptions {
+export function optionsInRules(name: string, now: Fragments, { chain }: Pick<Defaults, "chain">): RuleOptions {
   const fragments = textsOf(name, now).map(readFragment);
   return {
     chain: fragments.map(dnatChain).find(Boolean) ?? chain,

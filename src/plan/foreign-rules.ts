@@ -88,7 +88,7 @@ function chainsBehind(fragments: readonly Fragment[], live: Live): Set<string> {
   return new Set(lacking.map(({ table, line }) => `${table} ${readChain(readRule(line))}`));
 }
 
-/** Keeps what the fragments declare, where no load of ours does. `live` is the kernel now, `told` what was told of strangers. */
+/** Keeps what the fragments declare, where no load of ours does. `live` is the kernel now, `told` what was told of foreign rules. */
 export async function rememberSeen(
   family: Family,
   live: Live | undefined,
@@ -116,7 +116,7 @@ export async function findForeignRules(live: Kernel, future: Fragments, host: Ho
 }
 
 /**
- * The fragments, and what runs of strangers' where `setup --adopt` would put it: for a load that keeps it. `spelled` are those
+ * The fragments, and what runs of foreign rules where `setup --adopt` would put it: for a load that keeps it. `spelled` are those
  * that declare, as iptables prints them.
  */
 export function besideForeignRules(
@@ -128,8 +128,8 @@ export function besideForeignRules(
   // A chain that only was declared must be declared again.
   const former = [...(record?.left ?? [])].map(([table, { rules }]) => [table, { chains: new Map(), rules }] as const);
   const { first, last } = adopt(undeclaredOf(live, [...spelled, { text: textOf(new Map(former)) }], []));
-  const strangers = (text: string | undefined) => (text === undefined ? [] : [{ path: "the running rules", text }]);
-  return [...strangers(first), ...fragments, ...strangers(last)];
+  const foreign = (text: string | undefined) => (text === undefined ? [] : [{ path: "the running rules", text }]);
+  return [...foreign(first), ...fragments, ...foreign(last)];
 }
 
 /** What was declared in this boot. */
@@ -156,17 +156,17 @@ function lackingIn(text: string, live: Live): { table: string; line: string }[] 
 }
 
 /** What is done because of them, and the ways on. */
-export function describeForeignRules(strangers: readonly ForeignRules[]): string {
-  const unloaded = [...new Set(strangers.flatMap((one) => one.unloaded))];
+export function describeForeignRules(foreign: readonly ForeignRules[]): string {
+  const unloaded = [...new Set(foreign.flatMap((one) => one.unloaded))];
   const left = unloaded.length === 0 ? "" : `, and the changes in ${unloaded.join(", ")} were not loaded`;
-  return `${strangers.map(describe).join("; ")}: a load would remove them, so only docker_iptables' own rules were replaced${left}. ${WAYS_ON}`;
+  return `${foreign.map(describe).join("; ")}: a load would remove them, so only docker_iptables' own rules were replaced${left}. ${WAYS_ON}`;
 }
 
 /** The same for status, of one family. */
-export function describeUndeclared(strangers: ForeignRules): string {
-  const { unloaded } = strangers;
+export function describeUndeclared(foreign: ForeignRules): string {
+  const { unloaded } = foreign;
   const left = unloaded.length === 0 ? "" : `, and the changes in ${unloaded.join(", ")} are not loaded`;
-  return `${describe(strangers)}: a load would remove them, so each change of a container replaces only docker_iptables' own rules${left}. ${WAYS_ON}`;
+  return `${describe(foreign)}: a load would remove them, so each change of a container replaces only docker_iptables' own rules${left}. ${WAYS_ON}`;
 }
 
 const WAYS_ON =

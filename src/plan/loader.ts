@@ -83,7 +83,7 @@ async function findServices({ found, closes }: Loadable, { subject, host }: Load
   const { items, live } = found;
   const changing = FAMILIES.filter((one) => items.some((item) => item.family === one && hasChanges(item)));
   try {
-    const units = await Promise.all(servicesFor(changing, host).map((wish) => findUnit(wish, host.timeout)));
+    const units = await Promise.all(servicesFor(changing, host).map((required) => findUnit(required, host.timeout)));
     return { kind: "systemd", units };
   } catch (error) {
     const why = asFailure(await adviseService(error, live, host, commandOf(subject)));

@@ -98,7 +98,7 @@ function warnOfDisabled({ units }: Extract<Loader, { kind: "systemd" }>): string
     .map(({ name }) => `${name} is not enabled, so the rules are not loaded at boot; run 'systemctl enable ${name}'`);
 }
 
-/** Of strangers' rules once, until it changes; a prediction says it each time. Only the families that are patched remember it. */
+/** Of foreign rules once, until it changes; a prediction says it each time. Only the families that are patched remember it. */
 function warnOfPatch({ why }: Extract<Loader, { kind: "patch" }>, check: boolean): string[] {
   if (why === undefined) return [];
   const words = describePatch(why);

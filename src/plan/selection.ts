@@ -3,7 +3,7 @@
 import { inspectContainers } from "../docker/client.ts";
 import { NAME } from "../docker/container.ts";
 import { describePending, findPublished, findRunning, type Tell, withNearNames } from "../docker/find.ts";
-import { tellStrangers } from "../docker/proxy.ts";
+import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
 import { type ContainerFragment, containerFragment } from "../iptables/fragment-text.ts";
@@ -134,7 +134,7 @@ async function askForRunning(
   here: Fragments,
 ): Promise<Selection> {
   const owners = ownersIn(here);
-  const { targets, left, unusable, warnings, strangers } = await findRunning(owners, client, {
+  const { targets, left, unusable, warnings, untrusted } = await findRunning(owners, client, {
     optionsOf: (container) => optionsOf(container, here, defaults),
     network: defaults.network,
   });
@@ -156,7 +156,7 @@ async function askForRunning(
     warnings: [
       ...unusable.map(({ msg }) => `${msg}; it is skipped`),
       ...warnings,
-      ...tellStrangers(strangers),
+      ...warnOfUntrusted(untrusted),
       ...untrue.map((one) => `${describeStale(one)}: they go`),
       ...made.warnings,
       ...rivals,

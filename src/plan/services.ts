@@ -6,15 +6,15 @@ import { type RequiredService, unitName } from "../systemd/units.ts";
 
 /** The services that have to load these families; one may load both. */
 export function servicesFor(families: readonly Family[], { services, directories }: HostConfig): RequiredService[] {
-  const wishes = new Map<string, RequiredService>();
+  const requiredServices = new Map<string, RequiredService>();
   for (const family of families) {
     const unit = unitName(services[family]);
-    const wish = wishes.get(unit) ?? { unit, directories: [], families: [] };
-    wish.directories.push(directories[family]);
-    wish.families.push(family);
-    wishes.set(unit, wish);
+    const required = requiredServices.get(unit) ?? { unit, directories: [], families: [] };
+    required.directories.push(directories[family]);
+    required.families.push(family);
+    requiredServices.set(unit, required);
   }
-  return [...wishes.values()];
+  return [...requiredServices.values()];
 }
 
 /** The names of the services that load the directories, each once. */

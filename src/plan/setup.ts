@@ -191,9 +191,9 @@ async function tryFragments(
 ): Promise<{ warnings: string[]; failure?: Failure }> {
   const warnings: string[] = [];
   for (const family of families) {
-    const wishes = { family, directory: directories[family], timeout, live: live[family] };
+    const spellingOptions = { family, directory: directories[family], timeout, live: live[family] };
     try {
-      const spelling = await canonicalFragments(future[family] ?? [], wishes);
+      const spelling = await canonicalFragments(future[family] ?? [], spellingOptions);
       warnings.push(...spelling.warnings, ...(isBooted ? warnOfBoot(spelling) : []));
     } catch (error) {
       const failure = asFailure(error);

@@ -38,7 +38,7 @@ export function validate(
   for (const family of families) {
     const fragments = future[family] ?? [];
     refuseUnreachedChain(fragments, defaults.chain, host.directories[family]);
-    // A patch loads nothing of a stranger's, so his broken fragment is no obstacle.
+    // A patch loads nothing of others, so their broken fragment is no obstacle.
     const loaded = reload === "patch" ? fragments.filter(({ text }) => isManaged(text)) : fragments;
     if (reload === "restore" || reload === "patch") {
       refuseProblems(assemble(loaded, [], readLive("")).problems);

@@ -151,7 +151,7 @@ function destinationOf({ hostPort, containerPort, count }: Range, address: strin
  */
 function hairpins(ports: PortRange, { address, hairpin }: Endpoint): ContainerRule[] {
   if (hairpin === undefined) return [];
-  const sources = hairpin.neighbours.length > 0 ? hairpin.neighbours : [withHostMask(address)];
+  const sources = hairpin.bridgePeers.length > 0 ? hairpin.bridgePeers : [withHostMask(address)];
   return sources.map((source) => ({ kind: "hairpin", source, address, ports }));
 }
 

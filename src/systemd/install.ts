@@ -64,32 +64,32 @@ function once<T>(find: () => Promise<T>): () => Promise<T> {
  * those of `run`.
  */
 export async function planUnits(
-  wishes: readonly RequiredService[],
+  requiredServices: readonly RequiredService[],
   places: Places,
   timeoutSeconds: number,
 ): Promise<PlannedUnit[]> {
   const directory = await places.directory();
   const looked = await Promise.all(
-    wishes.map(async (wish) => ({ wish, properties: await showUnit(wish.unit, timeoutSeconds) })),
+    requiredServices.map(async (required) => ({ required, properties: await showUnit(required.unit, timeoutSeconds) })),
   );
   const planned: PlannedUnit[] = [];
-  for (const { wish, properties } of looked) {
-    refuseMasked(wish.unit, properties);
-    const path = join(directory, wish.unit);
+  for (const { required, properties } of looked) {
+    refuseMasked(required.unit, properties);
+    const path = join(directory, required.unit);
     const state = unitState(properties);
     const before = await ownUnit(path, properties);
     if (before === "another's") {
       // It may do the work all the same; else it is told whose it is, and what to do. It loads when there is something to load.
-      const { ours, behind } = await judgeUnit(wish, properties);
+      const { ours, behind } = await judgeUnit(required, properties);
       const asItIs = { before: undefined, after: undefined, start: false, ours, behind };
-      planned.push({ ...state, name: wish.unit, families: wish.families, path, ...asItIs });
+      planned.push({ ...state, name: required.unit, families: required.families, path, ...asItIs });
       continue;
     }
-    await judgeDropIns(wish, properties);
-    const directories = wish.families.map((family, index) => [family, wish.directories[index] ?? ""] as const);
-    const after = unitText(wish.unit, await places.executable(), directories);
-    planned.push({ ...state, name: wish.unit, families: wish.families, path, before, after });
-    planned.push(...(await planRetry(wish.unit, places, timeoutSeconds)));
+    await judgeDropIns(required, properties);
+    const directories = required.families.map((family, index) => [family, required.directories[index] ?? ""] as const);
+    const after = unitText(required.unit, await places.executable(), directories);
+    planned.push({ ...state, name: required.unit, families: required.families, path, before, after });
+    planned.push(...(await planRetry(required.unit, places, timeoutSeconds)));
   }
   return planned;
 }

@@ -44,8 +44,8 @@ const STRANGERS: readonly [RegExp, string][] = [
 ];
 
 /** Throws Failure as `judgeUnit`, `command_failed` and those of `run`. */
-export async function findUnit(wish: RequiredService, timeoutSeconds: number): Promise<Unit> {
-  return judgeUnit(wish, await showUnit(wish.unit, timeoutSeconds));
+export async function findUnit(required: RequiredService, timeoutSeconds: number): Promise<Unit> {
+  return judgeUnit(required, await showUnit(required.unit, timeoutSeconds));
 }
 
 /**
@@ -96,8 +96,8 @@ function isOwn(name: string): boolean {
 }
 
 /** A unit of ours that drop-ins of another hand may have changed. Throws Failure `unit_not_suitable`. */
-export async function judgeDropIns(wish: RequiredService, properties: ReadonlyMap<string, string>): Promise<void> {
-  if (properties.get("DropInPaths")) refuseWrongForm(wish, properties, await readTexts(properties));
+export async function judgeDropIns(required: RequiredService, properties: ReadonlyMap<string, string>): Promise<void> {
+  if (properties.get("DropInPaths")) refuseWrongForm(required, properties, await readTexts(properties));
 }
 
 /** Returns whether docker_iptables loads in it. */

@@ -484,13 +484,13 @@ describe.concurrent("networks", () => {
     expect(read(host, "00_existing")).toContain(ban);
     host.write("05_host", ["*filter", ban, "COMMIT", ""].join("\n"));
     const told = expect.stringMatching(
-      /00_existing has '-A INPUT -s 192.0.2.1\/32 -j DROP', which \S+05_host has by now as well/,
+      /00_existing has '-A INPUT -s 192.0.2.1\/32 -j DROP', which are now also in \S+05_host:/,
     );
     const status = ["status", "--json", "--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
-    expect((await host.run(status)).stdout).toContain("05_host has by now as well");
+    expect((await host.run(status)).stdout).toContain("are now also in ");
     expect((await setup(host)).warnings).toContainEqual(told);
     host.write("00_existing", read(host, "00_existing").replace(`${ban}\n`, ""));
-    expect((await host.run(status)).stdout).not.toContain("by now as well");
+    expect((await host.run(status)).stdout).not.toContain("are now also in ");
     expect((await setup(host)).warnings).not.toContainEqual(told);
   });
 

@@ -85,7 +85,7 @@ describe.concurrent("the daemon answers", () => {
     const host = fakeHost();
     await daemon(host, () => said('{"Id":"web","State":7}'));
     const { msg } = await host.refuses({ container: "web", ...by(host) }, "client_answer_invalid");
-    expect(msg).toMatch(/'GET \/containers\/web\/json' printed JSON that is not in the format of inspect: \/State /);
+    expect(msg).toMatch(/'GET \/containers\/web\/json' returned JSON that is not in the format of inspect: \/State /);
   });
 
   test.each([
@@ -98,9 +98,9 @@ describe.concurrent("the daemon answers", () => {
     await host.ask({ container: "web" });
     await daemon(host, () => said(list));
     const { msg } = await host.refuses({ all: true, ...by(host) }, "client_answer_invalid");
-    expect(msg).toContain(`'GET /containers/json' printed something that is not an id: ${words}`);
+    expect(msg).toContain(`'GET /containers/json' returned something that is not an id: ${words}`);
     const base = { base: true, replace: true, reload: "none", ...by(host) };
-    expect((await host.refuses(base, "client_answer_invalid")).msg).toContain(`no id: ${words}`);
+    expect((await host.refuses(base, "client_answer_invalid")).msg).toContain(`not an id: ${words}`);
   });
 
   test("to one question not at all: the others do not keep the process", async () => {

@@ -97,11 +97,11 @@ describe.skipIf(whatLacks() !== "")(`with root${whatLacks()}`, () => {
       runs: "docker-proxy",
       flags: flags("172.17.0.6"),
     });
-    const { proxies, strangers } = evaluate(beside, PROXY, "findProxies", "findProxies()") as Proxies;
+    const { proxies, untrusted } = evaluate(beside, PROXY, "findProxies", "findProxies()") as Proxies;
     expect(proxies).toEqual([
       { protocol: "tcp", hostAddress: "0.0.0.0", hostPort: 8080, address: "172.17.0.2", port: 80 },
     ]);
-    expect(strangers).toHaveLength(3);
+    expect(untrusted).toHaveLength(3);
   });
 });
 
