@@ -51,14 +51,56 @@ test.each([
   expect(own.calls()).toEqual(scripts.calls());
 });
 
-async function answerOf(host: FakeHost, name: string, args: string[]) {
-  const child = spawnFake(name, args, { env: host.options().env, stdio: "pipe" }) as Child | undefined;
+const TABLES = `# words
+*nat
+:PREROUTING ACCEPT [0:0]
+[3:0] -A PREROUTING -j ACCEPT
+[4:0] -I PREROUTING 2 -j RETURN
+-I PREROUTING -j FIRST
+COMMIT
+*filter
+:INPUT DROP [0:0]
+[9:0] -A INPUT -m set --match-set nosuch src -j DROP
+COMMIT
+`;
+const TRIAL = ["--net", "--", "sh", "-c", 'shift 0; "$1" --counters && exec "$2" --counters', "sh"];
+
+test.each([
+  ["a load", "iptables-restore", ["--wait", "10"], TABLES.replace("nosuch", "known")],
+  ["a load of IPv6", "ip6tables-restore", ["--wait", "10"], TABLES.replace("nosuch", "known")],
+  ["a load that the kernel refuses", "iptables-restore", ["--wait", "10"], TABLES],
+  ["a trial", "unshare", [...TRIAL, "iptables-restore", "iptables-save", "inet", "10"], TABLES],
+  [
+    "a trial that is refused",
+    "unshare",
+    [...TRIAL, "ip6tables-restore", "ip6tables-save", "inet6", "10"],
+    `${TABLES}*raw\nbroken\nCOMMIT\n`,
+  ],
+] as const)("%s", async (_what, name, args, input) => {
+  const [scripts, own] = [whole(), whole()];
+  const all = { ...scripts.options(), input };
+  const { exitCode, stdout, stderr } = await execa(join(scripts.bin, name), args, all);
+  expect(await answerOf(own, name, [...args], input)).toEqual({ exitCode, stdout, stderr });
+  for (const table of ["raw", "nat", "filter"])
+    for (const family of ["ipv4", "ipv6"]) expect(own.kernel(table, family)).toBe(scripts.kernel(table, family));
+  expect(own.calls()).toEqual(scripts.calls());
+});
+
+async function answerOf(host: FakeHost, name: string, args: string[], input = "") {
+  const child = spawnFake(name, args, { env: host.options().env, stdio: ["pipe", "pipe", "pipe"] }) as
+    | Child
+    | undefined;
   if (child === undefined) throw new Error("left to the script");
+  child.stdin.end(input);
   const [[exitCode], stdout, stderr] = await Promise.all([once(child, "exit"), text(child.stdout), text(child.stderr)]);
   return { exitCode, stdout, stderr };
 }
 
-type Child = EventEmitter & { stdout: NodeJS.ReadableStream; stderr: NodeJS.ReadableStream };
+type Child = EventEmitter & {
+  stdin: NodeJS.WritableStream;
+  stdout: NodeJS.ReadableStream;
+  stderr: NodeJS.ReadableStream;
+};
 
 test("what a test puts in the way of a fake, another's program, or none, is the system's to start", () => {
   const asked = (host: FakeHost) => spawnFake("iptables-save", [], { env: host.options().env });

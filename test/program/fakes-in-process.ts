@@ -1,12 +1,12 @@
-// What the fakes answer that are asked most and change nothing, within the tests' process: to start one there costs 20 to 30 ms of
+// What the fakes answer that are asked most, within the tests' process: to start one there costs 20 to 30 ms of
 // processor time, for the kernel copies the tables of a process of 250 MB first. The scripts in fakes/ say what is right, and
 // fakes-in-process.test.ts compares; whatever is not known here is left to them.
 
 import type { SpawnOptions } from "node:child_process";
 import { EventEmitter } from "node:events";
-import { accessSync, appendFileSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
+import { accessSync, appendFileSync, constants, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { Readable, Writable } from "node:stream";
+import { PassThrough, Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 
 interface Asked {
@@ -24,9 +24,17 @@ interface Answer {
   stderr?: string;
 }
 
-type Fake = (asked: Asked) => Answer | undefined;
+/** What it answers, or how once its stdin is read; undefined where the script has to. */
+type Fake = (asked: Asked) => Answer | ((input: string) => Answer) | undefined;
 
-const FAKES: Record<string, Fake> = { docker, nft, systemctl, "iptables-save": save };
+const FAKES: Record<string, Fake> = {
+  docker,
+  nft,
+  systemctl,
+  unshare,
+  "iptables-save": save,
+  "iptables-restore": restore,
+};
 const BY_SCRIPT = new Map(Object.entries(FAKES).map(([name, fake]) => [scriptOf(name), fake]));
 
 /** In place of child_process.spawn; undefined where a process has to be started. */
@@ -37,8 +45,9 @@ export function spawnFake(file: string, args: readonly string[], options: SpawnO
   const fake = BY_SCRIPT.get(textAt(programOf(file, path)) ?? "");
   if (fake === undefined || textAt(join(folder, `on-${name}`))) return undefined;
   const answer = fake({ name, args, folder, path });
-  if (answer === undefined) return undefined;
-  appendFileSync(join(folder, "calls"), `${[name, ...args].join(" ")}\n`);
+  if (answer === undefined || (typeof answer === "function" && options.stdio?.[0] !== "pipe")) return undefined;
+  const logged = fake === unshare ? [args[0]] : args;
+  appendFileSync(join(folder, "calls"), `${[name, ...logged].join(" ")}\n`);
   return childOf(answer, options.stdio);
 }
 
@@ -70,32 +79,100 @@ function textAt(path: string): string | undefined {
 }
 
 /** As much of a ChildProcess as execa asks for. */
-function childOf({ exitCode = 0, stdout = "", stderr = "" }: Answer, stdio: SpawnOptions["stdio"]): EventEmitter {
-  const output = (bytes: string | Buffer) => Readable.from(bytes.length === 0 ? [] : [Buffer.from(bytes)]);
-  const stdin = stdio?.[0] === "pipe" ? new Writable({ write: (_chunk, _encoding, done) => done() }) : null;
-  const streams = [stdin, output(stdout), output(stderr)];
+function childOf(answer: Answer | ((input: string) => Answer), stdio: SpawnOptions["stdio"]): EventEmitter {
+  const chunks: Buffer[] = [];
+  const write = (chunk: Buffer, _encoding: string, done: () => void) => {
+    chunks.push(chunk);
+    done();
+  };
+  const stdin = stdio?.[0] === "pipe" ? new Writable({ write }) : null;
+  const [stdout, stderr] = [new PassThrough(), new PassThrough()];
   const child = Object.assign(new EventEmitter(), {
     ...{ pid: process.pid, exitCode: null as number | null, signalCode: null, kill: () => false },
-    ...{ stdin, stdout: streams[1], stderr: streams[2], stdio: streams },
+    ...{ stdin, stdout, stderr, stdio: [stdin, stdout, stderr] },
   });
-  setImmediate(() => {
-    child.emit("spawn");
-    child.exitCode = exitCode;
-    child.emit("exit", exitCode, null);
-    child.emit("close", exitCode, null);
-  });
+  const end = () => {
+    const said = typeof answer === "function" ? answer(Buffer.concat(chunks).toString()) : answer;
+    stdout.end(said.stdout ?? "");
+    stderr.end(said.stderr ?? "");
+    child.exitCode = said.exitCode ?? 0;
+    child.emit("exit", child.exitCode, null);
+    child.emit("close", child.exitCode, null);
+  };
+  setImmediate(() => child.emit("spawn"));
+  if (typeof answer === "function") stdin?.on("finish", end);
+  else setImmediate(end);
   return child;
 }
 
-function save({ name, folder }: Asked): Answer {
-  const tables = join(
-    folder,
-    name.includes("-legacy-") ? "legacy" : "kernel",
-    name.startsWith("ip6") ? "ipv6" : "ipv4",
-  );
+function kernelOf({ name, folder }: Asked): string {
+  return join(folder, name.includes("-legacy-") ? "legacy" : "kernel", familyOf(name));
+}
+
+function familyOf(name: string): string {
+  return name.startsWith("ip6") ? "ipv6" : "ipv4";
+}
+
+function save(asked: Asked): Answer {
+  const tables = kernelOf(asked);
+  const texts = namesIn(tables).map((table) => readFileSync(join(tables, table), "latin1"));
+  return { stdout: Buffer.from(saved(asked.name, texts), "latin1") };
+}
+
+function saved(name: string, tables: string[]): string {
   const head = `# Generated by ${name} v1.8.9 (nf_tables) on Thu Jan  1 00:00:00 1970\n`;
-  const texts = namesIn(tables).flatMap((table) => [Buffer.from(head), readFileSync(join(tables, table))]);
-  return { stdout: Buffer.concat(texts) };
+  return tables.map((table) => head + table).join("");
+}
+
+function restore(asked: Asked): ReturnType<Fake> {
+  if (asked.args.some((word) => ["--version", "--test", "--noflush"].includes(word))) return undefined;
+  return (input) => {
+    writeFileSync(join(asked.folder, `restored-${familyOf(asked.name)}`), input);
+    const { tables, failure } = restored(input, false);
+    for (const [table, text] of tables) writeFileSync(join(kernelOf(asked), table), text);
+    return failure ?? {};
+  };
+}
+
+/** A trial (trial.ts) without sets: what the kernel would have, with counters. */
+function unshare({ args, path }: Asked): ReturnType<Fake> {
+  const [net, end, shell, flag, , , restore = "", save = "", , , ...sets] = args;
+  if ([net, end, shell, flag].join(" ") !== "--net -- sh -c" || sets.length > 0) return undefined;
+  const scripts = [restore, save].map((name) => textAt(programOf(name, path)));
+  if (scripts[0] !== scriptOf("iptables-restore") || scripts[1] !== scriptOf("iptables-save")) return undefined;
+  return (input) => {
+    const { tables, failure } = restored(input, true);
+    const texts = [...tables].sort(([one], [other]) => (one < other ? -1 : 1)).map(([, text]) => text);
+    return failure ?? { stdout: saved(save, texts) };
+  };
+}
+
+/** As restore.awk: the tables up to a line that is refused. */
+function restored(input: string, trial: boolean): { tables: Map<string, string>; failure?: Answer } {
+  const tables = new Map<string, string>();
+  let table = "";
+  let rules: string[] = [];
+  for (const [at, line] of input.replace(/\n$/, "").split("\n").entries()) {
+    if (line.includes("broken") || (!trial && /shaky|nosuch/.test(line)))
+      return { tables, failure: { exitCode: 1, stderr: `iptables-restore: line ${at + 1} failed\n` } };
+    if (line.startsWith("*")) [table, rules] = [line.slice(1), []];
+    else if (line.startsWith("COMMIT")) tables.set(table, [`*${table}`, ...rules, "COMMIT", ""].join("\n"));
+    else if (line !== "" && !line.startsWith("#")) addRule(rules, line, trial);
+  }
+  return { tables };
+}
+
+function addRule(rules: string[], line: string, trial: boolean): void {
+  const [counters = ""] = /^\[\d+:\d+\] /.exec(line) ?? [];
+  const kept = trial ? counters : "";
+  const bare = line.slice(counters.length);
+  const [, chain, number = "1", rule] = /^-I (\S+) (?:(\d+) )?(.*)$/.exec(bare) ?? [];
+  if (chain === undefined) {
+    rules.push(kept + bare);
+    return;
+  }
+  const own = rules.flatMap((one, at) => (one.replace(/^\[[\d:]+\] /, "").startsWith(`-A ${chain} `) ? [at] : []));
+  rules.splice(own[Number(number) - 1] ?? rules.length, 0, `${kept}-A ${chain} ${rule}`);
 }
 
 /** As a shell's * has them. */
