@@ -3,11 +3,13 @@
 // module's state, process, and copies of the modules that fakes/*.cjs change. What hangs on a real process (signals, descriptors,
 // limits, terminals, how it is started, that it ends) is tested with one.
 
+import type { spawn } from "node:child_process";
 import { EventEmitter } from "node:events";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { Readable } from "node:stream";
 import { compileFunction } from "node:vm";
+import { spawnFake } from "./fakes-in-process.ts";
 
 export interface Start {
   argv: readonly string[];
@@ -40,13 +42,22 @@ export function runInProcess(path: string, start: Start): Promise<Ended> {
       if (bare === "process") return own;
       const real = realRequire(name);
       if (!CHANGED.has(bare)) return real;
-      const copy = copies.get(bare) ?? { ...(real as object) };
+      const copy = copies.get(bare) ?? {
+        ...(real as object),
+        ...(bare === "child_process" ? { spawn: spawnOf(real) } : {}),
+      };
       copies.set(bare, copy);
       return copy;
     };
     const hooks = [...(start.env["NODE_OPTIONS"] ?? "").matchAll(/--require "([^"]+)"/g)].map(([, hook]) => hook ?? "");
     for (const one of [...hooks, path]) scriptOf(one)(require, own, { exports: {} });
   });
+}
+
+function spawnOf(real: unknown): unknown {
+  const processes = real as { spawn: typeof spawn };
+  return (...[file, args, options]: Parameters<typeof processes.spawn>) =>
+    spawnFake(file, args, options) ?? processes.spawn(file, args, options);
 }
 
 function scriptOf(path: string): Script {
