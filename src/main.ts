@@ -1,5 +1,6 @@
 // The executable: picks the door, answers once, sets the exit status. The only user of process.*, save the environment.
 
+import { IPTABLES } from "./apply/iptables-backend.ts";
 import { loadDirectories } from "./apply/load.ts";
 import { paintFor } from "./cli/colours.ts";
 import { type Command, readCommand, UsageError } from "./cli/command.ts";
@@ -17,6 +18,7 @@ import type { Tell } from "./docker/find.ts";
 import type { Result } from "./generated/result.ts";
 import { asFailure } from "./model/errors.ts";
 import type { Request } from "./model/request.ts";
+import type { HostRequest } from "./plan/backend.ts";
 import { everyVariable, forget, variable } from "./system/environment.ts";
 import { spellCommand, startVerbose, verbose } from "./system/verbose.ts";
 import { recordedArguments } from "./systemd/install.ts";
@@ -92,28 +94,34 @@ function complain(line: string): void {
 
 type Handler = (raw: Raw) => { request: Request; result: () => Promise<Result> };
 
+/** What is asked of this host, whose packet filter is iptables'. Throws Failure as `readRequest`. */
+function requestOf(raw: Raw, named = true): HostRequest {
+  const request = readRequest(raw, surroundings(), named);
+  return { ...request, host: { ...request.host, backend: IPTABLES } };
+}
+
 /** present and absent, of every door. */
 function publishContainers(raw: Raw, tell?: Tell): ReturnType<Handler> {
-  const request = readRequest(raw, surroundings());
+  const request = requestOf(raw);
   return { request, result: async () => resultOf(request, await publish(request, onSignal(), tell)) };
 }
 
 /** What is wrong. */
 function statusOfHost(raw: Raw): ReturnType<Handler> {
-  const request = readRequest(raw, surroundings(), false);
+  const request = requestOf(raw, false);
   onSignal();
   return { request, result: async () => resultOfStatus(request, await status(request)) };
 }
 
 /** Who reaches what. */
 function explainContainers(raw: Raw): ReturnType<Handler> {
-  const request = readRequest(raw, surroundings());
+  const request = requestOf(raw);
   return { request, result: async () => resultOfExplain(request, await explain(request, onSignal())) };
 }
 
 /** The verb of the services that load the directories. */
 function loadHost(raw: Raw, { families, keepUndeclared }: Extract<Command, { kind: "load" }>): ReturnType<Handler> {
-  const request = readRequest(raw, surroundings(), false);
+  const request = requestOf(raw, false);
   onSignal();
   return {
     request,
@@ -202,7 +210,7 @@ async function note(request: Request | undefined, result: Result, reasons: reado
 
 /** Until a signal: each change is a record in the journal, and a line where the output goes elsewhere. */
 function watchHost(raw: Raw): ReturnType<Handler> {
-  const request = readRequest(raw, surroundings());
+  const request = requestOf(raw);
   // systemd.exec(5): set where the output goes to the journal.
   const inJournal = variable("JOURNAL_STREAM") !== undefined;
   let warned = "";

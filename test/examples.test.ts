@@ -4,9 +4,10 @@
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { readNetwork } from "../src/docker/network.ts";
-import { hostFragments } from "../src/iptables/host-fragments.ts";
+import { writeFragment } from "../src/iptables/fragment-text.ts";
 import { FAMILIES } from "../src/model/family.ts";
 import { fileOf } from "../src/model/owner.ts";
+import { hostFragments } from "../src/rules/host-fragments.ts";
 import { WATCH_UNIT } from "../src/systemd/install.ts";
 import { retryTimerOf, retryTimerText, unitText, watchUnitText } from "../src/systemd/unit-text.ts";
 
@@ -21,7 +22,9 @@ const network = readNetwork({
 const base = hostFragments([network], FAMILIES, { chain: "DOCKER_CONTAINERS", guards: true, proxy: true, routes: [] });
 
 test.each(
-  FAMILIES.flatMap((family) => base.map(({ owner, texts }) => [family, fileOf(owner), texts[family]] as const)),
+  FAMILIES.flatMap((family) =>
+    base.map((one) => [family, fileOf(one.owner), writeFragment(one).texts[family]] as const),
+  ),
 )("the %s base: %s", async (family, file, text) => {
   await expect(text).toMatchFileSnapshot(`${EXAMPLES}${DIRECTORIES[family]}/${file}`);
 });

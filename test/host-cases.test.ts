@@ -5,9 +5,10 @@ import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { readNetwork } from "../src/docker/network.ts";
-import { hostFragments } from "../src/iptables/host-fragments.ts";
+import { writeFragment } from "../src/iptables/fragment-text.ts";
 import { FAMILIES } from "../src/model/family.ts";
 import { fileOf } from "../src/model/owner.ts";
+import { hostFragments } from "../src/rules/host-fragments.ts";
 
 const CASES = fileURLToPath(new URL("host-cases/", import.meta.url));
 const files = readdirSync(CASES);
@@ -26,7 +27,7 @@ test.each(names)("%s", async (name) => {
   const asked = { chain: "DOCKER_CONTAINERS", guards: true, proxy: true, routes: [], ...wishes };
   const fragments = hostFragments(networks.map(readNetwork), FAMILIES, asked);
   const text = FAMILIES.flatMap((family) =>
-    fragments.map(({ owner, texts }) => `== ${family} ${fileOf(owner)}\n${texts[family] ?? "no file\n"}`),
+    fragments.map((one) => `== ${family} ${fileOf(one.owner)}\n${writeFragment(one).texts[family] ?? "no file\n"}`),
   );
   await expect(text.join("")).toMatchFileSnapshot(`${CASES}${name}.txt`);
 });

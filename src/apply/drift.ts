@@ -4,8 +4,7 @@ import { type Drift, hasDrift } from "../iptables/live.ts";
 import { commentOf, spellLive } from "../iptables/rule.ts";
 import { Failure } from "../model/errors.ts";
 import { spellOwner } from "../model/owner.ts";
-import type { HostConfig } from "../model/request.ts";
-import { backendsWith } from "../netfilter/iptables.ts";
+import type { Host } from "../plan/backend.ts";
 import type { Item, Kernel } from "../plan/item.ts";
 import { surveyKernel } from "../plan/survey.ts";
 
@@ -22,7 +21,7 @@ export function isDrifting(item: Item): item is Drifting {
 export async function findDrift(
   items: readonly Item[],
   seen: Kernel,
-  host: HostConfig,
+  host: Host,
 ): Promise<{ live: Kernel; drifting: Drifting[] }> {
   const unasked = items.map((item) => ({ ...item, former: new Map() }));
   const { items: after, live } = await surveyKernel(unasked, host, seen);
@@ -34,11 +33,11 @@ export async function findDrift(
 export async function notLive(
   first: Drifting,
   { drifting, live, others }: { drifting: readonly Item[]; live: Kernel; others: readonly string[] },
-  timeout: number,
+  host: Host,
 ): Promise<Failure> {
   const { owner, family, drift } = first;
   const name = spellOwner(owner);
-  const backends = await backendsWith(family, commentOf(name), timeout);
+  const backends = await host.backend.whereElse(owner, family, host);
   // Where the rules are that were looked for says nothing, but for those of another backend than the one that was asked.
   const isElsewhere = backends.length > 1 || !live[family]?.text.includes(commentOf(name));
   const hint =

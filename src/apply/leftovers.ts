@@ -12,8 +12,8 @@ import {
 } from "../netfilter/foreign-firewalls.ts";
 import { patchRules, saveRules } from "../netfilter/iptables.ts";
 import { restoreSnapshot } from "../netfilter/snapshot.ts";
+import type { Undo } from "../plan/backend.ts";
 import type { Leftover, LeftRules } from "../plan/leftovers.ts";
-import type { Undo } from "./undo.ts";
 
 /** Takes it away as far as it is still there; `undo` gets the way back. Throws Failure of iptables and nft. */
 export async function removeLeftover(leftover: Leftover, undo: Undo[], timeout: number): Promise<void> {

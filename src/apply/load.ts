@@ -30,6 +30,7 @@ import {
   warnOfBoot,
 } from "../netfilter/spelling.ts";
 import { complaintOf, lineOf, readOnHost } from "../netfilter/trial.ts";
+import type { Undo } from "../plan/backend.ts";
 import { besideForeignRules } from "../plan/foreign-rules.ts";
 import type { Kernel } from "../plan/item.ts";
 import { withLoadLock } from "../system/lock.ts";
@@ -38,7 +39,7 @@ import { verbose } from "../system/verbose.ts";
 import { someOf } from "../text/words.ts";
 import type { Place } from "./patch.ts";
 import { salvage } from "./salvage.ts";
-import { orRollBack, type Undo } from "./undo.ts";
+import { orRollBack } from "./undo.ts";
 
 export interface LoadRequest {
   /** The families to load, with the directory of each. */

@@ -1,5 +1,6 @@
 // The base's services, as a part of the transaction: installed before the load that starts them, taken away last.
 
+import type { Undo } from "../plan/backend.ts";
 import { hasUnitChanges } from "../plan/host-plan.ts";
 import { hasFileChanges } from "../plan/item.ts";
 import {
@@ -12,7 +13,7 @@ import {
   stopUnit,
   WATCH_UNIT,
 } from "../systemd/install.ts";
-import { type Undo, write } from "./undo.ts";
+import { write } from "./undo.ts";
 
 /** The services' files, known to systemd, and enabled. They are started where the rules are loaded. */
 export async function installUnits(units: readonly PlannedUnit[], undo: Undo[], timeout: number): Promise<void> {

@@ -9,6 +9,7 @@ import { confirmationOf } from "../fragments/confirmed.ts";
 import { asFailure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type HostConfig, removesHost } from "../model/request.ts";
+import type { Reloaded, ReloadRequest, Undo } from "../plan/backend.ts";
 import { refuseConcurrentChange } from "../plan/concurrency.ts";
 import { hasUnitChanges } from "../plan/host-plan.ts";
 import { hasFileChanges, hasRules } from "../plan/item.ts";
@@ -18,9 +19,9 @@ import type { Survey } from "../plan/survey.ts";
 import { withWriteLock } from "../system/lock.ts";
 import { clearTemporary, writeFailure } from "../system/replace-file.ts";
 import { removeState, stateOf } from "../system/state.ts";
-import { type Alone, loadRules, type Reloaded, type ReloadRequest } from "./reload.ts";
+import { type Alone, loadRules } from "./reload.ts";
 import { installUnits, removeUnits, startWatcher } from "./services.ts";
-import { orRollBack, type Undo, write } from "./undo.ts";
+import { orRollBack, write } from "./undo.ts";
 
 type CommitRequest = ReloadRequest & SelectionRequest;
 

@@ -3,11 +3,9 @@
 import { type Own, readOwn } from "../fragments/directory.ts";
 import { asFailure, type Undone } from "../model/errors.ts";
 import { spellUndone } from "../model/rolled-back.ts";
+import type { Undo } from "../plan/backend.ts";
 import { replaceFragment } from "../system/replace-file.ts";
 import { verbose } from "../system/verbose.ts";
-
-/** A step back. It returns what it put back, or undefined when there was no need. */
-export type Undo = () => Promise<string | undefined>;
 
 /** Takes the steps; when one fails, what was done so far is undone, the last first, and the failure says so. */
 export async function orRollBack<T>(undo: Undo[], steps: () => Promise<T>): Promise<T> {

@@ -1,19 +1,15 @@
 // Where a load fails, or cannot be had: what goes is taken out of the kernel without one.
 
 import { readOwn } from "../fragments/directory.ts";
-import { restoreCommand } from "../iptables/commands.ts";
 import { hasRuleLines } from "../iptables/fragment-text.ts";
 import { ConcurrentChange, Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { spellOwner } from "../model/owner.ts";
-import { type Request, removesHost } from "../model/request.ts";
+import type { HostRequest, Locks, Reloaded } from "../plan/backend.ts";
 import { type Item, ofFamily } from "../plan/item.ts";
 import { surveyKernel } from "../plan/survey.ts";
 import { verbose } from "../system/verbose.ts";
 import { findDrift, isDrifting } from "./drift.ts";
-import type { LoadLocks } from "./load-locks.ts";
-import { dropChains, removeRules } from "./patch.ts";
-import type { Reloaded } from "./reload.ts";
 
 /**
  * Whatever somebody's fragment is like, a port does not stay open for it. For the holder of the write lock. Throws the load's
@@ -25,9 +21,10 @@ import type { Reloaded } from "./reload.ts";
 export async function removeWithoutLoad(
   why: Failure,
   going: readonly Item[],
-  locks: LoadLocks,
-  { subject, host, defaults }: Pick<Request, "subject" | "host" | "defaults">,
+  locks: Locks,
+  request: Pick<HostRequest, "subject" | "host" | "defaults">,
 ): Promise<Reloaded> {
+  const { host } = request;
   // The load did what it should.
   if (why instanceof ConcurrentChange) throw why;
   verbose(() => `load: failed, so rules are removed without one: ${why.message}`);
@@ -39,8 +36,7 @@ export async function removeWithoutLoad(
   const remove = async () => {
     const after = { ...live };
     for (const family of families) {
-      after[family] = await removeRules(family, ofFamily(gone, family), host);
-      if (removesHost(subject)) await dropChains(family, defaults.chain, host);
+      after[family] = await host.backend.remove(family, ofFamily(gone, family), request);
     }
     const { live: left, drifting } = await findDrift(going, after, host);
     if (drifting.length > 0) throw why;
@@ -49,7 +45,7 @@ export async function removeWithoutLoad(
   try {
     const after = await locks.holding(families, remove);
     const warnings = [describeWithoutLoad(why, items.filter(isDrifting))];
-    return { reloaded: families.map(restoreCommand), warnings, live: after };
+    return { reloaded: families.map(host.backend.commandFor), warnings, live: after };
   } catch (error) {
     if (error instanceof Failure && error.code === "locked") await remove();
     throw why;

@@ -1,27 +1,22 @@
 // A load by a service that is not ours and that nobody understands: what it took away is seen, told and put back.
 
 import { lostRules } from "../iptables/lost.ts";
-import { asFailure, Failure } from "../model/errors.ts";
+import { asFailure, type Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import type { HostConfig } from "../model/request.ts";
+import { readKernel } from "../netfilter/iptables.ts";
+import { type Look, TookAway } from "../plan/backend.ts";
 import { readDirectories } from "../plan/directories.ts";
 import { declaredIn } from "../plan/foreign-rules.ts";
 import { type Kernel, ofFamily } from "../plan/item.ts";
-import { readKernel, type Survey } from "../plan/survey.ts";
 import type { Unit } from "../systemd/units.ts";
 import { ownersOf, someOf } from "../text/words.ts";
-
-/** What this call is about, and the kernel before. */
-type Before = Pick<Survey, "items" | "live">;
 
 interface Watching {
   host: HostConfig;
   /** Whether rules that no fragment declares are to go. */
   replaces: boolean;
 }
-
-/** A service took rules away: they are to be put back, whatever else is not undone. */
-export class TookAway extends Failure {}
 
 /**
  * `load` has the services load. Returns warnings, and the kernel where it was looked at. Throws Failure as `load` does, and
@@ -30,7 +25,7 @@ export class TookAway extends Failure {}
 export async function loadWatched(
   units: readonly Unit[],
   load: () => Promise<string[]>,
-  before: Before,
+  before: Look,
   watching: Watching,
 ): Promise<{ warnings: string[]; live: Kernel }> {
   const others = units.filter(({ ours }) => !ours);
@@ -57,7 +52,7 @@ export async function loadWatched(
  * A rule that no fragment declares is another program's, or a person's; but where fragments have changed since the service
  * last loaded, it may have been one of theirs.
  */
-async function lossesOf(after: Kernel, others: readonly Unit[], { items, live }: Before, { host, replaces }: Watching) {
+async function lossesOf(after: Kernel, others: readonly Unit[], { items, live }: Look, { host, replaces }: Watching) {
   const gone: string[] = [];
   const edited: string[] = [];
   // A line that was deleted from a fragment is to go.

@@ -7,31 +7,12 @@ import { orElse } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import type { HostConfig } from "../model/request.ts";
 import { restoreSnapshot } from "../netfilter/snapshot.ts";
-import { type Item, isContainers, type Kernel, ofFamily } from "../plan/item.ts";
-import type { LoadLocks } from "./load-locks.ts";
+import type { BeforeLoad, Locks, WaysBack } from "../plan/backend.ts";
+import { type Item, isContainers, ofFamily } from "../plan/item.ts";
 import { loadWhatCan } from "./salvage.ts";
-import type { Undo } from "./undo.ts";
 
-export interface WaysBack {
-  /** To the rules that ran before; without those that go. */
-  snapshots: Undo[];
-  /** Where nothing ran: once the files are as they were, what can be loaded of them. */
-  salvages: Undo[];
-}
-
-/** What is about to be loaded. */
-interface Before {
-  items: readonly Item[];
-  live: Kernel;
-  /** The kernel as this call leaves it; filled in once it is known. */
-  left: Kernel;
-  /** What nothing brings back. */
-  going: readonly Item[];
-  /** Whether a service loads: one that failed has perhaps put back what it could. */
-  isService: boolean;
-}
-
-export function waysBack(families: readonly Family[], before: Before, locks: LoadLocks, host: HostConfig): WaysBack {
+/** `Backend.waysBack`. */
+export function waysBack(families: readonly Family[], before: BeforeLoad, locks: Locks, host: HostConfig): WaysBack {
   const ways: WaysBack = { snapshots: [], salvages: [] };
   for (const family of families) {
     const snapshot = before.live[family];

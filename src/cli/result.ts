@@ -8,7 +8,6 @@ import type { ContainerStatus, Status } from "../commands/status.ts";
 import { describeIdle } from "../docker/idle.ts";
 import type { FileDiff, FileResult, Result, Tables } from "../generated/result.ts";
 import { restoreCommand } from "../iptables/commands.ts";
-import type { DesiredFragment } from "../iptables/fragment-text.ts";
 import { hasDrift } from "../iptables/live.ts";
 import { type Rule, spellLive } from "../iptables/rule.ts";
 import { warnOfAccess } from "../model/access.ts";
@@ -18,7 +17,6 @@ import { containersAmong } from "../model/owner.ts";
 import { bracketed, spellPublish } from "../model/port-mapping.ts";
 import type { Request, Subject } from "../model/request.ts";
 import { spellUndone } from "../model/rolled-back.ts";
-import { warnOfBarriers } from "../plan/barriers.ts";
 import { hasHostChanges, hasUnitChanges } from "../plan/host-plan.ts";
 import {
   byContainer,
@@ -30,6 +28,7 @@ import {
   isContainers,
 } from "../plan/item.ts";
 import { rangesOf } from "../rules/container-rules.ts";
+import { type DesiredFragment, isEmpty } from "../rules/desired-fragment.ts";
 import { allVisible, oneLine } from "../text/visible.ts";
 import { describeNotPublished } from "./not-published.ts";
 import { describeOrigin } from "./origins.ts";
@@ -59,19 +58,14 @@ export function resultOf(request: Request, outcome: Outcome): Result {
     msg,
     comment: msg,
     rules: {
-      ipv4: tablesOf(outcome.wanted.map(({ rules }) => rules.ipv4)),
-      ipv6: tablesOf(outcome.wanted.map(({ rules }) => rules.ipv6)),
+      ipv4: tablesOf(outcome.rules.map(({ ipv4 }) => ipv4)),
+      ipv6: tablesOf(outcome.rules.map(({ ipv6 }) => ipv6)),
     },
     ...(base ? { base } : {}),
     containers,
     files: files.flatMap(fileResult),
     reloaded: outcome.committed.reloaded,
-    warnings: [
-      ...request.warnings,
-      ...outcome.warnings,
-      ...outcome.committed.warnings,
-      ...warnOfBarriers({ wanted: outcome.wanted, live: outcome.committed.live }),
-    ],
+    warnings: [...request.warnings, ...outcome.warnings, ...outcome.committed.warnings],
     ...(diff ? { diff: [...files.filter(hasFileChanges).map(fileDiff), ...goingOf(outcome)] } : {}),
     invocation: { module_args: { ...request.args } },
   });
@@ -258,7 +252,7 @@ function sentence(
 ): string {
   const next = new Set(conflicting);
   const asked = containers.filter(({ name }) => !next.has(name));
-  const empty = new Set(state === "present" ? namesOf(wanted.filter(isGone)) : []);
+  const empty = new Set(state === "present" ? namesOf(wanted.filter(isEmpty)) : []);
   const changing = asked.filter((one) => one.changed).map(({ name }) => name);
   const changed = changing.filter((name) => !empty.has(name));
   const going = changing.filter((name) => empty.has(name));
@@ -281,10 +275,6 @@ function sentence(
 
 function allIsWell(state: "present" | "absent", count: number): string {
   return state === "present" ? `everything is in sync (${count} published)` : "no container is published";
-}
-
-function isGone({ rules }: DesiredFragment): boolean {
-  return FAMILIES.every((family) => Object.keys(rules[family]).length === 0);
 }
 
 /** Of the containers among them. */

@@ -9,18 +9,17 @@ import type { Network } from "../docker/network.ts";
 import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { liveOwners, readLive } from "../iptables/live.ts";
-import { type Host, type TraceResult, trace } from "../iptables/trace.ts";
+import { type PacketHost, type TraceResult, trace } from "../iptables/trace.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { containersAmong } from "../model/owner.ts";
 import type { PortMapping } from "../model/port-mapping.ts";
-import type { Request } from "../model/request.ts";
 import { foreignTables, otherBackend } from "../netfilter/foreign-firewalls.ts";
 import { decides } from "../netfilter/nft-tables.ts";
+import type { HostRequest } from "../plan/backend.ts";
 import { optionsOf } from "../plan/desired.ts";
 import { readDirectories } from "../plan/directories.ts";
 import type { Kernel } from "../plan/item.ts";
-import { readKernel } from "../plan/survey.ts";
 import { rangesOf } from "../rules/container-rules.ts";
 import { type ProbeOrigin, probesOf, type Trip } from "../rules/probe.ts";
 import { readHost } from "./host.ts";
@@ -43,7 +42,7 @@ export interface Explanation {
   warnings: string[];
 }
 
-type ExplainRequest = Pick<Request, "subject" | "host" | "client" | "defaults" | "options">;
+type ExplainRequest = Pick<HostRequest, "subject" | "host" | "client" | "defaults" | "options">;
 
 /** Throws Failure: `container_missing`, `container_not_running`, and those of the client and of iptables-save. */
 export async function explain(request: ExplainRequest, signal: AbortSignal): Promise<Explanation> {
@@ -80,13 +79,13 @@ async function observe(request: ExplainRequest, signal: AbortSignal): Promise<Ob
   const [{ targets }, networks, live] = await Promise.all([
     findPublished(subject.containers, client, kept, { wait: 0, signal }),
     findNetworks(client),
-    readKernel(FAMILIES, host),
+    host.backend.read(FAMILIES, host),
   ]);
   return { targets, networks, live };
 }
 
 /** Each of a container's ports, from everywhere. */
-function follow(target: PublishedContainer, networks: readonly Network[], host: Host): Explained[] {
+function follow(target: PublishedContainer, networks: readonly Network[], host: PacketHost): Explained[] {
   return publishesOf(target).map(({ publish, count }) => ({
     container: target.name,
     publish,

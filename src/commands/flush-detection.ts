@@ -9,10 +9,9 @@ import { keyOf } from "../iptables/rule.ts";
 import type { Directories } from "../model/directories.ts";
 import { FAMILIES } from "../model/family.ts";
 import { fileOf } from "../model/owner.ts";
-import type { HostConfig } from "../model/request.ts";
 import { ruleAt } from "../netfilter/iptables.ts";
+import type { Host } from "../plan/backend.ts";
 import type { Kernel } from "../plan/item.ts";
-import { readKernel } from "../plan/survey.ts";
 import type { FlushedTable } from "./reasons.ts";
 
 /** milliseconds between two looks: at all, and at most where flushes follow each other; and after which they do not. */
@@ -51,12 +50,12 @@ export class Pace {
 
 /** Looks at one table after the other, in both families at once. */
 export class FlushDetector {
-  readonly #host: HostConfig;
+  readonly #host: Host;
   readonly #pace = new Pace();
   #canaries: Canary[] = [];
   #turn = 0;
 
-  constructor(host: HostConfig) {
+  constructor(host: Host) {
     this.#host = host;
   }
 
@@ -100,7 +99,7 @@ export class FlushDetector {
    * call of ours (a delete): new ones are chosen.
    */
   async #confirm(): Promise<FlushedTable[]> {
-    const live = await readKernel([...new Set(this.#canaries.map(({ family }) => family))], this.#host);
+    const live = await this.#host.backend.read([...new Set(this.#canaries.map(({ family }) => family))], this.#host);
     const gone = this.#canaries.filter(
       ({ family, table, rule }) => !live[family]?.tables.get(table)?.ours.has(keyOf(rule)),
     );

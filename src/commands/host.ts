@@ -2,13 +2,13 @@
 
 import { filteredFamilies, findProxies, routingLoopback } from "../docker/proxy.ts";
 import { ruleWith } from "../iptables/packet.ts";
-import type { Host } from "../iptables/trace.ts";
+import type { PacketHost } from "../iptables/trace.ts";
 import { isLoopback, withoutPrefix } from "../model/addresses.ts";
 import type { Kernel } from "../plan/item.ts";
 import { readInterfaces } from "../system/interfaces.ts";
 
 /** Whom nobody believes: see `findProxies`. */
-type Seen = Host & { untrusted: string[] };
+type Seen = PacketHost & { untrusted: string[] };
 
 /** `bridges` are those of the daemon's networks. Never throws. */
 export async function readHost(live: Kernel, bridges: readonly string[]): Promise<Seen> {

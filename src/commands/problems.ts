@@ -12,7 +12,7 @@ import { type Drift, liveOwners, readLive } from "../iptables/live.ts";
 import { withoutChain } from "../iptables/packet.ts";
 import { readClaims } from "../iptables/read.ts";
 import { commentOf, readComment, readWords, spell, spellLive } from "../iptables/rule.ts";
-import { type Host, PROXY, type TraceResult, trace } from "../iptables/trace.ts";
+import { type PacketHost, PROXY, type TraceResult, trace } from "../iptables/trace.ts";
 import { type Access, warnOfAccess } from "../model/access.ts";
 import { isLoopback } from "../model/addresses.ts";
 import type { Failure } from "../model/errors.ts";
@@ -215,7 +215,7 @@ export function shadows(
   items: readonly Item[],
   targets: readonly PublishedContainer[],
   networks: readonly Network[],
-  host: Host,
+  host: PacketHost,
 ): Problem[] {
   const owned = byContainer(items);
   return targets.flatMap((target) => {
@@ -241,7 +241,7 @@ export function shadows(
   });
 }
 
-function withoutUsers(host: Host): Host {
+function withoutUsers(host: PacketHost): PacketHost {
   const rulings = Object.entries(host.rulings).map(([family, ruling]) => [
     family,
     withoutChain(ruling, "filter", DOCKER_USER),

@@ -1,19 +1,17 @@
 // present and absent, of containers and of the host's own rules: the straight line from a request to an outcome. Up to `commit`
 // nothing changes the system; check mode stops there.
 
-import type { Reloaded } from "../apply/reload.ts";
 import { commit } from "../apply/transaction.ts";
 import { describeWithoutLoad, namesOf } from "../apply/unload.ts";
 import type { Tell } from "../docker/find.ts";
 import { type Fragments, ownersIn } from "../fragments/by-family.ts";
-import type { ContainerFragment, DesiredFragment } from "../iptables/fragment-text.ts";
+import type { Written } from "../iptables/fragment-text.ts";
 import { asFailure, ConcurrentChange, Failure } from "../model/errors.ts";
 import { containersAmong } from "../model/owner.ts";
-import type { Request } from "../model/request.ts";
+import type { HostRequest, Reloaded } from "../plan/backend.ts";
 import { type Compared, compare } from "../plan/compare.ts";
 import type { Settled } from "../plan/concurrency.ts";
 import { settleConflicts } from "../plan/conflicts.ts";
-import { fitDirectAccess } from "../plan/guards.ts";
 import { type HostPlan, NOTHING_PLANNED } from "../plan/host-plan.ts";
 import { type DesiredHostRules, desiredHostRules } from "../plan/host-rules.ts";
 import { hasChanges, type Item, isContainers } from "../plan/item.ts";
@@ -22,11 +20,14 @@ import { type Observed, observe } from "../plan/observe.ts";
 import { type Planned, plan } from "../plan/plan.ts";
 import type { NotPublished, Selection } from "../plan/selection.ts";
 import type { Survey } from "../plan/survey.ts";
+import type { ContainerFragment, DesiredFragment } from "../rules/desired-fragment.ts";
 import { verbose } from "../system/verbose.ts";
 
 export interface Outcome extends Omit<Selection, "wanted"> {
   /** All fragments asked for, in the order of their names, and those of conflicting containers that are updated with them. */
   wanted: DesiredFragment[];
+  /** Their rules, as they are written. */
+  rules: Written["rules"][];
   /** The names of these conflicting containers. */
   conflicting: string[];
   items: Item[];
@@ -39,7 +40,7 @@ export interface Outcome extends Omit<Selection, "wanted"> {
 const ATTEMPTS = 5;
 
 /** Throws Failure. `signal` ends a wait; once something was written, the transaction is finished or rolled back. */
-export async function publish(request: Request, signal: AbortSignal, tell: Tell = () => {}): Promise<Outcome> {
+export async function publish(request: HostRequest, signal: AbortSignal, tell: Tell = () => {}): Promise<Outcome> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await publishOnce(request, signal, tell);
@@ -50,7 +51,7 @@ export async function publish(request: Request, signal: AbortSignal, tell: Tell 
   }
 }
 
-async function publishOnce(request: Request, signal: AbortSignal, tell: Tell): Promise<Outcome> {
+async function publishOnce(request: HostRequest, signal: AbortSignal, tell: Tell): Promise<Outcome> {
   const observed = await observe(request, signal, tell);
   const desired = await desire(observed, request);
   const compared = await compare(desired.wanted, observed.families, observed.live, request);
@@ -60,10 +61,13 @@ async function publishOnce(request: Request, signal: AbortSignal, tell: Tell): P
   const outcome = foretell({ observed, desired, compared, planned }, request);
   const { load } = planned;
   if (load === undefined) verbose(() => "nothing to change");
-  if (load === undefined || request.check) return outcome;
+  if (load === undefined || request.check) return withBarriers(outcome, request);
   if (signal.aborted) throw new Failure("interrupted", "interrupted before anything was changed");
   const committing = commit({ ...load, settled }, request);
-  return { ...outcome, committed: await (load.closes ? committing : committing.catch(orUnpublish)) };
+  return withBarriers(
+    { ...outcome, committed: await (load.closes ? committing : committing.catch(orUnpublish)) },
+    request,
+  );
 }
 
 /** What there should be. */
@@ -77,10 +81,10 @@ interface Desired {
   warnings: string[];
 }
 
-async function desire({ asked, families, live, seen, networks }: Observed, request: Request): Promise<Desired> {
+async function desire({ asked, families, live, seen, networks }: Observed, request: HostRequest): Promise<Desired> {
   const base = request.subject.base ? await desiredHostRules(networks.networks, families, request) : undefined;
   const conflicting = await settleConflicts(asked, seen.now, request);
-  const fitted = await fitDirectAccess([...asked.wanted, ...conflicting.wanted], live, request.host.timeout);
+  const fitted = await request.host.backend.fit([...asked.wanted, ...conflicting.wanted], live, request.host.timeout);
   const [head, tail] = base?.wanted ?? [];
   return {
     wanted: [head, ...fitted.wanted, tail].filter((one) => one !== undefined),
@@ -103,7 +107,7 @@ interface Phases {
 }
 
 /** The outcome before anything is changed. */
-function foretell({ observed, desired, compared, planned }: Phases, request: Request): Outcome {
+function foretell({ observed, desired, compared, planned }: Phases, request: HostRequest): Outcome {
   const { asked, live, seen, networks } = observed;
   const { items } = compared.found;
   const { base, load } = planned;
@@ -111,6 +115,7 @@ function foretell({ observed, desired, compared, planned }: Phases, request: Req
     ...asked,
     idle: [...asked.idle, ...withoutRules(items, seen.now, request)],
     wanted: desired.wanted,
+    rules: desired.wanted.map((one) => request.host.backend.write(one).rules),
     conflicting: desired.conflicting.map(({ owner }) => owner.name),
     items,
     base: desired.base && { networks: bridged(desired.base), plan: base },
@@ -127,6 +132,13 @@ function foretell({ observed, desired, compared, planned }: Phases, request: Req
   };
 }
 
+/** That rules of others in the kernel, as it is at the end, hide ours. */
+function withBarriers(outcome: Outcome, { host }: Pick<HostRequest, "host">): Outcome {
+  const { committed, items } = outcome;
+  const warnings = [...committed.warnings, ...host.backend.warnOfBarriers(items, committed.live)];
+  return { ...outcome, committed: { ...committed, warnings } };
+}
+
 function bridged({ networks }: DesiredHostRules): string[] {
   return networks.filter(({ bridge }) => bridge).map(({ name }) => name);
 }
@@ -140,7 +152,7 @@ async function unpublishAnyway(
   why: Failure,
   { found, going }: Compared,
   settled: Settled,
-  request: Request,
+  request: HostRequest,
 ): Promise<never> {
   const leading = going.filter(isContainers).filter(hasChanges);
   if (request.check || why instanceof ConcurrentChange || leading.length === 0) throw why;
@@ -158,7 +170,7 @@ async function removeAnyway(
   why: Failure,
   found: Survey,
   settled: Settled,
-  request: Request,
+  request: HostRequest,
 ): Promise<Failure | undefined> {
   const loader: Loader = request.loading.reload === "none" ? { kind: "none" } : { kind: "unusable", why };
   const going = found.items.filter(hasChanges);
@@ -175,7 +187,7 @@ function onceEach(warnings: readonly string[]): string[] {
 function withoutRules(
   items: readonly Item[],
   now: Fragments,
-  { subject, loading }: Pick<Request, "subject" | "loading">,
+  { subject, loading }: Pick<HostRequest, "subject" | "loading">,
 ): NotPublished[] {
   if (subject.state !== "absent" || subject.all) return [];
   const what = loading.reload === "none" ? "fragment" : "rules";

@@ -10,21 +10,15 @@ import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import type { Problem } from "../generated/result.ts";
-import {
-  type ContainerFragment,
-  containerFragment,
-  type DesiredFragment,
-  isManaged,
-  readFragment,
-} from "../iptables/fragment-text.ts";
+import { isManaged, readFragment } from "../iptables/fragment-text.ts";
 import { readMeaning } from "../iptables/read.ts";
-import type { Ruleset } from "../iptables/rule.ts";
 import { tellCopies } from "../iptables/undeclared.ts";
 import type { Directories } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { containerOf } from "../model/owner.ts";
-import type { Defaults, HostConfig, Request } from "../model/request.ts";
+import type { Defaults, HostConfig } from "../model/request.ts";
+import type { HostRequest } from "../plan/backend.ts";
 import { fragmentFor, keptOptions, optionsOf } from "../plan/desired.ts";
 import { readDirectories, untrustedOf } from "../plan/directories.ts";
 import { firewallProblems } from "../plan/firewalls.ts";
@@ -35,7 +29,8 @@ import { adviseService } from "../plan/missing-service.ts";
 import { type PreflightFindings, runPreflight } from "../plan/preflight.ts";
 import { servicesFor, unknownService } from "../plan/services.ts";
 import { type StaleFragment, sortSkipped } from "../plan/skipped.ts";
-import { familiesOf, readKernel, survey } from "../plan/survey.ts";
+import { familiesOf, survey } from "../plan/survey.ts";
+import { type ContainerFragment, containerFragment, type DesiredFragment } from "../rules/desired-fragment.ts";
 import { NO_RULES } from "../rules/model.ts";
 import { readInterfaces } from "../system/interfaces.ts";
 import { recordedArguments } from "../systemd/install.ts";
@@ -68,7 +63,7 @@ export interface Status {
   warnings: string[];
 }
 
-export type StatusRequest = Pick<Request, "subject" | "host" | "client" | "defaults" | "loading">;
+export type StatusRequest = Pick<HostRequest, "subject" | "host" | "client" | "defaults" | "loading">;
 
 /** Of the containers that are named, or of all. Throws Failure of the directories and of iptables-save. */
 export async function status(request: StatusRequest): Promise<Status> {
@@ -76,7 +71,7 @@ export async function status(request: StatusRequest): Promise<Status> {
   const desired = await desire(observed, request);
   const { families, live } = observed;
   const wanted = [...desired.containers, ...desired.base.wanted];
-  const { items } = await survey(wanted, families, live, request.host.directories);
+  const { items } = await survey(wanted, families, live, request.host);
   const scene = { ...observed, ...desired, items };
   const around = await lookAround(scene, request);
   const problems = [...(await fragmentProblems(scene, request)), ...(await hostProblems(scene, around, request))];
@@ -100,7 +95,7 @@ async function observe(request: StatusRequest): Promise<Observed> {
   const directories = readDirectories(host.directories);
   const [now, live, daemon] = await Promise.all([
     directories,
-    readKernel(families, host),
+    host.backend.read(families, host),
     directories.then((now) => askWhatRuns(now, request)),
   ]);
   const publishing = daemon.running.targets.filter(({ idle, publishes }) => idle === undefined && publishes.length > 0);
@@ -231,18 +226,15 @@ function nobodyAround(error: unknown): PreflightFindings {
 }
 
 function asWritten(owner: string, now: Fragments): ContainerFragment {
-  const rules: Ruleset = { ipv4: {}, ipv6: {} };
   const meaning = { ...NO_RULES };
-  const texts: DesiredFragment["texts"] = {};
+  const texts: NonNullable<ContainerFragment["asWritten"]> = {};
   for (const family of FAMILIES) {
     const text = textIn(now, family, owner);
     if (text === undefined) continue;
-    const tables = readFragment(text);
-    rules[family] = Object.fromEntries([...tables].map(([table, lines]) => [table, [...lines]]));
-    meaning[family] = readMeaning(tables);
+    meaning[family] = readMeaning(readFragment(text));
     texts[family] = text;
   }
-  return { ...containerFragment(owner), meaning, rules, texts };
+  return { ...containerFragment(owner), meaning, asWritten: texts };
 }
 
 interface WhatRuns {
@@ -255,7 +247,7 @@ interface WhatRuns {
 
 async function askWhatRuns(
   now: Fragments,
-  { client, defaults }: Pick<Request, "client" | "defaults">,
+  { client, defaults }: Pick<HostRequest, "client" | "defaults">,
 ): Promise<WhatRuns> {
   try {
     const running = findRunning(ownersIn(now), client, {
@@ -343,7 +335,7 @@ async function staleOf(
 async function undeclaredOf(
   now: Fragments,
   live: Kernel,
-  { host, loading }: Pick<Request, "host" | "loading">,
+  { host, loading }: Pick<HostRequest, "host" | "loading">,
 ): Promise<Problem[]> {
   if (loading.reload === "patch") return [];
   const foreign = await findForeignRules(live, now, host);
@@ -354,7 +346,7 @@ async function undeclaredOf(
 async function lookAtServices(
   families: readonly Family[],
   live: Kernel,
-  { host, loading }: Pick<Request, "host" | "loading">,
+  { host, loading }: Pick<HostRequest, "host" | "loading">,
 ): Promise<{ problems: Problem[]; warnings: string[] }> {
   const problems: Problem[] = [];
   const warnings: string[] = [];

@@ -9,7 +9,8 @@ import { isManaged } from "../iptables/fragment-text.ts";
 import type { Directories } from "../model/directories.ts";
 import { asFailure, excerpt, Failure } from "../model/errors.ts";
 import { HOST_FILES } from "../model/owner.ts";
-import type { Client, Request } from "../model/request.ts";
+import type { Client } from "../model/request.ts";
+import type { HostRequest } from "../plan/backend.ts";
 import { verbose } from "../system/verbose.ts";
 import { type Manager, notify, Pulse } from "../systemd/notify.ts";
 import { FlushDetector } from "./flush-detection.ts";
@@ -31,7 +32,12 @@ const PAUSE = { first: 100, longest: 5000, base: 60_000 };
 const MOST_REASONS = 20;
 
 /** Until the signal; `request` is for all containers. Never throws: what fails is told, and tried again. */
-export async function watch(request: Request, manager: Manager, told: Reporter, signal: AbortSignal): Promise<void> {
+export async function watch(
+  request: HostRequest,
+  manager: Manager,
+  told: Reporter,
+  signal: AbortSignal,
+): Promise<void> {
   const news = new News();
   signal.addEventListener("abort", () => news.ring(), { once: true });
   const complaints = new Complaints(told);
@@ -44,7 +50,7 @@ export async function watch(request: Request, manager: Manager, told: Reporter, 
 
 /** What the syncs share. */
 interface Watch {
-  request: Request;
+  request: HostRequest;
   news: News;
   lookout: FlushDetector;
   told: Reporter;

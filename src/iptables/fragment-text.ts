@@ -1,54 +1,59 @@
-// A fragment of ours: its rules as the text of one file, and back. Pure.
+// A fragment of ours as iptables has it: its rules as the text of one file, and back. Pure.
 //
 // On disk: a line that marks the file as ours, the container's options if it has some, then a section for each table that has
 // rules (raw, nat, filter). A container's declares no chain: that is the base's. No time, no container id: the same container
 // gives the same bytes.
 
 import { FAMILIES, type Family } from "../model/family.ts";
-import { headOf, type Options } from "../model/options.ts";
-import { type ContainerOwner, containerOwner, type Owner } from "../model/owner.ts";
-import { type ContainerRules, NO_RULES } from "../rules/model.ts";
+import { headOf } from "../model/options.ts";
+import { HOST_FILES, spellOwner } from "../model/owner.ts";
+import type { DesiredFragment } from "../rules/desired-fragment.ts";
 import { oneLine } from "../text/visible.ts";
+import { DOCKER_USER } from "./docker-rules.ts";
 import { renderRules } from "./render.ts";
 import { commentOf, type Rule, type Ruleset, readWords, spell, TABLES, type Table } from "./rule.ts";
 import { readTables } from "./table-text.ts";
 
-/** One fragment of ours as it should be: a container's, or one of the base. */
-export interface DesiredFragment {
-  owner: Owner;
-  /** What a container's rules mean, and the chain of its DNATs. */
-  meaning: ContainerRules;
-  chain: string;
-  /** The same, or the host's, as iptables has them. */
+/** A fragment as iptables has it. */
+export interface Written {
+  /** Its lines by table. */
   rules: Ruleset;
-  /** What a later call that does not name the container holds it to. */
-  options: Options;
   /** By family; without a rule there is no file, unless there are options to keep. */
-  texts: Partial<Record<Family, string | undefined>>;
+  texts: Partial<Record<Family, string>>;
 }
 
-export type ContainerFragment = DesiredFragment & { owner: ContainerOwner };
-
-export const NOTHING_DESIRED = { meaning: NO_RULES, chain: "", options: {} } as const;
-
-/** A container's fragment; without rules, what is left of it when its rules are removed: its options, if it has some. */
-export function containerFragment(
-  name: string,
-  desired: Pick<DesiredFragment, "meaning" | "chain"> = NOTHING_DESIRED,
-  options: Options = {},
-): ContainerFragment {
-  const { meaning, chain } = desired;
-  const head = headOf(options);
-  const lines = head === undefined ? [] : [head];
+/** Writes a fragment: the same one gives the same bytes. */
+export function writeFragment(fragment: DesiredFragment): Written {
+  if ("asWritten" in fragment && fragment.asWritten !== undefined) return readWritten(fragment.asWritten);
+  const { owner, meaning, chain } = fragment;
+  const spelled = spellOwner(owner);
   const rules: Ruleset = { ipv4: {}, ipv6: {} };
-  const texts: DesiredFragment["texts"] = {};
+  const texts: Written["texts"] = {};
   for (const family of FAMILIES) {
-    rules[family] = renderRules(meaning[family], family, { owner: name, chain });
-    texts[family] = fragmentText(name, rules[family], { head: lines });
+    rules[family] = renderRules(meaning[family], family, { owner: spelled, chain });
+    const text = fragmentText(spelled, rules[family], besidesOf(fragment, family));
+    if (text !== undefined) texts[family] = text;
   }
-  const isBare = FAMILIES.every((family) => texts[family] === undefined);
-  if (isBare && head !== undefined) texts.ipv4 = [managedHeader(name), head, ""].join("\n");
-  return { owner: containerOwner(name), meaning, chain, rules, options, texts };
+  const head = "options" in fragment ? headOf(fragment.options) : undefined;
+  if (Object.keys(texts).length === 0 && head !== undefined) texts.ipv4 = [managedHeader(spelled), head, ""].join("\n");
+  return { rules, texts };
+}
+
+function readWritten(texts: Written["texts"]): Written {
+  const rules: Ruleset = { ipv4: {}, ipv6: {} };
+  for (const family of FAMILIES) rules[family] = Object.fromEntries(readFragment(texts[family] ?? ""));
+  return { rules, texts };
+}
+
+/** What stands in a file besides rules: a container's options; the chains that the host's first file declares, and its notes. */
+function besidesOf(fragment: DesiredFragment, family: Family): Besides {
+  if ("options" in fragment) {
+    const head = headOf(fragment.options);
+    return head === undefined ? {} : { head: [head] };
+  }
+  const { owner, chain, notes } = fragment;
+  const chains = owner.file === HOST_FILES[0] ? { nat: chain, filter: DOCKER_USER } : {};
+  return { chains, notes: notes[family] };
 }
 
 /** Whether a fragment has a rule, and not a container's options alone. */

@@ -46,8 +46,14 @@ const WORD = new RegExp(String.raw`([^ \t\n"]+)(?:${QUOTED})?|${QUOTED}`, "g");
 
 /** Whether a line's last quote does not close: iptables takes the end of the line, too, into that word. */
 export function hasOpenQuote(line: string): boolean {
-  return line.includes('"') && /"/.test(line.replace(/"[^"\\]*(?:\\[\s\S][^"\\]*)*"/g, ""));
+  for (let at = line.indexOf('"'); at >= 0; at = line.indexOf('"', CLOSED.lastIndex)) {
+    CLOSED.lastIndex = at;
+    if (!CLOSED.test(line)) return true;
+  }
+  return false;
 }
+
+const CLOSED = /"[^"\\]*(?:\\[\s\S][^"\\]*)*"/y;
 
 /** Options of every rule in full, and how many letters of each tell it from the others. */
 const LONG: readonly (readonly [long: string, least: number, short: string])[] = [

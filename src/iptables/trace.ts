@@ -10,7 +10,7 @@ import { type Packet, type Ruling, type Verdict, walk } from "./packet.ts";
 import { readDestination } from "./read.ts";
 
 /** What of this host decides. */
-export interface Host {
+export interface PacketHost {
   /** A family whose rules could not be read is not there. */
   rulings: Partial<Record<Family, Ruling>>;
   /** Interfaces with their addresses, as `address/prefix`. */
@@ -37,7 +37,7 @@ export interface TraceResult {
 }
 
 /** Follows one connection. A family without rules at hand is as one without rules. */
-export function trace(host: Host, trip: Trip): TraceResult {
+export function trace(host: PacketHost, trip: Trip): TraceResult {
   const way = new Way(host, trip);
   const stop = way.arrive() ?? way.goOn();
   return { reached: undefined, why: "", ...stop, by: way.by, doubts: [...new Set(way.doubts)] };
@@ -48,11 +48,11 @@ type Stop = Pick<TraceResult, "reached"> | Pick<TraceResult, "why">;
 class Way {
   readonly by: string[] = [];
   readonly doubts: string[] = [];
-  readonly #host: Host;
+  readonly #host: PacketHost;
   readonly #trip: Trip;
   readonly #packet: Packet;
 
-  constructor(host: Host, trip: Trip) {
+  constructor(host: PacketHost, trip: Trip) {
     this.#host = host;
     this.#trip = trip;
     this.#packet = { ...trip, to: undefined, translated: false };

@@ -10,10 +10,10 @@ import { commandFailure, type Ran, run } from "../system/exec.ts";
 import { runSystemctl } from "../system/systemctl.ts";
 import type { BaseChain, NftTable, Statements } from "./nft-tables.ts";
 
-export type Backend = "nft" | "legacy";
+export type Variant = "nft" | "legacy";
 
 export interface OtherBackend {
-  backend: Backend;
+  backend: Variant;
   live: Live;
 }
 
@@ -38,12 +38,12 @@ export function usesLegacy({ text }: Live): boolean {
 }
 
 /** The rules of a backend, as far as its command prints them. Throws Failure of `run`. */
-export async function saveBackend(family: Family, backend: Backend, timeoutSeconds: number): Promise<Live> {
+export async function saveBackend(family: Family, backend: Variant, timeoutSeconds: number): Promise<Live> {
   return readLive((await run(commandOf(family, backend, "save"), [], { timeoutSeconds })).stdout);
 }
 
 /** What `iptables-restore --version` prints: "iptables-restore v1.8.9 (nf_tables)"; before 1.8 there was only legacy. */
-export function otherThan(version: string): Backend {
+export function otherThan(version: string): Variant {
   return version.includes("(nf_tables)") ? "legacy" : "nft";
 }
 
@@ -70,7 +70,7 @@ export function untold({ text }: Live): string | undefined {
  */
 export async function emptyBackend(
   family: Family,
-  backend: Backend,
+  backend: Variant,
   live: Live,
   timeoutSeconds: number,
 ): Promise<void> {
@@ -86,7 +86,7 @@ export async function emptyBackend(
 /** Carries out a text's lines on a backend's tables as they are: what it does not name stays. Throws likewise. */
 export async function patchBackend(
   family: Family,
-  backend: Backend,
+  backend: Variant,
   text: string,
   timeoutSeconds: number,
 ): Promise<void> {
@@ -96,7 +96,7 @@ export async function patchBackend(
 /** Loads what `otherBackend` found: the way back from `emptyBackend`. Counters start at 0. Throws likewise. */
 export async function restoreBackend(
   family: Family,
-  backend: Backend,
+  backend: Variant,
   live: Live,
   timeoutSeconds: number,
 ): Promise<void> {
@@ -115,7 +115,7 @@ export function emptied({ tables }: Live): string {
 
 async function load(
   family: Family,
-  backend: Backend,
+  backend: Variant,
   text: string,
   timeoutSeconds: number,
   flags: string[] = [],
@@ -131,7 +131,7 @@ async function load(
   throw commandFailure("reload_failed", `the rules of the ${backend} backend could not be replaced`, ran);
 }
 
-function commandOf(family: Family, backend: Backend, what: "save" | "restore"): string {
+function commandOf(family: Family, backend: Variant, what: "save" | "restore"): string {
   return `${family === "ipv4" ? "iptables" : "ip6tables"}-${backend}-${what}`;
 }
 

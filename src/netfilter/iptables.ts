@@ -2,8 +2,9 @@
 
 import { COMMANDS, restoreCommand } from "../iptables/commands.ts";
 import { type Live, readLive } from "../iptables/live.ts";
-import type { Failure } from "../model/errors.ts";
+import { Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
+import type { HostConfig } from "../model/request.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
 
 /** Throws Failure `command_failed`, `permission_denied` and those of `run`. */
@@ -12,6 +13,25 @@ export async function saveRules(family: Family, timeoutSeconds: number): Promise
   if (ran.exitCode !== 0) throw failed(ran, "command_failed", "the live rules cannot be read");
   // What iptables-nft-save says beside its text (tried, 1.8.9).
   return { ...readLive(ran.stdout), besideLegacy: /legacy tables present/.test(ran.stderr) };
+}
+
+/** Throws Failure of iptables-save. IPv6 is left out where there is no ip6tables, unless it is asked for. */
+export async function readKernel(
+  families: readonly Family[],
+  { timeout, needsIpv6 }: HostConfig,
+): Promise<Partial<Record<Family, Live>>> {
+  const saved = await Promise.all(
+    families.map(async (family) => {
+      try {
+        return [[family, await saveRules(family, timeout)] as const];
+      } catch (error) {
+        const dispensable = family === "ipv6" && !needsIpv6;
+        if (dispensable && error instanceof Failure && error.code === "command_missing") return [];
+        throw error;
+      }
+    }),
+  );
+  return Object.fromEntries(saved.flat());
 }
 
 /**

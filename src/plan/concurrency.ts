@@ -1,14 +1,15 @@
 // Another process that writes between our look and our turn to write or to load: found by the directories' stamps, by what it
 // wrote, and by asking the client once more where its answer is old.
 
+import { isDeepStrictEqual } from "node:util";
 import type { Fragments } from "../fragments/by-family.ts";
 import { readOwn, stampOf } from "../fragments/directory.ts";
-import type { ContainerFragment } from "../iptables/fragment-text.ts";
 import type { Directories } from "../model/directories.ts";
 import { ConcurrentChange, Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import type { Request } from "../model/request.ts";
 import { ClaimIndex, claimantOf } from "../rules/claim-index.ts";
+import type { ContainerFragment } from "../rules/desired-fragment.ts";
 import { conflictsWith } from "./conflicts.ts";
 import { readDirectories } from "./directories.ts";
 import type { FileChange, Item } from "./item.ts";
@@ -103,10 +104,8 @@ async function refuseMoved({ wanted }: Answer, request: SelectionRequest): Promi
       throw new ConcurrentChange(error.message, error.facts);
     throw error;
   });
-  const texts = new Map(again.wanted.map(({ owner, texts }) => [owner.name, texts]));
-  const moved = wanted.find((one) =>
-    FAMILIES.some((family) => texts.get(one.owner.name)?.[family] !== one.texts[family]),
-  );
+  const now = new Map(again.wanted.map((one) => [one.owner.name, one]));
+  const moved = wanted.find((one) => !isDeepStrictEqual(now.get(one.owner.name), one));
   if (moved === undefined) return;
   const message = `the container ${moved.owner.name} was restarted or changed during this call; nothing was changed; retry`;
   throw new ConcurrentChange(message, { container: moved.owner.name });

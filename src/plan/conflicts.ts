@@ -10,16 +10,18 @@ import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import type { Fragment } from "../iptables/assemble.ts";
-import { type ContainerFragment, containerFragment, readFragment } from "../iptables/fragment-text.ts";
+import { readFragment } from "../iptables/fragment-text.ts";
 import { readClaims } from "../iptables/read.ts";
 import { ConcurrentChange, Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { containerOf } from "../model/owner.ts";
 import { anyOr, spellPublish } from "../model/port-mapping.ts";
-import type { Client, Request } from "../model/request.ts";
+import type { Client } from "../model/request.ts";
 import { type Claimant, ClaimIndex, claimantIn, claimantOf, type Shared, withAddresses } from "../rules/claim-index.ts";
 import type { Ports } from "../rules/claims.ts";
+import { type ContainerFragment, containerFragment } from "../rules/desired-fragment.ts";
 import { verbose } from "../system/verbose.ts";
+import type { HostRequest } from "./backend.ts";
 import { fragmentFor, keptOptions, optionsInRules, optionsOf } from "./desired.ts";
 import type { Selection } from "./selection.ts";
 
@@ -41,7 +43,7 @@ export interface Conflicting {
 export async function settleConflicts(
   { wanted: asked, addresses, names }: Pick<Selection, "wanted" | "addresses" | "names">,
   now: Fragments,
-  { client, defaults }: Asking,
+  { host, client, defaults }: Asking,
 ): Promise<Conflicting> {
   const known = new ClaimIndex();
   for (const one of asked.map((wanted) => withAddresses(claimantOf(wanted), addresses))) {
@@ -66,7 +68,11 @@ export async function settleConflicts(
       // A name may also be the beginning of another container's id.
       const target = located.get(name);
       const why = unready.get(name) ?? { name, kind: "missing" };
-      const { wanted, warnings } = await settleOne({ name, clash, target, why }, known, now, { client, defaults });
+      const { wanted, warnings } = await settleOne({ name, clash, target, why }, known, now, {
+        host,
+        client,
+        defaults,
+      });
       known.add(claimantOf(wanted));
       found.wanted.push(wanted);
       found.warnings.push(...warnings);
@@ -79,7 +85,7 @@ function renamed(former: string, name: string): ConcurrentChange {
   return new ConcurrentChange(message, { containers: [former, name] });
 }
 
-type Asking = Pick<Request, "client" | "defaults">;
+type Asking = Pick<HostRequest, "host" | "client" | "defaults">;
 
 interface Clash {
   path: string;
@@ -125,7 +131,7 @@ async function settleOne(
   { name, clash: { path, text, what, owner }, target, why }: Found,
   known: ClaimIndex,
   now: Fragments,
-  { client, defaults }: Asking,
+  { host, client, defaults }: Asking,
 ): Promise<{ wanted: ContainerFragment; warnings: string[] }> {
   const goes = (reason: string) => ({
     wanted: containerFragment(name, undefined, keptOptions(name, now, defaults)),
@@ -138,7 +144,8 @@ async function settleOne(
   refuseSharedPorts({ owner: name }, shared);
   if (!target.enabled) return goes(`the container ${name} is disabled by its label`);
   if (await isStale({ path, text })) return goes("it is from before this boot");
-  const changes = FAMILIES.some((family) => textIn(now, family, name) !== wanted.texts[family]);
+  const { texts } = host.backend.write(wanted);
+  const changes = FAMILIES.some((family) => textIn(now, family, name) !== texts[family]);
   return {
     wanted,
     warnings: [

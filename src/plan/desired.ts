@@ -4,12 +4,13 @@
 import type { Container } from "../docker/container.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
-import { type ContainerFragment, containerFragment, keepsOptions, readFragment } from "../iptables/fragment-text.ts";
+import { keepsOptions, readFragment } from "../iptables/fragment-text.ts";
 import { dnatChain, dnatLeads, filtersDirectAccess } from "../iptables/read.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type Options, readHead } from "../model/options.ts";
 import type { Defaults } from "../model/request.ts";
 import { type Made, makeContainerRules, type RuleOptions } from "../rules/container-rules.ts";
+import { type ContainerFragment, containerFragment } from "../rules/desired-fragment.ts";
 
 /** A container's fragment as it should be, with the rules of its own options, and for the rest `ruleOptions`. */
 export function fragmentFor(

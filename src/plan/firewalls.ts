@@ -6,7 +6,7 @@ import { orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { spellOwner } from "../model/owner.ts";
 import type { Loading } from "../model/request.ts";
-import { type Backend, foreignTables, saveBackend, usesLegacy } from "../netfilter/foreign-firewalls.ts";
+import { foreignTables, saveBackend, usesLegacy, type Variant } from "../netfilter/foreign-firewalls.ts";
 import { type Arriving, barrierIn, type NftTable, tablesOf } from "../netfilter/nft-tables.ts";
 import type { Item, Kernel } from "./item.ts";
 import { listOther, type PreflightFindings } from "./preflight.ts";
@@ -86,12 +86,12 @@ function nftTable(table: NftTable): Firewall {
   return { table, what: `the nftables table ${table.name}`, look: `nft list table ${table.name}` };
 }
 
-function backendsTables(family: Family, backend: Backend, tables: readonly NftTable[]): Firewall[] {
+function backendsTables(family: Family, backend: Variant, tables: readonly NftTable[]): Firewall[] {
   const look = commandFor(family, backend);
   return tables.map((table) => ({ table, what: `the ${backend} backend's table ${table.name}`, look }));
 }
 
-function commandFor(family: Family, backend: Backend): string {
+function commandFor(family: Family, backend: Variant): string {
   return `${family === "ipv4" ? "iptables" : "ip6tables"}-${backend}-save`;
 }
 

@@ -1,8 +1,8 @@
 // The guards stand in the raw table, which a kernel may lack: then they are left out, and it is told what stays open.
 
-import { type ContainerFragment, containerFragment } from "../iptables/fragment-text.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { hasTable } from "../netfilter/iptables.ts";
+import type { ContainerFragment } from "../rules/desired-fragment.ts";
 import type { ContainerRule } from "../rules/model.ts";
 import type { Kernel } from "./item.ts";
 
@@ -31,7 +31,7 @@ export async function fitDirectAccess(
 function withoutFilters(one: ContainerFragment, families: readonly Family[]): ContainerFragment {
   const meaning = { ...one.meaning };
   for (const family of families) meaning[family] = meaning[family].filter((rule) => !isFilter(rule));
-  return containerFragment(one.owner.name, { ...one, meaning }, one.options);
+  return { ...one, meaning };
 }
 
 function isFilter({ kind }: ContainerRule): boolean {

@@ -5,12 +5,13 @@ import { adviseDaemon, type Daemon, findDaemon, forwardingWarnings, managingDaem
 import type { Network } from "../docker/network.ts";
 import { overlapsOf, tellOverlap } from "../docker/overlaps.ts";
 import { usesProxy } from "../docker/proxy.ts";
-import { type DesiredFragment, isManaged } from "../iptables/fragment-text.ts";
-import { hostFragments, noHostFragment } from "../iptables/host-fragments.ts";
+import { isManaged } from "../iptables/fragment-text.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import { HOST_FILES } from "../model/owner.ts";
 import type { Client, Defaults, Request } from "../model/request.ts";
+import { type DesiredFragment, noHostFragment } from "../rules/desired-fragment.ts";
+import { hostFragments } from "../rules/host-fragments.ts";
 import { readInterfaces } from "../system/interfaces.ts";
 import { type Item, isContainers } from "./item.ts";
 

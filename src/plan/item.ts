@@ -2,9 +2,9 @@
 
 import type { Own } from "../fragments/directory.ts";
 import type { Tables } from "../iptables/live.ts";
-import { compareLive, type Drift, hasDrift, type Live } from "../iptables/live.ts";
+import { type Drift, hasDrift, type Live } from "../iptables/live.ts";
 import type { Family } from "../model/family.ts";
-import { fileOf, type Owner, spellOwner } from "../model/owner.ts";
+import { fileOf, type Owner } from "../model/owner.ts";
 import type { ContainerRule } from "../rules/model.ts";
 
 /** A file as it is and as it should be; undefined where there is none. */
@@ -63,12 +63,6 @@ export function hasRules({ wanted }: Pick<Item, "wanted">): boolean {
 export function goingOf(items: readonly Item[]): Item[] {
   const staying = new Set(items.filter(hasRules).map(({ owner }) => fileOf(owner)));
   return items.filter(({ owner }) => !staying.has(fileOf(owner)));
-}
-
-/** What the kernel lacks and has too many of the fragment. Undefined drift where it is not asked. */
-export function compareWithKernel(item: Omit<Item, "drift">, live: Kernel): Item {
-  const running = live[item.family];
-  return { ...item, drift: running && compareLive(spellOwner(item.owner), item.wanted, item.former, running) };
 }
 
 export function ofFamily<T extends { family: Family }>(items: readonly T[], family: Family): T[] {

@@ -6,7 +6,7 @@ import { COMMANDS } from "../iptables/commands.ts";
 import { type BridgeNetwork, DOCKER_TABLES } from "../iptables/docker-rules.ts";
 import { leftoverText } from "../iptables/undeclared.ts";
 import type { Family } from "../model/family.ts";
-import { type Backend, tableText, untold } from "../netfilter/foreign-firewalls.ts";
+import { tableText, untold, type Variant } from "../netfilter/foreign-firewalls.ts";
 import { bridgesOf, type PreflightFindings } from "./preflight.ts";
 
 /** What is to go, as a text that a person can read. */
@@ -17,7 +17,7 @@ export interface LeftRules {
   kind: "rules";
   family: Family;
   /** Undefined for that of the plain commands. */
-  backend: Backend | undefined;
+  backend: Variant | undefined;
   /** What tells them apart when the kernel is looked at again. */
   fragments: readonly { text: string }[];
   bridges: readonly BridgeNetwork[];

@@ -8,6 +8,7 @@ import { FAMILIES } from "../model/family.ts";
 import { type Request, setsUp } from "../model/request.ts";
 import { isLoader } from "../systemd/install.ts";
 import { findUnit, isShuttingDown, type Unit } from "../systemd/units.ts";
+import type { HostRequest } from "./backend.ts";
 import { describeForeignRules, type ForeignRules, findForeignRules } from "./foreign-rules.ts";
 import type { HostPlan } from "./host-plan.ts";
 import { hasChanges } from "./item.ts";
@@ -31,10 +32,10 @@ export type PatchReason =
   /** A load would lose these. */
   | { kind: "foreign"; rules: readonly ForeignRules[] };
 
-export type LoaderRequest = Pick<Request, "subject" | "host" | "loading">;
+export type LoaderRequest = Pick<HostRequest, "subject" | "host" | "loading">;
 
 /** What is to be loaded. */
-interface Loadable {
+export interface Loadable {
   found: Survey;
   base: HostPlan;
   /** The directories' fragments as they will be. */
@@ -118,4 +119,9 @@ export function describePatch(why: PatchReason): string {
     case "foreign":
       return describeForeignRules(why.rules);
   }
+}
+
+/** Whether a service of its own starts, which loads. */
+export function startsService(loader: Loader): boolean {
+  return loader.kind === "systemd" && loader.units.some(({ start }) => start);
 }

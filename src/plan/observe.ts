@@ -2,11 +2,12 @@
 
 import { findNetworks, type Networks, type Tell } from "../docker/find.ts";
 import type { Family } from "../model/family.ts";
-import { type Request, setsUp } from "../model/request.ts";
+import { setsUp } from "../model/request.ts";
+import type { HostRequest } from "./backend.ts";
 import { type Answer, readStamped, type SeenDirectories } from "./concurrency.ts";
 import type { Kernel } from "./item.ts";
 import { type Selection, type SelectionRequest, select, withOrphans } from "./selection.ts";
-import { familiesOf, readKernel } from "./survey.ts";
+import { familiesOf } from "./survey.ts";
 
 export interface Observed extends LookedAt {
   asked: Selection;
@@ -47,7 +48,7 @@ export async function observe(request: SelectionRequest, signal: AbortSignal, te
   const named = await select(request, before?.now ?? {}, signal, tell);
   const { families, live, seen } = await (named.waited ? lookAround(request) : looking);
   return {
-    asked: subject.all ? withOrphans(named, seen.now, live) : named,
+    asked: subject.all ? withOrphans(named, seen.now, live, host) : named,
     answer: { wanted: named.wanted, since, waited: named.waited },
     families: families.filter((family) => !subject.base || loading.reload === "none" || live[family] !== undefined),
     live,
@@ -66,12 +67,12 @@ function orLater(all: boolean): (error: unknown) => undefined {
 
 /** The host's families, its kernel's rules, and its directories unless they were looked at before. */
 async function lookAround(
-  { subject, host, loading }: Pick<Request, "subject" | "host" | "loading">,
+  { subject, host, loading }: Pick<HostRequest, "subject" | "host" | "loading">,
   before?: SeenDirectories,
 ): Promise<LookedAt> {
   const families = await familiesOf(host, setsUp(subject));
   const [live, seen] = await Promise.all([
-    loading.reload === "none" ? {} : readKernel(families, host),
+    loading.reload === "none" ? {} : host.backend.read(families, host),
     before ?? readStamped(host.directories),
   ]);
   return { families, live, seen };

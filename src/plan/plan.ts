@@ -1,21 +1,19 @@
 // plan: what there is to do, checked as it will be, and how the kernel will get it. Reads, and changes nothing.
 
 import type { Fragments } from "../fragments/by-family.ts";
-import { hasDockersRules } from "../iptables/live.ts";
 import { warnOfAccess } from "../model/access.ts";
 import type { Request } from "../model/request.ts";
 import { verbose } from "../system/verbose.ts";
+import type { HostRequest } from "./backend.ts";
 import type { Compared } from "./compare.ts";
 import type { Settled } from "./concurrency.ts";
 import { untrustedOf } from "./directories.ts";
-import { warnOfFirewalls } from "./firewalls.ts";
 import { type HostPlan, hasHostChanges, NOTHING_PLANNED } from "./host-plan.ts";
 import type { DesiredHostRules } from "./host-rules.ts";
 import { hasChanges, type Item, type Kernel } from "./item.ts";
-import { chooseLoader, describeLoader, describePatch, type Loader } from "./loader.ts";
-import { planHost } from "./setup.ts";
+import { describeLoader, describePatch, type Loader } from "./loader.ts";
 import type { Survey } from "./survey.ts";
-import { validate, warnOfLoopback, warnOfUncovered, withChanges } from "./validate.ts";
+import { withChanges } from "./validate.ts";
 
 /** All that a call is about to change. */
 export interface Plan extends Load {
@@ -40,7 +38,7 @@ export interface Planned {
   warnings: string[];
 }
 
-type PlanRequest = Pick<Request, "subject" | "host" | "client" | "defaults" | "loading" | "watcher" | "check">;
+type PlanRequest = Pick<HostRequest, "subject" | "host" | "client" | "defaults" | "loading" | "watcher" | "check">;
 
 /** `desired` are the host's own rules, if the call is about them; `now` the fragments. Throws Failure for what cannot work. */
 export async function plan(
@@ -51,23 +49,23 @@ export async function plan(
 ): Promise<Planned> {
   const { items, live } = found;
   const { host, check } = request;
-  const base = desired === undefined ? NOTHING_PLANNED : await planHost({ items, desired, live, now }, request);
+  const base =
+    desired === undefined ? NOTHING_PLANNED : await host.backend.planHost({ items, desired, live, now }, request);
   const future = withChanges(now, [...base.files, ...items], host.directories);
   const changing = items.filter(hasChanges);
   const changes = changing.length > 0 || hasHostChanges(base);
   const closes = request.subject.state === "absent" || (changes && onlyGoes(changing, going, base));
   // What only takes away needs no chain, and no fragment that can be loaded.
-  if (!closes) validate(items, future, request);
+  if (!closes) host.backend.validate(items, future, request);
   const warnings = [
     ...(desired?.warnings ?? []),
     ...base.warnings,
-    ...(desired?.daemon === undefined ? warnOfDocker(live) : []),
-    ...warnOfUncovered(items, future),
-    ...warnOfLoopback(items, future, request.defaults.chain),
+    ...(desired?.daemon === undefined ? host.backend.warnOfDaemon(live) : []),
+    ...host.backend.warnOfHost(items, future, request.defaults.chain),
     ...(await untrustedOf(now, items, host.directories)).map(warnOfAccess),
   ];
   if (!changes && (check || found.misfiled.length === 0)) return { base, load: undefined, warnings };
-  const loader = await chooseLoader({ found, base, future, closes }, request);
+  const loader = await host.backend.chooseLoader({ found, base, future, closes }, request);
   verbose(() => describeLoader(loader, request.loading));
   const told = [...warnOfLoader(loader, request), ...(await warnOfOthers(changing, live, request))];
   return { base, load: { found, base, loader, going, closes }, warnings: [...warnings, ...told] };
@@ -75,15 +73,6 @@ export async function plan(
 
 function onlyGoes(changing: readonly Item[], going: readonly Item[], base: HostPlan): boolean {
   return !hasHostChanges(base) && changing.every((item) => going.includes(item));
-}
-
-function warnOfDocker(live: Kernel): string[] {
-  const daemons = Object.entries(live).filter(([, rules]) => hasDockersRules(rules));
-  return daemons.map(
-    ([family]) =>
-      `the Docker daemon manages ${family === "ipv4" ? "iptables" : "ip6tables"} itself (nat jumps to its chain DOCKER); ` +
-      `start it with --${family === "ipv4" ? "iptables" : "ip6tables"}=false, or do not use docker_iptables`,
-  );
 }
 
 function warnOfLoader(loader: Loader, { subject, check }: Pick<Request, "subject" | "check">): string[] {
@@ -106,11 +95,12 @@ function warnOfPatch({ why }: Extract<Loader, { kind: "patch" }>, check: boolean
   return isTold && !check ? [] : [words];
 }
 
+/** Other firewalls through which nothing comes to what changes. */
 async function warnOfOthers(
   changing: readonly Item[],
   live: Kernel,
-  { subject, loading, host }: Pick<Request, "subject" | "loading" | "host">,
+  { subject, loading, host }: Pick<HostRequest, "subject" | "loading" | "host">,
 ): Promise<string[]> {
   const asks = subject.state === "present" && loading.reload !== "none";
-  return asks ? warnOfFirewalls(changing, live, host.timeout) : [];
+  return asks ? host.backend.warnOfFirewalls(changing, live, host.timeout) : [];
 }

@@ -6,8 +6,6 @@ import { describePending, findPublished, findRunning, type Tell, withNearNames }
 import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
-import { type ContainerFragment, containerFragment } from "../iptables/fragment-text.ts";
-import { liveOwners } from "../iptables/live.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { droppedOptions, type Options, readHead } from "../model/options.ts";
@@ -15,10 +13,12 @@ import { containersAmong } from "../model/owner.ts";
 import type { Defaults, Request } from "../model/request.ts";
 import { type Addresses, ClaimIndex, claimantOf } from "../rules/claim-index.ts";
 import type { NoRules } from "../rules/container-rules.ts";
+import { type ContainerFragment, containerFragment } from "../rules/desired-fragment.ts";
+import type { Host, HostRequest } from "./backend.ts";
 import { fragmentFor, keptOptions, optionsOf } from "./desired.ts";
 import { hasChanges, type Kernel } from "./item.ts";
 import { describeStale, sortSkipped } from "./skipped.ts";
-import { familiesOf, readKernel, survey } from "./survey.ts";
+import { familiesOf, survey } from "./survey.ts";
 
 export interface Selection {
   /** Without a rule where the fragment goes. */
@@ -46,7 +46,7 @@ export interface NotPublished {
 
 /** What of a request decides whom it is about, and what they should have. */
 export type SelectionRequest = Pick<
-  Request,
+  HostRequest,
   "subject" | "host" | "client" | "defaults" | "loading" | "options" | "waitTimeout" | "check"
 >;
 
@@ -202,9 +202,9 @@ function askForNobody(here: Fragments): Selection {
 }
 
 /** Also the containers of which only the kernel still has rules: those go. */
-export function withOrphans(asked: Selection, now: Fragments, live: Kernel): Selection {
+export function withOrphans(asked: Selection, now: Fragments, live: Kernel, { backend }: Host): Selection {
   const known = new Set([...ownersIn(now), ...asked.left, ...asked.wanted.map(({ owner }) => owner.name)]);
-  const owners = new Set(containersAmong(Object.values(live).flatMap(liveOwners)));
+  const owners = new Set(containersAmong(Object.values(live).flatMap((one) => backend.ownersIn(one))));
   // A comment in the kernel may hold anything.
   const orphans = [...owners].filter((owner) => NAME.test(owner) && !known.has(owner));
   return { ...asked, wanted: [...asked.wanted, ...orphans.map((owner) => containerFragment(owner))].sort(byOwner) };
@@ -223,12 +223,12 @@ async function askForAbsent(request: SelectionRequest): Promise<Selection> {
 
 async function resolveId(
   id: string,
-  { host, client, loading }: Pick<Request, "host" | "client" | "loading">,
+  { host, client, loading }: Pick<HostRequest, "host" | "client" | "loading">,
   warnings: string[],
 ): Promise<string> {
   const families = await familiesOf(host);
-  const live = loading.reload === "none" ? {} : await readKernel(families, host);
-  const { items } = await survey([containerFragment(id)], families, live, host.directories);
+  const live = loading.reload === "none" ? {} : await host.backend.read(families, host);
+  const { items } = await survey([containerFragment(id)], families, live, host);
   if (items.some(hasChanges)) return id;
   const containers = await inspectContainers(client, [id]).catch((error: unknown) =>
     error instanceof Failure ? error : Promise.reject(error),

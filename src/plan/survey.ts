@@ -4,17 +4,18 @@ import { realpath } from "node:fs/promises";
 import { join } from "node:path";
 import { misfiledOf } from "../fragments/confirmed.ts";
 import { directoryExists, missingDirectory, readOwn } from "../fragments/directory.ts";
-import { type DesiredFragment, readFragment } from "../iptables/fragment-text.ts";
+import type { Written } from "../iptables/fragment-text.ts";
 import type { Directories } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { fileOf } from "../model/owner.ts";
 import type { HostConfig } from "../model/request.ts";
-import { saveRules } from "../netfilter/iptables.ts";
+import type { DesiredFragment } from "../rules/desired-fragment.ts";
 import { inLanes } from "../system/lanes.ts";
 import { verbose } from "../system/verbose.ts";
+import type { Host } from "./backend.ts";
 import { describeComparison } from "./comparison.ts";
-import { compareWithKernel, hasRules, type Item, isContainers, type Kernel } from "./item.ts";
+import { hasRules, type Item, isContainers, type Kernel } from "./item.ts";
 
 export interface Survey {
   items: Item[];
@@ -34,12 +35,13 @@ export async function survey(
   wanted: readonly DesiredFragment[],
   families: readonly Family[],
   live: Kernel,
-  directories: Directories,
+  host: Host,
 ): Promise<Survey> {
   const each = wanted.flatMap((one) => families.map((family) => ({ one, family })));
-  const owns = await inLanes(each, ({ one, family }) => readItem(one, family, directories));
+  const written = new Map(wanted.map((one) => [one, host.backend.write(one)]));
+  const owns = await inLanes(each, ({ one, family }) => readItem(one, written.get(one) as Written, family, host));
   const entries = owns.filter(isContainers).map((item) => ({ path: item.path, lasts: hasRules(item) }));
-  const items = owns.map((item) => compareWithKernel(item, live));
+  const items = compareWithKernel(owns, live, host);
   verbose(() => describeComparison(items, "files and kernel"));
   return { items, misfiled: await misfiledOf(entries), live };
 }
@@ -47,12 +49,12 @@ export async function survey(
 /** The same items, compared with the kernel as it is now. Families that were seen just now are not looked at again. */
 export async function surveyKernel(
   items: readonly Item[],
-  host: HostConfig,
+  host: Host,
   seen: Kernel = {},
 ): Promise<Omit<Survey, "misfiled">> {
   const unseen = FAMILIES.filter((one) => seen[one] === undefined && items.some(({ family }) => family === one));
-  const live = { ...(await readKernel(unseen, host)), ...seen };
-  const compared = items.map((item) => compareWithKernel(item, live));
+  const live = { ...(await host.backend.read(unseen, host)), ...seen };
+  const compared = compareWithKernel(items, live, host);
   verbose(() => describeComparison(compared, "kernel"));
   return { items: compared, live };
 }
@@ -79,27 +81,21 @@ async function refuseOneForBoth({ ipv4, ipv6 }: Directories): Promise<void> {
   throw new Failure("arguments_invalid", message, { path: first });
 }
 
-/** Throws Failure of iptables-save. IPv6 is left out where there is no ip6tables, unless it is asked for. */
-export async function readKernel(families: readonly Family[], { timeout, needsIpv6 }: HostConfig): Promise<Kernel> {
-  const saved = await Promise.all(
-    families.map(async (family) => {
-      try {
-        return [[family, await saveRules(family, timeout)] as const];
-      } catch (error) {
-        const dispensable = family === "ipv6" && !needsIpv6;
-        if (dispensable && error instanceof Failure && error.code === "command_missing") return [];
-        throw error;
-      }
-    }),
-  );
-  return Object.fromEntries(saved.flat());
+/** What the kernel lacks and has too many of each. Undefined drift where it is not asked. */
+function compareWithKernel(items: readonly Omit<Item, "drift">[], live: Kernel, { backend }: Host): Item[] {
+  return items.map((item) => {
+    const running = live[item.family];
+    return { ...item, drift: running && backend.compare(item, running) };
+  });
 }
 
 async function readItem(
-  { owner, rules, meaning, texts }: DesiredFragment,
+  fragment: DesiredFragment,
+  { rules, texts }: Written,
   family: Family,
-  directories: Directories,
+  { directories, backend }: Host,
 ): Promise<Omit<Item, "drift">> {
+  const { owner } = fragment;
   const path = join(directories[family], fileOf(owner));
   const before = await readOwn(path);
   return {
@@ -108,8 +104,8 @@ async function readItem(
     path,
     before,
     after: texts[family],
-    former: readFragment(before?.text ?? ""),
+    former: backend.parse(before?.text ?? ""),
     wanted: new Map(Object.entries(rules[family])),
-    meaning: meaning[family],
+    meaning: "options" in fragment ? fragment.meaning[family] : [],
   };
 }

@@ -5,7 +5,7 @@ import { basename, dirname, join } from "node:path";
 import { compareNames, type Fragments } from "../fragments/by-family.ts";
 import { assemble, type Fragment, refuseProblems } from "../iptables/assemble.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
-import { readLive } from "../iptables/live.ts";
+import { hasDockersRules, readLive } from "../iptables/live.ts";
 import { dnatChain } from "../iptables/read.ts";
 import { readTarget, readWords } from "../iptables/rule.ts";
 import { readTables } from "../iptables/table-text.ts";
@@ -14,7 +14,7 @@ import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { containerOf, spellOwner } from "../model/owner.ts";
 import type { Request } from "../model/request.ts";
-import { type FileChange, hasRules, type Item, isContainers } from "./item.ts";
+import { type FileChange, hasRules, type Item, isContainers, type Kernel } from "./item.ts";
 
 /** The directories' fragments with these changes. */
 export function withChanges(now: Fragments, changes: readonly FileChange[], directories: Directories): Fragments {
@@ -140,4 +140,19 @@ export function warnOfLoopback(items: readonly Item[], future: Fragments, chain:
 
 function jumpsFromOutput(rule: readonly string[], chain: string): boolean {
   return rule[1] === "OUTPUT" && readTarget(rule) === chain;
+}
+
+/** That the Docker daemon has rules of its own here. */
+export function warnOfDaemon(live: Kernel): string[] {
+  const daemons = Object.entries(live).filter(([, rules]) => hasDockersRules(rules));
+  return daemons.map(
+    ([family]) =>
+      `the Docker daemon manages ${family === "ipv4" ? "iptables" : "ip6tables"} itself (nat jumps to its chain DOCKER); ` +
+      `start it with --${family === "ipv4" ? "iptables" : "ip6tables"}=false, or do not use docker_iptables`,
+  );
+}
+
+/** What the host's own rules lack for these containers. */
+export function warnOfHost(items: readonly Item[], future: Fragments, chain: string): string[] {
+  return [...warnOfUncovered(items, future), ...warnOfLoopback(items, future, chain)];
 }

@@ -6,13 +6,14 @@ import { brokenFragments, orphans, rivals, shadows } from "../../src/commands/pr
 import { readContainer } from "../../src/docker/container.ts";
 import { readNetwork } from "../../src/docker/network.ts";
 import { locate } from "../../src/docker/published.ts";
-import { containerFragment } from "../../src/iptables/fragment-text.ts";
+import { writeFragment } from "../../src/iptables/fragment-text.ts";
 import { compareLive, readLive } from "../../src/iptables/live.ts";
 import { ruleWith } from "../../src/iptables/packet.ts";
-import type { Host } from "../../src/iptables/trace.ts";
+import type { PacketHost } from "../../src/iptables/trace.ts";
 import { fileOf, spellOwner } from "../../src/model/owner.ts";
 import type { Item } from "../../src/plan/item.ts";
 import { makeContainerRules } from "../../src/rules/container-rules.ts";
+import { containerFragment } from "../../src/rules/desired-fragment.ts";
 
 const SUBNETS = [
   { name: "lo", cidr: "127.0.0.1/8" },
@@ -43,9 +44,11 @@ interface Rules {
 
 /** A kernel with the rules of these containers, in this order, and others before them. */
 function hostWith(targets: ReturnType<typeof targetOf>[], before: Rules = {}) {
-  const fragments = targets.map((target) =>
-    containerFragment(target.name, { meaning: makeContainerRules(target, WISHES).rules, chain: WISHES.chain }),
-  );
+  const fragments = targets.map((target) => {
+    const { rules: meaning } = makeContainerRules(target, WISHES);
+    const one = containerFragment(target.name, { meaning, chain: WISHES.chain });
+    return { ...one, ...writeFragment(one) };
+  });
   const own = (table: "raw" | "nat" | "filter") =>
     fragments
       .flatMap(({ rules }) => rules.ipv4[table] ?? [])
@@ -59,7 +62,7 @@ function hostWith(targets: ReturnType<typeof targetOf>[], before: Rules = {}) {
   ].join("\n");
   const live = readLive(text);
   const isLocal = (address: string) => SUBNETS.some(({ cidr }) => cidr.startsWith(`${address}/`));
-  const host: Host = {
+  const host: PacketHost = {
     rulings: { ipv4: ruleWith(live, isLocal) },
     subnets: SUBNETS,
     proxies: [],

@@ -10,7 +10,6 @@ import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { readLive, withoutCounters } from "../../src/iptables/live.ts";
 import {
-  type Backend,
   baseChains,
   emptied,
   emptyBackend,
@@ -20,6 +19,7 @@ import {
   otherBackend,
   otherThan,
   restoreBackend,
+  type Variant,
 } from "../../src/netfilter/foreign-firewalls.ts";
 import { decides } from "../../src/netfilter/nft-tables.ts";
 
@@ -45,7 +45,7 @@ function onlyCommands(commands: Record<string, string>): string {
   return bin;
 }
 
-test.each<[string, Backend]>([
+test.each<[string, Variant]>([
   ["iptables-restore v1.8.9 (nf_tables)\n", "legacy"],
   ["iptables-restore v1.8.9 (legacy)\n", "nft"],
   ["iptables-restore v1.6.0\n", "nft"],
@@ -211,7 +211,7 @@ describe.skipIf(TOOLS.lacks !== "")(`real backends${TOOLS.lacks}`, () => {
       if (TOOLS.nft !== undefined) expect(world.run("nft", "list", "ruleset")).toBe("");
     });
 
-    test.each<[Backend, Backend]>([
+    test.each<[Variant, Variant]>([
       ["legacy", "nft"],
       ["nft", "legacy"],
     ])("the rules of %s are seen, emptied and put back; those of %s stay", async (other, plain) => {
@@ -244,7 +244,7 @@ describe.skipIf(TOOLS.lacks !== "")(`real backends${TOOLS.lacks}`, () => {
       expect(withoutCounters(world.run(`${iptables}-${plain}-save`))).toBe(ours);
     });
 
-    test.each<Backend>(["nft", "legacy"])("%s refuses a text: its command is named", async (backend) => {
+    test.each<Variant>(["nft", "legacy"])("%s refuses a text: its command is named", async (backend) => {
       await World.create("legacy");
       const live = readLive("*filter\n-A NOWHERE -j ACCEPT\nCOMMIT\n");
       await expect(restoreBackend(family, backend, live, SECONDS)).rejects.toMatchObject({
@@ -304,7 +304,7 @@ class World {
   readonly #bin: string;
 
   /** `plain` is the backend of the plain commands. */
-  static async create(plain: Backend): Promise<World> {
+  static async create(plain: Variant): Promise<World> {
     // cat ends when this process does, in whatever way.
     const args = ["--net", "--", "sh", "-c", "echo; exec cat"];
     const holder = spawn("unshare", args, { stdio: ["pipe", "pipe", "inherit"] });
@@ -316,7 +316,7 @@ class World {
     return new World(plain, holder);
   }
 
-  private constructor(plain: Backend, { pid }: ChildProcess) {
+  private constructor(plain: Variant, { pid }: ChildProcess) {
     const commands = ["cat", ...(TOOLS.nft === undefined ? [] : ["nft"])];
     for (const iptables of ["iptables", "ip6tables"]) {
       for (const backend of ["nft", "legacy"]) {
@@ -331,7 +331,7 @@ class World {
     this.plain(plain);
   }
 
-  plain(backend: Backend): void {
+  plain(backend: Variant): void {
     for (const iptables of ["iptables", "ip6tables"]) {
       const link = join(this.#bin, `${iptables}-restore`);
       rmSync(link, { force: true });

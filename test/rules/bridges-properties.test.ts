@@ -4,9 +4,10 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { readNetwork } from "../../src/docker/network.ts";
-import { hostFragments } from "../../src/iptables/host-fragments.ts";
+import { writeFragment } from "../../src/iptables/fragment-text.ts";
 import type { Rule } from "../../src/iptables/rule.ts";
 import { Failure } from "../../src/model/errors.ts";
+import { hostFragments } from "../../src/rules/host-fragments.ts";
 import { routeTo } from "../../src/system/routes.ts";
 import { type Given, tell } from "./pipeline.ts";
 
@@ -237,7 +238,7 @@ test("the base names only bridges that the networks' documents name, and masquer
     const bridges = documents.map((one) => bridgeOf({ ...one, documented: true }));
     // Docker refuses a second network on one bridge.
     fc.pre(new Set(bridges).size === bridges.length);
-    for (const rule of base.flatMap(({ rules }) => Object.values(rules.ipv4).flat())) {
+    for (const rule of base.flatMap((one) => Object.values(writeFragment(one).rules.ipv4).flat())) {
       for (const name of namedIn(rule)) {
         expect(name).toMatch(/^[\w.:@-]+$/);
         expect(bridges).toContain(name);

@@ -2,9 +2,10 @@
 
 import { expect, test } from "vitest";
 import { readNetwork } from "../../src/docker/network.ts";
-import { hostFragments } from "../../src/iptables/host-fragments.ts";
+import { writeFragment } from "../../src/iptables/fragment-text.ts";
 import { spell } from "../../src/iptables/rule.ts";
 import { fileOf } from "../../src/model/owner.ts";
+import { hostFragments } from "../../src/rules/host-fragments.ts";
 
 const network = (name: string, options: Record<string, string> = {}, more: Record<string, unknown> = {}) =>
   readNetwork({
@@ -27,9 +28,9 @@ function told(networks: ReturnType<typeof network>[], wishes: Wishes = {}, famil
     routes: [],
     ...wishes,
   });
-  return base.flatMap(({ owner, rules }) =>
-    Object.entries(rules[family]).flatMap(([table, lines]) =>
-      lines.map((rule) => `${fileOf(owner)} ${table}: ${spell(rule).replace(/ -m comment --comment "[^"]*"/, "")}`),
+  return base.flatMap((one) =>
+    Object.entries(writeFragment(one).rules[family]).flatMap(([table, lines]) =>
+      lines.map((rule) => `${fileOf(one.owner)} ${table}: ${spell(rule).replace(/ -m comment --comment "[^"]*"/, "")}`),
     ),
   );
 }
@@ -89,7 +90,7 @@ test.each(["ipv4", "ipv6"] as const)(
     for (const networks of [[], [network("a", {}, { Internal: true })], [network("a")]]) {
       for (const guards of [true, false]) {
         const [first] = hostFragments(networks, ["ipv4", "ipv6"], { chain: "CHAIN", guards, proxy: true, routes: [] });
-        const [, filter = ""] = first?.texts[family]?.split("*filter\n") ?? [];
+        const [, filter = ""] = (first && writeFragment(first).texts[family])?.split("*filter\n") ?? [];
         expect(filter).toMatch(
           /^:DOCKER-USER - \[0:0\]\n-I FORWARD -m comment --comment "docker_iptables: \(10_docker\)" -j DOCKER-USER\n/,
         );

@@ -9,6 +9,7 @@ import { type Proxying, withHairpins } from "../../src/docker/proxy.ts";
 import { locate } from "../../src/docker/published.ts";
 import { validate as validateContainer } from "../../src/generated/validate-container.js";
 import { validate as validateNetwork } from "../../src/generated/validate-network.js";
+import { writeFragment } from "../../src/iptables/fragment-text.ts";
 import type { Ruleset } from "../../src/iptables/rule.ts";
 import { Failure } from "../../src/model/errors.ts";
 import { networkOf } from "../../src/model/options.ts";
@@ -63,10 +64,8 @@ export function tell({ args, inspect, networks, interfaces, proxying }: Given): 
   };
   const located = locate(container, known, host, { asked: networkOf(options), options });
   const target = proxying === undefined ? located : withHairpins(located, setsOf(proxying), host);
-  const {
-    warnings,
-    wanted: { rules, texts },
-  } = fragmentFor(target, defaults);
+  const { warnings, wanted } = fragmentFor(target, defaults);
+  const { rules, texts } = writeFragment(wanted);
   return {
     name: target.name,
     idle: target.idle && describeIdle(target.name, target.idle),

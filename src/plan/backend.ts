@@ -1,0 +1,139 @@
+// The packet filter as plan and apply see it: how our rules are written for it, what is live, what differs, and how it takes them,
+// as one transaction with a way back. Each backend is one object of this kind (apply/iptables-backend.ts), chosen once, in main.ts;
+// nobody else asks which one it is.
+
+import type { Fragments } from "../fragments/by-family.ts";
+import type { Written } from "../iptables/fragment-text.ts";
+import type { Drift, Live, Tables } from "../iptables/live.ts";
+import { Failure } from "../model/errors.ts";
+import type { Family } from "../model/family.ts";
+import type { Owner } from "../model/owner.ts";
+import type { HostConfig, Request } from "../model/request.ts";
+import type { ContainerFragment, DesiredFragment } from "../rules/desired-fragment.ts";
+import type { Changes } from "../rules/flows.ts";
+import type { HostPlan } from "./host-plan.ts";
+import type { Item, Kernel } from "./item.ts";
+import type { Loadable, Loader } from "./loader.ts";
+import type { Load } from "./plan.ts";
+import type { HostScene } from "./setup.ts";
+import type { Survey } from "./survey.ts";
+
+/** This host: what a request says of it, and its packet filter. */
+export interface Host extends HostConfig {
+  backend: Backend;
+}
+
+/** A request to this host. */
+export type HostRequest = Omit<Request, "host"> & { host: Host };
+
+export interface Backend {
+  /** A fragment as its files have it: the same one gives the same bytes. Pure. */
+  write(fragment: DesiredFragment): Written;
+  /** The lines of such a file. Pure. */
+  parse(text: string): Tables;
+
+  /** What is live. A family that this host does not have is left out. Throws Failure of its program. */
+  read(families: readonly Family[], host: HostConfig): Promise<Kernel>;
+  /** Whose rules are live, each once. Pure. */
+  ownersIn(live: Live): Owner[];
+  /** What differs between the kernel and the fragment that should be there, whose former text is perhaps live. Pure. */
+  compare(fragment: Pick<Item, "owner" | "wanted" | "former">, live: Live): Drift;
+  /** Which UDP publishes change; `live` is the kernel before. Pure. */
+  changedDnats(items: readonly Item[], live: Kernel): Map<Family, Changes>;
+
+  /** The containers' fragments as this kernel can take them, and what stays open where it cannot. */
+  fit(
+    wanted: readonly ContainerFragment[],
+    live: Kernel,
+    timeoutSeconds: number,
+  ): Promise<{ wanted: ContainerFragment[]; warnings: string[] }>;
+  /** What there is to do for the host besides its own fragments. Throws Failure for what cannot work. */
+  planHost(scene: HostScene, request: HostPlanRequest): Promise<HostPlan>;
+  /** Throws Failure where the fragments, as they will be, cannot be loaded. Pure. */
+  validate(
+    items: readonly Item[],
+    future: Fragments,
+    request: Pick<HostRequest, "host" | "defaults" | "loading">,
+  ): void;
+  /** That the Docker daemon has rules of its own here. Pure. */
+  warnOfDaemon(live: Kernel): string[];
+  /** What the host's own rules, as they will be, lack for these containers. Pure. */
+  warnOfHost(items: readonly Item[], future: Fragments, chain: string): string[];
+  /** Other rules that hide ours in the kernel as it is now. Pure. */
+  warnOfBarriers(items: readonly Item[], live: Kernel): string[];
+  /** Other firewalls through which nothing comes to what these rules publish. */
+  warnOfFirewalls(items: readonly Item[], live: Kernel, timeoutSeconds: number): Promise<string[]>;
+  /** How the kernel will get the rules: chosen before anything is written. Throws Failure. */
+  chooseLoader(loadable: Loadable, request: Pick<HostRequest, "subject" | "host" | "loading">): Promise<Loader>;
+
+  /** What a person runs to load a family's rules, for the answer. */
+  commandFor(family: Family): string;
+  /** Under the lock, after the look and before the load. Throws ConcurrentChange where a load would lose what came meanwhile. */
+  refuseNewcomers(work: Work, live: Kernel, families: readonly Family[]): Promise<void>;
+  /** The ways back of a load that replaces all rules of these families: there before the kernel is touched. */
+  waysBack(families: readonly Family[], before: BeforeLoad, locks: Locks, host: Host): WaysBack;
+  /** Has the kernel take what the directories say, in the way that was chosen. `work.undo` gets what only this way knows. */
+  load(families: readonly Family[], before: Look, work: Work): Promise<Reloaded>;
+  /** Takes what fragments that are gone left in the kernel out of it, whatever the others are like. Returns what is live. */
+  remove(
+    family: Family,
+    gone: readonly Item[],
+    request: Pick<HostRequest, "subject" | "host" | "defaults">,
+  ): Promise<Live>;
+  /** Another backend's rules, and what Docker left; the last step of a setup. */
+  removeOthers(work: Work): Promise<void>;
+  /** Where else rules with an owner's comment are, for the message when they are not where they should be: "nft", "legacy". */
+  whereElse(owner: Owner, family: Family, host: HostConfig): Promise<string[]>;
+}
+
+export type HostPlanRequest = Pick<HostRequest, "subject" | "host" | "client" | "loading" | "watcher">;
+
+/** A step back. It returns what it put back, or undefined when there was no need. */
+export type Undo = () => Promise<string | undefined>;
+
+/** The load locks of one call: what is done while they are held does not wait for them. Throws Failure `locked`. */
+export interface Locks {
+  holding<T>(families: readonly Family[], steps: () => Promise<T>): Promise<T>;
+}
+
+export type ReloadRequest = Pick<HostRequest, "subject" | "host" | "defaults" | "loading">;
+
+/** What the steps of one load share. */
+export interface Work {
+  load: Load;
+  undo: Undo[];
+  locks: Locks;
+  request: ReloadRequest;
+}
+
+/** Fragments, and the kernel, as they are. */
+export type Look = Pick<Survey, "items" | "live">;
+
+export interface Reloaded {
+  reloaded: string[];
+  warnings: string[];
+  /** The kernel afterwards; empty where it was not looked at. */
+  live: Kernel;
+}
+
+/** A load took rules away that should have stayed: they are put back, whatever else is not undone. */
+export class TookAway extends Failure {}
+
+export interface WaysBack {
+  /** To the rules that ran before; without those that are removed. */
+  snapshots: Undo[];
+  /** Where nothing ran: once the files are as they were, what can be loaded of them. */
+  salvages: Undo[];
+}
+
+/** What is about to be loaded. */
+export interface BeforeLoad {
+  items: readonly Item[];
+  live: Kernel;
+  /** The kernel as this call leaves it; filled in once it is known. */
+  left: Kernel;
+  /** What nothing brings back. */
+  going: readonly Item[];
+  /** Whether a service loads: one that failed has perhaps put back what it could. */
+  isService: boolean;
+}
