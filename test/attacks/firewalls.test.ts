@@ -226,7 +226,7 @@ describe.concurrent("another table at the same hook", () => {
     writeFileSync(join(host.fake, "nft.json"), ruleset(SSH));
     const created = await host.ask({ container: "web" });
     expect(created.warnings).toEqual([
-      expect.stringMatching(/inet fw lets nothing .*web.*'nft list table inet fw'.*lo$/),
+      expect.stringMatching(/inet fw drops all .*web.*'nft list table inet fw'.*lo$/),
     ]);
     host.calls();
     expect(await host.ask({ container: "web" })).toMatchObject({ changed: false, warnings: [] });
@@ -235,12 +235,12 @@ describe.concurrent("another table at the same hook", () => {
     const status = async (): Promise<Result> => JSON.parse((await host.run(argv)).stdout);
     const foreign = ({ problems }: Result) => (problems ?? []).filter(({ kind }) => kind === "firewall_foreign");
     expect(foreign(await status())).toEqual([
-      { kind: "firewall_foreign", msg: expect.stringMatching(/inet fw lets nothing/) },
+      { kind: "firewall_foreign", msg: expect.stringMatching(/inet fw drops all/) },
     ]);
     writeFileSync(join(host.fake, "nft.json"), ruleset(SSH, BRIDGE));
     const open = await status();
     expect(foreign(open)).toEqual([]);
-    expect(open.warnings).toContainEqual(expect.stringMatching(/inet fw decides .*'nft list table inet fw'/));
+    expect(open.warnings).toContainEqual(expect.stringMatching(/inet fw also filters .*'nft list table inet fw'/));
   });
 
   test("the other backend, of which there is only a policy, is told with it", async () => {
