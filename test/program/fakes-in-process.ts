@@ -4,184 +4,80 @@
 
 import type { SpawnOptions } from "node:child_process";
 import { EventEmitter } from "node:events";
-import { accessSync, appendFileSync, constants, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { PassThrough, Writable } from "node:stream";
-import { fileURLToPath } from "node:url";
-
-interface Asked {
-  /** By which it was called: "ip6tables-save". */
-  name: string;
-  args: readonly string[];
-  /** $FAKE */
-  folder: string;
-  path: string;
-}
-
-interface Answer {
-  exitCode?: number;
-  stdout?: string | Buffer;
-  stderr?: string;
-}
-
-/** What it answers, or how once its stdin is read; undefined where the script has to. */
-type Fake = (asked: Asked) => Answer | ((input: string) => Answer) | undefined;
+import { type Answer, type Asked, type Deed, type Fake, noteCall, programOf, scriptOf, textAt } from "./fake-call.ts";
+import { conntrack } from "./fake-conntrack.ts";
+import { listRule, restore, save, trial } from "./fake-iptables.ts";
+import { flock } from "./fake-locks.ts";
+import { systemctl } from "./fake-systemctl.ts";
 
 const FAKES: Record<string, Fake> = {
+  broken,
+  conntrack,
   docker,
+  iptables: listRule,
   nft,
   systemctl,
-  unshare,
+  unshare: trial,
   "iptables-save": save,
   "iptables-restore": restore,
 };
 const BY_SCRIPT = new Map(Object.entries(FAKES).map(([name, fake]) => [scriptOf(name), fake]));
 
+/** Of a child in the tests' process: what it does when the one that started it is killed. */
+export interface FakeChild extends EventEmitter {
+  /** It finds the end of its stdin, be it half written, and ends. */
+  orphan: () => void;
+}
+
 /** In place of child_process.spawn; undefined where a process has to be started. */
-export function spawnFake(file: string, args: readonly string[], options: SpawnOptions): EventEmitter | undefined {
-  const { FAKE: folder, PATH: path = "", TRIAL } = options.env ?? {};
+export function spawnFake(file: string, args: readonly string[], options: SpawnOptions): FakeChild | undefined {
+  const { FAKE: folder, PATH: path = "", TRIAL, FAKE_LOCKS } = options.env ?? {};
   if (folder === undefined || TRIAL !== undefined) return undefined;
+  const stdin = options.stdio?.[0];
+  if (file === "flock" && FAKE_LOCKS !== undefined && typeof stdin === "number") return childOf(flock(stdin), stdin);
   const name = basename(file);
   const fake = BY_SCRIPT.get(textAt(programOf(file, path)) ?? "");
   if (fake === undefined || textAt(join(folder, `on-${name}`))) return undefined;
-  const answer = fake({ name, args, folder, path });
-  if (answer === undefined || (typeof answer === "function" && options.stdio?.[0] !== "pipe")) return undefined;
-  const logged = fake === unshare ? [args[0]] : args;
-  appendFileSync(join(folder, "calls"), `${[name, ...logged].join(" ")}\n`);
-  return childOf(answer, options.stdio);
-}
-
-function scriptOf(name: string): string {
-  return readFileSync(fileURLToPath(new URL(`fakes/${name}`, import.meta.url)), "utf8");
-}
-
-/** As execvp(3) finds it; "" where there is none. */
-function programOf(file: string, path: string): string {
-  const paths = file.includes("/") ? [file] : path.split(":").map((folder) => join(folder, file));
-  return paths.find(isExecutable) ?? "";
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function textAt(path: string): string | undefined {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return undefined;
-  }
+  const deed = fake({ name, args, folder, path });
+  if (deed === undefined || (typeof deed === "function" && stdin !== "pipe" && stdin !== "ignore")) return undefined;
+  noteCall(folder, name, fake === trial ? args.slice(0, 1) : args);
+  return childOf(deed, stdin);
 }
 
 /** As much of a ChildProcess as execa asks for. */
-function childOf(answer: Answer | ((input: string) => Answer), stdio: SpawnOptions["stdio"]): EventEmitter {
+function childOf(deed: Deed, source: unknown): FakeChild {
   const chunks: Buffer[] = [];
   const write = (chunk: Buffer, _encoding: string, done: () => void) => {
     chunks.push(chunk);
     done();
   };
-  const stdin = stdio?.[0] === "pipe" ? new Writable({ write }) : null;
+  const stdin = source === "pipe" ? new Writable({ write }) : null;
   const [stdout, stderr] = [new PassThrough(), new PassThrough()];
-  const child = Object.assign(new EventEmitter(), {
-    ...{ pid: process.pid, exitCode: null as number | null, signalCode: null, kill: () => false },
-    ...{ stdin, stdout, stderr, stdio: [stdin, stdout, stderr] },
-  });
   const end = () => {
-    const said = typeof answer === "function" ? answer(Buffer.concat(chunks).toString()) : answer;
+    if (child.exitCode !== null) return;
+    const said = typeof deed === "function" ? deed(Buffer.concat(chunks).toString()) : deed;
     stdout.end(said.stdout ?? "");
     stderr.end(said.stderr ?? "");
     child.exitCode = said.exitCode ?? 0;
     child.emit("exit", child.exitCode, null);
     child.emit("close", child.exitCode, null);
   };
+  const child = Object.assign(new EventEmitter(), {
+    ...{ pid: process.pid, exitCode: null as number | null, signalCode: null, kill: () => false },
+    ...{ stdin, stdout, stderr, stdio: [stdin, stdout, stderr], orphan: end },
+  });
   setImmediate(() => child.emit("spawn"));
-  if (typeof answer === "function") stdin?.on("finish", end);
+  if (typeof deed === "function" && stdin !== null) stdin.on("finish", end);
   else setImmediate(end);
   return child;
 }
 
-function kernelOf({ name, folder }: Asked): string {
-  return join(folder, name.includes("-legacy-") ? "legacy" : "kernel", familyOf(name));
-}
-
-function familyOf(name: string): string {
-  return name.startsWith("ip6") ? "ipv6" : "ipv4";
-}
-
-function save(asked: Asked): Answer {
-  const tables = kernelOf(asked);
-  const texts = namesIn(tables).map((table) => readFileSync(join(tables, table), "latin1"));
-  return { stdout: Buffer.from(saved(asked.name, texts), "latin1") };
-}
-
-function saved(name: string, tables: string[]): string {
-  const head = `# Generated by ${name} v1.8.9 (nf_tables) on Thu Jan  1 00:00:00 1970\n`;
-  return tables.map((table) => head + table).join("");
-}
-
-function restore(asked: Asked): ReturnType<Fake> {
-  if (asked.args.some((word) => ["--version", "--test", "--noflush"].includes(word))) return undefined;
-  return (input) => {
-    writeFileSync(join(asked.folder, `restored-${familyOf(asked.name)}`), input);
-    const { tables, failure } = restored(input, false);
-    for (const [table, text] of tables) writeFileSync(join(kernelOf(asked), table), text);
-    return failure ?? {};
-  };
-}
-
-/** A trial (trial.ts) without sets: what the kernel would have, with counters. */
-function unshare({ args, path }: Asked): ReturnType<Fake> {
-  const [net, end, shell, flag, , , restore = "", save = "", , , ...sets] = args;
-  if ([net, end, shell, flag].join(" ") !== "--net -- sh -c" || sets.length > 0) return undefined;
-  const scripts = [restore, save].map((name) => textAt(programOf(name, path)));
-  if (scripts[0] !== scriptOf("iptables-restore") || scripts[1] !== scriptOf("iptables-save")) return undefined;
-  return (input) => {
-    const { tables, failure } = restored(input, true);
-    const texts = [...tables].sort(([one], [other]) => (one < other ? -1 : 1)).map(([, text]) => text);
-    return failure ?? { stdout: saved(save, texts) };
-  };
-}
-
-/** As restore.awk: the tables up to a line that is refused. */
-function restored(input: string, trial: boolean): { tables: Map<string, string>; failure?: Answer } {
-  const tables = new Map<string, string>();
-  let table = "";
-  let rules: string[] = [];
-  for (const [at, line] of input.replace(/\n$/, "").split("\n").entries()) {
-    if (line.includes("broken") || (!trial && /shaky|nosuch/.test(line)))
-      return { tables, failure: { exitCode: 1, stderr: `iptables-restore: line ${at + 1} failed\n` } };
-    if (line.startsWith("*")) [table, rules] = [line.slice(1), []];
-    else if (line.startsWith("COMMIT")) tables.set(table, [`*${table}`, ...rules, "COMMIT", ""].join("\n"));
-    else if (line !== "" && !line.startsWith("#")) addRule(rules, line, trial);
-  }
-  return { tables };
-}
-
-function addRule(rules: string[], line: string, trial: boolean): void {
-  const [counters = ""] = /^\[\d+:\d+\] /.exec(line) ?? [];
-  const kept = trial ? counters : "";
-  const bare = line.slice(counters.length);
-  const [, chain, number = "1", rule] = /^-I (\S+) (?:(\d+) )?(.*)$/.exec(bare) ?? [];
-  if (chain === undefined) {
-    rules.push(kept + bare);
-    return;
-  }
-  const own = rules.flatMap((one, at) => (one.replace(/^\[[\d:]+\] /, "").startsWith(`-A ${chain} `) ? [at] : []));
-  rules.splice(own[Number(number) - 1] ?? rules.length, 0, `${kept}-A ${chain} ${rule}`);
-}
-
-/** As a shell's * has them. */
-function namesIn(folder: string): string[] {
-  return existsSync(folder)
-    ? readdirSync(folder)
-        .filter((name) => !name.startsWith("."))
-        .sort()
-    : [];
+/** What fakes/fault.cjs starts in place of a command that has to fail. */
+function broken(): Answer {
+  return { exitCode: 70, stderr: "broke\n" };
 }
 
 function nft({ folder }: Asked): Answer {
@@ -205,16 +101,4 @@ function docker({ args: [...args], folder }: Asked): Answer | undefined {
     stdout: Buffer.concat([Buffer.from("["), ...parts, Buffer.from("]\n")]),
     stderr: missing.map((name) => `Error: No such ${isNetwork ? "network" : "object"}: ${name}\n`).join(""),
   };
-}
-
-function systemctl({ args, folder, path }: Asked): Answer | undefined {
-  const [verb] = args;
-  const unit = args.at(-1) ?? "";
-  if (verb === "is-system-running") return { stdout: readFileSync(join(folder, "system-state")) };
-  if (verb === "show-environment") return { stdout: `PATH=${path}\n` };
-  if (verb === "is-active" && args.length > 1)
-    return existsSync(join(folder, "active", unit)) ? { stdout: "active\n" } : { stdout: "inactive\n", exitCode: 3 };
-  if (verb !== "show" || args.some((word) => /^--property=(Result|UnitPath$)/.test(word))) return undefined;
-  if (existsSync(join(folder, "units", unit))) return { stdout: readFileSync(join(folder, "units", unit)) };
-  return existsSync(join(folder, "known", unit)) ? undefined : { stdout: "LoadState=not-found\n" };
 }

@@ -1,9 +1,10 @@
 // Every step of present, absent and load goes wrong once: it fails, the process is killed there, or asked to end (where
 // something has changed since it would have been before).
 // Afterwards every file and every table is the old one or the new one, and one more run reaches the goal.
-// fakes/fault.cjs finds the steps.
+// fakes/fault.cjs finds the steps. Most of these runs are within the tests' process; of those with a signal one of each is a
+// process, and in-process.test.ts holds that both come to the same.
 
-import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
@@ -13,6 +14,9 @@ import { runInProcess } from "./in-process.ts";
 import { changingSteps, readSteps } from "./steps.ts";
 
 const FAULTS = ["fail", "kill", "term"] as const;
+type Fault = (typeof FAULTS)[number];
+/** As in host.ts: with another Node.js than the tests' all of them. */
+const STARTS_PROCESSES = process.env["PRODUCT_NODE"] !== undefined;
 const PORTS = {
   "80/tcp": [
     { HostIp: "0.0.0.0", HostPort: "8080" },
@@ -206,16 +210,14 @@ async function publishedState(): Promise<State> {
   return stateOf(host);
 }
 
-async function start(host: FakeHost, { argv, input }: Case, env: Record<string, string> = {}) {
+async function start(host: FakeHost, one: Case, env: Record<string, string> = {}, isProcess = STARTS_PROCESSES) {
   const options = host.options();
-  const all = {
-    ...options,
-    env: { ...options.env, STATE_DIRECTORY: join(host.root, "var", "docker_iptables"), ...env },
-    input: input?.(host) ?? "",
-  };
-  if (env["FAULT"] === undefined || env["FAULT"] === "fail")
-    return { signal: undefined, ...(await runInProcess(host.executable, { ...all, argv: argv(host) })) };
-  const { signal, exitCode, stdout, stderr } = await execa(host.executable, argv(host), all);
+  // Nobody else locks anything on this host.
+  const inProcess: Record<string, string> = isProcess ? {} : { FAKE_LOCKS: "yes" };
+  const state = { STATE_DIRECTORY: join(host.root, "var", "docker_iptables") };
+  const all = { ...options, env: { ...options.env, ...state, ...inProcess, ...env }, input: one.input?.(host) ?? "" };
+  if (!isProcess) return runInProcess(host.executable, { ...all, argv: one.argv(host) });
+  const { signal, exitCode, stdout, stderr } = await execa(host.executable, one.argv(host), all);
   return { signal, exitCode: exitCode ?? -1, stdout, stderr };
 }
 
@@ -250,16 +252,12 @@ async function stepsOf(one: Case): Promise<number[]> {
 }
 
 /** One run with the fault at its nth step; undefined when it has fewer. */
-async function faultyRun(one: Case, fault: (typeof FAULTS)[number], at: number, reads: boolean) {
+async function faultyRun(one: Case, fault: Fault, at: number, isProcess: boolean, reads: boolean) {
   const host = await hostFor(one);
+  host.install("broken");
   const log = join(host.fake, "steps");
   // What each load finds: for what came back in between.
-  for (const name of ["iptables-restore", "ip6tables-restore"]) {
-    host.on(
-      name,
-      'grep -hs 172.17.0.2 "$FAKE"/kernel/ipv4/* > /dev/null && echo there >> "$FAKE/seen" || echo gone >> "$FAKE/seen"',
-    );
-  }
+  writeFileSync(join(host.fake, "sought"), "172.17.0.2");
   const env = {
     NODE_OPTIONS: nodeOptions("fault"),
     FAULT: fault,
@@ -267,7 +265,7 @@ async function faultyRun(one: Case, fault: (typeof FAULTS)[number], at: number, 
     FAULT_LOG: log,
     ...(reads ? { FAULT_READS: "yes" } : {}),
   };
-  const ran = await start(host, one, env);
+  const ran = await start(host, one, env, isProcess);
   const step = readSteps(log)[at - 1];
   if (step === undefined) return undefined;
   const seen = existsSync(join(host.fake, "seen")) ? readFileSync(join(host.fake, "seen"), "utf8") : "";
@@ -286,7 +284,6 @@ function repairs(one: Case, goal: State) {
 }
 
 async function expectRepaired(one: Case, host: FakeHost, goal: State): Promise<void> {
-  for (const name of ["iptables-restore", "ip6tables-restore"]) host.on(name, "");
   const result = readAnswer(await start(host, one));
   expect(result.failed, result.msg).toBeUndefined();
   const now = without(TEMPORARY, stateOf(host));
@@ -340,7 +337,8 @@ describe.skipIf(NATIVE).each(Object.entries(CASES))("%s", (_, one) => {
       while (!ended) {
         const number = next++;
         const at = signals === undefined ? number : signals[number - 1];
-        const run = at === undefined ? undefined : await faultyRun(one, fault, at, reads);
+        const isProcess = STARTS_PROCESSES || (signals !== undefined && number === signals.length >> 1);
+        const run = at === undefined ? undefined : await faultyRun(one, fault, at, isProcess, reads);
         if (run === undefined) {
           ended = true;
           return;

@@ -3,13 +3,12 @@
 // module's state, process, and copies of the modules that fakes/*.cjs change. What hangs on a real process (signals, descriptors,
 // limits, terminals, how it is started, that it ends) is tested with one.
 
-import type { spawn } from "node:child_process";
 import { EventEmitter } from "node:events";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { Readable } from "node:stream";
 import { compileFunction } from "node:vm";
-import { spawnFake } from "./fakes-in-process.ts";
+import { Kept } from "./kept.ts";
 
 export interface Start {
   argv: readonly string[];
@@ -19,7 +18,9 @@ export interface Start {
 }
 
 export interface Ended {
+  /** -1 where a signal has ended it. */
   exitCode: number;
+  signal?: NodeJS.Signals;
   stdout: string;
   stderr: string;
 }
@@ -32,10 +33,15 @@ const realRequire = createRequire(import.meta.url);
 const CHANGED = new Set(["fs", "fs/promises", "os", "child_process"]);
 const scripts = new Map<string, Script>();
 
-/** Ends when the answer is written. NODE_OPTIONS may have --require "FILE", as often as wanted, and nothing else. */
+/**
+ * Ends when the answer is written, or when it sends itself SIGKILL, or SIGTERM without a handler for it; then whoever sends it
+ * (fakes/fault.cjs) sees to it that the run does nothing more. NODE_OPTIONS may have
+ * --require "FILE", as often as wanted, and nothing else.
+ */
 export function runInProcess(path: string, start: Start): Promise<Ended> {
   return new Promise((resolve) => {
-    const own = processOf(path, start, resolve);
+    const kept = new Kept();
+    const own = processOf(path, start, kept, resolve);
     const copies = new Map<string, unknown>();
     const require = (name: string): unknown => {
       const bare = name.replace(/^node:/, "");
@@ -44,7 +50,8 @@ export function runInProcess(path: string, start: Start): Promise<Ended> {
       if (!CHANGED.has(bare)) return real;
       const copy = copies.get(bare) ?? {
         ...(real as object),
-        ...(bare === "child_process" ? { spawn: spawnOf(real) } : {}),
+        ...(bare === "child_process" ? { spawn: kept.spawn(real) } : {}),
+        ...(bare === "fs/promises" ? kept.files(real) : {}),
       };
       copies.set(bare, copy);
       return copy;
@@ -52,12 +59,6 @@ export function runInProcess(path: string, start: Start): Promise<Ended> {
     const hooks = [...(start.env["NODE_OPTIONS"] ?? "").matchAll(/--require "([^"]+)"/g)].map(([, hook]) => hook ?? "");
     for (const one of [...hooks, path]) scriptOf(one)(require, own, { exports: {} });
   });
-}
-
-function spawnOf(real: unknown): unknown {
-  const processes = real as { spawn: typeof spawn };
-  return (...[file, args, options]: Parameters<typeof processes.spawn>) =>
-    spawnFake(file, args, options) ?? processes.spawn(file, args, options);
 }
 
 function scriptOf(path: string): Script {
@@ -72,7 +73,7 @@ function compile(path: string): Script {
 }
 
 /** The real one, but for what a run is given and what it says. */
-function processOf(path: string, { argv, env, cwd, input }: Start, ended: (how: Ended) => void): unknown {
+function processOf(path: string, { argv, env, cwd, input }: Start, kept: Kept, ended: (how: Ended) => void): unknown {
   const own = Object.create(EventEmitter.prototype);
   for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(process)))
     Object.defineProperty(own, name, { ...property, configurable: true });
@@ -83,13 +84,33 @@ function processOf(path: string, { argv, env, cwd, input }: Start, ended: (how: 
       write(text: string): boolean {
         said[name] += text;
         // The last thing that a run does, once it has set its exit status (main.ts).
-        if (name === "stdout" && exitCode !== undefined) ended({ exitCode, ...said });
+        if (name === "stdout" && exitCode !== undefined) end(exitCode);
         return true;
       },
     });
+  const end = (status: number) => {
+    own.emit("exit", status);
+    if (!isKilled) ended({ exitCode: status, ...said });
+  };
+  let isKilled = false;
+  const die = async (signal: NodeJS.Signals) => {
+    isKilled = true;
+    const before = { ...said };
+    await kept.release();
+    ended({ exitCode: -1, signal, ...before });
+  };
+  const kill = (pid: number, signal: NodeJS.Signals) => {
+    if (pid !== process.pid) return process.kill(pid, signal);
+    if (signal === "SIGKILL") die(signal);
+    // A handler runs once the loop comes to it.
+    else setImmediate(() => own.emit(signal, signal) || die(signal));
+    return true;
+  };
   const values = {
     ...{ _events: undefined, _eventsCount: 0, _maxListeners: undefined },
-    ...{ argv: [process.execPath, path, ...argv], env: { ...env }, cwd: () => cwd },
+    // signal-exit and vitest put their own on the tests' process.
+    emit: EventEmitter.prototype.emit,
+    ...{ argv: [process.execPath, path, ...argv], env: { ...env }, cwd: () => cwd, kill },
     ...{
       stdin: Readable.from(input.length === 0 ? [] : [Buffer.from(input)]),
       stdout: stream("stdout"),

@@ -21,18 +21,25 @@ const WRITING = constants.O_WRONLY | constants.O_RDWR | constants.O_CREAT | cons
 /** Nobody reads what state is written into first. */
 const DRAFT = /\.\d+\.tmp$/;
 let steps = 0;
+let isDead = false;
 
 /** Whether the step that is about to be taken has to fail. */
 function step(name, changes) {
-  if (!changes && !FAULT_READS) return false;
+  if (isDead || (!changes && !FAULT_READS)) return false;
   steps += 1;
   const line = name.replaceAll("\n", " ");
   appendFileSync(FAULT_LOG, FAULT_FOLDERS ? `${digest()}\t${line}\n` : `${line}\n`);
   if (steps !== Number(FAULT_AT)) return false;
   if (FAULT === "fail") return true;
   process.kill(process.pid, FAULT === "kill" ? "SIGKILL" : "SIGTERM");
-  while (FAULT === "kill");
+  // Within the tests' process (in-process.ts) this goes on.
+  isDead = FAULT === "kill";
   return false;
+}
+
+/** What a process that was killed comes to. */
+function nothing() {
+  return new Promise(() => {});
 }
 
 if (FAULT === "kill" || FAULT_FOLDERS) process.once("exit", () => step("end", true));
@@ -70,6 +77,7 @@ for (const name of Object.keys(files)) {
   files[name] = async (path, ...rest) => {
     const changes = name === "open" ? writes(rest[0]) : !READS.has(name);
     if (step(`${name} ${path}`, changes)) throw broken(name);
+    if (isDead) return nothing();
     const result = await real(path, ...rest);
     if (name === "open") wrapHandle(result, String(path), changes);
     return result;
@@ -94,6 +102,7 @@ function wrapHandle(handle, path, writer) {
         if (name === "close") await real.call(handle);
         throw broken(name);
       }
+      if (isDead) return nothing();
       return name === "writeFile" ? writeInHalves(handle, real, ...rest) : real.apply(handle, rest);
     };
   }
@@ -103,12 +112,13 @@ async function writeInHalves(handle, write, text) {
   const half = Math.floor(text.length / 2);
   await write.call(handle, text.slice(0, half));
   if (step("writeFile: half", true)) throw broken("writeFile");
+  if (isDead) return nothing();
   await write.call(handle, text.slice(half));
 }
 
 const { spawn } = processes;
 processes.spawn = (file, args, options) => {
   const fails = step(`run ${file} ${args.join(" ")}`, true);
-  const script = "cat > /dev/null 2>&1; echo broke >&2; exit 70";
-  return fails ? spawn("/bin/sh", ["-c", script], options) : spawn(file, args, options);
+  if (isDead) throw new Error("killed");
+  return fails ? spawn("broken", [], options) : spawn(file, args, options);
 };
