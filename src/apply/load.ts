@@ -66,10 +66,8 @@ export async function loadDirectories(
   const request = { directories, timeout: host.timeout, keepUndeclared };
   if (!check) return load(request);
   const planned = await planLoad(request);
-  return {
-    ...planned,
-    warnings: [...planned.warnings, ...planned.plans.flatMap(({ spelling }) => warnOfBoot(spelling))],
-  };
+  const boot = planned.plans.flatMap(({ spelling }) => warnOfBoot(spelling));
+  return { ...planned, warnings: [...planned.warnings, ...warnOfRemoved(planned, "would be"), ...boot] };
 }
 
 export interface Loaded {
@@ -93,18 +91,19 @@ export interface Plan {
   stale: string[];
   /** What users other than root can change, of the directory and its fragments. */
   untrusted: Access[];
-  /** Live rules that no fragment declares, nor declared in this boot, and that will be gone, unless it keeps them. */
-  lost: string[];
+  /** Live rules that no fragment declares, nor declared in this boot. */
+  undeclared: string[];
+  /** Whether they stay. */
   keeps: boolean;
   changes: boolean;
 }
 
 /** For --verbose. */
-function describePlan({ family, directory, assembled, stale, lost, keeps, changes }: Plan): string {
-  const undeclared =
-    lost.length === 0 ? "" : `, ${lost.length} rules in no fragment ${keeps ? "stay" : "will be removed"}`;
+function describePlan({ family, directory, assembled, stale, undeclared, keeps, changes }: Plan): string {
+  const others =
+    undeclared.length === 0 ? "" : `, ${undeclared.length} rules in no fragment ${keeps ? "stay" : "will be removed"}`;
   const skipped = stale.length === 0 ? "" : `, skipped as from before this boot: ${stale.join(" ")}`;
-  const what = `${assembled.lines.length} lines of ${directory}${undeclared}${skipped}`;
+  const what = `${assembled.lines.length} lines of ${directory}${others}${skipped}`;
   return `load: ${FAMILY_WORDS[family]}, ${changes ? "differs from the kernel" : "live already"}: ${what}`;
 }
 
@@ -139,13 +138,13 @@ async function planFamily(
   const record = await readRecord(stateOf(family, directory), live);
   const kept = withoutDeleted(live, record, spelling.fragments);
   const asOne = (fragments: readonly Fragment[]) => assemble(fragments, live.tables.keys(), kept);
-  const { lost, changes } = compare(asOne(spelling.fragments), record, live);
-  const keeps = keepUndeclared && lost.length > 0;
+  const { undeclared, changes } = compare(asOne(spelling.fragments), record, live);
+  const keeps = keepUndeclared && undeclared.length > 0;
   const beside = (fragments: readonly Fragment[]) =>
     keeps ? besideForeignRules(fragments, spelling.fragments, record, live) : fragments;
   const read = (fragments: readonly Fragment[]) => addressed(asOne(fragments), spelling.names);
   return {
-    ...{ family, directory, spelling, live, record, untrusted, lost, keeps },
+    ...{ family, directory, spelling, live, record, untrusted, undeclared, keeps },
     assembled: read(beside(current)),
     lasting: read(current),
     stale: stale.map(({ path }) => path),
@@ -168,8 +167,12 @@ function addressed(assembled: Assembled, names: Names): Assembled {
 }
 
 /** Which live rules the text does not have, and whether it changes anything at all. */
-function compare({ lines }: Assembled, record: BootRecord | undefined, live: Live): Pick<Plan, "lost" | "changes"> {
-  const lost: string[] = [];
+function compare(
+  { lines }: Assembled,
+  record: BootRecord | undefined,
+  live: Live,
+): Pick<Plan, "undeclared" | "changes"> {
+  const undeclared: string[] = [];
   const tables = new Map<string, string[]>();
   let open: string[] = [];
   for (const line of lines) {
@@ -188,9 +191,9 @@ function compare({ lines }: Assembled, record: BootRecord | undefined, live: Liv
     if (!sameTable(running, text)) changes = true;
     const known = new Set(text);
     const declared = record?.left.get(name)?.rules;
-    lost.push(...table.lines.filter((line) => !known.has(line) && !mayBeOurs(line) && !declared?.has(line)));
+    undeclared.push(...table.lines.filter((line) => !known.has(line) && !mayBeOurs(line) && !declared?.has(line)));
   }
-  return { lost, changes };
+  return { undeclared, changes };
 }
 
 /** Adds a line where iptables-restore puts its rule. */
@@ -295,15 +298,23 @@ function naming(assembled: Assembled, failure: Failure): Failure {
   return new Failure(failure.code, message, { ...facts, ...failure.facts }, { cause: failure });
 }
 
-function warningsOf({ family, stale, lost, keeps }: Plan): string[] {
+/** What is so before the load and after it. */
+function warningsOf({ family, stale, undeclared, keeps }: Plan): string[] {
+  const skipped = stale.map((path) => `${path} is from before this boot; skipped until 'create' confirms it`);
+  if (!keeps) return skipped;
   const word = FAMILY_WORDS[family];
-  const left = stale.map((path) => `${path} is from before this boot; skipped until 'create' confirms it`);
-  if (lost.length === 0) return left;
-  const some = someOf(lost);
-  if (keeps) {
-    return [...left, `${word} rules not in any fragment stay: ${some}; 'docker_iptables load' replaces them`];
-  }
-  return [...left, `${word} rules not in any fragment will be removed: ${some}`];
+  const some = someOf(undeclared);
+  return [...skipped, `${word} rules not in any fragment stay: ${some}; 'docker_iptables load' replaces them`];
+}
+
+/** A sentence for each family whose undeclared rules do not survive the load. */
+function warnOfRemoved({ plans }: Loaded, tense: "would be" | "were"): string[] {
+  return plans
+    .filter(({ undeclared, keeps }) => undeclared.length > 0 && !keeps)
+    .map(
+      ({ family, undeclared }) =>
+        `${FAMILY_WORDS[family]} rules not in any fragment ${tense} removed: ${someOf(undeclared)}`,
+    );
 }
 
 /**
@@ -344,5 +355,5 @@ export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: 
   for (const { family, directory, lasting } of planned.plans) {
     warnings.push(...(await keepLastGood(family, directory, lasting)));
   }
-  return { ...planned, warnings: [...new Set(warnings)] };
+  return { ...planned, warnings: [...new Set([...warnings, ...warnOfRemoved(planned, "were")])] };
 }

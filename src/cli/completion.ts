@@ -1,7 +1,7 @@
 // What `completion bash|zsh|fish` prints: scripts that complete verbs, options, their values and containers' names. Pure.
 
 import { containerOwner, fileOf } from "../model/owner.ts";
-import { OPTIONS, type Option } from "./options.ts";
+import { DISABLES, OPTIONS, type Option } from "./options.ts";
 import { OTHER_WORDS, optionsOf, type SHELLS, VERBS, type Verb } from "./verbs.ts";
 
 /** What is no name of Docker's is left out: bash evaluates the words that it chooses from, and any shell what is completed. */
@@ -148,7 +148,9 @@ ${[
 
 /** As much of a description as a line of a menu holds. */
 function short({ description }: Option): string {
-  return description.split(/[.:;](?: |$)/)[0] ?? "";
+  const prefix = description.startsWith(DISABLES) ? DISABLES : "";
+  const [first = ""] = description.slice(prefix.length).split(/[.:;](?: |$)/);
+  return `${prefix}${first}`;
 }
 
 /** Within single quotes; fish has another way to write one of them than the others. */

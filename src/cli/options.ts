@@ -2,6 +2,9 @@
 
 import { FLAGS } from "../model/flags.ts";
 
+/** Before the description of what an option switches off. */
+export const DISABLES = "Disables this: ";
+
 export interface Option {
   /** As it is declared, without dashes: "guards". */
   name: string;
@@ -41,7 +44,7 @@ function optionOf({ flag, type, description, fallback, choices = [] }: (typeof F
   if (type === "boolean") {
     const negated = fallback === true;
     const spelling = negated ? `--no-${flag}` : `--${flag}`;
-    const said = negated ? `Disables this: ${description}` : description;
+    const said = negated ? `${DISABLES}${description}` : description;
     return { name: flag, spelling, type, value: undefined, choices: [], description: said };
   }
   const value =

@@ -62,7 +62,7 @@ export function printForPerson(result: Result, { check, terminal, stdout, stderr
     ...(typeof result.error?.["journal"] === "string"
       ? [`  the service's log:\n${indent(result.error["journal"])}`]
       : []),
-    ...(typeof result.error?.["stack"] === "string" ? [result.error["stack"]] : []),
+    ...(typeof result.error?.["stack"] === "string" ? [indent(result.error["stack"])] : []),
   ];
   return { stdout: lines(said), stderr: lines(complaints) };
 }

@@ -137,6 +137,11 @@ export function adopt({ tables }: Pick<Undeclared, "tables">): Adopted {
 /** The names of those fragments. */
 export const ADOPTED = { first: "00_existing", last: "95_existing" } as const;
 
+/** Whether `setup --adopt` made a fragment, as its first line says. */
+export function isAdopted({ text }: { text: string }): boolean {
+  return text.split("\n", 1)[0]?.includes(BY_ADOPT) ?? false;
+}
+
 /**
  * Rules that were saved so, and that a fragment of somebody else's has by now as well: a sentence for each fragment that saved
  * them. `fragments` are one family's, in iptables' spelling; those without a path do not count.
@@ -162,7 +167,8 @@ function copiesOf(mine: ReadonlyMap<string, Declared>, other: { text: string }):
   );
 }
 
-const SAVED = "ran here before docker_iptables was set up; 'setup --adopt' saved them. They are yours to edit.";
+const BY_ADOPT = "'setup --adopt' saved them";
+const SAVED = `ran here before docker_iptables was set up; ${BY_ADOPT}. They are yours to edit.`;
 const FIRST = `# Rules that ${SAVED}`;
 const LAST = `# Rules that end a chain for every packet, so that they come last, and ${SAVED}`;
 

@@ -63,7 +63,7 @@ test("a failure goes to stderr with its code and what was put back", () => {
 
 test("a stack only where there is one", () => {
   const failed = result({ failed: true, msg: "bad", error: { code: "internal", stack: "Error: bad\n    at x" } });
-  expect(printForPerson(failed).stderr).toBe("docker_iptables: bad [internal]\nError: bad\n    at x\n");
+  expect(printForPerson(failed).stderr).toBe("docker_iptables: bad [internal]\n    Error: bad\n        at x\n");
 });
 
 test("a diff comes first, as a patch of the file", () => {

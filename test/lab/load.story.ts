@@ -67,7 +67,7 @@ describe.each(["nft", "legacy"] as const)("load on iptables-%s", (backend) => {
       expect((await host.run("iptables-save")).stdout).not.toContain("SHARED");
       const result = await load(host);
       expect(result).toMatchObject({ changed: true, exitCode: 0 });
-      expect(result.warnings.join()).toMatch(/not in any fragment will be removed: .*(set-xmark|192\.0\.2\.7)/);
+      expect(result.warnings.join()).toMatch(/not in any fragment were removed: .*(set-xmark|192\.0\.2\.7)/);
       const { stdout } = await host.run("iptables-save");
       expect(stdout).toMatch(/-A SHARED -s 192.0.2.1\/32 -j DROP\n-A SHARED -s 192.0.2.2\/32 -j DROP/);
       expect(stdout).not.toMatch(/MARK|192\.0\.2\.7/);

@@ -166,7 +166,7 @@ describe.concurrent("load", () => {
     const done = await load(host, "ipv4");
     expect(done).toMatchObject({ changed: true, reloaded: ["iptables-restore"] });
     expect(done.warnings).toEqual([
-      expect.stringMatching(/not in any fragment will be removed: '-A INPUT -j ufw-user-input'/),
+      expect.stringMatching(/not in any fragment were removed: '-A INPUT -j ufw-user-input'/),
     ]);
     expect(host.kernel("filter")).not.toContain("ufw");
     moveWeb(host);

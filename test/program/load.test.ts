@@ -115,10 +115,12 @@ describe.concurrent("load", () => {
     writeFileSync(join(host.fake, "kernel/ipv4/mangle"), "*mangle\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -j LOST\nCOMMIT\n");
     host.write("9_last", ACCEPTS(9));
     host.write("20_web", ACCEPTS(20));
+    const removed = (tense: string) => [`IPv4 rules not in any fragment ${tense} removed: '-A OUTPUT -j LOST'`];
+    expect((await load(host, ["--check"])).warnings).toEqual(removed("would be"));
     const result = await load(host);
     expect(host.kernel("filter")).toMatch(/--dport 20 .*\n.*--dport 9 /);
     expect(host.kernel("mangle")).not.toContain("LOST");
-    expect(result.warnings).toEqual(["IPv4 rules not in any fragment will be removed: '-A OUTPUT -j LOST'"]);
+    expect(result.warnings).toEqual(removed("were"));
   });
 
   test.each([

@@ -805,7 +805,21 @@ describe.concurrent("setup --remove", () => {
     expect(host.names(host.iptablesDir)).toEqual([]);
   });
 
-  test("leaves what is of another hand", async () => {
+  test("keeps what --adopt saved, and says so of nothing else", async () => {
+    const host = bareHost();
+    const ban = "-A INPUT -s 192.0.2.1/32 -j DROP";
+    host.setKernel("filter", ["*filter", ":INPUT ACCEPT [0:0]", ban, "COMMIT", ""].join("\n"));
+    await setup(host, "--adopt");
+    host.write("20_existing", ["*filter", "-A INPUT -s 192.0.2.2/32 -j DROP", "COMMIT", ""].join("\n"));
+    const result = await setup(host, "--remove");
+    expect(result, result.msg).toMatchObject({ changed: true });
+    expect(warnings(result)).toEqual([
+      `${join(host.iptablesDir, "00_existing")} is kept: 'setup --adopt' made it, and its rules are yours`,
+    ]);
+    expect(host.names(host.iptablesDir)).toEqual(["00_existing", "20_existing"]);
+  });
+
+  test("leaves what others wrote", async () => {
     const host = fakeHost();
     await host.boot();
     const before = host.state();
