@@ -64,7 +64,7 @@ function showEvents(argv: readonly string[]): void {
   verbose(() => `${program}, process ${process.pid}, user ${process.getuid?.()}: ${spellCommand(argv)}`);
 }
 
-/** What a container's unit keeps (StateDirectory=web) is not ours to write in, and our state is where the loads look for it. */
+/** What a container's unit keeps (StateDirectory=web) is not ours to write in, and our state is where loads expect it. */
 function leaveOthersState(): void {
   if (!/\/docker_iptables$/.test(variable("STATE_DIRECTORY") ?? "")) forget("STATE_DIRECTORY");
 }
@@ -188,7 +188,7 @@ async function completed(result: Result, request: Request | undefined): Promise<
   return completeCommands(result, request.args, isWrong ? await recordedArguments(request.args.timeout) : {});
 }
 
-/** status: 3 for problems, as monitoring checks want it; 1 where the daemon could not be asked. */
+/** status: 3 for problems, as monitoring checks expect; 1 where the daemon could not be asked. */
 function exitCodeOf({ problems = [] }: Result): number {
   if (problems.some(({ kind }) => kind === "daemon_unreachable")) return 1;
   return problems.length > 0 ? 3 : 0;
@@ -200,10 +200,10 @@ async function note(request: Request | undefined, result: Result, reasons: reado
   return record(result, await readCaller(process.ppid), reasons);
 }
 
-/** Until a signal: each change is a record in the journal, and a line where the output goes elsewhere. */
+/** Until a signal: each change is a record in the journal, and a line where the output is not the journal. */
 function watchHost(raw: Raw): ReturnType<Handler> {
   const request = readRequest(raw, surroundings());
-  // systemd.exec(5): set where the output goes to the journal.
+  // systemd.exec(5): set where the output is the journal.
   const inJournal = variable("JOURNAL_STREAM") !== undefined;
   let warned = "";
   const told: Reporter = {
@@ -231,8 +231,8 @@ function watchHost(raw: Raw): ReturnType<Handler> {
 }
 
 /**
- * Rejects with what is thrown where nobody waits for it, and where nothing is left to wait for and there is no answer. What
- * goes on meanwhile is ended as by a signal.
+ * Rejects with an error that nothing catches, and if nothing is left to wait for and there is no answer. What still runs is ended
+ * as by a signal.
  */
 const astray = new Promise<never>((_, reject) => {
   for (const event of ["uncaughtException", "unhandledRejection"]) {
@@ -257,7 +257,7 @@ function onSignal(): AbortSignal {
   return controller.signal;
 }
 
-// A reader that is gone, or a full disk behind a redirection: nobody is left to tell but the caller's exit status.
+// A reader that is gone, or a full disk behind a redirection: only the exit status can still tell the caller.
 process.stderr.on("error", () => {});
 process.stdout.on("error", () => {
   process.exitCode = 1;

@@ -1,8 +1,8 @@
 // load: replaces the running rules of one or both families by the fragments of their directories. What the service runs,
 // and what `reload: restore` does in process.
 //
-// Everything that can be found wrong is found before the kernel is touched; each table is then replaced in one step, so
-// there is no moment without rules; what fails later is put back from a snapshot.
+// All errors that can be found are found before the kernel is changed; each table is then replaced in one step, so there is no
+// moment without rules; a later failure is rolled back from a snapshot.
 
 import { untrustedIn } from "../fragments/access.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
@@ -45,8 +45,8 @@ export interface LoadRequest {
   directories: Partial<Record<Family, string>>;
   timeout: number;
   /**
-   * Whether rules stay that no fragment declares, nor declared in this boot: so a service that starts does not take away those of
-   * a firewall that came first, or while it had failed.
+   * Whether rules are kept that no fragment declares, nor declared in this boot: so a service that starts does not remove the rules
+   * of a firewall that started earlier, or while the service had failed.
    */
   keepUndeclared?: boolean;
 }
@@ -128,7 +128,7 @@ async function planFamily(
   const fragments = await readFragments(directory);
   const untrusted = await untrustedIn(directory, fragments);
   const { current, stale } = await sortByBoot(directory, fragments);
-  // A trial needs nothing of the kernel's rules, so both go on side by side.
+  // A trial does not need the kernel's rules, so both run in parallel.
   const looking = seen === undefined ? saveRules(family, timeout) : Promise.resolve(seen);
   const spellingOptions = { family, directory, timeout, live: looking, afresh: true };
   const [spelling, looked] = await Promise.all([canonicalFragments(current, spellingOptions), looking]);
@@ -210,7 +210,7 @@ function place(line: string, lines: string[]): void {
   lines.splice(place === 0 ? 0 : (before[place - 1] ?? lines.length) + 1, 0, spell(rule));
 }
 
-/** Whether two tables are the same: chains in any order, the rules of each chain in theirs, in whatever spelling. */
+/** Whether two tables are the same: chains in any order, the rules of each chain in order, however they are written. */
 function sameTable(a: readonly string[], b: readonly string[]): boolean {
   const byChain = (lines: readonly string[], spelt: (line: string) => string) => {
     const chains = new Map<string, string[]>();
@@ -266,7 +266,7 @@ function refuseUnresolved({ assembled, unresolved }: Spelling): void {
 
 const NO_RULES = readLive("");
 
-/** Whether the kernel has all chains and rules of a text, in whatever order, and perhaps more. */
+/** Whether the kernel has all chains and rules of a text, in any order, and perhaps more. */
 function runs({ lines }: Assembled, live: Live): boolean {
   let table = "";
   return lines.every((line) => {
@@ -318,8 +318,8 @@ function warnOfRemoved({ plans }: Loaded, tense: "would be" | "were"): string[] 
 }
 
 /**
- * Loads the directories. Throws Failure: nothing was changed, or what was is put back; where the kernel had no rules yet, it
- * has all that can be loaded, and the failure says what was left out.
+ * Loads the directories. Throws Failure: nothing was changed, or the change was rolled back; if the kernel had no rules yet, it has
+ * all that can be loaded, and the failure says what was left out.
  */
 export async function load(request: LoadRequest): Promise<Loaded> {
   const { directories, timeout } = request;
@@ -333,8 +333,8 @@ export async function load(request: LoadRequest): Promise<Loaded> {
 }
 
 /**
- * The same for the holder of the load lock, who has perhaps just looked at the kernel, and who puts back what it has changed
- * when it fails: `undo` gets the steps.
+ * The same for the holder of the load lock, who may have just read the kernel's rules (`seen`), and who rolls back after a failure:
+ * `undo` gets the steps.
  */
 export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: Undo[] = []): Promise<Loaded> {
   const { timeout } = request;

@@ -1,4 +1,4 @@
-// Has the kernel take the rules, in the way that was chosen, and looks whether it did.
+// Loads the rules into the kernel, in the way that was chosen, and checks that they are there.
 
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { readFragments } from "../fragments/directory.ts";
@@ -76,7 +76,7 @@ async function loadOrRemove(work: Work): Promise<Reloaded> {
   const { loader, closes, going } = load;
   const concerned = loader.kind === "systemd" ? load.found.items : ofConcern(load.found.items);
   const steps = () => lookAndLoad(concerned, work);
-  // No load may come between the look, what is made of it, and the way back. The service's own load takes the locks itself.
+  // No load may run between reading the rules, the change, and the rollback. The service's own load takes the locks itself.
   const families = FAMILIES.filter((family) => concerned.some((item) => item.family === family));
   const loading =
     loader.kind === "systemd" ? steps() : locks.holding(families, () => (closes ? steps() : orRollBack(undo, steps)));
@@ -100,14 +100,14 @@ async function removeOthers({ load, undo, locks, request }: Work): Promise<void>
   }
 }
 
-/** Without a family in which nothing of ours stands or should stand: only a service may load that one, too. */
+/** Without a family that has and should have no rules of ours: only a service may load that one, too. */
 function ofConcern(items: readonly Item[]): Item[] {
   const concerns = (item: Item) => item.before !== undefined || item.after !== undefined || hasChanges(item);
   const families = new Set(items.filter(concerns).map(({ family }) => family));
   return items.filter(({ family }) => families.has(family));
 }
 
-/** Under the lock: look, load, look again. */
+/** Under the lock: check, load, check again. */
 async function lookAndLoad(items: readonly Item[], work: Work): Promise<Reloaded> {
   const { load, undo, locks, request } = work;
   const { host } = request;
@@ -119,7 +119,7 @@ async function lookAndLoad(items: readonly Item[], work: Work): Promise<Reloaded
     return { reloaded: [], warnings: [], live: before.live };
   }
   const left: Kernel = {};
-  // A service may load more than what drifts, so every family has its way back. A patch knows its own.
+  // A service may load more than what drifts, so every family has a rollback step. A patch makes its own.
   const isService = load.loader.kind === "systemd";
   const touched = isService ? FAMILIES : load.loader.kind === "patch" ? [] : families;
   const ways = waysBack(touched, { items, live: before.live, left, going: load.going, isService }, locks, host);
@@ -133,7 +133,7 @@ async function lookAndLoad(items: readonly Item[], work: Work): Promise<Reloaded
   return { ...loaded, live };
 }
 
-/** Where nothing is undone, what a service took away is brought back all the same. */
+/** Rules that a service removed are restored even if nothing else is undone. */
 async function bringBackTaken(error: unknown, { closes }: Load, { snapshots }: WaysBack): Promise<never> {
   if (closes && error instanceof TookAway) for (const back of snapshots) await back();
   throw error;
@@ -150,7 +150,7 @@ async function refuseNotLive(items: readonly Item[], seen: Kernel, { load, undo,
   if (first === undefined) return live;
   const wrote = [...load.base.files, ...load.found.items].some(hasFileChanges);
   await refuseRewritten(drifting, wrote).catch((error: unknown) => {
-    // The kernel has what the fragments say: the way back would bring rules back that another process has removed.
+    // The kernel has what the fragments say: a rollback would restore rules that another process has removed.
     undo.splice(0);
     throw error;
   });
@@ -160,7 +160,7 @@ async function refuseNotLive(items: readonly Item[], seen: Kernel, { load, undo,
 }
 
 /**
- * Somebody's firewall may have come while this call waited for the client or for a lock. Throws ConcurrentChange: it looks
+ * Another firewall may have been started while this call waited for the client or for a lock. Throws ConcurrentChange: it starts
  * again.
  */
 async function refuseNewStrangers({ load, request }: Work, live: Kernel, families: readonly Family[]): Promise<void> {
@@ -243,7 +243,7 @@ async function tryDirectory(family: Family, { directories, timeout }: HostConfig
   return findBroken(current, { family, directory, timeout }, readLive(""));
 }
 
-/** The first failure stops it; what only takes away goes on, so that one family's failure does not leave the other's ports open. */
+/** The first failure stops it; but a pure removal continues, so that one family's failure does not leave the other's ports open. */
 async function inTurn<T>(things: readonly T[], closes: boolean, step: (thing: T) => Promise<string[]>) {
   const warnings: string[] = [];
   const failures: unknown[] = [];
@@ -274,7 +274,7 @@ async function patch(family: Family, { items, live }: Before, work: Work): Promi
   return after;
 }
 
-/** Keeps what a boot falls back to, and what was told of others' rules. */
+/** Keeps what a load at boot falls back to, and what was reported of foreign rules. */
 async function tellPatched(
   family: Family,
   live: Live | undefined,

@@ -188,8 +188,9 @@ function broughtBy(before: Live, after: Live): Left {
 }
 
 /**
- * Whether all that runs is somebody else's. Until a load has succeeded in this boot, the base says so, where there is one: a rule of
- * the host's may be another firewall's, too. Else any rule does that the fragments declare.
+ * Whether all live rules are foreign. If the fragments have the host rules, and no load has succeeded in this boot yet, only a live
+ * rule of ours shows that they are not: another rule of the fragments may also be another firewall's. Otherwise any rule that the
+ * fragments declare shows it.
  */
 function isBare({ tables }: Live, fragments: readonly Fragment[], record: BootRecord | undefined): boolean {
   const lines = [...tables.values()].flatMap((table) => table.lines);
@@ -200,7 +201,7 @@ function isBare({ tables }: Live, fragments: readonly Fragment[], record: BootRe
   return !lines.some((line) => mayBeOurs(line) || keys.has(keyOf(readWords(line))));
 }
 
-/** In each rule of the base. */
+/** In each of the host rules. */
 const OF_BASE = `--comment "${commentOf("(")}`;
 
 async function withNames(family: Family, directory: string, assembled: Assembled, timeout: number): Promise<Assembled> {
@@ -336,7 +337,7 @@ async function findRefusedTable(draft: Draft, look: Look): Promise<number | unde
   return undefined;
 }
 
-/** A DROP that was put in a rule's place for what follows it goes, once that is gone, too. */
+/** A DROP that replaced a rule because of those behind it is removed once those are removed, too. */
 function reopen(draft: Draft): void {
   for (const one of draft.left.filter(({ stead }) => stead.line !== undefined)) {
     const table = tableOf(draft.lines, one.at);
@@ -354,7 +355,7 @@ function setsMissedIn(words: string, line: string): ReadonlySet<string> {
   return new Set(/\b(ip)?set\b/i.test(words) ? setsIn([line]) : []);
 }
 
-/** The lines of the table that a line stands in, and its place there. */
+/** The lines of a line's table, and its place there. */
 function tableOf(lines: readonly (string | undefined)[], at: number): { lines: string[]; at: number } {
   const start = lines
     .slice(0, at + 1)

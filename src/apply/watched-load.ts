@@ -1,4 +1,4 @@
-// A load by a service that is not ours and that nobody understands: what it took away is seen, told and put back.
+// A load by a service that is not ours and not understood: rules that it removed are detected, reported and restored.
 
 import { lostRules } from "../iptables/lost.ts";
 import { asFailure, Failure } from "../model/errors.ts";
@@ -16,11 +16,11 @@ type Before = Pick<Survey, "items" | "live">;
 
 interface Watching {
   host: HostConfig;
-  /** Whether rules that no fragment declares are to go. */
+  /** Whether rules that no fragment declares are to be removed. */
   replaces: boolean;
 }
 
-/** A service took rules away: they are to be put back, whatever else is not undone. */
+/** A service removed rules: they are restored, whatever else is not undone. */
 export class TookAway extends Failure {}
 
 /**
@@ -60,7 +60,7 @@ export async function loadWatched(
 async function lossesOf(after: Kernel, others: readonly Unit[], { items, live }: Before, { host, replaces }: Watching) {
   const gone: string[] = [];
   const edited: string[] = [];
-  // A line that was deleted from a fragment is to go.
+  // A line that was deleted from a fragment is to be removed.
   const now = await declaredIn(await readDirectories(host.directories), live, host, true);
   const isBehind = others.some(({ behind }) => behind);
   for (const family of FAMILIES) {

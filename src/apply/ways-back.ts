@@ -13,7 +13,7 @@ import { loadWhatCan } from "./salvage.ts";
 import type { Undo } from "./undo.ts";
 
 export interface WaysBack {
-  /** To the rules that ran before; without those that go. */
+  /** To the rules that were live before, without those that are to be removed. */
   snapshots: Undo[];
   /** Where nothing ran: once the files are as they were, what can be loaded of them. */
   salvages: Undo[];
@@ -27,7 +27,7 @@ interface Before {
   left: Kernel;
   /** What nothing brings back. */
   going: readonly Item[];
-  /** Whether a service loads: one that failed has perhaps put back what it could. */
+  /** Whether a service loads: one that failed may have restored what it could. */
   isService: boolean;
 }
 
@@ -37,7 +37,7 @@ export function waysBack(families: readonly Family[], before: Before, locks: Loa
     const snapshot = before.live[family];
     if (snapshot === undefined) continue;
     if (isEmpty(snapshot) && !isFirstSetup(before.items)) {
-      // Nobody goes back to an open host. Why nothing can be loaded the failure itself says.
+      // A rollback never leads to an open host. The failure itself says why nothing can be loaded.
       const salvage = () => loadWhatCan(family, host.directories[family], host.timeout);
       ways.salvages.unshift(() => locks.holding([family], salvage).catch(orElse(undefined)));
       if (before.isService) continue;
@@ -57,7 +57,7 @@ function isEmpty({ tables }: Live): boolean {
   return [...tables.values()].every(({ lines }) => lines.length === 0);
 }
 
-/** Whether the base is written for the first time. */
+/** Whether the host rules are written for the first time. */
 function isFirstSetup(items: readonly Item[]): boolean {
   return items.some((item) => !isContainers(item) && item.before === undefined);
 }

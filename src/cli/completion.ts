@@ -7,7 +7,7 @@ import { OTHER_WORDS, optionsOf, type SHELLS, VERBS, type Verb } from "./verbs.t
 /** What is no name of Docker's is left out: bash evaluates the words that it chooses from, and any shell what is completed. */
 const ONLY_NAMES = 'LC_ALL=C grep -x "[a-zA-Z0-9][a-zA-Z0-9_.-]*"';
 
-/** Commands that print a name a line; each shell understands them as they stand. */
+/** Commands that print a name a line; each shell understands them unchanged. */
 const NAMES = {
   containers: `docker ps --format "{{.Names}}" 2>/dev/null | ${ONLY_NAMES}`,
   fragments: `ls /etc/iptables.d /etc/ip6tables.d 2>/dev/null | sed -n "s/^${fileOf(containerOwner(""))}//p" | ${ONLY_NAMES} | sort -u`,

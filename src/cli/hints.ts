@@ -52,12 +52,12 @@ export function completeCommand(text: string, args: Arguments, recorded: Partial
   });
 }
 
-/** What is not as it is by default; more cannot be told. */
+/** What differs from the default; more is not known. */
 function isGiven([name, value]: [string, unknown]): boolean {
   return value !== undefined && FLAGS.some((flag) => flag.name === name && flag.fallback !== value);
 }
 
-/** A word for a shell. The message stands between quotes of its own, so that these are double. */
+/** A word for a shell. The message puts commands in single quotes, so these are double. */
 function quoted(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `"${word.replaceAll(/["\\$`]/g, "\\$&")}"`;
 }

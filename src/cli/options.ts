@@ -11,7 +11,7 @@ export interface Option {
   /** As it is shown: "--guards", or "--no-guards" where yes is what holds without it. */
   spelling: string;
   type: "boolean" | "string";
-  /** What stands for its value in a usage, e.g. "SECONDS"; undefined where it takes none. */
+  /** The placeholder of its value in a usage, e.g. "SECONDS"; undefined where it takes none. */
   value: string | undefined;
   /** All values that it takes, where they can be listed. */
   choices: readonly string[];

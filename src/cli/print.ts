@@ -19,7 +19,7 @@ export function printJson(result: Result): Printed {
 
 /** Whom it is printed for. */
 export interface Reader {
-  /** What is told was not done. */
+  /** The answer is of check mode: nothing was done. */
   check: boolean;
   /** stdout is a terminal. */
   terminal: boolean;

@@ -240,7 +240,7 @@ function fileDiff({ path, before, after }: FileChange): FileDiff {
   return { before: ended(before?.text ?? ""), after: ended(after ?? ""), before_header: path, after_header: path };
 }
 
-/** What Docker left and what goes with it is in no file. */
+/** What Docker left and what is removed with it is in no file. */
 function goingOf({ base }: Outcome): FileDiff[] {
   return (base?.plan.leftovers ?? []).map(({ name, text }) => ({
     before: text,

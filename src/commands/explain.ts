@@ -25,7 +25,7 @@ import { rangesOf } from "../rules/container-rules.ts";
 import { type ProbeOrigin, probesOf, type Trip } from "../rules/probe.ts";
 import { readHost } from "./host.ts";
 
-/** One published port, or a range of which the first stands for all. */
+/** One published port, or a range, represented by its first one. */
 export interface Explained {
   container: string;
   publish: PortMapping;
@@ -72,7 +72,7 @@ interface Observed {
   live: Kernel;
 }
 
-/** The kernel is what this is about, whatever reloads it. */
+/** This is about the kernel, whatever `reload` is. */
 async function observe(request: ExplainRequest, signal: AbortSignal): Promise<Observed> {
   const { subject, host, client, defaults, options } = request;
   const here = await readDirectories(host.directories).catch(orElse({}));
@@ -100,7 +100,7 @@ function follow(target: PublishedContainer, networks: readonly Network[], host: 
   }));
 }
 
-/** IPv6 that docker-proxy alone answers, because nobody asked for rules, need not be forwarded. */
+/** IPv6 that docker-proxy alone answers, because no rules were requested, need not be forwarded. */
 function forwardedOf(inUse: readonly Family[], { targets, live }: Observed): Family[] {
   const owners = new Set(containersAmong(liveOwners(live.ipv6 ?? readLive(""))));
   return inUse.filter((family) => family === "ipv4" || targets.some(({ name }) => owners.has(name)));

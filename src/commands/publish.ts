@@ -30,12 +30,12 @@ export interface Outcome extends Omit<Selection, "wanted"> {
   /** The names of these conflicting containers. */
   conflicting: string[];
   items: Item[];
-  /** Undefined where the base was not asked for. */
+  /** Undefined where the host rules were not requested. */
   base: { networks: string[]; plan: HostPlan } | undefined;
   committed: Reloaded;
 }
 
-/** How often other processes may come between our look and our turn to write. */
+/** How often other processes may write between our read and our turn to write. */
 const ATTEMPTS = 5;
 
 /** Throws Failure. `signal` ends a wait; once something was written, the transaction is finished or rolled back. */
@@ -71,9 +71,9 @@ interface Desired {
   /** All of it: the host's first file, containers, the host's last file. */
   wanted: DesiredFragment[];
   base: DesiredHostRules | undefined;
-  /** Other containers' fragments that claim what is asked for, updated. */
+  /** Other containers' fragments that claim what is requested, updated. */
   conflicting: ContainerFragment[];
-  /** In the order in which they are told: of conflicting containers, of what this kernel cannot load. */
+  /** In the order in which they are printed: of conflicting containers, of what this kernel cannot load. */
   warnings: string[];
 }
 
@@ -132,8 +132,8 @@ function bridged({ networks }: DesiredHostRules): string[] {
 }
 
 /**
- * Takes away what goes, though the rest failed or cannot work: a container's rules would lead to whoever gets its address next.
- * Those of the host lead to nobody. Throws the failure that says so; ConcurrentChange where another process has written in
+ * Removes what is to be removed, though the rest failed or cannot work: a container's rules would lead to the next container with
+ * its address. The host rules lead to none. Throws the failure that says so; ConcurrentChange where another process has written in
  * between.
  */
 async function unpublishAnyway(
@@ -166,7 +166,7 @@ async function removeAnyway(
   return commit(removal, request).then(() => undefined, asFailure);
 }
 
-/** A container and the base may tell the same of a network or of the host. */
+/** A container and the host rules may have the same warning of a network or of the host. */
 function onceEach(warnings: readonly string[]): string[] {
   return [...new Set(warnings)];
 }

@@ -125,7 +125,7 @@ async function desire(observed: Observed, request: StatusRequest): Promise<Desir
   const containers = [
     ...publishing.map((target) => fragmentFor(target, defaults).wanted),
     ...others.map((owner) =>
-      // What nobody can be asked about should be as its own file says.
+      // A container that Docker cannot be asked about should be as its own file says.
       daemon.problem !== undefined || staying.has(owner)
         ? asWritten(owner, now)
         : containerFragment(owner, undefined, keptOptions(owner, now, defaults)),
@@ -198,7 +198,7 @@ async function hostProblems(scene: Scene, around: Around, request: StatusRequest
   ];
 }
 
-/** What is wrong with the host is wrong for each container that was asked for (`names`; none names all). */
+/** What is wrong with the host is wrong for each requested container (`names`; none names all). */
 function answer(scene: Scene, around: Around, problems: readonly Problem[], names: readonly string[]): Status {
   const { containers, publishing, items, daemon } = scene;
   const isAskedFor = (container: string | undefined) =>
@@ -318,7 +318,7 @@ async function tryFragments(now: Fragments, live: Kernel, { directories, timeout
   return found.flat();
 }
 
-/** But for those that are to go anyway. */
+/** Except those that are to be removed anyway. */
 async function staleOf(
   now: Fragments,
   items: readonly Item[],
@@ -339,7 +339,7 @@ async function staleOf(
     });
 }
 
-/** Rules that a load would lose; on a host that is set up for patch nothing loads. */
+/** Rules that a load would remove; on a host that is set up for patch nothing loads. */
 async function undeclaredOf(
   now: Fragments,
   live: Kernel,

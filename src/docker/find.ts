@@ -22,12 +22,12 @@ import {
   type PublishedContainer,
 } from "./published.ts";
 
-/** The first pause between two looks, and the longest, in milliseconds; each is half as long again as the last. */
+/** The first pause between two attempts, and the longest, in milliseconds; each is 1.5 times the last. */
 const PAUSE = { first: 50, longest: 1000 };
 /** So long, in milliseconds, a wait is nothing to speak of. */
 const QUIET = 2000;
 
-/** Is told what is waited for, in a line: once, and again whenever that is another. */
+/** Gets what is waited for, in a line: once, and again whenever that changes. */
 export type Tell = (line: string) => void;
 
 export interface Found {
@@ -40,7 +40,7 @@ export interface Found {
   warnings: string[];
 }
 
-/** A container of which no rules can be made now, and why; `name` is as it was asked for. */
+/** A container of which no rules can be made now, and why; `name` is as requested. */
 export type Pending = { name: string } /** `near` is the name that was perhaps meant. */ & (
   | { kind: "missing"; near?: string | undefined }
   /** `status` is the client's own word. */
@@ -66,9 +66,9 @@ export function describePending(pending: Pending): string {
  * The containers of these names or ids, each once.
  *
  * Waits up to `wait` seconds for those that do not exist or run yet, and for a daemon that is too busy to answer within the
- * client's `timeout`; without `wait` it looks once, and tells which are pending.
- * Throws Failure: `container_missing`, `container_not_running`, `interrupted`, `client_answer_invalid` where one of them or its
- * network cannot be used, and those of the client and of `locate`.
+ * client's `timeout`; without `wait` it asks once, and returns which are pending. Throws Failure: `container_missing`,
+ * `container_not_running`, `interrupted`, `client_answer_invalid` where one of them or its network cannot be used, and those of the
+ * client and of `locate`.
  */
 export async function findPublished(
   names: readonly string[],
@@ -90,8 +90,8 @@ export async function findPublished(
 }
 
 /**
- * The containers of these names or ids, which nobody has asked for: one that cannot be used or located is no obstacle.
- * Looks once. Throws Failure of the client.
+ * The containers of these names or ids, which were not requested: one that cannot be used or located does not matter. Asks once.
+ * Throws Failure of the client.
  */
 export async function findConflicting(
   names: readonly string[],
@@ -139,7 +139,7 @@ export interface Skipped {
   name: string;
   /** Why it is left: by its label, or because it cannot be used or located. */
   why: SkipReason;
-  /** As far as they can be told. */
+  /** As far as they are known. */
   holdings: Holding[];
 }
 
@@ -188,8 +188,8 @@ export async function findRunning(owners: ReadonlySet<string>, client: Client, o
 const ATTEMPTS = 3;
 
 /**
- * The containers that run, each name once. The answers are of several moments: one that is renamed, or recreated, between two
- * of them stands there twice, with a port that is its own rival. Then all are asked for again.
+ * The containers that run, each name once. The answers are of several moments: one that is renamed, or recreated, between two of
+ * them is there twice, with a port that conflicts with itself. Then all are asked for again.
  */
 async function inspectRunning(
   client: Client,
@@ -297,7 +297,7 @@ type Look = { ready: Container[]; pending: Pending[] };
 /** Throws Failure `client_answer_invalid` where a document cannot be used, and those of the client. */
 async function look(names: readonly string[], client: Client): Promise<Look> {
   const { unusable, ...found } = await lookAt(names, client);
-  // Each was asked for by its name.
+  // Each was requested by its name.
   const [first] = unusable;
   if (first !== undefined) throw first.failure;
   return found;
@@ -373,7 +373,7 @@ function listPending(pending: readonly Pending[]): string {
   return pending.map((one) => `${one.name}, which ${describePending(one)}`).join("; ");
 }
 
-/** Beside each name that does not exist, the one that was perhaps meant. A client that cannot say costs no answer. */
+/** For each name that does not exist, the nearest one. If the client cannot list names, none is suggested. */
 export async function withNearNames(pending: readonly Pending[], client: Client): Promise<Pending[]> {
   const names = pending.some(isMissing) ? await listNames(client).catch(() => []) : [];
   return pending.map((one) => (isMissing(one) ? { ...one, near: nearest(one.name, names) } : one));
@@ -394,7 +394,7 @@ async function notThere(pending: readonly Pending[], client: Client, waited: num
   );
 }
 
-/** All networks; none of a client whose list of them makes no sense, for it is asked for those alone that need it. */
+/** All networks; none of a client whose list of them makes no sense, because only some callers need it. */
 async function inspectShown(client: Client): Promise<Answered<Network>> {
   return inspectAllNetworks(client).catch((error: unknown) => {
     if (error instanceof Failure && error.code === "client_answer_invalid") return { usable: [], unusable: [] };
@@ -402,7 +402,7 @@ async function inspectShown(client: Client): Promise<Answered<Network>> {
   });
 }
 
-/** The ids of their networks; undefined where the client does not tell one, so that all are to be looked at (nerdctl). */
+/** The ids of their networks; undefined where the client does not say one, so that all have to be read (nerdctl). */
 function networksOf(placed: readonly Placed[]): string[] | undefined {
   const attachments = placed.flatMap((one) => one.attachments);
   const ids = attachments.filter(({ bridge }) => bridge === undefined).map(({ networkId }) => networkId);

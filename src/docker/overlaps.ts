@@ -1,6 +1,6 @@
-// Where a network's subnet is another interface's too: then packets to an address of it may leave there, whatever our rules say
-// of the bridge, and an address there may be another machine's. The narrowest route decides, so a wider one does no harm;
-// of two equal ones the kernel takes whichever came first. Pure.
+// Where a network's subnet is another interface's too: then packets to an address of it may be sent to that interface, whatever our
+// rules say of the bridge, and an address there may be another machine's. The narrowest route decides, so a wider one does no harm;
+// of two equal ones the kernel takes the older. Pure.
 
 import { bitsOf, without } from "../model/addresses.ts";
 import { FAMILIES } from "../model/family.ts";

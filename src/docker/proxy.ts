@@ -1,4 +1,4 @@
-// Whether docker-proxy serves a container, found out: the daemon's userland-proxy is on unless somebody turned it off.
+// Detects whether docker-proxy serves a container: the daemon's userland-proxy is on by default.
 //
 // Without it dockerd sets route_localnet of the bridge, also with --iptables=false (tried, 20.10). A 1 may be left over
 // from before a restart of the daemon (moby#45578), so it is confirmed by there being no docker-proxy for the container.
@@ -31,8 +31,8 @@ export async function findHairpins(
 }
 
 /**
- * Whether containers on these bridges are served by docker-proxy: as the daemon was told, else, where there is none to ask,
- * as the kernel and the processes say. Throws Failure `resources_exhausted`.
+ * Whether containers on these bridges are served by docker-proxy: as the daemon is configured, else, where it cannot be asked, as
+ * the kernel and the processes show. Throws Failure `resources_exhausted`.
  */
 export async function usesProxy(
   daemon: Daemon | undefined,
@@ -73,8 +73,8 @@ export interface Proxies {
  * The docker-proxies of this network namespace, and those of which it cannot be read; one process serves one published port on
  * one host address. Throws Failure `resources_exhausted`.
  *
- * Anybody can call a process so: the daemon's are root's, no container's, and its children for as long as they live (it has
- * them killed with itself, Pdeathsig, with live-restore too; moby, portmapper/proxy_linux.go).
+ * Any user's process can have this name: the daemon's are root's, not a container's, and its children for as long as they live (it
+ * has them killed with itself, Pdeathsig, with live-restore too; moby, portmapper/proxy_linux.go).
  */
 export async function findProxies(): Promise<Proxies> {
   const found = await inLanes(await findProcesses("docker-proxy"), readIfDaemons);

@@ -29,11 +29,11 @@ export interface Hairpin {
 /** An address that is a container's own. */
 export interface Holding {
   address: string;
-  /** The bridge behind which it is; undefined where that cannot be told. */
+  /** The bridge behind which it is; undefined where that is unknown. */
   bridge: string | undefined;
 }
 
-/** What tells where a container is. */
+/** What shows where a container is. */
 export type Placed = Pick<Container, "name" | "id"> & { attachments: readonly Attachment[] };
 
 export interface PublishedContainer {
@@ -61,8 +61,8 @@ export interface PublishedContainer {
 }
 
 /**
- * Throws Failure `network_unknown` (asked for a network that the container is not in), `bridge_missing` (the bridge
- * is not an interface of this host).
+ * Throws Failure `network_unknown` (the requested network is not one of the container's), `bridge_missing` (the bridge is not an
+ * interface of this host).
  */
 export function locate(
   container: Container,
@@ -192,7 +192,7 @@ function placeOf(attachment: Attachment, networks: readonly Network[], interface
 }
 
 /**
- * Of a client that shows no network at all: nerdctl gives its default network a bridge of this name, which nobody else has;
+ * Of a client that shows no network at all: nerdctl gives its default network a bridge of this name, which no other network has;
  * what is in its subnet is behind it.
  */
 function onNerdctls(attachment: Attachment, interfaces: Interfaces): Attachment {
@@ -209,12 +209,12 @@ interface Stand {
   overlap: Overlap | undefined;
 }
 
-/** Whether the kernel may send what goes to this address to another interface than the bridge. */
+/** Whether the kernel may send packets for this address to another interface than the bridge. */
 function isAstray({ endpoint, overlap }: Stand): boolean {
   return overlap?.others.some(({ cidr }) => isWithin(endpoint.address, cidr)) ?? false;
 }
 
-/** The container's stands on bridges of this host, in an order that is not the client's. */
+/** The container's attachments to bridges of this host, in an order that does not depend on the client's. */
 function standsOf(container: Container, places: Place[], interfaces: Interfaces): Stand[] {
   return places
     .filter(({ network }) => network === undefined || network.bridge !== undefined)
@@ -301,8 +301,8 @@ export function isOnKnownBridge({ attachments }: Placed, interfaces: Interfaces)
 }
 
 /**
- * The bridge that Docker gives a network of this id unless it is told another name, where it is there and has the gateway's
- * address: what the network's document would say. Another interface with that address is none.
+ * The bridge that Docker gives a network of this id unless configured otherwise, if it exists and has the gateway's address: what
+ * the network's document would say. Another interface with that address does not count.
  */
 function bridgeWithGateway(attachment: Attachment, { subnets }: Interfaces): string | undefined {
   const { network, networkId = "", address, gateway } = attachment;

@@ -58,10 +58,10 @@ function newTable(): Table {
 /**
  * The fragments, in the order given, as one text.
  *
- * `alsoTables` are named even if no fragment names them, so that they are emptied.
- * A built-in chain whose policy no fragment states keeps the kernel's: on the nft backend a `*filter` without
- * `:FORWARD` resets a DROP policy to ACCEPT (tried). What a load keeps comes first, a swarm's jumps where dockerd puts them. What
- * we insert comes last, so that it ends up in front of whatever other fragments insert.
+ * `alsoTables` are named even if no fragment names them, so that they are emptied. A built-in chain whose policy no fragment states
+ * keeps the kernel's: on the nft backend a `*filter` without `:FORWARD` resets a DROP policy to ACCEPT (tried). What a load keeps
+ * comes first, a swarm's jumps where dockerd puts them. What we insert comes last, so that it ends up before anything that other
+ * fragments insert.
  */
 export function assemble(fragments: readonly Fragment[], alsoTables: Iterable<string>, live: Live): Assembled {
   const { tables, problems } = collect(fragments);

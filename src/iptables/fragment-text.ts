@@ -1,8 +1,8 @@
 // A fragment of ours: its rules as the text of one file, and back. Pure.
 //
-// On disk: a line that marks the file as ours, the container's options if it has some, then a section for each table that has
-// rules (raw, nat, filter). A container's declares no chain: that is the base's. No time, no container id: the same container
-// gives the same bytes.
+// On disk: a line that marks the file as ours, the container's options if it has some, then a section for each table that has rules
+// (raw, nat, filter). A container's declares no chain: the host rules do. No time, no container id: the same container gives the
+// same bytes.
 
 import { FAMILIES, type Family } from "../model/family.ts";
 import { headOf, type Options } from "../model/options.ts";
@@ -13,7 +13,7 @@ import { renderRules } from "./render.ts";
 import { commentOf, type Rule, type Ruleset, readWords, spell, TABLES, type Table } from "./rule.ts";
 import { readTables } from "./table-text.ts";
 
-/** One fragment of ours as it should be: a container's, or one of the base. */
+/** One fragment of ours as it should be: a container's, or the host's. */
 export interface DesiredFragment {
   owner: Owner;
   /** What a container's rules mean, and the chain of its DNATs. */

@@ -29,7 +29,7 @@ export function hostFragments(
   return [...wanted];
 }
 
-/** A host's file that is to go. */
+/** A host's file that is to be removed. */
 export function noHostFragment(file: string): DesiredFragment {
   return { ...NOTHING_DESIRED, owner: hostOwner(file), rules: { ipv4: {}, ipv6: {} }, texts: {} };
 }

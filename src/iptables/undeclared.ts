@@ -1,7 +1,7 @@
-// What the kernel holds and no fragment declares: what a full load would lose, and the fragments that keep it. Pure.
+// What the kernel has and no fragment declares: what a full load would remove, and the fragments that keep it. Pure.
 //
-// What a Docker daemon left that managed iptables itself is told apart: our base and the containers' fragments stand in
-// for it. Only rules that Docker is known to make count as its own; whatever else looks like them is the user's.
+// What a Docker daemon left that managed iptables itself is listed separately: our host rules and the containers' fragments replace
+// it. Only rules that Docker is known to make count as Docker's; all others are the user's.
 
 import { basename } from "node:path";
 import { someOf } from "../text/words.ts";
@@ -44,7 +44,7 @@ export interface Leftover {
 }
 
 export interface UndeclaredTable {
-  /** The chains of their own that the rules stand in or jump to and no fragment declares. */
+  /** The user-defined chains that the rules are in or jump to and no fragment declares. */
   chains: readonly string[];
   /** Built-in chain -> its policy, where it is not ACCEPT, which it would be after a boot. */
   policies: ReadonlyMap<string, string>;
@@ -55,7 +55,7 @@ export interface UndeclaredTable {
 export interface UndeclaredRule {
   /** As iptables-save prints it. */
   line: string;
-  /** Whether it belongs to the end of its built-in chain: what ends it for every packet, and what stands behind. */
+  /** Whether it belongs to the end of its built-in chain: what ends it for every packet, and what is behind. */
   last: boolean;
 }
 
@@ -82,8 +82,8 @@ export function undeclaredOf(
 const NOTHING_CARRIED: PreservedTable = { chains: [], lines: [], shared: new Set() };
 
 /**
- * The text for `iptables-restore --noflush` that takes away what Docker left, and nothing else; undefined where it left
- * nothing. `policies`: also FORWARD's DROP.
+ * The text for `iptables-restore --noflush` that removes what Docker left, and nothing else; undefined where it left nothing.
+ * `policies`: also FORWARD's DROP.
  */
 export function leftoverText({ dockers }: Pick<Undeclared, "dockers">, policies: boolean): string | undefined {
   const text = [...dockers].flatMap(([table, { chains, rules, drops }]) => {
@@ -143,8 +143,8 @@ export function isAdopted({ text }: { text: string }): boolean {
 }
 
 /**
- * Rules that were saved so, and that a fragment of somebody else's has by now as well: a sentence for each fragment that saved
- * them. `fragments` are one family's, in iptables' spelling; those without a path do not count.
+ * Rules that were saved so, and that another fragment of the host now has, too: a sentence for each fragment that saved them.
+ * `fragments` are one family's, in iptables' spelling; those without a path do not count.
  */
 export function tellCopies(fragments: readonly { path: string; text: string }[]): string[] {
   const isSaved = ({ path }: { path: string }) => Object.values<string>(ADOPTED).includes(basename(path));
@@ -224,7 +224,7 @@ function addLine({ lines, chains, policies }: Declared, line: string): void {
   if (option === "-P" || option === "--policy") policies.add(chain);
 }
 
-/** What we insert stands in for no rule of the original script's, nor of Docker's. */
+/** What we insert replaces no rule of the original script or of Docker. */
 function keysOf(words: Rule): string[] {
   const rule = readAdded(words)?.rule;
   if (rule === undefined) return [];
@@ -311,7 +311,7 @@ function dockersTest(
   docker: DockerRules,
   carried: PreservedTable,
 ): { isDockers: (rule: Stranger) => boolean; used: boolean } {
-  // A RETURN of Docker's stands at the chain's end; one with rules behind it keeps them from being asked.
+  // A RETURN of Docker's is at the chain's end; one with rules behind it keeps packets from them.
   const byUser = strangers.filter(
     ({ chain, line, target }) => chain === DOCKER_USER && !isBareReturn(line) && !DOCKER_CHAINS.has(target ?? ""),
   );
@@ -378,7 +378,7 @@ function lastOf(
   return last;
 }
 
-/** Whether a chain of its own has a verdict for every packet, so that none comes back from it. */
+/** Whether a chain of its own has a verdict for every packet, so that none returns from it. */
 function endingChains({ lines, chains }: LiveTable): (chain: string) => boolean {
   let rules: Map<string, string[]> | undefined;
   const known = new Map<string, boolean>();
@@ -401,7 +401,7 @@ function endsRules(lines: readonly string[], endsAll: (chain: string) => boolean
     if (VERDICT.test(always) || endsAll(always)) return true;
     const words = readWords(line);
     const target = readTarget(words) ?? "";
-    // From a chain that a goto entered a packet goes back to where this one was called.
+    // From a chain that a goto entered a packet returns to where this one was called.
     if (target === "RETURN" || (words.includes("-g") && !endsAll(target))) return false;
   }
   return false;

@@ -10,7 +10,7 @@ import { readInterfaces } from "../system/interfaces.ts";
 const MANY = 50;
 
 /**
- * Deletes the flows that go another way than the changed publishes say, and no other; without changes it starts nothing.
+ * Deletes the flows that do not match the changed publishes, and no other; without changes it starts nothing.
  *
  * It never throws: the rules are live, and a flow that falls silent ends by itself. What it could not do is the warning
  * that it returns.

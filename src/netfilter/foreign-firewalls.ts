@@ -83,7 +83,7 @@ export async function emptyBackend(
   await load(family, backend, emptied(live), timeoutSeconds);
 }
 
-/** Carries out a text's lines on a backend's tables as they are: what it does not name stays. Throws likewise. */
+/** Applies a text's lines to a backend's tables as they are: what it does not name stays. Throws likewise. */
 export async function patchBackend(
   family: Family,
   backend: Backend,
@@ -93,7 +93,7 @@ export async function patchBackend(
   await load(family, backend, text, timeoutSeconds, ["--noflush"]);
 }
 
-/** Loads what `otherBackend` found: the way back from `emptyBackend`. Counters start at 0. Throws likewise. */
+/** Loads what `otherBackend` found: the rollback of `emptyBackend`. Counters start at 0. Throws likewise. */
 export async function restoreBackend(
   family: Family,
   backend: Backend,
@@ -136,11 +136,11 @@ function commandOf(family: Family, backend: Backend, what: "save" | "restore"): 
 }
 
 /**
- * The nftables tables of others that have base chains. Chains of iptables-nft are not among them, unless the plain commands
- * use the other backend (`isLegacy`); a base chain that somebody else put into one of its tables is, under the table's name,
- * and iptables-restore would delete that chain (tried, 1.8.9).
+ * The nftables tables of others that have base chains. Chains of iptables-nft are not among them, unless the plain commands use the
+ * other backend (`isLegacy`); a base chain that another program put into one of its tables is, under the table's name, and
+ * iptables-restore would delete that chain (tried, 1.8.9).
  *
- * [] also where nft is not installed, or cannot tell.
+ * [] also where nft is not installed, or fails.
  */
 export async function foreignTables(timeoutSeconds: number, isLegacy = false): Promise<NftTable[]> {
   const tables = new Map<string, BaseChain[]>();
@@ -193,7 +193,7 @@ export async function deleteTable(name: string, timeoutSeconds: number): Promise
   if (ran.exitCode !== 0) throw commandFailure("reload_failed", `the nftables table ${name} could not be removed`, ran);
 }
 
-/** The way back from `deleteTable`. Throws likewise. */
+/** The rollback of `deleteTable`. Throws likewise. */
 export async function restoreTable(name: string, text: string, timeoutSeconds: number): Promise<void> {
   const ran = await run("nft", ["-f", "-"], { timeoutSeconds, input: text });
   if (ran.exitCode !== 0)

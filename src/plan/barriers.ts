@@ -1,4 +1,4 @@
-// A rule of another hand that hides ours. Pure.
+// A foreign rule that hides ours. Pure.
 
 import type { DesiredFragment } from "../iptables/fragment-text.ts";
 import { barrierOf } from "../iptables/live.ts";

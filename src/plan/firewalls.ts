@@ -11,7 +11,7 @@ import { type Arriving, barrierIn, type NftTable, tablesOf } from "../netfilter/
 import type { Item, Kernel } from "./item.ts";
 import { listOther, type PreflightFindings } from "./preflight.ts";
 
-/** A table of another firewall's, and how a person looks at it. */
+/** A table of another firewall, and the command that shows it. */
 interface Firewall {
   table: NftTable;
   what: string;
@@ -19,8 +19,8 @@ interface Firewall {
 }
 
 /**
- * Of tables through which nothing comes to the ports that these rules publish. One process where there is no such table.
- * Whom it cannot ask it does not tell of.
+ * Of tables that let no packet pass to the ports that these rules publish. One process where there is no such table. A firewall
+ * that cannot be asked is not reported.
  */
 export async function warnOfFirewalls(items: readonly Item[], live: Kernel, timeout: number): Promise<string[]> {
   const ports = items.flatMap(portsOf);
@@ -36,7 +36,7 @@ export async function warnOfFirewalls(items: readonly Item[], live: Kernel, time
   return barriers([...tables.map(nftTable), ...legacy.flat()], ports).map(({ msg }) => msg);
 }
 
-/** What status tells of those around: problems, and tables that only have a say. `isOff`: the daemon makes no rules. */
+/** What status reports of other firewalls: problems, and tables that only filter, too. `isOff`: the daemon makes no rules. */
 export function firewallProblems(
   { families, tables, firewalld }: PreflightFindings,
   items: readonly Item[],

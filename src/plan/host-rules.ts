@@ -14,7 +14,7 @@ import type { Client, Defaults, Request } from "../model/request.ts";
 import { readInterfaces } from "../system/interfaces.ts";
 import { type Item, isContainers } from "./item.ts";
 
-/** What the base comes to, as far as the client says. */
+/** The host rules, as far as the client's answer allows. */
 export interface DesiredHostRules {
   wanted: DesiredFragment[];
   networks: readonly Network[];
@@ -25,7 +25,7 @@ export interface DesiredHostRules {
 }
 
 /**
- * The base as it should be; for `absent` its files without a rule. Throws Failure `bridge_missing` where the networks are
+ * The host rules as they should be; for `absent` their files without a rule. Throws Failure `bridge_missing` where the networks are
  * those of another host.
  */
 export async function desiredHostRules(
@@ -47,7 +47,7 @@ export async function desiredHostRules(
   return { ...advice, wanted: base.wanted, networks, warnings: [...advice.warnings, ...base.warnings, ...overlaps] };
 }
 
-/** The base's files as these networks need them. Throws Failure `bridge_missing`. */
+/** The host rules' files as these networks need them. Throws Failure `bridge_missing`. */
 export async function wantBase(
   networks: readonly Network[],
   families: readonly Family[],
@@ -84,7 +84,7 @@ export async function adviseHost(
   return { daemon, managing, warnings: [...adviseDaemon(daemon, version), ...(await forwardingWarnings(inUse))] };
 }
 
-/** Base files of another hand are not removed either; they are told. */
+/** Foreign files at the host rules' paths are not removed either; they are reported. */
 export function keepForeignFiles(items: readonly Item[]): { items: Item[]; warnings: string[] } {
   const stays = (item: Item) => !isContainers(item) && item.after === undefined && isForeign(item);
   return {
@@ -93,12 +93,12 @@ export function keepForeignFiles(items: readonly Item[]): { items: Item[]; warni
   };
 }
 
-/** Whether it is a file of another hand. */
+/** Whether it is a foreign file. */
 function isForeign({ before }: Item): boolean {
   return before !== undefined && !isManaged(before.text);
 }
 
-/** Throws Failure `fragment_foreign` for a file of another hand in the place of one of the host's. */
+/** Throws Failure `fragment_foreign` for a foreign file at the path of one of the host's. */
 export function refuseForeignFiles(items: readonly Item[]): void {
   const foreign = items.find((item) => !isContainers(item) && isForeign(item));
   if (foreign === undefined) return;

@@ -9,7 +9,7 @@ import type { Family } from "../model/family.ts";
 import { type Backend, tableText, untold } from "../netfilter/foreign-firewalls.ts";
 import { bridgesOf, type PreflightFindings } from "./preflight.ts";
 
-/** What is to go, as a text that a person can read. */
+/** What is to be removed, as readable text. */
 export type Leftover = { name: string; text: string } & (LeftRules | { kind: "table" });
 
 /** Docker's rules in one backend and family. */
@@ -18,7 +18,7 @@ export interface LeftRules {
   family: Family;
   /** Undefined for that of the plain commands. */
   backend: Backend | undefined;
-  /** What tells them apart when the kernel is looked at again. */
+  /** What distinguishes them when the kernel is read again. */
   fragments: readonly { text: string }[];
   bridges: readonly BridgeNetwork[];
 }
@@ -46,7 +46,7 @@ export async function findLeftovers(
         bridges,
       });
     }
-    // What cannot be printed could not be put back.
+    // What cannot be printed could not be restored.
     if (other === undefined || untold(other.live) !== undefined) continue;
     const { backend } = other;
     const others = leftoverText(other.undeclared, true);

@@ -27,9 +27,9 @@ export interface Load {
   found: Survey;
   base: HostPlan;
   loader: Loader;
-  /** Of those who have no rules any more: what is taken away of them is never brought back. */
+  /** Of owners that have no rules any more: their removed rules are never restored. */
   going: readonly Item[];
-  /** Whether nothing else changes. Then nothing is undone, and what goes goes without a load if none can be had. */
+  /** Whether nothing else changes. Then nothing is undone, and rules are removed without a load if one is impossible. */
   closes: boolean;
 }
 
@@ -56,7 +56,7 @@ export async function plan(
   const changing = items.filter(hasChanges);
   const changes = changing.length > 0 || hasHostChanges(base);
   const closes = request.subject.state === "absent" || (changes && onlyGoes(changing, going, base));
-  // What only takes away needs no chain, and no fragment that can be loaded.
+  // A pure removal needs no chain, and no fragment that can be loaded.
   if (!closes) validate(items, future, request);
   const warnings = [
     ...(desired?.warnings ?? []),

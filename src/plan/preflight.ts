@@ -1,5 +1,5 @@
-// What setup must not walk into: rules that run and are in no fragment, which a load would lose, and who else decides about
-// packets. Found, told, refused, or adopted as fragments.
+// What setup has to check first: live rules that are in no fragment, which a load would remove, and what else filters packets.
+// Found, reported, refused, or adopted as fragments.
 
 import { join } from "node:path";
 import type { Network } from "../docker/network.ts";
@@ -29,7 +29,7 @@ import type { Leftover } from "./leftovers.ts";
 /** Who else has a hand in the packet filter. */
 export interface PreflightFindings {
   families: { family: Family; undeclared: Undeclared; other: Other | undefined; mesh: boolean }[];
-  /** Tables of nftables that decide where our rules stand. */
+  /** Tables of nftables that filter at the hooks of our rules. */
   tables: NftTable[];
   firewalld: boolean;
 }
@@ -37,7 +37,7 @@ export interface PreflightFindings {
 /** The other backend, and what in it is not of a Docker daemon that managed iptables. */
 type Other = OtherBackend & { undeclared: Undeclared };
 
-/** What preflight looks at. */
+/** What preflight reads. */
 interface Scene {
   families: readonly Family[];
   /** The fragments as they will be. */
@@ -84,9 +84,9 @@ export function bridgesOf(networks: readonly Network[]): BridgeNetwork[] {
 }
 
 /**
- * What a load would lose, and what would stay and decide beside our rules, in a person's words. Policies alone do not stop a
- * host that is set up already (`isSetUp`), and are told: a load keeps them. FORWARD's DROP, which Docker sets and which
- * outlasts its chains, stops no host, and is told once, before the base is there.
+ * What a load would remove, and what would stay and filter in addition to our rules, in sentences. Policies alone do not stop a
+ * host that is set up already (`isSetUp`), and are reported: a load keeps them. FORWARD's DROP, which Docker sets and which
+ * outlasts its chains, stops no host, and is reported once, before there are host rules.
  */
 export function describePreflight(
   { families, tables, firewalld }: PreflightFindings,
@@ -185,7 +185,7 @@ export function refusePreflight(traps: readonly string[], { families, tables }: 
 
 const MOST_TOLD = 100;
 
-/** 00_existing sorts before the base, 95_existing behind all containers. Throws Failure `fragment_foreign`. */
+/** 00_existing sorts before the host rules, 95_existing after all containers. Throws Failure `fragment_foreign`. */
 export async function adoptedFiles(
   families: PreflightFindings["families"],
   directories: Directories,

@@ -21,13 +21,13 @@ import { describeStale, sortSkipped } from "./skipped.ts";
 import { familiesOf, readKernel, survey } from "./survey.ts";
 
 export interface Selection {
-  /** Without a rule where the fragment goes. */
+  /** Without a rule where the fragment is to be removed. */
   wanted: ContainerFragment[];
   /** Of those that were named, also where no rule leads: another's fragment must not lead there either. */
   addresses: Addresses;
   /** Id -> name of the containers that were found. */
   names: ReadonlyMap<string, string>;
-  /** Containers of which check mode cannot foretell the rules. */
+  /** Containers whose rules check mode cannot predict. */
   pending: string[];
   /** Those without a rule, or with nothing to do, and why. */
   idle: NotPublished[];
@@ -62,8 +62,8 @@ const NOBODY: Selection = {
 };
 
 /**
- * `here` are the fragments from before the client is asked; only `all` looks at them. In check mode it does not wait.
- * Throws Failure: of the client, of `findTargets`.
+ * `here` are the fragments from before the client is asked; only `all` reads them. In check mode it does not wait. Throws Failure:
+ * of the client, of `findTargets`.
  */
 export async function select(
   request: SelectionRequest,
@@ -195,13 +195,13 @@ function byOwner(a: ContainerFragment, b: ContainerFragment): number {
   return a.owner.name < b.owner.name ? -1 : 1;
 }
 
-/** No container at all: every container's fragment goes. Docker is not asked. */
+/** No container at all: every container's fragment is removed. Docker is not asked. */
 function askForNobody(here: Fragments): Selection {
   const owners = [...ownersIn(here)].sort();
   return { ...NOBODY, wanted: owners.map((owner) => containerFragment(owner)) };
 }
 
-/** Also the containers of which only the kernel still has rules: those go. */
+/** Also the containers of which only the kernel still has rules: those are removed. */
 export function withOrphans(asked: Selection, now: Fragments, live: Kernel): Selection {
   const known = new Set([...ownersIn(now), ...asked.left, ...asked.wanted.map(({ owner }) => owner.name)]);
   const owners = new Set(containersAmong(Object.values(live).flatMap(liveOwners)));

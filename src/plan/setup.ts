@@ -42,12 +42,12 @@ export interface HostScene {
 
 type SetupRequest = Pick<Request, "subject" | "host" | "client" | "loading" | "watcher">;
 
-/** Where units and programs are: asked for when they are needed. */
+/** Where units and programs are: looked up when needed. */
 type Places = ReturnType<typeof findPlaces>;
 
 /**
- * What is to be done besides the fragments of ours. Throws Failure: `fragment_foreign` (a file of another hand in the base's
- * place), `rules_undeclared` (a load would lose what runs), `fragment_invalid`, `base_in_use`, and those of `planUnits`.
+ * What is to be done besides the fragments of ours. Throws Failure: `fragment_foreign` (a foreign file at the path of a host
+ * fragment), `rules_undeclared` (a load would remove live rules), `fragment_invalid`, `base_in_use`, and those of `planUnits`.
  */
 export async function planHost(scene: HostScene, request: SetupRequest): Promise<HostPlan> {
   const { items, now, desired, live } = scene;
@@ -104,7 +104,7 @@ async function lookAround(
   const declared = await declaredIn(withChanges(now, items, host.directories), live, host, loading.adopt);
   const families = familiesOf(items);
   const all = await runPreflight({ families, future: declared, networks, live }, host.timeout);
-  // Without a daemon of this host nobody knows whose they are.
+  // Without a daemon of this host their owner is unknown.
   const leftovers = daemon === undefined ? [] : await findLeftovers(all, declared, networks, host.timeout);
   return { found: withoutLeftovers(all, leftovers), leftovers, declared };
 }
@@ -124,7 +124,7 @@ async function planLoads(
   const families = familiesOf(items);
   const isSystemd = loading.reload === "systemd";
   const loaders = isSystemd ? await planUnits(servicesFor(families, host), places, host.timeout) : [];
-  // What came to a host that is set up is left alone; but another hand's service that is to start may lose it.
+  // What was added to a host that is set up is kept; but a foreign service that is to be started may remove it.
   const isLeftAlone = isSetUp(items) && !loaders.some(({ start, ours }) => start && !ours);
   if (!adopt && !replace && !isLeftAlone) refusePreflight([...told.lost, ...told.kept], found);
   const files = adopt ? await adoptedFiles(found.families, host.directories) : [];
@@ -146,7 +146,7 @@ async function planLoads(
   return { files, units, others, leftovers, warnings, ...(broken === undefined ? {} : { broken }) };
 }
 
-/** The other backend's rules, which are to go; but a swarm's stay. */
+/** The other backend's rules, which are to be removed; but a swarm's stay. */
 function othersOf({ families }: PreflightFindings): HostPlan["others"] {
   return families.flatMap(({ family, other }) => (other === undefined || holdsMesh(other) ? [] : [{ family, other }]));
 }
@@ -214,7 +214,7 @@ async function tellUnkept(families: readonly Family[], { directories }: HostConf
   ];
 }
 
-/** A service of another hand that is to be started would take a swarm's routing mesh away. Throws Failure `rules_undeclared`. */
+/** A foreign service that is to be started would remove a swarm's routing mesh. Throws Failure `rules_undeclared`. */
 function refuseUnknowing(loaders: readonly PlannedUnit[]): void {
   const unit = loaders.find(({ after, start }) => after === undefined && start);
   if (unit === undefined) return;
@@ -223,8 +223,8 @@ function refuseUnknowing(loaders: readonly PlannedUnit[]): void {
 }
 
 /**
- * It would make its rules again, or fight ours. A daemon that is perhaps not the one asked (a context, podman beside it) is
- * only in the way where it has made some. Throws Failure `rules_undeclared`.
+ * It would make its rules again, or conflict with ours. A daemon that may not be the one asked (a context, or podman is used, too)
+ * matters only if it has made some. Throws Failure `rules_undeclared`.
  */
 async function refuseManagingDaemon(
   { daemon, managing }: DesiredHostRules,

@@ -58,8 +58,8 @@ export async function surveyKernel(
 }
 
 /**
- * Throws Failure `directory_unusable`, `arguments_invalid`. A host without a directory for IPv6 fragments is one without
- * IPv6, unless it is asked for. `made`: those that are missing will be made.
+ * Throws Failure `directory_unusable`, `arguments_invalid`. A host without a directory for IPv6 fragments is one without IPv6,
+ * unless that is requested. `made`: missing ones will be created.
  */
 export async function familiesOf({ directories, needsIpv6 }: HostConfig, made = false): Promise<Family[]> {
   const existing = await Promise.all(FAMILIES.map((family) => directoryExists(directories[family])));
@@ -79,7 +79,7 @@ async function refuseOneForBoth({ ipv4, ipv6 }: Directories): Promise<void> {
   throw new Failure("arguments_invalid", message, { path: first });
 }
 
-/** Throws Failure of iptables-save. IPv6 is left out where there is no ip6tables, unless it is asked for. */
+/** Throws Failure of iptables-save. IPv6 is left out where there is no ip6tables, unless it is requested. */
 export async function readKernel(families: readonly Family[], { timeout, needsIpv6 }: HostConfig): Promise<Kernel> {
   const saved = await Promise.all(
     families.map(async (family) => {

@@ -1,8 +1,8 @@
 // PublishedContainer -> ContainerRules: the rules that publish one container's ports. Pure, and the heart of it.
 //
-// First the filters, so that no moment is wider than the end; then the DNAT of each published port; without docker-proxy
-// what a container sends to itself, or to its peer on the bridge, so that the answer takes the same way back; at last the
-// accepts of what the DNAT let through. Contiguous ports are one rule, however many they are.
+// First the filters, so that nothing is open in between that is closed at the end; then the DNAT of each published port; without
+// docker-proxy the masquerade of what a container sends to itself, or to its peer on the bridge, so that replies return the same
+// way; at last the accepts of what the DNAT redirects. Contiguous ports are one rule, however many they are.
 
 import type { Idle, Nowhere } from "../docker/idle.ts";
 import type { Endpoint, PublishedContainer } from "../docker/published.ts";
@@ -145,9 +145,9 @@ function destinationOf({ hostPort, containerPort, count }: Range, address: strin
 }
 
 /**
- * Without docker-proxy, what a container sends to itself through a published port must not look as if it came from
- * itself. Where packets between a bridge's ports bypass the firewall, a peer's answer would go to the container that
- * asked, past the address that it asked: there all peers are masqueraded.
+ * Without docker-proxy, what a container sends to itself through a published port must not look as if it came from itself. Where
+ * packets between a bridge's ports bypass the firewall, a peer's reply would reach the client container from another address than
+ * it connected to: there all peers are masqueraded.
  */
 function hairpins(ports: PortRange, { address, hairpin }: Endpoint): ContainerRule[] {
   if (hairpin === undefined) return [];
@@ -160,8 +160,8 @@ function hostPortsOf({ protocol, hostPort, count }: Range): PortRange {
 }
 
 /**
- * What is published on IPv6 alone gets no rule without `ipv6`; nothing else would say so. `[::]:N` beside `0.0.0.0:M` is
- * one publish, also where the two ephemeral ports differ (Docker before 27).
+ * What is published on IPv6 alone gets no rule without `ipv6`; nothing else would say so. `[::]:N` with `0.0.0.0:M` is one publish,
+ * also where the two ephemeral ports differ (Docker before 27).
  */
 function onlyIpv6({ name, publishes }: PublishedContainer): string[] {
   const ipv6 = publishes.filter(({ family }) => family === "ipv6");

@@ -26,7 +26,7 @@ export async function findProcesses(name: string): Promise<Process[]> {
   return found.flat();
 }
 
-/** What /proc/PID/status tells everybody. */
+/** What everybody may read in /proc/PID/status. */
 export interface Standing {
   parent: string;
   /** Real, effective, saved and file system's: a program that is set-user-ID root has its caller's among them. */

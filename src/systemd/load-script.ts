@@ -36,13 +36,13 @@ export function findWrongForm(scripts: readonly string[], surroundings: Surround
   return walk.found;
 }
 
-/** What stands before a command without changing what it does; how many operands of its own it takes. */
+/** Prefixes that do not change what a command does; how many operands of its own each takes. */
 const WRAPPERS: Readonly<Record<string, number>> = {
   ...{ sudo: 0, command: 0, builtin: 0, nice: 0, ionice: 0, nohup: 0, env: 0, time: 0, setsid: 0, chronic: 0 },
   ...{ timeout: 1, flock: 1, "xtables-nft-multi": 0, "xtables-legacy-multi": 0, busybox: 0 },
 };
 const SHELLS = /^(ba|da|a|k)?sh$/;
-/** Programs that look at names, or say them, and load nothing. */
+/** Programs that test or print names, and load nothing. */
 const HARMLESS =
   /^(\[|test|mkdir|chmod|chown|logger|rm|touch|stat|wc|install|printf|echo|read|ls|cat|sort|grep|sed|awk|unset|true|false|:|systemctl|sleep)$/;
 const RESTORE = /\b(ip6?tables)(?:-legacy|-nft)?-restore\W*$/;
@@ -187,7 +187,7 @@ class LoadScript extends ShellWalk {
     }
     const script = this.#scripts.get(name.text);
     if (script !== undefined && isShellScript(script)) return this.ownScript(script, args, input);
-    // Whatever it does with the fragments, it does it after the flush.
+    // Whatever it does with the fragments comes after the flush.
     if (HARMLESS.test(base)) return undefined;
     const given = joined(args).text;
     for (const [directory, family] of this.#directories) if (given.includes(directory)) this.#loadAfterFlush(family);
@@ -221,7 +221,7 @@ class LoadScript extends ShellWalk {
     return at < 0 ? input : this.#forEach(args.slice(at), input);
   }
 
-  /** A command of find's or xargs', for each name; what stands for the name in it is a word of its own, or comes last. */
+  /** A command of find's or xargs', for each name; the placeholder of the name is a word of its own, or comes last. */
   #forEach(command: readonly Value[], names: Carried): Carried {
     const name: Value = { text: "{}", carried: names };
     const words = command.map((word) => (word.text.includes("{}") ? { ...word, carried: names } : word));
@@ -278,7 +278,7 @@ function familyIn(command: string): Program {
   return command.includes("ip6tables") ? "ip6tables" : "iptables";
 }
 
-/** A command without what stands before it: `sudo -n`, `flock FILE`. */
+/** A command without its prefixes: `sudo -n`, `flock FILE`. */
 function unwrapped(words: readonly Value[]): readonly Value[] {
   const [first, ...rest] = words;
   const operands = WRAPPERS[first?.text.slice(first.text.lastIndexOf("/") + 1) ?? ""];

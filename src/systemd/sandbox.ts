@@ -1,6 +1,6 @@
 // What a service of ours may do (systemd.exec(5)): as little as iptables, the trial and the client allow. Pure.
 //
-// A systemd that is too old for one of these lines warns of it and goes on.
+// A systemd that is too old for one of these lines warns of it and continues.
 
 import { dirname } from "node:path/posix";
 

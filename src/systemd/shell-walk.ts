@@ -1,6 +1,6 @@
-// Walks a shell script's syntax in the order in which it would run, never running it, and follows what of a directory's files
-// goes where: their names, their texts one behind the other, single lines of these; through variables, pipes, files, loops,
-// functions and branches. What a program makes of them is for the subclass to say. Pure.
+// Walks a shell script's syntax in the order in which it would run, never running it, and follows where a directory's files are
+// used: their names, their concatenated texts, single lines of these; through variables, pipes, files, loops, functions and
+// branches. What a program does with them is for the subclass to say. Pure.
 
 import {
   type AndOr,

@@ -95,7 +95,7 @@ function isOwn(name: string): boolean {
   return ownerOfFile(name) !== undefined || name.startsWith(".");
 }
 
-/** A unit of ours that drop-ins of another hand may have changed. Throws Failure `unit_not_suitable`. */
+/** A unit of ours that foreign drop-ins may have changed. Throws Failure `unit_not_suitable`. */
 export async function judgeDropIns(required: RequiredService, properties: ReadonlyMap<string, string>): Promise<void> {
   if (properties.get("DropInPaths")) refuseWrongForm(required, properties, await readTexts(properties));
 }
