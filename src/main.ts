@@ -54,7 +54,7 @@ async function answer(argv: readonly string[]): Promise<Answer> {
     stderr: paintFor(process.stderr.isTTY, everyVariable()),
   };
   const print = command.json ? printJson : (result: Result) => printForPerson(result, reader);
-  return fulfil(async () => command.raw, print, deedOf(command), command.verb);
+  return fulfil(async () => command.raw, print, handlerOf(command), command.verb);
 }
 
 /** From now on each command and each decision is a line on stderr. */
@@ -69,7 +69,7 @@ function leaveOthersState(): void {
   if (!/\/docker_iptables$/.test(variable("STATE_DIRECTORY") ?? "")) forget("STATE_DIRECTORY");
 }
 
-function deedOf(command: Exclude<Command, { kind: "text" | "version" }>): Handler {
+function handlerOf(command: Exclude<Command, { kind: "text" | "version" }>): Handler {
   const tell = command.json ? undefined : complain;
   switch (command.kind) {
     case "publish":
@@ -147,14 +147,14 @@ function helpHint(verb: string | undefined): string {
 async function fulfil(
   read: () => Promise<Raw>,
   print: (result: Result) => Printed,
-  deed: Handler = publishContainers,
+  handler: Handler = publishContainers,
   verb?: string,
 ): Promise<Answer> {
   let raw: Raw = {};
   let request: Request | undefined;
   try {
     raw = await Promise.race([read(), astray]);
-    const todo = deed(raw);
+    const todo = handler(raw);
     request = todo.request;
     verbose(() => `request: ${describeRequest(raw, todo.request)}`);
     const result = await completed(await Promise.race([todo.result(), astray]), request);
@@ -206,7 +206,7 @@ function watchHost(raw: Raw): ReturnType<Handler> {
   // systemd.exec(5): set where the output is the journal.
   const inJournal = variable("JOURNAL_STREAM") !== undefined;
   let warned = "";
-  const told: Reporter = {
+  const reporter: Reporter = {
     synced: async (outcome, reasons) => {
       const result = completeCommands(resultOf(request, outcome), request.args, {});
       const because = reasons.map(describeReason);
@@ -224,7 +224,7 @@ function watchHost(raw: Raw): ReturnType<Handler> {
   return {
     request,
     result: async () => {
-      await watch(request, manager, told, onSignal());
+      await watch(request, manager, reporter, onSignal());
       return { changed: false, msg: "watched until the signal to stop", comment: "", warnings: [] };
     },
   };

@@ -102,8 +102,8 @@ function declares({ text }: { text: string }, table: string, chain: string): boo
   return readTables(text).sections.some((section) => section.table === table && section.chains.has(chain));
 }
 
-/** Each attempt was recreated of the rules as they were, so that others have changed them each time. */
-function overtaken(why: Failure): Failure {
+/** Each attempt's patch was made of the rules as read, so other programs changed them each time. */
+function changedBetween(why: Failure): Failure {
   const message = `other programs change the kernel's rules at the same time, ${ATTEMPTS} times in a row; retry (${why.message})`;
   return new Failure("concurrent_change", message, why.facts, { cause: why });
 }
@@ -130,7 +130,7 @@ async function exchange(
     try {
       await patchRules(family, text, timeout);
     } catch (error) {
-      if (attempt === ATTEMPTS) throw overtaken(asFailure(error));
+      if (attempt === ATTEMPTS) throw changedBetween(asFailure(error));
       failed = { text, error };
     }
     live = await saveRules(family, timeout);

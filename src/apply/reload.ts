@@ -195,7 +195,7 @@ async function loadWith(families: readonly Family[], before: Before, work: Work)
   const warnings = await inTurn(families, closes, async (family) => {
     if (loader.kind === "patch") {
       live[family] = await patch(family, before, work);
-      return tellPatched(family, live[family], loader, work.request);
+      return rememberPatched(family, live[family], loader, work.request);
     }
     const directories = { [family]: host.directories[family] };
     return (await loadLocked({ directories, timeout: host.timeout }, before.live)).warnings;
@@ -275,7 +275,7 @@ async function patch(family: Family, { items, live }: Before, work: Work): Promi
 }
 
 /** Keeps what a load at boot falls back to, and what was reported of foreign rules. */
-async function tellPatched(
+async function rememberPatched(
   family: Family,
   live: Live | undefined,
   loader: Extract<Loader, { kind: "patch" }>,

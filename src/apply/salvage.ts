@@ -57,7 +57,7 @@ export async function salvage(
   directories: Partial<Record<Family, string>>,
   timeout: number,
 ): Promise<Failure> {
-  const told: string[] = [];
+  const messages: string[] = [];
   const lastGood: Family[] = [];
   const left: LeftOut[] = [];
   let changed = failure.changed;
@@ -70,20 +70,22 @@ export async function salvage(
       changed = true;
       if (done.isLastGood) lastGood.push(family);
       left.push(...done.left);
-      told.push(describe(family, done));
+      messages.push(describe(family, done));
       verbose(() => done.left.map((one) => `load: left out ${describeRule(one)}`));
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      told.push(`the ${FAMILY_WORDS[family]} rules that can be loaded could not be loaded either: ${error.message}`);
+      messages.push(
+        `the ${FAMILY_WORDS[family]} rules that can be loaded could not be loaded either: ${error.message}`,
+      );
     }
   }
-  if (told.length === 0) return failure;
+  if (messages.length === 0) return failure;
   const facts = {
     ...failure.facts,
     last_good: lastGood,
-    left_out: left.slice(0, MOST_TOLD).map(({ where, rule, why }) => ({ where, rule, why })),
+    left_out: left.slice(0, MOST_LISTED).map(({ where, rule, why }) => ({ where, rule, why })),
   };
-  const salvaged = new Failure(failure.code, [failure.message, ...told].join("; "), facts, { cause: failure });
+  const salvaged = new Failure(failure.code, [failure.message, ...messages].join("; "), facts, { cause: failure });
   salvaged.rolledBack = failure.rolledBack;
   salvaged.changed = changed;
   return salvaged;
@@ -95,7 +97,7 @@ export async function loadWhatCan(family: Family, directory: string, timeout: nu
   return done === undefined ? undefined : describe(family, done);
 }
 
-const MOST_TOLD = 100;
+const MOST_LISTED = 100;
 
 interface Done {
   /** Whether an earlier salvage had loaded something. */

@@ -49,8 +49,8 @@ export async function loadWatched(
   if (gone.length > 0) throw tookAway(names, gone, failed);
   if (failed !== undefined) throw failed;
   if (edited.length === 0) return { warnings, live };
-  const told = `${names.join(" and ")} removed rules that are in no fragment, and fragments have changed since it last loaded them: ${someOf(edited)}`;
-  return { warnings: [...warnings, told], live };
+  const warning = `${names.join(" and ")} removed rules that are in no fragment, and fragments have changed since it last loaded them: ${someOf(edited)}`;
+  return { warnings: [...warnings, warning], live };
 }
 
 /**
@@ -66,15 +66,15 @@ async function lossesOf(after: Kernel, others: readonly Unit[], { items, live }:
   for (const family of FAMILIES) {
     const [before, left] = [live[family], after[family]];
     if (before === undefined || left === undefined) continue;
-    const lost = lostRules(
+    const removed = lostRules(
       before,
       left,
       now[family] ?? [],
       ofFamily(items, family).map(({ former }) => former),
     );
-    gone.push(...lost.declared);
+    gone.push(...removed.declared);
     if (replaces) continue;
-    for (const rule of lost.undeclared) (isBehind && ownersOf([rule]).length === 0 ? edited : gone).push(rule);
+    for (const rule of removed.undeclared) (isBehind && ownersOf([rule]).length === 0 ? edited : gone).push(rule);
   }
   return { gone, edited };
 }
@@ -83,8 +83,8 @@ function tookAway(services: readonly string[], gone: readonly string[], failed: 
   const message =
     `${failed === undefined ? "" : `${failed.message}; and `}${services.join(" and ")}, which docker_iptables did not write, removed rules that were live before: ` +
     `${someOf(gone)}. See what it does with 'systemctl cat ${services[0]}'; without it, reload: patch replaces only docker_iptables' own rules. If a fragment that had them was removed, have that service load first`;
-  const facts = { ...failed?.facts, services, rules: gone.slice(0, MOST_TOLD) };
+  const facts = { ...failed?.facts, services, rules: gone.slice(0, MOST_LISTED) };
   return new TookAway(failed?.code ?? "rules_not_live", message, facts, { cause: failed });
 }
 
-const MOST_TOLD = 100;
+const MOST_LISTED = 100;

@@ -4,8 +4,8 @@
 import type { Container } from "../docker/container.ts";
 import { forwardingWarnings } from "../docker/daemon.ts";
 import { findNetworks, findPublished, type Networks } from "../docker/find.ts";
-import type { Idle } from "../docker/idle.ts";
 import type { Network } from "../docker/network.ts";
+import type { NothingPublished } from "../docker/nothing-published.ts";
 import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { liveOwners, readLive } from "../iptables/live.ts";
@@ -39,7 +39,7 @@ export interface Explained {
 export interface Explanation {
   explained: Explained[];
   /** Containers that publish nothing, and why. */
-  idle: { name: string; idle: Idle }[];
+  notPublished: { name: string; nothingPublished: NothingPublished }[];
   warnings: string[];
 }
 
@@ -55,7 +55,9 @@ export async function explain(request: ExplainRequest, signal: AbortSignal): Pro
   const inUse = FAMILIES.filter((family) => explained.some(({ publish }) => publish.family === family));
   return {
     explained,
-    idle: targets.flatMap(({ name, idle }) => (idle === undefined ? [] : [{ name, idle }])),
+    notPublished: targets.flatMap(({ name, nothingPublished }) =>
+      nothingPublished === undefined ? [] : [{ name, nothingPublished }],
+    ),
     warnings: [
       ...networks.unusable.map(({ msg }) => `${msg}; it is skipped`),
       ...new Set(targets.flatMap(({ warnings }) => warnings)),
@@ -107,8 +109,8 @@ function forwardedOf(inUse: readonly Family[], { targets, live }: Observed): Fam
 }
 
 /** Contiguous ports as one: their rules are one, too. */
-function publishesOf({ publishes, idle }: PublishedContainer): { publish: PortMapping; count: number }[] {
-  if (idle !== undefined) return [];
+function publishesOf({ publishes, nothingPublished }: PublishedContainer): { publish: PortMapping; count: number }[] {
+  if (nothingPublished !== undefined) return [];
   return FAMILIES.flatMap((family) =>
     rangesOf(publishes.filter((publish) => publish.family === family)).map(({ count, ...range }) => ({
       publish: { family, ...range },

@@ -109,7 +109,7 @@ function foretell({ observed, desired, compared, planned }: Phases, request: Req
   const { base, load } = planned;
   return {
     ...asked,
-    idle: [...asked.idle, ...withoutRules(items, seen.now, request)],
+    notPublished: [...asked.notPublished, ...withoutRules(items, seen.now, request)],
     wanted: desired.wanted,
     conflicting: desired.conflicting.map(({ owner }) => owner.name),
     items,
@@ -148,10 +148,10 @@ async function unpublishAnyway(
   if (failed instanceof ConcurrentChange) throw failed;
   const names = namesOf(leading);
   const done = failed === undefined ? `unpublished anyway: ${names}` : `NOT unpublished: ${names}`;
-  const told = new Failure(why.code, `${why.message}; ${done}`, why.facts, { cause: why });
-  told.rolledBack = why.rolledBack;
-  told.changed = why.changed || (failed?.changed ?? true);
-  throw told;
+  const combined = new Failure(why.code, `${why.message}; ${done}`, why.facts, { cause: why });
+  combined.rolledBack = why.rolledBack;
+  combined.changed = why.changed || (failed?.changed ?? true);
+  throw combined;
 }
 
 async function removeAnyway(

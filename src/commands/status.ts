@@ -4,7 +4,7 @@
 import { findBroken } from "../apply/load.ts";
 import { type Complaint, findNetworks, findRunning, type Running } from "../docker/find.ts";
 import type { Network } from "../docker/network.ts";
-import { overlapsOf, tellOverlap } from "../docker/overlaps.ts";
+import { describeOverlap, overlapsOf } from "../docker/overlaps.ts";
 import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
@@ -19,7 +19,7 @@ import {
 } from "../iptables/fragment-text.ts";
 import { readMeaning } from "../iptables/read.ts";
 import type { Ruleset } from "../iptables/rule.ts";
-import { tellCopies } from "../iptables/undeclared.ts";
+import { describeCopies } from "../iptables/undeclared.ts";
 import type { Directories } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
@@ -63,7 +63,7 @@ export interface ContainerStatus {
 }
 
 export interface Status {
-  standings: ContainerStatus[];
+  statuses: ContainerStatus[];
   problems: Problem[];
   warnings: string[];
 }
@@ -103,7 +103,9 @@ async function observe(request: StatusRequest): Promise<Observed> {
     readKernel(families, host),
     directories.then((now) => askWhatRuns(now, request)),
   ]);
-  const publishing = daemon.running.targets.filter(({ idle, publishes }) => idle === undefined && publishes.length > 0);
+  const publishing = daemon.running.targets.filter(
+    ({ nothingPublished, publishes }) => nothingPublished === undefined && publishes.length > 0,
+  );
   return { families, now, live, daemon, publishing };
 }
 
@@ -189,7 +191,7 @@ async function hostProblems(scene: Scene, around: Around, request: StatusRequest
   return [
     ...shadows(items, publishing, daemon.networks, around.host),
     ...base.problems,
-    ...overlaps.map((overlap): Problem => ({ kind: "network_overlaps", msg: tellOverlap(overlap) })),
+    ...overlaps.map((overlap): Problem => ({ kind: "network_overlaps", msg: describeOverlap(overlap) })),
     ...warnOfUntrusted(around.host.untrusted).map((msg): Problem => ({ kind: "docker_proxy_untrusted", msg })),
     ...advice.warnings.map((msg): Problem => ({ kind: "daemon_settings", msg })),
     ...around.services.problems,
@@ -206,18 +208,18 @@ function answer(scene: Scene, around: Around, problems: readonly Problem[], name
   const owned = byContainer(items);
   const published = new Map(publishing.map((target) => [target.name, target]));
   const known = containers.map(({ owner }) => owner.name);
-  const standings = known
+  const statuses = known
     .map((name) => ({ name, target: published.get(name), items: owned.get(name) ?? [] }))
     .filter(({ name }) => isAskedFor(name))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
-  const unknown = names.filter((name) => !standings.some((one) => one.name === name));
+  const unknown = names.filter((name) => !statuses.some((one) => one.name === name));
   return {
-    standings,
+    statuses,
     problems: problems.filter(({ container }) => isAskedFor(container)),
     warnings: [
       ...daemon.running.warnings,
       ...around.services.warnings,
-      ...FAMILIES.flatMap((family) => tellCopies(around.declared[family] ?? [])),
+      ...FAMILIES.flatMap((family) => describeCopies(around.declared[family] ?? [])),
       ...around.firewalls.warnings,
       ...unknown.map((name) => `${name} publishes nothing, and has no fragment${orNearest(name, known)}`),
     ],

@@ -30,14 +30,19 @@ const PAUSE = { first: 100, longest: 5000, base: 60_000 };
 const MOST_REASONS = 20;
 
 /** Until the signal; `request` is for all containers. Never throws: a failure is reported, and retried. */
-export async function watch(request: Request, manager: Manager, told: Reporter, signal: AbortSignal): Promise<void> {
+export async function watch(
+  request: Request,
+  manager: Manager,
+  reporter: Reporter,
+  signal: AbortSignal,
+): Promise<void> {
   const news = new News();
   signal.addEventListener("abort", () => news.ring(), { once: true });
-  const complaints = new Complaints(told);
+  const complaints = new Complaints(reporter);
   const lookout = new FlushDetector(request.host);
   await Promise.all([
     listen(request.client, news, complaints, signal),
-    syncOnNews({ request, news, lookout, told, complaints, signal }, manager),
+    syncOnNews({ request, news, lookout, reporter, complaints, signal }, manager),
   ]);
 }
 
@@ -46,7 +51,7 @@ interface Watch {
   request: Request;
   news: News;
   lookout: FlushDetector;
-  told: Reporter;
+  reporter: Reporter;
   complaints: Complaints;
   signal: AbortSignal;
 }
@@ -179,7 +184,7 @@ export function pauseUntil(now: number, { retry, look, pulse }: Due): number {
 
 /** Returns the pause before another attempt; undefined where none is needed. */
 async function syncOnce(
-  { request, news, lookout, told, complaints, signal }: Watch,
+  { request, news, lookout, reporter, complaints, signal }: Watch,
   pause: number | undefined,
 ): Promise<number | undefined> {
   const taken = news.take();
@@ -188,7 +193,7 @@ async function syncOnce(
     const outcome = await publish({ ...request, subject: { ...request.subject, base } }, signal);
     lookout.learn(outcome.committed.live);
     const isOld = lookout.flushes > 2 && taken.reasons.length > 0 && taken.reasons.every(isFlush);
-    if (!isOld) await told.synced(outcome, taken.reasons);
+    if (!isOld) await reporter.synced(outcome, taken.reasons);
   };
   try {
     await sync(taken.networks && (await hasOwnBase(request.host.directories)));
@@ -213,7 +218,7 @@ function isFlush({ kind }: Reason): boolean {
 }
 
 /** A flush is reported. If it happens again and again, it is reported once, and then only what else there is. */
-async function lookOnce({ news, lookout, told }: Watch): Promise<void> {
+async function lookOnce({ news, lookout, reporter }: Watch): Promise<void> {
   const flushed = await lookout.look();
   if (flushed.length === 0) return;
   news.ring({ kind: "flushed", tables: flushed });
@@ -222,7 +227,7 @@ async function lookOnce({ news, lookout, told }: Watch): Promise<void> {
   const message =
     `another program repeatedly removes docker_iptables' rules (${tables}); they are put back, but later each time, up to a ` +
     "minute, and this is not reported again: find that program (a firewall service, a script; with iptables-nft 'nft monitor' names its process)";
-  told.failed(new Failure("concurrent_change", message, { tables }));
+  reporter.failed(new Failure("concurrent_change", message, { tables }));
 }
 
 /** If setup made the host rules, they are updated to the networks, too. */

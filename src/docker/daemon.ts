@@ -5,7 +5,7 @@ import { open, readFile } from "node:fs/promises";
 import { isAbsolute } from "node:path";
 import { orElse } from "../model/errors.ts";
 import { FAMILY_WORDS, type Family } from "../model/family.ts";
-import { findProcesses, readStanding } from "../system/processes.ts";
+import { findProcesses, readProcessStatus } from "../system/processes.ts";
 
 /** The daemon's settings by flag or file; undefined where neither has one, and its default applies. */
 export interface DaemonSettings {
@@ -51,8 +51,8 @@ interface RootsProcess {
 
 /** Anybody can call a process dockerd, but not as root. */
 async function readProcess(pid: string): Promise<RootsProcess | undefined> {
-  const standing = await readStanding(pid);
-  return standing?.isRoots ? { pid, parent: standing.parent } : undefined;
+  const status = await readProcessStatus(pid);
+  return status?.isRoots ? { pid, parent: status.parent } : undefined;
 }
 
 async function readDaemon({ pid }: RootsProcess): Promise<Daemon> {

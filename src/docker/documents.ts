@@ -72,8 +72,8 @@ function readEach<T>(
 }
 
 function identityOf(document: unknown): Pick<Unusable, "name" | "id"> {
-  const told: Record<string, unknown> = typeof document === "object" && document !== null ? { ...document } : {};
-  const first = (...keys: string[]) => keys.map((key) => told[key]).find((value) => typeof value === "string") ?? "";
+  const fields: Record<string, unknown> = typeof document === "object" && document !== null ? { ...document } : {};
+  const first = (...keys: string[]) => keys.map((key) => fields[key]).find((value) => typeof value === "string") ?? "";
   return { name: first("Name", "name").replace(/^\//, ""), id: first("Id", "ID", "id") };
 }
 

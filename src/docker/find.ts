@@ -10,8 +10,8 @@ import { didYouMean, nearest } from "../text/suggest.ts";
 import { inspectAllNetworks, inspectContainers, inspectNetworks, listContainers, listNames } from "./client.ts";
 import { type Attachment, type Container, compareText } from "./container.ts";
 import { type Answered, describe, type Unusable } from "./documents.ts";
-import { describeIdle, describeSkipped, type SkipReason } from "./idle.ts";
 import { GATEWAY_BRIDGE, type Network } from "./network.ts";
+import { describeNothingPublished, describeSkipped, type SkipReason } from "./nothing-published.ts";
 import { findHairpins, warnOfUntrusted } from "./proxy.ts";
 import {
   type Holding,
@@ -100,13 +100,13 @@ export async function findConflicting(
 ): Promise<Pick<Found, "targets" | "pending">> {
   const { ready, pending, unusable } = await lookAt(names, client);
   const { located, interfaces } = await locateAll(ready, [], { optionsOf }, client);
-  const lost = located.flatMap(({ container: { name }, target }): Pending[] =>
+  const notLocated = located.flatMap(({ container: { name }, target }): Pending[] =>
     isFailure(target) ? [{ name, kind: "not_located", failure: target }] : [],
   );
   const bad = unusable.map(({ name, failure }): Pending => ({ name, kind: "unusable", failure }));
   const targets = located.map(({ target }) => target).filter(isTarget);
   const { targets: whole } = await findHairpins(targets, interfaces);
-  return { targets: whole, pending: [...pending, ...lost, ...bad] };
+  return { targets: whole, pending: [...pending, ...notLocated, ...bad] };
 }
 
 function isFailure(one: PublishedContainer | Failure): one is Failure {
@@ -119,7 +119,9 @@ function isTarget(one: PublishedContainer | Failure): one is PublishedContainer 
 
 function skipped(one: PublishedContainer | Failure): string[] {
   if (isFailure(one)) return [`skip: ${one.message}`];
-  return one.idle === undefined ? [] : [`skip: ${describeIdle(one.name, one.idle)}`];
+  return one.nothingPublished === undefined
+    ? []
+    : [`skip: ${describeNothingPublished(one.name, one.nothingPublished)}`];
 }
 
 /** All containers of the daemon that run. */
@@ -161,10 +163,12 @@ export async function findRunning(owners: ReadonlySet<string>, client: Client, o
     options,
     client,
   );
-  const lost = located.flatMap(({ container, target }) => (isFailure(target) ? [{ container, failure: target }] : []));
+  const notLocated = located.flatMap(({ container, target }) =>
+    isFailure(target) ? [{ container, failure: target }] : [],
+  );
   const left = [
     ...apart.map((one) => ({ one, why: "failure" in one ? ("unusable" as const) : ("disabled" as const) })),
-    ...lost.map(({ container }) => ({ one: container, why: "not_located" as const })),
+    ...notLocated.map(({ container }) => ({ one: container, why: "not_located" as const })),
   ];
   verbose(() => [
     ...located.flatMap(({ target }) => skipped(target)),
@@ -177,9 +181,11 @@ export async function findRunning(owners: ReadonlySet<string>, client: Client, o
     left: left.map(({ one, why }) => ({ name: one.name, why, holdings: holdings(one) })),
     unusable: [
       ...unusable.map((one) => ({ container: one.name || undefined, msg: describe(one) })),
-      ...lost.filter(isUnusable).map(({ container, failure }) => ({ container: container.name, msg: failure.message })),
+      ...notLocated
+        .filter(isUnusable)
+        .map(({ container, failure }) => ({ container: container.name, msg: failure.message })),
     ],
-    warnings: [...lost.filter((one) => !isUnusable(one)).map(({ failure }) => failure.message), ...twice],
+    warnings: [...notLocated.filter((one) => !isUnusable(one)).map(({ failure }) => failure.message), ...twice],
     untrusted,
   };
 }
@@ -351,15 +357,15 @@ async function waitForAll(
 ): Promise<Look & { waited: boolean }> {
   const { seconds, deadline, signal, tell } = patience;
   const start = Date.now();
-  let told = "";
+  let reported = "";
   for (let pause = PAUSE.first; ; pause = Math.min(pause * 1.5, PAUSE.longest)) {
     const found = await askAgain(patience, () => look(names, client));
     if (found.pending.length === 0) return { ...found, waited: pause > PAUSE.first };
     const left = deadline - Date.now();
     if (left <= 0) throw await notThere(found.pending, client, seconds);
     const state = listPending(found.pending);
-    if (state !== told && Date.now() - start >= QUIET) {
-      told = state;
+    if (state !== reported && Date.now() - start >= QUIET) {
+      reported = state;
       const named = listPending(await withNearNames(found.pending, client));
       tell(`waiting for the container ${named} (up to ${seconds} s)`);
     }

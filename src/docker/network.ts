@@ -85,14 +85,14 @@ function readOptions({ Options, plugins }: NetworkDocument, isDefault: boolean) 
 }
 
 function subnetsOf({ IPAM, subnets, plugins }: NetworkDocument): Record<Family, string[]> {
-  const told = [
+  const stated = [
     ...(IPAM?.Config ?? []).map((config) => config?.Subnet),
     ...(subnets ?? []).map((one) => one?.subnet),
     ...(plugins ?? []).flatMap(({ ipam }) =>
       (ipam?.ranges ?? []).flatMap((range) => (range ?? []).map((one) => one?.subnet)),
     ),
   ];
-  const all = told.flatMap((subnet) => (subnet ? [readSubnet(subnet)] : []));
+  const all = stated.flatMap((subnet) => (subnet ? [readSubnet(subnet)] : []));
   return {
     ipv4: all.filter((subnet) => !subnet.includes(":")),
     ipv6: all.filter((subnet) => subnet.includes(":")),

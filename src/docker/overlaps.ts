@@ -55,7 +55,7 @@ export function ownSubnet(address: string, bridge: string, { routes }: Interface
 }
 
 /** In a sentence, with what to do. */
-export function tellOverlap({ network, bridge, subnet, others }: Overlap): string {
+export function describeOverlap({ network, bridge, subnet, others }: Overlap): string {
   const [first, ...more] = [...new Set(others.map(({ name, cidr }) => `${cidr} on ${name}`))];
   return (
     `the subnet ${subnet} of the network ${network} (bridge ${bridge}) overlaps ${first}${more.length > 0 ? ` and ${more.length} more` : ""}: ` +

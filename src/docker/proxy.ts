@@ -9,7 +9,7 @@ import { orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import type { Interfaces } from "../system/interfaces.ts";
 import { inLanes } from "../system/lanes.ts";
-import { findProcesses, nameOf, type Process, readStanding } from "../system/processes.ts";
+import { findProcesses, nameOf, type Process, readProcessStatus } from "../system/processes.ts";
 import type { Daemon } from "./daemon.ts";
 import { readSubnet } from "./network.ts";
 import type { Endpoint, PublishedContainer } from "./published.ts";
@@ -85,12 +85,12 @@ export async function findProxies(): Promise<Proxies> {
 }
 
 async function readIfDaemons({ pid, certain }: Process): Promise<{ proxy?: DockerProxy[]; untrusted?: string }> {
-  const standing = await readStanding(pid);
-  if (standing === undefined) return {};
+  const status = await readProcessStatus(pid);
+  if (status === undefined) return {};
   // Before 1.12 the daemon is called docker.
-  const isDaemons = standing.isRoots && !standing.isNested && /^docker(d|$)/.test(await nameOf(standing.parent));
+  const isDaemons = status.isRoots && !status.isNested && /^docker(d|$)/.test(await nameOf(status.parent));
   // One of which the network namespace cannot be read may be another user's own daemon's.
-  if (!isDaemons || !(await readStanding(standing.parent))?.isRoots) return certain ? { untrusted: pid } : {};
+  if (!isDaemons || !(await readProcessStatus(status.parent))?.isRoots) return certain ? { untrusted: pid } : {};
   return { proxy: readProxy(await readFile(`/proc/${pid}/cmdline`, "utf8").catch(orElse(""))) };
 }
 

@@ -85,7 +85,7 @@ export function assemble(fragments: readonly Fragment[], alsoTables: Iterable<st
 }
 
 /** A file that is no fragment at all may have a problem a line. */
-const MOST_TOLD = 20;
+const MOST_LISTED = 20;
 
 /** Throws Failure `fragment_invalid`, naming file and line, if there is a problem. */
 export function refuseProblems(problems: readonly FragmentProblem[]): void {
@@ -93,7 +93,7 @@ export function refuseProblems(problems: readonly FragmentProblem[]): void {
   if (first === undefined) return;
   throw new Failure("fragment_invalid", `${first.path} line ${first.line}: ${first.why}`, {
     ...first,
-    problems: problems.slice(0, MOST_TOLD),
+    problems: problems.slice(0, MOST_LISTED),
   });
 }
 

@@ -163,8 +163,8 @@ function takeNeeded({ chains }: GoalTable, lines: readonly string[]): void {
       for (const rule of jumps) rule.ours = !reached.has(readTarget(rule.words));
     }
     const bare = rules.filter((rule) => rule.ours && !isOurs(rule.words));
-    const strangers = new Set(bare.length === 0 ? [] : rules.filter(({ ours }) => !ours).map(({ key }) => key));
-    const shared = bare.filter(({ key }) => strangers.has(key));
+    const foreign = new Set(bare.length === 0 ? [] : rules.filter(({ ours }) => !ours).map(({ key }) => key));
+    const shared = bare.filter(({ key }) => foreign.has(key));
     if (shared.length === 0) continue;
     const keys = new Set((running.get(chain) ?? []).map((line) => keyOf(readWords(line))));
     for (const rule of shared) if (keys.has(rule.key)) rule.ours = false;
@@ -185,8 +185,8 @@ function addFormer({ chains, bare }: GoalTable, rules: readonly Rule[]): void {
     counts.set(key, (counts.get(key) ?? 0) + 1);
   }
   if (counts.size === 0) return;
-  const strangers = new Set([...chains.values()].flat().flatMap((rule) => (rule.ours ? [] : [rule.key])));
-  for (const [key, count] of counts) if (!strangers.has(key)) bare.set(key, Math.max(count, bare.get(key) ?? 0));
+  const foreign = new Set([...chains.values()].flat().flatMap((rule) => (rule.ours ? [] : [rule.key])));
+  for (const [key, count] of counts) if (!foreign.has(key)) bare.set(key, Math.max(count, bare.get(key) ?? 0));
 }
 
 function patchTable(goal: GoalTable | undefined, running: LiveTable | undefined): string[] {
@@ -242,8 +242,8 @@ function patchChain(chain: string, wanted: readonly Declared[], live: readonly R
   const firstOthers = live.findIndex(({ ours }) => !ours);
   const candidates = live.flatMap(({ ours }, at) => {
     const place = places[at];
-    const overtaken = place !== undefined && wanted[place]?.front && firstOthers >= 0 && firstOthers < at;
-    return ours && !overtaken && place !== undefined && gapOfPlace[place] === gapOfLive[at] ? [at] : [];
+    const isBehindForeign = place !== undefined && wanted[place]?.front && firstOthers >= 0 && firstOthers < at;
+    return ours && !isBehindForeign && place !== undefined && gapOfPlace[place] === gapOfLive[at] ? [at] : [];
   });
   const kept = withoutHalfTwins(
     live,
@@ -313,14 +313,14 @@ function insertAfter(
   for (const [place, { ours, line, front }] of wanted.entries()) {
     if (!ours) continue;
     const here = gapOfPlace[place] ?? 0;
-    const standing = settled.get(place);
+    const existing = settled.get(place);
     if (front) {
-      if (standing === undefined) insertions.set(-1, [...(insertions.get(-1) ?? []), specOf(line)]);
+      if (existing === undefined) insertions.set(-1, [...(insertions.get(-1) ?? []), specOf(line)]);
       continue;
     }
     if (here !== gap) at = starts.get(here) ?? ends.get(here) ?? -1;
     gap = here;
-    if (standing !== undefined) at = standing;
+    if (existing !== undefined) at = existing;
     else if (insertions.has(at)) insertions.get(at)?.push(specOf(line));
     else insertions.set(at, [specOf(line)]);
   }

@@ -99,10 +99,10 @@ function declarationsOf(
       if (/^(-P|--policy)$/.test(option)) stated.set(chain, policy);
     }
     const isStated = ([chain, policy]: [string, string]) => policy !== "-" || !builtInChains(table).includes(chain);
-    const told = [...stated].filter(isStated).map(([chain, policy]) => {
+    const policies = [...stated].filter(isStated).map(([chain, policy]) => {
       return `:${chain} ${printed.get(table)?.chains.get(chain) ?? policy} [0:0]`;
     });
-    return [table, told] as const;
+    return [table, policies] as const;
   });
   return { path, text: textOf(mark, tables) };
 }

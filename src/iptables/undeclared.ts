@@ -146,7 +146,7 @@ export function isAdopted({ text }: { text: string }): boolean {
  * Rules that were saved so, and that another fragment of the host now has, too: a sentence for each fragment that saved them.
  * `fragments` are one family's, in iptables' spelling; those without a path do not count.
  */
-export function tellCopies(fragments: readonly { path: string; text: string }[]): string[] {
+export function describeCopies(fragments: readonly { path: string; text: string }[]): string[] {
   const isSaved = ({ path }: { path: string }) => Object.values<string>(ADOPTED).includes(basename(path));
   const others = fragments.filter((one) => one.path !== "" && !isSaved(one));
   return fragments.filter(isSaved).flatMap((saved) => {
@@ -234,7 +234,7 @@ function keysOf(words: Rule): string[] {
 }
 
 /** A live rule that no fragment declares. */
-interface Stranger {
+interface ForeignRule {
   /** Its place in the table. */
   at: number;
   line: string;
@@ -252,10 +252,10 @@ function undeclaredTable(
   carried: PreservedTable,
 ): { table: UndeclaredTable; leftover: Leftover } {
   const stays = new Set(carried.lines.filter((line) => !carried.shared.has(chainOf(line))));
-  const strangers = strangersOf(running, declared).filter(({ line }) => !stays.has(line));
-  const { isDockers, used } = dockersTest(name, strangers, declared, docker, carried);
-  const theirs = new Set(strangers.filter(isDockers).map(({ at }) => at));
-  const kept = strangers.filter(({ at }) => !theirs.has(at));
+  const foreign = foreignRulesOf(running, declared).filter(({ line }) => !stays.has(line));
+  const { isDockers, used } = dockersTest(name, foreign, declared, docker, carried);
+  const theirs = new Set(foreign.filter(isDockers).map(({ at }) => at));
+  const kept = foreign.filter(({ at }) => !theirs.has(at));
   const needed = new Set(kept.flatMap(({ chain, target }) => [chain, target]));
   const isOthers = (chain: string) => !chain.startsWith("DOCKER") && !carried.chains.includes(chain);
   // Empty chains that nothing jumps to stay, too, with their fellows: ufw's scripts flush some by name.
@@ -283,16 +283,14 @@ function undeclaredTable(
           !carried.chains.includes(chain),
       ),
       // A chain of the user's keeps its end.
-      rules: strangers
-        .filter(({ at, line }) => theirs.has(at) && !(used && isBareReturn(line)))
-        .map(({ line }) => line),
+      rules: foreign.filter(({ at, line }) => theirs.has(at) && !(used && isBareReturn(line))).map(({ line }) => line),
       drops: dockersDrop && running.chains.get("FORWARD") === "DROP" && !declared.policies.has("FORWARD"),
     },
   };
 }
 
-function strangersOf({ lines }: LiveTable, declared: Declared): Stranger[] {
-  return lines.flatMap((counted, at): Stranger[] => {
+function foreignRulesOf({ lines }: LiveTable, declared: Declared): ForeignRule[] {
+  return lines.flatMap((counted, at): ForeignRule[] => {
     const line = uncounted(counted);
     if (declared.lines.has(line)) return [];
     const words = readWords(line);
@@ -306,13 +304,13 @@ function strangersOf({ lines }: LiveTable, declared: Declared): Stranger[] {
 /** Which undeclared rules of a table are Docker's own, and whether its chain for the user holds anything of his. */
 function dockersTest(
   table: string,
-  strangers: readonly Stranger[],
+  foreign: readonly ForeignRule[],
   declared: Declared,
   docker: DockerRules,
   carried: PreservedTable,
-): { isDockers: (rule: Stranger) => boolean; used: boolean } {
+): { isDockers: (rule: ForeignRule) => boolean; used: boolean } {
   // A RETURN of Docker's is at the chain's end; one with rules behind it keeps packets from them.
-  const byUser = strangers.filter(
+  const byUser = foreign.filter(
     ({ chain, line, target }) => chain === DOCKER_USER && !isBareReturn(line) && !DOCKER_CHAINS.has(target ?? ""),
   );
   const lastByUser = byUser.at(-1)?.at ?? -1;
@@ -326,7 +324,7 @@ function dockersTest(
   // Then our own jump, or one of the user's, does what Docker's did.
   const isReplaced = naming.some((rule) => rule[1] === "FORWARD" && unconditionalTarget(spell(rule)) === DOCKER_USER);
   const isKnown = docker(table);
-  const isDockers = ({ at, line, words, key, chain, target }: Stranger) => {
+  const isDockers = ({ at, line, words, key, chain, target }: ForeignRule) => {
     if (DOCKER_CHAINS.has(chain) || DOCKER_CHAINS.has(target ?? "")) return true;
     if (chain === DOCKER_USER && isBareReturn(line)) return at > lastByUser;
     if (line === `-A FORWARD -j ${DOCKER_USER}` && isReplaced) return true;
@@ -347,7 +345,7 @@ const VERDICT = /^(ACCEPT|DROP|REJECT|QUEUE)$/;
 function lastOf(
   table: string,
   running: LiveTable,
-  kept: readonly Stranger[],
+  kept: readonly ForeignRule[],
   dockers: ReadonlySet<number>,
 ): ReadonlySet<number> {
   const builtIn = new Set(builtInChains(table));
@@ -384,8 +382,8 @@ function endingChains({ lines, chains }: LiveTable): (chain: string) => boolean 
   const known = new Map<string, boolean>();
   const endsAll = (chain: string): boolean => {
     if (chains.get(chain) !== "-") return false;
-    const told = known.get(chain);
-    if (told !== undefined) return told;
+    const cached = known.get(chain);
+    if (cached !== undefined) return cached;
     rules ??= byChain(lines);
     known.set(chain, false); // A jump back to here, which no kernel takes, ends nothing.
     const ends = endsRules(rules.get(chain) ?? [], endsAll);

@@ -29,7 +29,7 @@ export async function otherBackend(family: Family, timeoutSeconds: number): Prom
   const backend = otherThan(plain.stdout);
   const live = await saveBackend(family, backend, timeoutSeconds).catch(orElse(undefined));
   if (live === undefined) return undefined;
-  return holdsSomething(live) || untold(live) !== undefined ? { backend, live } : undefined;
+  return holdsSomething(live) || unreadableIn(live) !== undefined ? { backend, live } : undefined;
 }
 
 /** Whether it was iptables-legacy-save that printed this; an empty text says nothing. */
@@ -55,7 +55,7 @@ export function holdsSomething({ tables }: Live): boolean {
 }
 
 /** What a saved text does not hold, so that loading it would not bring back what was there. */
-export function untold({ text }: Live): string | undefined {
+export function unreadableIn({ text }: Live): string | undefined {
   // "# Table `filter' contains incompatible base-chains, use 'nft' tool to list them." (tried, 1.8.9)
   const incompatible = /^# Table .*incompatible.*/m.exec(text)?.[0];
   if (incompatible !== undefined) return incompatible.slice(2);
@@ -74,7 +74,7 @@ export async function emptyBackend(
   live: Live,
   timeoutSeconds: number,
 ): Promise<void> {
-  const why = untold(live);
+  const why = unreadableIn(live);
   if (why !== undefined) {
     const command = commandOf(family, backend, "save");
     const message = `the ${backend} tables are unchanged: '${command}' does not print all of their content (${why}); empty them by hand`;

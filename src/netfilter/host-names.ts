@@ -68,8 +68,8 @@ export function withAddresses(line: string, names: Names): string {
   if (names.size === 0 || !mayName(line)) return line;
   const counters = line.slice(0, line.length - uncounted(line).length);
   const rule = readWords(uncounted(line));
-  const told = rule.map((word, at) => (namesOf(word, at, rule).length === 0 ? word : addressesOf(word, names)));
-  return told.every((word, at) => word === rule[at]) ? line : counters + spell(told);
+  const resolved = rule.map((word, at) => (namesOf(word, at, rule).length === 0 ? word : addressesOf(word, names)));
+  return resolved.every((word, at) => word === rule[at]) ? line : counters + spell(resolved);
 }
 
 function addressesOf(word: string, names: Names): string {

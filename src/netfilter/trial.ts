@@ -148,8 +148,8 @@ export function complaintOf(stderr: string): string {
     )
     .filter((line) => line.trim() !== "");
   // A warning is of any line.
-  const told = kept.filter((line) => !line.startsWith("Warning: "));
-  return excerpt((told.length > 0 ? told : kept).join("; "));
+  const lines = kept.filter((line) => !line.startsWith("Warning: "));
+  return excerpt((lines.length > 0 ? lines : kept).join("; "));
 }
 
 function wordsOf({ stderr, exitCode }: Ran): string {

@@ -78,11 +78,11 @@ async function refuseWritten(
   const [texts, before] = [textsIn(now), textsIn(seen.now)];
   for (const { path, after } of items) {
     const text = texts.get(path);
-    if (text !== before.get(path) && text !== after) throw overtaken(path);
+    if (text !== before.get(path) && text !== after) throw changedByOther(path);
   }
   const wanted = [...asked, ...conflicting];
   const known = new ClaimIndex(wanted.map(claimantOf));
-  for (const { path } of conflictsWith(wanted, known, now).values()) throw overtaken(path);
+  for (const { path } of conflictsWith(wanted, known, now).values()) throw changedByOther(path);
 }
 
 /**
@@ -117,7 +117,7 @@ function textsIn(fragments: Fragments): Map<string, string> {
   return new Map(all.map(({ path, text }) => [path, text]));
 }
 
-function overtaken(path: string): ConcurrentChange {
+function changedByOther(path: string): ConcurrentChange {
   const message = `another process changed ${path} during this call; nothing was changed; retry (${WHO})`;
   return new ConcurrentChange(message, { path });
 }
@@ -134,7 +134,7 @@ const WHO = "'journalctl -t docker_iptables' says which";
 export async function refuseRewritten(drifting: readonly FileChange[], wrote: boolean): Promise<void> {
   for (const { path, after } of drifting) {
     const text = (await readOwn(path))?.text;
-    if (text !== after) throw wrote ? rewritten(path, text, after) : overtaken(path);
+    if (text !== after) throw wrote ? rewritten(path, text, after) : changedByOther(path);
   }
 }
 

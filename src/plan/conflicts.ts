@@ -5,7 +5,7 @@
 import { dirname } from "node:path";
 import { type Container, NAME } from "../docker/container.ts";
 import { describePending, findConflicting, type Pending } from "../docker/find.ts";
-import { describeIdle } from "../docker/idle.ts";
+import { describeNothingPublished } from "../docker/nothing-published.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
@@ -131,7 +131,7 @@ async function settleOne(
     warnings: [`stale fragment ${path} is removed: ${reason}, and ${what} now belongs to ${owner}`],
   });
   if (target === undefined) return goes(`the container ${name} ${describePending(why)}`);
-  if (target.idle !== undefined) return goes(describeIdle(name, target.idle));
+  if (target.nothingPublished !== undefined) return goes(describeNothingPublished(name, target.nothingPublished));
   const { wanted, warnings } = fragmentFor(target, optionsInRules(name, now, defaults));
   const shared = known.sharing(claimantOf(wanted));
   refuseSharedPorts({ owner: name }, shared);

@@ -45,23 +45,23 @@ export function firewallProblems(
 ): { problems: Problem[]; warnings: string[] } {
   const left = isOff ? tables.filter(({ name }) => DOCKER_TABLES.includes(name)) : [];
   const others = tables.filter((table) => !left.includes(table));
-  const standing = [
+  const views = [
     ...others.map(nftTable),
     ...families.flatMap(({ family, other }) =>
       other === undefined ? [] : backendsTables(family, other.backend, tablesOf(other.live, family)),
     ),
   ];
-  const closed = barriers(standing, items.flatMap(portsOf));
-  const told = others.filter((table) => !closed.some(({ firewall }) => firewall.table === table));
+  const closed = barriers(views, items.flatMap(portsOf));
+  const unblocked = others.filter((table) => !closed.some(({ firewall }) => firewall.table === table));
   const messages = [
-    ...left.map(tellLeft),
-    ...families.flatMap(tellOther),
+    ...left.map(describeLeft),
+    ...families.flatMap(describeOther),
     ...(firewalld && reload === "systemd" ? [FIREWALLD] : []),
     ...closed.map(({ msg }) => msg),
   ];
   return {
     problems: messages.map((msg) => ({ kind: "firewall_foreign", msg })),
-    warnings: told.map(
+    warnings: unblocked.map(
       ({ name }) => `the nftables table ${name} also filters packets: 'nft list table ${name}' shows its rules`,
     ),
   };
@@ -70,11 +70,11 @@ export function firewallProblems(
 const FIREWALLD =
   "firewalld is running, and systemd stops iptables.service when firewalld starts, and firewalld when iptables.service starts: 'systemctl disable --now firewalld', or, to keep it, 'docker_iptables setup --reload patch'";
 
-function tellLeft({ name }: NftTable): string {
+function describeLeft({ name }: NftTable): string {
   return `Docker's nftables table ${name} remains from before its daemon was told to make no rules, and still drops packets: 'docker_iptables setup' removes it`;
 }
 
-function tellOther({ family, other }: PreflightFindings["families"][number]): string[] {
+function describeOther({ family, other }: PreflightFindings["families"][number]): string[] {
   if (other === undefined) return [];
   const command = commandFor(family, other.backend);
   return [

@@ -3,7 +3,7 @@
 import { askVersion } from "../docker/client.ts";
 import { adviseDaemon, type Daemon, findDaemon, forwardingWarnings, managingDaemon } from "../docker/daemon.ts";
 import type { Network } from "../docker/network.ts";
-import { overlapsOf, tellOverlap } from "../docker/overlaps.ts";
+import { describeOverlap, overlapsOf } from "../docker/overlaps.ts";
 import { usesProxy } from "../docker/proxy.ts";
 import { type DesiredFragment, isManaged } from "../iptables/fragment-text.ts";
 import { hostFragments, noHostFragment } from "../iptables/host-fragments.ts";
@@ -42,7 +42,7 @@ export async function desiredHostRules(
       warnings: [],
     };
   const advice = await adviseHost(networks, families, client);
-  const overlaps = overlapsOf(networks, await readInterfaces()).map(tellOverlap);
+  const overlaps = overlapsOf(networks, await readInterfaces()).map(describeOverlap);
   const base = await wantBase(networks, families, advice.daemon, defaults);
   return { ...advice, wanted: base.wanted, networks, warnings: [...advice.warnings, ...base.warnings, ...overlaps] };
 }
@@ -55,10 +55,10 @@ export async function wantBase(
   { chain, guards }: Pick<Defaults, "chain" | "guards">,
 ): Promise<Pick<DesiredHostRules, "wanted" | "warnings">> {
   const { names, routes } = await readInterfaces();
-  const lost = networks.find(({ isDefault, bridge }) => isDefault && bridge !== undefined && !names.has(bridge));
-  if (lost !== undefined) {
-    const message = `the bridge ${lost.bridge} of Docker's network ${lost.name} is not an interface of this host; run docker_iptables on the daemon's own host and in its network namespace`;
-    throw new Failure("bridge_missing", message, { network: lost.name, bridge: lost.bridge });
+  const missing = networks.find(({ isDefault, bridge }) => isDefault && bridge !== undefined && !names.has(bridge));
+  if (missing !== undefined) {
+    const message = `the bridge ${missing.bridge} of Docker's network ${missing.name} is not an interface of this host; run docker_iptables on the daemon's own host and in its network namespace`;
+    throw new Failure("bridge_missing", message, { network: missing.name, bridge: missing.bridge });
   }
   const { proxy, warnings } = await usesProxy(
     daemon,

@@ -6,7 +6,7 @@ import { COMMANDS } from "../iptables/commands.ts";
 import { type BridgeNetwork, DOCKER_TABLES } from "../iptables/docker-rules.ts";
 import { leftoverText } from "../iptables/undeclared.ts";
 import type { Family } from "../model/family.ts";
-import { type Backend, tableText, untold } from "../netfilter/foreign-firewalls.ts";
+import { type Backend, tableText, unreadableIn } from "../netfilter/foreign-firewalls.ts";
 import { bridgesOf, type PreflightFindings } from "./preflight.ts";
 
 /** What is to be removed, as readable text. */
@@ -47,7 +47,7 @@ export async function findLeftovers(
       });
     }
     // What cannot be printed could not be restored.
-    if (other === undefined || untold(other.live) !== undefined) continue;
+    if (other === undefined || unreadableIn(other.live) !== undefined) continue;
     const { backend } = other;
     const others = leftoverText(other.undeclared, true);
     if (others === undefined) continue;

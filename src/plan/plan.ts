@@ -69,8 +69,8 @@ export async function plan(
   if (!changes && (check || found.misfiled.length === 0)) return { base, load: undefined, warnings };
   const loader = await chooseLoader({ found, base, future, closes }, request);
   verbose(() => describeLoader(loader, request.loading));
-  const told = [...warnOfLoader(loader, request), ...(await warnOfOthers(changing, live, request))];
-  return { base, load: { found, base, loader, going, closes }, warnings: [...warnings, ...told] };
+  const more = [...warnOfLoader(loader, request), ...(await warnOfOthers(changing, live, request))];
+  return { base, load: { found, base, loader, going, closes }, warnings: [...warnings, ...more] };
 }
 
 function onlyGoes(changing: readonly Item[], going: readonly Item[], base: HostPlan): boolean {
@@ -102,8 +102,8 @@ function warnOfDisabled({ units }: Extract<Loader, { kind: "systemd" }>): string
 function warnOfPatch({ why }: Extract<Loader, { kind: "patch" }>, check: boolean): string[] {
   if (why === undefined) return [];
   const words = describePatch(why);
-  const isTold = why.kind === "foreign" && why.rules.some(({ told }) => told === words);
-  return isTold && !check ? [] : [words];
+  const isReported = why.kind === "foreign" && why.rules.some(({ told }) => told === words);
+  return isReported && !check ? [] : [words];
 }
 
 async function warnOfOthers(

@@ -30,7 +30,7 @@ export interface Selection {
   /** Containers whose rules check mode cannot predict. */
   pending: string[];
   /** Those without a rule, or with nothing to do, and why. */
-  idle: NotPublished[];
+  notPublished: NotPublished[];
   /** Names of running containers whose fragments stay as they are, because they are true. */
   left: string[];
   /** Whether some container was waited for. */
@@ -55,7 +55,7 @@ const NOBODY: Selection = {
   addresses: new Map(),
   names: new Map(),
   pending: [],
-  idle: [],
+  notPublished: [],
   left: [],
   waited: false,
   warnings: [],
@@ -86,8 +86,8 @@ async function askForNamed(
   const wait = check ? undefined : waitTimeout;
   const found = await findPublished(subject.containers, client, () => options, { wait, signal, tell });
   const { targets, pending, waited } = found;
-  const { wanted, idle, warnings } = makeAll(targets, defaults);
-  const dropped = targets.flatMap(({ name }) => tellDropped(name, options, here));
+  const { wanted, notPublished, warnings } = makeAll(targets, defaults);
+  const dropped = targets.flatMap(({ name }) => warnOfDropped(name, options, here));
   const unknown = (await withNearNames(pending, client)).map(
     (one) => `the container ${one.name} ${describePending(one)}: its rules cannot be predicted yet`,
   );
@@ -97,14 +97,14 @@ async function askForNamed(
     addresses: new Map(targets.map((target) => [target.name, target.addresses])),
     names: namesById(targets),
     pending: pending.map(({ name }) => name),
-    idle,
+    notPublished,
     waited,
     warnings: [...unknown, ...found.warnings, ...warnings, ...dropped],
   };
 }
 
 /** A call that names a container is declarative: what an earlier one gave, and this one does not, is gone. */
-function tellDropped(name: string, options: Options, here: Fragments): string[] {
+function warnOfDropped(name: string, options: Options, here: Fragments): string[] {
   const former = FAMILIES.map((family) => textIn(here, family, name)).find((text) => text !== undefined);
   const dropped = former === undefined ? [] : droppedOptions(readHead(former), options);
   return dropped.length === 0
@@ -119,11 +119,11 @@ function namesById(targets: readonly PublishedContainer[]): Map<string, string> 
 function makeAll(
   targets: readonly PublishedContainer[],
   defaults: Defaults,
-): Pick<Selection, "wanted" | "idle" | "warnings"> {
+): Pick<Selection, "wanted" | "notPublished" | "warnings"> {
   const made = targets.map((target) => ({ target, ...fragmentFor(target, defaults) }));
   return {
     wanted: made.map(({ wanted }) => wanted),
-    idle: made.flatMap(({ target: { name }, none }) => (none === undefined ? [] : [{ name, why: none }])),
+    notPublished: made.flatMap(({ target: { name }, none }) => (none === undefined ? [] : [{ name, why: none }])),
     warnings: made.flatMap(({ target, warnings }) => [...target.warnings, ...warnings]),
   };
 }
@@ -140,7 +140,7 @@ async function askForRunning(
   });
   const { staying, untrue } = sortSkipped(left, here);
   const made = makeAll(
-    targets.filter(({ idle }) => idle === undefined),
+    targets.filter(({ nothingPublished }) => nothingPublished === undefined),
     defaults,
   );
   const { wanted, warnings: rivals } = withoutRivals(made.wanted, owners);

@@ -6,7 +6,7 @@ import { asksThisHost } from "../docker/socket.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import { hasDockersRules } from "../iptables/live.ts";
 import { INGRESS_CHAIN } from "../iptables/mesh.ts";
-import { tellCopies } from "../iptables/undeclared.ts";
+import { describeCopies } from "../iptables/undeclared.ts";
 import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
 import type { Client, HostConfig, Loading, Request } from "../model/request.ts";
@@ -63,9 +63,9 @@ export async function planHost(scene: HostScene, request: SetupRequest): Promise
   };
   if (loading.reload === "none") return plan;
   const around = await lookAround(scene, request);
-  const told = describePreflight(around.found, loading, isSetUp(items));
-  if (loading.reload === "patch") return { ...plan, leftovers: around.leftovers, warnings: told.kept };
-  const loaded = await planLoads({ ...scene, ...around, told, places }, request);
+  const preflight = describePreflight(around.found, loading, isSetUp(items));
+  if (loading.reload === "patch") return { ...plan, leftovers: around.leftovers, warnings: preflight.kept };
+  const loaded = await planLoads({ ...scene, ...around, preflight, places }, request);
   return { ...plan, ...loaded, units: [...loaded.units, ...plan.units] };
 }
 
@@ -110,7 +110,7 @@ async function lookAround(
 }
 
 interface LoadScene extends HostScene, Around {
-  told: ReturnType<typeof describePreflight>;
+  preflight: ReturnType<typeof describePreflight>;
   places: Places;
 }
 
@@ -119,14 +119,14 @@ async function planLoads(
   scene: LoadScene,
   { host, loading }: Pick<Request, "host" | "loading">,
 ): Promise<Omit<HostPlan, "directories" | "dropsState">> {
-  const { items, live, now, found, leftovers, told, places } = scene;
+  const { items, live, now, found, leftovers, preflight, places } = scene;
   const { adopt, replace } = loading;
   const families = familiesOf(items);
   const isSystemd = loading.reload === "systemd";
   const loaders = isSystemd ? await planUnits(servicesFor(families, host), places, host.timeout) : [];
   // What was added to a host that is set up is kept; but a foreign service that is to be started may remove it.
   const isLeftAlone = isSetUp(items) && !loaders.some(({ start, ours }) => start && !ours);
-  if (!adopt && !replace && !isLeftAlone) refusePreflight([...told.lost, ...told.kept], found);
+  if (!adopt && !replace && !isLeftAlone) refusePreflight([...preflight.removed, ...preflight.kept], found);
   const files = adopt ? await adoptedFiles(found.families, host.directories) : [];
   const future = withChanges(now, [...items, ...files], host.directories);
   const tried = await tryFragments({ future, live, families }, host, isSystemd);
@@ -151,12 +151,12 @@ function othersOf({ families }: PreflightFindings): HostPlan["others"] {
   return families.flatMap(({ family, other }) => (other === undefined || holdsMesh(other) ? [] : [{ family, other }]));
 }
 
-function warnOfFound({ told, declared }: LoadScene, { adopt, replace }: Loading): string[] {
+function warnOfFound({ preflight, declared }: LoadScene, { adopt, replace }: Loading): string[] {
   return [
-    ...told.kept,
-    ...FAMILIES.flatMap((family) => tellCopies(declared[family] ?? [])),
-    ...(adopt ? [] : told.told),
-    ...(replace ? told.lost.map((what) => `replaced: ${what}`) : []),
+    ...preflight.kept,
+    ...FAMILIES.flatMap((family) => describeCopies(declared[family] ?? [])),
+    ...(adopt ? [] : preflight.reported),
+    ...(replace ? preflight.removed.map((what) => `replaced: ${what}`) : []),
   ];
 }
 
@@ -170,7 +170,7 @@ async function warnOfBroken(
   const isSaid = items.some(hasChanges);
   return [
     ...(isSaid ? [] : [`the fragments cannot be loaded until this is fixed: ${message}`]),
-    ...(await tellUnkept(families, host)),
+    ...(await warnOfUnkept(families, host)),
   ];
 }
 
@@ -205,7 +205,7 @@ async function tryFragments(
 }
 
 /** That a boot has neither fragments that load nor what last ran. */
-async function tellUnkept(families: readonly Family[], { directories }: HostConfig): Promise<string[]> {
+async function warnOfUnkept(families: readonly Family[], { directories }: HostConfig): Promise<string[]> {
   const texts = await Promise.all(families.map((family) => readState(stateOf(family, directories[family]), "rules")));
   const words = families.filter((_, index) => texts[index] === undefined).map((one) => FAMILY_WORDS[one]);
   if (words.length === 0) return [];

@@ -2,7 +2,7 @@
 // they are, but only while they are true: an address that has become another container's would answer in its place. Pure.
 
 import type { Skipped } from "../docker/find.ts";
-import { describeSkipped } from "../docker/idle.ts";
+import { describeSkipped } from "../docker/nothing-published.ts";
 import type { Holding } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { readFragment } from "../iptables/fragment-text.ts";

@@ -54,7 +54,7 @@ test("an idle container needs no bridge on this host", () => {
     State: { Running: true },
     NetworkSettings: { Ports: {}, Networks: { front: { IPAddress: "172.18.0.2" } } },
   });
-  expect(locate(idle, [], interfaces)).toMatchObject({ idle: { kind: "no_port" }, endpoints: [] });
+  expect(locate(idle, [], interfaces)).toMatchObject({ nothingPublished: { kind: "no_port" }, endpoints: [] });
 });
 
 describe("a bridge that nobody names", () => {

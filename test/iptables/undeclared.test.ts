@@ -10,7 +10,7 @@ import { readLive, withoutCounters } from "../../src/iptables/live.ts";
 import { preservedMesh, preservedOf } from "../../src/iptables/preserved.ts";
 import { commentOf, keyOf, readWords } from "../../src/iptables/rule.ts";
 import { readTables } from "../../src/iptables/table-text.ts";
-import { adopt, leftoverText, listUndeclared, tellCopies, undeclaredOf } from "../../src/iptables/undeclared.ts";
+import { adopt, describeCopies, leftoverText, listUndeclared, undeclaredOf } from "../../src/iptables/undeclared.ts";
 import { growth, SQUARE } from "./growth.ts";
 
 const BASE = `# docker_iptables: base (generated: do not edit)
@@ -1179,7 +1179,7 @@ describe("what --adopt saved and a fragment has by now as well", () => {
   const ssh = "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT";
 
   test("is told with both places", () => {
-    const [told, ...more] = tellCopies([saved, { path: "/d/05_host", text: filter(`[3:4] ${ssh}`) }]);
+    const [told, ...more] = describeCopies([saved, { path: "/d/05_host", text: filter(`[3:4] ${ssh}`) }]);
     expect(told).toMatch(
       /^\/d\/00_existing has '-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT', which are now also in \/d\/05_host: delete/,
     );
@@ -1191,10 +1191,10 @@ describe("what --adopt saved and a fragment has by now as well", () => {
     ["another table", `*mangle\n${ssh}\nCOMMIT\n`],
     ["a comment", `# ${ssh}\n`],
   ])("is not %s", (_, text) => {
-    expect(tellCopies([saved, { path: "/d/05_host", text }])).toEqual([]);
+    expect(describeCopies([saved, { path: "/d/05_host", text }])).toEqual([]);
   });
 
   test("is not what was declared earlier in this boot", () => {
-    expect(tellCopies([saved, { path: "", text: filter(ssh) }])).toEqual([]);
+    expect(describeCopies([saved, { path: "", text: filter(ssh) }])).toEqual([]);
   });
 });

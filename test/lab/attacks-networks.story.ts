@@ -118,15 +118,15 @@ story("the daemon's own docker-proxies are believed, also after it was killed an
   await host.docker.run("web", { publish: ["8080:80"] });
   await host.run("docker_iptables", ["setup"]);
   await host.run("sysctl", ["-q", "-w", "net.ipv4.conf.docker0.route_localnet=1"]);
-  const isTold = async () => {
+  const isReported = async () => {
     const { rules, warnings } = await ask(host, { container: "web" });
     expect(rules?.ipv4["nat"]?.join("\n")).toContain("! -i docker0");
     expect(warnings.join("\n")).not.toMatch(/docker-proxy/);
     expect((await problemsOf(host)).map(({ kind }) => kind)).not.toContain("docker_proxy_untrusted");
   };
-  await isTold();
+  await isReported();
   await host.systemctl(["kill", "--signal=KILL", "--kill-whom=main", "docker.service"], { check: false });
   await host.systemctl(["restart", "docker.service"]);
   await until(async () => (await host.run("pgrep", ["-x", "docker-proxy"], { check: false })).exitCode === 0);
-  await isTold();
+  await isReported();
 });

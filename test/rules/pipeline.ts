@@ -3,8 +3,8 @@
 
 import { readRequest } from "../../src/cli/request.ts";
 import { readContainer } from "../../src/docker/container.ts";
-import { describeIdle } from "../../src/docker/idle.ts";
 import { GATEWAY_BRIDGE, readNetwork } from "../../src/docker/network.ts";
+import { describeNothingPublished } from "../../src/docker/nothing-published.ts";
 import { type Proxying, withHairpins } from "../../src/docker/proxy.ts";
 import { locate } from "../../src/docker/published.ts";
 import { validate as validateContainer } from "../../src/generated/validate-container.js";
@@ -69,7 +69,7 @@ export function tell({ args, inspect, networks, interfaces, proxying }: Given): 
   } = fragmentFor(target, defaults);
   return {
     name: target.name,
-    idle: target.idle && describeIdle(target.name, target.idle),
+    idle: target.nothingPublished && describeNothingPublished(target.name, target.nothingPublished),
     warnings: [...target.warnings, ...warnings],
     rules,
     fragments: { ipv4: texts.ipv4, ipv6: texts.ipv6 },
