@@ -1,5 +1,5 @@
-// Golden cases: cases/NAME.json is what a client printed and what was asked for; cases/NAME.txt is what comes of it.
-// A new case is a new .json file; `npx vitest run test/cases.test.ts -u` writes its .txt, which is then to be read.
+// Golden cases: cases/NAME.json is what a client printed and the arguments; cases/NAME.txt is the outcome. A new case is a new
+// .json file; `npx vitest run test/cases.test.ts -u` writes its .txt; review it.
 //
 // Those called recorded-* are what a daemon printed, word for word (`npm run record`). Each of the others was made after
 // the shape that its `about` names, with what matters kept and the rest shortened. Their fragments were once loaded with iptables-restore 1.8.9 (nft) and listed again by iptables-save.

@@ -36,7 +36,7 @@ function asFlags(text: string): string {
   });
 }
 
-/** For a terminal or a journal: what happened, to which files, by which reload; what failed goes to stderr. */
+/** For a terminal or a journal: what happened, to which files, by which reload; failures are on stderr. */
 export function printForPerson(result: Result, { check, terminal, stdout, stderr }: Reader): Printed {
   const tabled = terminal && (result.containers ?? []).length > 1;
   const said = [

@@ -25,7 +25,7 @@ import type { Survey } from "../plan/survey.ts";
 import { verbose } from "../system/verbose.ts";
 
 export interface Outcome extends Omit<Selection, "wanted"> {
-  /** All fragments asked for, in the order of their names, and those of conflicting containers that are updated with them. */
+  /** All requested fragments, in the order of their names, and those of conflicting containers that are updated with them. */
   wanted: DesiredFragment[];
   /** The names of these conflicting containers. */
   conflicting: string[];

@@ -195,7 +195,7 @@ const ATTEMPTS = 3;
 
 /**
  * The containers that run, each name once. The answers are of several moments: one that is renamed, or recreated, between two of
- * them is there twice, with a port that conflicts with itself. Then all are asked for again.
+ * them is there twice, with a port that conflicts with itself. Then all are requested again.
  */
 async function inspectRunning(
   client: Client,

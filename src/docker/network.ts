@@ -133,7 +133,7 @@ export interface Place {
 
 /**
  * The place that publishes, by family: the requested network, else Docker's order (libnetwork's endpoint order; from 28, where
- * GwPriority is known, each family goes to the first network that has its gateway).
+ * GwPriority is known, each family uses the first network that has its gateway).
  *
  * Throws Failure `network_unknown`.
  */

@@ -188,7 +188,7 @@ interface Declared {
   chains: Set<string>;
   /** Built-in chains whose policy is stated. */
   policies: Set<string>;
-  /** Keys of the rules, those with a comment of ours also without it; made when first asked for. */
+  /** Keys of the rules, those with a comment of ours also without it; made when first needed. */
   keys(): ReadonlySet<string>;
 }
 

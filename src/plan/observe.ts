@@ -37,7 +37,7 @@ export async function observe(request: SelectionRequest, signal: AbortSignal, te
   // A fragment that is written after this read is from a process that asks the client later, and not this call's to change.
   const before = await readStamped(host.directories).catch(orLater(subject.all));
   const since = performance.now();
-  // The daemon's networks are asked for first: where its socket starts it, it makes rules before it answers.
+  // The daemon's networks are requested first: if its socket starts it, it makes rules before it answers.
   const asking = setsUp(subject) ? findNetworks(client) : NO_NETWORKS;
   const looking = asking.then(
     () => lookAround(request, before),

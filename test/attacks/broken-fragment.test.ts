@@ -13,7 +13,7 @@ const port = (HostPort: string) => ({ "80/tcp": [{ HostIp: "0.0.0.0", HostPort }
 const BAD = "20_bad";
 const ADDRESS = "172.17.0.2";
 
-/** What a fragment can be like, and what is told of it. */
+/** What a fragment can be like, and what is reported of it. */
 const BROKEN: Record<string, { text: string; told: RegExp }> = {
   "of a wrong form": { text: "*filter\n-A FORWARD -j ACCEPT\n", told: /20_bad line 3: the table filter has no COMMIT/ },
   "that iptables refuses": {
@@ -31,7 +31,7 @@ const BROKEN: Record<string, { text: string; told: RegExp }> = {
 };
 const LOADING = ["systemd", "restore"];
 
-/** web is published, and a stranger has a rule in each of its chains. */
+/** web is published, and there is a foreign rule in each of its chains. */
 async function publishedHost(): Promise<FakeHost> {
   const host = fakeHost();
   host.container("web", { ports: port("8080"), address: ADDRESS });
@@ -57,7 +57,7 @@ const strangers = (host: FakeHost) =>
   tables(host)
     .match(/^-.*$/gm)
     ?.filter((line) => !line.includes("docker_iptables: "));
-/** What is told, wherever. */
+/** What is reported in each case. */
 const told = ({ msg, warnings }: Result) => [msg, ...warnings].join("\n");
 
 describe.each(LOADING)("reload: %s", (reload) => {
@@ -95,7 +95,7 @@ describe.each(LOADING)("reload: %s", (reload) => {
       expect(host.fragment("api")).toBeUndefined();
       expect(tables(host)).not.toMatch(/172\.17\.0\.[23]/);
       expect(strangers(host)).toEqual(others);
-      // Nothing more to take away: the next says why, and only that.
+      // Nothing more to remove: the next call says why, and only that.
       const again = await host.ask({ all: true, reload });
       expect(again).toMatchObject({ failed: true, changed: false });
       expect(again.msg).not.toContain("web");

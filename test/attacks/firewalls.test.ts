@@ -1,4 +1,4 @@
-// Other hands in the packet filter: what a swarm, a former Docker, another backend and nftables have in the kernel.
+// Other programs' rules: what a swarm, a former Docker, another backend and nftables have in the kernel.
 
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

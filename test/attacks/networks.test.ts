@@ -1,4 +1,4 @@
-// Networks and processes that somebody else chose: no rule leads to an interface that is not the container's own bridge.
+// Networks and processes that an attacker chose: no rule leads to an interface that is not the container's own bridge.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, symlinkSync } from "node:fs";

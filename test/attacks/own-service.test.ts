@@ -1,5 +1,5 @@
-// An iptables.service of the user's own: what is known to lose rules is refused before anything is written, and what is not
-// known is watched.
+// An iptables.service of the user's own: what is known to lose rules is refused before anything is written, and one that is not
+// understood is checked.
 
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -23,7 +23,7 @@ async function closedHost(): Promise<FakeHost> {
   return host;
 }
 
-/** The service is what somebody wrote. */
+/** The service is the user's. */
 function ownService(host: FakeHost, line: string, properties: Record<string, string> = {}): string {
   const path = join(host.root, "iptables.service");
   writeFileSync(path, `[Service]\nType=oneshot\nExecStart=/bin/sh -c '${line}'\n`);

@@ -31,7 +31,7 @@ async function untrusted(host: FakeHost): Promise<Problem[]> {
   return (result.problems ?? []).filter(({ kind }) => kind === "fragment_untrusted");
 }
 
-/** Status tells of one path alone. */
+/** Status reports only one path. */
 async function expectTold(host: FakeHost, path: string, words: string): Promise<void> {
   const told = await untrusted(host);
   expect(told.map((one) => one.path)).toEqual([path]);

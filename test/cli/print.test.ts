@@ -1,4 +1,4 @@
-// What a result looks like on a terminal or in a journal (src/doors/print.ts).
+// What a result looks like on a terminal or in a journal (src/cli/print.ts).
 
 import { expect, test } from "vitest";
 import { paintFor } from "../../src/cli/colours.ts";

@@ -1,5 +1,5 @@
-// Surfaces of the daemon: documents of containers and networks, and events. Real documents with hostile values in some places go
-// the whole way to the fragments' text.
+// Surfaces of the daemon: documents of containers and networks, and events. Real documents with hostile values in some places pass
+// all steps up to the fragments' text.
 
 import { readdirSync, readFileSync } from "node:fs";
 import fc from "fast-check";

@@ -1,4 +1,4 @@
-// Which rules of ours watch looks for.
+// Which of our rules watch checks.
 
 import { expect, test } from "vitest";
 import { canariesOf } from "../../src/iptables/canary.ts";

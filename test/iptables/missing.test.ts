@@ -93,7 +93,7 @@ describe("a rule that iptables refuses", () => {
     ["-A INPUT -m bad -g empty", [ACCEPTS], "-A INPUT -j DROP"],
     ["-A INPUT -m bad -j NEWTARGET", [ACCEPTS], "-A INPUT -j DROP"],
     ["-D INPUT -j DROP", [ACCEPTS], "nothing (denied)"],
-    // What it is for is known: nobody else is kept out.
+    // What it is for is known: no other packets are blocked.
     [
       "-A INPUT -p tcp --dport 25 ! -s 192.0.2.1 -j NEWTARGET --on 1",
       [ACCEPTS],

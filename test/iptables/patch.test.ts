@@ -10,7 +10,7 @@ import { readTables } from "../../src/iptables/table-text.ts";
 import { growth, SQUARE } from "./growth.ts";
 import { anyCase, applyPatch, type Case, FRONT, isBare, isCommented, type Model, saveModel } from "./patch-model.ts";
 
-/** A rule of ours; a stranger's when there is no container. */
+/** A rule of ours; a foreign one when there is no container. */
 function rule(address: string, container?: string): string {
   const comment = container === undefined ? "" : ` -m comment --comment "${commentOf(container)}"`;
   return `-A FORWARD -d ${address}/32${comment} -j ACCEPT`;
@@ -308,7 +308,7 @@ function holds(given: Case): void {
   expect(patchText(goalOf(given.fragments, [], settled), settled)).toBeUndefined();
 }
 
-/** Where live and declared strangers agree on an order, our rules stand between the same ones in both. */
+/** Where live and declared foreign rules agree on an order, our rules are between the same ones in both. */
 function anchorsHold(
   wanted: readonly Wanted[],
   strangers: readonly { spec: string }[],

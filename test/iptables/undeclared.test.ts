@@ -1,4 +1,4 @@
-// undeclaredOf and adopt: what runs and is in no fragment, told apart from what Docker left, and saved.
+// undeclaredOf and adopt: live rules that are in no fragment, distinguished from what Docker left, and saved.
 
 import { execaSync } from "execa";
 import fc from "fast-check";
@@ -725,7 +725,7 @@ describe("DOCKER-USER", () => {
     live.replace(`${RETURN}\n`, "").replace("COMMIT\n*nat", `${lines.join("\n")}\nCOMMIT\n*nat`);
   const docker29 = (...lines: string[]) => withRules(DOCKER_29, ...lines);
 
-  /** A base with the jump that stands in for Docker's. */
+  /** Host rules with the jump that replaces Docker's. */
   const FIRST = BASE.replace(
     "*filter\n",
     `*filter\n:DOCKER-USER - [0:0]\n-I FORWARD -m comment --comment "${commentOf("base")}" -j DOCKER-USER\n`,
@@ -1073,7 +1073,7 @@ test("for any host: once adopted nothing is undeclared, nothing of the user's is
     const kept = preservedOf(readLive(text), [{ text: fragment }]).get(table);
     const stays = (line: string) => kept?.lines.includes(line) && !kept.shared.has(chainOf(line));
     const open = lines.filter((line) => !line.includes(commentOf("")) && !isDeclared(line) && !stays(line));
-    // The RETURN at the end of a chain of the user's is nobody's.
+    // The RETURN at the end of a user's chain has no owner.
     const ends = open.filter((line) => line === "-A DOCKER-USER -j RETURN").length;
     expect(rules.length + before.dockers).toBeLessThanOrEqual(open.length);
     expect(rules.length + before.dockers).toBeGreaterThanOrEqual(open.length - ends);

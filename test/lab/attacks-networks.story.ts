@@ -1,6 +1,6 @@
 /*
- * Networks that somebody else chose: with the gateway of the host's own bridge or card they open nothing behind it, by
- * packets. And processes that call themselves docker-proxy.
+ * Networks that an attacker chose: with the gateway of the host's own bridge or card they open nothing behind it, by packets. And
+ * processes that call themselves docker-proxy.
  */
 
 import { expect } from "vitest";
@@ -75,7 +75,7 @@ story("a network with the gateway of another interface opens no machine behind i
   for (const [, , , , port] of networks) {
     expect(await client.connect(host.address, port, { timeoutMs: 1000 })).toMatchObject({ reached: false });
   }
-  // Nobody's own way there is cut off by a guard of ours.
+  // Our guards do not block other paths to it.
   expect(await client.connect("198.18.5.2", 22)).toMatchObject({ reached: true, peer: client.address });
   const { stdout } = await host.run("iptables-save");
   const ours = stdout.split("\n").filter((line) => line.includes("docker_iptables: "));

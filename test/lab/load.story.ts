@@ -1,6 +1,6 @@
 /*
- * docker_iptables load, the service that loads all fragments: no window, no half load, no open host after a boot, and no
- * port that leads to a stranger's container after a power cut.
+ * docker_iptables load, the service that loads all fragments: no window, no half load, no open host after a boot, and no port that
+ * leads to another container after a power failure.
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
@@ -127,7 +127,7 @@ const talk = () => {
 };
 talk();`;
 
-/** Opens a connection through a published port, and keeps it in use; the function ends it and tells how it went. */
+/** Opens a connection through a published port, and keeps it in use; the function ends it and returns the outcome. */
 async function conversation(host: Host, client: Client): Promise<() => Promise<{ peer: string; answers: number }>> {
   const { Pid } = (await host.docker.inspect("web")).State;
   void host.run("nsenter", [`--net=/proc/${Pid}/ns/net`, "node", "-e", ECHO], { check: false });

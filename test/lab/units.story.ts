@@ -132,7 +132,7 @@ describe.each(["nft", "legacy"] as const)("iptables-%s", (backend) => {
       expect((await host.systemctl(["is-failed", "iptables"], { check: false })).stdout).toBe("failed\n");
       expect(await host.journal("iptables")).toContain(words);
     };
-    // Tried in a namespace: else iptables would be told what is wrong only by the kernel, and no line.
+    // Tried in a namespace: otherwise only the kernel would find the error, without a line.
     await expectClosed("/etc/iptables.d/20_other line 2");
     expect(await host.journal("iptables")).toContain("the last good IPv4 rules were loaded instead");
     // Where what it may do is too little for any of it.

@@ -1,5 +1,5 @@
-// Tables of other firewalls: whether one decides where our rules stand, and whether a published port's packets can come
-// through. The rulesets are written as nft prints them in JSON (tried, 1.0.6).
+// Tables of other firewalls: whether one filters at the hooks of our rules, and whether a published port's packets can pass. The
+// rulesets are written as nft prints them in JSON (tried, 1.0.6).
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";

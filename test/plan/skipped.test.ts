@@ -32,7 +32,7 @@ test("no fragment that stays names an address that is not its container's, or a 
           ];
         }),
       );
-      // What has become of each address meanwhile: kept, lost, or behind another bridge.
+      // What each address is by now: kept, gone, or behind another bridge.
       const holdings = addresses.flatMap(({ address, bridge }): Holding[] => {
         const fate = fates.next().value;
         return fate === 1 ? [] : [{ address, bridge: fate === 2 ? "br-other" : bridge }];

@@ -1,5 +1,5 @@
-// Rules of somebody else's beside ours on a fake host: a load would remove them, so only ours are exchanged, unless it is a load
-// that is asked for. What a fragment declared in this boot is never somebody else's.
+// Foreign rules and ours on a fake host: a load would remove them, so only ours are replaced, unless a load is requested. What a
+// fragment declared in this boot is never foreign.
 
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -20,7 +20,7 @@ function moveWeb(host: FakeHost): void {
   host.container("web", { ports: PORTS, address: `172.17.0.${address + 2}` });
 }
 
-/** A host that has loaded its fragments; then somebody else adds rules. */
+/** A host that has loaded its fragments; then another program adds rules. */
 async function besideHost(strange: readonly string[] = UFWS): Promise<FakeHost> {
   const host = fakeHost();
   host.write("05_own", OWN("192.0.2.7", "192.0.2.8"));
@@ -114,7 +114,7 @@ test.each(["restore", "systemd"])(
   "reload: %s: rules that come while it waits for its turn are not lost",
   async (reload) => {
     const host = await besideHost([]);
-    // Before the second look, which it loads by.
+    // Before the second read, on which the load is based.
     const came = `sed -i 's/^COMMIT/-A INPUT -s 192.0.2.66 -j DROP\\nCOMMIT/' "$FAKE/kernel/ipv4/filter"`;
     host.on("iptables-save", `echo >> "$FAKE/looks"; [ "$(wc -l < "$FAKE/looks")" != 2 ] || ${came}`);
     const done = await host.ask({ container: "web", reload });
@@ -208,7 +208,7 @@ describe.concurrent("load", () => {
     const lines = linesOf(host);
     expect(lines).toEqual(expect.arrayContaining([...UFWS, ":INPUT DROP [0:0]", "-A INPUT -s 192.0.2.7/32 -j DROP"]));
     expect(host.kernel("nat")).toContain("DOCKER_CONTAINERS");
-    // Once all can, they still are somebody else's.
+    // Once everything can be loaded, they still are foreign.
     host.write("20_bad", OWN("192.0.2.20"));
     host.container("web", { ports: PORTS });
     expect((await host.ask(web)).warnings.join()).toMatch(TOLD);

@@ -36,7 +36,7 @@ async function foretell(host: FakeHost, given: Record<string, unknown>): Promise
   return result;
 }
 
-/** What both a prediction and the deed must say alike. */
+/** What a prediction and the real run must both say. */
 function gist({ changed, containers, files, rules }: Result) {
   return { changed, containers, files, rules };
 }

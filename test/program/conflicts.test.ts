@@ -25,7 +25,7 @@ async function hostWithOld({ ipv6 = false } = {}): Promise<FakeHost> {
   return host;
 }
 
-/** docker rm -f, and nobody asked for its rules to go. */
+/** docker rm -f, without a call that removes its rules. */
 function remove(host: FakeHost, name: string): void {
   rmSync(join(host.fake, "containers", `${name}.json`));
 }
@@ -174,7 +174,7 @@ describe.concurrent("a fragment that is out of date", () => {
     for (const [index, name] of ["a", "b", "c"].entries()) {
       expect(host.kernel("nat")).toMatch(new RegExp(`docker_iptables: ${name}".* 172\\.17\\.0\\.${index + 3}:80`));
     }
-    // Whoever made them asked for no guards.
+    // They were made with guards: false.
     expect(host.fragment("a")).toContain("*raw");
     expect(host.fragment("b")).not.toContain("*raw");
     expect(await host.ask({ container: ["b", "c"], guards: false })).toMatchObject({ changed: false });

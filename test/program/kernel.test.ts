@@ -1,4 +1,4 @@
-// The base is wrong, or the kernel does not get the rules: files and kernel are put back, and the answer says so.
+// The host rules are wrong, or the kernel does not get the rules: files and kernel are restored, and the answer says so.
 
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -369,7 +369,8 @@ describe.concurrent("container fragments of another boot", () => {
       warnings: [expect.stringContaining("11-docker-container_web is from before this boot")],
     });
     expect(host.kernel("nat")).not.toContain("172.17.0.2:80");
-    // What another hand has removed goes with the next write, whosever it is, and by the next delete of its own.
+    // A fragment that another program has removed is dropped from the list with the next write of any container, and with its own
+    // next delete.
     rmSync(join(host.iptablesDir, "11-docker-container_db"));
     await host.ask({ ...given, container: "web" });
     expect(listed()).toEqual(["job", "web"]);

@@ -1,4 +1,4 @@
-// Host names in fragments, with a fake getent: each is asked for once, by us, and has one answer whatever a name server says.
+// Host names in fragments, with a fake getent: each is resolved once, by us, and has one answer whatever a name server says.
 
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -57,7 +57,7 @@ describe.concurrent("a host name in a fragment", () => {
     await load(host, "ipv4");
     host.write("05_host", RULE("one.example"));
     host.calls();
-    // Once a first look has ended, if there is one.
+    // After the first attempt, if there is one.
     const looked = 'until grep -q "^iptables-save" "$FAKE/calls"; do sleep 0.01; done; sleep 0.2';
     const came = `sed -i 's/^COMMIT/-A INPUT -s 192.0.2.66 -j DROP\\nCOMMIT/' "$FAKE/kernel/ipv4/filter"`;
     host.on("getent", `${looked}; ${came}`);

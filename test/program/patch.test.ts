@@ -1,4 +1,4 @@
-// reload: patch on a fake host: only our rules change in the kernel, on the way there and on the way back.
+// reload: patch on a fake host: only our rules change in the kernel, when patched and when rolled back.
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ const PORTS = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
 const BAN = "-A f2b-sshd -s 192.0.2.66/32 -j REJECT";
 const patch = { container: "web", reload: "patch" };
 
-/** A booted host on which somebody else has put rules into the kernel that no fragment declares. */
+/** A booted host with foreign rules in the kernel that no fragment declares. */
 async function sharedHost(): Promise<FakeHost> {
   const host = fakeHost();
   host.container("web", { ports: PORTS });

@@ -1,4 +1,4 @@
-// What another process does between this one's look, its write and its load: the newer one is kept, or the race is told.
+// What another process does between this one's read, its write and its load: the newer one is kept, or the race is reported.
 
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,7 +16,7 @@ const calls = (host: FakeHost) => {
   return existsSync(path) ? readFileSync(path, "utf8").trim().split("\n") : [];
 };
 
-/** What a fake runs first: who finds the mark "slow" takes it, and waits until it may go on. */
+/** What a fake runs first: whichever finds the mark "slow" takes it, and waits until it may continue. */
 const SLOW = `if mv "$FAKE/slow" "$FAKE/stopped" 2>/dev/null; then until [ -e "$FAKE/go" ]; do sleep 0.02; done; fi`;
 
 /** web runs and publishes 8080 at 172.17.0.2. */
@@ -47,7 +47,7 @@ PATH=\${PATH#*:} exec flock "$@"
 }
 
 describe.concurrent("a create that was slow", () => {
-  /** The client's answer is out, and the look at the kernel takes its time. */
+  /** The client has answered, and reading the kernel's rules is slow. */
   async function slowCreate(host: FakeHost): Promise<() => Promise<Result>> {
     host.on("iptables-save", SLOW);
     host.on(

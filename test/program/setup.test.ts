@@ -1,4 +1,4 @@
-// setup, and base: true through JSON: the host is made ready, or told why not, and it is taken back.
+// setup, and base: true through JSON: the host is set up, or the failure says why not, and it is removed again.
 
 import {
   copyFileSync,
@@ -44,7 +44,7 @@ async function setup(host: FakeHost, ...more: string[]): Promise<Result & { exit
   return readAnswer(await verb(host, ...more));
 }
 
-/** Without what is told of the machine itself: whether it forwards, and of a daemon of its own. */
+/** Without what is reported of the machine itself: whether it forwards, and of a daemon of its own. */
 const warnings = (result: Result) =>
   result.warnings.filter((one) => !/^(this host does not forward|the Docker daemon)/.test(one));
 

@@ -49,7 +49,7 @@ describe.concurrent("the daemon answers", () => {
     let looks = 0;
     await daemon(host, (path) => (path === "/containers/web/json" && ++looks < 3 ? missing : answer(path)));
     expect(await host.ask({ container: "web", wait_timeout: 600, ...by(host) })).toMatchObject({ changed: true });
-    // Time has passed: once it may write it looks again.
+    // Time has passed: once it may write it reads again.
     expect(looks).toBe(4);
     expect(clientCalls(host)).toEqual([]);
   });

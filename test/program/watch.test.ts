@@ -1,4 +1,4 @@
-// watch: the daemon's events become syncs; what fails is told once and tried again; it ends when it is asked to.
+// watch: the daemon's events become syncs; a failure is reported once and retried; it ends on a signal.
 
 import { appendFileSync, chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -76,14 +76,14 @@ const follower = (host: FakeHost) => Number(readFileSync(join(host.fake, "events
 
 const follows = (host: FakeHost) => existsSync(join(host.fake, "events-pid"));
 
-/** Nothing is published; the base is another's, so that a sync asks for containers alone. */
+/** Nothing is published; the host rules are foreign, so that a sync asks for containers alone. */
 async function bootedHost(): Promise<FakeHost> {
   const host = fakeHost();
   await host.boot();
   return host;
 }
 
-/** It follows, and has nothing to do: it has told of an event as the reason of its last sync. */
+/** It follows events, and is idle: it has reported an event as the reason of its last sync. */
 async function settled(host: FakeHost, watcher: Watcher): Promise<void> {
   await until("it follows", () => follows(host));
   // A sync for another reason may find the container before its event has come; then one more is made.
@@ -335,7 +335,7 @@ describe.concurrent("rules that somebody flushes", () => {
     }
     expect(watcher.err().match(/\[concurrent_change\]/g)).toHaveLength(1);
     expect(watcher.err()).toContain("another program repeatedly removes docker_iptables' rules (IPv4 nat)");
-    // What else there is, is told as ever.
+    // Other failures are reported as before.
     host.container("db", { ports: port("5432"), address: "172.17.0.3" });
     tell(host, event("container", "start", "db"));
     await until("it tells that db is published", () => watcher.out().includes("published: db (db start)\n"));

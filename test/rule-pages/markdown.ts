@@ -99,7 +99,7 @@ function flags({ container: _, ...args }: Json): string {
     .join("");
 }
 
-/** Why there is no rule, what is warned of, and the fragments; families without one are not shown beside one that has. */
+/** Why there is no rule, the warnings, and the fragments; families without one are omitted if the other has one. */
 function outcomeText(outcome: string): string {
   const [head = "", ...parts] = outcome.split(/^== /m);
   const said = head
@@ -170,7 +170,7 @@ function picked(document: Json, keys: readonly string[]): Json {
   return Object.fromEntries(keys.filter((key) => says(document[key])).map((key) => [key, document[key]]));
 }
 
-/** JSON in which what fits stands in one line. */
+/** JSON in which what fits is on one line. */
 function shown(value: unknown, indent = ""): string {
   const line = spaced(value);
   if (indent.length + line.length <= 110 && indent !== "") return line;

@@ -1,5 +1,5 @@
-// Where rules may lead, on hosts and networks that somebody else chose: only to bridges that the documents of the container's
-// own networks name, and to no address that another interface has. The oracle below is written down a second time on purpose.
+// Where rules may lead, on hosts and networks that an attacker chose: only to bridges that the documents of the container's own
+// networks name, and to no address that another interface has. The oracle below is implemented a second time on purpose.
 
 import fc from "fast-check";
 import { expect, test } from "vitest";
@@ -149,7 +149,7 @@ test("a container's rules lead only to bridges of its own networks, and to no ad
     const given = givenOf(drawn);
     const rules = rulesOf(given);
     const own = drawn.joined.flatMap(({ at, address, named }) => {
-      // Where the client does not tell the network, it is the one of its networks that has the address.
+      // Where the client does not say the network, it is the one of its networks that has the address.
       const networks = named
         ? drawn.networks.slice(at, at + 1)
         : drawn.networks.filter(({ documented, subnet }) => documented && holds(address, subnet));

@@ -91,7 +91,7 @@ const GRAMMAR = {
 
 type Groups = Record<string, string | undefined>;
 
-/** The fragment's lines by what they are; a line that is none of them, or stands in another table, fails. */
+/** The fragment's lines by what they are; a line that is none of them, or in another table, fails. */
 function parse(text: string | undefined, family: "ipv4" | "ipv6", name: string) {
   const grammar = GRAMMAR[family];
   const found: Record<keyof typeof grammar, Groups[]> = { direct: [], loopback: [], dnat: [], hairpin: [], accept: [] };
@@ -157,7 +157,7 @@ function lookAt(drawn: World, told: Told, family: "ipv4" | "ipv6"): void {
     return;
   }
 
-  // All DNATs go to one address of the container, on the bridge that has it, which docker-proxy serves if there is one.
+  // All DNATs lead to one address of the container, on the bridge that has it, which docker-proxy serves if there is one.
   const bridgeOf = new Map(drawn.addresses.map(({ address, bridge }) => [address, bridge]));
   for (const { address, bridge } of dnat) {
     expect(bridge).toBe(drawn.hairpin ? undefined : bridgeOf.get(address ?? ""));
@@ -167,7 +167,7 @@ function lookAt(drawn: World, told: Told, family: "ipv4" | "ipv6"): void {
   const owned = drawn.addresses.map(({ address, bridge }) => `${address} ${bridge}`);
   for (const target of targets) expect(owned).toContain(target);
 
-  // Every DNAT is a publish, and every publish is a DNAT or told to be none.
+  // Every DNAT is a publish, and every publish is a DNAT or reported as none.
   const made = dnat.map(({ to, port, protocol, inside }) => `${to ?? ""} ${port} ${protocol} ${inside}`);
   const wanted = unique(asked.map((one) => `${one.to} ${one.hostPort} ${one.protocol} ${one.containerPort}`));
   expect(made).toEqual([...new Set(made)]);
@@ -188,7 +188,7 @@ function lookAt(drawn: World, told: Told, family: "ipv4" | "ipv6"): void {
     ),
   );
 
-  // Without docker-proxy the container's own packets come back to it masked; its neighbours' only where they bypass iptables.
+  // Without docker-proxy the container's own packets return to it masqueraded; its bridge peers' only where they bypass iptables.
   const masked = hairpin.map(({ source, address, port, protocol }) => `${source} ${address} ${port} ${protocol}`);
   const bypassed = !drawn.given.proxying?.filtered.includes(family);
   const networkOf = new Map(drawn.addresses.map(({ address, network }) => [address, network]));

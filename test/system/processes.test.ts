@@ -1,4 +1,4 @@
-// The search for processes by their name, among real ones: in this network namespace, in another, and not to be told.
+// The search for processes by their name, among real ones: in this network namespace, in another, and unknown.
 
 import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
@@ -89,7 +89,7 @@ describe.skipIf(whatLacks() !== "")(`with root${whatLacks()}`, () => {
     });
     const beside = ["nsenter", `--net=/proc/${daemon.pid}/ns/net`, "--"];
     const asNobody = [...beside, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
-    // Another network's, a stranger's, a stranger's daemon's, a container's.
+    // Another network's, another user's, that of another user's daemon, a container's.
     await start("dockerd", { before: ["unshare", "--net", "--"], runs: "docker-proxy", flags: flags("172.17.0.3") });
     await start("docker-proxy", { before: beside, flags: flags("172.17.0.4") });
     await start("dockerd", { before: asNobody, runs: "docker-proxy", flags: flags("172.17.0.5") });

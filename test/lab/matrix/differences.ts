@@ -13,7 +13,7 @@ export type Regime = "docker29" | "ours" | "byhand" | "own" | "original" | "none
 
 export interface Difference {
   regime: Regime;
-  /** In every setting unless told. */
+  /** In every setting by default. */
   when?: (setting: Setting) => boolean;
   /** For people: which probes, how they end with Docker 29, how they end here, and why. */
   probes: string;
@@ -72,7 +72,7 @@ export const DIFFERENCES: readonly Difference[] = [
       const to = published(probe);
       if (probe.family === "ipv6" || to === undefined || to.network === "bridge" || probe.from === "host")
         return undefined;
-      // What comes from docker0 has its answers accepted; what goes to docker-proxy is not forwarded.
+      // Replies to docker0 are accepted; packets to docker-proxy are not forwarded.
       if (wayOut(probe.from) === "bridge" || wayOut(probe.from) === to.network) return undefined;
       return otherwise("timeout", probe, place, setting);
     },
