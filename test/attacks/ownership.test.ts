@@ -38,7 +38,7 @@ async function expectTold(host: FakeHost, path: string, words: string): Promise<
   expect(told[0]?.msg).toContain(words);
 }
 
-test("each verb that has rules loaded tells it, a warning each, and is not stopped by it", async () => {
+test("each verb that has rules loaded reports it, a warning each, and is not stopped by it", async () => {
   const host = fakeHost().bare();
   const Options = { "com.docker.network.bridge.name": BRIDGE };
   host.network("bridge", { Options, IPAM: { Config: [{ Subnet: "172.17.0.0/16" }] } });

@@ -38,7 +38,7 @@ test("files that changed and reloads are told, warnings go to stderr", () => {
   });
 });
 
-test("a failure goes to stderr with its code and what was put back", () => {
+test("a failure goes to stderr with its code and what was restored", () => {
   const told = result({
     failed: true,
     msg: "the reload failed",
@@ -101,7 +101,7 @@ test.each<[string, boolean, Record<string, string>, boolean]>([
   expect(paintFor(isTTY, env)("red", "text")).toBe(coloured ? "\u001b[31mtext\u001b[0m" : "text");
 });
 
-test("what changed, what is lost, what is wrong have their colours", () => {
+test("what changed, what is missing, what is wrong have their colours", () => {
   const paint: Reader["stdout"] = (colour, text) => `<${colour}>${text}</>`;
   const diff = [{ before: "old\n", after: "new\n", before_header: PATH, after_header: PATH }];
   const told = printForPerson(result({ changed: true, msg: "published: web", diff, warnings: ["one"] }), {

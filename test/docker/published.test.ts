@@ -57,7 +57,7 @@ test("an idle container needs no bridge on this host", () => {
   expect(locate(idle, [], interfaces)).toMatchObject({ nothingPublished: { kind: "no_port" }, endpoints: [] });
 });
 
-describe("a bridge that nobody names", () => {
+describe("a bridge that no fragment names", () => {
   const nerdctls = readNetwork({ Name: "bridge", Id: ID.mine, IPAM: { Config: [{ Subnet: "10.4.0.0/24" }] } });
   const host = {
     names: new Set(["wide", "nerdctl0", "lan"]),

@@ -109,7 +109,7 @@ test("a chain that was called returns, one that was gone to does not", () => {
   expect(forward(["-A FORWARD -g INNER", ...inner], {}, chains).verdict?.rule).toBe(":FORWARD ACCEPT");
 });
 
-test("a doubt inside a chain is told with the rule itself", () => {
+test("a doubt inside a chain is reported with the rule itself", () => {
   const chains = [":FORWARD ACCEPT [0:0]", ":INNER - [0:0]"];
   const doubtful = "-A INNER -m set --match-set banned src -j DROP";
   const { verdict, doubts } = forward(["-A FORWARD -j INNER", doubtful, "-A FORWARD -j ACCEPT"], {}, chains);

@@ -73,7 +73,7 @@ story("check, apply, check again, apply again, for every state", patience, async
   expect([await baseRules(host), await ourRules(host)]).toEqual([[], []]);
 });
 
-story("the examples as they stand, with --check and --diff first", patience, async ({ lab }) => {
+story("the examples unchanged, with --check and --diff first", patience, async ({ lab }) => {
   const host = await controller(lab);
   await host.docker.run("web", { publish: ["8080:80"] });
   await host.docker.run("db", { publish: ["5432:5432"] });
@@ -223,7 +223,7 @@ story(
   },
 );
 
-story("the role installs all of it, and a watcher; what it is told wrongly it refuses", patience, async ({ lab }) => {
+story("the role installs everything, and a watcher; wrong arguments are refused", patience, async ({ lab }) => {
   const host = await controller(lab);
   await host.docker.run("web", { publish: ["8080:80"] });
   // Used in place of the native one, which is also put beside the playbook.

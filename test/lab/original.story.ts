@@ -109,7 +109,7 @@ COMMIT
 `;
 }
 
-story("files that the Python script wrote are taken over, and taken away", async ({ lab }) => {
+story("files that the Python script wrote are taken over, and removed", async ({ lab }) => {
   const host = await hostByHand(lab, { name: "titan" });
   const client = await lab.client("laptop");
   const path = "/etc/iptables.d/11-docker-container_web";

@@ -75,7 +75,7 @@ const MERGE = `#!/usr/bin/awk -f
 END { for (i = 1; i <= n; i++) printf "%s\\n%sCOMMIT\\n", order[i], text[order[i]] }
 `;
 
-story("a service that nobody understands: used while it loads, found out when it flushes", async ({ lab }) => {
+story("a service that is not understood: used while it loads, detected when it flushes", async ({ lab }) => {
   const good = "ExecStart=/bin/sh -c '/usr/local/lib/merge /etc/iptables.d/* | iptables-restore'";
   const host = await lab.host({
     name: "own",

@@ -269,7 +269,7 @@ function real(name: string): string {
 }
 
 describe.each(BACKENDS)("real rule files on iptables-%s", (backend) => {
-  story("are loaded once, are no obstacle for setup, and lose the rule that was deleted", async ({ lab }) => {
+  story("are loaded once, do not stop setup, and the deleted rule is removed", async ({ lab }) => {
     const host = await lab.host({ name: "web1", backend, files: SPIES });
     for (const name of REAL) {
       await host.write("/etc/iptables.d/05_host", real(name));

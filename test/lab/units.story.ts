@@ -282,7 +282,7 @@ story("directories, executables and sockets may be anywhere", async ({ lab }) =>
   expect(await host.journal(WATCH)).not.toMatch(/warning|docker_iptables: /);
 });
 
-story("another user's fragments are loaded, told, and replaced by root's", async ({ lab }) => {
+story("another user's fragments are loaded, reported, and replaced by root's", async ({ lab }) => {
   const host = await lab.host({ name: "shared" });
   await setup(host);
   await host.docker.run("web", { publish: ["8080:80"] });

@@ -168,7 +168,7 @@ describe("without the commands, or with broken ones", () => {
     },
   );
 
-  test("nft tells of a chain and not of its rules, or the table's name is no word of nft's: then it counts", async () => {
+  test("nft lists a chain and not its rules, or the table's name is not a word of nft's: then it counts", async () => {
     const nft = (table: string) => {
       const chain = { family: "inet", table, name: "in", hook: "forward", policy: "accept" };
       const said = JSON.stringify({ nftables: [{ chain }] });
@@ -255,7 +255,7 @@ describe.skipIf(TOOLS.lacks !== "")(`real backends${TOOLS.lacks}`, () => {
   });
 
   describe.skipIf(TOOLS.nft === undefined)(`nftables${TOOLS.nft === undefined ? " (skipped: needs nft)" : ""}`, () => {
-    test("a stranger's chain in a table of iptables-nft is not deleted unasked", async () => {
+    test("a foreign chain in a table of iptables-nft is not deleted without a request", async () => {
       const world = await World.create("legacy");
       world.run("nft", "add table ip filter");
       world.run("nft", "add chain ip filter input { type filter hook forward priority 0; policy drop; }");

@@ -141,7 +141,7 @@ describe("the port can come in", () => {
     expect(closes(rules, { more: { n: [[dport({ set: [80] }), ACCEPT]] } })).toBe(false);
   });
 
-  test("where the chain stands elsewhere, is of another kind or family, or accepts", () => {
+  test("where the chain is elsewhere, is of another kind or family, or accepts", () => {
     for (const shape of [
       { hook: "input" },
       { hook: "output" },
@@ -166,7 +166,7 @@ describe("the port can come in", () => {
   });
 });
 
-test("whatever stands there, nothing is thrown", () => {
+test("whatever is there, nothing is thrown", () => {
   const statement = fc.oneof(
     fc.dictionary(fc.constantFrom("match", "accept", "drop", "jump", "goto", "vmap", "xt", "limit"), fc.jsonValue()),
     fc.record({ match: fc.record({ op: fc.jsonValue(), left: fc.jsonValue(), right: fc.jsonValue() }) }),

@@ -89,7 +89,7 @@ describe("what cannot be proven is not so", () => {
     );
   });
 
-  test("and one without a fragment neither stays nor goes", () => {
+  test("and one without a fragment is neither kept nor removed", () => {
     expect(sort("other", fragment(accept("172.17.0.9")), own)).toEqual({ staying: new Set(), untrue: [] });
   });
 });

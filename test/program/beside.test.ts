@@ -48,7 +48,7 @@ async function load(host: FakeHost, ...flags: string[]) {
 describe.concurrent.each(["restore", "systemd"])("reload: %s", (reload) => {
   const web = { container: "web", reload };
 
-  test("exchanges only our rules, names what it did, and tells once, until it changes", async () => {
+  test("replaces only our rules, says what it did, and warns once, until it changes", async () => {
     const host = await besideHost();
     const before = host.state();
     const foretold = await host.ask({ ...web, _ansible_check_mode: true });
@@ -71,7 +71,7 @@ describe.concurrent.each(["restore", "systemd"])("reload: %s", (reload) => {
     expect(await host.ask(web)).toMatchObject({ changed: true, warnings: [expect.stringMatching(TOLD)] });
   });
 
-  test("a line that is deleted from a fragment goes", async () => {
+  test("a line that is deleted from a fragment is removed", async () => {
     const host = await besideHost();
     host.write("05_own", OWN("192.0.2.7"));
     expect(await host.ask(web)).toMatchObject({ changed: true });
@@ -80,7 +80,7 @@ describe.concurrent.each(["restore", "systemd"])("reload: %s", (reload) => {
     expect(lines.join()).not.toContain("192.0.2.8");
   });
 
-  test("a new line is not loaded, and told; the one that it was before stays meanwhile", async () => {
+  test("a new line is not loaded, and reported; the one that it was before stays until then", async () => {
     const host = await besideHost();
     host.write("05_own", OWN("192.0.2.7", "192.0.2.9"));
     const { warnings } = await host.ask(web);
@@ -102,7 +102,7 @@ describe.concurrent.each(["restore", "systemd"])("reload: %s", (reload) => {
     );
   });
 
-  test("absent takes our rules away, and no others", async () => {
+  test("absent removes our rules, and no others", async () => {
     const host = await besideHost();
     expect(await host.ask({ ...web, state: "absent" })).toMatchObject({ changed: true, msg: "unpublished: web" });
     expect(linesOf(host)).toEqual(expect.arrayContaining([...UFWS, "-A INPUT -s 192.0.2.8/32 -j DROP"]));
@@ -173,7 +173,7 @@ describe.concurrent("load", () => {
     expect(await host.ask(web)).toMatchObject({ changed: true, warnings: [] });
   });
 
-  test("as a service starts, it keeps them beside all fragments, however often; what was deleted goes", async () => {
+  test("as a service starts, it keeps them beside all fragments, however often; what was deleted is removed", async () => {
     const host = fakeHost();
     host.write("05_own", OWN("192.0.2.7"));
     const strange = ["*filter", ":INPUT DROP [0:0]", ":ufw-user-input - [0:0]", ...UFWS, "COMMIT", ""].join("\n");

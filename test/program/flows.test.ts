@@ -55,7 +55,7 @@ test.each(["systemd", "restore", "patch"])(
   },
 );
 
-test("absent: what was led to the container goes", async () => {
+test("absent: flows to the container are deleted", async () => {
   const host = await movedHost();
   host.setFlows([flow("172.17.0.2"), ...OTHERS]);
   expect(await host.ask({ container: "web", state: "absent" })).toMatchObject({ changed: true, warnings: [] });

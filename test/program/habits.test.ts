@@ -22,7 +22,7 @@ function directories(host: FakeHost): string[] {
 }
 
 describe.concurrent("what create waits for", () => {
-  test("is told on stderr, and again when the reason is another", async () => {
+  test("is reported on stderr, and again when the reason changes", async () => {
     const host = fakeHost();
     host.container("web1", { ports: OTHER_PORTS, address: "172.17.0.3" });
     const running = execa(host.executable, ["create", "web", ...directories(host)], host.options());

@@ -113,7 +113,7 @@ describe.concurrent("a lock that another process holds", () => {
     expect({ file, live }, result.msg).toEqual({ file: isThere, live: isThere });
   });
 
-  test("for longer than our patience, between our write and our load: the answer says what was not put back", async () => {
+  test("for longer than our patience, between our write and our load: the answer says what was not restored", async () => {
     for (const patience of [1, 5, 30]) {
       const { host, asked } = await heldBetween(patience);
       const result = await asked.result;

@@ -52,7 +52,7 @@ describe.concurrent("a host name in a fragment", () => {
     expect(host.kernel("filter")).toContain("-s 192.0.2.77 -j ACCEPT");
   });
 
-  test("is asked for before the kernel is looked at: what comes meanwhile is not lost", async () => {
+  test("is requested before the kernel is read: what is added in between is not lost", async () => {
     const host = named({ "ahostsv4-one.example": ["192.0.2.9 STREAM one"] });
     await load(host, "ipv4");
     host.write("05_host", RULE("one.example"));

@@ -54,7 +54,7 @@ describe.concurrent("the daemon answers", () => {
     expect(clientCalls(host)).toEqual([]);
   });
 
-  test("of all networks, in no particular order: the base has them by name", async () => {
+  test("of all networks, in no particular order: the host rules have them by name", async () => {
     const host = fakeHost();
     const networks = ["b", "a", "c"].map((name) => ({
       Id: name,

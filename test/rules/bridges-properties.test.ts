@@ -218,7 +218,7 @@ function leadsTo(
   return (own < 0 ? told : own) > widest(false);
 }
 
-test("the base names only bridges that the networks' documents name, and masquerades nobody else's machines", () => {
+test("the host rules name only bridges that the networks' documents name, and masquerade no other machines", () => {
   const property = fc.property(plan, fc.boolean(), (drawn, proxy) => {
     const documents = drawn.networks.filter(({ driver }) => driver !== "");
     const networks = documents.flatMap((one) => {

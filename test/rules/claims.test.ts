@@ -163,7 +163,7 @@ describe("two fragments", () => {
     expect(ports && spell(ports, "ipv4")).toBe(words);
   });
 
-  test("of many, the first of those that share is found first, and nobody who does not share", () => {
+  test("of many, the first of those that share is found first, and none that does not share", () => {
     const property = fc.property(fc.array(anyClaims, { maxLength: 8 }), anyClaims, (many, one) => {
       const known = new ClaimIndex(many.map((each, index) => claimantIn("ipv4", String(index), each)));
       const found = known.sharing(claimantIn("ipv4", "one", one)).map(({ claimant }) => Number(claimant.owner));

@@ -12,7 +12,7 @@ import { shuffled, type World, world } from "./worlds.ts";
 const RUNS = { seed: 3, numRuns: 400 };
 const FAMILIES = ["ipv4", "ipv6"] as const;
 
-test("the same container gives the same bytes and words, in whatever order the client tells it", () => {
+test("the same container gives the same bytes and words, in whatever order the client lists it", () => {
   const property = fc.property(world, fc.nat(), ({ given }, seed) => {
     const { fragments, warnings, idle } = tell(given);
     const again = tell(shuffled(given, seed));
