@@ -6,9 +6,9 @@
 import { expect } from "vitest";
 import type { Client } from "./client.ts";
 import type { Host } from "./host.ts";
+import { problemsOf } from "./host-state.ts";
 import { serverImage } from "./image.ts";
 import type { Lab } from "./lab.ts";
-import { problemsOf } from "./standing.ts";
 import { story } from "./story.ts";
 
 const run = (host: Host, ...args: string[]) => host.run("docker_iptables", args, { check: false });

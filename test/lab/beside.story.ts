@@ -7,8 +7,8 @@ import { expect } from "vitest";
 import type { Client } from "./client.ts";
 import { ask, ourRules, until } from "./fixtures.ts";
 import type { Host, HostOptions } from "./host.ts";
+import { statusOf } from "./host-state.ts";
 import type { Lab } from "./lab.ts";
-import { statusOf } from "./standing.ts";
 import { storyWith } from "./story.ts";
 
 const storyOfUfw = storyWith({ packages: ["ufw"] });

@@ -7,8 +7,8 @@ import { expect } from "vitest";
 import type { Client } from "./client.ts";
 import { ask, ourRules, until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
+import { statusOf } from "./host-state.ts";
 import type { Lab } from "./lab.ts";
-import { statusOf } from "./standing.ts";
 import { story } from "./story.ts";
 
 const BAD = "/etc/iptables.d/20_bad";

@@ -7,7 +7,7 @@ import { describe, expect } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
 import type { Client } from "./client.ts";
 import type { Host } from "./host.ts";
-import { statusOf } from "./standing.ts";
+import { statusOf } from "./host-state.ts";
 import { story } from "./story.ts";
 
 /** What a person has in FORWARD, appended: it accepts all answers, and would keep standing flows alive. */

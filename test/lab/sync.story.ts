@@ -7,8 +7,8 @@ import { churn } from "./churn.ts";
 import type { Client } from "./client.ts";
 import { ask, example, ourRules, tagOriginalImage, until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
+import { expectAllWell, problemsOf, spellProblem, statusOf } from "./host-state.ts";
 import type { Lab } from "./lab.ts";
-import { expectAllWell, problemsOf, spellProblem, statusOf } from "./standing.ts";
 import { story } from "./story.ts";
 
 const fragmentOf = (name: string) => `/etc/iptables.d/11-docker-container_${name}`;

@@ -6,7 +6,7 @@
 import { describe, expect } from "vitest";
 import { ask, baseRules, ourRules, until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
-import { expectAllWellSoon } from "./standing.ts";
+import { expectAllWellSoon } from "./host-state.ts";
 import { story, storyWith } from "./story.ts";
 
 const WATCH = "docker_iptables-watch";

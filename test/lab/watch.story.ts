@@ -8,8 +8,8 @@ import { describe, expect } from "vitest";
 import { churn } from "./churn.ts";
 import { until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
+import { expectAllWellSoon, statusOf } from "./host-state.ts";
 import { serverImage } from "./image.ts";
-import { expectAllWellSoon, statusOf } from "./standing.ts";
 import { story, storyWith } from "./story.ts";
 
 const UNIT = "docker_iptables-watch";

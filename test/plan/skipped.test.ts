@@ -6,7 +6,7 @@ import type { Holding } from "../../src/docker/published.ts";
 import type { Fragments } from "../../src/fragments/by-family.ts";
 import { containerOwner, fileOf } from "../../src/model/owner.ts";
 import { describeStale, sortSkipped } from "../../src/plan/skipped.ts";
-import { tell } from "../rules/pipeline.ts";
+import { outcomeOf } from "../rules/pipeline.ts";
 import { world } from "../rules/worlds.ts";
 
 const FOLDER = { ipv4: "/etc/iptables.d", ipv6: "/etc/ip6tables.d" };
@@ -22,7 +22,7 @@ test("no fragment that stays names an address that is not its container's, or a 
     world,
     fc.infiniteStream(fc.constantFrom(0, 0, 0, 0, 1, 2)),
     ({ given, addresses }, fates) => {
-      const { name, fragments } = tell(given);
+      const { name, fragments } = outcomeOf(given);
       const now = Object.fromEntries(
         (["ipv4", "ipv6"] as const).map((family) => {
           const text = fragments[family];

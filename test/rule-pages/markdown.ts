@@ -104,7 +104,7 @@ function outcomeText(outcome: string): string {
   const [head = "", ...parts] = outcome.split(/^== /m);
   const said = head
     .trim()
-    .replace(/^(?:idle|fails): /, "")
+    .replace(/^(?:not published|fails): /, "")
     .split("\n")
     .filter(Boolean);
   const files = parts

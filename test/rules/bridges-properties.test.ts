@@ -8,7 +8,7 @@ import { hostFragments } from "../../src/iptables/host-fragments.ts";
 import type { Rule } from "../../src/iptables/rule.ts";
 import { Failure } from "../../src/model/errors.ts";
 import { routeTo } from "../../src/system/routes.ts";
-import { type Given, tell } from "./pipeline.ts";
+import { type Given, outcomeOf } from "./pipeline.ts";
 
 const RUNS = { seed: 13, numRuns: 2000 };
 
@@ -189,7 +189,7 @@ test("a container's rules lead only to bridges of its own networks, and to no ad
 
 function rulesOf(given: Given): Rule[] {
   try {
-    const { rules, warnings } = tell(given);
+    const { rules, warnings } = outcomeOf(given);
     const all = Object.values(rules.ipv4).flat();
     if (all.length > 0) sizes.ruled++;
     if (warnings.some((one) => one.includes("overlaps"))) sizes.astray++;
@@ -214,8 +214,8 @@ function leadsTo(
   const widest = (own: boolean) =>
     Math.max(-1, ...all.filter(({ name }) => (name === bridge) === own).map((one) => one.subnet[1]));
   const own = widest(true);
-  const told = subnet !== undefined && holds(address, subnet) ? subnet[1] : Number.POSITIVE_INFINITY;
-  return (own < 0 ? told : own) > widest(false);
+  const fallback = subnet !== undefined && holds(address, subnet) ? subnet[1] : Number.POSITIVE_INFINITY;
+  return (own < 0 ? fallback : own) > widest(false);
 }
 
 test("the host rules name only bridges that the networks' documents name, and masquerade no other machines", () => {

@@ -28,16 +28,16 @@ export interface Given {
   proxying?: { routed: string[]; proxied: string[]; filtered: ("ipv4" | "ipv6")[] };
 }
 
-export interface Told {
+export interface Outcome {
   name: string;
-  idle: string | undefined;
+  notPublished: string | undefined;
   warnings: string[];
   rules: Ruleset;
   fragments: Record<"ipv4" | "ipv6", string | undefined>;
 }
 
 /** Throws Failure as the product would; for documents that the schema refuses it is `client_answer_invalid`. */
-export function tell({ args, inspect, networks, interfaces, proxying }: Given): Told {
+export function outcomeOf({ args, inspect, networks, interfaces, proxying }: Given): Outcome {
   const { defaults, options } = readRequest(args, { env: {}, cwd: "/" });
   const [document] = inspect;
   if (!validateContainer(document)) throw new Failure("client_answer_invalid", "not what inspect prints");
@@ -69,7 +69,7 @@ export function tell({ args, inspect, networks, interfaces, proxying }: Given): 
   } = fragmentFor(target, defaults);
   return {
     name: target.name,
-    idle: target.nothingPublished && describeNothingPublished(target.name, target.nothingPublished),
+    notPublished: target.nothingPublished && describeNothingPublished(target.name, target.nothingPublished),
     warnings: [...target.warnings, ...warnings],
     rules,
     fragments: { ipv4: texts.ipv4, ipv6: texts.ipv6 },
