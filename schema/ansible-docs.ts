@@ -1,4 +1,4 @@
-// What Ansible wants to know of the module and of the role, from the schemas' own descriptions. Pure.
+// Ansible's documentation of the module and of the role, from the schemas' own descriptions. Pure.
 
 import { stringify } from "yaml";
 import args from "./arguments.schema.json" with { type: "json" };

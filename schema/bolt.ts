@@ -22,7 +22,7 @@ function puppetType({ type, enum: choices, minimum, maximum }: Property): string
   return type === "boolean" ? "Boolean" : "String[1]";
 }
 
-// Bolt hands over a default as if it was given; ours are the executable's own, and so they stand in the description.
+// Bolt passes a default as if it was given; ours are the executable's own, so they are in the description.
 const parameters = Object.entries(args.properties as Record<string, Property>).map(([name, property]) => {
   const known = property.default === undefined ? "" : ` Default: ${property.default}.`;
   return [name, { description: `${property.description}${known}`, type: `Optional[${puppetType(property)}]` }];

@@ -1,5 +1,5 @@
-// Keeps the READMEs' tables true to the schemas, and the examples that they show to the files: `npm run readme` writes them,
-// `npm run check` fails if they differ. A table or an example stands between <!-- NAME --> and <!-- /NAME -->.
+// Keeps the READMEs' tables in line with the schemas, and their examples with the files: `npm run readme` writes them, `npm run
+// check` fails if they differ. A table or an example is between <!-- NAME --> and <!-- /NAME -->.
 
 import { readFile, writeFile } from "node:fs/promises";
 import args from "./arguments.schema.json" with { type: "json" };

@@ -56,7 +56,7 @@ async function answer(argv: readonly string[]): Promise<Answer> {
     stderr: paintFor(process.stderr.isTTY, everyVariable()),
   };
   const print = command.json ? printJson : (result: Result) => printForPerson(result, reader);
-  return fulfil(async () => command.raw, print, deedOf(command), command.verb);
+  return fulfil(async () => command.raw, print, handlerOf(command), command.verb);
 }
 
 /** From now on each command and each decision is a line on stderr. */
@@ -66,12 +66,12 @@ function showEvents(argv: readonly string[]): void {
   verbose(() => `${program}, process ${process.pid}, user ${process.getuid?.()}: ${spellCommand(argv)}`);
 }
 
-/** What a container's unit keeps (StateDirectory=web) is not ours to write in, and our state is where the loads look for it. */
+/** What a container's unit keeps (StateDirectory=web) is not ours to write in, and our state is where loads expect it. */
 function leaveOthersState(): void {
   if (!/\/docker_iptables$/.test(variable("STATE_DIRECTORY") ?? "")) forget("STATE_DIRECTORY");
 }
 
-function deedOf(command: Exclude<Command, { kind: "text" | "version" }>): Handler {
+function handlerOf(command: Exclude<Command, { kind: "text" | "version" }>): Handler {
   const tell = command.json ? undefined : complain;
   switch (command.kind) {
     case "publish":
@@ -155,14 +155,14 @@ function helpHint(verb: string | undefined): string {
 async function fulfil(
   read: () => Promise<Raw>,
   print: (result: Result) => Printed,
-  deed: Handler = publishContainers,
+  handler: Handler = publishContainers,
   verb?: string,
 ): Promise<Answer> {
   let raw: Raw = {};
   let request: Request | undefined;
   try {
     raw = await Promise.race([read(), astray]);
-    const todo = deed(raw);
+    const todo = handler(raw);
     request = todo.request;
     verbose(() => `request: ${describeRequest(raw, todo.request)}`);
     const result = await completed(await Promise.race([todo.result(), astray]), request);
@@ -196,7 +196,7 @@ async function completed(result: Result, request: Request | undefined): Promise<
   return completeCommands(result, request.args, isWrong ? await recordedArguments(request.args.timeout) : {});
 }
 
-/** status: 3 for problems, as monitoring checks want it; 1 where the daemon could not be asked. */
+/** status: 3 for problems, as monitoring checks expect; 1 where the daemon could not be asked. */
 function exitCodeOf({ problems = [] }: Result): number {
   if (problems.some(({ kind }) => kind === "daemon_unreachable")) return 1;
   return problems.length > 0 ? 3 : 0;
@@ -208,13 +208,13 @@ async function note(request: Request | undefined, result: Result, reasons: reado
   return record(result, await readCaller(process.ppid), reasons);
 }
 
-/** Until a signal: each change is a record in the journal, and a line where the output goes elsewhere. */
+/** Until a signal: each change is a record in the journal, and a line where the output is not the journal. */
 function watchHost(raw: Raw): ReturnType<Handler> {
   const request = requestOf(raw);
-  // systemd.exec(5): set where the output goes to the journal.
+  // systemd.exec(5): set where the output is the journal.
   const inJournal = variable("JOURNAL_STREAM") !== undefined;
   let warned = "";
-  const told: Reporter = {
+  const reporter: Reporter = {
     synced: async (outcome, reasons) => {
       const result = completeCommands(resultOf(request, outcome), request.args, {});
       const because = reasons.map(describeReason);
@@ -232,15 +232,15 @@ function watchHost(raw: Raw): ReturnType<Handler> {
   return {
     request,
     result: async () => {
-      await watch(request, manager, told, onSignal());
+      await watch(request, manager, reporter, onSignal());
       return { changed: false, msg: "watched until the signal to stop", comment: "", warnings: [] };
     },
   };
 }
 
 /**
- * Rejects with what is thrown where nobody waits for it, and where nothing is left to wait for and there is no answer. What
- * goes on meanwhile is ended as by a signal.
+ * Rejects with an error that nothing catches, and if nothing is left to wait for and there is no answer. What still runs is ended
+ * as by a signal.
  */
 const astray = new Promise<never>((_, reject) => {
   for (const event of ["uncaughtException", "unhandledRejection"]) {
@@ -265,7 +265,7 @@ function onSignal(): AbortSignal {
   return controller.signal;
 }
 
-// A reader that is gone, or a full disk behind a redirection: nobody is left to tell but the caller's exit status.
+// A reader that is gone, or a full disk behind a redirection: only the exit status can still tell the caller.
 process.stderr.on("error", () => {});
 process.stdout.on("error", () => {
   process.exitCode = 1;

@@ -1,5 +1,5 @@
-// Golden cases: cases/NAME.json is what a client printed and what was asked for; cases/NAME.txt is what comes of it.
-// A new case is a new .json file; `npx vitest run test/cases.test.ts -u` writes its .txt, which is then to be read.
+// Golden cases: cases/NAME.json is what a client printed and the arguments; cases/NAME.txt is the outcome. A new case is a new
+// .json file; `npx vitest run test/cases.test.ts -u` writes its .txt; review it.
 //
 // Those called recorded-* are what a daemon printed, word for word (`npm run record`). Each of the others was made after
 // the shape that its `about` names, with what matters kept and the rest shortened. Their fragments were once loaded with iptables-restore 1.8.9 (nft) and listed again by iptables-save.
@@ -8,7 +8,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { Failure } from "../src/model/errors.ts";
-import { type Given, tell } from "./rules/pipeline.ts";
+import { type Given, outcomeOf } from "./rules/pipeline.ts";
 
 const CASES = fileURLToPath(new URL("cases/", import.meta.url));
 const files = readdirSync(CASES);
@@ -25,12 +25,12 @@ test("every expectation belongs to a case", () => {
   expect(orphans).toEqual([]);
 });
 
-/** The whole outcome as text: a failure's code and sentence; else why idle, warnings, and both fragments. */
+/** The whole outcome as text: a failure's code and sentence; else why it is not published, warnings, and both fragments. */
 function outcome(given: Given): string {
   try {
-    const { idle, warnings, fragments } = tell(given);
+    const { notPublished, warnings, fragments } = outcomeOf(given);
     return [
-      ...(idle === undefined ? [] : [`idle: ${idle}\n`]),
+      ...(notPublished === undefined ? [] : [`not published: ${notPublished}\n`]),
       ...warnings.map((warning) => `warning: ${warning}\n`),
       `== IPv4\n${fragments.ipv4 ?? "no file\n"}`,
       `== IPv6\n${fragments.ipv6 ?? "no file\n"}`,

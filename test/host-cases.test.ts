@@ -1,5 +1,5 @@
-// Golden cases of the host's rules: host-cases/NAME.json is what `network inspect` printed, and what was asked for; NAME.txt is what
-// setup writes. `npx vitest run test/host-cases.test.ts -u` writes the .txt of a new case, which is then to be read.
+// Golden cases of the host's rules: host-cases/NAME.json is what `network inspect` printed, and the arguments; NAME.txt is what
+// setup writes. `npx vitest run test/host-cases.test.ts -u` writes the .txt of a new case; review it.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";

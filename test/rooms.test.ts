@@ -117,13 +117,13 @@ test("the environment is read in one place", () => {
 /** What takes all arguments of a call: the door, which splits them, and the flags of which they are made. */
 const TAKES_ALL = /^(generated\/.*|(model\/(request|flags|options)|cli\/hints|systemd\/install)\.ts)$/;
 
-test("behind the door nobody takes all arguments", () => {
+test("behind the door no function takes all arguments", () => {
   const takers = [...SOURCES].filter(([, text]) => /^import .*\bArguments\b.* from/m.test(text)).map(([path]) => path);
   expect(takers.filter((path) => !TAKES_ALL.test(path))).toEqual([]);
   expect(takers).toContain("model/request.ts");
 });
 
-test("a way back, an effect in a pure room, one at third hand and who reads the environment are found", () => {
+test("an import back, an effect in a pure room, an indirect one and a reader of the environment are found", () => {
   const sources = new Map([
     ["rules/rule.ts", '// Rules.\nimport { readFile } from "../fragments/read.ts";\n'],
     ["fragments/read.ts", '// Reads.\nimport {\n  open,\n} from "node:fs";\n'],

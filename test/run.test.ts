@@ -1,4 +1,4 @@
-// A run of tests that is broken off, in whatever way: nothing of it is there in the end.
+// A run of tests that is interrupted, in any way: nothing of it is left.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -12,7 +12,9 @@ import { isAlive, until } from "./until.ts";
 const RUN = fileURLToPath(new URL("run.ts", import.meta.url));
 const TOP = fileURLToPath(new URL("..", import.meta.url));
 
-/** Starts a run in a folder, which leaves things behind there, and starts what would go on for long; this process's number. */
+/**
+ * Starts a run in a folder, which leaves things behind there, and starts what would run for long; returns this process's number.
+ */
 const DOOMED = `
 const { default: startRun } = await import(${JSON.stringify(RUN)});
 const { mkdirSync, mkdtempSync } = await import("node:fs");

@@ -1,5 +1,5 @@
-// Before the first test of a run: a folder for whatever its tests write, the few programs of the machine that they may start,
-// and an environment that has nothing else of the machine's or its user's. However the run ends, sweep.sh removes all of it.
+// Before the first test of a run: a folder for everything that its tests write, the few programs of the machine that they may
+// start, and an environment that has nothing else of the machine's or its user's. However the run ends, sweep.sh removes all of it.
 
 import { spawn, spawnSync } from "node:child_process";
 import {
@@ -43,7 +43,7 @@ export default function startRun({ tmpDir }: TestProject): void {
   const alive = openSync(join(run, ALIVE), "w");
   const { status, error } = spawnSync("flock", ["--exclusive", "0"], { stdio: [alive, "ignore", "inherit"] });
   if (status !== 0) throw new Error(`flock of util-linux is needed: ${error?.message ?? `exit status ${status}`}`);
-  // vitest's own folder is to go with it.
+  // vitest's own folder is removed with it.
   symlinkSync(tmpDir, join(run, ALSO));
   sweep(run);
   const tools = linkTools(join(run, "tools"));
@@ -61,7 +61,7 @@ function sweepForgotten(): void {
   }
 }
 
-/** Once the run is over, which lets go of its lock. */
+/** Once the run is over, which releases its lock. */
 function sweep(run: string, ...flags: string[]): void {
   // In a session of its own, so that no Ctrl-C ends it; its environment does not have the run's folder, or it would end itself.
   const args = [...flags, "--exclusive", join(run, ALIVE), SWEEP, run];

@@ -18,7 +18,7 @@ export async function until(what: string, holds: () => boolean): Promise<void> {
 /** Whether there is a process of this number that has not ended. */
 export function isAlive(pid: number): boolean {
   try {
-    // One that has ended and that nobody has waited for is a zombie (proc(5)).
+    // One that has ended and that was not waited for is a zombie (proc(5)).
     return !/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
   } catch {
     return false;

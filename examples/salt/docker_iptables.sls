@@ -1,5 +1,5 @@
-# `stateful` has Salt read `changed` and `comment` from the answer. With test=True it runs `test_name` in the place of
-# `name`, which foretells and changes nothing.
+# `stateful` has Salt read `changed` and `comment` from the answer. With test=True it runs `test_name` instead of
+# `name`, which predicts and changes nothing.
 
 host is ready:
   cmd.run:

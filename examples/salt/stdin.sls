@@ -1,4 +1,4 @@
-# The same with JSON on stdin, for what comes from a pillar. test=True does not run it, and says so.
+# The same with JSON on stdin, for data from a pillar. test=True does not run it, and says so.
 
 web and db are published:
   cmd.run:

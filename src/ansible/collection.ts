@@ -1,4 +1,4 @@
-// The Ansible collection: what stands in its tree, and the tarball that `ansible-galaxy collection install` takes.
+// The Ansible collection: its files, and the tarball that `ansible-galaxy collection install` takes.
 //
 // A tarball is what `ansible-galaxy collection build` makes of the tree (2.14): MANIFEST.json, which has the checksum of
 // FILES.json, which has those of all files; galaxy.yml itself is left out. Made here, so that a build needs no Ansible.
@@ -94,7 +94,7 @@ export function tarball(files: readonly TarFile[], about: Package): Buffer {
   return tarGz([manifest, list, ...entries]);
 }
 
-/** Galaxy wants the keys. */
+/** Galaxy requires the keys. */
 const NOT_TOLD = { license_file: null, repository: null, documentation: null, homepage: null, issues: null };
 
 function collectionInfo({ version, description, license }: Package) {

@@ -15,8 +15,8 @@ export function isDrifting(item: Item): item is Drifting {
 }
 
 /**
- * The kernel's rules, those seen already or new ones, and the fragments that they do not agree with. The former fragment's
- * rules are not asked for again: another fragment may hold the same.
+ * The kernel's rules, those seen already or new ones, and the fragments that they do not agree with. The former fragment's rules
+ * are not checked: another fragment may have the same.
  */
 export async function findDrift(
   items: readonly Item[],
@@ -25,7 +25,7 @@ export async function findDrift(
 ): Promise<{ live: Kernel; drifting: Drifting[] }> {
   const unasked = items.map((item) => ({ ...item, former: new Map() }));
   const { items: after, live } = await surveyKernel(unasked, host, seen);
-  // Somebody who comes first right after the load did not undo it.
+  // A rule that another process inserted first right after the load did not undo it.
   return { live, drifting: after.filter(isDrifting).filter(({ drift }) => hasDrift({ ...drift, ahead: undefined })) };
 }
 

@@ -21,7 +21,7 @@ import { dropChains, patchOwnRules } from "./patch.ts";
 import { loadWatched } from "./watched-load.ts";
 
 /**
- * Somebody's firewall may have come while this call waited for the client or for a lock. Throws ConcurrentChange: it looks
+ * Another firewall may have been started while this call waited for the client or for a lock. Throws ConcurrentChange: it starts
  * again.
  */
 export async function refuseNewcomers(
@@ -59,7 +59,7 @@ export async function loadWith(families: readonly Family[], before: Look, work: 
   const warnings = await inTurn(families, closes, async (family) => {
     if (loader.kind === "patch") {
       live[family] = await patch(family, before, work);
-      return tellPatched(family, live[family], loader, work.request);
+      return rememberPatched(family, live[family], loader, work.request);
     }
     const directories = { [family]: host.directories[family] };
     return (await loadLocked({ directories, timeout: host.timeout }, before.live)).warnings;
@@ -107,7 +107,7 @@ async function tryDirectory(family: Family, { directories, timeout }: HostConfig
   return findBroken(current, { family, directory, timeout }, readLive(""));
 }
 
-/** The first failure stops it; what only takes away goes on, so that one family's failure does not leave the other's ports open. */
+/** The first failure stops it; but a pure removal continues, so that one family's failure does not leave the other's ports open. */
 async function inTurn<T>(things: readonly T[], closes: boolean, step: (thing: T) => Promise<string[]>) {
   const warnings: string[] = [];
   const failures: unknown[] = [];
@@ -138,8 +138,8 @@ async function patch(family: Family, { items, live }: Look, work: Work): Promise
   return after;
 }
 
-/** Keeps what a boot falls back to, and what was told of others' rules. */
-async function tellPatched(
+/** Keeps what a load at boot falls back to, and what was reported of foreign rules. */
+async function rememberPatched(
   family: Family,
   live: Live | undefined,
   loader: Extract<Loader, { kind: "patch" }>,

@@ -1,4 +1,4 @@
-// What a Docker daemon left that managed iptables, and that one which does not has no use for: removed, and put back.
+// Removes, and restores, what a Docker daemon left that managed iptables, and that one which does not manage it has no use for.
 
 import type { Live } from "../iptables/live.ts";
 import { leftoverText, undeclaredOf } from "../iptables/undeclared.ts";
@@ -15,7 +15,7 @@ import { restoreSnapshot } from "../netfilter/snapshot.ts";
 import type { Undo } from "../plan/backend.ts";
 import type { Leftover, LeftRules } from "../plan/leftovers.ts";
 
-/** Takes it away as far as it is still there; `undo` gets the way back. Throws Failure of iptables and nft. */
+/** Removes what of it is still there; `undo` gets the rollback step. Throws Failure of iptables and nft. */
 export async function removeLeftover(leftover: Leftover, undo: Undo[], timeout: number): Promise<void> {
   if (leftover.kind === "rules") return removeRules(leftover, undo, timeout);
   const { name } = leftover;

@@ -1,8 +1,8 @@
 // load: replaces the running rules of one or both families by the fragments of their directories. What the service runs,
 // and what `reload: restore` does in process.
 //
-// Everything that can be found wrong is found before the kernel is touched; each table is then replaced in one step, so
-// there is no moment without rules; what fails later is put back from a snapshot.
+// All errors that can be found are found before the kernel is changed; each table is then replaced in one step, so there is no
+// moment without rules; a later failure is rolled back from a snapshot.
 
 import { untrustedIn } from "../fragments/access.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
@@ -46,8 +46,8 @@ export interface LoadRequest {
   directories: Partial<Record<Family, string>>;
   timeout: number;
   /**
-   * Whether rules stay that no fragment declares, nor declared in this boot: so a service that starts does not take away those of
-   * a firewall that came first, or while it had failed.
+   * Whether rules are kept that no fragment declares, nor declared in this boot: so a service that starts does not remove the rules
+   * of a firewall that started earlier, or while the service had failed.
    */
   keepUndeclared?: boolean;
 }
@@ -67,10 +67,8 @@ export async function loadDirectories(
   const request = { directories, timeout: host.timeout, keepUndeclared };
   if (!check) return load(request);
   const planned = await planLoad(request);
-  return {
-    ...planned,
-    warnings: [...planned.warnings, ...planned.plans.flatMap(({ spelling }) => warnOfBoot(spelling))],
-  };
+  const boot = planned.plans.flatMap(({ spelling }) => warnOfBoot(spelling));
+  return { ...planned, warnings: [...planned.warnings, ...warnOfRemoved(planned, "would be"), ...boot] };
 }
 
 export interface Loaded {
@@ -94,18 +92,19 @@ export interface Plan {
   stale: string[];
   /** What users other than root can change, of the directory and its fragments. */
   untrusted: Access[];
-  /** Live rules that no fragment declares, nor declared in this boot, and that will be gone, unless it keeps them. */
-  lost: string[];
+  /** Live rules that no fragment declares, nor declared in this boot. */
+  undeclared: string[];
+  /** Whether they stay. */
   keeps: boolean;
   changes: boolean;
 }
 
 /** For --verbose. */
-function describePlan({ family, directory, assembled, stale, lost, keeps, changes }: Plan): string {
-  const undeclared =
-    lost.length === 0 ? "" : `, ${lost.length} rules in no fragment ${keeps ? "stay" : "will be removed"}`;
+function describePlan({ family, directory, assembled, stale, undeclared, keeps, changes }: Plan): string {
+  const others =
+    undeclared.length === 0 ? "" : `, ${undeclared.length} rules in no fragment ${keeps ? "stay" : "will be removed"}`;
   const skipped = stale.length === 0 ? "" : `, skipped as from before this boot: ${stale.join(" ")}`;
-  const what = `${assembled.lines.length} lines of ${directory}${undeclared}${skipped}`;
+  const what = `${assembled.lines.length} lines of ${directory}${others}${skipped}`;
   return `load: ${FAMILY_WORDS[family]}, ${changes ? "differs from the kernel" : "live already"}: ${what}`;
 }
 
@@ -130,7 +129,7 @@ async function planFamily(
   const fragments = await readFragments(directory);
   const untrusted = await untrustedIn(directory, fragments);
   const { current, stale } = await sortByBoot(directory, fragments);
-  // A trial needs nothing of the kernel's rules, so both go on side by side.
+  // A trial does not need the kernel's rules, so both run in parallel.
   const looking = seen === undefined ? saveRules(family, timeout) : Promise.resolve(seen);
   const spellingOptions = { family, directory, timeout, live: looking, afresh: true };
   const [spelling, looked] = await Promise.all([canonicalFragments(current, spellingOptions), looking]);
@@ -140,13 +139,13 @@ async function planFamily(
   const record = await readRecord(stateOf(family, directory), live);
   const kept = withoutDeleted(live, record, spelling.fragments);
   const asOne = (fragments: readonly Fragment[]) => assemble(fragments, live.tables.keys(), kept);
-  const { lost, changes } = compare(asOne(spelling.fragments), record, live);
-  const keeps = keepUndeclared && lost.length > 0;
+  const { undeclared, changes } = compare(asOne(spelling.fragments), record, live);
+  const keeps = keepUndeclared && undeclared.length > 0;
   const beside = (fragments: readonly Fragment[]) =>
     keeps ? besideForeignRules(fragments, spelling.fragments, record, live) : fragments;
   const read = (fragments: readonly Fragment[]) => addressed(asOne(fragments), spelling.names);
   return {
-    ...{ family, directory, spelling, live, record, untrusted, lost, keeps },
+    ...{ family, directory, spelling, live, record, untrusted, undeclared, keeps },
     assembled: read(beside(current)),
     lasting: read(current),
     stale: stale.map(({ path }) => path),
@@ -169,8 +168,12 @@ function addressed(assembled: Assembled, names: Names): Assembled {
 }
 
 /** Which live rules the text does not have, and whether it changes anything at all. */
-function compare({ lines }: Assembled, record: BootRecord | undefined, live: Live): Pick<Plan, "lost" | "changes"> {
-  const lost: string[] = [];
+function compare(
+  { lines }: Assembled,
+  record: BootRecord | undefined,
+  live: Live,
+): Pick<Plan, "undeclared" | "changes"> {
+  const undeclared: string[] = [];
   const tables = new Map<string, string[]>();
   let open: string[] = [];
   for (const line of lines) {
@@ -189,9 +192,9 @@ function compare({ lines }: Assembled, record: BootRecord | undefined, live: Liv
     if (!sameTable(running, text)) changes = true;
     const known = new Set(text);
     const declared = record?.left.get(name)?.rules;
-    lost.push(...table.lines.filter((line) => !known.has(line) && !mayBeOurs(line) && !declared?.has(line)));
+    undeclared.push(...table.lines.filter((line) => !known.has(line) && !mayBeOurs(line) && !declared?.has(line)));
   }
-  return { lost, changes };
+  return { undeclared, changes };
 }
 
 /** Adds a line where iptables-restore puts its rule. */
@@ -208,7 +211,7 @@ function place(line: string, lines: string[]): void {
   lines.splice(place === 0 ? 0 : (before[place - 1] ?? lines.length) + 1, 0, spell(rule));
 }
 
-/** Whether two tables are the same: chains in any order, the rules of each chain in theirs, in whatever spelling. */
+/** Whether two tables are the same: chains in any order, the rules of each chain in order, however they are written. */
 function sameTable(a: readonly string[], b: readonly string[]): boolean {
   const byChain = (lines: readonly string[], spelt: (line: string) => string) => {
     const chains = new Map<string, string[]>();
@@ -264,7 +267,7 @@ function refuseUnresolved({ assembled, unresolved }: Spelling): void {
 
 const NO_RULES = readLive("");
 
-/** Whether the kernel has all chains and rules of a text, in whatever order, and perhaps more. */
+/** Whether the kernel has all chains and rules of a text, in any order, and perhaps more. */
 function runs({ lines }: Assembled, live: Live): boolean {
   let table = "";
   return lines.every((line) => {
@@ -296,20 +299,28 @@ function naming(assembled: Assembled, failure: Failure): Failure {
   return new Failure(failure.code, message, { ...facts, ...failure.facts }, { cause: failure });
 }
 
-function warningsOf({ family, stale, lost, keeps }: Plan): string[] {
+/** What is so before the load and after it. */
+function warningsOf({ family, stale, undeclared, keeps }: Plan): string[] {
+  const skipped = stale.map((path) => `${path} is from before this boot; skipped until 'create' confirms it`);
+  if (!keeps) return skipped;
   const word = FAMILY_WORDS[family];
-  const left = stale.map((path) => `${path} is from before this boot; skipped until 'create' confirms it`);
-  if (lost.length === 0) return left;
-  const some = someOf(lost);
-  if (keeps) {
-    return [...left, `${word} rules not in any fragment stay: ${some}; 'docker_iptables load' replaces them`];
-  }
-  return [...left, `${word} rules not in any fragment will be removed: ${some}`];
+  const some = someOf(undeclared);
+  return [...skipped, `${word} rules not in any fragment stay: ${some}; 'docker_iptables load' replaces them`];
+}
+
+/** A sentence for each family whose undeclared rules do not survive the load. */
+function warnOfRemoved({ plans }: Loaded, tense: "would be" | "were"): string[] {
+  return plans
+    .filter(({ undeclared, keeps }) => undeclared.length > 0 && !keeps)
+    .map(
+      ({ family, undeclared }) =>
+        `${FAMILY_WORDS[family]} rules not in any fragment ${tense} removed: ${someOf(undeclared)}`,
+    );
 }
 
 /**
- * Loads the directories. Throws Failure: nothing was changed, or what was is put back; where the kernel had no rules yet, it
- * has all that can be loaded, and the failure says what was left out.
+ * Loads the directories. Throws Failure: nothing was changed, or the change was rolled back; if the kernel had no rules yet, it has
+ * all that can be loaded, and the failure says what was left out.
  */
 export async function load(request: LoadRequest): Promise<Loaded> {
   const { directories, timeout } = request;
@@ -323,8 +334,8 @@ export async function load(request: LoadRequest): Promise<Loaded> {
 }
 
 /**
- * The same for the holder of the load lock, who has perhaps just looked at the kernel, and who puts back what it has changed
- * when it fails: `undo` gets the steps.
+ * The same for the holder of the load lock, who may have just read the kernel's rules (`seen`), and who rolls back after a failure:
+ * `undo` gets the steps.
  */
 export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: Undo[] = []): Promise<Loaded> {
   const { timeout } = request;
@@ -345,5 +356,5 @@ export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: 
   for (const { family, directory, lasting } of planned.plans) {
     warnings.push(...(await keepLastGood(family, directory, lasting)));
   }
-  return { ...planned, warnings: [...new Set(warnings)] };
+  return { ...planned, warnings: [...new Set([...warnings, ...warnOfRemoved(planned, "were")])] };
 }

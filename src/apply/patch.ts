@@ -15,7 +15,7 @@ import { patchRules, saveRules } from "../netfilter/iptables.ts";
 import { comparable } from "../netfilter/spelling.ts";
 import { verbose } from "../system/verbose.ts";
 
-/** Between a look at the kernel and the patch somebody else may change a chain; then the patch is recreated. */
+/** Between reading the kernel's rules and the patch another process may change a chain; then a new patch is made. */
 const ATTEMPTS = 3;
 
 /** A family's rules and its fragments. */
@@ -30,7 +30,7 @@ export interface Place {
 interface Exchange {
   /** The rules of the fragments that were replaced. */
   former: readonly Tables[];
-  /** Of these the way back brings nothing back. */
+  /** The rollback does not restore these. */
   gone: readonly Gone[];
   /** The kernel as it is. */
   before: Live;
@@ -40,8 +40,8 @@ interface Exchange {
  * Makes our live rules those of the fragments, and returns the kernel's. For the holder of the load lock, so that no load of
  * ours comes between.
  *
- * `remember` gets the way back before the kernel is touched, for who holds that lock. It is a patch, too: what others do in
- * the meantime stays.
+ * `remember` gets the rollback step before the kernel is changed, for the holder of that lock. It is also a patch: what others
+ * change in between stays.
  */
 export async function patchOwnRules(
   { family, directory, timeout }: Place,
@@ -62,7 +62,7 @@ export async function patchOwnRules(
 }
 
 /**
- * Takes the rules of fragments that are gone out of the kernel, whatever the others are like: no rule is added. Returns the
+ * Removes the rules of removed fragments from the kernel, even if other fragments are broken: no rule is added. Returns the
  * kernel's rules. Throws Failure of iptables.
  */
 export async function removeRules(
@@ -76,7 +76,7 @@ export async function removeRules(
 }
 
 /**
- * Removes the base's chains with the base, each unless a fragment declares it, something jumps to it, or it holds rules. For
+ * Removes the chains of the host rules with them, each unless a fragment declares it, something jumps to it, or it holds rules. For
  * the holder of the load lock. Throws Failure of iptables.
  */
 export async function dropChains(family: Family, chain: string, { directories, timeout }: HostConfig): Promise<void> {
@@ -102,8 +102,8 @@ function declares({ text }: { text: string }, table: string, chain: string): boo
   return readTables(text).sections.some((section) => section.table === table && section.chains.has(chain));
 }
 
-/** Each attempt was recreated of the rules as they were, so that others have changed them each time. */
-function overtaken(why: Failure): Failure {
+/** Each attempt's patch was made of the rules as read, so other programs changed them each time. */
+function changedBetween(why: Failure): Failure {
   const message = `other programs change the kernel's rules at the same time, ${ATTEMPTS} times in a row; retry (${why.message})`;
   return new Failure("concurrent_change", message, why.facts, { cause: why });
 }
@@ -130,7 +130,7 @@ async function exchange(
     try {
       await patchRules(family, text, timeout);
     } catch (error) {
-      if (attempt === ATTEMPTS) throw overtaken(asFailure(error));
+      if (attempt === ATTEMPTS) throw changedBetween(asFailure(error));
       failed = { text, error };
     }
     live = await saveRules(family, timeout);

@@ -1,4 +1,4 @@
-// Has the kernel take the rules, in the way that was chosen, and looks whether it did.
+// Loads the rules into the kernel, in the way that was chosen, and checks that they are there.
 
 import { asFailure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
@@ -45,7 +45,7 @@ async function loadOrRemove(work: Work): Promise<Reloaded> {
   const { loader, closes, going } = load;
   const concerned = loader.kind === "systemd" ? load.found.items : ofConcern(load.found.items);
   const steps = () => lookAndLoad(concerned, work);
-  // No load may come between the look, what is made of it, and the way back. The service's own load takes the locks itself.
+  // No load may run between reading the rules, the change, and the rollback. The service's own load takes the locks itself.
   const families = FAMILIES.filter((family) => concerned.some((item) => item.family === family));
   const loading =
     loader.kind === "systemd" ? steps() : locks.holding(families, () => (closes ? steps() : orRollBack(undo, steps)));
@@ -60,7 +60,7 @@ function ofConcern(items: readonly Item[]): Item[] {
   return items.filter(({ family }) => families.has(family));
 }
 
-/** Under the lock: look, load, look again. */
+/** Under the lock: check, load, check again. */
 async function lookAndLoad(items: readonly Item[], work: Work): Promise<Reloaded> {
   const { load, undo, locks, request } = work;
   const { host } = request;
@@ -73,7 +73,7 @@ async function lookAndLoad(items: readonly Item[], work: Work): Promise<Reloaded
     return { reloaded: [], warnings: [], live: before.live };
   }
   const left: Kernel = {};
-  // A service may load more than what drifts, so every family has its way back. A patch knows its own.
+  // A service may load more than what drifts, so every family has a rollback step. A patch makes its own.
   const isService = load.loader.kind === "systemd";
   const touched = isService ? FAMILIES : load.loader.kind === "patch" ? [] : families;
   const ways = backend.waysBack(touched, { items, live: before.live, left, going: load.going, isService }, locks, host);
@@ -87,7 +87,7 @@ async function lookAndLoad(items: readonly Item[], work: Work): Promise<Reloaded
   return { ...loaded, live };
 }
 
-/** Where nothing is undone, what a service took away is brought back all the same. */
+/** Rules that a service removed are restored even if nothing else is undone. */
 async function bringBackTaken(error: unknown, { closes }: Load, { snapshots }: WaysBack): Promise<never> {
   if (closes && error instanceof TookAway) for (const back of snapshots) await back();
   throw error;
@@ -100,7 +100,7 @@ async function refuseNotLive(items: readonly Item[], seen: Kernel, { load, undo,
   if (first === undefined) return live;
   const wrote = [...load.base.files, ...load.found.items].some(hasFileChanges);
   await refuseRewritten(drifting, wrote).catch((error: unknown) => {
-    // The kernel has what the fragments say: the way back would bring rules back that another process has removed.
+    // The kernel has what the fragments say: a rollback would restore rules that another process has removed.
     undo.splice(0);
     throw error;
   });

@@ -57,7 +57,7 @@ export async function salvage(
   directories: Partial<Record<Family, string>>,
   timeout: number,
 ): Promise<Failure> {
-  const told: string[] = [];
+  const messages: string[] = [];
   const lastGood: Family[] = [];
   const left: LeftOut[] = [];
   let changed = failure.changed;
@@ -70,20 +70,22 @@ export async function salvage(
       changed = true;
       if (done.isLastGood) lastGood.push(family);
       left.push(...done.left);
-      told.push(describe(family, done));
+      messages.push(describe(family, done));
       verbose(() => done.left.map((one) => `load: left out ${describeRule(one)}`));
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      told.push(`the ${FAMILY_WORDS[family]} rules that can be loaded could not be loaded either: ${error.message}`);
+      messages.push(
+        `the ${FAMILY_WORDS[family]} rules that can be loaded could not be loaded either: ${error.message}`,
+      );
     }
   }
-  if (told.length === 0) return failure;
+  if (messages.length === 0) return failure;
   const facts = {
     ...failure.facts,
     last_good: lastGood,
-    left_out: left.slice(0, MOST_TOLD).map(({ where, rule, why }) => ({ where, rule, why })),
+    left_out: left.slice(0, MOST_LISTED).map(({ where, rule, why }) => ({ where, rule, why })),
   };
-  const salvaged = new Failure(failure.code, [failure.message, ...told].join("; "), facts, { cause: failure });
+  const salvaged = new Failure(failure.code, [failure.message, ...messages].join("; "), facts, { cause: failure });
   salvaged.rolledBack = failure.rolledBack;
   salvaged.changed = changed;
   return salvaged;
@@ -95,7 +97,7 @@ export async function loadWhatCan(family: Family, directory: string, timeout: nu
   return done === undefined ? undefined : describe(family, done);
 }
 
-const MOST_TOLD = 100;
+const MOST_LISTED = 100;
 
 interface Done {
   /** Whether an earlier salvage had loaded something. */
@@ -188,8 +190,9 @@ function broughtBy(before: Live, after: Live): Left {
 }
 
 /**
- * Whether all that runs is somebody else's. Until a load has succeeded in this boot, the base says so, where there is one: a rule of
- * the host's may be another firewall's, too. Else any rule does that the fragments declare.
+ * Whether all live rules are foreign. If the fragments have the host rules, and no load has succeeded in this boot yet, only a live
+ * rule of ours shows that they are not: another rule of the fragments may also be another firewall's. Otherwise any rule that the
+ * fragments declare shows it.
  */
 function isBare({ tables }: Live, fragments: readonly Fragment[], record: BootRecord | undefined): boolean {
   const lines = [...tables.values()].flatMap((table) => table.lines);
@@ -200,7 +203,7 @@ function isBare({ tables }: Live, fragments: readonly Fragment[], record: BootRe
   return !lines.some((line) => mayBeOurs(line) || keys.has(keyOf(readWords(line))));
 }
 
-/** In each rule of the base. */
+/** In each of the host rules. */
 const OF_BASE = `--comment "${commentOf("(")}`;
 
 async function withNames(family: Family, directory: string, assembled: Assembled, timeout: number): Promise<Assembled> {
@@ -336,7 +339,7 @@ async function findRefusedTable(draft: Draft, look: Look): Promise<number | unde
   return undefined;
 }
 
-/** A DROP that was put in a rule's place for what follows it goes, once that is gone, too. */
+/** A DROP that replaced a rule because of those behind it is removed once those are removed, too. */
 function reopen(draft: Draft): void {
   for (const one of draft.left.filter(({ stead }) => stead.line !== undefined)) {
     const table = tableOf(draft.lines, one.at);
@@ -354,7 +357,7 @@ function setsMissedIn(words: string, line: string): ReadonlySet<string> {
   return new Set(/\b(ip)?set\b/i.test(words) ? setsIn([line]) : []);
 }
 
-/** The lines of the table that a line stands in, and its place there. */
+/** The lines of a line's table, and its place there. */
 function tableOf(lines: readonly (string | undefined)[], at: number): { lines: string[]; at: number } {
   const start = lines
     .slice(0, at + 1)

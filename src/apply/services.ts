@@ -1,4 +1,4 @@
-// The base's services, as a part of the transaction: installed before the load that starts them, taken away last.
+// The services of the host rules, as a part of the transaction: installed before the load that starts them, removed last.
 
 import type { Undo } from "../plan/backend.ts";
 import { hasUnitChanges } from "../plan/host-plan.ts";
@@ -28,13 +28,13 @@ export async function installUnits(units: readonly PlannedUnit[], undo: Undo[], 
   // As it was, once all else is: it waits for the lock that is held meanwhile.
   if (watches) undo.push(quietly(() => restartSoon(WATCH_UNIT, timeout)));
   if (ours.some((unit) => unit.unread || hasFileChanges(unit))) {
-    // Steps are undone from the last to the first: systemd is to read the files that are put back.
+    // Steps are undone from the last to the first: systemd has to read the restored files.
     undo.push(quietly(() => reloadManager(timeout)));
     for (const { path, after } of ours.filter(hasFileChanges)) await write(path, after, undo);
     await reloadManager(timeout);
   }
   for (const { name, before, enabled, start, failed } of ours) {
-    // One that had failed is that again, and its timer goes on.
+    // One that had failed is failed again, and its timer continues.
     if (before === undefined || (start && !failed)) undo.push(quietly(() => stopUnit(name, timeout)));
     if (enabled) continue;
     undo.push(quietly(() => disableUnit(name, timeout)));

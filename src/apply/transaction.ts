@@ -1,7 +1,7 @@
-// The transaction: write the fragments, have the kernel load them, look whether it did; or put everything back.
+// The transaction: write the fragments, load them into the kernel, check that they are live; or roll back.
 //
 // The directory's lock is held twice, while files are written and while rules are loaded, and released in between: of many
-// processes all write first, and whoever loads then looks first, because another's load may have brought its rules.
+// processes all write first, and each checks before it loads, because another's load may have loaded its rules.
 
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -31,15 +31,15 @@ interface Commit {
   request: CommitRequest;
   /** The steps back. */
   undo: Undo[];
-  /** Those of what goes, which nothing brings back. */
+  /** Rules that are to be removed, which a rollback never restores. */
   gone: Undo[];
   alone: Alone;
 }
 
 /**
- * Makes files, services and kernel as planned. Throws Failure; what was undone stands in its `rolledBack`.
+ * Makes files, services and kernel as planned. Throws Failure; what was undone is in its `rolledBack`.
  *
- * What fails is put back as it was, but for what goes: a rule that is gone is never brought back.
+ * A failure restores what was there, except rules to be removed: those are never restored.
  */
 export async function commit(plan: Plan, request: CommitRequest): Promise<Reloaded> {
   const undo: Undo[] = [];
@@ -58,7 +58,7 @@ export async function commit(plan: Plan, request: CommitRequest): Promise<Reload
   });
 }
 
-/** What fails is undone before the lock is released, so that nobody loads what is being taken back. */
+/** What fails is undone before the lock is released, so that no other process loads what is being undone. */
 function aloneFor({ base, closes }: Plan, undo: Undo[], { directories }: HostConfig): Alone {
   const all = [...Object.values(directories), ...base.units.map(({ path }) => dirname(path))];
   return (patience, steps) =>
@@ -86,7 +86,7 @@ async function change(work: Commit): Promise<Reloaded> {
   return loaded;
 }
 
-/** Fragments, the lists of this boot's, and services; those that go first. */
+/** Fragments, the lists of this boot's, and services; removals first. */
 async function writeFiles({ plan, request, undo, gone, alone }: Commit, installs: boolean): Promise<void> {
   const { found, settled, base, going } = plan;
   const { timeout } = request.host;
@@ -105,7 +105,7 @@ async function writeFiles({ plan, request, undo, gone, alone }: Commit, installs
 async function startWatcherAlone({ plan, request, alone }: Commit): Promise<void> {
   const { timeout } = request.host;
   await startWatcher(plan.base.units, timeout).catch(async (error: unknown) => {
-    // Without the lock nothing can be put back; why it did not start is what is to be told.
+    // Without the lock nothing can be restored; the failure to report is why it did not start.
     await alone(timeout, () => Promise.reject(error)).catch(() => {});
     throw error;
   });
@@ -124,7 +124,7 @@ async function confirm({ items, misfiled }: Survey, undo: Undo[]): Promise<void>
     const here = misfiled.filter((path) => dirname(path) === directory);
     const { path, after } = await confirmationOf(directory, here);
     const writing = write(path, after, undo, false);
-    // A name that is gone goes the next time, too: a full disk keeps no port open.
+    // A name without a fragment is removed the next time, too: a full disk keeps no port open.
     await (here.some((one) => lasting.has(one)) ? writing : writing.catch(() => {}));
   }
 }

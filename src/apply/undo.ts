@@ -1,4 +1,4 @@
-// The way back: each step of the transaction leaves one that undoes it, before or just after it is taken.
+// The rollback: each step of the transaction leaves one that undoes it, before or just after it is taken.
 
 import { type Own, readOwn } from "../fragments/directory.ts";
 import { asFailure, type Undone } from "../model/errors.ts";
@@ -37,7 +37,7 @@ async function rollBack(undo: Undo[]): Promise<Undone[]> {
   return done;
 }
 
-/** Makes a file as it should be; undefined removes it. `report`: whether it is told when it is put back. */
+/** Makes a file as it should be; undefined removes it. `report`: whether restoring it is reported. */
 export async function write(path: string, after: string | undefined, undo: Undo[], report = true): Promise<void> {
   const former = await readOwn(path);
   if (former?.text === after) return;

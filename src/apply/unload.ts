@@ -1,4 +1,4 @@
-// Where a load fails, or cannot be had: what goes is taken out of the kernel without one.
+// If a load fails, or is impossible: removed rules are removed from the kernel without one.
 
 import { readOwn } from "../fragments/directory.ts";
 import { hasRuleLines } from "../iptables/fragment-text.ts";
@@ -12,8 +12,7 @@ import { verbose } from "../system/verbose.ts";
 import { findDrift, isDrifting } from "./drift.ts";
 
 /**
- * Whatever somebody's fragment is like, a port does not stay open for it. For the holder of the write lock. Throws the load's
- * failure where rules are left.
+ * A broken fragment must not keep a port open. For the holder of the write lock. Throws the load's failure where rules are left.
  *
  * A load that holds the load lock for too long may have read the fragments before they went, and would bring the rules back:
  * then they are taken out, and the failure stays one.

@@ -1,4 +1,4 @@
-// A load by a service that is not ours and that nobody understands: what it took away is seen, told and put back.
+// A load by a service that is not ours and not understood: rules that it removed are detected, reported and restored.
 
 import { lostRules } from "../iptables/lost.ts";
 import { asFailure, type Failure } from "../model/errors.ts";
@@ -14,7 +14,7 @@ import { ownersOf, someOf } from "../text/words.ts";
 
 interface Watching {
   host: HostConfig;
-  /** Whether rules that no fragment declares are to go. */
+  /** Whether rules that no fragment declares are to be removed. */
   replaces: boolean;
 }
 
@@ -44,8 +44,8 @@ export async function loadWatched(
   if (gone.length > 0) throw tookAway(names, gone, failed);
   if (failed !== undefined) throw failed;
   if (edited.length === 0) return { warnings, live };
-  const told = `${names.join(" and ")} removed rules that are in no fragment, and fragments have changed since it last loaded them: ${someOf(edited)}`;
-  return { warnings: [...warnings, told], live };
+  const warning = `${names.join(" and ")} removed rules that are in no fragment, and fragments have changed since it last loaded them: ${someOf(edited)}`;
+  return { warnings: [...warnings, warning], live };
 }
 
 /**
@@ -55,21 +55,21 @@ export async function loadWatched(
 async function lossesOf(after: Kernel, others: readonly Unit[], { items, live }: Look, { host, replaces }: Watching) {
   const gone: string[] = [];
   const edited: string[] = [];
-  // A line that was deleted from a fragment is to go.
+  // A line that was deleted from a fragment is to be removed.
   const now = await declaredIn(await readDirectories(host.directories), live, host, true);
   const isBehind = others.some(({ behind }) => behind);
   for (const family of FAMILIES) {
     const [before, left] = [live[family], after[family]];
     if (before === undefined || left === undefined) continue;
-    const lost = lostRules(
+    const removed = lostRules(
       before,
       left,
       now[family] ?? [],
       ofFamily(items, family).map(({ former }) => former),
     );
-    gone.push(...lost.declared);
+    gone.push(...removed.declared);
     if (replaces) continue;
-    for (const rule of lost.undeclared) (isBehind && ownersOf([rule]).length === 0 ? edited : gone).push(rule);
+    for (const rule of removed.undeclared) (isBehind && ownersOf([rule]).length === 0 ? edited : gone).push(rule);
   }
   return { gone, edited };
 }
@@ -78,8 +78,8 @@ function tookAway(services: readonly string[], gone: readonly string[], failed: 
   const message =
     `${failed === undefined ? "" : `${failed.message}; and `}${services.join(" and ")}, which docker_iptables did not write, removed rules that were live before: ` +
     `${someOf(gone)}. See what it does with 'systemctl cat ${services[0]}'; without it, reload: patch replaces only docker_iptables' own rules. If a fragment that had them was removed, have that service load first`;
-  const facts = { ...failed?.facts, services, rules: gone.slice(0, MOST_TOLD) };
+  const facts = { ...failed?.facts, services, rules: gone.slice(0, MOST_LISTED) };
   return new TookAway(failed?.code ?? "rules_not_live", message, facts, { cause: failed });
 }
 
-const MOST_TOLD = 100;
+const MOST_LISTED = 100;

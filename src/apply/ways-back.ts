@@ -18,7 +18,7 @@ export function waysBack(families: readonly Family[], before: BeforeLoad, locks:
     const snapshot = before.live[family];
     if (snapshot === undefined) continue;
     if (isEmpty(snapshot) && !isFirstSetup(before.items)) {
-      // Nobody goes back to an open host. Why nothing can be loaded the failure itself says.
+      // A rollback never leads to an open host. The failure itself says why nothing can be loaded.
       const salvage = () => loadWhatCan(family, host.directories[family], host.timeout);
       ways.salvages.unshift(() => locks.holding([family], salvage).catch(orElse(undefined)));
       if (before.isService) continue;
@@ -38,7 +38,7 @@ function isEmpty({ tables }: Live): boolean {
   return [...tables.values()].every(({ lines }) => lines.length === 0);
 }
 
-/** Whether the base is written for the first time. */
+/** Whether the host rules are written for the first time. */
 function isFirstSetup(items: readonly Item[]): boolean {
   return items.some((item) => !isContainers(item) && item.before === undefined);
 }

@@ -24,7 +24,7 @@ interface Call {
   verbose: boolean;
 }
 
-/** Wrong usage; exit status 2. `verb` is the one whose help tells more. */
+/** Wrong usage; exit status 2. `verb` is the one whose help says more. */
 export class UsageError extends Error {
   readonly verb: string | undefined;
 
@@ -150,7 +150,7 @@ function refuseOthersOption(verb: Verb, name: string, spelling: string): void {
 
 type Options = NonNullable<ParseArgsConfig["options"]>;
 
-/** Every option that some verb takes: they may stand before it. */
+/** Every option that some verb takes: they may come before it. */
 function allOptions(): Options {
   const options: Options = { help: { type: "boolean", short: "h" }, version: { type: "boolean" } };
   for (const { name, type } of OPTIONS) options[name] ??= { type };

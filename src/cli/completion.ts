@@ -1,13 +1,13 @@
 // What `completion bash|zsh|fish` prints: scripts that complete verbs, options, their values and containers' names. Pure.
 
 import { containerOwner, fileOf } from "../model/owner.ts";
-import { OPTIONS, type Option } from "./options.ts";
+import { DISABLES, OPTIONS, type Option } from "./options.ts";
 import { OTHER_WORDS, optionsOf, type SHELLS, VERBS, type Verb } from "./verbs.ts";
 
 /** What is no name of Docker's is left out: bash evaluates the words that it chooses from, and any shell what is completed. */
 const ONLY_NAMES = 'LC_ALL=C grep -x "[a-zA-Z0-9][a-zA-Z0-9_.-]*"';
 
-/** Commands that print a name a line; each shell understands them as they stand. */
+/** Commands that print a name a line; each shell understands them unchanged. */
 const NAMES = {
   containers: `docker ps --format "{{.Names}}" 2>/dev/null | ${ONLY_NAMES}`,
   fragments: `ls /etc/iptables.d /etc/ip6tables.d 2>/dev/null | sed -n "s/^${fileOf(containerOwner(""))}//p" | ${ONLY_NAMES} | sort -u`,
@@ -148,7 +148,9 @@ ${[
 
 /** As much of a description as a line of a menu holds. */
 function short({ description }: Option): string {
-  return description.split(/[.:;](?: |$)/)[0] ?? "";
+  const prefix = description.startsWith(DISABLES) ? DISABLES : "";
+  const [first = ""] = description.slice(prefix.length).split(/[.:;](?: |$)/);
+  return `${prefix}${first}`;
 }
 
 /** Within single quotes; fish has another way to write one of them than the others. */

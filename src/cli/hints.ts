@@ -22,12 +22,12 @@ export function namesCommand(result: Result): boolean {
  * (`recorded`).
  */
 export function completeCommands(result: Result, args: Arguments, recorded: Partial<Arguments>): Result {
-  const told = (text: string) => completeCommand(text, args, recorded);
+  const completed = (text: string) => completeCommand(text, args, recorded);
   return {
     ...result,
-    ...{ msg: told(result.msg), comment: told(result.comment), warnings: result.warnings.map(told) },
-    ...(result.problems && { problems: result.problems.map((one) => ({ ...one, msg: told(one.msg) })) }),
-    ...(result._error && { _error: { ...result._error, msg: told(result._error.msg) } }),
+    ...{ msg: completed(result.msg), comment: completed(result.comment), warnings: result.warnings.map(completed) },
+    ...(result.problems && { problems: result.problems.map((one) => ({ ...one, msg: completed(one.msg) })) }),
+    ...(result._error && { _error: { ...result._error, msg: completed(result._error.msg) } }),
   };
 }
 
@@ -52,12 +52,12 @@ export function completeCommand(text: string, args: Arguments, recorded: Partial
   });
 }
 
-/** What is not as it is by default; more cannot be told. */
+/** What differs from the default; more is not known. */
 function isGiven([name, value]: [string, unknown]): boolean {
   return value !== undefined && FLAGS.some((flag) => flag.name === name && flag.fallback !== value);
 }
 
-/** A word for a shell. The message stands between quotes of its own, so that these are double. */
+/** A word for a shell. The message puts commands in single quotes, so these are double. */
 function quoted(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `"${word.replaceAll(/["\\$`]/g, "\\$&")}"`;
 }

@@ -2,13 +2,16 @@
 
 import { FLAGS } from "../model/flags.ts";
 
+/** Before the description of what an option switches off. */
+export const DISABLES = "Disables this: ";
+
 export interface Option {
   /** As it is declared, without dashes: "guards". */
   name: string;
   /** As it is shown: "--guards", or "--no-guards" where yes is what holds without it. */
   spelling: string;
   type: "boolean" | "string";
-  /** What stands for its value in a usage, e.g. "SECONDS"; undefined where it takes none. */
+  /** The placeholder of its value in a usage, e.g. "SECONDS"; undefined where it takes none. */
   value: string | undefined;
   /** All values that it takes, where they can be listed. */
   choices: readonly string[];
@@ -41,7 +44,7 @@ function optionOf({ flag, type, description, fallback, choices = [] }: (typeof F
   if (type === "boolean") {
     const negated = fallback === true;
     const spelling = negated ? `--no-${flag}` : `--${flag}`;
-    const said = negated ? `Disables this: ${description}` : description;
+    const said = negated ? `${DISABLES}${description}` : description;
     return { name: flag, spelling, type, value: undefined, choices: [], description: said };
   }
   const value =

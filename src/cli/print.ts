@@ -19,7 +19,7 @@ export function printJson(result: Result): Printed {
 
 /** Whom it is printed for. */
 export interface Reader {
-  /** What is told was not done. */
+  /** The answer is of check mode: nothing was done. */
   check: boolean;
   /** stdout is a terminal. */
   terminal: boolean;
@@ -36,7 +36,7 @@ function asFlags(text: string): string {
   });
 }
 
-/** For a terminal or a journal: what happened, to which files, by which reload; what failed goes to stderr. */
+/** For a terminal or a journal: what happened, to which files, by which reload; failures are on stderr. */
 export function printForPerson(result: Result, { check, terminal, stdout, stderr }: Reader): Printed {
   const tabled = terminal && (result.containers ?? []).length > 1;
   const said = [
@@ -62,7 +62,7 @@ export function printForPerson(result: Result, { check, terminal, stdout, stderr
     ...(typeof result.error?.["journal"] === "string"
       ? [`  the service's log:\n${indent(result.error["journal"])}`]
       : []),
-    ...(typeof result.error?.["stack"] === "string" ? [result.error["stack"]] : []),
+    ...(typeof result.error?.["stack"] === "string" ? [indent(result.error["stack"])] : []),
   ];
   return { stdout: lines(said), stderr: lines(complaints) };
 }
@@ -96,22 +96,22 @@ function tableOf(rows: readonly (readonly string[])[]): string[] {
   );
 }
 
-type Standing = NonNullable<Result["status"]>[number];
+type StatusRow = NonNullable<Result["status"]>[number];
 
 const HEAD = ["CONTAINER", "PUBLISHES", "TO", "FRAGMENT", "LIVE", "PROBLEMS"];
 
 /** One line a container and publish, then the problems in sentences. */
-function statusTable(standings: readonly Standing[], problems: readonly Problem[], paint: Paint): string[] {
+function statusTable(statuses: readonly StatusRow[], problems: readonly Problem[], paint: Paint): string[] {
   const kinds = new Map<string | undefined, Set<string>>();
   for (const { container, kind } of problems) kinds.set(container, (kinds.get(container) ?? new Set()).add(kind));
-  const rows = standings.flatMap(({ container, publishes, addresses, fragments, live }) => {
+  const rows = statuses.flatMap(({ container, publishes, addresses, fragments, live }) => {
     const wrong = [...(kinds.get(container) ?? [])].join(" ");
     const first = [addresses.join(" ") || "-", fragments.length > 0 ? "yes" : "no", live ? "yes" : "no", wrong || "-"];
     const [publish = "-", ...more] = publishes;
     return [[container, publish, ...first], ...more.map((one) => ["", one, "", "", "", ""])];
   });
   return [
-    ...(standings.length === 0 ? [] : [...tableOf([HEAD, ...rows]), ""]),
+    ...(statuses.length === 0 ? [] : [...tableOf([HEAD, ...rows]), ""]),
     ...problems.map(({ kind, msg }) => `${paint("yellow", `${kind}:`)} ${asFlags(msg)}`),
   ];
 }

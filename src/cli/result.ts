@@ -5,7 +5,7 @@ import type { Loaded } from "../apply/load.ts";
 import type { Explained, Explanation } from "../commands/explain.ts";
 import type { Outcome } from "../commands/publish.ts";
 import type { ContainerStatus, Status } from "../commands/status.ts";
-import { describeIdle } from "../docker/idle.ts";
+import { describeNothingPublished } from "../docker/nothing-published.ts";
 import type { FileDiff, FileResult, Result, Tables } from "../generated/result.ts";
 import { restoreCommand } from "../iptables/commands.ts";
 import { hasDrift } from "../iptables/live.ts";
@@ -35,7 +35,7 @@ import { describeOrigin } from "./origins.ts";
 
 type ContainerResult = NonNullable<Result["containers"]>[number];
 type BaseResult = NonNullable<Result["base"]>;
-type StandingResult = NonNullable<Result["status"]>[number];
+type StatusResult = NonNullable<Result["status"]>[number];
 type ViewResult = NonNullable<Result["explained"]>[number]["views"][number];
 
 /** The answer to a request that succeeded. */
@@ -86,11 +86,11 @@ export function resultOfLoad(request: Request, { plans, warnings }: Loaded): Res
 }
 
 /** The answer to the verb explain. */
-export function resultOfExplain(request: Request, { explained, idle, warnings }: Explanation): Result {
+export function resultOfExplain(request: Request, { explained, notPublished, warnings }: Explanation): Result {
   const count = explained.length;
   const msg = [
     count === 0 ? "" : `${count} published ${count === 1 ? "port" : "ports or ranges"} traced`,
-    ...idle.map(({ name, idle: why }) => describeIdle(name, why)),
+    ...notPublished.map(({ name, nothingPublished: why }) => describeNothingPublished(name, why)),
   ]
     .filter(Boolean)
     .join("; ");
@@ -129,8 +129,8 @@ function viewResult(
 }
 
 /** The answer to the verb status. */
-export function resultOfStatus(request: Request, { standings, problems, warnings }: Status): Result {
-  const count = standings.length;
+export function resultOfStatus(request: Request, { statuses, problems, warnings }: Status): Result {
+  const count = statuses.length;
   const containers = `${count} ${count === 1 ? "container" : "containers"}`;
   const msg =
     problems.length === 0
@@ -140,13 +140,13 @@ export function resultOfStatus(request: Request, { standings, problems, warnings
     changed: false,
     msg,
     comment: msg,
-    status: standings.map(standingResult),
+    status: statuses.map(statusResult),
     problems,
     warnings: [...request.warnings, ...warnings],
   });
 }
 
-function standingResult({ name, target, items }: ContainerStatus): StandingResult {
+function statusResult({ name, target, items }: ContainerStatus): StatusResult {
   const publishes = FAMILIES.flatMap((family) =>
     rangesOf((target?.publishes ?? []).filter((one) => one.family === family)).map((range) =>
       spellPublish({ family, ...range }, range.count),
@@ -164,17 +164,17 @@ function standingResult({ name, target, items }: ContainerStatus): StandingResul
 /** The answer to a request that failed, or could not even be read (`request` undefined). */
 export function resultOfFailure(error: unknown, request: Request | undefined, debug: boolean, bolt: boolean): Result {
   const failure = asFailure(error);
-  const told = { code: failure.code, ...failure.facts, ...(debug ? { stack: stackOf(failure) } : {}) };
+  const details = { code: failure.code, ...failure.facts, ...(debug ? { stack: stackOf(failure) } : {}) };
   return allVisible<Result>({
     changed: failure.changed,
     failed: true,
     msg: failure.message,
     comment: failure.message,
-    error: told,
+    error: details,
     warnings: request?.warnings ?? [],
     ...(failure.rolledBack ? { rolled_back: failure.rolledBack.map(spellUndone) } : {}),
     ...(request ? { state: request.subject.state, invocation: { module_args: { ...request.args } } } : {}),
-    ...(bolt ? { _error: { msg: failure.message, kind: `docker_iptables/${failure.code}`, details: told } } : {}),
+    ...(bolt ? { _error: { msg: failure.message, kind: `docker_iptables/${failure.code}`, details } } : {}),
   });
 }
 
@@ -234,7 +234,7 @@ function fileDiff({ path, before, after }: FileChange): FileDiff {
   return { before: ended(before?.text ?? ""), after: ended(after ?? ""), before_header: path, after_header: path };
 }
 
-/** What Docker left and what goes with it is in no file. */
+/** What Docker left and what is removed with it is in no file. */
 function goingOf({ base }: Outcome): FileDiff[] {
   return (base?.plan.leftovers ?? []).map(({ name, text }) => ({
     before: text,
@@ -246,7 +246,7 @@ function goingOf({ base }: Outcome): FileDiff[] {
 
 function sentence(
   containers: ContainerResult[],
-  { idle, conflicting, wanted }: Outcome,
+  { notPublished, conflicting, wanted }: Outcome,
   { state, all }: Subject,
   check: boolean,
 ): string {
@@ -260,14 +260,14 @@ function sentence(
   const would = check ? "would be " : "";
   const verb = state === "present" ? "published" : "unpublished";
   const same = asked
-    .filter((one) => !all && !one.changed && !idle.some(({ name }) => name === one.name))
+    .filter((one) => !all && !one.changed && !notPublished.some(({ name }) => name === one.name))
     .map(({ name }) => name);
   const parts = [
     changed.length > 0 ? `${would}${verb}: ${changed.join(", ")}` : "",
     going.length > 0 ? `${would}unpublished: ${going.join(", ")}` : "",
     same.length > 0 ? `already ${verb}: ${same.join(", ")}` : "",
     all && changing.length === 0 ? allIsWell(state, asked.length - empty.size) : "",
-    ...idle.map(describeNotPublished),
+    ...notPublished.map(describeNotPublished),
     besides.length > 0 ? `${would}updated: ${besides.join(", ")}` : "",
   ];
   return parts.filter((part) => part !== "").join("; ");

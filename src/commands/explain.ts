@@ -4,8 +4,8 @@
 import type { Container } from "../docker/container.ts";
 import { forwardingWarnings } from "../docker/daemon.ts";
 import { findNetworks, findPublished, type Networks } from "../docker/find.ts";
-import type { Idle } from "../docker/idle.ts";
 import type { Network } from "../docker/network.ts";
+import type { NothingPublished } from "../docker/nothing-published.ts";
 import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { liveOwners, readLive } from "../iptables/live.ts";
@@ -24,7 +24,7 @@ import { rangesOf } from "../rules/container-rules.ts";
 import { type ProbeOrigin, probesOf, type Trip } from "../rules/probe.ts";
 import { readHost } from "./host.ts";
 
-/** One published port, or a range of which the first stands for all. */
+/** One published port, or a range, represented by its first one. */
 export interface Explained {
   container: string;
   publish: PortMapping;
@@ -38,7 +38,7 @@ export interface Explained {
 export interface Explanation {
   explained: Explained[];
   /** Containers that publish nothing, and why. */
-  idle: { name: string; idle: Idle }[];
+  notPublished: { name: string; nothingPublished: NothingPublished }[];
   warnings: string[];
 }
 
@@ -54,7 +54,9 @@ export async function explain(request: ExplainRequest, signal: AbortSignal): Pro
   const inUse = FAMILIES.filter((family) => explained.some(({ publish }) => publish.family === family));
   return {
     explained,
-    idle: targets.flatMap(({ name, idle }) => (idle === undefined ? [] : [{ name, idle }])),
+    notPublished: targets.flatMap(({ name, nothingPublished }) =>
+      nothingPublished === undefined ? [] : [{ name, nothingPublished }],
+    ),
     warnings: [
       ...networks.unusable.map(({ msg }) => `${msg}; it is skipped`),
       ...new Set(targets.flatMap(({ warnings }) => warnings)),
@@ -71,7 +73,7 @@ interface Observed {
   live: Kernel;
 }
 
-/** The kernel is what this is about, whatever reloads it. */
+/** This is about the kernel, whatever `reload` is. */
 async function observe(request: ExplainRequest, signal: AbortSignal): Promise<Observed> {
   const { subject, host, client, defaults, options } = request;
   const here = await readDirectories(host.directories).catch(orElse({}));
@@ -99,15 +101,15 @@ function follow(target: PublishedContainer, networks: readonly Network[], host: 
   }));
 }
 
-/** IPv6 that docker-proxy alone answers, because nobody asked for rules, need not be forwarded. */
+/** IPv6 that docker-proxy alone answers, because no rules were requested, need not be forwarded. */
 function forwardedOf(inUse: readonly Family[], { targets, live }: Observed): Family[] {
   const owners = new Set(containersAmong(liveOwners(live.ipv6 ?? readLive(""))));
   return inUse.filter((family) => family === "ipv4" || targets.some(({ name }) => owners.has(name)));
 }
 
 /** Contiguous ports as one: their rules are one, too. */
-function publishesOf({ publishes, idle }: PublishedContainer): { publish: PortMapping; count: number }[] {
-  if (idle !== undefined) return [];
+function publishesOf({ publishes, nothingPublished }: PublishedContainer): { publish: PortMapping; count: number }[] {
+  if (nothingPublished !== undefined) return [];
   return FAMILIES.flatMap((family) =>
     rangesOf(publishes.filter((publish) => publish.family === family)).map(({ count, ...range }) => ({
       publish: { family, ...range },

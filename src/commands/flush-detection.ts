@@ -1,5 +1,5 @@
-// Notices that somebody has flushed rules of ours (iptables -F, netfilter-persistent, nft flush ruleset): watch looks for one of
-// them now and then. Reads, and changes nothing.
+// Detects that rules of ours were flushed (iptables -F, netfilter-persistent, nft flush ruleset): watch checks one of them now and
+// then. Reads, and changes nothing.
 
 import { join } from "node:path";
 import { readOwn } from "../fragments/directory.ts";
@@ -14,14 +14,17 @@ import type { Host } from "../plan/backend.ts";
 import type { Kernel } from "../plan/item.ts";
 import type { FlushedTable } from "./reasons.ts";
 
-/** milliseconds between two looks: at all, and at most where flushes follow each other; and after which they do not. */
+/**
+ * milliseconds between two checks: the usual, and the longest where flushes follow each other; and the time after which they no
+ * longer do.
+ */
 const PAUSE = { first: 3000, longest: 60_000, calm: 600_000 };
-/** So many times as long as a look took there is none: where there are thousands of rules, looks are no burden either. */
+/** The pause after a check is so many times as long as the check took: so checks are no burden with thousands of rules either. */
 const SHARE = 30;
-/** seconds; a look that takes longer says nothing. */
+/** seconds; a check that takes longer counts for nothing. */
 const PATIENCE = 5;
 
-/** When to look. Where somebody flushes again and again, what is put back is not fought for: each look is later. Pure. */
+/** When to check. If rules are flushed again and again, the program does not fight: each check is later than the last. Pure. */
 export class Pace {
   #flushes = 0;
   #last = Number.NEGATIVE_INFINITY;
@@ -32,12 +35,12 @@ export class Pace {
     return this.#flushes;
   }
 
-  /** When the next look is due, by the clock that `looked` is told. */
+  /** When the next check is due, by the clock that `looked` gets. */
   get next(): number {
     return this.#next;
   }
 
-  /** A look has ended, which took so long. */
+  /** A check has ended, which took so long. */
   looked(now: number, took: number, flushed: boolean): void {
     if (now - this.#last > PAUSE.calm) this.#flushes = 0;
     if (flushed) {
@@ -48,7 +51,7 @@ export class Pace {
   }
 }
 
-/** Looks at one table after the other, in both families at once. */
+/** Checks one table after the other, in both families at once. */
 export class FlushDetector {
   readonly #host: Host;
   readonly #pace = new Pace();
@@ -59,7 +62,7 @@ export class FlushDetector {
     this.#host = host;
   }
 
-  /** performance.now() at which the next look is due. */
+  /** performance.now() at which the next check is due. */
   get next(): number {
     return this.#pace.next;
   }
@@ -76,7 +79,7 @@ export class FlushDetector {
     this.#canaries = [...kept, ...learned];
   }
 
-  /** What was flushed since. Never throws: a look that fails is no flush. */
+  /** What was flushed since. Never throws: a check that fails is no flush. */
   async look(): Promise<FlushedTable[]> {
     const started = performance.now();
     const flushed = await this.#lookAround();

@@ -7,7 +7,7 @@ import { isLoopback, withoutPrefix } from "../model/addresses.ts";
 import type { Kernel } from "../plan/item.ts";
 import { readInterfaces } from "../system/interfaces.ts";
 
-/** Whom nobody believes: see `findProxies`. */
+/** Processes that are not believed: see `findProxies`. */
 type Seen = PacketHost & { untrusted: string[] };
 
 /** `bridges` are those of the daemon's networks. Never throws. */

@@ -36,7 +36,7 @@ export function differences(
   untrue: readonly StaleFragment[],
   once: string,
 ): Problem[] {
-  // What the kernel lacks then, too, goes without saying.
+  // That the kernel lacks it, too, is not said again.
   if (hasFileChanges(item)) return [{ ...fileProblem(item, targets, untrue, once), ...aboutOf(item) }];
   return item.drift === undefined ? [] : driftProblems(item, item.drift, once);
 }
@@ -128,7 +128,7 @@ export function rivals(now: Fragments, items: readonly Item[]): Problem[] {
       if (container === undefined) continue;
       const one = claimantIn(family, container, readClaims(rules));
       for (const { claimant: other, ports } of known.sharing(one)) {
-        // What was read twice may have changed in between: nobody is his own rival.
+        // A container that was read twice may have changed in between: it does not conflict with itself.
         if (ports === undefined || other.owner === container) continue;
         const { hostAddress, first, last, protocol } = ports;
         const port = spellPublish({ family, hostAddress, hostPort: first, protocol }, last - first + 1);
@@ -142,7 +142,7 @@ export function rivals(now: Fragments, items: readonly Item[]): Problem[] {
 }
 
 /**
- * Live rules with our comment whose fragment is not there, and is not missed: `known` owners are told of otherwise. `loads`:
+ * Live rules with our comment whose fragment is not there, and is not missed: `known` owners are reported otherwise. `loads`:
  * whether a load would work.
  */
 export function orphans(now: Fragments, live: Kernel, known: readonly string[], loads: boolean): Problem[] {
@@ -208,8 +208,8 @@ export function uncovered(items: readonly Item[], now: Fragments, once: string, 
 }
 
 /**
- * Publishes whose rules are live and still do not get another machine's packets, because a rule of another hand decides. What
- * DOCKER-USER keeps out, the user wants out.
+ * Publishes whose rules are live and still do not get another machine's packets, because a foreign rule decides. What DOCKER-USER
+ * blocks, the user means to block.
  */
 export function shadows(
   items: readonly Item[],

@@ -24,19 +24,19 @@ import type { ContainerFragment, DesiredFragment } from "../rules/desired-fragme
 import { verbose } from "../system/verbose.ts";
 
 export interface Outcome extends Omit<Selection, "wanted"> {
-  /** All fragments asked for, in the order of their names, and those of conflicting containers that are updated with them. */
+  /** All requested fragments, in the order of their names, and those of conflicting containers that are updated with them. */
   wanted: DesiredFragment[];
   /** Their rules, as they are written. */
   rules: Written["rules"][];
   /** The names of these conflicting containers. */
   conflicting: string[];
   items: Item[];
-  /** Undefined where the base was not asked for. */
+  /** Undefined where the host rules were not requested. */
   base: { networks: string[]; plan: HostPlan } | undefined;
   committed: Reloaded;
 }
 
-/** How often other processes may come between our look and our turn to write. */
+/** How often other processes may write between our read and our turn to write. */
 const ATTEMPTS = 5;
 
 /** Throws Failure. `signal` ends a wait; once something was written, the transaction is finished or rolled back. */
@@ -75,9 +75,9 @@ interface Desired {
   /** All of it: the host's first file, containers, the host's last file. */
   wanted: DesiredFragment[];
   base: DesiredHostRules | undefined;
-  /** Other containers' fragments that claim what is asked for, updated. */
+  /** Other containers' fragments that claim what is requested, updated. */
   conflicting: ContainerFragment[];
-  /** In the order in which they are told: of conflicting containers, of what this kernel cannot load. */
+  /** In the order in which they are printed: of conflicting containers, of what this kernel cannot load. */
   warnings: string[];
 }
 
@@ -113,7 +113,7 @@ function foretell({ observed, desired, compared, planned }: Phases, request: Hos
   const { base, load } = planned;
   return {
     ...asked,
-    idle: [...asked.idle, ...withoutRules(items, seen.now, request)],
+    notPublished: [...asked.notPublished, ...withoutRules(items, seen.now, request)],
     wanted: desired.wanted,
     rules: desired.wanted.map((one) => request.host.backend.write(one).rules),
     conflicting: desired.conflicting.map(({ owner }) => owner.name),
@@ -144,8 +144,8 @@ function bridged({ networks }: DesiredHostRules): string[] {
 }
 
 /**
- * Takes away what goes, though the rest failed or cannot work: a container's rules would lead to whoever gets its address next.
- * Those of the host lead to nobody. Throws the failure that says so; ConcurrentChange where another process has written in
+ * Removes what is to be removed, though the rest failed or cannot work: a container's rules would lead to the next container with
+ * its address. The host rules lead to none. Throws the failure that says so; ConcurrentChange where another process has written in
  * between.
  */
 async function unpublishAnyway(
@@ -160,10 +160,10 @@ async function unpublishAnyway(
   if (failed instanceof ConcurrentChange) throw failed;
   const names = namesOf(leading);
   const done = failed === undefined ? `unpublished anyway: ${names}` : `NOT unpublished: ${names}`;
-  const told = new Failure(why.code, `${why.message}; ${done}`, why.facts, { cause: why });
-  told.rolledBack = why.rolledBack;
-  told.changed = why.changed || (failed?.changed ?? true);
-  throw told;
+  const combined = new Failure(why.code, `${why.message}; ${done}`, why.facts, { cause: why });
+  combined.rolledBack = why.rolledBack;
+  combined.changed = why.changed || (failed?.changed ?? true);
+  throw combined;
 }
 
 async function removeAnyway(
@@ -178,7 +178,7 @@ async function removeAnyway(
   return commit(removal, request).then(() => undefined, asFailure);
 }
 
-/** A container and the base may tell the same of a network or of the host. */
+/** A container and the host rules may have the same warning of a network or of the host. */
 function onceEach(warnings: readonly string[]): string[] {
   return [...new Set(warnings)];
 }

@@ -3,7 +3,7 @@
 import type { Canary } from "../iptables/canary.ts";
 import { FAMILY_WORDS } from "../model/family.ts";
 
-/** An event of the daemon's, or tables that somebody has flushed. */
+/** An event of the daemon's, or tables that were flushed. */
 export type Reason =
   | { kind: "event"; name: string; action: string }
   | { kind: "flushed"; tables: readonly FlushedTable[] };

@@ -4,7 +4,7 @@
 import { findBroken } from "../apply/load.ts";
 import { type Complaint, findNetworks, findRunning, type Running } from "../docker/find.ts";
 import type { Network } from "../docker/network.ts";
-import { overlapsOf, tellOverlap } from "../docker/overlaps.ts";
+import { describeOverlap, overlapsOf } from "../docker/overlaps.ts";
 import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
@@ -12,7 +12,7 @@ import { sortByBoot } from "../fragments/confirmed.ts";
 import type { Problem } from "../generated/result.ts";
 import { isManaged, readFragment } from "../iptables/fragment-text.ts";
 import { readMeaning } from "../iptables/read.ts";
-import { tellCopies } from "../iptables/undeclared.ts";
+import { describeCopies } from "../iptables/undeclared.ts";
 import type { Directories } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
@@ -58,7 +58,7 @@ export interface ContainerStatus {
 }
 
 export interface Status {
-  standings: ContainerStatus[];
+  statuses: ContainerStatus[];
   problems: Problem[];
   warnings: string[];
 }
@@ -98,7 +98,9 @@ async function observe(request: StatusRequest): Promise<Observed> {
     host.backend.read(families, host),
     directories.then((now) => askWhatRuns(now, request)),
   ]);
-  const publishing = daemon.running.targets.filter(({ idle, publishes }) => idle === undefined && publishes.length > 0);
+  const publishing = daemon.running.targets.filter(
+    ({ nothingPublished, publishes }) => nothingPublished === undefined && publishes.length > 0,
+  );
   return { families, now, live, daemon, publishing };
 }
 
@@ -120,7 +122,7 @@ async function desire(observed: Observed, request: StatusRequest): Promise<Desir
   const containers = [
     ...publishing.map((target) => fragmentFor(target, defaults).wanted),
     ...others.map((owner) =>
-      // What nobody can be asked about should be as its own file says.
+      // A container that Docker cannot be asked about should be as its own file says.
       daemon.problem !== undefined || staying.has(owner)
         ? asWritten(owner, now)
         : containerFragment(owner, undefined, keptOptions(owner, now, defaults)),
@@ -184,7 +186,7 @@ async function hostProblems(scene: Scene, around: Around, request: StatusRequest
   return [
     ...shadows(items, publishing, daemon.networks, around.host),
     ...base.problems,
-    ...overlaps.map((overlap): Problem => ({ kind: "network_overlaps", msg: tellOverlap(overlap) })),
+    ...overlaps.map((overlap): Problem => ({ kind: "network_overlaps", msg: describeOverlap(overlap) })),
     ...warnOfUntrusted(around.host.untrusted).map((msg): Problem => ({ kind: "docker_proxy_untrusted", msg })),
     ...advice.warnings.map((msg): Problem => ({ kind: "daemon_settings", msg })),
     ...around.services.problems,
@@ -193,7 +195,7 @@ async function hostProblems(scene: Scene, around: Around, request: StatusRequest
   ];
 }
 
-/** What is wrong with the host is wrong for each container that was asked for (`names`; none names all). */
+/** What is wrong with the host is wrong for each requested container (`names`; none names all). */
 function answer(scene: Scene, around: Around, problems: readonly Problem[], names: readonly string[]): Status {
   const { containers, publishing, items, daemon } = scene;
   const isAskedFor = (container: string | undefined) =>
@@ -201,18 +203,18 @@ function answer(scene: Scene, around: Around, problems: readonly Problem[], name
   const owned = byContainer(items);
   const published = new Map(publishing.map((target) => [target.name, target]));
   const known = containers.map(({ owner }) => owner.name);
-  const standings = known
+  const statuses = known
     .map((name) => ({ name, target: published.get(name), items: owned.get(name) ?? [] }))
     .filter(({ name }) => isAskedFor(name))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
-  const unknown = names.filter((name) => !standings.some((one) => one.name === name));
+  const unknown = names.filter((name) => !statuses.some((one) => one.name === name));
   return {
-    standings,
+    statuses,
     problems: problems.filter(({ container }) => isAskedFor(container)),
     warnings: [
       ...daemon.running.warnings,
       ...around.services.warnings,
-      ...FAMILIES.flatMap((family) => tellCopies(around.declared[family] ?? [])),
+      ...FAMILIES.flatMap((family) => describeCopies(around.declared[family] ?? [])),
       ...around.firewalls.warnings,
       ...unknown.map((name) => `${name} publishes nothing, and has no fragment${orNearest(name, known)}`),
     ],
@@ -310,7 +312,7 @@ async function tryFragments(now: Fragments, live: Kernel, { directories, timeout
   return found.flat();
 }
 
-/** But for those that are to go anyway. */
+/** Except those that are to be removed anyway. */
 async function staleOf(
   now: Fragments,
   items: readonly Item[],
@@ -331,7 +333,7 @@ async function staleOf(
     });
 }
 
-/** Rules that a load would lose; on a host that is set up for patch nothing loads. */
+/** Rules that a load would remove; on a host that is set up for patch nothing loads. */
 async function undeclaredOf(
   now: Fragments,
   live: Kernel,

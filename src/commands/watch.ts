@@ -1,6 +1,5 @@
-// watch: follows the daemon's events and brings files and kernel to what runs. A burst of events is one sync; a daemon that
-// goes away is waited for, and what happened meanwhile is caught up when it is back. Between the syncs it looks whether its
-// rules are still there.
+// watch: follows the daemon's events and keeps files and kernel in line with the running containers. A burst of events is one sync;
+// while the daemon is down it waits, and then syncs. Between the syncs it checks that its rules are still there.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { followEvents } from "../docker/client.ts";
@@ -17,7 +16,7 @@ import { FlushDetector } from "./flush-detection.ts";
 import { type Outcome, publish } from "./publish.ts";
 import { listTables, type Reason } from "./reasons.ts";
 
-/** What is told of the work: each change with its reasons, and each failure once. */
+/** What is reported: each change with its reasons, and each failure once. */
 export interface Reporter {
   synced: (outcome: Outcome, reasons: readonly Reason[]) => Promise<void>;
   failed: (failure: Failure) => void;
@@ -26,25 +25,25 @@ export interface Reporter {
 /** milliseconds: how long to listen for more of a burst, and how long news can wait. */
 const BURST = 10;
 const LATER = 500;
-/** milliseconds: the pauses before another attempt: at all, at the base alone. */
+/** milliseconds: the pauses before another attempt: in general, and for the host rules alone. */
 const PAUSE = { first: 100, longest: 5000, base: 60_000 };
-/** Of a burst's reasons the first ones are told. */
+/** Of a burst's reasons the first ones are reported. */
 const MOST_REASONS = 20;
 
-/** Until the signal; `request` is for all containers. Never throws: what fails is told, and tried again. */
+/** Until the signal; `request` is for all containers. Never throws: a failure is reported, and retried. */
 export async function watch(
   request: HostRequest,
   manager: Manager,
-  told: Reporter,
+  reporter: Reporter,
   signal: AbortSignal,
 ): Promise<void> {
   const news = new News();
   signal.addEventListener("abort", () => news.ring(), { once: true });
-  const complaints = new Complaints(told);
+  const complaints = new Complaints(reporter);
   const lookout = new FlushDetector(request.host);
   await Promise.all([
     listen(request.client, news, complaints, signal),
-    syncOnNews({ request, news, lookout, told, complaints, signal }, manager),
+    syncOnNews({ request, news, lookout, reporter, complaints, signal }, manager),
   ]);
 }
 
@@ -53,12 +52,12 @@ interface Watch {
   request: HostRequest;
   news: News;
   lookout: FlushDetector;
-  told: Reporter;
+  reporter: Reporter;
   complaints: Complaints;
   signal: AbortSignal;
 }
 
-/** What is wrong is told once, until it is well again. */
+/** A problem is reported once, until it is solved. */
 class Complaints {
   readonly #tell: Reporter["failed"];
   readonly #known = new Set<string>();
@@ -173,12 +172,12 @@ interface Due {
   pulse: number;
 }
 
-/** An attempt that comes soon looks at everything. */
+/** An attempt that is due soon checks everything. */
 function looksBefore(retry: number, now: number): boolean {
   return retry - now > PAUSE.longest;
 }
 
-/** Milliseconds from now until the first that is due, never less than none: what waits for a retry does not look meanwhile. Pure. */
+/** Milliseconds from now until the first that is due, never less than none: while a retry is due, nothing else is checked. Pure. */
 export function pauseUntil(now: number, { retry, look, pulse }: Due): number {
   const first = Math.min(retry, looksBefore(retry, now) ? look : retry, pulse);
   return Math.max(first - now, 0);
@@ -186,7 +185,7 @@ export function pauseUntil(now: number, { retry, look, pulse }: Due): number {
 
 /** Returns the pause before another attempt; undefined where none is needed. */
 async function syncOnce(
-  { request, news, lookout, told, complaints, signal }: Watch,
+  { request, news, lookout, reporter, complaints, signal }: Watch,
   pause: number | undefined,
 ): Promise<number | undefined> {
   const taken = news.take();
@@ -195,7 +194,7 @@ async function syncOnce(
     const outcome = await publish({ ...request, subject: { ...request.subject, base } }, signal);
     lookout.learn(outcome.committed.live);
     const isOld = lookout.flushes > 2 && taken.reasons.length > 0 && taken.reasons.every(isFlush);
-    if (!isOld) await told.synced(outcome, taken.reasons);
+    if (!isOld) await reporter.synced(outcome, taken.reasons);
   };
   try {
     await sync(taken.networks && (await hasOwnBase(request.host.directories)));
@@ -205,7 +204,7 @@ async function syncOnce(
     const failure = asFailure(error);
     if (signal.aborted && failure.code === "interrupted") return undefined;
     complaints.tell(failure);
-    // What stops the base is no obstacle to the containers.
+    // A failure of the host rules does not stop the containers.
     const second = taken.networks ? await sync(false).catch(asFailure) : failure;
     const published = second === undefined;
     verbose(() => `sync: ${published ? "failed with the host rules, done without them" : failure.message}`);
@@ -219,8 +218,8 @@ function isFlush({ kind }: Reason): boolean {
   return kind === "flushed";
 }
 
-/** What was flushed is news. Where somebody does it again and again, that is told once, and then only what else there is. */
-async function lookOnce({ news, lookout, told }: Watch): Promise<void> {
+/** A flush is reported. If it happens again and again, it is reported once, and then only what else there is. */
+async function lookOnce({ news, lookout, reporter }: Watch): Promise<void> {
   const flushed = await lookout.look();
   if (flushed.length === 0) return;
   news.ring({ kind: "flushed", tables: flushed });
@@ -229,18 +228,18 @@ async function lookOnce({ news, lookout, told }: Watch): Promise<void> {
   const message =
     `another program repeatedly removes docker_iptables' rules (${tables}); they are put back, but later each time, up to a ` +
     "minute, and this is not reported again: find that program (a firewall service, a script; with iptables-nft 'nft monitor' names its process)";
-  told.failed(new Failure("concurrent_change", message, { tables }));
+  reporter.failed(new Failure("concurrent_change", message, { tables }));
 }
 
-/** Where setup made the base, it follows the networks, too. */
+/** If setup made the host rules, they are updated to the networks, too. */
 async function hasOwnBase({ ipv4 }: Directories): Promise<boolean> {
   const base = await readOwn(`${ipv4}/${HOST_FILES[0]}`);
   return base !== undefined && isManaged(base.text);
 }
 
 /**
- * Each time that the daemon is there again, what happened in between is news. Where the client cannot follow the events (it
- * is not installed, or has none), that is told once, and each attempt is news: so it looks every few seconds.
+ * Each time that the daemon is back there is a sync for what happened in between. If the client cannot follow the events (it is not
+ * installed, or has none), that is reported once, and each attempt is a sync: so there is one every few seconds.
  */
 async function listen(client: Client, news: News, complaints: Complaints, signal: AbortSignal): Promise<void> {
   let pause = PAUSE.first;
@@ -251,7 +250,7 @@ async function listen(client: Client, news: News, complaints: Complaints, signal
     news.ring();
     const failure = await followEvents(client, (line) => onEvent(line, news), signal).catch(asFailure);
     const lasted = Date.now() - started > PAUSE.longest;
-    // A daemon that is away fails the sync, too, which tells it; one that goes away ends what has lasted.
+    // While the daemon is down the sync fails, too, and reports it; a daemon that stops ends a stream that worked.
     const isNews = !signal.aborted && !lasted && failure instanceof Failure && failure.code !== "daemon_unreachable";
     if (lasted) complaint = "";
     if (isNews && gistOf(failure) !== complaint) {

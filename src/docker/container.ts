@@ -116,7 +116,7 @@ function pair(ipv4: string | null | undefined, ipv6: string | null | undefined):
 
 const NOBODYS = new Set(["unspecified", "loopback", "multicast", "broadcast"]);
 
-/** A rule that leads to this host itself, to many or to nobody leads to no container. */
+/** A rule that leads to this host itself, to many hosts or to none leads to no container. */
 function refuseNobodys(address: Attachment["address"]): Attachment["address"] {
   for (const text of Object.values(address)) {
     if (NOBODYS.has(ipaddr.parse(text).range())) throw invalid("a container's own address", text);

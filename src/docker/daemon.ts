@@ -1,18 +1,18 @@
-// The Docker daemon of this host: whether it is told to leave iptables alone, and what to do where it is not.
+// The Docker daemon of this host: whether it is configured to make no rules, and what to do if not.
 
 import { constants } from "node:fs";
 import { open, readFile } from "node:fs/promises";
 import { isAbsolute } from "node:path";
 import { orElse } from "../model/errors.ts";
 import { FAMILY_WORDS, type Family } from "../model/family.ts";
-import { findProcesses, readStanding } from "../system/processes.ts";
+import { findProcesses, readProcessStatus } from "../system/processes.ts";
 
-/** What the daemon is told by flag or file; undefined where neither says anything, and its default holds. */
+/** The daemon's settings by flag or file; undefined where neither has one, and its default applies. */
 export interface DaemonSettings {
   iptables: boolean | undefined;
   ip6tables: boolean | undefined;
   userlandProxy: boolean | undefined;
-  /** The flags among them, as they stand on the command line. The others stand in the file: dockerd refuses both. */
+  /** The flags among them, as on the command line. The others are in the file: dockerd refuses a setting in both. */
   flags: readonly string[];
 }
 
@@ -51,8 +51,8 @@ interface RootsProcess {
 
 /** Anybody can call a process dockerd, but not as root. */
 async function readProcess(pid: string): Promise<RootsProcess | undefined> {
-  const standing = await readStanding(pid);
-  return standing?.isRoots ? { pid, parent: standing.parent } : undefined;
+  const status = await readProcessStatus(pid);
+  return status?.isRoots ? { pid, parent: status.parent } : undefined;
 }
 
 async function readDaemon({ pid }: RootsProcess): Promise<Daemon> {
@@ -136,7 +136,7 @@ export function readSettings(cmdline: readonly string[], configText: string | un
   };
 }
 
-/** The words in which options stand. */
+/** The words that hold the options. */
 function optionsOf(cmdline: readonly string[]): readonly string[] {
   const end = cmdline.indexOf("--");
   return cmdline.slice(1, end < 0 ? undefined : end);
@@ -179,7 +179,7 @@ export function adviseDaemon(
   return [];
 }
 
-/** That a daemon is told to manage iptables itself, or told nothing, and what to do; undefined where it is told not to. */
+/** That a daemon manages iptables itself, by its settings or its default, and what to do; undefined where it is set not to. */
 export function managingDaemon(
   daemon: DaemonSettings & Partial<Daemon>,
   version: string | undefined,
@@ -211,7 +211,7 @@ function majorOf(version: string | undefined): number {
   return major === undefined ? Number.POSITIVE_INFINITY : Number(major);
 }
 
-/** The flag that states a setting, as it stands on the command line. */
+/** The flag that states a setting, as on the command line. */
 function flagOf(setting: Setting, { flags }: DaemonSettings): string | undefined {
   return flags.find((flag) => flag.split("=")[0] === `--${setting}`);
 }
@@ -226,7 +226,7 @@ function knowsIp6tables(version: string | undefined): boolean {
 
 function wrongSettings(daemon: DaemonSettings, on: readonly Setting[], file: string, version: string | undefined) {
   const flags = on.map((setting) => flagOf(setting, daemon)).filter((flag) => flag !== undefined);
-  // Who turns the one off wants the other off, too, whatever its default is today.
+  // Whoever turns one off means to turn off the other, too, whatever its default is today.
   const keys = (on.includes("iptables") && knowsIp6tables(version) && daemon.ip6tables !== false ? BOTH : on).filter(
     (setting) => flagOf(setting, daemon) === undefined,
   );

@@ -14,7 +14,7 @@ export interface Unusable {
   /** As the document has them, to compare with; empty where it has none. */
   name: string;
   id: string;
-  /** What the failure says where it was asked for by its name. */
+  /** The failure's message for a container that was named. */
   failure: Failure;
   /** The places of a container that can be read all the same. */
   attachments: readonly Attachment[];
@@ -27,9 +27,9 @@ export interface Answered<T> {
 }
 
 /**
- * The containers, each once: nerdctl finds one by its name and by its id. It also finds those of other clients of
- * containerd, which have an empty name: they are no containers of ours, and left out, as are images and networks of a name
- * that was asked for. `command` is what was asked, for messages.
+ * The containers, each once: nerdctl finds one by its name and by its id. It also finds those of other clients of containerd, which
+ * have an empty name: they do not count, nor do images and networks with a requested name. `command` is the client's command, for
+ * messages.
  */
 export function readContainers(documents: readonly unknown[], command: string): Answered<Container> {
   const own = documents.filter((document) => !isOther(document));
@@ -72,8 +72,8 @@ function readEach<T>(
 }
 
 function identityOf(document: unknown): Pick<Unusable, "name" | "id"> {
-  const told: Record<string, unknown> = typeof document === "object" && document !== null ? { ...document } : {};
-  const first = (...keys: string[]) => keys.map((key) => told[key]).find((value) => typeof value === "string") ?? "";
+  const fields: Record<string, unknown> = typeof document === "object" && document !== null ? { ...document } : {};
+  const first = (...keys: string[]) => keys.map((key) => fields[key]).find((value) => typeof value === "string") ?? "";
   return { name: first("Name", "name").replace(/^\//, ""), id: first("Id", "ID", "id") };
 }
 

@@ -10,8 +10,8 @@ import { didYouMean, nearest } from "../text/suggest.ts";
 import { inspectAllNetworks, inspectContainers, inspectNetworks, listContainers, listNames } from "./client.ts";
 import { type Attachment, type Container, compareText } from "./container.ts";
 import { type Answered, describe, type Unusable } from "./documents.ts";
-import { describeIdle, describeSkipped, type SkipReason } from "./idle.ts";
 import { GATEWAY_BRIDGE, type Network } from "./network.ts";
+import { describeNothingPublished, describeSkipped, type SkipReason } from "./nothing-published.ts";
 import { findHairpins, warnOfUntrusted } from "./proxy.ts";
 import {
   type Holding,
@@ -22,12 +22,12 @@ import {
   type PublishedContainer,
 } from "./published.ts";
 
-/** The first pause between two looks, and the longest, in milliseconds; each is half as long again as the last. */
+/** The first pause between two attempts, and the longest, in milliseconds; each is 1.5 times the last. */
 const PAUSE = { first: 50, longest: 1000 };
 /** So long, in milliseconds, a wait is nothing to speak of. */
 const QUIET = 2000;
 
-/** Is told what is waited for, in a line: once, and again whenever that is another. */
+/** Gets what is waited for, in a line: once, and again whenever that changes. */
 export type Tell = (line: string) => void;
 
 export interface Found {
@@ -40,7 +40,7 @@ export interface Found {
   warnings: string[];
 }
 
-/** A container of which no rules can be made now, and why; `name` is as it was asked for. */
+/** A container of which no rules can be made now, and why; `name` is as requested. */
 export type Pending = { name: string } /** `near` is the name that was perhaps meant. */ & (
   | { kind: "missing"; near?: string | undefined }
   /** `status` is the client's own word. */
@@ -66,9 +66,9 @@ export function describePending(pending: Pending): string {
  * The containers of these names or ids, each once.
  *
  * Waits up to `wait` seconds for those that do not exist or run yet, and for a daemon that is too busy to answer within the
- * client's `timeout`; without `wait` it looks once, and tells which are pending.
- * Throws Failure: `container_missing`, `container_not_running`, `interrupted`, `client_answer_invalid` where one of them or its
- * network cannot be used, and those of the client and of `locate`.
+ * client's `timeout`; without `wait` it asks once, and returns which are pending. Throws Failure: `container_missing`,
+ * `container_not_running`, `interrupted`, `client_answer_invalid` where one of them or its network cannot be used, and those of the
+ * client and of `locate`.
  */
 export async function findPublished(
   names: readonly string[],
@@ -90,8 +90,8 @@ export async function findPublished(
 }
 
 /**
- * The containers of these names or ids, which nobody has asked for: one that cannot be used or located is no obstacle.
- * Looks once. Throws Failure of the client.
+ * The containers of these names or ids, which were not requested: one that cannot be used or located does not matter. Asks once.
+ * Throws Failure of the client.
  */
 export async function findConflicting(
   names: readonly string[],
@@ -100,13 +100,13 @@ export async function findConflicting(
 ): Promise<Pick<Found, "targets" | "pending">> {
   const { ready, pending, unusable } = await lookAt(names, client);
   const { located, interfaces } = await locateAll(ready, [], { optionsOf }, client);
-  const lost = located.flatMap(({ container: { name }, target }): Pending[] =>
+  const notLocated = located.flatMap(({ container: { name }, target }): Pending[] =>
     isFailure(target) ? [{ name, kind: "not_located", failure: target }] : [],
   );
   const bad = unusable.map(({ name, failure }): Pending => ({ name, kind: "unusable", failure }));
   const targets = located.map(({ target }) => target).filter(isTarget);
   const { targets: whole } = await findHairpins(targets, interfaces);
-  return { targets: whole, pending: [...pending, ...lost, ...bad] };
+  return { targets: whole, pending: [...pending, ...notLocated, ...bad] };
 }
 
 function isFailure(one: PublishedContainer | Failure): one is Failure {
@@ -119,7 +119,9 @@ function isTarget(one: PublishedContainer | Failure): one is PublishedContainer 
 
 function skipped(one: PublishedContainer | Failure): string[] {
   if (isFailure(one)) return [`skip: ${one.message}`];
-  return one.idle === undefined ? [] : [`skip: ${describeIdle(one.name, one.idle)}`];
+  return one.nothingPublished === undefined
+    ? []
+    : [`skip: ${describeNothingPublished(one.name, one.nothingPublished)}`];
 }
 
 /** All containers of the daemon that run. */
@@ -139,7 +141,7 @@ export interface Skipped {
   name: string;
   /** Why it is left: by its label, or because it cannot be used or located. */
   why: SkipReason;
-  /** As far as they can be told. */
+  /** As far as they are known. */
   holdings: Holding[];
 }
 
@@ -161,10 +163,12 @@ export async function findRunning(owners: ReadonlySet<string>, client: Client, o
     options,
     client,
   );
-  const lost = located.flatMap(({ container, target }) => (isFailure(target) ? [{ container, failure: target }] : []));
+  const notLocated = located.flatMap(({ container, target }) =>
+    isFailure(target) ? [{ container, failure: target }] : [],
+  );
   const left = [
     ...apart.map((one) => ({ one, why: "failure" in one ? ("unusable" as const) : ("disabled" as const) })),
-    ...lost.map(({ container }) => ({ one: container, why: "not_located" as const })),
+    ...notLocated.map(({ container }) => ({ one: container, why: "not_located" as const })),
   ];
   verbose(() => [
     ...located.flatMap(({ target }) => skipped(target)),
@@ -177,9 +181,11 @@ export async function findRunning(owners: ReadonlySet<string>, client: Client, o
     left: left.map(({ one, why }) => ({ name: one.name, why, holdings: holdings(one) })),
     unusable: [
       ...unusable.map((one) => ({ container: one.name || undefined, msg: describe(one) })),
-      ...lost.filter(isUnusable).map(({ container, failure }) => ({ container: container.name, msg: failure.message })),
+      ...notLocated
+        .filter(isUnusable)
+        .map(({ container, failure }) => ({ container: container.name, msg: failure.message })),
     ],
-    warnings: [...lost.filter((one) => !isUnusable(one)).map(({ failure }) => failure.message), ...twice],
+    warnings: [...notLocated.filter((one) => !isUnusable(one)).map(({ failure }) => failure.message), ...twice],
     untrusted,
   };
 }
@@ -188,8 +194,8 @@ export async function findRunning(owners: ReadonlySet<string>, client: Client, o
 const ATTEMPTS = 3;
 
 /**
- * The containers that run, each name once. The answers are of several moments: one that is renamed, or recreated, between two
- * of them stands there twice, with a port that is its own rival. Then all are asked for again.
+ * The containers that run, each name once. The answers are of several moments: one that is renamed, or recreated, between two of
+ * them is there twice, with a port that conflicts with itself. Then all are requested again.
  */
 async function inspectRunning(
   client: Client,
@@ -297,7 +303,7 @@ type Look = { ready: Container[]; pending: Pending[] };
 /** Throws Failure `client_answer_invalid` where a document cannot be used, and those of the client. */
 async function look(names: readonly string[], client: Client): Promise<Look> {
   const { unusable, ...found } = await lookAt(names, client);
-  // Each was asked for by its name.
+  // Each was requested by its name.
   const [first] = unusable;
   if (first !== undefined) throw first.failure;
   return found;
@@ -351,15 +357,15 @@ async function waitForAll(
 ): Promise<Look & { waited: boolean }> {
   const { seconds, deadline, signal, tell } = patience;
   const start = Date.now();
-  let told = "";
+  let reported = "";
   for (let pause = PAUSE.first; ; pause = Math.min(pause * 1.5, PAUSE.longest)) {
     const found = await askAgain(patience, () => look(names, client));
     if (found.pending.length === 0) return { ...found, waited: pause > PAUSE.first };
     const left = deadline - Date.now();
     if (left <= 0) throw await notThere(found.pending, client, seconds);
     const state = listPending(found.pending);
-    if (state !== told && Date.now() - start >= QUIET) {
-      told = state;
+    if (state !== reported && Date.now() - start >= QUIET) {
+      reported = state;
       const named = listPending(await withNearNames(found.pending, client));
       tell(`waiting for the container ${named} (up to ${seconds} s)`);
     }
@@ -373,7 +379,7 @@ function listPending(pending: readonly Pending[]): string {
   return pending.map((one) => `${one.name}, which ${describePending(one)}`).join("; ");
 }
 
-/** Beside each name that does not exist, the one that was perhaps meant. A client that cannot say costs no answer. */
+/** For each name that does not exist, the nearest one. If the client cannot list names, none is suggested. */
 export async function withNearNames(pending: readonly Pending[], client: Client): Promise<Pending[]> {
   const names = pending.some(isMissing) ? await listNames(client).catch(() => []) : [];
   return pending.map((one) => (isMissing(one) ? { ...one, near: nearest(one.name, names) } : one));
@@ -394,7 +400,7 @@ async function notThere(pending: readonly Pending[], client: Client, waited: num
   );
 }
 
-/** All networks; none of a client whose list of them makes no sense, for it is asked for those alone that need it. */
+/** All networks; none of a client whose list of them makes no sense, because only some callers need it. */
 async function inspectShown(client: Client): Promise<Answered<Network>> {
   return inspectAllNetworks(client).catch((error: unknown) => {
     if (error instanceof Failure && error.code === "client_answer_invalid") return { usable: [], unusable: [] };
@@ -402,7 +408,7 @@ async function inspectShown(client: Client): Promise<Answered<Network>> {
   });
 }
 
-/** The ids of their networks; undefined where the client does not tell one, so that all are to be looked at (nerdctl). */
+/** The ids of their networks; undefined where the client does not say one, so that all have to be read (nerdctl). */
 function networksOf(placed: readonly Placed[]): string[] | undefined {
   const attachments = placed.flatMap((one) => one.attachments);
   const ids = attachments.filter(({ bridge }) => bridge === undefined).map(({ networkId }) => networkId);

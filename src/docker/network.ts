@@ -85,14 +85,14 @@ function readOptions({ Options, plugins }: NetworkDocument, isDefault: boolean) 
 }
 
 function subnetsOf({ IPAM, subnets, plugins }: NetworkDocument): Record<Family, string[]> {
-  const told = [
+  const stated = [
     ...(IPAM?.Config ?? []).map((config) => config?.Subnet),
     ...(subnets ?? []).map((one) => one?.subnet),
     ...(plugins ?? []).flatMap(({ ipam }) =>
       (ipam?.ranges ?? []).flatMap((range) => (range ?? []).map((one) => one?.subnet)),
     ),
   ];
-  const all = told.flatMap((subnet) => (subnet ? [readSubnet(subnet)] : []));
+  const all = stated.flatMap((subnet) => (subnet ? [readSubnet(subnet)] : []));
   return {
     ipv4: all.filter((subnet) => !subnet.includes(":")),
     ipv6: all.filter((subnet) => subnet.includes(":")),
@@ -132,8 +132,8 @@ export interface Place {
 }
 
 /**
- * The place that publishes, by family: the network that was asked for, else Docker's order (libnetwork's
- * endpoint order; from 28, where GwPriority is known, each family goes to the first network that has its gateway).
+ * The place that publishes, by family: the requested network, else Docker's order (libnetwork's endpoint order; from 28, where
+ * GwPriority is known, each family uses the first network that has its gateway).
  *
  * Throws Failure `network_unknown`.
  */

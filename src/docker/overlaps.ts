@@ -1,6 +1,6 @@
-// Where a network's subnet is another interface's too: then packets to an address of it may leave there, whatever our rules say
-// of the bridge, and an address there may be another machine's. The narrowest route decides, so a wider one does no harm;
-// of two equal ones the kernel takes whichever came first. Pure.
+// Where a network's subnet is another interface's too: then packets to an address of it may be sent to that interface, whatever our
+// rules say of the bridge, and an address there may be another machine's. The narrowest route decides, so a wider one does no harm;
+// of two equal ones the kernel takes the older. Pure.
 
 import { bitsOf, without } from "../model/addresses.ts";
 import { FAMILIES } from "../model/family.ts";
@@ -55,7 +55,7 @@ export function ownSubnet(address: string, bridge: string, { routes }: Interface
 }
 
 /** In a sentence, with what to do. */
-export function tellOverlap({ network, bridge, subnet, others }: Overlap): string {
+export function describeOverlap({ network, bridge, subnet, others }: Overlap): string {
   const [first, ...more] = [...new Set(others.map(({ name, cidr }) => `${cidr} on ${name}`))];
   return (
     `the subnet ${subnet} of the network ${network} (bridge ${bridge}) overlaps ${first}${more.length > 0 ? ` and ${more.length} more` : ""}: ` +

@@ -1,4 +1,4 @@
-// Whether docker-proxy serves a container, found out: the daemon's userland-proxy is on unless somebody turned it off.
+// Detects whether docker-proxy serves a container: the daemon's userland-proxy is on by default.
 //
 // Without it dockerd sets route_localnet of the bridge, also with --iptables=false (tried, 20.10). A 1 may be left over
 // from before a restart of the daemon (moby#45578), so it is confirmed by there being no docker-proxy for the container.
@@ -9,7 +9,7 @@ import { orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import type { Interfaces } from "../system/interfaces.ts";
 import { inLanes } from "../system/lanes.ts";
-import { findProcesses, nameOf, type Process, readStanding } from "../system/processes.ts";
+import { findProcesses, nameOf, type Process, readProcessStatus } from "../system/processes.ts";
 import type { Daemon } from "./daemon.ts";
 import { readSubnet } from "./network.ts";
 import type { Endpoint, PublishedContainer } from "./published.ts";
@@ -31,8 +31,8 @@ export async function findHairpins(
 }
 
 /**
- * Whether containers on these bridges are served by docker-proxy: as the daemon was told, else, where there is none to ask,
- * as the kernel and the processes say. Throws Failure `resources_exhausted`.
+ * Whether containers on these bridges are served by docker-proxy: as the daemon is configured, else, where it cannot be asked, as
+ * the kernel and the processes show. Throws Failure `resources_exhausted`.
  */
 export async function usesProxy(
   daemon: Daemon | undefined,
@@ -73,8 +73,8 @@ export interface Proxies {
  * The docker-proxies of this network namespace, and those of which it cannot be read; one process serves one published port on
  * one host address. Throws Failure `resources_exhausted`.
  *
- * Anybody can call a process so: the daemon's are root's, no container's, and its children for as long as they live (it has
- * them killed with itself, Pdeathsig, with live-restore too; moby, portmapper/proxy_linux.go).
+ * Any user's process can have this name: the daemon's are root's, not a container's, and its children for as long as they live (it
+ * has them killed with itself, Pdeathsig, with live-restore too; moby, portmapper/proxy_linux.go).
  */
 export async function findProxies(): Promise<Proxies> {
   const found = await inLanes(await findProcesses("docker-proxy"), readIfDaemons);
@@ -85,12 +85,12 @@ export async function findProxies(): Promise<Proxies> {
 }
 
 async function readIfDaemons({ pid, certain }: Process): Promise<{ proxy?: DockerProxy[]; untrusted?: string }> {
-  const standing = await readStanding(pid);
-  if (standing === undefined) return {};
+  const status = await readProcessStatus(pid);
+  if (status === undefined) return {};
   // Before 1.12 the daemon is called docker.
-  const isDaemons = standing.isRoots && !standing.isNested && /^docker(d|$)/.test(await nameOf(standing.parent));
+  const isDaemons = status.isRoots && !status.isNested && /^docker(d|$)/.test(await nameOf(status.parent));
   // One of which the network namespace cannot be read may be another user's own daemon's.
-  if (!isDaemons || !(await readStanding(standing.parent))?.isRoots) return certain ? { untrusted: pid } : {};
+  if (!isDaemons || !(await readProcessStatus(status.parent))?.isRoots) return certain ? { untrusted: pid } : {};
   return { proxy: readProxy(await readFile(`/proc/${pid}/cmdline`, "utf8").catch(orElse(""))) };
 }
 

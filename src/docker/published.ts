@@ -7,9 +7,9 @@ import type { Options } from "../model/options.ts";
 import type { PortMapping } from "../model/port-mapping.ts";
 import type { Interfaces } from "../system/interfaces.ts";
 import type { Attachment, Container } from "./container.ts";
-import { describeNowhere, type Idle, type Nowhere } from "./idle.ts";
 import { bridgeOfId, choosePlaces, GATEWAY_BRIDGE, type Network, type Place } from "./network.ts";
-import { type Overlap, overlapOf, ownSubnet, tellOverlap } from "./overlaps.ts";
+import { describeNowhere, type NothingPublished, type Nowhere } from "./nothing-published.ts";
+import { describeOverlap, type Overlap, overlapOf, ownSubnet } from "./overlaps.ts";
 
 /** The container's address behind one bridge of this host. */
 export interface Endpoint {
@@ -29,11 +29,11 @@ export interface Hairpin {
 /** An address that is a container's own. */
 export interface Holding {
   address: string;
-  /** The bridge behind which it is; undefined where that cannot be told. */
+  /** The bridge behind which it is; undefined where that is unknown. */
   bridge: string | undefined;
 }
 
-/** What tells where a container is. */
+/** What shows where a container is. */
 export type Placed = Pick<Container, "name" | "id"> & { attachments: readonly Attachment[] };
 
 export interface PublishedContainer {
@@ -54,15 +54,15 @@ export interface PublishedContainer {
   /** All addresses of the container, whether or not something is published there. */
   addresses: Record<Family, readonly string[]>;
   /** Why nothing is published; undefined when something is. */
-  idle: Idle | undefined;
+  nothingPublished: NothingPublished | undefined;
   /** Why what it publishes leads nowhere; undefined when it leads somewhere, or astray. */
   nowhere: Nowhere | undefined;
   warnings: string[];
 }
 
 /**
- * Throws Failure `network_unknown` (asked for a network that the container is not in), `bridge_missing` (the bridge
- * is not an interface of this host).
+ * Throws Failure `network_unknown` (the requested network is not one of the container's), `bridge_missing` (the bridge is not an
+ * interface of this host).
  */
 export function locate(
   container: Container,
@@ -73,7 +73,7 @@ export function locate(
   const places = placesOf(container, networks, interfaces);
   const chosen = choosePlaces(container, places, asked);
   const target = withoutEndpoints(container, places, options);
-  if (target.idle !== undefined) return target;
+  if (target.nothingPublished !== undefined) return target;
   const publishing = FAMILIES.flatMap((family) => {
     const place = chosen[family];
     return (place && standOf(container, place, family, interfaces)) ?? [];
@@ -87,7 +87,7 @@ export function locate(
     astray: publishing.filter(isAstray).map(({ endpoint }) => endpoint.family),
     endpoints: onceEach(stands.filter((stand) => !isAstray(stand)).map(({ endpoint }) => endpoint)),
     nowhere,
-    warnings: [...target.warnings, ...tellOverlaps(container, stands), ...tellNowhere(container, nowhere)],
+    warnings: [...target.warnings, ...warnOfOverlaps(container, stands), ...warnOfNowhere(container, nowhere)],
   };
 }
 
@@ -102,7 +102,7 @@ function withoutEndpoints(container: Container, places: readonly Place[], option
     astray: [],
     endpoints: [],
     addresses: { ipv4: addressesIn("ipv4", places), ipv6: addressesIn("ipv6", places) },
-    idle: whyIdle(container),
+    nothingPublished: whyNothingPublished(container),
     nowhere: undefined,
     warnings: container.withoutHostPort.map(
       (port) => `${container.name}: port ${port} has no host port (routed network); it gets no rule`,
@@ -110,7 +110,7 @@ function withoutEndpoints(container: Container, places: readonly Place[], option
   };
 }
 
-function tellNowhere({ name }: Container, nowhere: Nowhere | undefined): string[] {
+function warnOfNowhere({ name }: Container, nowhere: Nowhere | undefined): string[] {
   if (nowhere === undefined) return [];
   return [`${name} publishes ports and ${describeNowhere(nowhere)}: there is nothing to send packets to`];
 }
@@ -119,7 +119,7 @@ function addressesIn(family: Family, places: readonly Place[]): string[] {
   return places.flatMap(({ attachment }) => attachment.address[family] ?? []);
 }
 
-function whyIdle({ mode, publishes }: Container): Idle | undefined {
+function whyNothingPublished({ mode, publishes }: Container): NothingPublished | undefined {
   if (mode.kind === "host") return { kind: "host_network" };
   if (mode.kind === "none") return { kind: "no_network" };
   if (mode.kind === "container") return { kind: "shared_network", of: mode.of };
@@ -192,7 +192,7 @@ function placeOf(attachment: Attachment, networks: readonly Network[], interface
 }
 
 /**
- * Of a client that shows no network at all: nerdctl gives its default network a bridge of this name, which nobody else has;
+ * Of a client that shows no network at all: nerdctl gives its default network a bridge of this name, which no other network has;
  * what is in its subnet is behind it.
  */
 function onNerdctls(attachment: Attachment, interfaces: Interfaces): Attachment {
@@ -209,12 +209,12 @@ interface Stand {
   overlap: Overlap | undefined;
 }
 
-/** Whether the kernel may send what goes to this address to another interface than the bridge. */
+/** Whether the kernel may send packets for this address to another interface than the bridge. */
 function isAstray({ endpoint, overlap }: Stand): boolean {
   return overlap?.others.some(({ cidr }) => isWithin(endpoint.address, cidr)) ?? false;
 }
 
-/** The container's stands on bridges of this host, in an order that is not the client's. */
+/** The container's attachments to bridges of this host, in an order that does not depend on the client's. */
 function standsOf(container: Container, places: Place[], interfaces: Interfaces): Stand[] {
   return places
     .filter(({ network }) => network === undefined || network.bridge !== undefined)
@@ -231,14 +231,14 @@ function onceEach(endpoints: readonly Endpoint[]): Endpoint[] {
   return [...new Map(endpoints.map((endpoint) => [JSON.stringify(endpoint), endpoint])).values()];
 }
 
-function tellOverlaps({ name }: Container, stands: readonly Stand[]): string[] {
+function warnOfOverlaps({ name }: Container, stands: readonly Stand[]): string[] {
   const overlaps = stands.flatMap(({ overlap }) => overlap ?? []);
   const astray = stands.filter(isAstray).map(({ endpoint }) => endpoint);
-  const told = [
-    ...overlaps.map(tellOverlap),
+  const messages = [
+    ...overlaps.map(describeOverlap),
     ...astray.map(({ address, bridge }) => `${name} gets no rules for ${address}, which is not behind ${bridge} only`),
   ];
-  return [...new Set(told)];
+  return [...new Set(messages)];
 }
 
 function standOf(container: Container, place: Place, family: Family, interfaces: Interfaces): Stand | undefined {
@@ -301,8 +301,8 @@ export function isOnKnownBridge({ attachments }: Placed, interfaces: Interfaces)
 }
 
 /**
- * The bridge that Docker gives a network of this id unless it is told another name, where it is there and has the gateway's
- * address: what the network's document would say. Another interface with that address is none.
+ * The bridge that Docker gives a network of this id unless configured otherwise, if it exists and has the gateway's address: what
+ * the network's document would say. Another interface with that address does not count.
  */
 function bridgeWithGateway(attachment: Attachment, { subnets }: Interfaces): string | undefined {
   const { network, networkId = "", address, gateway } = attachment;

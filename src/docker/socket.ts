@@ -35,7 +35,7 @@ export async function askDaemon(
   try {
     return await inLanes(paths, async (path) => readAnswer(await get(socket, path, timeout, open)));
   } catch (error) {
-    // Nobody waits for the others, and they would keep the process.
+    // Nothing waits for the others, and they would keep the process running.
     for (const connection of open) connection.destroy();
     if (error instanceof Failure) throw error;
     verbose(() => `daemon: unusable answer from ${socket}, using ${client} instead: ${reasonOf(error)}`);
@@ -55,7 +55,7 @@ const PATH = /^(\/[a-zA-Z0-9][a-zA-Z0-9_.-]*)+$/;
  * `command_timeout`, and what node:net throws.
  */
 async function get(socket: string, path: string, timeout: number, open: Set<Socket>): Promise<string> {
-  // Nothing else can be part of a path that is asked for, or it would not end where it should.
+  // No other characters may be part of a requested path, or it could end early.
   if (!PATH.test(path)) throw new Error("no path");
   const answered = verboseSpan(() => `GET ${path} on ${socket}`);
   const connection = connect(socket);
@@ -98,12 +98,12 @@ function readAnswer(said: string): unknown {
   return JSON.parse(said.slice(head.length + 2));
 }
 
-/** Whether it is this host's own daemon that the client asks, as far as can be told. */
+/** Whether it is this host's own daemon that the client asks, as far as is known. */
 export async function asksThisHost({ client, docker_host }: Pick<Client, "client" | "docker_host">): Promise<boolean> {
   return client === "docker" && (await findSocket(docker_host)) !== undefined;
 }
 
-/** Where the client would look for the daemon; undefined where that is no socket of this host, or not to be told. */
+/** Where the client would look for the daemon; undefined where that is not a socket of this host, or unknown. */
 async function findSocket(asked: string | undefined): Promise<string | undefined> {
   const named = asked ?? variable("DOCKER_HOST");
   if (named === undefined && (await hasContext())) {
@@ -115,7 +115,7 @@ async function findSocket(asked: string | undefined): Promise<string | undefined
   return socket;
 }
 
-/** Whether the client is told of a daemon by name: by `docker context use`, or by the environment. */
+/** Whether the client's daemon is set by name: by `docker context use`, or by the environment. */
 async function hasContext(): Promise<boolean> {
   const named = variable("DOCKER_CONTEXT");
   if (named !== undefined) return named !== "default";

@@ -13,7 +13,7 @@ export async function accessOf(path: string, file: Stats, isLink: boolean): Prom
   if (!isLink) return ownAccess(path, file);
   const target = await realpath(path);
   const own = ownAccess(path, file);
-  // Who may write the directory may put another file there. Of the fragments' own that is told once.
+  // Whoever may write to the directory may put another file there. For its fragments this is reported once.
   return { ...(isTrusted(own) ? ownAccess(path, await stat(dirname(target))) : own), target };
 }
 

@@ -1,4 +1,4 @@
-// The fragments of both families: whose they are, and in which order they stand. Pure.
+// The fragments of both families: who owns them, and their order. Pure.
 
 import type { Fragment } from "../iptables/assemble.ts";
 import type { Family } from "../model/family.ts";
@@ -23,7 +23,7 @@ export function textIn(fragments: Fragments, family: Family, owner: string): str
 
 const known = new WeakMap<readonly Fragment[], Map<string, string>>();
 
-/** By container; read once, for each of a directory's containers is asked for. */
+/** By container; read once, because every container of a directory is looked up. */
 function textsOf(fragments: readonly Fragment[]): Map<string, string> {
   const texts =
     known.get(fragments) ?? new Map(fragments.map(({ path, text }) => [containerOf(path) ?? "", text] as const));

@@ -1,11 +1,11 @@
 // Which container fragments belong to this boot. After a power cut the fragments of the last boot are still there, and
 // name addresses that may be another container's by now; they count only when `present` has confirmed them since.
 //
-// On disk: DIRECTORY/.docker_iptables.boot, comments only, in case somebody's loader reads hidden files too:
+// On disk: DIRECTORY/.docker_iptables.boot, comments only, in case another loader reads hidden files, too:
 //   # docker_iptables: boot BOOT_ID
 //   # 11-docker-container_web
-// It names only what is there: a fragment that goes and is put back by another hand (a backup, a checkout) counts no more.
-// Without this file (before the first `present` or `load` of this version) every fragment counts.
+// It names only existing files: a fragment that is removed, and restored by something else (a backup, a checkout), no longer
+// counts. Without this file (before the first `present` or `load` of this version) every fragment counts.
 
 import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
@@ -34,7 +34,7 @@ interface Entry {
   lasts: boolean;
 }
 
-/** Of these those that last and are not on the list of this boot's, and those that go and are on it. */
+/** Of these, those that stay and are not on the list of this boot's, and those that are removed and are on it. */
 export async function misfiledOf(entries: readonly Entry[]): Promise<string[]> {
   const directories = [...new Set(entries.map(({ path }) => dirname(path)))];
   const read = directories.map(async (directory) => [directory, await readConfirmed(directory)] as const);

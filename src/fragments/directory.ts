@@ -45,8 +45,8 @@ export async function readFragments(directory: string): Promise<Fragment[]> {
 const TICK = 100;
 
 /**
- * Another text once a process of ours has written into the directory: they rename. Undefined where that cannot be told,
- * because it changed so lately that the next change may get the same time.
+ * Different after a process of ours has written into the directory: they rename. Undefined where that is unknown, because the
+ * directory changed so lately that the next change may get the same time.
  */
 export async function stampOf(directory: string): Promise<string | undefined> {
   try {

@@ -1,4 +1,4 @@
-// What stands before a rule that should stand in front of its chain, and may accept what that rule is to be asked about. Pure.
+// What is before a rule that should be the first of its chain, and may accept packets that are meant for that rule. Pure.
 
 import type { LiveTable } from "./live.ts";
 import { byChain, keyOf, type Rule, readChain, readTarget, readWords, uncounted } from "./rule.ts";

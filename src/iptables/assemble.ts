@@ -58,10 +58,10 @@ function newTable(): Table {
 /**
  * The fragments, in the order given, as one text.
  *
- * `alsoTables` are named even if no fragment names them, so that they are emptied.
- * A built-in chain whose policy no fragment states keeps the kernel's: on the nft backend a `*filter` without
- * `:FORWARD` resets a DROP policy to ACCEPT (tried). What a load keeps comes first, a swarm's jumps where dockerd puts them. What
- * we insert comes last, so that it ends up in front of whatever other fragments insert.
+ * `alsoTables` are named even if no fragment names them, so that they are emptied. A built-in chain whose policy no fragment states
+ * keeps the kernel's: on the nft backend a `*filter` without `:FORWARD` resets a DROP policy to ACCEPT (tried). What a load keeps
+ * comes first, a swarm's jumps where dockerd puts them. What we insert comes last, so that it ends up before anything that other
+ * fragments insert.
  */
 export function assemble(fragments: readonly Fragment[], alsoTables: Iterable<string>, live: Live): Assembled {
   const { tables, problems } = collect(fragments);
@@ -85,7 +85,7 @@ export function assemble(fragments: readonly Fragment[], alsoTables: Iterable<st
 }
 
 /** A file that is no fragment at all may have a problem a line. */
-const MOST_TOLD = 20;
+const MOST_LISTED = 20;
 
 /** Throws Failure `fragment_invalid`, naming file and line, if there is a problem. */
 export function refuseProblems(problems: readonly FragmentProblem[]): void {
@@ -93,7 +93,7 @@ export function refuseProblems(problems: readonly FragmentProblem[]): void {
   if (first === undefined) return;
   throw new Failure("fragment_invalid", `${first.path} line ${first.line}: ${first.why}`, {
     ...first,
-    problems: problems.slice(0, MOST_TOLD),
+    problems: problems.slice(0, MOST_LISTED),
   });
 }
 

@@ -5,7 +5,7 @@ import { type Owner, readOwner } from "../model/owner.ts";
 import type { Live } from "./live.ts";
 import { commentOf, mayBeOurs, type Rule, readChain, readComment, readWords } from "./rule.ts";
 
-/** One rule that stands for all of ours in its table. */
+/** One rule that represents all of ours in its table. */
 export interface Canary {
   family: Family;
   table: string;
@@ -19,8 +19,8 @@ export interface Canary {
 }
 
 /**
- * One of each table in which rules of ours are: the base's first, which goes only with the base (in nat the jump of PREROUTING,
- * without which the containers' rules mean nothing). Where the base is another's, a container's.
+ * One of each table in which rules of ours are: one of the host rules first, which are removed only with `setup --remove` (in nat
+ * the jump of PREROUTING, without which the containers' rules never match). Where the host rules are not ours, a container's.
  */
 export function canariesOf(family: Family, { tables }: Live): Canary[] {
   return [...tables].flatMap(([table, { lines }]) => {

@@ -28,7 +28,7 @@ export const DOCKER_CHAINS: ReadonlySet<string> = new Set([
   "DOCKER-ISOLATION-STAGE-2",
 ]);
 
-/** The tables of Docker's nftables backend (29 and later), which stay when the daemon is told to make no rules (tried, 29.7). */
+/** The tables of Docker's nftables backend (29 and later), which stay when the daemon is set to make no rules (tried, 29.7). */
 export const DOCKER_TABLES: readonly string[] = ["ip docker-bridges", "ip6 docker-bridges"];
 
 /** The chain that Docker makes for the user's rules, which are asked before its own. */
@@ -76,7 +76,7 @@ export function dockerRulesOf(networks: readonly BridgeNetwork[], live: Live): D
 
 type Contains = (address: string, bridge?: string) => boolean;
 
-/** From 28.0.1 on they stand in DOCKER-FORWARD; the sets are those of 28.0.0. */
+/** From 28.0.1 on they are in DOCKER-FORWARD; the sets are those of 28.0.0. */
 function filterRules(networks: readonly BridgeNetwork[]): string[] {
   const answers = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
   return [

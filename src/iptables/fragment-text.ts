@@ -1,8 +1,8 @@
 // A fragment of ours as iptables has it: its rules as the text of one file, and back. Pure.
 //
-// On disk: a line that marks the file as ours, the container's options if it has some, then a section for each table that has
-// rules (raw, nat, filter). A container's declares no chain: that is the base's. No time, no container id: the same container
-// gives the same bytes.
+// On disk: a line that marks the file as ours, the container's options if it has some, then a section for each table that has rules
+// (raw, nat, filter). A container's declares no chain: the host rules do. No time, no container id: the same container gives the
+// same bytes.
 
 import { FAMILIES, type Family } from "../model/family.ts";
 import { headOf } from "../model/options.ts";

@@ -17,7 +17,7 @@ import { builtInChains, readTables } from "./table-text.ts";
 
 /** One family's rules in the kernel. */
 export interface Live {
-  /** The output of iptables-save, word for word: the snapshot to go back to. */
+  /** The output of iptables-save, word for word: the snapshot for a rollback. */
   text: string;
   tables: ReadonlyMap<string, LiveTable>;
   /** Whether the legacy backend has tables, too. */
@@ -27,15 +27,15 @@ export interface Live {
 export interface LiveTable {
   /** Chain -> policy; "-" for a user's chain. */
   chains: ReadonlyMap<string, string>;
-  /** Lines as they stand. */
+  /** Lines, unchanged. */
   lines: readonly string[];
   /** Key of each rule that carries a comment of ours -> its place in the table. */
   ours: ReadonlyMap<string, number>;
-  /** What some rule jumps or goes to. */
+  /** The chains that rules jump or go to. */
   targets: ReadonlySet<string>;
   /** Comment of ours -> keys of the rules that carry it. */
   byComment: ReadonlyMap<string, readonly string[]>;
-  /** Keys of all rules; made when first asked for, because other people's rules may be many. */
+  /** Keys of all rules; made when first needed, because foreign rules may be many. */
   keys(): ReadonlySet<string>;
 }
 
@@ -84,7 +84,7 @@ function liveTable(chains: Map<string, string>, lines: string[]): LiveTable {
   return { chains, lines, ours, targets, byComment, keys };
 }
 
-/** Whose rules of ours run, each once: a comment may hold whatever somebody wrote there. */
+/** The owners of our live rules, each once: a comment may contain anything. */
 export function liveOwners({ tables }: Live): Owner[] {
   const comments = new Set([...tables.values()].flatMap(({ byComment }) => [...byComment.keys()]));
   return [...comments].map((comment) => readOwner(comment.slice(commentOf("").length)));
@@ -94,11 +94,11 @@ export function liveOwners({ tables }: Live): Owner[] {
 export interface Drift {
   /** Rules that should be live and are not. */
   missing: Rule[];
-  /** How many live rules carry the fragment's comment, or stood in its former text, and should not be there. */
+  /** How many live rules carry the fragment's comment, or were in its former text, and should not be there. */
   surplus: number;
   /** All are there, in a different order. */
   disordered: boolean;
-  /** A live rule before one that should stand in front, and that may accept what goes to the fragment's bridges. */
+  /** A live rule before one that should be first, and that may accept packets to the fragment's bridges. */
   ahead?: string | undefined;
   /** A chain of the DNAT rules to which nothing live jumps, so that they never match. */
   unreached?: string;
@@ -146,7 +146,7 @@ export function compareLive(owner: string, wanted: Tables, former: Tables, live:
   return drift;
 }
 
-/** The first rule of a chain that refuses every packet that comes so far, and which live rules of ours stand behind it. */
+/** The first rule of a chain that refuses every packet that reaches it, and which live rules of ours are behind it. */
 export function barrierOf(
   table: string,
   chain: string,

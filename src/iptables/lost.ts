@@ -1,4 +1,4 @@
-// What a load of somebody else's took away. Pure.
+// The rules that a load of a service that is not ours removed. Pure.
 
 import { readFragment } from "./fragment-text.ts";
 import type { Live, Tables } from "./live.ts";
@@ -16,7 +16,7 @@ export interface Lost {
 }
 
 /**
- * `fragments` are the directory's as they are now; what they replace (`former`) is to go, as are rules of ours that no
+ * `fragments` are the directory's as they are now; what they replace (`former`) is to be removed, as are rules of ours that no
  * fragment has any more, and what Docker left.
  */
 export function lostRules(
@@ -42,7 +42,7 @@ function allOf(live: Live): string[] {
   return strangeTo([], live);
 }
 
-/** What the fragments do not declare; another hand's load keeps no chain of the user's. A swarm's is dockerd's to change. */
+/** What the fragments do not declare; a foreign load keeps no chain of the user's. A swarm's is dockerd's to change. */
 function strangeTo(fragments: readonly { text: string }[], live: Live): string[] {
   return listUndeclared(undeclaredOf(live, fragments, [], preservedMesh(live, fragments)));
 }

@@ -1,5 +1,6 @@
 // The routing mesh of a swarm: what dockerd keeps in the kernel for the ports that services publish on every node, also with
-// iptables=false (moby: libnetwork, service_linux.go). It is made when a service comes, and by nobody again. Pure.
+// iptables=false (moby: libnetwork, service_linux.go). It is made when a service is created, and is not restored if it is removed.
+// Pure.
 
 import { GATEWAY_BRIDGE } from "../docker/network.ts";
 import type { Live, LiveTable } from "./live.ts";

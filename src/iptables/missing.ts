@@ -13,7 +13,7 @@ import { type Rule, readChain, readRule, readTarget, readWords, spell } from "./
 /** What is loaded in a rule's place; undefined leaves it out. */
 export interface Substitute {
   line: string | undefined;
-  /** Whether it kept somebody out who is let in now. */
+  /** Whether it blocked packets that now pass. */
   denied: boolean;
   /** Whether it is there for what follows in its chain. */
   closes?: boolean;
@@ -71,7 +71,7 @@ function withoutSets(rule: Rule, sets: ReadonlySet<string>): Rule | undefined {
         .at(-1) ?? at;
     gone.add(module).add(module + 1);
   }
-  // Options may stand before the set, too.
+  // Options may also come before the set.
   if (!rule.some((_, at) => !gone.has(at) && isModule(rule, at, "set"))) {
     for (const at of rule.keys()) if (!isText(rule, at)) takeOptions(rule, at, gone);
   }
@@ -134,7 +134,7 @@ export function withoutRule(table: readonly string[], at: number): Substitute {
   return { line: spell([...(matches ?? ["-A", chain]), "-j", closing(table)]), denied: false, closes: true };
 }
 
-/** In the place of a line that stands for another rule, and is refused itself: it takes all packets. Then there is none. */
+/** Replaces a replacement line that iptables refuses itself: it matches all packets. After it there is none. */
 export function withoutStandIn(line: string, former: Rule, table: readonly string[]): Substitute {
   const chain = readChain(readRule(line)) ?? "";
   const broad = spell(["-A", chain, "-j", closing(table)]);
@@ -142,7 +142,7 @@ export function withoutStandIn(line: string, former: Rule, table: readonly strin
   return { line: broad, denied: false, closes: true };
 }
 
-/** Whether what stands in a rule's place is needed still: nothing that it closes may be behind it any more. */
+/** Whether a rule's replacement is still needed: there may be no rule left behind it that it protects from. */
 export function isNeeded(table: readonly string[], at: number, { closes }: Substitute): boolean {
   return closes !== true || hasFollower(table, at, readChain(readRule(table[at] ?? "")) ?? "");
 }
@@ -189,7 +189,7 @@ function mayPass(chain: string, table: readonly string[]): boolean {
   });
 }
 
-/** What of nat's lets nobody in. */
+/** Rules of nat that let nothing in. */
 const OUTWARD = /^(ACCEPT|MASQUERADE|SNAT)$/;
 
 /** Whether a rule of this chain may let a packet through, or in nat lead it elsewhere; another chain that it leads to may. */

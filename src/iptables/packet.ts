@@ -1,8 +1,8 @@
 // One new connection's first packet, and what a chain of the kernel's rules does with it. Pure.
 //
-// It knows the matches that firewalls decide by: addresses, interfaces, protocol, ports, connection state, address types.
-// Of any other match (a set, a mark, a limit, an owner) it cannot say whether it holds: such a rule is a doubt, and the walk
-// goes on as if it did not match.
+// It knows the matches that firewalls decide by: addresses, interfaces, protocol, ports, connection state, address types. Of any
+// other match (a set, a mark, a limit, an owner) it cannot say whether it holds: such a rule is listed as a doubt, and the walk
+// continues as if it did not match.
 
 import ipaddr from "ipaddr.js";
 import { isWithin } from "../model/addresses.ts";
@@ -38,7 +38,7 @@ export interface Verdict {
 export interface Walk {
   /** Undefined where the table is not there. */
   verdict: Verdict | undefined;
-  /** Rules that would decide otherwise if they match, which cannot be told. */
+  /** Rules that would decide otherwise if they match, which is unknown. */
   doubts: string[];
 }
 
@@ -53,7 +53,7 @@ export interface Ruling {
   isLocal: (address: string) => boolean;
 }
 
-/** `isLocal` tells the host's own addresses. */
+/** `isLocal` recognises the host's own addresses. */
 export function ruleWith(live: Live, isLocal: (address: string) => boolean): Ruling {
   const tables = new Map<string, { policies: ReadonlyMap<string, string>; chains: Map<string, LineRule[]> }>();
   for (const [name, { chains, lines }] of live.tables) {
@@ -124,7 +124,7 @@ function walkChain(
   return undefined;
 }
 
-/** True, false, or undefined where it cannot be told. */
+/** True, false, or undefined where it is unknown. */
 type Answer = boolean | undefined;
 
 function matchesAll({ clauses }: LineRule, packet: Packet, isLocal: (address: string) => boolean): Answer {
@@ -187,7 +187,7 @@ function within(address: string, subnet: string): Answer {
   return isWithin(address, subnet);
 }
 
-/** iptables(8): a trailing + stands for any rest. */
+/** iptables(8): a trailing + matches any rest. */
 function isInterface(name: string | undefined, pattern: string): boolean {
   if (name === undefined) return false;
   return pattern.endsWith("+") ? name.startsWith(pattern.slice(0, -1)) : name === pattern;

@@ -1,14 +1,14 @@
 // Fragments and live rules -> the text for `iptables-restore --noflush` that exchanges our rules and no others. Pure.
 //
-// Between iptables-save and iptables-restore somebody else may change a chain: nothing holds them off. So a rule of ours
-// is deleted by its spelling (a number might hit a stranger's rule), and a chain is created with -N (a second `:CHAIN`
-// would flush it). Only insertions have numbers; at worst such a rule lands beside its place. They count on the chain
-// as the lines before them leave it, which holds for both backends (tried).
+// Between iptables-save and iptables-restore another process may change a chain: nothing prevents it. So a rule of ours is deleted
+// by its text (a number might hit a foreign rule), and a chain is created with -N (a second `:CHAIN` would flush it). Only
+// insertions have numbers; at worst such a rule ends up next to its place. A number refers to the chain as the lines before it
+// leave it, with both backends (tried).
 //
-// Where our rules go: a live rule that another hand's fragment declares is an anchor, and ours keep to the side of it
-// on which a full load would put them. Between two anchors new rules join the ones that are there; when there are none,
-// they go to the end, but before a rule that ends the chain for every packet. What we insert goes to the front of its chain,
-// before everybody's, and comes back there when somebody has come before it.
+// Where our rules are put: a live rule that a foreign fragment declares is an anchor, and ours stay on the side of it on which a
+// full load would put them. Between two anchors new rules join the ones that are there; when there are none, they are appended, but
+// before a rule that ends the chain for every packet. What we insert is put at the front of its chain, before all others, and moved
+// back there when another rule was inserted before it.
 
 import { isManaged } from "./fragment-text.ts";
 import { increasing } from "./increasing.ts";
@@ -31,11 +31,11 @@ import {
 } from "./rule.ts";
 import { readTables } from "./table-text.ts";
 
-/** A rule that should be there: ours, or a stranger's that serves as an anchor. Those are many, and few are ever read. */
+/** A rule that should be there: ours, or a foreign one that serves as an anchor. There are many of those, and few are ever read. */
 class Declared {
   ours: boolean;
   readonly line: string;
-  /** Whether it is ours and goes before all others, whoever inserts them. */
+  /** Whether it is ours and belongs before all others, whoever inserts them. */
   readonly front: boolean;
   #words: Rule | undefined;
 
@@ -67,7 +67,7 @@ interface GoalTable {
 export type Goal = ReadonlyMap<string, GoalTable>;
 
 /**
- * What the fragments, in their order, ask of the kernel. Ours are those with our mark, whatever is in the others.
+ * What the fragments, in their order, require of the kernel. Our fragments are those with our header line.
  *
  * `former` are the rules of fragments that were replaced: the original script's carry no comment, and only from the
  * file is it known that they were ours. Where nothing live jumps to a chain that our rules need, the jumps that other
@@ -92,7 +92,7 @@ export function goalOf(fragments: readonly { text: string }[], former: readonly 
   return goal;
 }
 
-/** The way back: our rules as a snapshot has them. */
+/** The rollback: our rules as a snapshot has them. */
 export function goalOfSnapshot(snapshot: Live, undone: Goal): Goal {
   const goal = new Map<string, GoalTable>();
   for (const name of new Set([...undone.keys(), ...snapshot.tables.keys()])) {
@@ -150,7 +150,7 @@ function headOf(line: string): [option: string, chain: string | undefined] {
   return [option ?? "", chain];
 }
 
-/** Decides about the rules that are ours and a stranger's, too: the jumps to our chains, and what both declare. */
+/** Decides about the rules that are both ours and foreign: the jumps to our chains, and what both declare. */
 function takeNeeded({ chains }: GoalTable, lines: readonly string[]): void {
   const running = byChain(lines);
   const needed = new Set([...chains].filter(([, rules]) => rules.some(({ ours }) => ours)).map(([chain]) => chain));
@@ -163,8 +163,8 @@ function takeNeeded({ chains }: GoalTable, lines: readonly string[]): void {
       for (const rule of jumps) rule.ours = !reached.has(readTarget(rule.words));
     }
     const bare = rules.filter((rule) => rule.ours && !isOurs(rule.words));
-    const strangers = new Set(bare.length === 0 ? [] : rules.filter(({ ours }) => !ours).map(({ key }) => key));
-    const shared = bare.filter(({ key }) => strangers.has(key));
+    const foreign = new Set(bare.length === 0 ? [] : rules.filter(({ ours }) => !ours).map(({ key }) => key));
+    const shared = bare.filter(({ key }) => foreign.has(key));
     if (shared.length === 0) continue;
     const keys = new Set((running.get(chain) ?? []).map((line) => keyOf(readWords(line))));
     for (const rule of shared) if (keys.has(rule.key)) rule.ours = false;
@@ -177,7 +177,7 @@ function countBare({ chains, bare }: GoalTable): void {
   }
 }
 
-/** What a stranger's fragment declares as well stays the stranger's. */
+/** What a foreign fragment also declares counts as foreign. */
 function addFormer({ chains, bare }: GoalTable, rules: readonly Rule[]): void {
   const counts = new Map<string, number>();
   for (const rule of rules.filter((rule) => readChain(rule) !== undefined && !isOurs(rule))) {
@@ -185,8 +185,8 @@ function addFormer({ chains, bare }: GoalTable, rules: readonly Rule[]): void {
     counts.set(key, (counts.get(key) ?? 0) + 1);
   }
   if (counts.size === 0) return;
-  const strangers = new Set([...chains.values()].flat().flatMap((rule) => (rule.ours ? [] : [rule.key])));
-  for (const [key, count] of counts) if (!strangers.has(key)) bare.set(key, Math.max(count, bare.get(key) ?? 0));
+  const foreign = new Set([...chains.values()].flat().flatMap((rule) => (rule.ours ? [] : [rule.key])));
+  for (const [key, count] of counts) if (!foreign.has(key)) bare.set(key, Math.max(count, bare.get(key) ?? 0));
 }
 
 function patchTable(goal: GoalTable | undefined, running: LiveTable | undefined): string[] {
@@ -242,8 +242,8 @@ function patchChain(chain: string, wanted: readonly Declared[], live: readonly R
   const firstOthers = live.findIndex(({ ours }) => !ours);
   const candidates = live.flatMap(({ ours }, at) => {
     const place = places[at];
-    const overtaken = place !== undefined && wanted[place]?.front && firstOthers >= 0 && firstOthers < at;
-    return ours && !overtaken && place !== undefined && gapOfPlace[place] === gapOfLive[at] ? [at] : [];
+    const isBehindForeign = place !== undefined && wanted[place]?.front && firstOthers >= 0 && firstOthers < at;
+    return ours && !isBehindForeign && place !== undefined && gapOfPlace[place] === gapOfLive[at] ? [at] : [];
   });
   const kept = withoutHalfTwins(
     live,
@@ -268,7 +268,7 @@ function placesOf(wanted: readonly Declared[], live: readonly Running[]): (numbe
   return live.map((rule) => free.get(name(rule))?.pop());
 }
 
-/** For each index, and for the end, how many anchors stand before it. */
+/** For each index, and for the end, how many anchors are before it. */
 function gaps(length: number, anchors: ReadonlySet<number | undefined>): number[] {
   const counts: number[] = [];
   let count = 0;
@@ -279,7 +279,7 @@ function gaps(length: number, anchors: ReadonlySet<number | undefined>): number[
   return counts;
 }
 
-/** -D takes the first of equal rules: if one of them must go, all go, and come back where they belong. */
+/** -D takes the first of equal rules: if one of them is to be removed, all are, and the others are added again in their places. */
 function withoutHalfTwins(live: readonly Running[], kept: readonly number[]): Set<number> {
   const keeping = new Set(kept);
   const going = new Set(live.filter(({ ours }, at) => ours && !keeping.has(at)).map(({ line }) => line));
@@ -296,7 +296,7 @@ function insertAfter(
   gapOfLive: readonly number[],
 ): Map<number, string[]> {
   const settled = new Map([...kept].map((at) => [places[at], at]));
-  // Where the rules of a gap go before one of ours is met: before its first live one of ours, or to the gap's end.
+  // Where the rules of a gap are put before one of ours is met: before its first live one of ours, or to the gap's end.
   const starts = new Map<number, number>();
   for (const at of kept) {
     const gap = gapOfLive[at] ?? 0;
@@ -313,21 +313,21 @@ function insertAfter(
   for (const [place, { ours, line, front }] of wanted.entries()) {
     if (!ours) continue;
     const here = gapOfPlace[place] ?? 0;
-    const standing = settled.get(place);
+    const existing = settled.get(place);
     if (front) {
-      if (standing === undefined) insertions.set(-1, [...(insertions.get(-1) ?? []), specOf(line)]);
+      if (existing === undefined) insertions.set(-1, [...(insertions.get(-1) ?? []), specOf(line)]);
       continue;
     }
     if (here !== gap) at = starts.get(here) ?? ends.get(here) ?? -1;
     gap = here;
-    if (standing !== undefined) at = standing;
+    if (existing !== undefined) at = existing;
     else if (insertions.has(at)) insertions.get(at)?.push(specOf(line));
     else insertions.set(at, [specOf(line)]);
   }
   return insertions;
 }
 
-/** Front to back: each number counts on all that stands before it. */
+/** Front to back: each number depends on everything before it. */
 function insertionLines(
   chain: string,
   live: readonly Running[],

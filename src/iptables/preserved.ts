@@ -1,8 +1,8 @@
 // What runs, is in no fragment, and is kept through every load: other programs change it while the host runs. That is a
 // swarm's routing mesh, and the user's own chain, with what it asks. Pure.
 //
-// Docker never flushes DOCKER-USER: what fail2ban, crowdsec, ufw-docker or a person has put there stays until they take it
-// away, and is nothing for the next boot.
+// Docker never flushes DOCKER-USER: what fail2ban, crowdsec, ufw-docker or a person has put there stays until they remove it, and
+// is not kept for the next boot.
 
 import { DOCKER_CHAINS, DOCKER_USER } from "./docker-rules.ts";
 import type { Live, LiveTable } from "./live.ts";
@@ -12,7 +12,7 @@ import { readTables } from "./table-text.ts";
 
 /** What is kept of one table. */
 export interface PreservedTable {
-  /** The chains of their own that the lines stand in. */
+  /** The user-defined chains of the lines. */
   chains: readonly string[];
   /** As iptables-save prints them, in the order of each chain. */
   lines: readonly string[];
@@ -43,7 +43,7 @@ export function preservedMesh(live: Live, fragments: readonly { text: string }[]
   );
 }
 
-/** A rule that Docker makes there up to version 27, and that nobody misses. */
+/** A rule that Docker makes there up to version 27, and that is not needed. */
 export function isBareReturn(line: string): boolean {
   return line === `-A ${DOCKER_USER} -j RETURN`;
 }

@@ -1,5 +1,5 @@
-// What the rules of a container's fragment mean: those that we write, and what can be told of any other hand's, such as the
-// original script's. Pure.
+// What the rules of a container's fragment mean: those that we write, and what is known of foreign ones, such as the original
+// script's. Pure.
 
 import ipaddr from "ipaddr.js";
 import { withoutHostMask } from "../model/addresses.ts";

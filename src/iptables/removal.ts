@@ -1,5 +1,4 @@
-// The rules of fragments that are gone, among the live ones, and the text for `iptables-restore --noflush` that takes them
-// away and does nothing else. Pure.
+// The live rules of removed fragments, and the text for `iptables-restore --noflush` that removes them and does nothing else. Pure.
 //
 // It adds no rule, so no fragment can spoil it: neither another's nor one of ours.
 
@@ -8,13 +7,13 @@ import { readFragment } from "./fragment-text.ts";
 import type { Live, Tables } from "./live.ts";
 import { commentOf, isOurs, keyOf, mayBeOurs, readChain, readComment, readWords, uncounted } from "./rule.ts";
 
-/** A fragment that is gone: whose it was, and the rules that stood in it. */
+/** A removed fragment: its owner, and the rules that it had. */
 export interface Gone {
   owner: Owner;
   former: Tables;
 }
 
-/** Live rules as they stand, by table. */
+/** Live rules, unchanged, by table. */
 export type Lines = ReadonlyMap<string, ReadonlySet<string>>;
 
 /**
@@ -43,7 +42,7 @@ function bareKeys(table: string, gone: readonly Gone[], kept: readonly { text: s
   return new Set(rules.map(keyOf).filter((key) => !declared.has(key)));
 }
 
-/** The text that takes these rules away; undefined when none of them is live. */
+/** The text that removes these rules; undefined when none of them is live. */
 export function removalText(lines: Lines, live: Live): string | undefined {
   const text = [...live.tables].flatMap(([name, table]) => {
     const going = table.lines.filter((line) => lines.get(name)?.has(line));

@@ -34,7 +34,7 @@ export function renderRules(
   for (const rule of rules) {
     const { table, match, target } = render(rule, family, rendering.chain);
     tables[table] ??= [];
-    // The comment stands before the target, where iptables-save prints it.
+    // The comment is before the target, where iptables-save prints it.
     tables[table].push([...match, "-m", "comment", "--comment", commentOf(rendering.owner), ...target]);
   }
   return Object.fromEntries(TABLES.flatMap((table) => (tables[table] ? [[table, tables[table]]] : [])));

@@ -1,6 +1,6 @@
-// What a rule is, and the one place that spells and reads it. Pure.
-// A rule is the argument vector that iptables would get, chain first: ["-A", "FORWARD", "-d", "172.17.0.2/32", …]. -I for
-// -A means that it stands at the chain's front; the kernel prints it with -A, in its place.
+// What a rule is, and the one place that writes and parses it. Pure. A rule is the argument vector that iptables would get, chain
+// first: ["-A", "FORWARD", "-d", "172.17.0.2/32", …]. -I instead of -A means that it belongs to the chain's front; the kernel
+// prints it with -A, in its place.
 
 import type { Family } from "../model/family.ts";
 
@@ -124,7 +124,7 @@ export function readChain(rule: Rule): string | undefined {
   return /^(-A|--append|-I|--insert)$/.test(rule[0] ?? "") ? rule[1] : undefined;
 }
 
-/** Whether a rule goes to a place in its chain, and not to the end. */
+/** Whether a rule is inserted at a place in its chain, and not appended. */
 export function isInserted([option]: Rule): boolean {
   return option === "-I" || option === "--insert";
 }
@@ -135,7 +135,7 @@ export interface Added {
   place: number | undefined;
 }
 
-/** Reads a line that adds a rule; undefined for any other. An insertion without a number goes to the front (iptables(8)). */
+/** Reads a line that adds a rule; undefined for any other. An insertion without a number is at the front (iptables(8)). */
 export function readAdded(words: Rule): Added | undefined {
   const chain = readChain(words);
   if (chain === undefined) return undefined;
@@ -164,7 +164,7 @@ export function isOurs(rule: Rule): boolean {
   return readComment(rule)?.startsWith(commentOf("")) ?? false;
 }
 
-/** Whether a line is worth reading for isOurs. A comment of ours holds a space, so it stands in quotes. */
+/** Whether a line is worth reading for isOurs. A comment of ours has a space, so it is in quotes. */
 export function mayBeOurs(line: string): boolean {
   return line.includes(`"${commentOf("")}`);
 }
@@ -188,9 +188,9 @@ export function byChain(lines: readonly string[]): Map<string, string[]> {
 }
 
 /**
- * A key that is equal for two spellings of a rule that docker_iptables or the original script wrote: the order of what
- * stands alone, an address without its mask and what is implied make no difference. Rules of other hands are compared in the kernel's own
- * spelling (spelling.ts). Two different rules never have one key.
+ * A key that is equal for two spellings of a rule that docker_iptables or the original script wrote: the order of independent
+ * options, an address without its mask and implied options make no difference. Foreign rules are compared as iptables prints them
+ * (spelling.ts). Two different rules never have one key.
  */
 export function keyOf(rule: Rule): string {
   const known = KEYS.get(rule) ?? makeKey(rule);
@@ -198,10 +198,10 @@ export function keyOf(rule: Rule): string {
   return known;
 }
 
-/** A wanted rule is compared at each look at the kernel. */
+/** A desired rule is compared at each read of the kernel. */
 const KEYS = new WeakMap<Rule, string>();
 
-/** What every packet has: each stands alone, wherever it stands. */
+/** What every packet has: each is independent of its place. */
 const BASIC = /^(-[psdio46f]|--(protocol|source|destination|in-interface|out-interface|fragment))$/;
 /** The matches that a protocol implies (iptables-extensions(8)). */
 const OF_PROTOCOL = /^(tcp|udp|sctp)$/;

@@ -1,8 +1,8 @@
 // The fragments of one family in the spelling of iptables itself. Pure.
 //
-// A trial has loaded all of them as one text, each rule with its line as the number of its packets; what iptables-save prints
-// there is what the kernel will be seen to have. It is told as fragments again: the rules in the kernel's order, each under the
-// path that it came from, so that one path may come several times.
+// A trial has loaded all of them as one text, each rule with its line as the number of its packets; what iptables-save prints there
+// is what it will print on the host. The result is fragments again: the rules in the kernel's order, each under the path that it
+// came from, so that one path may come several times.
 
 import type { Assembled, Fragment } from "./assemble.ts";
 import { isManaged } from "./fragment-text.ts";
@@ -41,13 +41,13 @@ function placed(line: string): Placed {
   return { text: uncounted(line), at: Number(/^\[(\d+):/.exec(line)?.[1] ?? 0) - 1 };
 }
 
-/** What we insert stays an insertion: it goes before whatever a load keeps. */
+/** What we insert stays an insertion: it comes before whatever a load keeps. */
 function asAdded({ text, at }: Placed, lines: readonly string[]): Placed {
   const isFront = mayBeOurs(text) && isInserted(readWords(uncounted(lines[at] ?? "")));
   return { text: isFront ? text.replace(/^-A /, "-I ") : text, at };
 }
 
-/** Lines that no trial could take, as words are spelled, by table. */
+/** Lines that no trial could load, as our parser writes their words, by table. */
 function asWritten(lines: readonly string[], untried: readonly number[]): Map<string, Placed[]> {
   const left = new Map<string, Placed[]>();
   const leftOut = new Set(untried);
@@ -61,7 +61,7 @@ function asWritten(lines: readonly string[], untried: readonly number[]): Map<st
   return left;
 }
 
-/** Each behind what stands before it in its chain. */
+/** Each behind those before it in its chain. */
 function withUntried(printed: readonly Placed[], untried: readonly Placed[]): Placed[] {
   const rules = [...printed];
   for (const one of untried) {
@@ -99,10 +99,10 @@ function declarationsOf(
       if (/^(-P|--policy)$/.test(option)) stated.set(chain, policy);
     }
     const isStated = ([chain, policy]: [string, string]) => policy !== "-" || !builtInChains(table).includes(chain);
-    const told = [...stated].filter(isStated).map(([chain, policy]) => {
+    const policies = [...stated].filter(isStated).map(([chain, policy]) => {
       return `:${chain} ${printed.get(table)?.chains.get(chain) ?? policy} [0:0]`;
     });
-    return [table, told] as const;
+    return [table, policies] as const;
   });
   return { path, text: textOf(mark, tables) };
 }

@@ -8,7 +8,7 @@ export interface Section {
   table: string;
   /** Declared chains with their policy; "-" for a chain of the user's own. */
   chains: Map<string, string>;
-  /** The other lines: `-A …`, and whatever else iptables takes, as they stand but for blanks before the rule. */
+  /** The other lines: `-A …`, and whatever else iptables accepts, unchanged except for blanks before the rule. */
   lines: { number: number; text: string }[];
 }
 
@@ -22,7 +22,7 @@ export interface TableText {
   problems: Problem[];
 }
 
-/** Counters may stand before a rule, and blanks around them. */
+/** A rule may have counters before it, and blanks around them. */
 const RULE = /^\s*(\[\d+:\d+\])?\s*-/;
 
 /** A whole file or output. What is wrong becomes a problem; the rest is still read. */

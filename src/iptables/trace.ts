@@ -125,7 +125,7 @@ class Way {
     packet.from = undefined;
     const seenAs = this.#sourceAfter(this.#walk("nat", "POSTROUTING"), bridge);
     const masked = seenAs !== source;
-    // IPv6 has no route_localnet: answers to ::1 never come back (tried, 6.18).
+    // IPv6 has no route_localnet: replies to ::1 never return (tried, 6.18).
     if (isLoopback(source) && !(packet.family === "ipv4" && masked && this.#host.routed.has(bridge))) {
       return { why: `the kernel sends no packet from a loopback address to ${bridge}` };
     }
@@ -192,7 +192,7 @@ class Way {
     return this.#isLocal(address) ? "lo" : interfaceTowards(address, this.#host.subnets);
   }
 
-  /** The host's own address on an interface: in the subnet of a neighbour there, else the first of its family. */
+  /** The host's own address on an interface: in the subnet of an on-link host there, else the first of its family. */
   #addressOf(name: string | undefined, neighbour: string): string {
     const here = this.#host.subnets.filter((one) => one.name === name && sameFamily(one.cidr, neighbour));
     const own = here.find(({ cidr }) => isWithin(neighbour, cidr)) ?? here[0];

@@ -1,7 +1,7 @@
-// What the kernel holds and no fragment declares: what a full load would lose, and the fragments that keep it. Pure.
+// What the kernel has and no fragment declares: what a full load would remove, and the fragments that keep it. Pure.
 //
-// What a Docker daemon left that managed iptables itself is told apart: our base and the containers' fragments stand in
-// for it. Only rules that Docker is known to make count as its own; whatever else looks like them is the user's.
+// What a Docker daemon left that managed iptables itself is listed separately: our host rules and the containers' fragments replace
+// it. Only rules that Docker is known to make count as Docker's; all others are the user's.
 
 import { basename } from "node:path";
 import { someOf } from "../text/words.ts";
@@ -44,7 +44,7 @@ export interface Leftover {
 }
 
 export interface UndeclaredTable {
-  /** The chains of their own that the rules stand in or jump to and no fragment declares. */
+  /** The user-defined chains that the rules are in or jump to and no fragment declares. */
   chains: readonly string[];
   /** Built-in chain -> its policy, where it is not ACCEPT, which it would be after a boot. */
   policies: ReadonlyMap<string, string>;
@@ -55,7 +55,7 @@ export interface UndeclaredTable {
 export interface UndeclaredRule {
   /** As iptables-save prints it. */
   line: string;
-  /** Whether it belongs to the end of its built-in chain: what ends it for every packet, and what stands behind. */
+  /** Whether it belongs to the end of its built-in chain: what ends it for every packet, and what is behind. */
   last: boolean;
 }
 
@@ -82,8 +82,8 @@ export function undeclaredOf(
 const NOTHING_CARRIED: PreservedTable = { chains: [], lines: [], shared: new Set() };
 
 /**
- * The text for `iptables-restore --noflush` that takes away what Docker left, and nothing else; undefined where it left
- * nothing. `policies`: also FORWARD's DROP.
+ * The text for `iptables-restore --noflush` that removes what Docker left, and nothing else; undefined where it left nothing.
+ * `policies`: also FORWARD's DROP.
  */
 export function leftoverText({ dockers }: Pick<Undeclared, "dockers">, policies: boolean): string | undefined {
   const text = [...dockers].flatMap(([table, { chains, rules, drops }]) => {
@@ -137,11 +137,16 @@ export function adopt({ tables }: Pick<Undeclared, "tables">): Adopted {
 /** The names of those fragments. */
 export const ADOPTED = { first: "00_existing", last: "95_existing" } as const;
 
+/** Whether `setup --adopt` made a fragment, as its first line says. */
+export function isAdopted({ text }: { text: string }): boolean {
+  return text.split("\n", 1)[0]?.includes(BY_ADOPT) ?? false;
+}
+
 /**
- * Rules that were saved so, and that a fragment of somebody else's has by now as well: a sentence for each fragment that saved
- * them. `fragments` are one family's, in iptables' spelling; those without a path do not count.
+ * Rules that were saved so, and that another fragment of the host now has, too: a sentence for each fragment that saved them.
+ * `fragments` are one family's, in iptables' spelling; those without a path do not count.
  */
-export function tellCopies(fragments: readonly { path: string; text: string }[]): string[] {
+export function describeCopies(fragments: readonly { path: string; text: string }[]): string[] {
   const isSaved = ({ path }: { path: string }) => Object.values<string>(ADOPTED).includes(basename(path));
   const others = fragments.filter((one) => one.path !== "" && !isSaved(one));
   return fragments.filter(isSaved).flatMap((saved) => {
@@ -162,7 +167,8 @@ function copiesOf(mine: ReadonlyMap<string, Declared>, other: { text: string }):
   );
 }
 
-const SAVED = "ran here before docker_iptables was set up; 'setup --adopt' saved them. They are yours to edit.";
+const BY_ADOPT = "'setup --adopt' saved them";
+const SAVED = `ran here before docker_iptables was set up; ${BY_ADOPT}. They are yours to edit.`;
 const FIRST = `# Rules that ${SAVED}`;
 const LAST = `# Rules that end a chain for every packet, so that they come last, and ${SAVED}`;
 
@@ -182,7 +188,7 @@ interface Declared {
   chains: Set<string>;
   /** Built-in chains whose policy is stated. */
   policies: Set<string>;
-  /** Keys of the rules, those with a comment of ours also without it; made when first asked for. */
+  /** Keys of the rules, those with a comment of ours also without it; made when first needed. */
   keys(): ReadonlySet<string>;
 }
 
@@ -218,7 +224,7 @@ function addLine({ lines, chains, policies }: Declared, line: string): void {
   if (option === "-P" || option === "--policy") policies.add(chain);
 }
 
-/** What we insert stands in for no rule of the original script's, nor of Docker's. */
+/** What we insert replaces no rule of the original script or of Docker. */
 function keysOf(words: Rule): string[] {
   const rule = readAdded(words)?.rule;
   if (rule === undefined) return [];
@@ -228,7 +234,7 @@ function keysOf(words: Rule): string[] {
 }
 
 /** A live rule that no fragment declares. */
-interface Stranger {
+interface ForeignRule {
   /** Its place in the table. */
   at: number;
   line: string;
@@ -246,10 +252,10 @@ function undeclaredTable(
   carried: PreservedTable,
 ): { table: UndeclaredTable; leftover: Leftover } {
   const stays = new Set(carried.lines.filter((line) => !carried.shared.has(chainOf(line))));
-  const strangers = strangersOf(running, declared).filter(({ line }) => !stays.has(line));
-  const { isDockers, used } = dockersTest(name, strangers, declared, docker, carried);
-  const theirs = new Set(strangers.filter(isDockers).map(({ at }) => at));
-  const kept = strangers.filter(({ at }) => !theirs.has(at));
+  const foreign = foreignRulesOf(running, declared).filter(({ line }) => !stays.has(line));
+  const { isDockers, used } = dockersTest(name, foreign, declared, docker, carried);
+  const theirs = new Set(foreign.filter(isDockers).map(({ at }) => at));
+  const kept = foreign.filter(({ at }) => !theirs.has(at));
   const needed = new Set(kept.flatMap(({ chain, target }) => [chain, target]));
   const isOthers = (chain: string) => !chain.startsWith("DOCKER") && !carried.chains.includes(chain);
   // Empty chains that nothing jumps to stay, too, with their fellows: ufw's scripts flush some by name.
@@ -277,16 +283,14 @@ function undeclaredTable(
           !carried.chains.includes(chain),
       ),
       // A chain of the user's keeps its end.
-      rules: strangers
-        .filter(({ at, line }) => theirs.has(at) && !(used && isBareReturn(line)))
-        .map(({ line }) => line),
+      rules: foreign.filter(({ at, line }) => theirs.has(at) && !(used && isBareReturn(line))).map(({ line }) => line),
       drops: dockersDrop && running.chains.get("FORWARD") === "DROP" && !declared.policies.has("FORWARD"),
     },
   };
 }
 
-function strangersOf({ lines }: LiveTable, declared: Declared): Stranger[] {
-  return lines.flatMap((counted, at): Stranger[] => {
+function foreignRulesOf({ lines }: LiveTable, declared: Declared): ForeignRule[] {
+  return lines.flatMap((counted, at): ForeignRule[] => {
     const line = uncounted(counted);
     if (declared.lines.has(line)) return [];
     const words = readWords(line);
@@ -300,13 +304,13 @@ function strangersOf({ lines }: LiveTable, declared: Declared): Stranger[] {
 /** Which undeclared rules of a table are Docker's own, and whether its chain for the user holds anything of his. */
 function dockersTest(
   table: string,
-  strangers: readonly Stranger[],
+  foreign: readonly ForeignRule[],
   declared: Declared,
   docker: DockerRules,
   carried: PreservedTable,
-): { isDockers: (rule: Stranger) => boolean; used: boolean } {
-  // A RETURN of Docker's stands at the chain's end; one with rules behind it keeps them from being asked.
-  const byUser = strangers.filter(
+): { isDockers: (rule: ForeignRule) => boolean; used: boolean } {
+  // A RETURN of Docker's is at the chain's end; one with rules behind it keeps packets from them.
+  const byUser = foreign.filter(
     ({ chain, line, target }) => chain === DOCKER_USER && !isBareReturn(line) && !DOCKER_CHAINS.has(target ?? ""),
   );
   const lastByUser = byUser.at(-1)?.at ?? -1;
@@ -320,7 +324,7 @@ function dockersTest(
   // Then our own jump, or one of the user's, does what Docker's did.
   const isReplaced = naming.some((rule) => rule[1] === "FORWARD" && unconditionalTarget(spell(rule)) === DOCKER_USER);
   const isKnown = docker(table);
-  const isDockers = ({ at, line, words, key, chain, target }: Stranger) => {
+  const isDockers = ({ at, line, words, key, chain, target }: ForeignRule) => {
     if (DOCKER_CHAINS.has(chain) || DOCKER_CHAINS.has(target ?? "")) return true;
     if (chain === DOCKER_USER && isBareReturn(line)) return at > lastByUser;
     if (line === `-A FORWARD -j ${DOCKER_USER}` && isReplaced) return true;
@@ -341,7 +345,7 @@ const VERDICT = /^(ACCEPT|DROP|REJECT|QUEUE)$/;
 function lastOf(
   table: string,
   running: LiveTable,
-  kept: readonly Stranger[],
+  kept: readonly ForeignRule[],
   dockers: ReadonlySet<number>,
 ): ReadonlySet<number> {
   const builtIn = new Set(builtInChains(table));
@@ -372,14 +376,14 @@ function lastOf(
   return last;
 }
 
-/** Whether a chain of its own has a verdict for every packet, so that none comes back from it. */
+/** Whether a chain of its own has a verdict for every packet, so that none returns from it. */
 function endingChains({ lines, chains }: LiveTable): (chain: string) => boolean {
   let rules: Map<string, string[]> | undefined;
   const known = new Map<string, boolean>();
   const endsAll = (chain: string): boolean => {
     if (chains.get(chain) !== "-") return false;
-    const told = known.get(chain);
-    if (told !== undefined) return told;
+    const cached = known.get(chain);
+    if (cached !== undefined) return cached;
     rules ??= byChain(lines);
     known.set(chain, false); // A jump back to here, which no kernel takes, ends nothing.
     const ends = endsRules(rules.get(chain) ?? [], endsAll);
@@ -395,7 +399,7 @@ function endsRules(lines: readonly string[], endsAll: (chain: string) => boolean
     if (VERDICT.test(always) || endsAll(always)) return true;
     const words = readWords(line);
     const target = readTarget(words) ?? "";
-    // From a chain that a goto entered a packet goes back to where this one was called.
+    // From a chain that a goto entered a packet returns to where this one was called.
     if (target === "RETURN" || (words.includes("-g") && !endsAll(target))) return false;
   }
   return false;

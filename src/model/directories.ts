@@ -12,8 +12,8 @@ export const DEFAULT_DIRECTORIES: Directories = { ipv4: "/etc/iptables.d", ipv6:
 export const STATE_NAME = "docker_iptables";
 
 /**
- * Where the state of a family's directory is kept, the last good rules among it: that of other directories than the default
- * ones beside the fragments, so that two hosts' worth of directories on one machine do not share it.
+ * Where the state of a family's directory is kept, the last good rules among it: for directories other than the default ones beside
+ * the fragments, so that two hosts' worth of directories on one machine do not share it.
  */
 export function stateDirectoryOf(family: Family, directory: string): string {
   return isDefault(family, directory) ? `/var/lib/${STATE_NAME}` : join(directory, `.${STATE_NAME}`);

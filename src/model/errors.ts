@@ -11,7 +11,7 @@ export class Failure extends Error {
   readonly code: ErrorCode;
   /** JSON values, e.g. `{command, exit_code, stderr}` or `{path}`. */
   readonly facts: Readonly<Record<string, unknown>>;
-  /** What was put back after this failure, and what could not be; set by the transaction. */
+  /** What was restored after this failure, and what could not be; set by the transaction. */
   rolledBack: Undone[] | undefined;
   /** Whether something stays changed in spite of the failure; set by the transaction. */
   changed = false;
@@ -24,7 +24,7 @@ export class Failure extends Error {
   }
 }
 
-/** Something changed between our look and our turn. Where this call itself has not changed anything, it looks again. */
+/** Something changed between our read and our turn. If this call itself has changed nothing, it starts again. */
 export class ConcurrentChange extends Failure {
   constructor(message: string, facts: Record<string, unknown>) {
     super("concurrent_change", message, facts);

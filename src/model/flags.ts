@@ -15,7 +15,7 @@ export const FLAGS = Object.entries(schema.properties)
     choices: "enum" in property ? property.enum : undefined,
   }));
 
-/** What is one call's alone, not a service's that goes on. */
+/** Arguments of one call, not of a service that keeps running. */
 const OF_ONE_CALL = new Set(["all", "base", "watch", "adopt", "replace", "wait_timeout", "debug"]);
 
 /** The words that give a service the same arguments: those that are not the defaults; of them those that `takes` names. */

@@ -1,5 +1,5 @@
-// The options of a container: what the last call that named it gave explicitly. They stand in the head of its fragment and outlive
-// a stop of the container: a fragment without a rule keeps them, until `absent`. Pure.
+// The options of a container: what the last call that named it gave explicitly. They are in the head of its fragment and survive a
+// stop of the container: a fragment without a rule keeps them, until `absent`. Pure.
 //
 // A call that names a container is declarative: its arguments count, and the head is written anew. A call that does not (sync,
 // watch, status, another container's conflict) holds the container to its head, and for the rest to its own arguments.

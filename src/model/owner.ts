@@ -37,7 +37,7 @@ export function fileOf(owner: Owner): string {
   return owner.kind === "container" ? `${CONTAINER_FILE}${owner.name}` : owner.file;
 }
 
-/** Whose fragment a file of this name or path is; undefined for one of another hand. */
+/** The owner of the fragment of this name or path; undefined for a foreign one. */
 export function ownerOfFile(path: string): Owner | undefined {
   const file = basename(path);
   if (file.startsWith(CONTAINER_FILE)) return containerOwner(file.slice(CONTAINER_FILE.length));

@@ -1,4 +1,4 @@
-// A published port, and how it is spelled for a person. Pure.
+// A published port, and its text for a person. Pure.
 
 import type { Family, Protocol } from "./family.ts";
 
@@ -31,7 +31,7 @@ export function anyOr(hostAddress: string | undefined, family: Family): string {
   return hostAddress ?? (family === "ipv4" ? "0.0.0.0" : "::");
 }
 
-/** An address as it stands before a port. */
+/** An address as written before a port. */
 export function bracketed(address: string): string {
   return address.includes(":") ? `[${address}]` : address;
 }

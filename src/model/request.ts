@@ -1,4 +1,4 @@
-// What is asked for, checked and complete, in the parts that it is about. Pure.
+// A request, checked and complete, in parts. Pure.
 
 import type { Arguments } from "../generated/arguments.ts";
 import type { Directories } from "./directories.ts";
@@ -18,7 +18,7 @@ export interface Request {
   options: Options;
   /** seconds; how long to wait for a container that does not exist or run yet. */
   waitTimeout: number;
-  /** The words of the watcher's service; undefined where none is asked for. */
+  /** The arguments of the watcher's service; undefined where none is requested. */
   watcher: readonly string[] | undefined;
   /** Predict, and change nothing. */
   check: boolean;
@@ -44,7 +44,7 @@ export interface HostConfig {
   services: Record<Family, string>;
   /** seconds; the limit of each command and of each wait for a lock. */
   timeout: number;
-  /** Whether IPv6 is asked for: a host without it is then a failure. */
+  /** Whether IPv6 is requested: a host without it is then a failure. */
   needsIpv6: boolean;
 }
 

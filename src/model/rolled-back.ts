@@ -1,4 +1,4 @@
-// `rolled_back` of a result: what was put back, each in a string; what could not be put back says so first. Pure.
+// `rolled_back` of a result: what was restored, each in a string; what could not be restored says so first. Pure.
 
 import type { Undone } from "./errors.ts";
 

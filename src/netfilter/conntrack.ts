@@ -10,7 +10,7 @@ import { readInterfaces } from "../system/interfaces.ts";
 const MANY = 50;
 
 /**
- * Deletes the flows that go another way than the changed publishes say, and no other; without changes it starts nothing.
+ * Deletes the flows that do not match the changed publishes, and no other; without changes it starts nothing.
  *
  * It never throws: the rules are live, and a flow that falls silent ends by itself. What it could not do is the warning
  * that it returns.
@@ -68,10 +68,10 @@ function failed(what: string, ran: Ran): Failure {
 /** The host ports of what changed, in words; of many the first three. */
 function portsOf(changes: ReadonlyMap<Family, Changes>): string {
   const changed = [...changes.values()].flatMap(({ fresh, gone }) => [...fresh, ...gone]);
-  const told = changed.map(({ ports: { first: from, last: to } }) =>
+  const texts = changed.map(({ ports: { first: from, last: to } }) =>
     from === to ? `port ${from}` : `ports ${from}-${to}`,
   );
-  const ports = [...new Set(told)];
+  const ports = [...new Set(texts)];
   const more = ports.length > 3 ? ` and ${ports.length - 3} more` : "";
   return `${ports.slice(0, 3).join(", ")}${more}`;
 }

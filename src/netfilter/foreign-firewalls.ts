@@ -29,7 +29,7 @@ export async function otherBackend(family: Family, timeoutSeconds: number): Prom
   const backend = otherThan(plain.stdout);
   const live = await saveBackend(family, backend, timeoutSeconds).catch(orElse(undefined));
   if (live === undefined) return undefined;
-  return holdsSomething(live) || untold(live) !== undefined ? { backend, live } : undefined;
+  return holdsSomething(live) || unreadableIn(live) !== undefined ? { backend, live } : undefined;
 }
 
 /** Whether it was iptables-legacy-save that printed this; an empty text says nothing. */
@@ -55,7 +55,7 @@ export function holdsSomething({ tables }: Live): boolean {
 }
 
 /** What a saved text does not hold, so that loading it would not bring back what was there. */
-export function untold({ text }: Live): string | undefined {
+export function unreadableIn({ text }: Live): string | undefined {
   // "# Table `filter' contains incompatible base-chains, use 'nft' tool to list them." (tried, 1.8.9)
   const incompatible = /^# Table .*incompatible.*/m.exec(text)?.[0];
   if (incompatible !== undefined) return incompatible.slice(2);
@@ -74,7 +74,7 @@ export async function emptyBackend(
   live: Live,
   timeoutSeconds: number,
 ): Promise<void> {
-  const why = untold(live);
+  const why = unreadableIn(live);
   if (why !== undefined) {
     const command = commandOf(family, backend, "save");
     const message = `the ${backend} tables are unchanged: '${command}' does not print all of their content (${why}); empty them by hand`;
@@ -83,7 +83,7 @@ export async function emptyBackend(
   await load(family, backend, emptied(live), timeoutSeconds);
 }
 
-/** Carries out a text's lines on a backend's tables as they are: what it does not name stays. Throws likewise. */
+/** Applies a text's lines to a backend's tables as they are: what it does not name stays. Throws likewise. */
 export async function patchBackend(
   family: Family,
   backend: Variant,
@@ -93,7 +93,7 @@ export async function patchBackend(
   await load(family, backend, text, timeoutSeconds, ["--noflush"]);
 }
 
-/** Loads what `otherBackend` found: the way back from `emptyBackend`. Counters start at 0. Throws likewise. */
+/** Loads what `otherBackend` found: the rollback of `emptyBackend`. Counters start at 0. Throws likewise. */
 export async function restoreBackend(
   family: Family,
   backend: Variant,
@@ -136,11 +136,11 @@ function commandOf(family: Family, backend: Variant, what: "save" | "restore"): 
 }
 
 /**
- * The nftables tables of others that have base chains. Chains of iptables-nft are not among them, unless the plain commands
- * use the other backend (`isLegacy`); a base chain that somebody else put into one of its tables is, under the table's name,
- * and iptables-restore would delete that chain (tried, 1.8.9).
+ * The nftables tables of others that have base chains. Chains of iptables-nft are not among them, unless the plain commands use the
+ * other backend (`isLegacy`); a base chain that another program put into one of its tables is, under the table's name, and
+ * iptables-restore would delete that chain (tried, 1.8.9).
  *
- * [] also where nft is not installed, or cannot tell.
+ * [] also where nft is not installed, or fails.
  */
 export async function foreignTables(timeoutSeconds: number, isLegacy = false): Promise<NftTable[]> {
   const tables = new Map<string, BaseChain[]>();
@@ -193,7 +193,7 @@ export async function deleteTable(name: string, timeoutSeconds: number): Promise
   if (ran.exitCode !== 0) throw commandFailure("reload_failed", `the nftables table ${name} could not be removed`, ran);
 }
 
-/** The way back from `deleteTable`. Throws likewise. */
+/** The rollback of `deleteTable`. Throws likewise. */
 export async function restoreTable(name: string, text: string, timeoutSeconds: number): Promise<void> {
   const ran = await run("nft", ["-f", "-"], { timeoutSeconds, input: text });
   if (ran.exitCode !== 0)

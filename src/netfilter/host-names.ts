@@ -1,6 +1,6 @@
-// The host names in rules, and their addresses. iptables asks for each by itself, one after the other: a name server that is
-// silent costs 20 s a name, and the order of several addresses differs from run to run (tried, 1.8.9). So they are asked for
-// here, once, side by side, with one deadline, as getaddrinfo(3) does (getent(1)).
+// The host names in rules, and their addresses. iptables resolves them one after the other: a name server that is silent costs 20 s
+// a name, and the order of several addresses differs from run to run (tried, 1.8.9). So they are resolved here, once, in parallel,
+// with one deadline, as getaddrinfo(3) does (getent(1)).
 
 import { isIPv4, isIPv6 } from "node:net";
 import { readWords, shortOption, spell, uncounted } from "../iptables/rule.ts";
@@ -47,7 +47,7 @@ export async function resolveNames(family: Family, names: readonly string[], tim
 
 async function resolve(family: Family, name: string, end: number): Promise<string[]> {
   const hosts = await ask(family === "ipv4" ? "ahostsv4" : "ahostsv6", name, end);
-  // ahostsv6 tells IPv4 addresses as ::ffff:192.0.2.1.
+  // ahostsv6 prints IPv4 addresses as ::ffff:192.0.2.1.
   const isOne = family === "ipv4" ? isIPv4 : (one: string) => isIPv6(one) && !/^::ffff:\d+\./i.test(one);
   const addresses = hosts.map((line) => line.split(" ")[0] ?? "").filter(isOne);
   if (addresses.length > 0 || family === "ipv6") return [...new Set(addresses)].sort();
@@ -68,8 +68,8 @@ export function withAddresses(line: string, names: Names): string {
   if (names.size === 0 || !mayName(line)) return line;
   const counters = line.slice(0, line.length - uncounted(line).length);
   const rule = readWords(uncounted(line));
-  const told = rule.map((word, at) => (namesOf(word, at, rule).length === 0 ? word : addressesOf(word, names)));
-  return told.every((word, at) => word === rule[at]) ? line : counters + spell(told);
+  const resolved = rule.map((word, at) => (namesOf(word, at, rule).length === 0 ? word : addressesOf(word, names)));
+  return resolved.every((word, at) => word === rule[at]) ? line : counters + spell(resolved);
 }
 
 function addressesOf(word: string, names: Names): string {

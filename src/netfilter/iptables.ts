@@ -11,7 +11,7 @@ import { commandFailure, type Ran, run } from "../system/exec.ts";
 export async function saveRules(family: Family, timeoutSeconds: number): Promise<Live> {
   const ran = await run(COMMANDS[family].save, [], { timeoutSeconds });
   if (ran.exitCode !== 0) throw failed(ran, "command_failed", "the live rules cannot be read");
-  // What iptables-nft-save says beside its text (tried, 1.8.9).
+  // What iptables-nft-save prints besides its text (tried, 1.8.9).
   return { ...readLive(ran.stdout), besideLegacy: /legacy tables present/.test(ran.stderr) };
 }
 
@@ -47,13 +47,13 @@ export async function hasTable(family: Family, table: string, timeoutSeconds: nu
 }
 
 /**
- * One rule of a chain, as iptables prints it, from 1 on; "" where there is none, undefined where that cannot be told, e.g.
- * while another holds the xtables lock. Never throws.
+ * One rule of a chain, as iptables prints it, from 1 on; "" where there is none, undefined where that is unknown, e.g. while
+ * another process holds the xtables lock. Never throws.
  *
- * Of the ways to ask for a rule it is the cheapest (1.8.9): 9 ms of CPU, on either backend. In a chain of 10,000 rules it is
- * 200 ms with nft, as --check is; but --check of a jump reads the chain behind it, too (130 ms for 10,000 rules in nat), and
- * iptables-save all of the table (350 ms). legacy reads a table of 10,000 in 90 ms whatever is asked. iptables-restore --test
- * finds nothing missing with nft.
+ * Of the ways to read a rule it is the cheapest (1.8.9): 9 ms of CPU, on either backend. In a chain of 10,000 rules it is 200 ms
+ * with nft, as --check is; but --check of a jump reads the chain behind it, too (130 ms for 10,000 rules in nat), and iptables-save
+ * all of the table (350 ms). legacy reads a table of 10,000 in 90 ms in either case. iptables-restore --test finds nothing missing
+ * with nft.
  */
 export async function ruleAt(
   family: Family,
@@ -78,7 +78,7 @@ export async function restoreRules(family: Family, text: string, timeoutSeconds:
   await restore(family, [], text, timeoutSeconds);
 }
 
-/** Carries out a text's lines on the tables as they are: what it does not name stays, counters included. Throws likewise. */
+/** Applies a text's lines to the tables as they are: what it does not name is unchanged, counters included. Throws likewise. */
 export async function patchRules(family: Family, text: string, timeoutSeconds: number): Promise<void> {
   await restore(family, ["--noflush"], text, timeoutSeconds);
 }

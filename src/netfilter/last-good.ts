@@ -48,13 +48,13 @@ export async function keepOurLastGood(
   return keepLastGood(family, directory, assemble(among(kept ?? "", ours), [], readLive("")));
 }
 
-/** The base's files in the place of those that a text has: what came before one of them, or after it, still does. */
+/** The host rules' files instead of those that a text has: what came before one of them, or after it, still does. */
 function among(kept: string, base: readonly Fragment[]): Fragment[] {
   const sections: string[][] = HOST_FILES.map(() => []);
   const behind: string[] = [];
   for (const { table, chains, lines } of readTables(kept).sections) {
     const rules = lines.map(({ text }) => text);
-    // What we insert stands at the end, and comes first.
+    // What we insert is at the end of the text, and comes first.
     const lastOf = HOST_FILES.map((file) =>
       rules
         .map((rule) => rule.includes(`"${commentOf(spellOwner(hostOwner(file)))}"`) && !isInserted(readWords(rule)))

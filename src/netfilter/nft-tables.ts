@@ -1,7 +1,7 @@
-// Tables of nftables, as nft's JSON has them (libnftables-json(5)): whether one can refuse packets, and whether what goes to a
-// published port can come through. Pure.
+// Tables of nftables, as nft's JSON has them (libnftables-json(5)): whether one can refuse packets, and whether packets to a
+// published port can pass. Pure.
 //
-// In doubt a packet comes through: of a match that is not known here nobody can say that it does not hold.
+// In doubt a packet passes: a match that is not known here may hold.
 
 import type { Live, LiveTable } from "../iptables/live.ts";
 import { byChain, readTarget, readWords } from "../iptables/rule.ts";
@@ -12,7 +12,7 @@ export interface NftTable {
   name: string;
   /** The table's base chains, those of iptables-nft's own left out. */
   bases: readonly BaseChain[];
-  /** Its rules by chain; undefined where nft does not tell. */
+  /** Its rules by chain; undefined where nft does not print them. */
   rules: ReadonlyMap<string, readonly Statements[]> | undefined;
 }
 
@@ -27,10 +27,10 @@ export interface BaseChain {
 /** The statements of one rule. */
 export type Statements = readonly Readonly<Record<string, unknown>>[];
 
-/** The hooks at which rules of ours stand. */
+/** The hooks of our rules. */
 const OUR_HOOKS: readonly string[] = ["prerouting", "forward", "output", "postrouting"];
 
-/** Whether a table has a say where our rules stand, and says anything but yes. */
+/** Whether a table filters at the hooks of our rules, and does more than accept. */
 export function decides({ bases, rules }: NftTable): boolean {
   const ours = bases.filter(({ hook }) => OUR_HOOKS.includes(hook));
   if (ours.length === 0) return false;
@@ -75,7 +75,7 @@ const VERDICTS: ReadonlyMap<string, string> = new Map([
   ["QUEUE", "queue"],
   ["NFQUEUE", "queue"],
 ]);
-/** Targets that let a packet go on. */
+/** Targets after which a packet continues. */
 const PASSING = /^(LOG|NFLOG|MARK|CONNMARK|TCPMSS|CT|NOTRACK|TTL|HL|DSCP|SET|TRACE|CLASSIFY|CHECKSUM)$/;
 
 const LEFT: ReadonlyMap<string, Record<string, unknown>> = new Map([
@@ -101,7 +101,7 @@ function statementsOf(line: string, chains: LiveTable["chains"]): Statements {
   const verdict = VERDICTS.get(target);
   if (verdict !== undefined) return [...matches, { [verdict]: null }];
   if (target === "" || PASSING.test(target)) return matches;
-  // Of any other target nobody can say that the packet does not go on.
+  // After any other target the packet may continue.
   if (!chains.has(target)) return [...matches, { accept: null }];
   return [...matches, { [words[end] === "-g" ? "goto" : "jump"]: { target } }];
 }
@@ -136,7 +136,7 @@ export function barrierIn(table: NftTable, packet: Arriving): BaseChain | undefi
   );
 }
 
-/** What becomes of it: undefined comes back to where it was sent from. */
+/** What becomes of it: undefined means that it returns to the caller. */
 type End = "accept" | "drop" | undefined;
 
 function walkChain(
@@ -170,7 +170,7 @@ interface Verdict {
   verdict?: End;
   /** The chain that is asked. */
   chain?: string;
-  /** Whether the packet does not come back here from there. */
+  /** Whether the packet does not return here from there. */
   leaves?: boolean;
   /** One of several. */
   perhaps?: boolean;
@@ -214,7 +214,7 @@ function excludes({ op, left, right }: Record<string, unknown>, packet: Arriving
   if (key === "l4proto") return isOneOf(packet.protocol);
   if (key === "nfproto") return isOneOf(packet.family);
   if (key === "oifname" || key === "oif") return isOneOf(packet.bridge);
-  // From where else it comes nobody knows.
+  // Other origins are unknown.
   if (key === "iifname" || key === "iif") {
     return op !== "!=" && valuesOf(right)?.every((value) => value === "lo" || value === packet.bridge) === true;
   }
@@ -229,7 +229,7 @@ function lacks(op: unknown, right: unknown, values: readonly (string | number)[]
   return op === "!=" ? values.every(holds) : !values.some(holds);
 }
 
-/** Undefined where they stand elsewhere: in a set with a name. */
+/** Undefined where they are elsewhere: in a named set. */
 function valuesOf(right: unknown): unknown[] | undefined {
   if (Array.isArray(right)) return right;
   const { set } = record(right);

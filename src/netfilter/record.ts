@@ -1,10 +1,9 @@
-// What the fragments declared in this boot, and each load left: so that a line that was deleted from a fragment is told from a
-// rule of somebody else's. No mark can be put on a rule that is not ours.
+// What the fragments declared in this boot, and each load left: so that a line that was deleted from a fragment is distinguished
+// from a foreign rule. A rule that is not ours cannot be marked.
 //
-// On disk: FAMILY.left of the state, a text as iptables-save prints it behind a line "# {"boot":…,"namespace":…}". It is
-// written before a load, with what was and what will be declared, and once more after it, with what is left of that; so whatever
-// is interrupted leaves too much in it, never too little. One of another boot, of another network namespace or of another iptables
-// is none.
+// On disk: FAMILY.left of the state, a text as iptables-save prints it behind a line "# {"boot":…,"namespace":…}". It is written
+// before a load, with what was and what will be declared, and once more after it, with what is left of that; so an interruption
+// leaves too much in it, never too little. A record of another boot, network namespace or iptables does not count.
 
 import { bootId } from "../fragments/confirmed.ts";
 import type { Fragment } from "../iptables/assemble.ts";
@@ -125,7 +124,7 @@ export interface Around {
   loaded?: boolean;
 }
 
-/** What was declared and is not any more, by table, as iptables prints it: lines that somebody deleted. Ours have their own ways. */
+/** What was declared and is not any more, by table, as iptables prints it: deleted lines. Our own rules are removed otherwise. */
 export function deletedOf(known: Left, declared: Left): Map<string, string[]> {
   const deleted = [...known].map(([table, { rules }]) => {
     const here = declared.get(table)?.rules;

@@ -1,4 +1,4 @@
-// The way back: what iptables-save printed before is loaded again.
+// The rollback: what iptables-save printed before is loaded again.
 
 import { COMMANDS } from "../iptables/commands.ts";
 import { type Live, withoutCounters } from "../iptables/live.ts";
@@ -9,10 +9,9 @@ import { FAMILY_WORDS, type Family } from "../model/family.ts";
 import { restoreRules, saveRules } from "./iptables.ts";
 
 /**
- * Loads the rules that were there, if the kernel has others now; says what it put back. A table that was not there is
- * emptied. `left` are the rules as we left them, if we came so far: those of others who came since are not taken away.
- * `gone` are rules that nothing brings back.
- * Throws Failure `concurrent_change` where they did, and as `saveRules` and `restoreRules` do.
+ * Loads the rules that were there, if the kernel has others now; returns what it restored. A table that was not there is emptied.
+ * `left` are the rules as we left them, if we got so far: rules that others have added since are not removed. `gone` are rules that
+ * are never restored. Throws Failure `concurrent_change` where others have added some, and as `saveRules` and `restoreRules` do.
  */
 export async function restoreSnapshot(
   family: Family,

@@ -49,7 +49,7 @@ export interface SpellingOptions {
   timeout: number;
   /** The kernel's rules, if they are looked at: they say which iptables runs. */
   live?: Live | Promise<Live> | undefined;
-  /** Whether names are asked for again; else they have the addresses of the last load. */
+  /** Whether names are resolved again; else they have the addresses of the last load. */
   afresh?: boolean;
 }
 
@@ -86,8 +86,8 @@ export async function canonicalFragments(
 const NO_RULES = readLive("");
 
 /**
- * The fragments so that their rules compare with those that run: as they are written, where that is how these run or are
- * told; else as iptables prints them. Where that cannot be had, because a fragment is broken, say, they are as written.
+ * The fragments so that their rules can be compared with live ones: as written, if the live rules are the same; else as iptables
+ * prints them. If that is not possible, e.g. because a fragment is broken, they are as written.
  */
 export async function comparable(
   fragments: readonly Fragment[],

@@ -23,8 +23,8 @@ export type Trial =
   { kind: "good"; saved: string; untried: number[] } | Refused | { kind: "impossible"; why: string };
 
 /**
- * Tries lines for iptables-restore. Sets that they name are there, and empty (of whatever type: each match is printed alike).
- * Rules that depend on other state of the host's are left out. Throws Failure of `run`.
+ * Tries lines for iptables-restore. Sets that they name are there, and empty (of any type: each match is printed alike). Rules that
+ * depend on other state of the host are left out. Throws Failure of `run`.
  */
 export async function tryLines(family: Family, lines: readonly string[], timeoutSeconds: number): Promise<Trial> {
   const untried = new Set<number>();
@@ -91,8 +91,8 @@ export async function readOnHost(
 const NO_SETS = 98;
 
 /**
- * What runs in the namespace. A constant: what is given stands in its arguments. The legacy backend's lock is a file, and no
- * namespace's: it gets one of its own, or a trial would wait for the host's.
+ * What runs in the namespace. A constant: all input is in its arguments. The legacy backend's lock is a file, not the namespace's:
+ * the trial gets its own, or it would wait for the host's.
  */
 const SCRIPT = `restore=$1 save=$2 family=$3 wait=$4
 shift 4
@@ -138,7 +138,7 @@ export function lineOf(stderr: string): number | undefined {
   return match ? Number(match[1]) - 1 : undefined;
 }
 
-/** What iptables says, without its usage hint and its numbering of a text that nobody sees. */
+/** What iptables says, without its usage hint and its line number in a text that is not shown. */
 export function complaintOf(stderr: string): string {
   const kept = stderr
     .split("\n")
@@ -148,8 +148,8 @@ export function complaintOf(stderr: string): string {
     )
     .filter((line) => line.trim() !== "");
   // A warning is of any line.
-  const told = kept.filter((line) => !line.startsWith("Warning: "));
-  return excerpt((told.length > 0 ? told : kept).join("; "));
+  const lines = kept.filter((line) => !line.startsWith("Warning: "));
+  return excerpt((lines.length > 0 ? lines : kept).join("; "));
 }
 
 function wordsOf({ stderr, exitCode }: Ran): string {

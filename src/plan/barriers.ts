@@ -1,4 +1,4 @@
-// A rule of another hand that hides ours. Pure.
+// A foreign rule that hides ours. Pure.
 
 import { barrierOf } from "../iptables/live.ts";
 import { FAMILIES } from "../model/family.ts";

@@ -1,4 +1,4 @@
-// Another process that writes between our look and our turn to write or to load: found by the directories' stamps, by what it
+// Another process that writes between our read and our turn to write or to load: found by the directories' stamps, by what it
 // wrote, and by asking the client once more where its answer is old.
 
 import { isDeepStrictEqual } from "node:util";
@@ -44,18 +44,18 @@ export async function readStamped(directories: Directories): Promise<SeenDirecto
   return { stamp: await stampOfAll(directories), now: await readDirectories(directories) };
 }
 
-/** What is another text once another process has written. Undefined where that cannot be told. */
+/** A text that is different after another process has written. Undefined where that is unknown. */
 async function stampOfAll(directories: Directories): Promise<string | undefined> {
   const stamps = await Promise.all(FAMILIES.map((family) => stampOf(directories[family])));
   return stamps.includes(undefined) ? undefined : stamps.join();
 }
 
 /**
- * For the holder of the write lock. Throws Overtaken where the fragments, or the containers that were named, are no longer
+ * For the holder of the write lock. Throws ConcurrentChange where the fragments, or the containers that were named, are no longer
  * those that were settled; and Failure of the client, if it is asked again.
  *
- * The directories were read before the client was asked: a fragment that is another now was written by somebody who asked
- * later, and who knows better.
+ * The directories were read before the client was asked: a fragment that is different now was written by a process that asked
+ * later, and has newer facts.
  */
 export async function refuseConcurrentChange(
   settled: Settled,
@@ -79,16 +79,16 @@ async function refuseWritten(
   const [texts, before] = [textsIn(now), textsIn(seen.now)];
   for (const { path, after } of items) {
     const text = texts.get(path);
-    if (text !== before.get(path) && text !== after) throw overtaken(path);
+    if (text !== before.get(path) && text !== after) throw changedByOther(path);
   }
   const wanted = [...asked, ...conflicting];
   const known = new ClaimIndex(wanted.map(claimantOf));
-  for (const { path } of conflictsWith(wanted, known, now).values()) throw overtaken(path);
+  for (const { path } of conflictsWith(wanted, known, now).values()) throw changedByOther(path);
 }
 
 /**
- * What the client said is old once a command would have run into its limit of time. Not where it is about all containers:
- * where these come and go all the time, nothing would ever be published.
+ * The client's answer is old once a command would have reached its time limit. Not where it is about all containers: if containers
+ * are created and removed all the time, nothing would ever be published.
  */
 function isOld({ since, waited }: Answer, { subject, client }: Pick<Request, "subject" | "client">): boolean {
   const isNamed = !subject.all && subject.containers.length > 0;
@@ -116,7 +116,7 @@ function textsIn(fragments: Fragments): Map<string, string> {
   return new Map(all.map(({ path, text }) => [path, text]));
 }
 
-function overtaken(path: string): ConcurrentChange {
+function changedByOther(path: string): ConcurrentChange {
   const message = `another process changed ${path} during this call; nothing was changed; retry (${WHO})`;
   return new ConcurrentChange(message, { path });
 }
@@ -125,16 +125,15 @@ function overtaken(path: string): ConcurrentChange {
 const WHO = "'journalctl -t docker_iptables' says which";
 
 /**
- * After a load that did not bring about what was wanted: throws where that is because another process has changed a fragment
- * since it was written or looked at. The kernel is then as the fragments say, and there is nothing to put back.
+ * After a load that did not have the desired result: throws if that is because another process has changed a fragment since it was
+ * written or read. The kernel is then as the fragments say, and there is nothing to restore.
  *
- * Throws Overtaken: where this call itself has written nothing (`wrote`) it looks again; else whoever came later has the last
- * word.
+ * Throws ConcurrentChange: if this call itself has written nothing (`wrote`) it starts again; else the later process decides.
  */
 export async function refuseRewritten(drifting: readonly FileChange[], wrote: boolean): Promise<void> {
   for (const { path, after } of drifting) {
     const text = (await readOwn(path))?.text;
-    if (text !== after) throw wrote ? rewritten(path, text, after) : overtaken(path);
+    if (text !== after) throw wrote ? rewritten(path, text, after) : changedByOther(path);
   }
 }
 

@@ -1,11 +1,11 @@
-// Fragments of containers that nobody asked for, and that claim what is wanted: a port of the host, a container's address.
-// The client says whose it is today: then the other's fragment is updated in the same transaction, or the call refused.
-// Reads, and changes nothing.
+// Fragments of containers that were not requested, and that claim what is requested: a port of the host, a container's address. The
+// client says which container has it now: then the other's fragment is updated in the same transaction, or the call fails. Reads,
+// and changes nothing.
 
 import { dirname } from "node:path";
 import { type Container, NAME } from "../docker/container.ts";
 import { describePending, findConflicting, type Pending } from "../docker/find.ts";
-import { describeIdle } from "../docker/idle.ts";
+import { describeNothingPublished } from "../docker/nothing-published.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
@@ -25,20 +25,19 @@ import type { HostRequest } from "./backend.ts";
 import { fragmentFor, keptOptions, optionsInRules, optionsOf } from "./desired.ts";
 import type { Selection } from "./selection.ts";
 
-/** Other containers' fragments as they should be, each once; without rules where it goes. */
+/** Other containers' fragments as they should be, each once; without rules where the fragment is to be removed. */
 export interface Conflicting {
   wanted: ContainerFragment[];
   warnings: string[];
 }
 
 /**
- * What becomes of the fragments that clash with those asked for. Without a clash the client is not asked.
+ * What becomes of the fragments that conflict with the requested ones. Without a conflict the client is not asked.
  *
- * A fragment whose container does not run goes. One that is out of date is recreated, with the options that it keeps; from
- * before this boot it goes, for nobody has asked for it since. The client is asked once for all, and again only for those
- * that clash with what was recreated.
- * Throws Failure `port_conflict` where two containers run and claim one port, and those of the client; Overtaken where one
- * that was asked for has been renamed since: it is not its own rival.
+ * A fragment whose container does not run is removed. One that is out of date is recreated, with the options that it keeps; one
+ * from before this boot is removed, because nothing has requested it since. The client is asked once for all, and again only for
+ * those that conflict with what was recreated. Throws Failure `port_conflict` where two containers run and claim one port, and
+ * those of the client; ConcurrentChange where a requested one has been renamed since: it does not conflict with itself.
  */
 export async function settleConflicts(
   { wanted: asked, addresses, names }: Pick<Selection, "wanted" | "addresses" | "names">,
@@ -55,7 +54,7 @@ export async function settleConflicts(
     const clashes = conflictsWith([...asked, ...found.wanted], known, now);
     if (clashes.size === 0) return found;
     verbose(() => [...clashes.values()].map(({ path, what, owner }) => `conflict: ${path} claims ${what} of ${owner}`));
-    // The network that was asked for is that of the containers asked for.
+    // The requested network is that of the requested containers only.
     const kept = (container: Container) => optionsOf(container, now, defaults);
     const { targets, pending } = await findConflicting([...clashes.keys()], client, kept);
     for (const { id, name } of targets) {
@@ -138,7 +137,7 @@ async function settleOne(
     warnings: [`stale fragment ${path} is removed: ${reason}, and ${what} now belongs to ${owner}`],
   });
   if (target === undefined) return goes(`the container ${name} ${describePending(why)}`);
-  if (target.idle !== undefined) return goes(describeIdle(name, target.idle));
+  if (target.nothingPublished !== undefined) return goes(describeNothingPublished(name, target.nothingPublished));
   const { wanted, warnings } = fragmentFor(target, optionsInRules(name, now, defaults));
   const shared = known.sharing(claimantOf(wanted));
   refuseSharedPorts({ owner: name }, shared);

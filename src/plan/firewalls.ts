@@ -11,7 +11,7 @@ import { type Arriving, barrierIn, type NftTable, tablesOf } from "../netfilter/
 import type { Item, Kernel } from "./item.ts";
 import { listOther, type PreflightFindings } from "./preflight.ts";
 
-/** A table of another firewall's, and how a person looks at it. */
+/** A table of another firewall, and the command that shows it. */
 interface Firewall {
   table: NftTable;
   what: string;
@@ -19,8 +19,8 @@ interface Firewall {
 }
 
 /**
- * Of tables through which nothing comes to the ports that these rules publish. One process where there is no such table.
- * Whom it cannot ask it does not tell of.
+ * Of tables that let no packet pass to the ports that these rules publish. One process where there is no such table. A firewall
+ * that cannot be asked is not reported.
  */
 export async function warnOfFirewalls(items: readonly Item[], live: Kernel, timeout: number): Promise<string[]> {
   const ports = items.flatMap(portsOf);
@@ -36,7 +36,7 @@ export async function warnOfFirewalls(items: readonly Item[], live: Kernel, time
   return barriers([...tables.map(nftTable), ...legacy.flat()], ports).map(({ msg }) => msg);
 }
 
-/** What status tells of those around: problems, and tables that only have a say. `isOff`: the daemon makes no rules. */
+/** What status reports of other firewalls: problems, and tables that only filter, too. `isOff`: the daemon makes no rules. */
 export function firewallProblems(
   { families, tables, firewalld }: PreflightFindings,
   items: readonly Item[],
@@ -45,23 +45,23 @@ export function firewallProblems(
 ): { problems: Problem[]; warnings: string[] } {
   const left = isOff ? tables.filter(({ name }) => DOCKER_TABLES.includes(name)) : [];
   const others = tables.filter((table) => !left.includes(table));
-  const standing = [
+  const views = [
     ...others.map(nftTable),
     ...families.flatMap(({ family, other }) =>
       other === undefined ? [] : backendsTables(family, other.backend, tablesOf(other.live, family)),
     ),
   ];
-  const closed = barriers(standing, items.flatMap(portsOf));
-  const told = others.filter((table) => !closed.some(({ firewall }) => firewall.table === table));
+  const closed = barriers(views, items.flatMap(portsOf));
+  const unblocked = others.filter((table) => !closed.some(({ firewall }) => firewall.table === table));
   const messages = [
-    ...left.map(tellLeft),
-    ...families.flatMap(tellOther),
+    ...left.map(describeLeft),
+    ...families.flatMap(describeOther),
     ...(firewalld && reload === "systemd" ? [FIREWALLD] : []),
     ...closed.map(({ msg }) => msg),
   ];
   return {
     problems: messages.map((msg) => ({ kind: "firewall_foreign", msg })),
-    warnings: told.map(
+    warnings: unblocked.map(
       ({ name }) => `the nftables table ${name} also filters packets: 'nft list table ${name}' shows its rules`,
     ),
   };
@@ -70,11 +70,11 @@ export function firewallProblems(
 const FIREWALLD =
   "firewalld is running, and systemd stops iptables.service when firewalld starts, and firewalld when iptables.service starts: 'systemctl disable --now firewalld', or, to keep it, 'docker_iptables setup --reload patch'";
 
-function tellLeft({ name }: NftTable): string {
+function describeLeft({ name }: NftTable): string {
   return `Docker's nftables table ${name} remains from before its daemon was told to make no rules, and still drops packets: 'docker_iptables setup' removes it`;
 }
 
-function tellOther({ family, other }: PreflightFindings["families"][number]): string[] {
+function describeOther({ family, other }: PreflightFindings["families"][number]): string[] {
   if (other === undefined) return [];
   const command = commandFor(family, other.backend);
   return [

@@ -1,4 +1,4 @@
-// Rules that run and that no fragment declares, nor declared in this boot: somebody else's. A load would lose them.
+// Live rules that no fragment declares, nor declared in this boot: foreign ones. A load would remove them.
 
 import type { Fragments } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
@@ -24,7 +24,7 @@ export interface ForeignRules {
   rules: string[];
   /** Fragments of others of which something does not run. */
   unloaded: string[];
-  /** What was told of them last. */
+  /** What was last reported of them. */
   told: string | undefined;
 }
 
@@ -65,9 +65,9 @@ async function declared(
 }
 
 /**
- * What was deleted from fragments in this boot, for who loads none of them. Not of a chain in which a fragment has a rule that does
- * not run: the one that is gone may have become that, or where a trial cannot spell the fragments may be that, and without either
- * the chain says something that nobody wrote.
+ * What was deleted from fragments in this boot, for a change that loads none of them. Not of a chain in which a fragment has a rule
+ * that is not live: the deleted rule may have been changed to that one, or, where the fragments cannot be tried, may be that one;
+ * without either the chain would be one that was never written.
  */
 export async function deletedSince(family: Family, live: Live, host: HostConfig): Promise<Tables> {
   const fragments = await readFragments(host.directories[family]);
@@ -88,7 +88,10 @@ function chainsBehind(fragments: readonly Fragment[], live: Live): Set<string> {
   return new Set(lacking.map(({ table, line }) => `${table} ${readChain(readRule(line))}`));
 }
 
-/** Keeps what the fragments declare, where no load of ours does. `live` is the kernel now, `told` what was told of foreign rules. */
+/**
+ * Keeps what the fragments declare, where no load of ours does. `live` is the kernel now, `told` what was reported of foreign
+ * rules.
+ */
 export async function rememberSeen(
   family: Family,
   live: Live | undefined,
@@ -101,7 +104,7 @@ export async function rememberSeen(
   return rememberFragments({ family, directory, record, live }, now, undefined, told);
 }
 
-/** Families in which somebody else's rules run, and would go with a load. */
+/** Families with live foreign rules, which a load would remove. */
 export async function findForeignRules(live: Kernel, future: Fragments, host: HostConfig): Promise<ForeignRules[]> {
   const found = FAMILIES.map(async (family): Promise<ForeignRules[]> => {
     const running = live[family];
@@ -116,7 +119,7 @@ export async function findForeignRules(live: Kernel, future: Fragments, host: Ho
 }
 
 /**
- * The fragments, and what runs of foreign rules where `setup --adopt` would put it: for a load that keeps it. `spelled` are those
+ * The fragments, and the live foreign rules where `setup --adopt` would put them: for a load that keeps them. `spelled` are those
  * that declare, as iptables prints them.
  */
 export function besideForeignRules(

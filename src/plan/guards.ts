@@ -1,4 +1,4 @@
-// The guards stand in the raw table, which a kernel may lack: then they are left out, and it is told what stays open.
+// The guards are in the raw table, which a kernel may lack: then they are left out, and a warning says what stays open.
 
 import { FAMILIES, type Family } from "../model/family.ts";
 import { hasTable } from "../netfilter/iptables.ts";
@@ -7,8 +7,8 @@ import type { ContainerRule } from "../rules/model.ts";
 import type { Kernel } from "./item.ts";
 
 /**
- * The containers' fragments as this kernel can load them. A table that iptables-save shows is there; only where it shows
- * none is it asked for. Where the kernel is not looked at, nothing is left out. Throws Failure of iptables-save.
+ * The containers' fragments as this kernel can load them. A table that iptables-save shows is there; only if it shows none is the
+ * kernel asked. If the kernel is not read, nothing is left out. Throws Failure of iptables-save.
  */
 export async function fitDirectAccess(
   wanted: readonly ContainerFragment[],

@@ -7,19 +7,19 @@ import type { PlannedUnit } from "../systemd/install.ts";
 import { type FileChange, hasFileChanges } from "./item.ts";
 import type { Leftover } from "./leftovers.ts";
 
-/** What there is to do for the base besides its own fragments. */
+/** What there is to do for the host rules besides their own fragments. */
 export interface HostPlan {
   /** To be made where they are missing. */
   directories: string[];
   /** Fragments with the rules that ran before. */
   files: FileChange[];
   units: PlannedUnit[];
-  /** The other backend's rules, which are to go. */
+  /** The other backend's rules, which are to be removed. */
   others: { family: Family; other: OtherBackend }[];
   leftovers: Leftover[];
-  /** Whether the state of these directories is to go, and there is some. */
+  /** Whether the state of these directories is to be removed, and there is some. */
   dropsState: boolean;
-  /** Why nothing but our own rules can be loaded, on a host that has the base already. */
+  /** Why nothing but our own rules can be loaded, on a host that already has the host rules. */
   broken?: Failure;
   warnings: string[];
 }
@@ -34,7 +34,7 @@ export const NOTHING_PLANNED: HostPlan = {
   warnings: [],
 };
 
-/** Whether there is anything to do besides the base's own fragments. */
+/** Whether there is anything to do besides the host rules' own fragments. */
 export function hasHostChanges({ files, units, others, leftovers, dropsState }: HostPlan): boolean {
   return files.some(hasFileChanges) || units.some(hasUnitChanges) || others.length + leftovers.length > 0 || dropsState;
 }

@@ -3,7 +3,7 @@
 import { askVersion } from "../docker/client.ts";
 import { adviseDaemon, type Daemon, findDaemon, forwardingWarnings, managingDaemon } from "../docker/daemon.ts";
 import type { Network } from "../docker/network.ts";
-import { overlapsOf, tellOverlap } from "../docker/overlaps.ts";
+import { describeOverlap, overlapsOf } from "../docker/overlaps.ts";
 import { usesProxy } from "../docker/proxy.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
 import { Failure, orElse } from "../model/errors.ts";
@@ -15,7 +15,7 @@ import { hostFragments } from "../rules/host-fragments.ts";
 import { readInterfaces } from "../system/interfaces.ts";
 import { type Item, isContainers } from "./item.ts";
 
-/** What the base comes to, as far as the client says. */
+/** The host rules, as far as the client's answer allows. */
 export interface DesiredHostRules {
   wanted: DesiredFragment[];
   networks: readonly Network[];
@@ -26,7 +26,7 @@ export interface DesiredHostRules {
 }
 
 /**
- * The base as it should be; for `absent` its files without a rule. Throws Failure `bridge_missing` where the networks are
+ * The host rules as they should be; for `absent` their files without a rule. Throws Failure `bridge_missing` where the networks are
  * those of another host.
  */
 export async function desiredHostRules(
@@ -43,12 +43,12 @@ export async function desiredHostRules(
       warnings: [],
     };
   const advice = await adviseHost(networks, families, client);
-  const overlaps = overlapsOf(networks, await readInterfaces()).map(tellOverlap);
+  const overlaps = overlapsOf(networks, await readInterfaces()).map(describeOverlap);
   const base = await wantBase(networks, families, advice.daemon, defaults);
   return { ...advice, wanted: base.wanted, networks, warnings: [...advice.warnings, ...base.warnings, ...overlaps] };
 }
 
-/** The base's files as these networks need them. Throws Failure `bridge_missing`. */
+/** The host rules' files as these networks need them. Throws Failure `bridge_missing`. */
 export async function wantBase(
   networks: readonly Network[],
   families: readonly Family[],
@@ -56,10 +56,10 @@ export async function wantBase(
   { chain, guards }: Pick<Defaults, "chain" | "guards">,
 ): Promise<Pick<DesiredHostRules, "wanted" | "warnings">> {
   const { names, routes } = await readInterfaces();
-  const lost = networks.find(({ isDefault, bridge }) => isDefault && bridge !== undefined && !names.has(bridge));
-  if (lost !== undefined) {
-    const message = `the bridge ${lost.bridge} of Docker's network ${lost.name} is not an interface of this host; run docker_iptables on the daemon's own host and in its network namespace`;
-    throw new Failure("bridge_missing", message, { network: lost.name, bridge: lost.bridge });
+  const missing = networks.find(({ isDefault, bridge }) => isDefault && bridge !== undefined && !names.has(bridge));
+  if (missing !== undefined) {
+    const message = `the bridge ${missing.bridge} of Docker's network ${missing.name} is not an interface of this host; run docker_iptables on the daemon's own host and in its network namespace`;
+    throw new Failure("bridge_missing", message, { network: missing.name, bridge: missing.bridge });
   }
   const { proxy, warnings } = await usesProxy(
     daemon,
@@ -85,7 +85,7 @@ export async function adviseHost(
   return { daemon, managing, warnings: [...adviseDaemon(daemon, version), ...(await forwardingWarnings(inUse))] };
 }
 
-/** Base files of another hand are not removed either; they are told. */
+/** Foreign files at the host rules' paths are not removed either; they are reported. */
 export function keepForeignFiles(items: readonly Item[]): { items: Item[]; warnings: string[] } {
   const stays = (item: Item) => !isContainers(item) && item.after === undefined && isForeign(item);
   return {
@@ -94,12 +94,12 @@ export function keepForeignFiles(items: readonly Item[]): { items: Item[]; warni
   };
 }
 
-/** Whether it is a file of another hand. */
+/** Whether it is a foreign file. */
 function isForeign({ before }: Item): boolean {
   return before !== undefined && !isManaged(before.text);
 }
 
-/** Throws Failure `fragment_foreign` for a file of another hand in the place of one of the host's. */
+/** Throws Failure `fragment_foreign` for a foreign file at the path of one of the host's. */
 export function refuseForeignFiles(items: readonly Item[]): void {
   const foreign = items.find((item) => !isContainers(item) && isForeign(item));
   if (foreign === undefined) return;

@@ -6,10 +6,10 @@ import { COMMANDS } from "../iptables/commands.ts";
 import { type BridgeNetwork, DOCKER_TABLES } from "../iptables/docker-rules.ts";
 import { leftoverText } from "../iptables/undeclared.ts";
 import type { Family } from "../model/family.ts";
-import { tableText, untold, type Variant } from "../netfilter/foreign-firewalls.ts";
+import { tableText, unreadableIn, type Variant } from "../netfilter/foreign-firewalls.ts";
 import { bridgesOf, type PreflightFindings } from "./preflight.ts";
 
-/** What is to go, as a text that a person can read. */
+/** What is to be removed, as readable text. */
 export type Leftover = { name: string; text: string } & (LeftRules | { kind: "table" });
 
 /** Docker's rules in one backend and family. */
@@ -18,7 +18,7 @@ export interface LeftRules {
   family: Family;
   /** Undefined for that of the plain commands. */
   backend: Variant | undefined;
-  /** What tells them apart when the kernel is looked at again. */
+  /** What distinguishes them when the kernel is read again. */
   fragments: readonly { text: string }[];
   bridges: readonly BridgeNetwork[];
 }
@@ -46,8 +46,8 @@ export async function findLeftovers(
         bridges,
       });
     }
-    // What cannot be printed could not be put back.
-    if (other === undefined || untold(other.live) !== undefined) continue;
+    // What cannot be printed could not be restored.
+    if (other === undefined || unreadableIn(other.live) !== undefined) continue;
     const { backend } = other;
     const others = leftoverText(other.undeclared, true);
     if (others === undefined) continue;

@@ -18,7 +18,7 @@ import type { Survey } from "./survey.ts";
 
 export type Loader =
   | { kind: "none" | "restore" | "shutdown" }
-  /** Only our own rules are exchanged. Without `why` that is what was asked for. */
+  /** Only our own rules are replaced. Without `why` that was requested. */
   | { kind: "patch"; why?: PatchReason }
   | { kind: "systemd"; units: Unit[] }
   /** A load cannot be had. */
@@ -27,9 +27,9 @@ export type Loader =
 /** Why no load is to be had, but a patch. */
 export type PatchReason =
   | { kind: "swarm" }
-  /** Somebody's fragment cannot be loaded. */
+  /** A fragment cannot be loaded. */
   | { kind: "broken"; failure: Failure }
-  /** A load would lose these. */
+  /** A load would remove these. */
   | { kind: "foreign"; rules: readonly ForeignRules[] };
 
 export type LoaderRequest = Pick<HostRequest, "subject" | "host" | "loading">;
@@ -45,11 +45,11 @@ export interface Loadable {
 }
 
 /**
- * Throws Failure `unit_missing`, `unit_not_suitable`, unless what is wanted only takes away. The base brings its own services.
- * A host that shuts down loads nothing for `absent`: systemd would refuse the job, and the rules go with the host.
+ * Throws Failure `unit_missing`, `unit_not_suitable`, unless the change only removes. The host rules have their own services. A
+ * host that shuts down loads nothing for `absent`: systemd would refuse the job, and the rules end with the host.
  *
- * Beside a swarm's routing mesh only our own rules are exchanged: dockerd changes its rules at any time, and a service of
- * another hand knows nothing of them. What starts with the base is our own load, which carries them over.
+ * While there is a swarm's routing mesh only our own rules are replaced: dockerd changes its rules at any time, and a foreign
+ * service knows nothing of them. The service that starts with the host rules is our own load, which keeps them.
  */
 export async function chooseLoader(loadable: Loadable, request: LoaderRequest): Promise<Loader> {
   const { found, base, future } = loadable;
@@ -114,7 +114,7 @@ export function describePatch(why: PatchReason): string {
     case "swarm":
       return `this host is in a swarm, whose routing mesh (${INGRESS_CHAIN}) a load could remove: only docker_iptables' own rules were replaced, as reload: patch does`;
     case "broken":
-      // Whatever is wrong with somebody's fragment: the guard of a new network is not left out for it.
+      // Whatever is wrong with a fragment, a new network still gets its guard.
       return `no other fragments can be loaded until this is fixed, so only docker_iptables' own rules were replaced: ${why.failure.message}`;
     case "foreign":
       return describeForeignRules(why.rules);

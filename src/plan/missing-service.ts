@@ -12,8 +12,8 @@ import { findForeignRules } from "./foreign-rules.ts";
 import type { Kernel } from "./item.ts";
 
 /**
- * A failure `unit_missing` with the command that helps; any other as it is. A service, and `reload: restore` as much, would
- * take away rules that no fragment declares: where such run, or where the host was set up for `reload: patch`, it is that.
+ * A failure `unit_missing` with the command that helps; any other as it is. A service, and `reload: restore` as much, would remove
+ * rules that no fragment declares: if there are live ones, or the host was set up for `reload: patch`, the command has that.
  * `command` is this call's, without the program's name.
  */
 export async function adviseService(error: unknown, live: Kernel, host: HostConfig, command: string): Promise<unknown> {

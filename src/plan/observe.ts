@@ -30,15 +30,15 @@ interface LookedAt {
 const NO_NETWORKS = Promise.resolve<Networks>({ networks: [], unusable: [] });
 
 /**
- * The client and this host need not wait for each other. But of two failures the client's is told, and after a wait for a
- * container the host is looked at anew. Throws Failure.
+ * The client and this host need not wait for each other. But of two failures the client's is reported, and after a wait for a
+ * container the host is read again. Throws Failure.
  */
 export async function observe(request: SelectionRequest, signal: AbortSignal, tell: Tell): Promise<Observed> {
   const { subject, host, client, loading } = request;
-  // A fragment that is written after this look is of somebody who asks the client later, and not this call's to change.
+  // A fragment that is written after this read is from a process that asks the client later, and not this call's to change.
   const before = await readStamped(host.directories).catch(orLater(subject.all));
   const since = performance.now();
-  // The daemon's networks are asked for first: where its socket starts it, it makes rules before it answers.
+  // The daemon's networks are requested first: if its socket starts it, it makes rules before it answers.
   const asking = setsUp(subject) ? findNetworks(client) : NO_NETWORKS;
   const looking = asking.then(
     () => lookAround(request, before),
@@ -57,7 +57,7 @@ export async function observe(request: SelectionRequest, signal: AbortSignal, te
   };
 }
 
-/** Of two failures the client's is told, which is asked meanwhile: then the directories' comes later, or not at all. */
+/** Of two failures the client's is reported, which is asked at the same time: then the directories' comes later, or not at all. */
 function orLater(all: boolean): (error: unknown) => undefined {
   return (error) => {
     if (all) throw error;

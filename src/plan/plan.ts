@@ -25,9 +25,9 @@ export interface Load {
   found: Survey;
   base: HostPlan;
   loader: Loader;
-  /** Of those who have no rules any more: what is taken away of them is never brought back. */
+  /** Of owners that have no rules any more: their removed rules are never restored. */
   going: readonly Item[];
-  /** Whether nothing else changes. Then nothing is undone, and what goes goes without a load if none can be had. */
+  /** Whether nothing else changes. Then nothing is undone, and rules are removed without a load if one is impossible. */
   closes: boolean;
 }
 
@@ -55,7 +55,7 @@ export async function plan(
   const changing = items.filter(hasChanges);
   const changes = changing.length > 0 || hasHostChanges(base);
   const closes = request.subject.state === "absent" || (changes && onlyGoes(changing, going, base));
-  // What only takes away needs no chain, and no fragment that can be loaded.
+  // A pure removal needs no chain, and no fragment that can be loaded.
   if (!closes) host.backend.validate(items, future, request);
   const warnings = [
     ...(desired?.warnings ?? []),
@@ -67,8 +67,8 @@ export async function plan(
   if (!changes && (check || found.misfiled.length === 0)) return { base, load: undefined, warnings };
   const loader = await host.backend.chooseLoader({ found, base, future, closes }, request);
   verbose(() => describeLoader(loader, request.loading));
-  const told = [...warnOfLoader(loader, request), ...(await warnOfOthers(changing, live, request))];
-  return { base, load: { found, base, loader, going, closes }, warnings: [...warnings, ...told] };
+  const more = [...warnOfLoader(loader, request), ...(await warnOfOthers(changing, live, request))];
+  return { base, load: { found, base, loader, going, closes }, warnings: [...warnings, ...more] };
 }
 
 function onlyGoes(changing: readonly Item[], going: readonly Item[], base: HostPlan): boolean {
@@ -91,8 +91,8 @@ function warnOfDisabled({ units }: Extract<Loader, { kind: "systemd" }>): string
 function warnOfPatch({ why }: Extract<Loader, { kind: "patch" }>, check: boolean): string[] {
   if (why === undefined) return [];
   const words = describePatch(why);
-  const isTold = why.kind === "foreign" && why.rules.some(({ told }) => told === words);
-  return isTold && !check ? [] : [words];
+  const isReported = why.kind === "foreign" && why.rules.some(({ told }) => told === words);
+  return isReported && !check ? [] : [words];
 }
 
 /** Other firewalls through which nothing comes to what changes. */

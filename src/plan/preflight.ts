@@ -1,5 +1,5 @@
-// What setup must not walk into: rules that run and are in no fragment, which a load would lose, and who else decides about
-// packets. Found, told, refused, or adopted as fragments.
+// What setup has to check first: live rules that are in no fragment, which a load would remove, and what else filters packets.
+// Found, reported, refused, or adopted as fragments.
 
 import { join } from "node:path";
 import type { Network } from "../docker/network.ts";
@@ -19,7 +19,7 @@ import {
   foreignTables,
   type OtherBackend,
   otherBackend,
-  untold,
+  unreadableIn,
 } from "../netfilter/foreign-firewalls.ts";
 import { decides, type NftTable } from "../netfilter/nft-tables.ts";
 import { ownersOf, someOf } from "../text/words.ts";
@@ -29,7 +29,7 @@ import type { Leftover } from "./leftovers.ts";
 /** Who else has a hand in the packet filter. */
 export interface PreflightFindings {
   families: { family: Family; undeclared: Undeclared; other: Other | undefined; mesh: boolean }[];
-  /** Tables of nftables that decide where our rules stand. */
+  /** Tables of nftables that filter at the hooks of our rules. */
   tables: NftTable[];
   firewalld: boolean;
 }
@@ -37,7 +37,7 @@ export interface PreflightFindings {
 /** The other backend, and what in it is not of a Docker daemon that managed iptables. */
 type Other = OtherBackend & { undeclared: Undeclared };
 
-/** What preflight looks at. */
+/** What preflight reads. */
 interface Scene {
   families: readonly Family[];
   /** The fragments as they will be. */
@@ -84,40 +84,42 @@ export function bridgesOf(networks: readonly Network[]): BridgeNetwork[] {
 }
 
 /**
- * What a load would lose, and what would stay and decide beside our rules, in a person's words. Policies alone do not stop a
- * host that is set up already (`isSetUp`), and are told: a load keeps them. FORWARD's DROP, which Docker sets and which
- * outlasts its chains, stops no host, and is told once, before the base is there.
+ * What a load would remove, and what would stay and filter in addition to our rules, in sentences. Policies alone do not stop a
+ * host that is set up already (`isSetUp`), and are reported: a load keeps them. FORWARD's DROP, which Docker sets and which
+ * outlasts its chains, stops no host, and is reported once, before there are host rules.
  */
 export function describePreflight(
   { families, tables, firewalld }: PreflightFindings,
   { reload, adopt, replace }: Loading,
   isSetUp: boolean,
-): { lost: string[]; kept: string[]; told: string[] } {
-  const lost: string[] = [];
+): { removed: string[]; kept: string[]; reported: string[] } {
+  const removed: string[] = [];
   const kept: string[] = [];
-  const told: string[] = [];
+  const reported: string[] = [];
   for (const { family, undeclared, other, mesh } of families) {
     const word = FAMILY_WORDS[family];
     const rules = listUndeclared(undeclared);
     const isDockersDrop = rules.length === 0 && undeclared.dockers.get("filter")?.drops === true;
     if (isDockersDrop || (rules.length === 1 && rules[0] === ":FORWARD DROP")) {
       if (!isSetUp)
-        told.push(
+        reported.push(
           `${word} FORWARD has the policy DROP, which a Docker daemon that manages iptables sets; it stays until the next boot and does not affect these rules`,
         );
     } else if (isSetUp && rules.length > 0 && onlyPolicies(undeclared)) {
-      told.push(`${word} policies that no fragment sets last until the next boot: ${someOf(rules)}; adopt keeps them`);
+      reported.push(
+        `${word} policies that no fragment sets last until the next boot: ${someOf(rules)}; adopt keeps them`,
+      );
     } else if (rules.length > 0) {
-      lost.push(`${word} rules that no fragment declares: ${someOf(rules)}${leaveThem(rules)}`);
+      removed.push(`${word} rules that no fragment declares: ${someOf(rules)}${leaveThem(rules)}`);
     }
     if (mesh && !isSetUp) {
-      told.push(
+      reported.push(
         `this host is in a swarm, and dockerd publishes its services with its own ${word} rules (${INGRESS_CHAIN}): each load keeps them; reload: patch does not touch them`,
       );
     }
     if (other !== undefined) {
       const stays = reload === "patch" || holdsMesh(other) || (isSetUp && !adopt && !replace);
-      const into = stays ? kept : lost;
+      const into = stays ? kept : removed;
       into.push(`${word} rules in the ${other.backend} backend, which also filter packets: ${listOther(other)}`);
     }
   }
@@ -126,7 +128,7 @@ export function describePreflight(
       `nftables tables of other programs, which also filter packets: ${tables.map(({ name }) => name).join(", ")}`,
     );
   if (firewalld && reload === "systemd") kept.push("firewalld is running, and starting iptables.service stops it");
-  return { lost, kept, told };
+  return { removed, kept, reported };
 }
 
 /** What is around once these have gone. */
@@ -155,7 +157,7 @@ export function listOther({ backend, live, undeclared }: Other): string {
   if (holdsMesh({ backend, live, undeclared }))
     return `a swarm's (${INGRESS_CHAIN}); dockerd must use the same iptables as this host's plain commands`;
   const rules = listUndeclared(undeclared);
-  return rules.length > 0 ? someOf(rules) : (untold(live) ?? "left by a Docker daemon");
+  return rules.length > 0 ? someOf(rules) : (unreadableIn(live) ?? "left by a Docker daemon");
 }
 
 function onlyPolicies({ tables }: Undeclared): boolean {
@@ -169,23 +171,23 @@ function leaveThem(rules: readonly string[]): string {
 }
 
 /** Throws Failure `rules_undeclared`. */
-export function refusePreflight(traps: readonly string[], { families, tables }: PreflightFindings): void {
-  if (traps.length === 0) return;
+export function refusePreflight(found: readonly string[], { families, tables }: PreflightFindings): void {
+  if (found.length === 0) return;
   const rules = families.flatMap(({ family, undeclared }) =>
     listUndeclared(undeclared).map((rule) => `${FAMILY_WORDS[family]} ${rule}`),
   );
   throw new Failure(
     "rules_undeclared",
-    `this host has rules that are not in its fragments, and the next reload would remove or conflict with them: ${traps.join("; ")}. Choose: adopt ` +
+    `this host has rules that are not in its fragments, and the next reload would remove or conflict with them: ${found.join("; ")}. Choose: adopt ` +
       "(save these rules as the fragments 00_existing and 95_existing), replace (let the load remove them), or reload: patch " +
       "(replace only docker_iptables' own rules)",
-    { traps, rules: rules.slice(0, MOST_TOLD), tables: tables.map(({ name }) => name) },
+    { traps: found, rules: rules.slice(0, MOST_LISTED), tables: tables.map(({ name }) => name) },
   );
 }
 
-const MOST_TOLD = 100;
+const MOST_LISTED = 100;
 
-/** 00_existing sorts before the base, 95_existing behind all containers. Throws Failure `fragment_foreign`. */
+/** 00_existing sorts before the host rules, 95_existing after all containers. Throws Failure `fragment_foreign`. */
 export async function adoptedFiles(
   families: PreflightFindings["families"],
   directories: Directories,

@@ -21,16 +21,16 @@ import { describeStale, sortSkipped } from "./skipped.ts";
 import { familiesOf, survey } from "./survey.ts";
 
 export interface Selection {
-  /** Without a rule where the fragment goes. */
+  /** Without a rule where the fragment is to be removed. */
   wanted: ContainerFragment[];
   /** Of those that were named, also where no rule leads: another's fragment must not lead there either. */
   addresses: Addresses;
   /** Id -> name of the containers that were found. */
   names: ReadonlyMap<string, string>;
-  /** Containers of which check mode cannot foretell the rules. */
+  /** Containers whose rules check mode cannot predict. */
   pending: string[];
   /** Those without a rule, or with nothing to do, and why. */
-  idle: NotPublished[];
+  notPublished: NotPublished[];
   /** Names of running containers whose fragments stay as they are, because they are true. */
   left: string[];
   /** Whether some container was waited for. */
@@ -55,15 +55,15 @@ const NOBODY: Selection = {
   addresses: new Map(),
   names: new Map(),
   pending: [],
-  idle: [],
+  notPublished: [],
   left: [],
   waited: false,
   warnings: [],
 };
 
 /**
- * `here` are the fragments from before the client is asked; only `all` looks at them. In check mode it does not wait.
- * Throws Failure: of the client, of `findTargets`.
+ * `here` are the fragments from before the client is asked; only `all` reads them. In check mode it does not wait. Throws Failure:
+ * of the client, of `findTargets`.
  */
 export async function select(
   request: SelectionRequest,
@@ -86,8 +86,8 @@ async function askForNamed(
   const wait = check ? undefined : waitTimeout;
   const found = await findPublished(subject.containers, client, () => options, { wait, signal, tell });
   const { targets, pending, waited } = found;
-  const { wanted, idle, warnings } = makeAll(targets, defaults);
-  const dropped = targets.flatMap(({ name }) => tellDropped(name, options, here));
+  const { wanted, notPublished, warnings } = makeAll(targets, defaults);
+  const dropped = targets.flatMap(({ name }) => warnOfDropped(name, options, here));
   const unknown = (await withNearNames(pending, client)).map(
     (one) => `the container ${one.name} ${describePending(one)}: its rules cannot be predicted yet`,
   );
@@ -97,14 +97,14 @@ async function askForNamed(
     addresses: new Map(targets.map((target) => [target.name, target.addresses])),
     names: namesById(targets),
     pending: pending.map(({ name }) => name),
-    idle,
+    notPublished,
     waited,
     warnings: [...unknown, ...found.warnings, ...warnings, ...dropped],
   };
 }
 
 /** A call that names a container is declarative: what an earlier one gave, and this one does not, is gone. */
-function tellDropped(name: string, options: Options, here: Fragments): string[] {
+function warnOfDropped(name: string, options: Options, here: Fragments): string[] {
   const former = FAMILIES.map((family) => textIn(here, family, name)).find((text) => text !== undefined);
   const dropped = former === undefined ? [] : droppedOptions(readHead(former), options);
   return dropped.length === 0
@@ -119,11 +119,11 @@ function namesById(targets: readonly PublishedContainer[]): Map<string, string> 
 function makeAll(
   targets: readonly PublishedContainer[],
   defaults: Defaults,
-): Pick<Selection, "wanted" | "idle" | "warnings"> {
+): Pick<Selection, "wanted" | "notPublished" | "warnings"> {
   const made = targets.map((target) => ({ target, ...fragmentFor(target, defaults) }));
   return {
     wanted: made.map(({ wanted }) => wanted),
-    idle: made.flatMap(({ target: { name }, none }) => (none === undefined ? [] : [{ name, why: none }])),
+    notPublished: made.flatMap(({ target: { name }, none }) => (none === undefined ? [] : [{ name, why: none }])),
     warnings: made.flatMap(({ target, warnings }) => [...target.warnings, ...warnings]),
   };
 }
@@ -140,7 +140,7 @@ async function askForRunning(
   });
   const { staying, untrue } = sortSkipped(left, here);
   const made = makeAll(
-    targets.filter(({ idle }) => idle === undefined),
+    targets.filter(({ nothingPublished }) => nothingPublished === undefined),
     defaults,
   );
   const { wanted, warnings: rivals } = withoutRivals(made.wanted, owners);
@@ -195,13 +195,13 @@ function byOwner(a: ContainerFragment, b: ContainerFragment): number {
   return a.owner.name < b.owner.name ? -1 : 1;
 }
 
-/** No container at all: every container's fragment goes. Docker is not asked. */
+/** No container at all: every container's fragment is removed. Docker is not asked. */
 function askForNobody(here: Fragments): Selection {
   const owners = [...ownersIn(here)].sort();
   return { ...NOBODY, wanted: owners.map((owner) => containerFragment(owner)) };
 }
 
-/** Also the containers of which only the kernel still has rules: those go. */
+/** Also the containers of which only the kernel still has rules: those are removed. */
 export function withOrphans(asked: Selection, now: Fragments, live: Kernel, { backend }: Host): Selection {
   const known = new Set([...ownersIn(now), ...asked.left, ...asked.wanted.map(({ owner }) => owner.name)]);
   const owners = new Set(containersAmong(Object.values(live).flatMap((one) => backend.ownersIn(one))));

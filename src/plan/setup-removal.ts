@@ -2,6 +2,7 @@
 
 import type { Fragments } from "../fragments/by-family.ts";
 import { hasRuleLines } from "../iptables/fragment-text.ts";
+import { isAdopted } from "../iptables/undeclared.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { containerOf } from "../model/owner.ts";
@@ -27,8 +28,8 @@ export async function planHostRemoval(
     .filter(({ path, text }) => containerOf(path) !== undefined && hasRuleLines(text))
     .map(({ path }) => path);
   refuseInUse(left, units);
-  const kept = future.map(({ path }) => path).filter((path) => /_existing$/.test(path));
-  const warnings = kept.map((path) => `${path} has rules from before setup; it is kept`);
+  const kept = future.filter(isAdopted);
+  const warnings = kept.map(({ path }) => `${path} is kept: 'setup --adopt' made it, and its rules are yours`);
   const states = await Promise.all(FAMILIES.map((family) => isKept(stateOf(family, host.directories[family]))));
   return { ...NOTHING_PLANNED, units, dropsState: states.includes(true), warnings };
 }

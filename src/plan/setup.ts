@@ -6,7 +6,7 @@ import { asksThisHost } from "../docker/socket.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import { hasDockersRules } from "../iptables/live.ts";
 import { INGRESS_CHAIN } from "../iptables/mesh.ts";
-import { tellCopies } from "../iptables/undeclared.ts";
+import { describeCopies } from "../iptables/undeclared.ts";
 import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
 import type { Client, HostConfig, Loading, Request } from "../model/request.ts";
@@ -42,12 +42,12 @@ export interface HostScene {
 
 type SetupRequest = Pick<Request, "subject" | "host" | "client" | "loading" | "watcher">;
 
-/** Where units and programs are: asked for when they are needed. */
+/** Where units and programs are: looked up when needed. */
 type Places = ReturnType<typeof findPlaces>;
 
 /**
- * What is to be done besides the fragments of ours. Throws Failure: `fragment_foreign` (a file of another hand in the base's
- * place), `rules_undeclared` (a load would lose what runs), `fragment_invalid`, `base_in_use`, and those of `planUnits`.
+ * What is to be done besides the fragments of ours. Throws Failure: `fragment_foreign` (a foreign file at the path of a host
+ * fragment), `rules_undeclared` (a load would remove live rules), `fragment_invalid`, `base_in_use`, and those of `planUnits`.
  */
 export async function planHost(scene: HostScene, request: SetupRequest): Promise<HostPlan> {
   const { items, now, desired, live } = scene;
@@ -63,9 +63,9 @@ export async function planHost(scene: HostScene, request: SetupRequest): Promise
   };
   if (loading.reload === "none") return plan;
   const around = await lookAround(scene, request);
-  const told = describePreflight(around.found, loading, isSetUp(items));
-  if (loading.reload === "patch") return { ...plan, leftovers: around.leftovers, warnings: told.kept };
-  const loaded = await planLoads({ ...scene, ...around, told, places }, request);
+  const preflight = describePreflight(around.found, loading, isSetUp(items));
+  if (loading.reload === "patch") return { ...plan, leftovers: around.leftovers, warnings: preflight.kept };
+  const loaded = await planLoads({ ...scene, ...around, preflight, places }, request);
   return { ...plan, ...loaded, units: [...loaded.units, ...plan.units] };
 }
 
@@ -104,13 +104,13 @@ async function lookAround(
   const declared = await declaredIn(withChanges(now, items, host.directories), live, host, loading.adopt);
   const families = familiesOf(items);
   const all = await runPreflight({ families, future: declared, networks, live }, host.timeout);
-  // Without a daemon of this host nobody knows whose they are.
+  // Without a daemon of this host their owner is unknown.
   const leftovers = daemon === undefined ? [] : await findLeftovers(all, declared, networks, host.timeout);
   return { found: withoutLeftovers(all, leftovers), leftovers, declared };
 }
 
 interface LoadScene extends HostScene, Around {
-  told: ReturnType<typeof describePreflight>;
+  preflight: ReturnType<typeof describePreflight>;
   places: Places;
 }
 
@@ -119,14 +119,14 @@ async function planLoads(
   scene: LoadScene,
   { host, loading }: Pick<Request, "host" | "loading">,
 ): Promise<Omit<HostPlan, "directories" | "dropsState">> {
-  const { items, live, now, found, leftovers, told, places } = scene;
+  const { items, live, now, found, leftovers, preflight, places } = scene;
   const { adopt, replace } = loading;
   const families = familiesOf(items);
   const isSystemd = loading.reload === "systemd";
   const loaders = isSystemd ? await planUnits(servicesFor(families, host), places, host.timeout) : [];
-  // What came to a host that is set up is left alone; but another hand's service that is to start may lose it.
+  // What was added to a host that is set up is kept; but a foreign service that is to be started may remove it.
   const isLeftAlone = isSetUp(items) && !loaders.some(({ start, ours }) => start && !ours);
-  if (!adopt && !replace && !isLeftAlone) refusePreflight([...told.lost, ...told.kept], found);
+  if (!adopt && !replace && !isLeftAlone) refusePreflight([...preflight.removed, ...preflight.kept], found);
   const files = adopt ? await adoptedFiles(found.families, host.directories) : [];
   const future = withChanges(now, [...items, ...files], host.directories);
   const tried = await tryFragments({ future, live, families }, host, isSystemd);
@@ -146,17 +146,17 @@ async function planLoads(
   return { files, units, others, leftovers, warnings, ...(broken === undefined ? {} : { broken }) };
 }
 
-/** The other backend's rules, which are to go; but a swarm's stay. */
+/** The other backend's rules, which are to be removed; but a swarm's stay. */
 function othersOf({ families }: PreflightFindings): HostPlan["others"] {
   return families.flatMap(({ family, other }) => (other === undefined || holdsMesh(other) ? [] : [{ family, other }]));
 }
 
-function warnOfFound({ told, declared }: LoadScene, { adopt, replace }: Loading): string[] {
+function warnOfFound({ preflight, declared }: LoadScene, { adopt, replace }: Loading): string[] {
   return [
-    ...told.kept,
-    ...FAMILIES.flatMap((family) => tellCopies(declared[family] ?? [])),
-    ...(adopt ? [] : told.told),
-    ...(replace ? told.lost.map((what) => `replaced: ${what}`) : []),
+    ...preflight.kept,
+    ...FAMILIES.flatMap((family) => describeCopies(declared[family] ?? [])),
+    ...(adopt ? [] : preflight.reported),
+    ...(replace ? preflight.removed.map((what) => `replaced: ${what}`) : []),
   ];
 }
 
@@ -170,7 +170,7 @@ async function warnOfBroken(
   const isSaid = items.some(hasChanges);
   return [
     ...(isSaid ? [] : [`the fragments cannot be loaded until this is fixed: ${message}`]),
-    ...(await tellUnkept(families, host)),
+    ...(await warnOfUnkept(families, host)),
   ];
 }
 
@@ -205,7 +205,7 @@ async function tryFragments(
 }
 
 /** That a boot has neither fragments that load nor what last ran. */
-async function tellUnkept(families: readonly Family[], { directories }: HostConfig): Promise<string[]> {
+async function warnOfUnkept(families: readonly Family[], { directories }: HostConfig): Promise<string[]> {
   const texts = await Promise.all(families.map((family) => readState(stateOf(family, directories[family]), "rules")));
   const words = families.filter((_, index) => texts[index] === undefined).map((one) => FAMILY_WORDS[one]);
   if (words.length === 0) return [];
@@ -214,7 +214,7 @@ async function tellUnkept(families: readonly Family[], { directories }: HostConf
   ];
 }
 
-/** A service of another hand that is to be started would take a swarm's routing mesh away. Throws Failure `rules_undeclared`. */
+/** A foreign service that is to be started would remove a swarm's routing mesh. Throws Failure `rules_undeclared`. */
 function refuseUnknowing(loaders: readonly PlannedUnit[]): void {
   const unit = loaders.find(({ after, start }) => after === undefined && start);
   if (unit === undefined) return;
@@ -223,8 +223,8 @@ function refuseUnknowing(loaders: readonly PlannedUnit[]): void {
 }
 
 /**
- * It would make its rules again, or fight ours. A daemon that is perhaps not the one asked (a context, podman beside it) is
- * only in the way where it has made some. Throws Failure `rules_undeclared`.
+ * It would make its rules again, or conflict with ours. A daemon that may not be the one asked (a context, or podman is used, too)
+ * matters only if it has made some. Throws Failure `rules_undeclared`.
  */
 async function refuseManagingDaemon(
   { daemon, managing }: DesiredHostRules,

@@ -2,20 +2,20 @@
 // they are, but only while they are true: an address that has become another container's would answer in its place. Pure.
 
 import type { Skipped } from "../docker/find.ts";
-import { describeSkipped } from "../docker/idle.ts";
+import { describeSkipped } from "../docker/nothing-published.ts";
 import type { Holding } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { readFragment } from "../iptables/fragment-text.ts";
 import { type Lead, readLeads } from "../iptables/read.ts";
 import { FAMILIES } from "../model/family.ts";
 
-/** One that was left, and whose fragment is stale: it goes. */
+/** One that was left out, and whose fragment is stale: it is removed. */
 export interface StaleFragment extends Skipped {
   /** Where its rules lead, and it is not. */
   lead: Lead;
 }
 
-/** Of those that have a fragment: whose stays, and whose goes. */
+/** Of those that have a fragment: whose stays, and whose is removed. */
 export function sortSkipped(
   left: readonly Skipped[],
   now: Fragments,
@@ -31,12 +31,12 @@ export function sortSkipped(
   return { staying, untrue };
 }
 
-/** Whether a container is where a rule leads. What cannot be told is not so. */
+/** Whether a rule leads to the container. False where that is unknown. */
 function isAt({ address, bridge }: Lead, holdings: readonly Holding[]): boolean {
   return holdings.some((own) => own.address === address && (bridge === undefined || own.bridge === bridge));
 }
 
-/** Why a fragment goes, in a sentence. */
+/** Why a fragment is removed, in a sentence. */
 export function describeStale({ name, why, lead: { address = "nowhere", bridge } }: StaleFragment): string {
   const where = bridge === undefined ? address : `${address} on ${bridge}`;
   return `the container ${name} ${describeSkipped(why)}, and is not at ${where}, where its rules lead`;

@@ -60,8 +60,8 @@ export async function surveyKernel(
 }
 
 /**
- * Throws Failure `directory_unusable`, `arguments_invalid`. A host without a directory for IPv6 fragments is one without
- * IPv6, unless it is asked for. `made`: those that are missing will be made.
+ * Throws Failure `directory_unusable`, `arguments_invalid`. A host without a directory for IPv6 fragments is one without IPv6,
+ * unless that is requested. `made`: missing ones will be created.
  */
 export async function familiesOf({ directories, needsIpv6 }: HostConfig, made = false): Promise<Family[]> {
   const existing = await Promise.all(FAMILIES.map((family) => directoryExists(directories[family])));

@@ -1,5 +1,4 @@
-// What must hold before anything is written, and what is told though it does not stop us: seen on the fragments as
-// they will be. Pure.
+// What must hold before anything is written, and what is a warning only: seen on the fragments as they will be. Pure.
 
 import { basename, dirname, join } from "node:path";
 import { compareNames, type Fragments } from "../fragments/by-family.ts";
@@ -72,8 +71,8 @@ function refuseUnreachedChain(fragments: readonly Fragment[], chain: string, dir
 }
 
 /**
- * Containers whose bridge no fragment of the host names: then what they answer may not get out, and they reach nobody.
- * A fragment that accepts all answers, whatever the interface, names it too.
+ * Containers whose bridge no fragment of the host names: then their replies may be dropped, and they reach nothing. A fragment that
+ * accepts all replies, on any interface, counts, too.
  */
 export function warnOfUncovered(items: readonly Item[], future: Fragments): string[] {
   const warnings = new Set<string>();
@@ -112,8 +111,8 @@ function coversBridge(rule: readonly string[], bridge: string): boolean {
 }
 
 /**
- * Containers for which the base's jump from OUTPUT does not fit: without docker-proxy the chain must get what goes to
- * 127.0.0.1, and with it must not. The daemon's `userland-proxy` was changed since, or the base was written by hand.
+ * Containers for which the host rules' jump from OUTPUT is wrong: without docker-proxy the chain must get packets to 127.0.0.1, and
+ * with it must not. The daemon's `userland-proxy` was changed since, or the host rules were written by hand.
  */
 export function warnOfLoopback(items: readonly Item[], future: Fragments, chain: string): string[] {
   // A container's has none, and may have many rules.

@@ -50,7 +50,7 @@ interface Held {
   claimant: Claimant;
 }
 
-/** What a look costs does not grow with the number of claimants, nor with how many of them share one thing. */
+/** The cost of a lookup does not grow with the number of claimants, nor with how many of them share one claim. */
 export class ClaimIndex {
   /** By family; by family and protocol; by family, protocol and host address. */
   readonly #ports = new Map<string, Ranges<Held>>();
@@ -103,8 +103,7 @@ export class ClaimIndex {
   }
 
   /**
-   * Whether a fragment's text may share something with somebody, without reading all of it: a directory has many.
-   * It never says no to one that does.
+   * Whether a fragment's text may share a claim, without parsing all of it: a directory has many. Never false for one that does.
    */
   mayShare(text: string, family: Family): boolean {
     for (const [word] of text.matchAll(/\d+(?:\.\d+){3}|[\da-f]*:[\da-f:.]+/gi)) {

@@ -56,7 +56,7 @@ export function sharedRange(mine: Ports, theirs: Ports): Ports | undefined {
   return { hostAddress: one ?? other, protocol: mine.protocol, first, last };
 }
 
-/** Whether these are ports at all, in their order: a file of another hand may say anything. */
+/** Whether these are ports at all, in their order: a foreign file may say anything. */
 export function isRange({ first, last }: Pick<Ports, "first" | "last">): boolean {
   return 0 <= first && first <= last && last <= 65_535;
 }

@@ -1,10 +1,10 @@
 // PublishedContainer -> ContainerRules: the rules that publish one container's ports. Pure, and the heart of it.
 //
-// First the filters, so that no moment is wider than the end; then the DNAT of each published port; without docker-proxy
-// what a container sends to itself, or to its peer on the bridge, so that the answer takes the same way back; at last the
-// accepts of what the DNAT let through. Contiguous ports are one rule, however many they are.
+// First the filters, so that nothing is open in between that is closed at the end; then the DNAT of each published port; without
+// docker-proxy the masquerade of what a container sends to itself, or to its peer on the bridge, so that replies return the same
+// way; at last the accepts of what the DNAT redirects. Contiguous ports are one rule, however many they are.
 
-import type { Idle, Nowhere } from "../docker/idle.ts";
+import type { NothingPublished, Nowhere } from "../docker/nothing-published.ts";
 import type { Endpoint, PublishedContainer } from "../docker/published.ts";
 import { withHostMask } from "../model/addresses.ts";
 import { FAMILIES, FAMILY_WORDS, type Family, PROTOCOLS, type Protocol } from "../model/family.ts";
@@ -20,7 +20,7 @@ export interface Made {
 
 /** Why a container gets no rule. */
 export type NoRules =
-  | { kind: "idle"; idle: Idle }
+  | { kind: "nothing_published"; nothingPublished: NothingPublished }
   | { kind: "nowhere"; nowhere: Nowhere }
   /** It publishes on IPv6 only, without `ipv6`; or another interface has a part of its address's subnet, too. */
   | { kind: "ipv6_not_asked" | "overlap" }
@@ -40,13 +40,14 @@ export function makeContainerRules(
   const rules: Record<Family, readonly ContainerRule[]> = { ...NO_RULES };
   const warnings: string[] = [];
   const lacking: NoRules[] = [];
-  if (!ipv6 && target.idle === undefined) {
+  if (!ipv6 && target.nothingPublished === undefined) {
     warnings.push(...onlyIpv6(target));
     if (warnings.length > 0) lacking.push({ kind: "ipv6_not_asked" });
   }
   for (const family of FAMILIES) {
     if (family === "ipv6" && !ipv6) continue;
-    const publishes = target.idle === undefined ? target.publishes.filter((publish) => publish.family === family) : [];
+    const publishes =
+      target.nothingPublished === undefined ? target.publishes.filter((publish) => publish.family === family) : [];
     const endpoint = target.publishing[family];
     if (publishes.length === 0) continue;
     if (endpoint === undefined) {
@@ -73,7 +74,8 @@ export function makeContainerRules(
     ];
   }
   const isEmpty = FAMILIES.every((family) => rules[family].length === 0);
-  if (target.idle !== undefined) return { rules, none: { kind: "idle", idle: target.idle }, warnings };
+  if (target.nothingPublished !== undefined)
+    return { rules, none: { kind: "nothing_published", nothingPublished: target.nothingPublished }, warnings };
   return { rules, none: isEmpty ? lacking.at(-1) : undefined, warnings };
 }
 
@@ -145,9 +147,9 @@ function destinationOf({ hostPort, containerPort, count }: Range, address: strin
 }
 
 /**
- * Without docker-proxy, what a container sends to itself through a published port must not look as if it came from
- * itself. Where packets between a bridge's ports bypass the firewall, a peer's answer would go to the container that
- * asked, past the address that it asked: there all peers are masqueraded.
+ * Without docker-proxy, what a container sends to itself through a published port must not look as if it came from itself. Where
+ * packets between a bridge's ports bypass the firewall, a peer's reply would reach the client container from another address than
+ * it connected to: there all peers are masqueraded.
  */
 function hairpins(ports: PortRange, { address, hairpin }: Endpoint): ContainerRule[] {
   if (hairpin === undefined) return [];
@@ -160,8 +162,8 @@ function hostPortsOf({ protocol, hostPort, count }: Range): PortRange {
 }
 
 /**
- * What is published on IPv6 alone gets no rule without `ipv6`; nothing else would say so. `[::]:N` beside `0.0.0.0:M` is
- * one publish, also where the two ephemeral ports differ (Docker before 27).
+ * What is published on IPv6 alone gets no rule without `ipv6`; nothing else would say so. `[::]:N` with `0.0.0.0:M` is one publish,
+ * also where the two ephemeral ports differ (Docker before 27).
  */
 function onlyIpv6({ name, publishes }: PublishedContainer): string[] {
   const ipv6 = publishes.filter(({ family }) => family === "ipv6");
@@ -182,7 +184,7 @@ function withoutAddress({ name }: PublishedContainer, family: Family, publishes:
 
 /** Some publishes in words; of many the first three. */
 function listed(publishes: readonly PortMapping[]): string {
-  const told = publishes.slice(0, 3).map((publish) => spellPublish(publish));
-  const more = publishes.length - told.length;
-  return `${told.join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
+  const shown = publishes.slice(0, 3).map((publish) => spellPublish(publish));
+  const more = publishes.length - shown.length;
+  return `${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
 }

@@ -1,4 +1,4 @@
-// Which UDP publishes a transaction changes, and which of the kernel's flows go another way than these now say. Pure.
+// Which UDP publishes a transaction changes, and which of the kernel's flows do not match them any more. Pure.
 //
 // A DNAT rule decides on a flow's first packet only. A client that keeps sending stays with what it met first: the address
 // that the container had before, or docker-proxy.
@@ -17,7 +17,7 @@ export interface Changes {
   gone: Dnat[];
 }
 
-/** A UDP flow: whom its first packet came from and asked for, and who answers. */
+/** A UDP flow: source and destination of its first packet, and who replies. */
 export interface Flow {
   source: string;
   destination: string;
@@ -71,7 +71,7 @@ function isStale(flow: Flow, { wanted, fresh, gone }: Changes, subnets: Subnets,
   if (now !== undefined && leadsTo(now, flow)) return false;
   const servedHere = flow.replySource === flow.destination && flow.replyPort === flow.port;
   if (servedHere) return now !== undefined && fresh.has(now) && takes(now, flow, subnets, own);
-  // Where another hand's rule sends a flow, ours never saw it.
+  // A flow that a foreign rule redirects never reached ours.
   return gone.some((dnat) => matches(dnat, flow) && leadsTo(dnat, flow));
 }
 

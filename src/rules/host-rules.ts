@@ -16,9 +16,9 @@ import type { HostRule, HostRules } from "./model.ts";
 
 export interface HostOptions {
   guards: boolean;
-  /** Whether docker-proxy answers what goes to the host's loopback address. */
+  /** Whether docker-proxy serves the host's loopback address. */
   proxy: boolean;
-  /** The host's, which may have a part of a network's subnet: nobody else's machines are masqueraded. */
+  /** The host's, which may have a part of a network's subnet: no other machines are masqueraded. */
   routes: readonly Route[];
 }
 
@@ -44,13 +44,13 @@ function firstRules(networks: readonly Bridged[], family: Family, { proxy, route
   const outward = networks.filter(({ internal }) => !internal);
   return [
     { kind: "published-ports", from: "others" },
-    // What goes to the loopback address is docker-proxy's, where there is one.
+    // Packets to the loopback address are docker-proxy's, where it runs.
     { kind: "published-ports", from: "host", exceptLoopback: proxy },
     ...outward
       .filter(({ masquerade }) => masquerade[family])
       .flatMap((network) => masquerades(network, family, routes)),
     ...(proxy ? [] : outward).map(({ bridge }): HostRule => ({ kind: "masquerade-host", bridge })),
-    // Before everything of the host's fragments; and before the answers, so that a ban cuts a flow that stands.
+    // Before everything in the host's fragments; and before the replies, so that a ban cuts an established flow.
     { kind: "user-rules" },
     // Before the containers' accepts, or an internal network's containers would get in at what others publish.
     ...networks
@@ -69,7 +69,7 @@ function masquerades({ name, bridge, subnets }: Bridged, family: Family, routes:
     .map((subnet) => ({ kind: "masquerade", subnet, bridge }));
 }
 
-/** icc=false holds whether or not there are guards, as an internal network's border does: somebody asked for that. */
+/** icc=false applies with and without guards, as an internal network's border does: it was requested. */
 function lastRules(networks: readonly Bridged[], family: Family, guards: boolean): HostRule[] {
   return [
     ...networks

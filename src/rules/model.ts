@@ -1,5 +1,5 @@
-// What the rules mean, whatever they are written in: those of a container's published ports, and those of the host. A backend
-// renders them (iptables/render.ts) and reads its own back (iptables/read.ts). Pure.
+// What the rules mean, for any backend: those of a container's published ports, and those of the host. A backend renders them
+// (iptables/render.ts) and reads its own back (iptables/read.ts). Pure.
 
 import type { Family } from "../model/family.ts";
 
@@ -18,13 +18,13 @@ export interface Destination {
   base: number | undefined;
 }
 
-/** The port to which a packet for `asked` goes. */
+/** The port to which a packet for `asked` is sent. */
 export function portAt({ port, base }: Destination, asked: number): number {
   if (port === undefined) return asked;
   return base === undefined ? port : port + asked - base;
 }
 
-/** What comes for ports of this host goes to a container. */
+/** Packets for ports of this host are sent to a container. */
 export interface Dnat {
   kind: "dnat";
   /** In its canonical spelling; undefined for every address of the family. */
@@ -76,7 +76,7 @@ export const NO_RULES: ContainerRules = { ipv4: [], ipv6: [] };
 export type HostRule =
   /** What comes in for an address of this host, or what it sends there itself, is looked up among the published ports. */
   | { kind: "published-ports"; from: "others" }
-  /** `exceptLoopback`: what goes to a loopback address is docker-proxy's. */
+  /** `exceptLoopback`: packets to a loopback address are docker-proxy's. */
   | { kind: "published-ports"; from: "host"; exceptLoopback: boolean }
   /** What a network's containers send to others leaves with the host's address. */
   | { kind: "masquerade"; subnet: string; bridge: string }

@@ -1,5 +1,5 @@
-// From where somebody may try a published port: other machines, this host, containers near and far, and neighbours on the
-// same wire who route what is not theirs to this host. Pure.
+// From where a published port may be tried: other machines, this host, containers on the same and on other networks, and on-link
+// hosts that route foreign addresses to this host. Pure.
 
 import ipaddr from "ipaddr.js";
 import type { Network } from "../docker/network.ts";
@@ -40,7 +40,7 @@ export interface Probe {
   trip: Trip;
 }
 
-/** Stand-ins for machines elsewhere (RFC 5737, RFC 3849). */
+/** Example addresses of machines elsewhere (RFC 5737, RFC 3849). */
 const ELSEWHERE: Record<Family, string> = { ipv4: "203.0.113.9", ipv6: "2001:db8:ffff::9" };
 const LOOPBACK: Record<Family, string> = { ipv4: "127.0.0.1", ipv6: "::1" };
 

@@ -7,7 +7,7 @@ type Range = Pick<Ports, "first" | "last">;
 /** Ports are the leaves 65,536 to 131,071; node n has the children 2n and 2n + 1. */
 const LEAVES = 65_536;
 
-/** An addition and a look take some dozen steps each, however many were added and however long they are. */
+/** An addition and a lookup take some dozen steps each, however many ranges there are and however long. */
 export class Ranges<T> {
   /** Node -> the first that has all of its ports. */
   readonly #whole = new Map<number, Came<T>>();

@@ -12,9 +12,9 @@ import { quote, spellCommand, verboseSpan } from "./verbose.ts";
 export const SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /**
- * The directories in which programs are looked for, in the caller's order. systemd, ssh, cron and Ansible give short PATHs,
- * and iptables lives in sbin: one with a directory of the system's on it, or with none at all, gets all of them. A PATH of
- * somebody's own making stays as it is. Relative and empty elements mean the current directory, and never count. Pure.
+ * The directories in which programs are looked for, in the caller's order. systemd, ssh, cron and Ansible give short PATHs, and
+ * iptables lives in sbin: a PATH with a directory of the system, or an empty one, gets all of them. Any other PATH is unchanged.
+ * Relative and empty elements mean the current directory, and are dropped. Pure.
  */
 export function searchPath(path: string | undefined): string {
   const given = (path ?? "").split(":").filter(isAbsolute);
@@ -72,8 +72,8 @@ interface RunOptions {
 }
 
 /**
- * Runs a command to its end, whatever its exit status. The limit of time holds also for what the command leaves behind
- * on its output. It gets a session of its own, so that a Ctrl-C ends the wait and not a half-done restore.
+ * Runs a command to its end, whatever its exit status. The time limit also applies to processes that the command leaves with its
+ * output open. It gets a session of its own, so that a Ctrl-C ends the wait and not a half-done restore.
  *
  * Throws Failure: `command_missing`, `permission_denied`, `command_failed` (no process could be started), `command_timeout`,
  * `output_too_large`.
@@ -119,8 +119,8 @@ export async function run(file: string, args: readonly string[], options: RunOpt
 const LINE_LIMIT = 1024 * 1024;
 
 /**
- * Runs a command that goes on until it ends by itself or `signal` aborts; each line of its output is handed over at once and
- * then forgotten. A line of more than a million characters is left out. Of its stderr the end is kept.
+ * Runs a command until it ends by itself or `signal` aborts; each line of its output is passed on at once and not kept. A line of
+ * more than a million characters is left out. Of its stderr the end is kept.
  *
  * Throws Failure: `command_missing`, `permission_denied`, `command_failed`.
  */

@@ -13,13 +13,13 @@ import { commandFailure, run } from "./exec.ts";
 import { writeFailure } from "./replace-file.ts";
 import { verbose, verboseSpan } from "./verbose.ts";
 
-/** Runs `body` while nobody else writes into the directory. Throws Failure as `withLock`. */
+/** Runs `body` while no other process writes into the directory. Throws Failure as `withLock`. */
 export function withWriteLock<T>(directory: string, timeoutSeconds: number, body: () => Promise<T>): Promise<T> {
   return withLock(join(directory, ".docker_iptables.lock"), timeoutSeconds, body);
 }
 
 /**
- * Runs `body` while nobody else loads these directories. The service's load takes no other lock, so one may wait for the
+ * Runs `body` while no other process loads these directories. The service's load takes no other lock, so one may wait for the
  * service while writing is locked. Throws Failure as `withLock`.
  */
 export function withLoadLock<T>(
@@ -48,7 +48,7 @@ async function withLock<T>(path: string, timeoutSeconds: number, body: () => Pro
     const released = verboseSpan(() => `lock ${path}: taken`);
     return await body().finally(() => released(() => `lock ${path}: released`));
   } finally {
-    // The lock is gone then, whatever close says; the work is done.
+    // The lock is released then, even if close fails; the work is done.
     await handle.close().catch(() => {});
   }
 }

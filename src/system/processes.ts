@@ -26,8 +26,8 @@ export async function findProcesses(name: string): Promise<Process[]> {
   return found.flat();
 }
 
-/** What /proc/PID/status tells everybody. */
-export interface Standing {
+/** What everybody may read in /proc/PID/status. */
+export interface ProcessStatus {
   parent: string;
   /** Real, effective, saved and file system's: a program that is set-user-ID root has its caller's among them. */
   isRoots: boolean;
@@ -36,12 +36,12 @@ export interface Standing {
 }
 
 /** Undefined for a process that has ended, or that is hidden (hidepid, proc(5)). Throws Failure `resources_exhausted`. */
-export async function readStanding(pid: string): Promise<Standing | undefined> {
-  return parseStanding(await readFile(`/proc/${pid}/status`, "utf8").catch(orElse("")));
+export async function readProcessStatus(pid: string): Promise<ProcessStatus | undefined> {
+  return parseProcessStatus(await readFile(`/proc/${pid}/status`, "utf8").catch(orElse("")));
 }
 
 /** Pure. A process may put what it likes into its name, but no newline: the kernel escapes it. */
-export function parseStanding(status: string): Standing | undefined {
+export function parseProcessStatus(status: string): ProcessStatus | undefined {
   const wordsOf = (key: string) => new RegExp(`^${key}:\\t(.*)$`, "m").exec(status)?.[1]?.split("\t");
   const [uids, parent] = [wordsOf("Uid"), wordsOf("PPid")?.[0]];
   if (uids === undefined || parent === undefined) return undefined;

@@ -1,7 +1,7 @@
 // Puts a fragment in its place, or removes it, so that at any moment the whole old or the whole new one is there.
 //
-// On disk: the new text first stands in DIRECTORY/.docker_iptables.tmp, a name that no loader reads. The writer
-// holds the directory's lock, so one such name is enough, and what a killed run left under it is removed.
+// On disk: the new text is first written to DIRECTORY/.docker_iptables.tmp, a name that no loader reads. The writer holds the
+// directory's lock, so one such name is enough, and what a killed run left there is removed.
 
 import { constants } from "node:fs";
 import { open, rename, rm, unlink } from "node:fs/promises";
@@ -9,7 +9,7 @@ import { dirname, join } from "node:path";
 import { errno, exhaustion, Failure } from "../model/errors.ts";
 
 const TEMPORARY = ".docker_iptables.tmp";
-/** Nobody but the owner may write. */
+/** Only the owner may write. */
 const MODE = 0o644;
 
 /**

@@ -1,5 +1,5 @@
-// Where a host's state lies that is nobody's to edit: what each load left, what is loaded where a boot cannot load the
-// fragments, what was found out once.
+// Where a host's state is that is not for editing: what each load left, what is loaded if a boot cannot load the fragments, cached
+// results.
 //
 // On disk: STATE_DIRECTORY (systemd.exec(5)); else /var/lib/docker_iptables, for the directories that are the default ones; else
 // DIRECTORY/.docker_iptables, so that a run with other directories never writes the machine's state. Root only.
@@ -54,7 +54,7 @@ export async function readState(state: State, kept: Kept): Promise<string | unde
 }
 
 /**
- * Keeps a text that another run can do without: a machine that goes down at once may lose it, unless it is `lasting`. Throws Failure
+ * Keeps a text that another run can do without: a machine that loses power may lose it, unless it is `lasting`. Throws Failure
  * `write_failed`, `permission_denied`, and what node:fs throws; the former text is then still there.
  */
 export async function keepState(state: State, kept: Kept, text: string, lasting = false): Promise<void> {
@@ -83,7 +83,7 @@ export async function keepState(state: State, kept: Kept, text: string, lasting 
 
 const ALL: readonly Kept[] = ["rules", "left", "spelled", "names"];
 
-/** Whether anything is kept, whatever it is. */
+/** Whether there is any state. */
 export async function isKept(state: State): Promise<boolean> {
   const seen = await Promise.all(ALL.map((kept) => lstat(pathOf(state, kept)).catch(() => undefined)));
   return seen.some((one) => one !== undefined);

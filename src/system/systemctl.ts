@@ -1,13 +1,12 @@
-// systemctl(1): whatever is asked of the service manager is asked here.
+// systemctl(1): all requests to the service manager.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Ran, run } from "./exec.ts";
 import { verbose } from "./verbose.ts";
 
 /**
- * What systemctl says where the manager did not hear it out: it executes itself anew (daemon-reexec, as at an upgrade of
- * systemd), and is without its socket for a moment; or somebody else's job took the place of ours (both tried, 252). A call that
- * the bus has let time out is the third.
+ * What systemctl prints if the manager did not finish the request: it re-executes itself (daemon-reexec, as at an upgrade of
+ * systemd), and has no socket for a moment; or another job replaced ours (both tried, 252). The third is a timeout of the bus.
  */
 const BUSY =
   /Transport endpoint is not connected|Connection reset by peer|Failed to connect to bus: No such file|Connection timed out|^Job for \S+ canceled/m;

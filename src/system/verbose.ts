@@ -21,13 +21,13 @@ export function startVerbose(write: (line: string) => void): void {
   show = write;
 }
 
-/** An event, or several. Their text is made only where it is shown; whatever is in one, it is one line. */
+/** An event, or several. The text is made only if it is shown; each is one line, whatever it contains. */
 export function verbose(event: () => string | readonly string[]): void {
   if (show === undefined) return;
   for (const text of [event()].flat()) show(lineOf(text));
 }
 
-/** Something that takes time. Returns what tells how it ended. */
+/** Something that takes time. Returns a function that reports how it ended. */
 export function verboseSpan(begin: () => string): (end: () => string) => void {
   if (show === undefined) return nothing;
   spans += 1;
@@ -49,7 +49,7 @@ function secondsSince(start: number): string {
   return ((performance.now() - start) / 1000).toFixed(3);
 }
 
-/** A command line with its words told apart: one that a shell would take for more than a word is quoted, a long one is cut. */
+/** A command line with its words separated: one that a shell would split is quoted, a long one is cut. */
 export function spellCommand(words: readonly string[]): string {
   return words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? excerpt(word, WORD_LIMIT) : quote(word))).join(" ");
 }

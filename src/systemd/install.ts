@@ -1,4 +1,4 @@
-// The services that load the fragments at boot: planned, installed, taken away. Never over a unit of another hand.
+// The services that load the fragments at boot: planned, installed, removed. Foreign units are never overwritten.
 
 import { constants } from "node:fs";
 import { access, open, realpath } from "node:fs/promises";
@@ -30,7 +30,7 @@ export function isLoader({ families }: PlannedUnit): boolean {
   return families.length > 0;
 }
 
-/** Where units of ours go, and what they run. Each is found out once, if at all. */
+/** Where our units are written, and what they run. Each is looked up once, if at all. */
 export interface Places {
   directory: () => Promise<string>;
   /** The docker_iptables. */
@@ -57,8 +57,8 @@ function once<T>(find: () => Promise<T>): () => Promise<T> {
 }
 
 /**
- * What is to be done so that each wished service loads its directories, now and at boot, and is started again where it fails.
- * A service of another hand that does is left as it is.
+ * What is to be done so that each wished service loads its directories, now and at boot, and is started again where it fails. A
+ * foreign service that does is unchanged.
  *
  * Throws Failure `unit_not_suitable` (another's unit, or a masked service), `executable_unusable`, `fragment_not_a_file` and
  * those of `run`.
@@ -79,7 +79,8 @@ export async function planUnits(
     const state = unitState(properties);
     const before = await ownUnit(path, properties);
     if (before === "another's") {
-      // It may do the work all the same; else it is told whose it is, and what to do. It loads when there is something to load.
+      // It may do the work nevertheless; else the message says whose it is, and what to do. It loads when there is something to
+      // load.
       const { ours, behind } = await judgeUnit(required, properties);
       const asItIs = { before: undefined, after: undefined, start: false, ours, behind };
       planned.push({ ...state, name: required.unit, families: required.families, path, ...asItIs });
@@ -95,8 +96,8 @@ export async function planUnits(
 }
 
 /**
- * The timer of a service of ours. Nothing enables it, and only a failure starts it; an administrator who masks it wants none.
- * Throws as `planHelper`.
+ * The timer of a service of ours. Nothing enables it, and only a failure starts it; an administrator who masks it does not want
+ * one. Throws as `planHelper`.
  */
 async function planRetry(unit: string, places: Places, timeoutSeconds: number): Promise<PlannedUnit[]> {
   const timer = retryTimerOf(unit);
@@ -127,7 +128,7 @@ export async function planWatcher(
   return { ...planned, after };
 }
 
-/** A unit that nobody but us can have, without its text yet. Throws Failure `unit_not_suitable` where another hand has one. */
+/** A unit that only we may have, without its text yet. Throws Failure `unit_not_suitable` for a foreign one. */
 async function planHelper(unit: string, properties: ReadonlyMap<string, string>, places: Places): Promise<PlannedUnit> {
   const path = join(await places.directory(), unit);
   const before = await ownUnit(path, properties);
@@ -139,8 +140,8 @@ async function planHelper(unit: string, properties: ReadonlyMap<string, string>,
 }
 
 /**
- * By which arguments this host was set up, as far as its watcher says. A `restore` of the watcher's is told as nothing: setup
- * gives it that in the place of `systemd`, too. Without systemd, or without a watcher, nothing is known.
+ * The arguments with which this host was set up, as far as its watcher shows. A `restore` of the watcher is omitted: setup also
+ * gives it that instead of `systemd`. Without systemd, or without a watcher, nothing is known.
  */
 export async function recordedArguments(timeoutSeconds: number): Promise<Partial<Arguments>> {
   const properties = await showUnit(WATCH_UNIT, timeoutSeconds).catch(orElse(undefined));
@@ -149,7 +150,7 @@ export async function recordedArguments(timeoutSeconds: number): Promise<Partial
   return { ...rest, ...(reload === undefined || reload === "restore" ? {} : { reload }) };
 }
 
-/** The services of ours under these names, as they are when they are to go. */
+/** The services of ours under these names, as they are when they are to be removed. */
 export async function planRemoval(units: readonly string[], timeoutSeconds: number): Promise<PlannedUnit[]> {
   if (units.length === 0) return [];
   const directory = await unitDirectory(timeoutSeconds);
@@ -196,7 +197,7 @@ async function ownUnit(path: string, properties: ReadonlyMap<string, string>): P
   return before === undefined || isManaged(before.text) ? before : "another's";
 }
 
-/** Where an administrator's units stand: the manager's own answer, /etc/systemd/system on every usual host. */
+/** Where an administrator's units are: the manager's own answer, /etc/systemd/system on every usual host. */
 async function unitDirectory(timeoutSeconds: number): Promise<string> {
   const ran = await runSystemctl(["show", "--property=UnitPath"], timeoutSeconds);
   if (ran.exitCode !== 0) throw commandFailure("command_failed", "systemd does not list its units", ran);
@@ -232,8 +233,8 @@ async function findExecutable(path: string, timeoutSeconds: number): Promise<str
 }
 
 /**
- * Whether services that are to start this client start Docker's own. It is not where the name is a script (podman-docker's,
- * somebody's wrapper), or leads to another program (snap's).
+ * Whether services that are to start this client start Docker's own. It is not where the name is a script (podman-docker's, a
+ * wrapper), or a link to another program (snap's).
  */
 async function isDockersOwn(client: string, path: string): Promise<boolean> {
   if (client !== "docker") return false;

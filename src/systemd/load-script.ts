@@ -14,7 +14,7 @@ export interface WrongForm {
    */
   form: "concatenated" | "single" | "added" | "flushed" | "lines" | "executed";
   /** The command, as it is written. */
-  told: string;
+  statement: string;
 }
 
 type Program = "iptables" | "ip6tables";
@@ -36,13 +36,13 @@ export function findWrongForm(scripts: readonly string[], surroundings: Surround
   return walk.found;
 }
 
-/** What stands before a command without changing what it does; how many operands of its own it takes. */
+/** Prefixes that do not change what a command does; how many operands of its own each takes. */
 const WRAPPERS: Readonly<Record<string, number>> = {
   ...{ sudo: 0, command: 0, builtin: 0, nice: 0, ionice: 0, nohup: 0, env: 0, time: 0, setsid: 0, chronic: 0 },
   ...{ timeout: 1, flock: 1, "xtables-nft-multi": 0, "xtables-legacy-multi": 0, busybox: 0 },
 };
 const SHELLS = /^(ba|da|a|k)?sh$/;
-/** Programs that look at names, or say them, and load nothing. */
+/** Programs that test or print names, and load nothing. */
 const HARMLESS =
   /^(\[|test|mkdir|chmod|chown|logger|rm|touch|stat|wc|install|printf|echo|read|ls|cat|sort|grep|sed|awk|unset|true|false|:|systemctl|sleep)$/;
 const RESTORE = /\b(ip6?tables)(?:-legacy|-nft)?-restore\W*$/;
@@ -107,7 +107,7 @@ class LoadScript extends ShellWalk {
         return this.#runFile(args, input);
       case "run-parts":
         if (args.some(({ text }) => /^--(list|test|report)/.test(text))) return joined(args).carried;
-        if (joined(args).carried === "names") this.#tell("executed");
+        if (joined(args).carried === "names") this.#report("executed");
         return undefined;
       case "find":
         return this.#find(args);
@@ -182,12 +182,12 @@ class LoadScript extends ShellWalk {
   /** A program that is not known: a script of which the text is, a fragment that is run as one, or any other. */
   #other(name: Value, base: string, args: readonly Value[], input: Carried): Carried {
     if (name.carried !== undefined) {
-      this.#tell("executed");
+      this.#report("executed");
       return undefined;
     }
     const script = this.#scripts.get(name.text);
     if (script !== undefined && isShellScript(script)) return this.ownScript(script, args, input);
-    // Whatever it does with the fragments, it does it after the flush.
+    // Whatever it does with the fragments comes after the flush.
     if (HARMLESS.test(base)) return undefined;
     const given = joined(args).text;
     for (const [directory, family] of this.#directories) if (given.includes(directory)) this.#loadAfterFlush(family);
@@ -201,7 +201,7 @@ class LoadScript extends ShellWalk {
   }
 
   #runFile([file, ...args]: readonly Value[], input: Carried): Carried {
-    if (file?.carried === "names" || (file === undefined && input === "texts")) this.#tell("executed");
+    if (file?.carried === "names" || (file === undefined && input === "texts")) this.#report("executed");
     const script = this.#scripts.get(file?.text ?? "");
     return script === undefined ? undefined : this.ownScript(script, args, input);
   }
@@ -221,14 +221,14 @@ class LoadScript extends ShellWalk {
     return at < 0 ? input : this.#forEach(args.slice(at), input);
   }
 
-  /** A command of find's or xargs', for each name; what stands for the name in it is a word of its own, or comes last. */
+  /** A command of find's or xargs', for each name; the placeholder of the name is a word of its own, or comes last. */
   #forEach(command: readonly Value[], names: Carried): Carried {
     const name: Value = { text: "{}", carried: names };
     const words = command.map((word) => (word.text.includes("{}") ? { ...word, carried: names } : word));
     const inScript = words.some(({ text }) => /^-\w*c$/.test(text));
     if (inScript) this.variables.set("{}", name);
     if (!words.some(({ text }) => text.includes("{}"))) words.push(name);
-    return this.loop(names, this.told, () => this.program(words, undefined));
+    return this.loop(names, this.statement, () => this.program(words, undefined));
   }
 
   #restore(family: Program, args: readonly Value[], input: Carried): Carried {
@@ -239,8 +239,8 @@ class LoadScript extends ShellWalk {
     const carried = operands[0] === undefined ? input : this.contentOf(operands[0]);
     const adds = args.some(({ text }) => /^(-\w*n\w*|--noflush)$/.test(text));
     if (this.done.has(family)) this.#loadAfterFlush(family);
-    else if (this.loops > 0 && !adds) this.#tell("single");
-    else if (carried === "texts") this.#tell(adds ? "added" : "concatenated");
+    else if (this.loops > 0 && !adds) this.#report("single");
+    else if (carried === "texts") this.#report(adds ? "added" : "concatenated");
     return undefined;
   }
 
@@ -251,22 +251,22 @@ class LoadScript extends ShellWalk {
     if (/^(-F|--flush)$/.test(option) && (chain === undefined || chain.startsWith("-") || BUILT_IN.test(chain)))
       this.#flush(family);
     if (/^(-P|--policy)$/.test(option) && texts[at + 2] === "ACCEPT") this.#flush(family);
-    if (args.some(({ carried }) => carried === "lines")) this.#tell("lines");
+    if (args.some(({ carried }) => carried === "lines")) this.#report("lines");
     return undefined;
   }
 
   #flush(...families: readonly Program[]): void {
     if (this.rescues) return;
-    for (const family of families) if (!this.done.has(family)) this.done.set(family, this.told);
+    for (const family of families) if (!this.done.has(family)) this.done.set(family, this.statement);
   }
 
   #loadAfterFlush(family: Program): void {
     const flush = this.done.get(family);
-    if (flush !== undefined) this.#tell("flushed", flush);
+    if (flush !== undefined) this.#report("flushed", flush);
   }
 
-  #tell(form: WrongForm["form"], told = this.told): void {
-    if (!this.rescues) this.found ??= { form, told: told.replaceAll(/\s+/g, " ").trim() };
+  #report(form: WrongForm["form"], statement = this.statement): void {
+    if (!this.rescues) this.found ??= { form, statement: statement.replaceAll(/\s+/g, " ").trim() };
   }
 }
 
@@ -278,7 +278,7 @@ function familyIn(command: string): Program {
   return command.includes("ip6tables") ? "ip6tables" : "iptables";
 }
 
-/** A command without what stands before it: `sudo -n`, `flock FILE`. */
+/** A command without its prefixes: `sudo -n`, `flock FILE`. */
 function unwrapped(words: readonly Value[]): readonly Value[] {
   const [first, ...rest] = words;
   const operands = WRAPPERS[first?.text.slice(first.text.lastIndexOf("/") + 1) ?? ""];

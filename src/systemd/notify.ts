@@ -1,20 +1,20 @@
-// Tells systemd how a service is (sd_notify(3)), through systemd-notify(1): Node.js has no datagram sockets of that kind.
-// The unit needs NotifyAccess=all.
+// Reports a service's state to systemd (sd_notify(3)), through systemd-notify(1): Node.js has no datagram sockets of that kind. The
+// unit needs NotifyAccess=all.
 
 import { run } from "../system/exec.ts";
 
 /** seconds */
 const PATIENCE = 5;
 
-/** What the environment says of a service manager that wants to know: its socket, and how often. */
+/** What the environment says of a service manager that expects reports: its socket, and how often. */
 export interface Manager {
-  /** NOTIFY_SOCKET; undefined where nobody listens. */
+  /** NOTIFY_SOCKET; undefined without a listener. */
   socket: string | undefined;
   /** WATCHDOG_USEC; undefined without a watchdog. */
   watchdogMicroseconds: number | undefined;
 }
 
-/** Sends assignments such as READY=1. Never throws: a service that is not heard goes on. */
+/** Sends assignments such as READY=1. Never throws: a service whose report fails continues. */
 export async function notify({ socket }: Manager, ...assignments: string[]): Promise<void> {
   if (socket === undefined) return;
   await run("systemd-notify", assignments, { timeoutSeconds: PATIENCE }).catch(() => {});

@@ -4,12 +4,12 @@ import { resolve } from "node:path/posix";
 import type { Family } from "../model/family.ts";
 import { findWrongForm, type WrongForm } from "./load-script.ts";
 
-/** `ours` has docker_iptables load; of one that is `unknown`, nobody can say what it does but by looking afterwards. */
+/** `ours` has docker_iptables load; what an `unknown` one does can only be checked afterwards. */
 export type Judgement = { kind: "ours" } | { kind: "unknown" } | ({ kind: "wrong" } & WrongForm);
 
 /**
- * `properties` are a unit's, as systemctl(1) show prints them: several values of one stand in lines. `scripts` are the texts
- * of the files that its commands name, and of those that these name, by path.
+ * `properties` are a unit's, as systemctl(1) show prints them: several values of one are separate lines. `scripts` are the texts of
+ * the files that its commands name, and of those that these name, by path.
  */
 export function judgeService(
   properties: ReadonlyMap<string, string>,

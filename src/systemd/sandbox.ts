@@ -1,17 +1,17 @@
 // What a service of ours may do (systemd.exec(5)): as little as iptables, the trial and the client allow. Pure.
 //
-// A systemd that is too old for one of these lines warns of it and goes on.
+// A systemd that is too old for one of these lines warns of it and continues.
 
 import { dirname } from "node:path/posix";
 
 /** The lines for a service that loads these directories. */
 export function loaderSandbox(directories: readonly string[]): string {
-  return `# No more than it needs. SYS_ADMIN: the rules are tried in a network namespace of their own first. SYS_MODULE: where the
+  return `# Only the rights that it needs. SYS_ADMIN: the rules are tried in a network namespace of their own first. SYS_MODULE: where the
 # kernel has no ip_tables yet, iptables-legacy has modprobe load it. DAC_OVERRIDE, FOWNER: fragments of other users.
 CapabilityBoundingSet=${LOADING}
-${fileSystem("Written are the directories, and /run/xtables.lock", directories)}
+${fileSystem("It writes the directories and /run/xtables.lock", directories)}
 ${COMMON}
-# What it writes is for root alone.
+# Only root can read what it writes.
 UMask=0077`;
 }
 
@@ -19,16 +19,16 @@ UMask=0077`;
 export function watcherSandbox(directories: readonly string[]): string {
   // A directory that was moved away and recreated would be another than the one that may be written.
   const parents = [...new Set(directories.map((directory) => dirname(directory)))];
-  return `# No more than it needs. SYS_ADMIN: the rules are tried in a network namespace of their own first. SYS_MODULE: where the
+  return `# Only the rights that it needs. SYS_ADMIN: the rules are tried in a network namespace of their own first. SYS_MODULE: where the
 # kernel has no ip_tables yet, iptables-legacy has modprobe load it. DAC_OVERRIDE, FOWNER: fragments of other users.
-# SYS_PTRACE: whose a dockerd and a docker-proxy is.
+# SYS_PTRACE: the owner of a dockerd and a docker-proxy.
 CapabilityBoundingSet=${LOADING} CAP_SYS_PTRACE
-${fileSystem("Written are the directories, which may be recreated while it runs, and /run/xtables.lock", parents)}
+${fileSystem("It writes the directories, which may be recreated while it runs, and /run/xtables.lock", parents)}
 ${COMMON}`;
 }
 
 /** The lines for one that starts another client: podman and nerdctl mount file systems and enter namespaces. */
-export const OTHER_CLIENT = `# Its client is not Docker's own executable: what that needs is not known, so little is refused.
+export const OTHER_CLIENT = `# Its client is not Docker's own executable: its needs are unknown, so little is restricted.
 LockPersonality=yes
 RestrictRealtime=yes
 SystemCallFilter=~@clock @cpu-emulation @obsolete @raw-io @reboot @swap
@@ -54,7 +54,7 @@ RestrictNamespaces=net
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
-# What is not listed is allowed, so that a newer Node.js or iptables runs; what is listed fails, and ends no process.
+# What is not listed is allowed, so that a newer Node.js or iptables runs; a listed call fails, and the process continues.
 SystemCallFilter=~@clock @cpu-emulation @debug @mount @obsolete @privileged @raw-io @reboot @resources @swap
 # modprobe, and iptables' match bpf.
 SystemCallFilter=@module bpf

@@ -1,6 +1,6 @@
-// Walks a shell script's syntax in the order in which it would run, never running it, and follows what of a directory's files
-// goes where: their names, their texts one behind the other, single lines of these; through variables, pipes, files, loops,
-// functions and branches. What a program makes of them is for the subclass to say. Pure.
+// Walks a shell script's syntax in the order in which it would run, never running it, and follows where a directory's files are
+// used: their names, their concatenated texts, single lines of these; through variables, pipes, files, loops, functions and
+// branches. What a program does with them is for the subclass to say. Pure.
 
 import {
   type AndOr,
@@ -49,7 +49,7 @@ export abstract class ShellWalk {
   #inside = "";
   #unseen = 0;
   #source = "";
-  #told = "";
+  #statement = "";
   #steps = 0;
   #depth = 0;
 
@@ -61,8 +61,8 @@ export abstract class ShellWalk {
   protected abstract program(words: readonly Value[], input: Carried): Carried;
 
   /** The command that is looked at, as it is written: the loop over the files, if it is in one. */
-  protected get told(): string {
-    return this.loops > 0 ? this.#inside : this.#told;
+  protected get statement(): string {
+    return this.loops > 0 ? this.#inside : this.#statement;
   }
 
   /** Whether this happens only after something else has failed. */
@@ -106,7 +106,7 @@ export abstract class ShellWalk {
     let output: Carried;
     for (const statement of statements) {
       if (this.ended !== undefined || this.#steps++ > MOST_STEPS) break;
-      this.#told = this.#source.slice(statement.pos, statement.end);
+      this.#statement = this.#source.slice(statement.pos, statement.end);
       output = this.#node(statement.command, input) ?? output;
     }
     return output;
@@ -119,7 +119,7 @@ export abstract class ShellWalk {
       case "Pipeline":
         return node.commands.reduce((stream: Carried, command) => {
           const output = this.#node(command, stream);
-          this.#told = this.#source.slice(node.pos, node.end);
+          this.#statement = this.#source.slice(node.pos, node.end);
           return output;
         }, input);
       case "AndOr":
@@ -240,7 +240,7 @@ export abstract class ShellWalk {
       this.ended = undefined;
       output = arm() ?? output;
       ends.push(this.ended);
-      if (this.ended === undefined) for (const [what, told] of this.done) after.set(what, told);
+      if (this.ended === undefined) for (const [what, statement] of this.done) after.set(what, statement);
     }
     this.done = after;
     this.ended = ends.includes(undefined) ? undefined : ends[0];
@@ -264,10 +264,10 @@ export abstract class ShellWalk {
     });
   }
 
-  protected loop(over: Carried, told: string, body: () => Carried): Carried {
+  protected loop(over: Carried, statement: string, body: () => Carried): Carried {
     if (over === undefined) return body();
     const outer = this.#inside;
-    if (this.loops === 0) this.#inside = told;
+    if (this.loops === 0) this.#inside = statement;
     this.loops++;
     const output = body();
     this.loops--;
@@ -377,10 +377,10 @@ export abstract class ShellWalk {
   }
 
   #quietly(commands: readonly Statement[]): Carried {
-    const [ended, told] = [this.ended, this.#told];
+    const [ended, statement] = [this.ended, this.#statement];
     const output = this.#list(commands, undefined);
     this.ended = ended;
-    this.#told = told;
+    this.#statement = statement;
     return output;
   }
 

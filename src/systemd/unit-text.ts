@@ -51,18 +51,18 @@ export function unitText(unit: string, executable: string, directories: Director
 Description=Firewall rules of ${all.replaceAll("%", "%%")}
 Documentation=man:iptables-restore(8)
 DefaultDependencies=no
-# Those after which it comes flush rules as they start, or restore sets; those before which it comes add to what is there.
+# The units in After= flush rules when they start, or restore sets; those in Before= add to the rules that are there.
 After=local-fs.target systemd-modules-load.service nftables.service netfilter-persistent.service
 Before=ufw.service firewalld.service network-pre.target docker.service shutdown.target
 Wants=network-pre.target
 Conflicts=shutdown.target
-# What was missing (a set, a name that does not resolve) may come later.
+# What was missing (a set, a name that does not resolve) may exist later.
 OnFailure=${retryTimerOf(unit)}
 
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-${stateOf(directories)}# As it starts, the rules of a firewall that came first stay; a reload replaces them.
+${stateOf(directories)}# When it starts, the rules of a firewall that started earlier stay; a reload replaces them.
 ExecStart=${command} --keep-undeclared
 ExecReload=${command}
 # A host that boots with a broken fragment gets the last good rules, and this unit fails. Where docker_iptables itself cannot
@@ -121,16 +121,16 @@ export function watchUnitText(unit: string, executable: string, watching: Watchi
   const { words, directories, loaders, isDockers } = watching;
   const paths = directories.map(([, directory]) => directory);
   return `${managedHeader(`(${unit})`)}
-# Follows the daemon's events; each change is a record in the journal. A daemon that is down is waited for.
+# Follows the daemon's events; each change is a record in the journal. It waits for a daemon that is down.
 [Unit]
 Description=Firewall rules of Docker's published ports, as containers come and go
 After=${[...new Set(["docker.service", ...loaders])].join(" ")}
 
 [Service]
 Type=notify
-# systemd-notify speaks for it.
+# It reports its state through systemd-notify.
 NotifyAccess=all
-# It is told whenever a sync or a look has ended. So long none takes that ends.
+# It reports whenever a sync or a check has ended; none takes that long unless it hangs.
 WatchdogSec=300
 ExecStart=${[executable, "watch", ...words].map(unitWord).join(" ")}
 Restart=always

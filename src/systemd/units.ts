@@ -36,7 +36,7 @@ export interface Unit {
 }
 
 /** Units of others under the names that are ours by default, by what their text holds. */
-const STRANGERS: readonly [RegExp, string][] = [
+const FOREIGN_OWNERS: readonly [RegExp, string][] = [
   [/netfilter-persistent/, "iptables-persistent (it loads /etc/iptables/rules.v4 and rules.v6)"],
   [/iptables\.init|\/etc\/sysconfig\/ip6?tables/, "iptables-services (it loads /etc/sysconfig)"],
   [/firewalld/, "firewalld"],
@@ -63,7 +63,7 @@ export async function judgeUnit(
     throw new Failure("unit_missing", message, { unit, load_state: state });
   }
   const texts = await readTexts(properties);
-  refuseStrangers(unit, directories, properties, texts);
+  refuseForeignServices(unit, directories, properties, texts);
   const ours = refuseWrongForm({ unit, directories, families }, properties, texts);
   const behind = !ours && (await changedSince(directories, properties));
   return {
@@ -95,7 +95,7 @@ function isOwn(name: string): boolean {
   return ownerOfFile(name) !== undefined || name.startsWith(".");
 }
 
-/** A unit of ours that drop-ins of another hand may have changed. Throws Failure `unit_not_suitable`. */
+/** A unit of ours that foreign drop-ins may have changed. Throws Failure `unit_not_suitable`. */
 export async function judgeDropIns(required: RequiredService, properties: ReadonlyMap<string, string>): Promise<void> {
   if (properties.get("DropInPaths")) refuseWrongForm(required, properties, await readTexts(properties));
 }
@@ -126,7 +126,7 @@ const WRONG: Record<WrongForm["form"], string> = {
 /** What is wrong, and the commands that put it right. The service is not stopped: its ExecStop may open the host. */
 function wrongService(
   unit: string,
-  { form, told }: WrongForm,
+  { form, statement }: WrongForm,
   properties: ReadonlyMap<string, string>,
   texts: ReadonlyMap<string, string>,
 ): Failure {
@@ -140,9 +140,15 @@ function wrongService(
     "docker_iptables setup",
   ];
   const message =
-    `${unit} loads the fragments in a way that loses rules: '${excerpt(told, 200)}' ${WRONG[form]}. Let docker_iptables create a ` +
+    `${unit} loads the fragments in a way that loses rules: '${excerpt(statement, 200)}' ${WRONG[form]}. Let docker_iptables create a ` +
     `service that loads them all in one step, without stopping this one first: ${commands.map((one) => `'${one}'`).join(", ")}`;
-  return new Failure("unit_not_suitable", message, { unit, form, command: told, unit_files: files, remedy: commands });
+  return new Failure("unit_not_suitable", message, {
+    unit,
+    form,
+    command: statement,
+    unit_files: files,
+    remedy: commands,
+  });
 }
 
 /** Only "disabled" itself: a unit of another state (static, alias) may well be started by others. */
@@ -188,7 +194,7 @@ export async function showUnit(unit: string, timeoutSeconds: number): Promise<Ma
   return properties;
 }
 
-function refuseStrangers(
+function refuseForeignServices(
   unit: string,
   directories: string[],
   properties: ReadonlyMap<string, string>,
@@ -200,8 +206,8 @@ function refuseStrangers(
   if (unloaded.length === 0) return;
   // A service that only starts before or after another is not that one's.
   const owned = all.replaceAll(/^\s*(After|Before|Conflicts)\s*=.*$/gm, "");
-  const stranger = STRANGERS.find(([pattern]) => pattern.test(owned))?.[1];
-  const whose = stranger === undefined ? "" : `; it belongs to ${stranger}`;
+  const owner = FOREIGN_OWNERS.find(([pattern]) => pattern.test(owned))?.[1];
+  const whose = owner === undefined ? "" : `; it belongs to ${owner}`;
   throw new Failure(
     "unit_not_suitable",
     `${unit} does not load ${unloaded.join(" and ")}${whose}: neither the unit nor a script that it starts names that directory. ` +

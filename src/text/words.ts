@@ -2,8 +2,8 @@
 
 /** Some of many, in words. */
 export function someOf(rules: readonly string[]): string {
-  const told = rules.slice(0, 3).map((rule) => `'${rule}'`);
-  return `${told.join(", ")}${rules.length > 3 ? ` and ${rules.length - 3} more` : ""}`;
+  const shown = rules.slice(0, 3).map((rule) => `'${rule}'`);
+  return `${shown.join(", ")}${rules.length > 3 ? ` and ${rules.length - 3} more` : ""}`;
 }
 
 /** Programs that make their rules again at each start, by the names of their chains. */

@@ -13,7 +13,7 @@ const port = (HostPort: string) => ({ "80/tcp": [{ HostIp: "0.0.0.0", HostPort }
 const BAD = "20_bad";
 const ADDRESS = "172.17.0.2";
 
-/** What a fragment can be like, and what is told of it. */
+/** What a fragment can be like, and what is reported of it. */
 const BROKEN: Record<string, { text: string; told: RegExp }> = {
   "of a wrong form": { text: "*filter\n-A FORWARD -j ACCEPT\n", told: /20_bad line 3: the table filter has no COMMIT/ },
   "that iptables refuses": {
@@ -31,7 +31,7 @@ const BROKEN: Record<string, { text: string; told: RegExp }> = {
 };
 const LOADING = ["systemd", "restore"];
 
-/** web is published, and a stranger has a rule in each of its chains. */
+/** web is published, and there is a foreign rule in each of its chains. */
 async function publishedHost(): Promise<FakeHost> {
   const host = fakeHost();
   host.container("web", { ports: port("8080"), address: ADDRESS });
@@ -57,12 +57,12 @@ const strangers = (host: FakeHost) =>
   tables(host)
     .match(/^-.*$/gm)
     ?.filter((line) => !line.includes("docker_iptables: "));
-/** What is told, wherever. */
+/** What is reported in each case. */
 const told = ({ msg, warnings }: Result) => [msg, ...warnings].join("\n");
 
 describe.each(LOADING)("reload: %s", (reload) => {
   describe.each(Object.entries(BROKEN))("a fragment %s", (_what, broken) => {
-    test("delete takes the rules away at once, and says what is broken", async () => {
+    test("delete removes the rules at once, and says what is broken", async () => {
       const host = await publishedHost();
       const others = strangers(host);
       breakIt(host, broken.text);
@@ -80,7 +80,7 @@ describe.each(LOADING)("reload: %s", (reload) => {
       expect(await host.ask({ container: "web", state: "absent", reload })).toMatchObject({ changed: false });
     });
 
-    test("sync takes away what is gone, though it cannot publish what came", async () => {
+    test("sync removes what is gone, though it cannot publish what was started", async () => {
       const host = await publishedHost();
       const others = strangers(host);
       breakIt(host, broken.text);
@@ -95,7 +95,7 @@ describe.each(LOADING)("reload: %s", (reload) => {
       expect(host.fragment("api")).toBeUndefined();
       expect(tables(host)).not.toMatch(/172\.17\.0\.[23]/);
       expect(strangers(host)).toEqual(others);
-      // Nothing more to take away: the next says why, and only that.
+      // Nothing more to remove: the next call says why, and only that.
       const again = await host.ask({ all: true, reload });
       expect(again).toMatchObject({ failed: true, changed: false });
       expect(again.msg).not.toContain("web");
@@ -105,7 +105,7 @@ describe.each(LOADING)("reload: %s", (reload) => {
     });
   });
 
-  test("sync that only takes away does not fail", async () => {
+  test("sync that only removes does not fail", async () => {
     const host = await publishedHost();
     host.container("api", { ports: port("9090"), address: "172.17.0.3" });
     await host.ask({ container: "api" });
@@ -118,7 +118,7 @@ describe.each(LOADING)("reload: %s", (reload) => {
     expect(host.kernel("nat")).toContain("172.17.0.3:80");
   });
 
-  test("a create that fails takes a dead container's rules away, and never restores them", async () => {
+  test("a create that fails removes a dead container's rules, and never restores them", async () => {
     const host = await publishedHost();
     breakIt(host, "*filter\n-A FORWARD -j shaky\nCOMMIT\n");
     remove(host, "web");
@@ -132,7 +132,7 @@ describe.each(LOADING)("reload: %s", (reload) => {
     expect(tables(host)).not.toContain(ADDRESS);
   });
 
-  test("a load that fails halfway: the way back leaves out what is gone", async () => {
+  test("a load that fails halfway: the rollback leaves out what was removed", async () => {
     const host = await publishedHost();
     remove(host, "web");
     host.container("new", { ports: port("9090"), address: ADDRESS });
@@ -181,7 +181,7 @@ describe("the service", () => {
     "cannot be asked for": (host) => host.on("systemctl", "echo 'Failed to connect to bus' >&2; exit 1\n"),
     "says that it loaded": (host) => host.on("systemctl", 'case "$*" in *" reload "*) exit 0 ;; esac\n'),
   };
-  test.each(Object.entries(services))("%s: delete takes the rules away, and says so", async (_what, prepare) => {
+  test.each(Object.entries(services))("%s: delete removes the rules, and says so", async (_what, prepare) => {
     const host = await publishedHost();
     prepare(host);
     const foretold = await host.ask({ container: "web", state: "absent", _ansible_check_mode: true });
@@ -193,7 +193,7 @@ describe("the service", () => {
   });
 });
 
-test("what was published anew meanwhile is not taken away", async () => {
+test("what was published again in between is not removed", async () => {
   const host = await publishedHost();
   writeFileSync(join(host.fake, "again"), host.fragment("web") ?? "");
   host.on(
@@ -219,7 +219,7 @@ test("the load lock is not to be had: the rules are out, and the answer is a fai
   expect(tables(host)).not.toContain(ADDRESS);
 });
 
-test("a present without anything that goes is what it was: refused, and as before", async () => {
+test("a present that removes nothing is as before: refused, and nothing changes", async () => {
   const host = await publishedHost();
   breakIt(host, "*filter\n-A FORWARD -j broken\nCOMMIT\n");
   host.container("api", { ports: port("9090"), address: "172.17.0.3" });
@@ -227,7 +227,7 @@ test("a present without anything that goes is what it was: refused, and as befor
   expect(result.error).toMatchObject({ path: join(host.iptablesDir, BAD), line: 2, rule: "-A FORWARD -j broken" });
 });
 
-test("the watcher takes away what is gone, tells what is broken once, and goes on", async () => {
+test("the watcher removes what is gone, reports what is broken once, and continues", async () => {
   const host = await publishedHost();
   host.write(BAD, "*filter\n-A FORWARD -j broken\nCOMMIT\n");
   host.container("api", { ports: port("9090"), address: "172.17.0.3" });

@@ -107,7 +107,7 @@ describe("asked for by its name, it is its own failure", () => {
   });
 });
 
-test("a conflicting container that nobody asked for is no obstacle, and what it claims is the other's", async () => {
+test("a conflicting container that was not requested does not matter, and what it claims is the other's", async () => {
   const host = fakeHost();
   host.container("old", { ports: port("8090"), address: "172.17.0.9" });
   await host.boot();

@@ -17,7 +17,7 @@ startProcesses();
 const PORTS = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
 const WORDS = ["help", "version", "--help", "--version", "-h", "stauts", "web", "args.json", ".", "..", "-"];
 
-/** A program that tells that it was run. */
+/** A program that shows that it was run. */
 function plant(host: FakeHost, path: string): void {
   writeFileSync(path, `#!/bin/sh\necho "$0" >> ${host.root}/pwned\nexit 0\n`, { mode: 0o755 });
 }
@@ -81,7 +81,7 @@ describe.concurrent("a word without a slash is never a file", () => {
 });
 
 describe.concurrent("what a directory holds is not read by what runs the program there", () => {
-  /** A package.json that says which file the program's own path stands for. */
+  /** A package.json that says which file the program's own path means. */
   function claims(host: FakeHost): string {
     writeFileSync(join(host.root, "evil.js"), `require("fs").writeFileSync("${host.root}/pwned", "node");`);
     return JSON.stringify({

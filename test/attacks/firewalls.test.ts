@@ -1,4 +1,4 @@
-// Other hands in the packet filter: what a swarm, a former Docker, another backend and nftables have in the kernel.
+// Other programs' rules: what a swarm, a former Docker, another backend and nftables have in the kernel.
 
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -77,7 +77,7 @@ describe.concurrent("a swarm's routing mesh", () => {
     meshLives(host);
   });
 
-  test("load carries it over, and then has nothing to do; without a port it goes", async () => {
+  test("load keeps it, and then has nothing to do; without a port it is removed", async () => {
     const host = fakeHost();
     await host.boot();
     joinSwarm(host);
@@ -186,7 +186,7 @@ describe.skipIf(process.getuid?.() !== 0)("a daemon that makes rules, or did (ne
     },
   );
 
-  test("what cannot be taken away brings all back", async () => {
+  test("what cannot be removed restores everything", async () => {
     const host = fakeHost().bare();
     host.network("bridge", NETWORK);
     host.setKernel("filter", LEFT);
@@ -225,9 +225,7 @@ describe.concurrent("another table at the same hook", () => {
     host.container("web", { ports: PORTS });
     writeFileSync(join(host.fake, "nft.json"), ruleset(SSH));
     const created = await host.ask({ container: "web" });
-    expect(created.warnings).toEqual([
-      expect.stringMatching(/inet fw drops all .*web.*'nft list table inet fw'.*lo$/),
-    ]);
+    expect(created.warnings).toEqual([expect.stringMatching(/inet fw drops all .*web.*'nft list table inet fw'.*lo$/)]);
     host.calls();
     expect(await host.ask({ container: "web" })).toMatchObject({ changed: false, warnings: [] });
     expect(host.calls().filter((call) => call.startsWith("nft"))).toEqual([]);
@@ -243,7 +241,7 @@ describe.concurrent("another table at the same hook", () => {
     expect(open.warnings).toContainEqual(expect.stringMatching(/inet fw also filters .*'nft list table inet fw'/));
   });
 
-  test("the other backend, of which there is only a policy, is told with it", async () => {
+  test("the other backend, of which there is only a policy, is reported with it", async () => {
     const host = fakeHost();
     for (const folder of [host.iptablesDir, host.ip6tablesDir]) rmSync(join(folder, "10_docker"));
     writeFileSync(join(host.fake, "legacy/ipv4/filter"), "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\nCOMMIT\n");
@@ -258,7 +256,7 @@ describe.concurrent("another table at the same hook", () => {
     expect(problems).toContainEqual(told);
   });
 
-  test("rules that come to the other backend of a host that is set up are left alone, and told", async () => {
+  test("rules that come to the other backend of a host that is set up are kept, and reported", async () => {
     const host = fakeHost();
     for (const folder of [host.iptablesDir, host.ip6tablesDir]) rmSync(join(folder, "10_docker"));
     const argv = ["setup", "--json", "--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
@@ -278,7 +276,7 @@ describe.concurrent("another table at the same hook", () => {
     expect(readFileSync(join(host.fake, "legacy/ipv4/filter"), "utf8")).not.toContain("-A INPUT");
   });
 
-  test("FORWARD's DROP is told once, and stops nobody, also after the base has gone", async () => {
+  test("FORWARD's DROP is reported once, and stops nothing, also after the host rules are removed", async () => {
     const host = fakeHost().bare();
     host.network("bridge", NETWORK);
     host.setKernel("filter", "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\nCOMMIT\n");

@@ -1,4 +1,4 @@
-// Networks and processes that somebody else chose: no rule leads to an interface that is not the container's own bridge.
+// Networks and processes that an attacker chose: no rule leads to an interface that is not the container's own bridge.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, symlinkSync } from "node:fs";
@@ -67,7 +67,7 @@ describe.skipIf(NATIVE).each([
     for (const table of ["nat", "filter", "raw"]) expect(host.kernel(table)).not.toMatch(`${net}.50|${other}`);
   });
 
-  test("stops nobody else, in sync, setup and status, which tell it", async () => {
+  test("affects no other, in sync, setup and status, which report it", async () => {
     const host = make().bare();
     const synced = await host.ask({ all: true, base: true, reload: "restore" });
     expect(synced.failed, synced.msg).toBeUndefined();
@@ -80,25 +80,28 @@ describe.skipIf(NATIVE).each([
   });
 });
 
-test.skipIf(NATIVE)("rules go when another interface gets the subnet, and come back when it is gone", async () => {
-  const host = hostWith({ [BRIDGE]: ["10.5.0.1/16"] }, "10.5.0.0/16", "10.5.0.1", "10.5.7.2");
-  await host.ask({ all: true });
-  expect(host.kernel("filter")).toContain("10.5.7.2");
-  const former = { ...LOOPBACK, [BRIDGE]: ["10.5.0.1/16"] };
-  host.interfaces({ ...former, tun0: ["10.5.7.9/24"] });
-  await host.ask({ all: true });
-  expect(host.fragment("thief")).toBeUndefined();
-  expect(host.kernel("filter")).not.toContain("10.5.7.2");
-  host.interfaces({ ...former, tun0: ["10.9.9.9/8"] });
-  await host.ask({ all: true });
-  expect(host.kernel("filter")).toContain(`10.5.7.2/32 ! -i ${BRIDGE} -o ${BRIDGE}`);
-});
+test.skipIf(NATIVE)(
+  "rules are removed when another interface gets the subnet, and made again when it is gone",
+  async () => {
+    const host = hostWith({ [BRIDGE]: ["10.5.0.1/16"] }, "10.5.0.0/16", "10.5.0.1", "10.5.7.2");
+    await host.ask({ all: true });
+    expect(host.kernel("filter")).toContain("10.5.7.2");
+    const former = { ...LOOPBACK, [BRIDGE]: ["10.5.0.1/16"] };
+    host.interfaces({ ...former, tun0: ["10.5.7.9/24"] });
+    await host.ask({ all: true });
+    expect(host.fragment("thief")).toBeUndefined();
+    expect(host.kernel("filter")).not.toContain("10.5.7.2");
+    host.interfaces({ ...former, tun0: ["10.9.9.9/8"] });
+    await host.ask({ all: true });
+    expect(host.kernel("filter")).toContain(`10.5.7.2/32 ! -i ${BRIDGE} -o ${BRIDGE}`);
+  },
+);
 
 describe("a process that calls itself docker-proxy", () => {
   const ends: (() => void)[] = [];
   afterAll(() => ends.forEach((end) => void end()));
 
-  test("is told by status, and served by nobody", async () => {
+  test("is reported by status, and not served", async () => {
     const program = join(mkdtempSync(join(tmpdir(), "docker_iptables-proxy-")), "docker-proxy");
     symlinkSync("/bin/sh", program);
     const flags = "-proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80".split(" ");

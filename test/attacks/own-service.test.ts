@@ -1,5 +1,5 @@
-// An iptables.service of the user's own: what is known to lose rules is refused before anything is written, and what is not
-// known is watched.
+// An iptables.service of the user's own: what is known to lose rules is refused before anything is written, and one that is not
+// understood is checked.
 
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -23,7 +23,7 @@ async function closedHost(): Promise<FakeHost> {
   return host;
 }
 
-/** The service is what somebody wrote. */
+/** The service is the user's. */
 function ownService(host: FakeHost, line: string, properties: Record<string, string> = {}): string {
   const path = join(host.root, "iptables.service");
   writeFileSync(path, `[Service]\nType=oneshot\nExecStart=/bin/sh -c '${line}'\n`);
@@ -40,7 +40,7 @@ const line = (host: FakeHost, ...argv: string[]) =>
   host.run([...argv, "--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir]);
 
 describe.concurrent("a service that is known to lose rules", () => {
-  test("setup, create, sync and their check mode refuse, status tells", async () => {
+  test("setup, create, sync and their check mode refuse, status reports", async () => {
     const host = await closedHost();
     const path = ownService(host, `cat ${host.iptablesDir}/* | iptables-restore`);
     for (const given of [{ base: true }, { base: true, _ansible_check_mode: true }, { all: true }]) {
@@ -85,7 +85,7 @@ describe.concurrent("a service that is known to lose rules", () => {
 });
 
 describe.concurrent("a service that is not understood", () => {
-  test("is used, and told by setup and status, not by create", async () => {
+  test("is used, and reported by setup and status, not by create", async () => {
     const host = await closedHost();
     ownService(host, `merge ${host.iptablesDir} | iptables-restore`);
     const created = await host.ask({ container: "web" });
@@ -198,7 +198,7 @@ describe.concurrent("a service that is not understood is watched", () => {
     expect(host.kernel("nat")).toContain("docker_iptables: web");
   });
 
-  test("a line that was deleted from a fragment goes, and stops nobody", async () => {
+  test("a line that was deleted from a fragment is removed, and stops nothing", async () => {
     const host = await watchedHost(":");
     const behind = { StateChangeTimestampMonotonic: "1" };
     ownService(host, `merge ${host.iptablesDir} | iptables-restore`, behind);
@@ -222,7 +222,7 @@ describe.concurrent("a service that is not understood is watched", () => {
     expect(host.kernel("filter")).toBe(added);
   });
 
-  test("delete puts back what was the host's, and not what was to go", async () => {
+  test("delete restores the host's rules, and not those to be removed", async () => {
     const host = await watchedHost(":");
     host.container("db", { ports: { "5432/tcp": [{ HostIp: "0.0.0.0", HostPort: "5432" }] }, address: "172.17.0.3" });
     await host.ask({ container: ["web", "db"] });

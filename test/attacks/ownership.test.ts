@@ -31,14 +31,14 @@ async function untrusted(host: FakeHost): Promise<Problem[]> {
   return (result.problems ?? []).filter(({ kind }) => kind === "fragment_untrusted");
 }
 
-/** Status tells of one path alone. */
+/** Status reports only one path. */
 async function expectTold(host: FakeHost, path: string, words: string): Promise<void> {
   const told = await untrusted(host);
   expect(told.map((one) => one.path)).toEqual([path]);
   expect(told[0]?.msg).toContain(words);
 }
 
-test("each verb that has rules loaded tells it, a warning each, and is not stopped by it", async () => {
+test("each verb that has rules loaded reports it, a warning each, and is not stopped by it", async () => {
   const host = fakeHost().bare();
   const Options = { "com.docker.network.bridge.name": BRIDGE };
   host.network("bridge", { Options, IPAM: { Config: [{ Subnet: "172.17.0.0/16" }] } });

@@ -83,7 +83,7 @@ files.open = async (path, ...rest) => {
     expect(host.state()).toEqual(before);
   });
 
-  test("what is thrown where nobody waits for it is the answer", async () => {
+  test("an error that nothing catches is the answer", async () => {
     const result = await under(hostWithWeb(), 'setTimeout(() => { throw new Error("astray"); }, 1000);', {
       container: "missing",
       wait_timeout: 600,

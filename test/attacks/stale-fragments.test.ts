@@ -1,5 +1,5 @@
-// A fragment of a container that is left alone (label, no bridge, an unusable document) stays only while it is true: its
-// address may have become another container's, which nobody has published.
+// A fragment of an excluded container (label, no bridge, an unusable document) stays only while it is correct: its address may have
+// become another container's, which was not published.
 
 import { describe, expect, test } from "vitest";
 import type { Problem } from "../../src/generated/result.ts";

@@ -180,7 +180,7 @@ export async function atOnce(place: Place, count: number): Promise<Figure[]> {
 
 const FRAGMENTS = 200;
 
-/** 5: beside 20,000 rules of other people's. */
+/** 5: with 20,000 foreign rules. */
 export async function besideMany(place: Place, rules: number): Promise<Figure[]> {
   const { host, native, nodes } = place;
   await pretend(place, "web", [8080]);

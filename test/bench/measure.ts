@@ -6,7 +6,7 @@ import type { Host } from "../lab/host.ts";
 export interface Command {
   name: string;
   argv: readonly string[];
-  /** A file of the host's; /dev/null unless told. */
+  /** A file of the host's; /dev/null by default. */
   stdin?: string;
   env?: Record<string, string>;
   /** Shell that is run first and not measured. */

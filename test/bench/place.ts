@@ -31,7 +31,7 @@ export interface Place {
 }
 
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/** Prints what stands in /root/documents/NAME, and no more; it starts one process, as a client does. */
+/** Prints /root/documents/NAME, and does nothing else; it starts one process, as a client does. */
 const CLIENT = `#!/bin/sh
 [ "$1" = inspect ] || exec docker "$@"
 exec cat "/root/documents/$2"
@@ -54,13 +54,13 @@ export async function startPlace(lab: Lab): Promise<Place> {
   }
   await host.docker.run("web", { publish: ["0.0.0.0:8080:80"] });
   await host.run("docker_iptables", ["setup"]);
-  // What a measured run starts from, and is brought back to.
+  // The state before each measured run.
   await host.run("sh", ["-c", "iptables-save > /root/base.rules"]);
   const native = { name: "native", argv: ["/usr/local/bin/docker_iptables"], env: { PATH } };
   return { host, native, nodes, document: await host.docker.inspect("web") };
 }
 
-/** Shell: no container is published, the kernel has the base alone. */
+/** Shell: no container is published, the kernel has only the host rules. */
 export const BARE =
   "rm -f /etc/iptables.d/11-* /etc/iptables.d/50-* /etc/ip6tables.d/11-*; iptables-restore < /root/base.rules";
 

@@ -5,7 +5,7 @@ import { type Series, spellSeconds } from "./benchmarks.ts";
 const WIDTH = 830;
 const HEIGHT = 440;
 const PLOT = { left: 70, right: 600, top: 50, bottom: 385 };
-/** Distinct also without colour: the names stand at the lines. */
+/** Distinct also without colour: the names are at the lines. */
 const COLOURS = ["#0b6e4f", "#1f5fbf", "#b3541e", "#7a3e9d", "#555555"];
 /** The least distance of two names, in pixels. */
 const LINE_HEIGHT = 17;

@@ -1,4 +1,4 @@
-// What a result looks like on a terminal or in a journal (src/doors/print.ts).
+// What a result looks like on a terminal or in a journal (src/cli/print.ts).
 
 import { expect, test } from "vitest";
 import { paintFor } from "../../src/cli/colours.ts";
@@ -38,7 +38,7 @@ test("files that changed and reloads are told, warnings go to stderr", () => {
   });
 });
 
-test("a failure goes to stderr with its code and what was put back", () => {
+test("a failure goes to stderr with its code and what was restored", () => {
   const told = result({
     failed: true,
     msg: "the reload failed",
@@ -63,7 +63,7 @@ test("a failure goes to stderr with its code and what was put back", () => {
 
 test("a stack only where there is one", () => {
   const failed = result({ failed: true, msg: "bad", error: { code: "internal", stack: "Error: bad\n    at x" } });
-  expect(printForPerson(failed).stderr).toBe("docker_iptables: bad [internal]\nError: bad\n    at x\n");
+  expect(printForPerson(failed).stderr).toBe("docker_iptables: bad [internal]\n    Error: bad\n        at x\n");
 });
 
 test("a diff comes first, as a patch of the file", () => {
@@ -101,7 +101,7 @@ test.each<[string, boolean, Record<string, string>, boolean]>([
   expect(paintFor(isTTY, env)("red", "text")).toBe(coloured ? "\u001b[31mtext\u001b[0m" : "text");
 });
 
-test("what changed, what is lost, what is wrong have their colours", () => {
+test("what changed, what is missing, what is wrong have their colours", () => {
   const paint: Reader["stdout"] = (colour, text) => `<${colour}>${text}</>`;
   const diff = [{ before: "old\n", after: "new\n", before_header: PATH, after_header: PATH }];
   const told = printForPerson(result({ changed: true, msg: "published: web", diff, warnings: ["one"] }), {

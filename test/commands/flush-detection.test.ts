@@ -1,4 +1,4 @@
-// When watch looks again for its rules.
+// When watch checks its rules again.
 
 import { expect, test } from "vitest";
 import { Pace } from "../../src/commands/flush-detection.ts";

@@ -140,7 +140,7 @@ describe("a rule that shadows", () => {
     ]);
   });
 
-  test("is not looked for where rules are missing: that is told already", () => {
+  test("is not checked where rules are missing: that is reported already", () => {
     const { host, items } = hostWith([web], { filter: ["-A FORWARD -i eth0 -j DROP"] });
     const lacking = items.map((item) => ({
       ...item,

@@ -270,7 +270,7 @@ describe.skipIf(LACKS !== "")(`real processes${LACKS}`, () => {
     writeFileSync(world.config, '{"iptables": true}');
     const inside = `mount -t tmpfs none ${world.root} && echo '{"iptables": false}' > ${world.config}`;
     const before = ["unshare", "--mount", "--", "sh", "-c", `${inside}; cd ${world.root}; exec "$@"`, "sh"];
-    // Its program is hidden by that mount, so that it stands elsewhere.
+    // Its program is hidden by that mount, so that it is elsewhere.
     const elsewhere = new World();
     const pid = await elsewhere.start(["--config-file", world.config], { before });
     expect(world.settings(pid)).toMatchObject({ iptables: false, configFile: world.config });

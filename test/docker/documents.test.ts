@@ -62,7 +62,7 @@ test.each<[string, object, RegExp]>([
   expect(unusable).toMatchObject([{ id: ID }]);
 });
 
-test("containers of other clients of containerd, which nerdctl lists without a name, are nobody's; each is there once", () => {
+test("containers of other clients of containerd, which nerdctl lists without a name, do not count; each is there once", () => {
   const other = { Id: "web", Name: "", State: { Running: false }, NetworkSettings: {} };
   const { usable, unusable } = readContainers([good, other, good], "nerdctl inspect web");
   expect(usable.map(({ id }) => id)).toEqual([good.Id]);

@@ -30,7 +30,7 @@ describe("the bridge", () => {
   }
 });
 
-test("members lose their prefix length, and an empty address is none", () => {
+test("members are without their prefix length, and an empty address is none", () => {
   const { members } = readNetwork({
     Name: "docker_gwbridge",
     Containers: {

@@ -54,10 +54,10 @@ test("an idle container needs no bridge on this host", () => {
     State: { Running: true },
     NetworkSettings: { Ports: {}, Networks: { front: { IPAddress: "172.18.0.2" } } },
   });
-  expect(locate(idle, [], interfaces)).toMatchObject({ idle: { kind: "no_port" }, endpoints: [] });
+  expect(locate(idle, [], interfaces)).toMatchObject({ nothingPublished: { kind: "no_port" }, endpoints: [] });
 });
 
-describe("a bridge that nobody names", () => {
+describe("a bridge that no fragment names", () => {
   const nerdctls = readNetwork({ Name: "bridge", Id: ID.mine, IPAM: { Config: [{ Subnet: "10.4.0.0/24" }] } });
   const host = {
     names: new Set(["wide", "nerdctl0", "lan"]),

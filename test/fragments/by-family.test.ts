@@ -1,4 +1,4 @@
-// Whose the fragments of both families are, and in which order they stand.
+// The owners of both families' fragments, and their order.
 
 import { expect, test } from "vitest";
 import { compareNames, type Fragments, ownersIn, textIn } from "../../src/fragments/by-family.ts";

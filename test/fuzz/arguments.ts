@@ -56,7 +56,7 @@ export const ARGUMENTS: readonly Surface[] = [
     fc.property(words, (argv) => {
       try {
         const command = readCommand(argv);
-        // Whatever else it is, a word that is no verb is none.
+        // A word that is not a verb is never taken for one.
         if ("verb" in command) expect(VERBS.map(({ name }) => name)).toContain(command.verb);
       } catch (error) {
         expect(error).toBeInstanceOf(UsageError);

@@ -1,12 +1,12 @@
-// Surfaces of the daemon: documents of containers and networks, and events. Real documents with hostile values in some places go
-// the whole way to the fragments' text.
+// Surfaces of the daemon: documents of containers and networks, and events. Real documents with hostile values in some places pass
+// all steps up to the fragments' text.
 
 import { readdirSync, readFileSync } from "node:fs";
 import fc from "fast-check";
 import { expect } from "vitest";
 import { readEvent } from "../../src/commands/watch.ts";
 import { Failure } from "../../src/model/errors.ts";
-import { type Given, tell } from "../rules/pipeline.ts";
+import { type Given, outcomeOf } from "../rules/pipeline.ts";
 import { mutated } from "./hostile.ts";
 import { type Surface, surface } from "./surface.ts";
 
@@ -44,7 +44,7 @@ const CODES = [
 
 function holdsFor(given: Given): void {
   try {
-    const { fragments, rules } = tell(given);
+    const { fragments, rules } = outcomeOf(given);
     for (const line of Object.values(fragments).flatMap((text) => (text ?? "").split("\n")))
       expect(LINE.test(line) || RULE.test(line), line).toBe(true);
     const words = Object.values(rules).flatMap((tables) => Object.values(tables).flat());

@@ -1,4 +1,4 @@
-// Every surface with hostile input of a fixed seed; `npm run fuzz` goes on with others for as long as one likes.
+// Every surface with hostile input of a fixed seed; `npm run fuzz` continues with others until it is stopped.
 
 import fc from "fast-check";
 import { expect, test } from "vitest";

@@ -5,7 +5,7 @@ import { expect } from "vitest";
 import { configFileOf, readSettings } from "../../src/docker/daemon.ts";
 import { baseChains } from "../../src/netfilter/foreign-firewalls.ts";
 import { readFlows } from "../../src/rules/flows.ts";
-import { parseStanding } from "../../src/system/processes.ts";
+import { parseProcessStatus } from "../../src/system/processes.ts";
 import { parseRoutes, parseRoutes6 } from "../../src/system/routes.ts";
 import { recordText } from "../../src/systemd/journal.ts";
 import { judgeService, pathsIn } from "../../src/systemd/own-service.ts";
@@ -145,7 +145,7 @@ export const HOST: readonly Surface[] = [
     2000,
     fc.property(text, fc.string({ unit: "binary", maxLength: 300 }), (hostile, garbage) => {
       for (const said of [hostile, garbage, `Uid:\t${hostile}\nPPid:\t${garbage}\n`]) {
-        parseStanding(said);
+        parseProcessStatus(said);
         parseRoutes(`Iface\tDestination\n${said}\n`);
         parseRoutes6(said);
       }

@@ -1,5 +1,5 @@
-// Surfaces of fragments and of iptables-save: any text may stand in a file of the directories or come from a command. Reading it
-// never throws, and what has no problem in it loses no rule.
+// Surfaces of fragments and of iptables-save: any text may be in a file of the directories or in a command's output. Reading it
+// never throws, and a text without problems keeps all its rules.
 
 import fc from "fast-check";
 import { expect } from "vitest";

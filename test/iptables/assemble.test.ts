@@ -124,7 +124,7 @@ test("a fragment with 300,000 problems has as many, and nothing bursts", () => {
   expect(problems).toHaveLength(300_000);
 });
 
-test("how rules are spread over sections and files makes no difference, and none is lost, doubled or moved", () => {
+test("how rules are spread over sections and files makes no difference, and none is missing, doubled or moved", () => {
   const table = fc.constantFrom("raw", "nat", "filter", "mangle");
   const rules = fc.array(fc.tuple(table, fc.integer({ min: 1, max: 3 }), fc.boolean(), fc.boolean()), {
     maxLength: 25,

@@ -1,4 +1,4 @@
-// Which rules of ours watch looks for.
+// Which of our rules watch checks.
 
 import { expect, test } from "vitest";
 import { canariesOf } from "../../src/iptables/canary.ts";
@@ -28,7 +28,7 @@ COMMIT
 COMMIT
 `;
 
-test("one of each table with rules of ours: the base's, else the first", () => {
+test("one of each table with rules of ours: of the host rules, else the first", () => {
   expect(canariesOf("ipv6", readLive(TEXT))).toEqual([
     {
       family: "ipv6",

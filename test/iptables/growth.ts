@@ -1,4 +1,4 @@
-// How work grows with what it is given, whatever the machine's speed and its load.
+// How work grows with its input, independent of the machine's speed and load.
 
 /** Between growth in proportion and growth with the square, for eight times as much. */
 export const SQUARE = 24;

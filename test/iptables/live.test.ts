@@ -118,7 +118,7 @@ describe("a rule that is inserted", () => {
     expect(compareLive("web", rules, NONE, live(before, front, answers, ...chains))).toEqual(NO_DRIFT);
   });
 
-  test("stands well anywhere where its fragment is about no bridge", () => {
+  test("may be anywhere if its fragment is about no bridge", () => {
     expect(compareLive("web", wanted(jump), NONE, live(bare(9), front))).toEqual(NO_DRIFT);
   });
 });
@@ -131,7 +131,7 @@ describe("surplus", () => {
     expect(compareLive("web", wanted(line(1)), NONE, running)).toEqual({ ...NO_DRIFT, surplus: 3 });
   });
 
-  test("the original's rules carry no comment: they are known from the fragment that goes", () => {
+  test("the original's rules have no comment: they are known from the fragment that is removed", () => {
     const former = new Map([["filter", [readWords("-A FORWARD -d 172.17.0.2 -j ACCEPT"), readWords(bare(1))]]]);
     const running = live(bare(1), "-A FORWARD -d 172.17.0.2/32 -j ACCEPT", line(1));
     expect(compareLive("web", wanted(line(1)), former, running)).toEqual({ ...NO_DRIFT, surplus: 2 });

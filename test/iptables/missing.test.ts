@@ -93,7 +93,7 @@ describe("a rule that iptables refuses", () => {
     ["-A INPUT -m bad -g empty", [ACCEPTS], "-A INPUT -j DROP"],
     ["-A INPUT -m bad -j NEWTARGET", [ACCEPTS], "-A INPUT -j DROP"],
     ["-D INPUT -j DROP", [ACCEPTS], "nothing (denied)"],
-    // What it is for is known: nobody else is kept out.
+    // What it is for is known: no other packets are blocked.
     [
       "-A INPUT -p tcp --dport 25 ! -s 192.0.2.1 -j NEWTARGET --on 1",
       [ACCEPTS],
@@ -129,7 +129,7 @@ describe("a rule of nat's that iptables refuses", () => {
   });
 });
 
-test("what stands for a rule goes with the last that it closes, and takes all where it is refused itself", () => {
+test("a rule's replacement is removed with the last that it closes, and matches all where it is refused itself", () => {
   const table = ["*mangle", "-A PREROUTING -p tcp --dport 80 -j TPROXY --on-port 1", "-A PREROUTING -j TPROXY"];
   const stead = withoutRule(table, 1);
   expect(stead).toMatchObject({ line: "-A PREROUTING -p tcp --dport 80 -j DROP", closes: true });
@@ -221,7 +221,7 @@ test("what is left lets nobody in whom all the rules with empty sets would not",
   expect(closed).toBeGreaterThan(30);
 });
 
-test("insertions stand where they end up, each with its origin", () => {
+test("insertions are where they end up, each with its origin", () => {
   const text = [
     "*filter",
     ":x - [0:0]",

@@ -1,4 +1,4 @@
-// One packet through one chain: what matches, what ends a walk, and what cannot be told. The lab tries whole journeys.
+// One packet through one chain: what matches, what ends a walk, and what is unknown. The lab tries whole paths.
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -16,14 +16,14 @@ const PACKET: Packet = {
   translated: true,
 };
 
-/** What FORWARD, with policy ACCEPT unless told, does with the packet. */
+/** What FORWARD, with policy ACCEPT by default, does with the packet. */
 function forward(lines: string[], packet: Partial<Packet> = {}, chains: string[] = [":FORWARD ACCEPT [0:0]"]) {
   const live = readLive(["*filter", ...chains, ...lines, "COMMIT", ""].join("\n"));
   const ruling = ruleWith(live, (address) => address === "198.51.100.10" || address.startsWith("127."));
   return walk(ruling, "filter", "FORWARD", { ...PACKET, ...packet });
 }
 
-/** A rule's match, and whether the packet is matched: undefined where it cannot be told. */
+/** A rule's match, and whether the packet is matched: undefined where it is unknown. */
 describe.each<[match: string, matches: boolean | undefined, packet?: Partial<Packet>]>([
   ["", true],
   ["-d 172.17.0.2/32", true],
@@ -109,7 +109,7 @@ test("a chain that was called returns, one that was gone to does not", () => {
   expect(forward(["-A FORWARD -g INNER", ...inner], {}, chains).verdict?.rule).toBe(":FORWARD ACCEPT");
 });
 
-test("a doubt inside a chain is told with the rule itself", () => {
+test("a doubt inside a chain is reported with the rule itself", () => {
   const chains = [":FORWARD ACCEPT [0:0]", ":INNER - [0:0]"];
   const doubtful = "-A INNER -m set --match-set banned src -j DROP";
   const { verdict, doubts } = forward(["-A FORWARD -j INNER", doubtful, "-A FORWARD -j ACCEPT"], {}, chains);

@@ -72,7 +72,7 @@ export function isCommented(spec: string): boolean {
   return spec.includes(commentOf(""));
 }
 
-/** A rule of ours in a marked fragment may have no comment of ours; nobody else has one from this address. */
+/** A rule of ours in a marked fragment may lack our comment; no other rule has this address. */
 export function isBare(spec: string): boolean {
   return spec.startsWith("-s 10.9.");
 }
@@ -90,13 +90,13 @@ const ours = fc.oneof(
   },
   { weight: 1, arbitrary: fc.nat(2).map((n) => `-s 10.9.0.${n}/32 -j ACCEPT`) },
 );
-/** A rule of ours that a fragment inserts: it goes before all others of FORWARD. */
+/** A rule of ours that a fragment inserts: it comes before all others of FORWARD. */
 export const FRONT = `-s 10.3.0.1/32 -m comment --comment "${commentOf("front")}" -j ACCEPT`;
 const FRONT_PLACE = ["filter", "FORWARD"] as const;
 const chainOf = fc.constantFrom(...PLACES);
 const rules = (spec: fc.Arbitrary<string>, maxLength: number) => fc.array(fc.tuple(chainOf, spec), { maxLength });
 
-/** Half of the hosts keep strangers' rules in the order in which their fragments declare them, as a load leaves them. */
+/** Half of the hosts keep foreign rules in the order in which their fragments declare them, as a load leaves them. */
 export const anyCase: fc.Arbitrary<Case> = fc
   .record({
     tidy: fc.boolean(),
@@ -141,7 +141,7 @@ export const anyCase: fc.Arbitrary<Case> = fc
 
 type Line = [(typeof PLACES)[number], string];
 
-/** Strangers' rules sorted, ours where they are. */
+/** Foreign rules sorted, ours where they are. */
 function sortTheirs(lines: readonly Line[]): Line[] {
   const isTheirs = ([, spec]: Line) => !isCommented(spec) && !isBare(spec);
   const sorted = lines.filter(isTheirs).sort(([, a], [, b]) => (a < b ? -1 : 1));

@@ -10,7 +10,7 @@ import { readTables } from "../../src/iptables/table-text.ts";
 import { growth, SQUARE } from "./growth.ts";
 import { anyCase, applyPatch, type Case, FRONT, isBare, isCommented, type Model, saveModel } from "./patch-model.ts";
 
-/** A rule of ours; a stranger's when there is no container. */
+/** A rule of ours; a foreign one when there is no container. */
 function rule(address: string, container?: string): string {
   const comment = container === undefined ? "" : ` -m comment --comment "${commentOf(container)}"`;
   return `-A FORWARD -d ${address}/32${comment} -j ACCEPT`;
@@ -59,7 +59,7 @@ describe("nothing to do", () => {
   });
 });
 
-describe("where a new rule goes", () => {
+describe("where a new rule is put", () => {
   test("without an anchor it is appended", () => {
     expect(patch([own("web", "1.0.0.1")], live(rule("9.9.9.9")))).toEqual([rule("1.0.0.1", "web")]);
   });
@@ -83,7 +83,7 @@ describe("where a new rule goes", () => {
     expect(patch([stranger("2.0.0.1", "3.0.0.1"), own("web", "1.0.0.1")], running)).toEqual([rule("1.0.0.1", "web")]);
   });
 
-  test("beside those of ours that are there", () => {
+  test("next to those of ours that are there", () => {
     const running = live(rule("2.0.0.2", "db"), rule("9.9.9.9"));
     expect(patch([own("app", "1.0.0.1"), own("db", "2.0.0.2"), own("web", "3.0.0.3")], running)).toEqual([
       `-I FORWARD 1 ${spec(rule("1.0.0.1", "app"))}`,
@@ -91,7 +91,7 @@ describe("where a new rule goes", () => {
     ]);
   });
 
-  test("strangers' rules that are live in a different order than declared are anchors as far as they agree", () => {
+  test("foreign rules that are live in a different order than declared are anchors as far as they agree", () => {
     const running = live(rule("3.0.0.2"), rule("2.0.0.1"), rule("3.0.0.1"));
     expect(patch([stranger("2.0.0.1"), own("web", "1.0.0.1"), stranger("3.0.0.1", "3.0.0.2")], running)).toEqual([
       `-I FORWARD 3 ${spec(rule("1.0.0.1", "web"))}`,
@@ -104,21 +104,21 @@ describe("a rule that we insert", () => {
   const base = { text: `${managedHeader("base")}\n${filter(jump.replace("-A", "-I"), rule("1.0.0.1", "base"))}` };
   const first = `-I FORWARD 1 ${spec(jump)}`;
 
-  test("goes first, whatever a stranger's fragment has before it, and the others of its fragment where they always go", () => {
+  test("is put first, whatever a foreign fragment has before it, and the others of its fragment in their usual places", () => {
     const running = live(rule("2.0.0.1"), rule("9.9.9.9"), "-A FORWARD -j DROP");
     const next = `-I FORWARD 4 ${spec(rule("1.0.0.1", "base"))}`;
     expect(patch([stranger("2.0.0.1"), base], running)).toEqual([first, next]);
     expect(patch([base], live())).toEqual([jump, rule("1.0.0.1", "base")]);
   });
 
-  test("goes before what others insert, also after it", () => {
+  test("is put before what others insert, also after it", () => {
     const inserting = { text: filter(rule("2.0.0.1").replace("-A", "-I")) };
     const running = live(rule("2.0.0.1"), rule("1.0.0.1", "base"));
     expect(patch([base, inserting], running)).toEqual([first]);
     expect(patch([base, inserting], live(jump, rule("2.0.0.1"), rule("1.0.0.1", "base")))).toBeUndefined();
   });
 
-  test("comes back to the front when somebody came before it, or moved it; else it stays", () => {
+  test("is moved to the front when another rule was inserted before it, or it was moved; else it stays", () => {
     const gone = `-D FORWARD ${spec(jump)}`;
     const next = rule("1.0.0.1", "base");
     expect(patch([base], live(rule("9.9.9.9"), jump, next))).toEqual([gone, first]);
@@ -137,12 +137,12 @@ describe("a rule that we insert", () => {
     expect(patch([base, web, stranger("2.0.0.1")], live(jump, rule("2.0.0.1")))).toHaveLength(2);
   });
 
-  test("goes with its fragment", () => {
+  test("is removed with its fragment", () => {
     expect(patch([], live(jump, rule("9.9.9.9")))).toEqual([`-D FORWARD ${spec(jump)}`]);
   });
 });
 
-test("a stranger's insertion is an anchor at its place", () => {
+test("a foreign insertion is an anchor at its place", () => {
   const inserting = { text: filter(rule("2.0.0.2").replace("FORWARD", "FORWARD 2").replace("-A", "-I")) };
   const running = live(rule("2.0.0.1"), rule("2.0.0.2"), rule("3.0.0.1"));
   expect(patch([stranger("2.0.0.1"), own("web", "1.0.0.1"), stranger("3.0.0.1"), inserting], running)).toEqual([
@@ -212,7 +212,7 @@ describe("tables and chains that are not live", () => {
     expect(text([fragment(managedHeader("web"), "raw", guard)], "")).toBe(`*raw\n${guard}\nCOMMIT\n`);
   });
 
-  test("our chain, and the jump to it, though a stranger's fragment has them; nothing else of the stranger's", () => {
+  test("our chain, and the jump to it, though a foreign fragment has them; nothing else of that fragment", () => {
     expect(text([base, web], "")).toBe(`*nat\n-N DOCKER_CONTAINERS\n${jump}\n${dnat}\nCOMMIT\n`);
   });
 
@@ -221,7 +221,7 @@ describe("tables and chains that are not live", () => {
     expect(text([base, web], running)).toBe(`*nat\n${dnat}\nCOMMIT\n`);
   });
 
-  test("nothing is made for the last container that goes", () => {
+  test("nothing is created for the last container that is removed", () => {
     expect(text([base], "")).toBeUndefined();
   });
 
@@ -234,13 +234,13 @@ describe("tables and chains that are not live", () => {
     expect(text([marked, web], `${after}${jump}\n-A OTHERS -j RETURN\n${dnat}\nCOMMIT\n`)).toBeUndefined();
   });
 
-  test("a stranger's broken fragment is no obstacle", () => {
+  test("a foreign broken fragment does not matter", () => {
     const broken = { text: "hello\n*filter\n-A FORWARD --nonsense\n:\n" };
     expect(text([base, broken, web], "")).toBe(text([base, web], ""));
   });
 });
 
-test("the way back brings our rules as they were, also those that no fragment has, and leaves what came meanwhile", () => {
+test("the rollback restores our rules as they were, also those that no fragment has, and keeps what was added since", () => {
   const before = live(rule("1.0.0.1", "old"), rule("9.9.9.9"), rule("1.0.0.2", "old"));
   const goal = goalOf([own("web", "1.0.0.3")], [], before);
   const now = live(rule("7.7.7.7"), rule("9.9.9.9"), rule("1.0.0.3", "web"));
@@ -308,7 +308,7 @@ function holds(given: Case): void {
   expect(patchText(goalOf(given.fragments, [], settled), settled)).toBeUndefined();
 }
 
-/** Where live and declared strangers agree on an order, our rules stand between the same ones in both. */
+/** Where live and declared foreign rules agree on an order, our rules are between the same ones in both. */
 function anchorsHold(
   wanted: readonly Wanted[],
   strangers: readonly { spec: string }[],
@@ -335,11 +335,11 @@ function chainsOf(...models: Model[]): (readonly [string, string])[] {
   return [...new Set(all)].map((name) => name.split(" ") as [string, string]);
 }
 
-test("for any live rules and any change: ours in order, strangers unmoved, anchors respected, a second patch is none", () => {
+test("for any live rules and any change: ours in order, foreign ones unmoved, anchors respected, a second patch is none", () => {
   fc.assert(fc.property(anyCase, holds), { seed: 11, numRuns: 1000 });
 });
 
-test("for any change the way back leads to the rules of before", () => {
+test("for any change the rollback leads to the rules of before", () => {
   const property = fc.property(anyCase, (given) => {
     const running = readLive(saveModel(given.live));
     const goal = goalOf(given.fragments, [], running);

@@ -1,5 +1,5 @@
-// What people write, and what iptables-save prints of it (test/spellings/table.json, recorded): once a trial has told the
-// spelling, nothing of a loaded fragment is undeclared, changed or lost, and two rules are never taken for one.
+// What people write, and what iptables-save prints of it (test/spellings/table.json, recorded): after a trial, nothing of a loaded
+// fragment is undeclared, changed or removed, and two rules are never taken for one.
 
 import { describe, expect, test } from "vitest";
 import { assemble } from "../../src/iptables/assemble.ts";

@@ -1,4 +1,4 @@
-// undeclaredOf and adopt: what runs and is in no fragment, told apart from what Docker left, and saved.
+// undeclaredOf and adopt: live rules that are in no fragment, distinguished from what Docker left, and saved.
 
 import { execaSync } from "execa";
 import fc from "fast-check";
@@ -10,7 +10,7 @@ import { readLive, withoutCounters } from "../../src/iptables/live.ts";
 import { preservedMesh, preservedOf } from "../../src/iptables/preserved.ts";
 import { commentOf, keyOf, readWords } from "../../src/iptables/rule.ts";
 import { readTables } from "../../src/iptables/table-text.ts";
-import { adopt, leftoverText, listUndeclared, tellCopies, undeclaredOf } from "../../src/iptables/undeclared.ts";
+import { adopt, describeCopies, leftoverText, listUndeclared, undeclaredOf } from "../../src/iptables/undeclared.ts";
 import { growth, SQUARE } from "./growth.ts";
 
 const BASE = `# docker_iptables: base (generated: do not edit)
@@ -327,7 +327,7 @@ describe("hosts with rules of others", () => {
     expect(first?.match(/^:[A-Z].*/gm)).toEqual([":INPUT DROP [0:0]", ":FORWARD DROP [0:0]"]);
   });
 
-  test("ufw that rejects by default: the jump that rejects all comes last, and what stands behind it", () => {
+  test("ufw that rejects by default: the jump that rejects all comes last, and what is behind it", () => {
     const live = UFW.replace(
       "-A ufw-skip-to-policy-forward",
       "-A ufw-reject-input -j REJECT\n-A ufw-skip-to-policy-forward",
@@ -472,7 +472,7 @@ describe("what Docker left", () => {
     expect(adopt(found)).toEqual({ first: undefined, last: undefined });
   });
 
-  test("whatever stands in a chain of Docker's is Docker's", () => {
+  test("every rule in a chain of Docker's is Docker's", () => {
     const chains = ["", "-BRIDGE", "-CT", "-FORWARD", "-INGRESS", "-INTERNAL", "-ISOLATION", "-ISOLATION-STAGE-1"];
     const names = [...chains, "-ISOLATION-STAGE-2"].map((end) => `DOCKER${end}`);
     const found = undeclared(filterLive(...names.map((chain) => `-A ${chain} -s 10.0.0.0/8 -j DROP`)));
@@ -601,7 +601,7 @@ describe("a network with an address of the host's for what leaves it", () => {
   });
 });
 
-describe("the text that takes away what Docker left", () => {
+describe("the text that removes what Docker left", () => {
   const textFor = (live: string, policies = false, ...fragments: string[]) =>
     leftoverText(
       undeclaredOf(
@@ -690,7 +690,7 @@ describe("a swarm's routing mesh", () => {
     expect(text).toContain("-X DOCKER\n");
   });
 
-  test("without a port it is bare, and goes", () => {
+  test("without a port it is bare, and is removed", () => {
     const bare = withMesh(MESH_NAT.filter((line) => line !== DNAT));
     expect(leftoverText(undeclaredOf(readLive(bare), [], GWBRIDGE), false)).toContain("-X DOCKER-INGRESS");
   });
@@ -725,7 +725,7 @@ describe("DOCKER-USER", () => {
     live.replace(`${RETURN}\n`, "").replace("COMMIT\n*nat", `${lines.join("\n")}\nCOMMIT\n*nat`);
   const docker29 = (...lines: string[]) => withRules(DOCKER_29, ...lines);
 
-  /** A base with the jump that stands in for Docker's. */
+  /** Host rules with the jump that replaces Docker's. */
   const FIRST = BASE.replace(
     "*filter\n",
     `*filter\n:DOCKER-USER - [0:0]\n-I FORWARD -m comment --comment "${commentOf("base")}" -j DOCKER-USER\n`,
@@ -754,14 +754,14 @@ describe("DOCKER-USER", () => {
     }
   });
 
-  test("Docker's jump there goes where ours is, and only then", () => {
+  test("Docker's jump there is removed if ours is there, and only then", () => {
     expect(left(docker29(BLOCK), FIRST)).toContain(`-D${JUMP.slice(2)}\n`);
     expect(listed(docker29(BLOCK), BASE)).toEqual([JUMP]);
     expect(left(docker29(BLOCK), BASE)).not.toContain("USER");
     expect(left(docker29(BLOCK), FIRST, filter(JUMP))).not.toContain("USER");
   });
 
-  test("a RETURN alone is Docker's, and goes; the chain stays ours", () => {
+  test("a RETURN alone is Docker's, and is removed; the chain stays ours", () => {
     expect(kept(docker29(RETURN), FIRST)).toEqual([]);
     expect(listed(docker29(RETURN), FIRST)).toEqual([]);
     expect(left(docker29(RETURN), FIRST).match(/^.*USER.*$/gm)).toEqual([`-D${JUMP.slice(2)}`, `-D${RETURN.slice(2)}`]);
@@ -869,7 +869,7 @@ describe("DOCKER-USER", () => {
     expect(listed(docker29(RETURN), filter(":DOCKER-USER - [0:0]", "-A INPUT -j DOCKER-USER"))).toEqual([]);
   });
 
-  test("a jump there stays in front, though the chain lets nothing come back", () => {
+  test("a jump there stays in front, though the chain lets nothing return", () => {
     const live = docker29("-A DOCKER-USER -s 10.0.0.0/8 -j ACCEPT", "-A DOCKER-USER -j DROP");
     expect(adopted(live, BASE).last).toBeUndefined();
     expect(adopted(live, BASE).first).toContain(JUMP);
@@ -912,7 +912,7 @@ describe("adopt", () => {
     expect(lastOf(line, accept(1))).toEqual([]);
   });
 
-  test("what logs right before the end goes with it", () => {
+  test("what logs right before the end is removed with it", () => {
     const logs = [
       "-A INPUT -j LOG",
       '-A INPUT -m limit --limit 3/min --limit-burst 10 -j LOG --log-prefix "a b "',
@@ -933,7 +933,7 @@ describe("adopt", () => {
     ]);
   });
 
-  test("what stands behind an end that a fragment declares stays behind", () => {
+  test("what is behind an end that a fragment declares stays behind", () => {
     const live = filterLive(accept(1), "-A INPUT -j DROP", accept(2));
     expect(adopted(live, filter("-A INPUT -j DROP"))).toEqual({ first: filter(accept(1)), last: filter(accept(2)) });
   });
@@ -1035,7 +1035,7 @@ const anyHost = fc.record({
   chains: fc.subarray([...OWN]),
 });
 
-test("for any host: once adopted nothing is undeclared, nothing of the user's is lost, and each chain keeps its order", () => {
+test("for any host: once adopted nothing is undeclared, nothing of the user's is removed, and each chain keeps its order", () => {
   const property = fc.property(anyHost, ({ table, policy, lines, declared, chains }) => {
     const built = [`:INPUT ${policy} [0:0]`, ":FORWARD DROP [0:0]"];
     const text = [`*${table}`, ...built, ...OWN.map((chain) => `:${chain} - [0:0]`), ...lines, "COMMIT", ""].join("\n");
@@ -1073,7 +1073,7 @@ test("for any host: once adopted nothing is undeclared, nothing of the user's is
     const kept = preservedOf(readLive(text), [{ text: fragment }]).get(table);
     const stays = (line: string) => kept?.lines.includes(line) && !kept.shared.has(chainOf(line));
     const open = lines.filter((line) => !line.includes(commentOf("")) && !isDeclared(line) && !stays(line));
-    // The RETURN at the end of a chain of the user's is nobody's.
+    // The RETURN at the end of a user's chain has no owner.
     const ends = open.filter((line) => line === "-A DOCKER-USER -j RETURN").length;
     expect(rules.length + before.dockers).toBeLessThanOrEqual(open.length);
     expect(rules.length + before.dockers).toBeGreaterThanOrEqual(open.length - ends);
@@ -1178,8 +1178,8 @@ describe("what --adopt saved and a fragment has by now as well", () => {
   };
   const ssh = "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT";
 
-  test("is told with both places", () => {
-    const [told, ...more] = tellCopies([saved, { path: "/d/05_host", text: filter(`[3:4] ${ssh}`) }]);
+  test("is reported with both places", () => {
+    const [told, ...more] = describeCopies([saved, { path: "/d/05_host", text: filter(`[3:4] ${ssh}`) }]);
     expect(told).toMatch(
       /^\/d\/00_existing has '-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT', which are now also in \/d\/05_host: delete/,
     );
@@ -1191,10 +1191,10 @@ describe("what --adopt saved and a fragment has by now as well", () => {
     ["another table", `*mangle\n${ssh}\nCOMMIT\n`],
     ["a comment", `# ${ssh}\n`],
   ])("is not %s", (_, text) => {
-    expect(tellCopies([saved, { path: "/d/05_host", text }])).toEqual([]);
+    expect(describeCopies([saved, { path: "/d/05_host", text }])).toEqual([]);
   });
 
   test("is not what was declared earlier in this boot", () => {
-    expect(tellCopies([saved, { path: "", text: filter(ssh) }])).toEqual([]);
+    expect(describeCopies([saved, { path: "", text: filter(ssh) }])).toEqual([]);
   });
 });

@@ -1,6 +1,5 @@
 /*
- * The module in Ansible's hands: Debian's ansible-core on a host of its own, the built collection, the examples as they
- * stand.
+ * The module in Ansible: Debian's ansible-core on a host of its own, the built collection, the examples unchanged.
  */
 
 import { readFileSync } from "node:fs";
@@ -74,7 +73,7 @@ story("check, apply, check again, apply again, for every state", patience, async
   expect([await baseRules(host), await ourRules(host)]).toEqual([[], []]);
 });
 
-story("the examples as they stand, with --check and --diff first", patience, async ({ lab }) => {
+story("the examples unchanged, with --check and --diff first", patience, async ({ lab }) => {
   const host = await controller(lab);
   await host.docker.run("web", { publish: ["8080:80"] });
   await host.docker.run("db", { publish: ["5432:5432"] });
@@ -224,10 +223,10 @@ story(
   },
 );
 
-story("the role installs all of it, and a watcher; what it is told wrongly it refuses", patience, async ({ lab }) => {
+story("the role installs everything, and a watcher; wrong arguments are refused", patience, async ({ lab }) => {
   const host = await controller(lab);
   await host.docker.run("web", { publish: ["8080:80"] });
-  // Stands for the native one; that, too, is put beside the playbook.
+  // Used in place of the native one, which is also put beside the playbook.
   const native = `${readFileSync(`${collectionTree}roles/docker_iptables/files/docker_iptables`, "utf8")}// native\n`;
   const kind = process.arch === "arm64" ? "arm64" : "x64";
   await host.write(`${plays}/files/docker_iptables-linux-${kind}`, native);

@@ -1,14 +1,14 @@
 /*
- * Names, networks and labels that somebody chose badly, on a real daemon: one document costs only itself, and what is left alone
- * leads to nobody else.
+ * Hostile names, networks and labels, on a real daemon: one document affects only itself, and rules of an excluded container lead
+ * to no other.
  */
 
 import { expect } from "vitest";
 import type { Client } from "./client.ts";
 import type { Host } from "./host.ts";
+import { problemsOf } from "./host-state.ts";
 import { serverImage } from "./image.ts";
 import type { Lab } from "./lab.ts";
-import { problemsOf } from "./standing.ts";
 import { story } from "./story.ts";
 
 const run = (host: Host, ...args: string[]) => host.run("docker_iptables", args, { check: false });
@@ -88,7 +88,7 @@ story(
 
     await host.docker.cli("rm", "--force", "first", "secretdb");
     await address();
-    // Whoever asks for the other one by its name takes away what leads there.
+    // A call for the other one by its name removes what leads there.
     expect(await run(host, "create", "secretdb")).toMatchObject({
       exitCode: 0,
       stdout: expect.stringContaining("updated: first"),

@@ -1,6 +1,6 @@
 /*
- * Networks that somebody else chose: with the gateway of the host's own bridge or card they open nothing behind it, by
- * packets. And processes that call themselves docker-proxy.
+ * Networks that an attacker chose: with the gateway of the host's own bridge or card they open nothing behind it, by packets. And
+ * processes that call themselves docker-proxy.
  */
 
 import { expect } from "vitest";
@@ -75,7 +75,7 @@ story("a network with the gateway of another interface opens no machine behind i
   for (const [, , , , port] of networks) {
     expect(await client.connect(host.address, port, { timeoutMs: 1000 })).toMatchObject({ reached: false });
   }
-  // Nobody's own way there is cut off by a guard of ours.
+  // Our guards do not block other paths to it.
   expect(await client.connect("198.18.5.2", 22)).toMatchObject({ reached: true, peer: client.address });
   const { stdout } = await host.run("iptables-save");
   const ours = stdout.split("\n").filter((line) => line.includes("docker_iptables: "));
@@ -118,15 +118,15 @@ story("the daemon's own docker-proxies are believed, also after it was killed an
   await host.docker.run("web", { publish: ["8080:80"] });
   await host.run("docker_iptables", ["setup"]);
   await host.run("sysctl", ["-q", "-w", "net.ipv4.conf.docker0.route_localnet=1"]);
-  const isTold = async () => {
+  const isReported = async () => {
     const { rules, warnings } = await ask(host, { container: "web" });
     expect(rules?.ipv4["nat"]?.join("\n")).toContain("! -i docker0");
     expect(warnings.join("\n")).not.toMatch(/docker-proxy/);
     expect((await problemsOf(host)).map(({ kind }) => kind)).not.toContain("docker_proxy_untrusted");
   };
-  await isTold();
+  await isReported();
   await host.systemctl(["kill", "--signal=KILL", "--kill-whom=main", "docker.service"], { check: false });
   await host.systemctl(["restart", "docker.service"]);
   await until(async () => (await host.run("pgrep", ["-x", "docker-proxy"], { check: false })).exitCode === 0);
-  await isTold();
+  await isReported();
 });

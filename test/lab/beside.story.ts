@@ -1,14 +1,14 @@
 /*
- * Beside another firewall that comes after setup, or before ours at a boot: none of its rules is lost by what we do of
- * ourselves, ours are kept true, and it is told once.
+ * With another firewall that starts after setup, or before ours at boot: what we do automatically removes none of its rules, ours
+ * are kept up to date, and it is reported once.
  */
 
 import { expect } from "vitest";
 import type { Client } from "./client.ts";
 import { ask, ourRules, until } from "./fixtures.ts";
 import type { Host, HostOptions } from "./host.ts";
+import { statusOf } from "./host-state.ts";
 import type { Lab } from "./lab.ts";
-import { statusOf } from "./standing.ts";
 import { storyWith } from "./story.ts";
 
 const storyOfUfw = storyWith({ packages: ["ufw"] });
@@ -80,7 +80,7 @@ async function moveWeb(host: Host, stand: string): Promise<void> {
   expect(await host.docker.address("web")).not.toBe(address);
 }
 
-/** A neighbour on the wire who knows the way to a container of this network reaches none of its ports. */
+/** An on-link host with a route to a container of this network reaches none of its ports. */
 async function expectClosed(host: Host, client: Client, name: string): Promise<void> {
   const address = await host.docker.address(name);
   await client.route(`${address}/32`, host.address);
@@ -102,7 +102,7 @@ storyOfUfw(
     await expectBoth(host, client, before);
     await expectNamed(host);
 
-    // A rule that its owner deletes goes; one that he changes stays as it was, and that is told, until a load brings it.
+    // A rule that its owner deletes is removed; one that is changed stays as it was, and that is reported, until a load.
     const own = (source: string) => host.write(OWN, `*filter\n-A INPUT -s ${source}/32 -j DROP\nCOMMIT\n`);
     await own("192.0.2.7");
     await moveWeb(host, "stand2");
@@ -123,7 +123,7 @@ storyOfUfw(
     await expectClosed(host, client, "db");
     await expectBoth(host, client, before);
 
-    // What starts takes nobody's rules away, unless that is what is asked for.
+    // A service that starts removes no foreign rules, unless that is requested.
     await host.systemctl(["stop", "iptables", "ip6tables"]);
     await host.systemctl(["start", "iptables", "ip6tables"]);
     expect(await ufws(host)).toEqual(before);
@@ -181,7 +181,7 @@ storyOfUfw(
     expect(await inputOf(host)).toContain("192.0.2.7/32");
     expect((await host.systemctl(["is-active", "iptables"])).stdout).toBe("active\n");
 
-    // Beside rules that came first, all that can be loaded is; and once all can, it comes in, beside them.
+    // With foreign rules that were there first, all that can be loaded is loaded; and later the rest, beside them.
     await host.write("/etc/iptables.d/20_bad", "*filter\n-A FORWARD -j NO_SUCH_CHAIN\nCOMMIT\n");
     await goDarkAndBoot(host);
     expect((await host.systemctl(["is-failed", "iptables"])).stdout).toBe("failed\n");

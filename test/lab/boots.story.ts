@@ -1,6 +1,6 @@
 /*
  * Boots of hosts whose fragments depend on what is not there yet, or are broken: nothing that was closed is open at any moment,
- * from before the LAN is up to the end; what is missing is told, and comes in when it can.
+ * from before the LAN is up to the end; what is missing is reported, and loaded when possible.
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
@@ -16,7 +16,7 @@ const BROKEN = "*filter\n-A FORWARD -j NO_SUCH_CHAIN\nCOMMIT\n";
 
 const SSH = "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT";
 
-/** Nobody is let in but by these rules. */
+/** Only these rules let anything in. */
 function closedBut(...rules: string[]): string {
   return ["*filter", ":INPUT DROP [0:0]", "-A INPUT -i lo -j ACCEPT", ...rules, "COMMIT", ""].join("\n");
 }
@@ -27,7 +27,7 @@ async function bootable(lab: Lab, own: string, options: Partial<HostOptions> = {
   return hostByHand(lab, { ...common, ...options, files: { [OWN]: own, ...options.files } });
 }
 
-/** Whether a port where nobody listens is let through. */
+/** Whether packets to a port without a listener pass. */
 async function isOpen(host: Host, client: Client, port: number): Promise<boolean> {
   const answer = await client.connect(host.address, port, { timeoutMs: 400 });
   return answer.reached || answer.why === "refused";

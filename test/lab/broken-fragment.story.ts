@@ -1,21 +1,21 @@
 /*
- * Somebody's fragment is broken, so nothing can be loaded; a container dies, and the next one gets its address. Nobody reaches
- * that one by the dead one's port: with a service and without, by delete, by sync, by the watcher.
+ * A fragment is broken, so nothing can be loaded; a container dies, and the next one gets its address. That one is not reached by
+ * the dead one's port: with a service and without, after delete, sync, and with the watcher.
  */
 
 import { expect } from "vitest";
 import type { Client } from "./client.ts";
 import { ask, ourRules, until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
+import { statusOf } from "./host-state.ts";
 import type { Lab } from "./lab.ts";
-import { statusOf } from "./standing.ts";
 import { story } from "./story.ts";
 
 const BAD = "/etc/iptables.d/20_bad";
 const NAMED = `${BAD} line 2: iptables refuses '-A FORWARD -j NOPE'`;
 const REFUSED = { reached: false, why: "refused" };
 
-/** web is published beside a rule of the host's own, a fragment is broken, and private has web's address since web is dead. */
+/** web is published, with a rule of the host's own, a fragment is broken, and private has web's address since web is dead. */
 async function hostWithDeadPort(lab: Lab, name: string, ...flags: string[]): Promise<{ host: Host; client: Client }> {
   const own = "*filter\n-A FORWARD -s 192.0.2.99/32 -j DROP\nCOMMIT\n";
   const host = await lab.host({ name, files: { "/etc/iptables.d/05_own": own } });
@@ -60,7 +60,7 @@ for (const reload of ["systemd", "restore"]) {
     expect(await client.connect(host.address, 8080)).toEqual(REFUSED);
     expect(await strangers(host)).toEqual(before);
 
-    // The same by sync, which cannot publish what came: it fails, and has taken away what went.
+    // The same by sync, which cannot publish what was started: it fails, and has removed the rules of what stopped.
     await host.run("rm", [BAD]);
     await host.docker.cli("rm", "--force", "private");
     await host.docker.run("web", { publish: ["8080:80"] });

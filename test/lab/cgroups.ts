@@ -1,6 +1,6 @@
 /*
- * Where a lab's cgroups go: one directory in every hierarchy that the machine has mounted, v1, hybrid or v2,
- * named docker_iptables-lab.PID.START after the process that owns the lab. world.sh makes and removes them.
+ * Where a lab's cgroups are: one directory in every hierarchy that the machine has mounted, v1, hybrid or v2, named
+ * docker_iptables-lab.PID.START after the process that owns the lab. world.sh makes and removes them.
  */
 
 import { readdir, readFile } from "node:fs/promises";

@@ -1,5 +1,5 @@
 /*
- * Containers that come and go at random, a few at a time; the same seed gives the same ones.
+ * Containers that are started and removed at random, a few at a time; the same seed gives the same ones.
  */
 
 import type { Host } from "./host.ts";
@@ -8,7 +8,7 @@ export interface ChurnOptions {
   seed: number;
   /** How many are started in all; about two thirds of them are stopped, removed or restarted again. */
   containers: number;
-  /** The number of the first one; 0 unless told. */
+  /** The number of the first one; 0 by default. */
   first?: number;
 }
 

@@ -51,8 +51,8 @@ export class Client {
   }
 
   /**
-   * Sends what is for `subnet` to the neighbour at `via`, as somebody on the same wire can: a container network,
-   * or 127.0.0.1, which this client then no longer has itself.
+   * Sends packets for `subnet` to the on-link host `via`, as any on-link host can: a container network, or 127.0.0.1, which this
+   * client then no longer has itself.
    */
   async route(subnet: string, via: string): Promise<void> {
     if (subnet.startsWith("127.")) {

@@ -1,5 +1,5 @@
 /*
- * Containers that come and go behind the tool's back, on a real host: what their fragments claim is another's by then.
+ * Containers that are started and removed without a call, on a real host: what their fragments claim then belongs to another.
  */
 
 import { expect } from "vitest";
@@ -20,7 +20,7 @@ story("a port and an address whose container was removed become another's", asyn
 
   await host.docker.run("new", { publish: ["8080:5000"] });
   expect(await host.docker.address("new")).toBe(address);
-  // Old's rule leads to a port of new's on which nobody listens.
+  // Old's rule leads to a port of new's without a listener.
   expect(await client.connect(host.address, 8080)).toMatchObject({ reached: false });
   const { stdout, stderr } = await create(host, "new");
   expect(stdout).toContain("published: new; updated: old");
@@ -68,7 +68,7 @@ story("two restarts exchange the addresses of two containers", async ({ lab }) =
   await host.docker.cli("start", "one");
   expect([await host.docker.address("one"), await host.docker.address("two")]).toEqual([...before].reverse());
 
-  // One create, and no rule leads to a stranger.
+  // One create, and no rule leads to another container.
   expect(await ask(host, { container: "one" })).toMatchObject({ msg: "published: one; updated: two" });
   for (const [port, server] of [[8080, "one"] as const, [8081, "two"] as const]) {
     expect(await client.connect(host.address, port)).toMatchObject({ server, peer: client.address });

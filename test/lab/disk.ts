@@ -11,7 +11,7 @@ import type { World } from "./world.ts";
 export interface HostOptions {
   /** The host's name: at most 60 small letters, digits and hyphens. */
   name: string;
-  /** What `iptables` is; "nft" unless told. */
+  /** What `iptables` is; "nft" by default. */
   backend?: "nft" | "legacy";
   docker?: DaemonOptions;
   /** Whether the LAN comes up as on a machine, by a unit after network-pre.target; else it is up before systemd starts. */
@@ -27,7 +27,7 @@ export interface HostPlace {
   address6: string;
   /** The name of its port on the LAN's bridge. */
   lanPort: string;
-  /** The same at every boot, as neighbours remember it. */
+  /** The same at every boot, because neighbours cache it. */
   mac: string;
   /** The containers' image (see image.ts). */
   serverArchive: string;

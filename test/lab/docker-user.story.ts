@@ -1,13 +1,13 @@
 /*
- * DOCKER-USER, as fail2ban and ufw-docker use it: what they put there cuts new flows and those that stand, and outlives all
- * that becomes of containers, networks and services.
+ * DOCKER-USER, as fail2ban and ufw-docker use it: what they put there cuts new flows and established ones, and survives all changes
+ * of containers, networks and services.
  */
 
 import { describe, expect } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
 import type { Client } from "./client.ts";
 import type { Host } from "./host.ts";
-import { statusOf } from "./standing.ts";
+import { statusOf } from "./host-state.ts";
 import { story } from "./story.ts";
 
 /** What a person has in FORWARD, appended: it accepts all answers, and would keep standing flows alive. */
@@ -53,7 +53,7 @@ for (const backend of ["nft", "legacy"] as const) {
         const host = await lab.host({ name: "front", backend, files: { "/etc/iptables.d/05_host": HOST } });
         const [banned, friend] = [await lab.client("banned"), await lab.client("friend")];
         const own = (...words: string[]) => run(host, ...words, "--reload", reload);
-        // The same flow each time, which stands after the first.
+        // The same flow each time, established after the first.
         const flow = (client: Client) =>
           client.connect(host.address, 53, { protocol: "udp", sourcePort: 40_000, timeoutMs: 500 });
         const reaches = async (client: Client) =>
@@ -68,7 +68,7 @@ for (const backend of ["nft", "legacy"] as const) {
         expect(await reaches(banned)).toEqual([true, true]);
         expect(await own("setup")).toMatchObject({ changed: false });
 
-        /** What is there stays, and does its work, whatever else is done. */
+        /** What is there stays and works, whatever else is done. */
         const holds = async (works: () => Promise<void>) => {
           const before = await rulesOf(host, ...USERS);
           const stays = async (step: string) => {
@@ -129,7 +129,7 @@ for (const backend of ["nft", "legacy"] as const) {
           expect(fresh.reached).toBe(false);
         });
 
-        // What comes before it and accepts is told; a patch moves the jump to the front.
+        // A rule that comes before it and accepts is reported; a patch moves the jump to the front.
         await host.run("iptables", ["-I", "FORWARD", "-o", "docker0", "-j", "ACCEPT"]);
         const { problems = [] } = await statusOf(host, "--reload", reload);
         expect(problems.filter(({ kind }) => kind === "rules_shadowed")).toMatchObject([
@@ -141,7 +141,7 @@ for (const backend of ["nft", "legacy"] as const) {
         }
         await host.run("iptables", ["-D", "FORWARD", "-o", "docker0", "-j", "ACCEPT"]);
 
-        // The base goes, and leaves what is the user's.
+        // The host rules are removed, the user's stay.
         const before = await rulesOf(host, ...USERS);
         expect(await own("delete", "web")).toMatchObject({ changed: true });
         const removed = await own("setup", "--remove");

@@ -12,13 +12,13 @@ import type { RunResult } from "./run.ts";
 
 /** How a host's daemon is set up; all of it lands in /etc/docker/daemon.json. */
 export interface DaemonOptions {
-  /** Start it at boot; true unless told. */
+  /** Start it at boot; true by default. */
   atBoot?: boolean;
-  /** Give docker0 an IPv6 subnet, 2001:db8:2::/64; false unless told. */
+  /** Give docker0 an IPv6 subnet, 2001:db8:2::/64; false by default. */
   ipv6?: boolean;
-  /** True unless told. */
+  /** True by default. */
   userlandProxy?: boolean;
-  /** False unless told. */
+  /** False by default. */
   liveRestore?: boolean;
   /** Any more keys of daemon.json; they win. */
   settings?: Record<string, unknown>;
@@ -27,7 +27,7 @@ export interface DaemonOptions {
 export interface ContainerOptions {
   /** As for --publish. */
   publish?: readonly string[];
-  /** Ports or ranges ("8000-8010") that the server listens on; those of `publish` unless told, else 80. */
+  /** Ports or ranges ("8000-8010") that the server listens on; by default those of `publish`, else 80. */
   ports?: readonly (string | number)[];
   network?: string;
   /** More options for docker run. */
@@ -110,7 +110,7 @@ export class Docker {
     return JSON.parse(stdout)[0];
   }
 
-  /** A container's IPv4 address in a network; in its first one unless told. */
+  /** A container's IPv4 address in a network; in its first one by default. */
   async address(name: string, network?: string): Promise<string> {
     return (await this.#endpoint(name, network)).IPAddress;
   }

@@ -46,7 +46,7 @@ describe.each([true, false])("userland proxy %s", (userlandProxy) => {
           const result = await attempt(view, publish.endsWith("udp") ? "udp" : "tcp", { host, client, neighbour });
           const { reaches, seen_as } = view;
           const said = reaches ? { reached: true, server: "web" } : { reached: false };
-          // Who is named stands for others: another machine, another container.
+          // Each view represents others, too: another machine, another container.
           const named = ![
             "another machine",
             "a container on the same network",
@@ -71,7 +71,7 @@ describe.each([true, false])("userland proxy %s", (userlandProxy) => {
           from === "another machine" && reaches && /^(203|2001:db8:ffff)/.test(seen_as ?? ""),
       ).length,
     ).toBe(7);
-    // A stranger's rule decides: explain names it, and it is so.
+    // A foreign rule decides: explain names it, and packets agree.
     await host.run("iptables", ["-I", "FORWARD", "-p", "tcp", "--dport", "80", "-j", "REJECT"]);
     await host.run("iptables", ["-t", "raw", "-F"]);
     await tell("with a stranger's rule, and without guards");

@@ -1,5 +1,5 @@
 /*
- * What stories start from: a host that its user set up by hand, with the files of examples/ as they stand.
+ * What stories start from: a host that its user set up by hand, with the files of examples/ unchanged.
  */
 
 import { readFileSync } from "node:fs";
@@ -14,7 +14,7 @@ export function example(path: string): string {
   return readFileSync(new URL(`../../examples/${path}`, import.meta.url), "utf8");
 }
 
-/** The files of a host that is set up by hand: the base and the services that load it, from examples/. */
+/** The files of a host that is set up by hand: the host rules and the services that load them, from examples/. */
 export function filesByHand(): Record<string, string> {
   return {
     "/etc/iptables.d/10_docker": example("iptables.d/10_docker"),
@@ -57,7 +57,7 @@ export async function ourRules(host: Host): Promise<string[]> {
   return stdout.split("\n").filter((line) => /docker_iptables: [^(]/.test(line));
 }
 
-/** The base's rules in a host's kernel, IPv4 unless told. */
+/** The host rules in a host's kernel, IPv4 by default. */
 export async function baseRules(host: Host, command = "iptables-save"): Promise<string[]> {
   const { stdout } = await host.run(command);
   return stdout.split("\n").filter((line) => line.includes('"docker_iptables: ('));

@@ -1,4 +1,4 @@
-// Other hands in the packet filter, with real tools: a swarm's routing mesh, what Docker left, the other backend, nftables.
+// Other programs' rules, with real tools: a swarm's routing mesh, what Docker left, the other backend, nftables.
 
 import { expect } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
@@ -128,7 +128,7 @@ storyWith({ packages: ["nftables"] })(
     expect(await client.connect(host.address, 8080)).toMatchObject({ reached: true, peer: client.address });
     expect(await own(["setup"])).toMatchObject({ changed: false });
 
-    // A table of another hand that lets nothing through is told, and stays.
+    // A foreign table that blocks everything is reported, and stays.
     await host.run("nft", ["-f", "-"], {
       input:
         "table inet mine { chain guard { type filter hook forward priority 0; policy drop; ct state established,related accept; tcp dport 22 accept; }; }\n",

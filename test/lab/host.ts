@@ -144,7 +144,7 @@ export class Host {
     return this.run("systemctl", args, options);
   }
 
-  /** Writes a file and the directories above it; mode 0644 unless told. */
+  /** Writes a file and the directories above it; mode 0644 by default. */
   async write(path: string, text: string, mode = 0o644): Promise<void> {
     await this.run("mkdir", ["-p", dirname(path)]);
     await this.run("dd", ["status=none", `of=${path}`], { input: text });

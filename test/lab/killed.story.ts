@@ -1,5 +1,5 @@
 /*
- * A test run that is killed: whatever it was doing, the machine is afterwards as it was before.
+ * A test run that is killed: whatever it was doing, the machine is unchanged afterwards.
  */
 
 import { randomUUID } from "node:crypto";

@@ -1,6 +1,6 @@
 /*
- * docker_iptables load, the service that loads all fragments: no window, no half load, no open host after a boot, and no
- * port that leads to a stranger's container after a power cut.
+ * docker_iptables load, the service that loads all fragments: no window, no half load, no open host after a boot, and no port that
+ * leads to another container after a power failure.
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
@@ -67,7 +67,7 @@ describe.each(["nft", "legacy"] as const)("load on iptables-%s", (backend) => {
       expect((await host.run("iptables-save")).stdout).not.toContain("SHARED");
       const result = await load(host);
       expect(result).toMatchObject({ changed: true, exitCode: 0 });
-      expect(result.warnings.join()).toMatch(/not in any fragment will be removed: .*(set-xmark|192\.0\.2\.7)/);
+      expect(result.warnings.join()).toMatch(/not in any fragment were removed: .*(set-xmark|192\.0\.2\.7)/);
       const { stdout } = await host.run("iptables-save");
       expect(stdout).toMatch(/-A SHARED -s 192.0.2.1\/32 -j DROP\n-A SHARED -s 192.0.2.2\/32 -j DROP/);
       expect(stdout).not.toMatch(/MARK|192\.0\.2\.7/);
@@ -127,7 +127,7 @@ const talk = () => {
 };
 talk();`;
 
-/** Opens a connection through a published port, and keeps it in use; the function ends it and tells how it went. */
+/** Opens a connection through a published port, and keeps it in use; the function ends it and returns the outcome. */
 async function conversation(host: Host, client: Client): Promise<() => Promise<{ peer: string; answers: number }>> {
   const { Pid } = (await host.docker.inspect("web")).State;
   void host.run("nsenter", [`--net=/proc/${Pid}/ns/net`, "node", "-e", ECHO], { check: false });

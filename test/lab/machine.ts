@@ -13,8 +13,8 @@ const directories = ["/run", "/var/tmp", "/var/lib", "/etc", "/etc/systemd/syste
 const notOurs = /^tsx-/;
 
 /**
- * Namespaces, mounts, network devices, forwarding, labs' cgroups, files, and the processes that have `marker` in their
- * environment. `temporary` is what stands for /tmp, as others use the real one.
+ * Namespaces, mounts, network devices, forwarding, labs' cgroups, files, and the processes that have `marker` in their environment.
+ * `temporary` replaces /tmp, because others use the real one.
  */
 export async function machineState(marker: string, temporary: string): Promise<string[]> {
   const lines = new Set<string>();

@@ -56,7 +56,7 @@ story("a user-defined network publishes with its own bridge", async ({ lab }) =>
 story(
   "what is published on 127.0.0.1 stays there, and a container's address is reached by no one outside",
   async ({ lab }) => {
-    // Without the base's own guards, which would hide what the container's do.
+    // Without the guards of the host rules, which would hide what the container's do.
     const open = "*filter\n-A FORWARD -i docker0 -j ACCEPT\nCOMMIT\n";
     const host = await hostByHand(lab, { name: "web1", files: { "/etc/iptables.d/90_docker": open } });
     const client = await lab.client("laptop");
@@ -64,7 +64,7 @@ story(
     const address = await host.docker.address("local");
     await client.route("127.0.0.1/32", host.address);
     await client.route("172.17.0.0/16", host.address);
-    // So would the policy: without it, the neighbour gets in.
+    // So would the policy: without it, the on-link host gets in.
     await host.run("iptables", ["-P", "FORWARD", "ACCEPT"]);
     expect(await client.connect(address, 80)).toMatchObject({ reached: true, peer: client.address });
 
@@ -74,7 +74,7 @@ story(
     expect(await client.connect(address, 80)).toMatchObject({ reached: false });
     expect(await host.connect("127.0.0.1", 8081)).toMatchObject({ reached: true, server: "local" });
 
-    // The same probes get in when the guards are taken away by hand: they are what holds.
+    // The same probes get in when the guards are removed by hand: so the guards block them.
     await host.run("iptables", ["-t", "raw", "-F"]);
     expect(await client.connect("127.0.0.1", 8081)).toMatchObject({ reached: true, server: "local" });
     expect(await client.connect(address, 80)).toMatchObject({ reached: true });

@@ -109,7 +109,7 @@ COMMIT
 `;
 }
 
-story("files that the Python script wrote are taken over, and taken away", async ({ lab }) => {
+story("files that the Python script wrote are taken over, and removed", async ({ lab }) => {
   const host = await hostByHand(lab, { name: "titan" });
   const client = await lab.client("laptop");
   const path = "/etc/iptables.d/11-docker-container_web";
@@ -123,7 +123,7 @@ story("files that the Python script wrote are taken over, and taken away", async
   expect(await client.connect(host.address, 8080)).toMatchObject({ reached: true, peer: client.address });
   expect((await host.run("iptables-save")).stdout).not.toContain("172.17.0.9");
 
-  // The same, and delete comes first: its rules carry no comment, and go all the same.
+  // The same, and delete comes first: its rules have no comment, and are removed nevertheless.
   await host.write(path, pythonFragment("docker0", "172.17.0.9"));
   await host.systemctl(["reload", "iptables"]);
   await host.run("docker_iptables", ["delete", "web"]);

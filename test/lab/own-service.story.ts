@@ -1,6 +1,6 @@
 /*
- * An iptables.service of the user's own, with a real systemd: one that loses rules is refused, and the commands that are named
- * put it right without a moment in which the host is open; one that nobody understands is used, and watched.
+ * An iptables.service of the user's own, with a real systemd: one that loses rules is refused, and the commands in the message fix
+ * it without a moment in which the host is open; one that is not understood is used, and checked.
  */
 
 import { expect } from "vitest";
@@ -66,7 +66,7 @@ story("'cat DIR/* | iptables-restore' is refused, and what is advised puts it ri
   expect(await host.read("/etc/systemd/system/iptables.service")).toContain("docker_iptables load");
 });
 
-/** Not a shell's, so that nobody looks into it. */
+/** Not a shell's, so that it is not read. */
 const awk = (text: string) => `#!/usr/bin/awk -f\n${text}\n`;
 const MERGE = `#!/usr/bin/awk -f
 /^\\*/ { table = $0; if (!(table in text)) order[++n] = table; next }
@@ -75,7 +75,7 @@ const MERGE = `#!/usr/bin/awk -f
 END { for (i = 1; i <= n; i++) printf "%s\\n%sCOMMIT\\n", order[i], text[order[i]] }
 `;
 
-story("a service that nobody understands: used while it loads, found out when it flushes", async ({ lab }) => {
+story("a service that is not understood: used while it loads, detected when it flushes", async ({ lab }) => {
   const good = "ExecStart=/bin/sh -c '/usr/local/lib/merge /etc/iptables.d/* | iptables-restore'";
   const host = await lab.host({
     name: "own",
@@ -114,7 +114,7 @@ story("a service that nobody understands: used while it loads, found out when it
   expect(failed.rolled_back).toContain("the kernel's IPv4 rules");
   expect(await rules()).toBe(before);
 
-  // A removal: the host's rules are put back, the container's are not.
+  // A removal: the host's rules are restored, the container's are not.
   expect(await ask(host, { container: "web", state: "absent" })).toMatchObject({ changed: true });
   expect(await ourRules(host)).toEqual([]);
   expect(await rules()).toContain("--dport 22 -j ACCEPT");

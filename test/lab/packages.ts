@@ -1,7 +1,7 @@
 /*
- * What a host needs and this machine lacks: fetched from Debian with apt-get and unpacked into a private root
- * tree below .cache/lab/roots, never installed. The tree's name is a hash of the packages asked for and of the
- * machine's own package list, so that a second run finds it. Maintainer scripts are not run.
+ * What a host needs and this machine lacks: fetched from Debian with apt-get and unpacked into a private root tree below
+ * .cache/lab/roots, never installed. The tree's name is a hash of the requested packages and of the machine's own package list, so
+ * that a second run finds it. Maintainer scripts are not run.
  */
 
 import { createHash } from "node:crypto";

@@ -39,7 +39,7 @@ story("other people's rules and counters stay, whatever becomes of ours", async 
   expect(before).toHaveLength(5);
 
   expect(await ask(host, patch)).toMatchObject({ changed: true, reloaded: ["iptables-restore"], warnings: [] });
-  // The REJECT at the chain's end is a person's and in no fragment: our ACCEPT stands before it.
+  // The REJECT at the chain's end was made by hand and is in no fragment: our ACCEPT is before it.
   expect(await reach()).toMatchObject({ server: "web", peer: client.address });
   expect(await strangers()).toEqual(before);
   expect(await ask(host, patch)).toMatchObject({ changed: false, reloaded: [] });

@@ -9,9 +9,9 @@ import { execa } from "execa";
 import type { World } from "./world.ts";
 
 export interface ProbeOptions {
-  /** "tcp" unless told. */
+  /** "tcp" by default. */
   protocol?: "tcp" | "udp";
-  /** 1000 unless told. */
+  /** 1000 by default. */
   timeoutMs?: number;
   sourcePort?: number;
   sourceAddress?: string;

@@ -18,7 +18,7 @@ interface Kind {
   /** For `CLIENT run --name web …`. */
   options: string[];
   args?: Record<string, unknown>;
-  /** What the server listens on; 80 unless told. */
+  /** What the server listens on; 80 by default. */
   port?: number;
   /** Commands of the client, before and after. */
   before?: string[][];

@@ -5,10 +5,10 @@
 import { execa } from "execa";
 
 export interface RunOptions {
-  /** Standard input; empty unless told. */
+  /** Standard input; empty by default. */
   input?: string | Uint8Array;
   env?: Record<string, string>;
-  /** Throw when the command fails; true unless told. */
+  /** Throw when the command fails; true by default. */
   check?: boolean;
   timeoutMs?: number;
 }

@@ -1,5 +1,5 @@
 /*
- * setup: two lines make a bare host ready; where somebody else has a hand in the firewall, it says so and changes nothing.
+ * setup: two commands set up a bare host; if another program manages firewall rules, it says so and changes nothing.
  */
 
 import { describe, expect } from "vitest";
@@ -66,7 +66,7 @@ describe.each(["nft", "legacy"] as const)("a bare host with iptables-%s", (backe
     expect(await client.connect(host.address, 5000)).toMatchObject(reached);
     await host.docker.run("other");
     expect(await host.docker.connect("other", client.address, 22)).toEqual({ reached: false, why: "refused" });
-    // The guard: a neighbour who knows the way reaches no port that is not published.
+    // The guard: an on-link host with a route reaches no port that is not published.
     await client.route("172.17.0.0/16", host.address);
     expect(await client.connect(await host.docker.address("other"), 80, { timeoutMs: 500 })).toMatchObject({
       reached: false,

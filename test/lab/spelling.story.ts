@@ -1,6 +1,6 @@
 /*
- * What fragments say is compared as iptables itself prints it: rules in every spelling are loaded once, and are then unchanged,
- * declared and nobody's loss; a rule that a person adds is found, and one that he deletes from his file goes.
+ * What fragments say is compared as iptables itself prints it: rules in every spelling are loaded once, and are then unchanged and
+ * declared; a rule that a person adds is found, and one that is deleted from a fragment is removed.
  */
 
 import { readFileSync } from "node:fs";
@@ -191,8 +191,8 @@ function fragmentsOf(rules: readonly Drawn[]): string[][] {
 }
 
 /**
- * In a namespace: loads the fragments twice, looks while a rule is there that a person added, and loads once more without the
- * last rule of `changed`. Beside it iptables alone loads the same.
+ * In a namespace: loads the fragments twice, checks while a rule is there that a person added, and loads once more without the last
+ * rule of `changed`. In another one iptables alone loads the same.
  */
 async function liveThrough(host: Host, fragments: readonly string[][], changed: number) {
   const text = (rules: readonly string[]) => ["*filter", ":ONE - [0:0]", ...rules, "COMMIT", ""].join("\n");
@@ -253,7 +253,7 @@ describe.each(BACKENDS)("any rules that iptables-%s takes", (backend) => {
 
 const REAL = ["fail2ban", "ufw-before", "mss-clamp", "kubernetes", "everyday"];
 
-/** What stopped setup once, and was adopted ahead of the ban. */
+/** What stopped setup once, and was adopted before the ban. */
 const EVERYDAY = `*filter
 :INPUT DROP [0:0]
 -A INPUT -i lo -j ACCEPT
@@ -269,7 +269,7 @@ function real(name: string): string {
 }
 
 describe.each(BACKENDS)("real rule files on iptables-%s", (backend) => {
-  story("are loaded once, are no obstacle for setup, and lose the rule that was deleted", async ({ lab }) => {
+  story("are loaded once, do not stop setup, and the deleted rule is removed", async ({ lab }) => {
     const host = await lab.host({ name: "web1", backend, files: SPIES });
     for (const name of REAL) {
       await host.write("/etc/iptables.d/05_host", real(name));

@@ -7,15 +7,15 @@ import { churn } from "./churn.ts";
 import type { Client } from "./client.ts";
 import { ask, example, ourRules, tagOriginalImage, until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
+import { expectAllWell, problemsOf, spellProblem, statusOf } from "./host-state.ts";
 import type { Lab } from "./lab.ts";
-import { expectAllWell, problemsOf, spellProblem, statusOf } from "./standing.ts";
 import { story } from "./story.ts";
 
 const fragmentOf = (name: string) => `/etc/iptables.d/11-docker-container_${name}`;
 const run = (host: Host, verb: string, ...args: string[]) => host.run("docker_iptables", [verb, ...args]);
 const sh = (host: Host, script: string) => host.run("sh", ["-ec", script]);
 
-/** A host's IPv4 rules by somebody's hand: its whole iptables-save, line by line, changed and loaded. */
+/** A host's IPv4 rules, edited by hand: its whole iptables-save, line by line, changed and loaded. */
 async function byHand(host: Host, change: (lines: string[]) => string[]): Promise<void> {
   const lines = (await host.run("iptables-save")).stdout.split("\n");
   await host.run("iptables-restore", [], { input: change(lines).join("\n") });
@@ -49,7 +49,7 @@ story("rules that somebody has changed are found by status, and updated by sync 
     const before = await rules();
     expect(before).not.toBe(good);
     expect(await problemsOf(host)).toEqual(problems);
-    // It looks, and no more.
+    // It only reads.
     expect(await rules()).toBe(before);
     await run(host, verb);
     await expectAllWell(host, client);
@@ -241,7 +241,7 @@ story("every door leaves one record of each change in the journal", async ({ lab
     );
     return records.slice(seen);
   };
-  /** The one record since the last look. */
+  /** The one record since the last check. */
   const record = async () => {
     await until(async () => (await entries()).length > 0);
     const all = await entries();

@@ -1,6 +1,5 @@
 /*
- * A UDP client that keeps sending while the rules change: its next datagram goes the new way, and no other flow is
- * touched.
+ * A UDP client that keeps sending while the rules change: its next datagram takes the new path, and no other flow is changed.
  */
 
 import { expect } from "vitest";

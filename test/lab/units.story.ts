@@ -6,7 +6,7 @@
 import { describe, expect } from "vitest";
 import { ask, baseRules, ourRules, until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
-import { expectAllWellSoon } from "./standing.ts";
+import { expectAllWellSoon } from "./host-state.ts";
 import { story, storyWith } from "./story.ts";
 
 const WATCH = "docker_iptables-watch";
@@ -132,7 +132,7 @@ describe.each(["nft", "legacy"] as const)("iptables-%s", (backend) => {
       expect((await host.systemctl(["is-failed", "iptables"], { check: false })).stdout).toBe("failed\n");
       expect(await host.journal("iptables")).toContain(words);
     };
-    // Tried in a namespace: else iptables would be told what is wrong only by the kernel, and no line.
+    // Tried in a namespace: otherwise only the kernel would find the error, without a line.
     await expectClosed("/etc/iptables.d/20_other line 2");
     expect(await host.journal("iptables")).toContain("the last good IPv4 rules were loaded instead");
     // Where what it may do is too little for any of it.
@@ -282,7 +282,7 @@ story("directories, executables and sockets may be anywhere", async ({ lab }) =>
   expect(await host.journal(WATCH)).not.toMatch(/warning|docker_iptables: /);
 });
 
-story("another user's fragments are loaded, told, and replaced by root's", async ({ lab }) => {
+story("another user's fragments are loaded, reported, and replaced by root's", async ({ lab }) => {
   const host = await lab.host({ name: "shared" });
   await setup(host);
   await host.docker.run("web", { publish: ["8080:80"] });

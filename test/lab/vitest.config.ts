@@ -2,7 +2,7 @@ import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
-/** It looks at all that labs leave on the machine, so no other may be there. */
+/** It checks everything that labs leave on the machine, so no other may run. */
 const ALONE = "test/lab/killed.story.ts";
 
 /** Stories boot hosts: they need root and time. Mostly they wait, so two files share a small machine. */

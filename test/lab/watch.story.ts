@@ -1,6 +1,6 @@
 /*
- * watch, as `setup --watch` installs it: whatever starts, stops or moves a container without telling anybody, files and kernel
- * follow, and packets arrive.
+ * watch, as `setup --watch` installs it: when a container is started, stopped or moved without a call, files and kernel follow, and
+ * packets arrive.
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
@@ -8,8 +8,8 @@ import { describe, expect } from "vitest";
 import { churn } from "./churn.ts";
 import { until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
+import { expectAllWellSoon, statusOf } from "./host-state.ts";
 import { serverImage } from "./image.ts";
-import { expectAllWellSoon, statusOf } from "./standing.ts";
 import { story, storyWith } from "./story.ts";
 
 const UNIT = "docker_iptables-watch";
@@ -227,13 +227,13 @@ describe.each(["nft", "legacy"] as const)("on iptables-%s", (backend) => {
       const journal = await host.journal(UNIT);
       expect(journal).toContain("IPv4 filter flushed");
       expect(journal).toContain("IPv4 nat flushed");
-      // It is told once that this goes on and on.
+      // It is reported once that this is repeated.
       expect(journal.match(/again and again/g)).toHaveLength(1);
     },
   );
 });
 
-/** A client that tells of 20,000 events, and of 10,000 more once it may; a hundredth of them is worth a sync. */
+/** A client that prints 20,000 events, and 10,000 more when allowed; one in a hundred causes a sync. */
 const CHATTY = `#!/bin/sh
 [ "$1" = events ] || exec docker "$@"
 tell() {

@@ -1,6 +1,6 @@
 /*
- * A lab's private world: namespaces of its own for mounts, processes, network, names and cgroups, under a
- * supervisor that ends when this process does, in whatever way. The kernel then removes all that was in it.
+ * A lab's private world: namespaces of its own for mounts, processes, network, names and cgroups, under a supervisor that ends when
+ * this process ends, however that happens. The kernel then removes all that was in it.
  */
 
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-// Addresses and subnets, as they stand in documents and rules.
+// Addresses and subnets, as they are in documents and rules.
 
 import { describe, expect, test } from "vitest";
 import {

@@ -26,7 +26,7 @@ test("no container is called as the host's own rules are", () => {
   expect(spellOwner(containerOwner("10_docker"))).toBe("10_docker");
 });
 
-test("a file of another hand is nobody's", () => {
+test("a foreign file has no owner", () => {
   for (const path of ["/x/50_mine", "/x/11-docker-container", "/11-docker-container_web/50_mine", "/x/10_docker.bak"]) {
     expect(ownerOfFile(path)).toBeUndefined();
     expect(containerOf(path)).toBeUndefined();

@@ -5,7 +5,7 @@ import { resultOfFailure } from "../../src/cli/result.ts";
 import { Failure } from "../../src/model/errors.ts";
 import { printUndone } from "../../src/model/rolled-back.ts";
 
-test("what could not be put back says so first, to machines and to a person", () => {
+test("what could not be restored says so first, to machines and to a person", () => {
   const failure = new Failure("reload_failed", "the load failed");
   failure.rolledBack = [
     { kind: "put_back", what: "/etc/iptables.d/NOTES" },

@@ -24,7 +24,7 @@ import {
 import { decides } from "../../src/netfilter/nft-tables.ts";
 
 const SECONDS = 600;
-/** The names of the tables that decide where our rules stand. */
+/** The names of the tables that filter at the hooks of our rules. */
 const deciding = async (seconds: number) => (await foreignTables(seconds)).filter(decides).map(({ name }) => name);
 const PATH = process.env["PATH"] ?? "";
 
@@ -168,7 +168,7 @@ describe("without the commands, or with broken ones", () => {
     },
   );
 
-  test("nft tells of a chain and not of its rules, or the table's name is no word of nft's: then it counts", async () => {
+  test("nft lists a chain and not its rules, or the table's name is not a word of nft's: then it counts", async () => {
     const nft = (table: string) => {
       const chain = { family: "inet", table, name: "in", hook: "forward", policy: "accept" };
       const said = JSON.stringify({ nftables: [{ chain }] });
@@ -255,7 +255,7 @@ describe.skipIf(TOOLS.lacks !== "")(`real backends${TOOLS.lacks}`, () => {
   });
 
   describe.skipIf(TOOLS.nft === undefined)(`nftables${TOOLS.nft === undefined ? " (skipped: needs nft)" : ""}`, () => {
-    test("a stranger's chain in a table of iptables-nft is not deleted unasked", async () => {
+    test("a foreign chain in a table of iptables-nft is not deleted without a request", async () => {
       const world = await World.create("legacy");
       world.run("nft", "add table ip filter");
       world.run("nft", "add chain ip filter input { type filter hook forward priority 0; policy drop; }");
@@ -287,7 +287,7 @@ describe.skipIf(TOOLS.lacks !== "")(`real backends${TOOLS.lacks}`, () => {
       world.run("nft", "add chain inet firewalld in { type filter hook forward priority 10; policy drop; }");
       world.run("nft", "add chain ip6 guard in { type filter hook prerouting priority 10; }");
       world.run("nft", "add rule ip6 guard in tcp dport 22 drop");
-      // What stands elsewhere, or keeps nothing from its way, is nothing to tell of.
+      // A table at other hooks, or one that drops nothing, is not reported.
       world.run(
         "nft",
         "add table inet banned; add chain inet banned in { type filter hook input priority 0; policy drop; }",
@@ -305,7 +305,7 @@ class World {
 
   /** `plain` is the backend of the plain commands. */
   static async create(plain: Variant): Promise<World> {
-    // cat ends when this process does, in whatever way.
+    // cat ends when this process ends, however that happens.
     const args = ["--net", "--", "sh", "-c", "echo; exec cat"];
     const holder = spawn("unshare", args, { stdio: ["pipe", "pipe", "inherit"] });
     ends.push(() => holder.kill("SIGKILL"));
@@ -353,7 +353,7 @@ interface Tools {
   nft: string | undefined;
   /** Lines of shell before a command. */
   environment: string;
-  /** A command's program, and the word that tells it which of its commands it is to be. */
+  /** A command's program, and the word that selects one of its commands. */
   program(name: string): string;
 }
 

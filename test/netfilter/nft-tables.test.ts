@@ -1,5 +1,5 @@
-// Tables of other firewalls: whether one decides where our rules stand, and whether a published port's packets can come
-// through. The rulesets are written as nft prints them in JSON (tried, 1.0.6).
+// Tables of other firewalls: whether one filters at the hooks of our rules, and whether a published port's packets can pass. The
+// rulesets are written as nft prints them in JSON (tried, 1.0.6).
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -141,7 +141,7 @@ describe("the port can come in", () => {
     expect(closes(rules, { more: { n: [[dport({ set: [80] }), ACCEPT]] } })).toBe(false);
   });
 
-  test("where the chain stands elsewhere, is of another kind or family, or accepts", () => {
+  test("where the chain is elsewhere, is of another kind or family, or accepts", () => {
     for (const shape of [
       { hook: "input" },
       { hook: "output" },
@@ -166,7 +166,7 @@ describe("the port can come in", () => {
   });
 });
 
-test("whatever stands there, nothing is thrown", () => {
+test("whatever is there, nothing is thrown", () => {
   const statement = fc.oneof(
     fc.dictionary(fc.constantFrom("match", "accept", "drop", "jump", "goto", "vmap", "xt", "limit"), fc.jsonValue()),
     fc.record({ match: fc.record({ op: fc.jsonValue(), left: fc.jsonValue(), right: fc.jsonValue() }) }),

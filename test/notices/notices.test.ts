@@ -1,4 +1,4 @@
-// What goes with a program of ours: a licence text for each package that it carries, a bill of materials; and that neither these
+// What comes with a program of ours: a licence text for each package that it carries, a bill of materials; and that neither these
 // nor the program depend on the folder that they are built in.
 
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";

@@ -6,7 +6,7 @@ import type { Holding } from "../../src/docker/published.ts";
 import type { Fragments } from "../../src/fragments/by-family.ts";
 import { containerOwner, fileOf } from "../../src/model/owner.ts";
 import { describeStale, sortSkipped } from "../../src/plan/skipped.ts";
-import { tell } from "../rules/pipeline.ts";
+import { outcomeOf } from "../rules/pipeline.ts";
 import { world } from "../rules/worlds.ts";
 
 const FOLDER = { ipv4: "/etc/iptables.d", ipv6: "/etc/ip6tables.d" };
@@ -22,7 +22,7 @@ test("no fragment that stays names an address that is not its container's, or a 
     world,
     fc.infiniteStream(fc.constantFrom(0, 0, 0, 0, 1, 2)),
     ({ given, addresses }, fates) => {
-      const { name, fragments } = tell(given);
+      const { name, fragments } = outcomeOf(given);
       const now = Object.fromEntries(
         (["ipv4", "ipv6"] as const).map((family) => {
           const text = fragments[family];
@@ -32,7 +32,7 @@ test("no fragment that stays names an address that is not its container's, or a 
           ];
         }),
       );
-      // What has become of each address meanwhile: kept, lost, or behind another bridge.
+      // What each address is by now: kept, gone, or behind another bridge.
       const holdings = addresses.flatMap(({ address, bridge }): Holding[] => {
         const fate = fates.next().value;
         return fate === 1 ? [] : [{ address, bridge: fate === 2 ? "br-other" : bridge }];
@@ -89,7 +89,7 @@ describe("what cannot be proven is not so", () => {
     );
   });
 
-  test("and one without a fragment neither stays nor goes", () => {
+  test("and one without a fragment is neither kept nor removed", () => {
     expect(sort("other", fragment(accept("172.17.0.9")), own)).toEqual({ staying: new Set(), untrue: [] });
   });
 });

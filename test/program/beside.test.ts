@@ -1,5 +1,5 @@
-// Rules of somebody else's beside ours on a fake host: a load would remove them, so only ours are exchanged, unless it is a load
-// that is asked for. What a fragment declared in this boot is never somebody else's.
+// Foreign rules and ours on a fake host: a load would remove them, so only ours are replaced, unless a load is requested. What a
+// fragment declared in this boot is never foreign.
 
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -20,7 +20,7 @@ function moveWeb(host: FakeHost): void {
   host.container("web", { ports: PORTS, address: `172.17.0.${address + 2}` });
 }
 
-/** A host that has loaded its fragments; then somebody else adds rules. */
+/** A host that has loaded its fragments; then another program adds rules. */
 async function besideHost(strange: readonly string[] = UFWS): Promise<FakeHost> {
   const host = fakeHost();
   host.write("05_own", OWN("192.0.2.7", "192.0.2.8"));
@@ -48,7 +48,7 @@ async function load(host: FakeHost, ...flags: string[]) {
 describe.concurrent.each(["restore", "systemd"])("reload: %s", (reload) => {
   const web = { container: "web", reload };
 
-  test("exchanges only our rules, names what it did, and tells once, until it changes", async () => {
+  test("replaces only our rules, says what it did, and warns once, until it changes", async () => {
     const host = await besideHost();
     const before = host.state();
     const foretold = await host.ask({ ...web, _ansible_check_mode: true });
@@ -71,7 +71,7 @@ describe.concurrent.each(["restore", "systemd"])("reload: %s", (reload) => {
     expect(await host.ask(web)).toMatchObject({ changed: true, warnings: [expect.stringMatching(TOLD)] });
   });
 
-  test("a line that is deleted from a fragment goes", async () => {
+  test("a line that is deleted from a fragment is removed", async () => {
     const host = await besideHost();
     host.write("05_own", OWN("192.0.2.7"));
     expect(await host.ask(web)).toMatchObject({ changed: true });
@@ -80,7 +80,7 @@ describe.concurrent.each(["restore", "systemd"])("reload: %s", (reload) => {
     expect(lines.join()).not.toContain("192.0.2.8");
   });
 
-  test("a new line is not loaded, and told; the one that it was before stays meanwhile", async () => {
+  test("a new line is not loaded, and reported; the one that it was before stays until then", async () => {
     const host = await besideHost();
     host.write("05_own", OWN("192.0.2.7", "192.0.2.9"));
     const { warnings } = await host.ask(web);
@@ -102,7 +102,7 @@ describe.concurrent.each(["restore", "systemd"])("reload: %s", (reload) => {
     );
   });
 
-  test("absent takes our rules away, and no others", async () => {
+  test("absent removes our rules, and no others", async () => {
     const host = await besideHost();
     expect(await host.ask({ ...web, state: "absent" })).toMatchObject({ changed: true, msg: "unpublished: web" });
     expect(linesOf(host)).toEqual(expect.arrayContaining([...UFWS, "-A INPUT -s 192.0.2.8/32 -j DROP"]));
@@ -114,7 +114,7 @@ test.each(["restore", "systemd"])(
   "reload: %s: rules that come while it waits for its turn are not lost",
   async (reload) => {
     const host = await besideHost([]);
-    // Before the second look, which it loads by.
+    // Before the second read, on which the load is based.
     const came = `sed -i 's/^COMMIT/-A INPUT -s 192.0.2.66 -j DROP\\nCOMMIT/' "$FAKE/kernel/ipv4/filter"`;
     host.on("iptables-save", `echo >> "$FAKE/looks"; [ "$(wc -l < "$FAKE/looks")" != 2 ] || ${came}`);
     const done = await host.ask({ container: "web", reload });
@@ -166,14 +166,14 @@ describe.concurrent("load", () => {
     const done = await load(host, "ipv4");
     expect(done).toMatchObject({ changed: true, reloaded: ["iptables-restore"] });
     expect(done.warnings).toEqual([
-      expect.stringMatching(/not in any fragment will be removed: '-A INPUT -j ufw-user-input'/),
+      expect.stringMatching(/not in any fragment were removed: '-A INPUT -j ufw-user-input'/),
     ]);
     expect(host.kernel("filter")).not.toContain("ufw");
     moveWeb(host);
     expect(await host.ask(web)).toMatchObject({ changed: true, warnings: [] });
   });
 
-  test("as a service starts, it keeps them beside all fragments, however often; what was deleted goes", async () => {
+  test("as a service starts, it keeps them beside all fragments, however often; what was deleted is removed", async () => {
     const host = fakeHost();
     host.write("05_own", OWN("192.0.2.7"));
     const strange = ["*filter", ":INPUT DROP [0:0]", ":ufw-user-input - [0:0]", ...UFWS, "COMMIT", ""].join("\n");
@@ -208,7 +208,7 @@ describe.concurrent("load", () => {
     const lines = linesOf(host);
     expect(lines).toEqual(expect.arrayContaining([...UFWS, ":INPUT DROP [0:0]", "-A INPUT -s 192.0.2.7/32 -j DROP"]));
     expect(host.kernel("nat")).toContain("DOCKER_CONTAINERS");
-    // Once all can, they still are somebody else's.
+    // Once everything can be loaded, they still are foreign.
     host.write("20_bad", OWN("192.0.2.20"));
     host.container("web", { ports: PORTS });
     expect((await host.ask(web)).warnings.join()).toMatch(TOLD);

@@ -117,7 +117,7 @@ async function runTask(host: FakeHost, given: Record<string, unknown>, noop = fa
   const ran = await execa(file, [], { ...host.options(), input });
   rmSync(folder, { recursive: true });
   const value: Record<string, unknown> = JSON.parse(ran.stdout);
-  // A result is a failure when the exit status says so; Bolt then wants its _error, else it makes one of its own.
+  // A result is a failure when the exit status says so; Bolt then expects _error, else it makes its own.
   expect("_error" in value).toBe(ran.exitCode !== 0);
   expect(ran.stderr).toBe("");
   return value;

@@ -26,7 +26,7 @@ interface Budget {
 
 interface Scenario {
   prepare: (host: FakeHost) => void | Promise<void>;
-  /** Arguments, or those for this host, or what stands on the command line. */
+  /** Arguments, or those for this host, or those of the command line. */
   given: Record<string, unknown> | ((host: FakeHost) => Record<string, unknown> | string[]);
   changed: boolean;
   budget: Budget;
@@ -34,7 +34,7 @@ interface Scenario {
 
 const ports = (port: number) => ({ "80/tcp": [{ HostIp: "0.0.0.0", HostPort: String(port) }] });
 
-/** Containers on docker0, whose network's id and gateway say so: then the client is asked for no network. */
+/** Containers on docker0, whose network's id and gateway say so: then the client is not asked about networks. */
 function containers(host: FakeHost, names: readonly string[]): void {
   for (const [index, name] of names.entries()) {
     host.container(name, { ports: ports(8080 + index), address: `172.17.0.${2 + index}` });

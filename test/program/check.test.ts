@@ -36,7 +36,7 @@ async function foretell(host: FakeHost, given: Record<string, unknown>): Promise
   return result;
 }
 
-/** What both a prediction and the deed must say alike. */
+/** What a prediction and the real run must both say. */
 function gist({ changed, containers, files, rules }: Result) {
   return { changed, containers, files, rules };
 }
@@ -108,7 +108,7 @@ describe.concurrent.each(["systemd", "restore"])("drift (reload: %s)", (reload) 
     expect(await foretell(host, { container: "web", reload })).toMatchObject({ changed: false });
   });
 
-  test("rules that outlived their file are foretold and removed", async () => {
+  test("rules that outlived their file are predicted and removed", async () => {
     const host = await bootedHost();
     await host.ask({ container: "web", reload });
     rmSync(join(host.iptablesDir, "11-docker-container_web"));
@@ -133,7 +133,7 @@ describe.concurrent("a container that is not there yet", () => {
     expect(result.warnings).toEqual([`the container web ${why}: its rules cannot be predicted yet`]);
   });
 
-  test("beside one that is there: that one's rules are foretold", async () => {
+  test("with one that exists: that one's rules are predicted", async () => {
     const host = await bootedHost();
     const result = await foretell(host, { container: ["web", "db"], wait_timeout: 600 });
     expect(result.msg).toBe("would be published: web, db");

@@ -20,7 +20,7 @@ describe.concurrent("the container", () => {
     const host = fakeHost();
     host.container("web", { ports: PORTS, status });
     let looks = 0;
-    // On a slow machine one look takes longer than a short wait.
+    // On a slow machine one attempt takes longer than a short wait.
     for (let wait_timeout = 1; looks < 2; wait_timeout *= 4) {
       const { msg } = await host.refuses({ container: "web", wait_timeout }, "container_not_running");
       expect(msg).toContain(`web is ${status}`);
@@ -57,7 +57,7 @@ describe.concurrent("the container", () => {
     host.container("web", { ports: PORTS, ...(what === "runs" ? { status: "created" } : {}) });
     const before = join(host.fake, "before.json");
     const seen = join(host.fake, "seen");
-    // The third look finds it.
+    // The third attempt finds it.
     host.on(
       "docker",
       `[ "$1" = inspect ] || return 0

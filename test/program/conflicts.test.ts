@@ -25,7 +25,7 @@ async function hostWithOld({ ipv6 = false } = {}): Promise<FakeHost> {
   return host;
 }
 
-/** docker rm -f, and nobody asked for its rules to go. */
+/** docker rm -f, without a call that removes its rules. */
 function remove(host: FakeHost, name: string): void {
   rmSync(join(host.fake, "containers", `${name}.json`));
 }
@@ -58,7 +58,7 @@ describe.concurrent("a fragment whose container is gone", () => {
     expect(await host.ask({ container: "new", reload })).toMatchObject({ changed: false, warnings: [] });
   });
 
-  test("and whose address alone is another's: goes, also where the other's own rules were right", async () => {
+  test("and whose address alone is another's: removed, also where the other's own rules were right", async () => {
     const host = await hostWithOld();
     await host.ask({ container: "new" });
     remove(host, "old");
@@ -97,7 +97,7 @@ describe.concurrent("a fragment whose container is gone", () => {
     for (const key of ["containers", "files", "warnings"] as const) expect(foretold[key]).toEqual(result[key]);
   });
 
-  test("does not come back with a rollback: its container is dead", async () => {
+  test("is not restored by a rollback: its container is dead", async () => {
     const host = await hostWithOld();
     remove(host, "old");
     host.container("new", { ports: port("8080"), address: "172.17.0.2" });
@@ -121,7 +121,7 @@ describe.concurrent("a fragment whose container is gone", () => {
     expect(host.fragment("old")).toBeDefined();
   });
 
-  test("goes although its name is the beginning of a running container's id", async () => {
+  test("is removed although its name is the beginning of a running container's id", async () => {
     const host = await hostWithOld();
     host.write("11-docker-container_6e6577", (host.fragment("old") ?? "").replaceAll("172.17.0.2", "172.17.0.3"));
     host.on("docker", 'case "$*" in "inspect 6e6577") cat "$FAKE/as-list"; exit 0 ;; esac\n');
@@ -174,7 +174,7 @@ describe.concurrent("a fragment that is out of date", () => {
     for (const [index, name] of ["a", "b", "c"].entries()) {
       expect(host.kernel("nat")).toMatch(new RegExp(`docker_iptables: ${name}".* 172\\.17\\.0\\.${index + 3}:80`));
     }
-    // Whoever made them asked for no guards.
+    // They were made with guards: false.
     expect(host.fragment("a")).toContain("*raw");
     expect(host.fragment("b")).not.toContain("*raw");
     expect(await host.ask({ container: ["b", "c"], guards: false })).toMatchObject({ changed: false });
@@ -189,7 +189,7 @@ describe.concurrent("a fragment that is out of date", () => {
     expect(host.kernel("nat", "ipv6")).toContain("--to-destination [fd00::9]:80");
   });
 
-  test("and from before this boot goes: nobody has asked for it since", async () => {
+  test("and from before this boot is removed: it was not requested since", async () => {
     const host = await hostWithOld();
     host.container("old", { ports: port("8080"), address: "172.17.0.9" });
     host.container("new", { ports: port("8081"), address: "172.17.0.2" });

@@ -10,7 +10,7 @@ afterAll(() => {
   for (const server of servers) server.close();
 });
 
-/** What stands on the wire. */
+/** What is sent. */
 export function said(body: string, status = "200 OK", server = "Docker/20.10.24 (linux)"): string {
   return `HTTP/1.0 ${status}\r\nApi-Version: 1.41\r\nServer: ${server}\r\n\r\n${body}`;
 }

@@ -91,7 +91,7 @@ describe.concurrent.each(RELOADS)("reload: %s", (reload) => {
     }
   });
 
-  test("setup --remove takes our jump; the chain goes when it is empty, and never with a rule", async () => {
+  test("setup --remove takes our jump; the chain is removed when it is empty, and never with a rule", async () => {
     const host = await hostWithBase(reload);
     add(host, BAN);
     const before = users(host);
@@ -126,7 +126,7 @@ describe.concurrent("load", () => {
     expect(kept).not.toMatch(/203\.0\.113|f2b/);
   });
 
-  test("of a fragment whose last rule there was deleted: that one goes, and what others have put there stays", async () => {
+  test("of a fragment whose last rule there was deleted: that one is removed, and what others have put there stays", async () => {
     const host = await hostWithBase("restore");
     host.write("50_mine", "*filter\n-A DOCKER-USER -s 198.51.100.1/32 -j ACCEPT\nCOMMIT\n");
     await load(host);
@@ -139,7 +139,7 @@ describe.concurrent("load", () => {
     expect(await load(host)).toMatchObject({ changed: false });
   });
 
-  test("of fragments that have rules there: they alone decide, and what goes is told", async () => {
+  test("of fragments that have rules there: they alone decide, and what is removed is reported", async () => {
     const host = await hostWithBase("restore");
     add(host, [BLOCK]);
     const own = "-A DOCKER-USER -s 198.51.100.1/32 -j DROP";
@@ -216,7 +216,7 @@ describe.concurrent("what comes before it", () => {
     expect(linesIn(host, "FORWARD").slice(0, 3)).toEqual([JUMP, ...rules]);
   });
 
-  test("by a fragment's insertion stands behind it after a load", async () => {
+  test("by a fragment's insertion is behind it after a load", async () => {
     const host = await hostWithBase("restore");
     host.write("20_mine", "*filter\n-I FORWARD -s 10.8.0.0/24 -j ACCEPT\nCOMMIT\n");
     await load(host);
@@ -226,7 +226,7 @@ describe.concurrent("what comes before it", () => {
   });
 });
 
-test("a chain that a fragment declares, or to which something jumps, stays when the base goes", async () => {
+test("a chain that a fragment declares, or to which something jumps, stays when the host rules are removed", async () => {
   for (const [fragment, rule] of [
     ["*filter\n:DOCKER-USER - [0:0]\nCOMMIT\n", undefined],
     ["", "-A INPUT -j DOCKER-USER"],

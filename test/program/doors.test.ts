@@ -54,7 +54,7 @@ describe.concurrent("door 1, JSON on stdin", () => {
     expect(result).toMatchObject({ failed: true, error: { code: "arguments_invalid" } });
   });
 
-  test("a terminal is told the usage, not waited for", async () => {
+  test("a terminal gets the usage, and is not waited for", async () => {
     const answered = await fakeHost().shell(`script --quiet --return --command '"$EXE"' /dev/null < /dev/null`);
     expect(answered.stdout).toMatch(/give a verb, or JSON on stdin/);
     expect(answered.exitCode).toBe(2);
@@ -208,7 +208,7 @@ describe.concurrent("door 3, verbs", () => {
     `--ip6tables-dir=${host.ip6tablesDir}`,
   ];
 
-  test("create and delete as they stand in the original's unit", async () => {
+  test("create and delete as in the original's unit", async () => {
     const host = hostWithWeb();
     const created = await host.run(["create", "web", ...directories(host)]);
     expect(created).toMatchObject({ exitCode: 0, stderr: "" });

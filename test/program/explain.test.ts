@@ -26,7 +26,7 @@ test("one answer for each published port; nothing is changed, and no lock is tak
   const host = await publishedHost();
   const before = host.state();
   const result = readAnswer(await host.run(explain("--json")));
-  expect(result).toMatchObject({ changed: false, msg: "2 published ports or ranges followed" });
+  expect(result).toMatchObject({ changed: false, msg: "2 published ports or ranges traced" });
   expect(result.explained?.map(({ publish }) => publish)).toEqual(["127.0.0.1:8081/tcp", "0.0.0.0:8080/tcp"]);
   expect(host.state()).toEqual(before);
   const calls = host.calls().map((call) => call.split(" ")[0]);

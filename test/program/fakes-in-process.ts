@@ -1,6 +1,6 @@
-// What the fakes answer that are asked most, within the tests' process: to start one there costs 20 to 30 ms of
-// processor time, for the kernel copies the tables of a process of 250 MB first. The scripts in fakes/ say what is right, and
-// fakes-in-process.test.ts compares; whatever is not known here is left to them.
+// The answers of the fakes that are called most, within the tests' process: to start one there costs 20 to 30 ms of processor time,
+// for the kernel copies the tables of a process of 250 MB first. The scripts in fakes/ are the reference, and
+// fakes-in-process.test.ts compares; anything that is not known here is left to them.
 
 import type { SpawnOptions } from "node:child_process";
 import { EventEmitter } from "node:events";

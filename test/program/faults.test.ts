@@ -27,9 +27,12 @@ const PORTS = {
 /** Led to the container's former address. */
 const FLOW =
   "udp      17 29 src=198.51.100.1 dst=127.0.0.1 sport=9 dport=53 src=172.17.0.2 dst=198.51.100.1 sport=53 dport=9 use=1";
-/** What a run that was killed leaves is no part of the state: nobody reads it, and a later run removes it. */
+/** What a killed run leaves is not part of the state: nothing reads it, and a later run removes it. */
 const TEMPORARY = /\/\.docker_iptables\.tmp$|^var\/docker_iptables\/.*\.\d+\.tmp$/;
-/** What only spares or tells something: what fragments declare (where a run was interrupted, what they did as well), and how it is spelled. */
+/**
+ * What is only a cache or a record: what fragments declare (after an interruption, also what they declared), and how iptables
+ * prints it.
+ */
 const DERIVED = /^var\/docker_iptables\/.*\.(left|spelled|names)$/;
 const RECORD = /\.left$/;
 
@@ -42,11 +45,11 @@ interface Case {
   input?: (host: FakeHost) => string;
   /** Whether a failed run brings back what was there. */
   putsBack: boolean;
-  /** Whether web goes with it: that is never brought back, and done though the rest failed. */
+  /** Whether web is removed with it: that is never restored, and done though the rest failed. */
   goes?: boolean;
   /** Whether what only reads fails too: it is the same for absent, and with a service. */
   reads: boolean;
-  /** Steps that must be among those found, or the test would pass for want of any. */
+  /** Steps that must be among those found, or the test would pass without any. */
   steps: RegExp[];
 }
 
@@ -177,7 +180,7 @@ const CASES: Record<string, Case> = {
   },
 };
 
-/** A host that nobody has made ready, with one network of both families. */
+/** A host that is not set up, with one network of both families. */
 function bare(host: FakeHost): void {
   host.bare();
   for (const family of ["ipv4", "ipv6"]) {
@@ -224,7 +227,7 @@ async function start(host: FakeHost, one: Case, env: Record<string, string> = {}
 function stateOf(host: FakeHost): State {
   const entries = Object.entries(host.state()).map(([name, text]) => [
     name.replace(/^docker_iptables-test-[^/]*\//, ""),
-    // A load states all policies, as the kernel does; what takes rules away without one states none.
+    // A load states all policies, as the kernel does; a removal without one states none.
     text.replaceAll(host.root, "ROOT").replaceAll(/^:[A-Z]+ ACCEPT \[0:0\]\n/gm, ""),
   ]);
   return Object.fromEntries(entries);
@@ -300,7 +303,7 @@ function expectOldOrNew(now: State, before: State, goal: State, goes = false): v
   }
 }
 
-/** An answer is true: done is done, failed is as before, and what stays changed is told. */
+/** An answer is true: done is done, failed is as before, and what stays changed is reported. */
 function expectTrue(result: Result, now: State, before: State, goal: State, putsBack: boolean): void {
   if (!result.failed) {
     // That the rules could not be kept for the next boot is a warning.

@@ -83,7 +83,7 @@ describe.concurrent("a host without IPv6", () => {
     expect(existsSync(host.ip6tablesDir)).toBe(false);
   });
 
-  test("is told so when IPv6 is asked for", async () => {
+  test("fails when IPv6 is requested", async () => {
     const host = hostWithWeb();
     rmSync(host.ip6tablesDir, { recursive: true });
     const { msg } = await host.refuses({ container: "web", ipv6: true }, "directory_unusable");
@@ -128,7 +128,7 @@ describe.concurrent("in the fragment's place is", () => {
     expect(host.names(host.iptablesDir).sort()).toEqual(["10_docker", "11-docker-container_web"]);
   });
 
-  test("a directory in the temporary file's place: a failure, and nothing is lost", async () => {
+  test("a directory in the temporary file's place: a failure, and nothing is removed", async () => {
     const host = hostWithWeb();
     mkdirSync(join(host.iptablesDir, ".docker_iptables.tmp"));
     await host.refuses({ container: "web" }, "write_failed");
@@ -162,7 +162,7 @@ describe.concurrent("mode and owner", () => {
     expect(host.fragment("web")).toContain("172.17.0.2");
   });
 
-  test.runIf(isRoot)("a replaced one is ours, whoever's it was; a rolled back one too", async () => {
+  test.runIf(isRoot)("a replaced one is ours, whoever wrote it; a rolled back one too", async () => {
     const host = hostWithWeb();
     writeFileSync(pathOf(host), "# former\n");
     chownSync(pathOf(host), 12345, 23456);
@@ -208,7 +208,7 @@ describe.runIf(canBeUser)("rights that the caller has not", { concurrent: true }
     expect(host.state()).toEqual(before);
   });
 
-  test("to write the second family: the first is put back", async () => {
+  test("to write the second family: the first is restored", async () => {
     const host = hostWithWeb();
     host.container("web", { ports: BOTH, address6: "fd00::2" });
     await host.boot();

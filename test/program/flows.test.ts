@@ -1,4 +1,4 @@
-// The executable on a fake host: after a change, stale UDP flows go, and no others.
+// The executable on a fake host: after a change, stale UDP flows are deleted, and no others.
 
 import { rmSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { type FakeHost, fakeHost } from "./host.ts";
 const UDP = { "53/udp": [{ HostIp: "0.0.0.0", HostPort: "53" }] };
 const TCP = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
 
-/** Its first packet asked for a port of 127.0.0.1, the one address that every host has, and went to `to`. */
+/** Its first packet was for a port of 127.0.0.1, the one address that every host has, and was sent to `to`. */
 function flow(to: string, port = 53, sport = 1000): string {
   return (
     `udp      17 29 src=198.51.100.1 dst=127.0.0.1 sport=${sport} dport=${port} ` +
@@ -55,7 +55,7 @@ test.each(["systemd", "restore", "patch"])(
   },
 );
 
-test("absent: what was led to the container goes", async () => {
+test("absent: flows to the container are deleted", async () => {
   const host = await movedHost();
   host.setFlows([flow("172.17.0.2"), ...OTHERS]);
   expect(await host.ask({ container: "web", state: "absent" })).toMatchObject({ changed: true, warnings: [] });
@@ -65,7 +65,7 @@ test("absent: what was led to the container goes", async () => {
 test("another process's load has brought the rules: the flows of what this one wrote still go", async () => {
   const host = await movedHost();
   host.setFlows([flow("172.17.0.2")]);
-  // The kernel gets the new address between the look and the load.
+  // The kernel gets the new address between the read and the load.
   host.on("systemctl", `sed -i s/172.17.0.2/172.17.0.9/ "$FAKE"/kernel/ipv4/*`);
   expect(await host.ask({ container: "web" })).toMatchObject({ changed: true, reloaded: [] });
   expect(host.flows()).toEqual([]);

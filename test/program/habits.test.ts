@@ -22,7 +22,7 @@ function directories(host: FakeHost): string[] {
 }
 
 describe.concurrent("what create waits for", () => {
-  test("is told on stderr, and again when the reason is another", async () => {
+  test("is reported on stderr, and again when the reason changes", async () => {
     const host = fakeHost();
     host.container("web1", { ports: OTHER_PORTS, address: "172.17.0.3" });
     const running = execa(host.executable, ["create", "web", ...directories(host)], host.options());
@@ -207,7 +207,7 @@ test.skipIf(spawnSync("jq", ["--version"]).status !== 0)("the README's recipes w
   const host = hostWithWeb();
   host.container("db", { ports: OTHER_PORTS, address: "172.17.0.3" });
   await host.boot();
-  // The recipes as they stand; only the directories are others.
+  // The recipes unchanged, except for the directories.
   const flags = directories(host).join(" ");
   const json = `. + ${JSON.stringify({ iptables_dir: host.iptablesDir, ip6tables_dir: host.ip6tablesDir })}`;
   const wrapper = `#!/bin/sh

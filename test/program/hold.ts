@@ -7,7 +7,7 @@ import { afterAll } from "vitest";
 const holders: (() => Promise<void>)[] = [];
 afterAll(() => Promise.all(holders.map((release) => release())));
 
-/** It holds the lock (lock: on writing) until it is told to let go, or the file's tests have ended. */
+/** It holds the lock (lock: on writing) until it is told to release it, or the file's tests have ended. */
 export async function hold(
   directory: string,
   kind: "lock" | "load" = "lock",

@@ -26,7 +26,7 @@ import { validate } from "../../src/generated/validate-result.js";
 import { runInProcess } from "./in-process.ts";
 import { type Addresses, textsOf } from "./interfaces.ts";
 
-// Whatever a developer's own is: with 002 all that tests write would be untrusted.
+// Independent of the developer's own: with 002 all that tests write would be untrusted.
 process.umask(0o022);
 
 const FAKES = fileURLToPath(new URL("fakes", import.meta.url));
@@ -48,7 +48,7 @@ export function nodeOptions(...hooks: string[]): string {
   return ["machine", ...hooks].map((name) => `--require "${join(FAKES, name)}.cjs"`).join(" ");
 }
 
-/** The base that the original's README has a reader write by hand. */
+/** The host rules that the original's README has a reader write by hand. */
 export const BASE = `*nat
 :DOCKER_CONTAINERS - [0:0]
 -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER_CONTAINERS
@@ -66,7 +66,7 @@ export interface Answered {
   stderr: string;
 }
 
-/** The loopback interface stands in for the bridge: it is the one that every machine has. */
+/** The loopback interface is used as the bridge: it is the one that every machine has. */
 export const BRIDGE = "lo";
 
 interface ContainerOptions {
@@ -206,7 +206,7 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     return readdirSync(directory).filter((name) => !/^\.docker_iptables($|\.(boot|lock|load)$)/.test(name));
   }
 
-  /** A host that nobody has made ready: no directories, no services of anybody, the executable on PATH. */
+  /** A host that is not set up: no directories, no services, the executable on PATH. */
   bare(): this {
     for (const path of [this.iptablesDir, this.ip6tablesDir, join(this.fake, "units")])
       rmSync(path, { recursive: true, force: true });
@@ -246,7 +246,7 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     return calls;
   }
 
-  /** The same, and they stay: while something runs none is lost. */
+  /** The same, and they stay: while something runs none is removed. */
   callsSoFar(): string[] {
     const path = join(this.fake, "calls");
     return existsSync(path) ? readFileSync(path, "utf8").trim().split("\n") : [];
@@ -287,7 +287,7 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     }
   }
 
-  /** What a boot does: both services load their directories. The fake kernel then has the base. */
+  /** What a boot does: both services load their directories. The fake kernel then has the host rules. */
   async boot(): Promise<void> {
     for (const unit of ["iptables.service", "ip6tables.service"]) {
       await execa(join(this.bin, "systemctl"), ["restart", unit], { ...this.options(), reject: true });
@@ -321,7 +321,8 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     // A context: so the fake client is asked, and never the Docker daemon of whoever runs the tests.
     const own = { PATH: path, FAKE: this.fake, DIRS: this.root, HOME: this.root, DOCKER_CONTEXT: "fake" };
     const env: Record<string, string> = { ...own, NODE_OPTIONS: nodeOptions(), ...this.environment };
-    // A run that hangs must not keep its locks, or the tests beside it would fail too. One that only is slow may take its time.
+    // A run that hangs must not keep its locks, or the tests that run at the same time would fail, too. One that only is slow may
+    // take its time.
     return {
       env,
       extendEnv: false,
@@ -423,7 +424,7 @@ export async function removeRoot(root: string): Promise<void> {
   }
 }
 
-/** A host for one test; its folder goes when the file's tests have ended, for they run side by side. */
+/** A host for one test; its folder is removed when the file's tests have ended, because they run in parallel. */
 export function fakeHost(): FakeHost {
   const host = new FakeHost();
   roots.push(host.root);

@@ -1,4 +1,4 @@
-// The network interfaces of a fake host, as its kernel and Node.js tell of them.
+// The network interfaces of a fake host, as its kernel and Node.js show them.
 
 import { endianness } from "node:os";
 import ipaddr from "ipaddr.js";

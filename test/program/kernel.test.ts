@@ -1,4 +1,4 @@
-// The base is wrong, or the kernel does not get the rules: files and kernel are put back, and the answer says so.
+// The host rules are wrong, or the kernel does not get the rules: files and kernel are restored, and the answer says so.
 
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -141,7 +141,7 @@ describe.concurrent("iptables-save", () => {
   });
 });
 
-test("the load fails for IPv4, and IPv6 cannot be read any more: what was not loaded needs no way back", async () => {
+test("the load fails for IPv4, and IPv6 cannot be read any more: what was not loaded needs no rollback", async () => {
   const host = await bootedHost();
   const given = { container: "web", reload: "restore", ipv6: true };
   await host.ask(given);
@@ -162,7 +162,7 @@ describe.concurrent.each(["restore", "systemd"])("the load fails (reload: %s)", 
     expect(rolled_back).toEqual([join(host.iptablesDir, PATH)]);
   });
 
-  test("in the second table: the snapshot of the first is put back, and the former bytes", async () => {
+  test("in the second table: the snapshot of the first is restored, and the former bytes", async () => {
     const host = await bootedHost();
     await host.ask({ container: "web", reload });
     move(host);
@@ -176,7 +176,7 @@ describe.concurrent.each(["restore", "systemd"])("the load fails (reload: %s)", 
     expect(host.kernel("nat")).toContain("172.17.0.9");
   });
 
-  test("for IPv6 after it succeeded for IPv4: both are put back", async () => {
+  test("for IPv6 after it succeeded for IPv4: both are restored", async () => {
     const host = await bootedHost();
     await host.ask({ container: "web", reload, ipv6: true });
     move(host);
@@ -189,7 +189,7 @@ describe.concurrent.each(["restore", "systemd"])("the load fails (reload: %s)", 
     expect(host.kernel("nat", "ipv6")).toContain("fd00::2");
   });
 
-  test("halfway through IPv6, where only the file had to change: IPv6 is put back, too", async () => {
+  test("halfway through IPv6, where only the file had to change: IPv6 is restored, too", async () => {
     const host = await bootedHost();
     await host.ask({ container: "web", reload, ipv6: true });
     // A former IPv6 fragment that is not live: the file changes, the kernel need not.
@@ -204,7 +204,7 @@ describe.concurrent.each(["restore", "systemd"])("the load fails (reload: %s)", 
     } else expect(host.state()["kernel/ipv6/nat"]).toBe(before["kernel/ipv6/nat"]);
   });
 
-  test("and so does the way back: the answer says what could NOT be put back", async () => {
+  test("and so does the rollback: the answer says what could NOT be restored", async () => {
     const host = await bootedHost();
     await host.ask({ container: "web", reload });
     move(host);

@@ -19,7 +19,7 @@ const PORTS = {
   ],
 };
 
-/** A load that says when it has begun, and goes on when it may. */
+/** A load that says when it has begun, and continues when allowed. */
 const LOADING = 'echo > "$FAKE/loading"; until [ -e "$FAKE/go" ]; do sleep 0.05; done';
 
 let outdated: Promise<Record<string, string>> | undefined;
@@ -55,7 +55,7 @@ function start(host: FakeHost, given: Record<string, unknown>, env: Record<strin
   return { pid: subprocess.pid ?? 0, done };
 }
 
-/** What a loader would read (`cat DIRECTORY/*`) besides the base. */
+/** What a loader would read (`cat DIRECTORY/*`) besides the host rules. */
 function visible(host: FakeHost): string[] {
   return host.names(host.iptablesDir).filter((name) => !name.startsWith(".") && name !== "10_docker");
 }

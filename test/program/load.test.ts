@@ -115,10 +115,12 @@ describe.concurrent("load", () => {
     writeFileSync(join(host.fake, "kernel/ipv4/mangle"), "*mangle\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -j LOST\nCOMMIT\n");
     host.write("9_last", ACCEPTS(9));
     host.write("20_web", ACCEPTS(20));
+    const removed = (tense: string) => [`IPv4 rules not in any fragment ${tense} removed: '-A OUTPUT -j LOST'`];
+    expect((await load(host, ["--check"])).warnings).toEqual(removed("would be"));
     const result = await load(host);
     expect(host.kernel("filter")).toMatch(/--dport 20 .*\n.*--dport 9 /);
     expect(host.kernel("mangle")).not.toContain("LOST");
-    expect(result.warnings).toEqual(["IPv4 rules not in any fragment will be removed: '-A OUTPUT -j LOST'"]);
+    expect(result.warnings).toEqual(removed("were"));
   });
 
   test.each([
@@ -131,7 +133,7 @@ describe.concurrent("load", () => {
     expect(host.kernel("mangle")).toContain(declaration);
   });
 
-  test("tells three lost rules, counts the others, and does not count its own", async () => {
+  test("lists three removed rules, counts the others, and does not count its own", async () => {
     const host = fakeHost();
     const lines = [1, 2, 3, 4, 5].map((mark) => `-A INPUT -m mark --mark ${mark} -j DROP\n`);
     const ours = '-A INPUT -m comment --comment "docker_iptables: gone" -j ACCEPT\n';
@@ -271,7 +273,7 @@ describe.concurrent("what is wrong", () => {
     for (const version of ["ipv4", "ipv6"]) expect(host.kernel("raw", version)).not.toContain("DROP");
   });
 
-  test("the second family fails, and so does the way back of the first: told, and the failure is the first one", async () => {
+  test("the second family fails, and so does the rollback of the first: reported, and the failure is the first one", async () => {
     const host = fakeHost();
     await load(host);
     const rules = host.kernel("nat");
@@ -348,7 +350,7 @@ describe.concurrent("container fragments of another boot", () => {
     for (const address of ["172.17.0.9", "172.17.0.7"]) expect(host.kernel("nat")).toContain(address);
   });
 
-  test("that go leave the list: one of that name that another hand puts back is not loaded", async () => {
+  test("that are removed leave the list: one of that name that another program restores is not loaded", async () => {
     const host = fakeHost();
     for (const [index, name] of ["web", "db", "job"].entries()) {
       const ports = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: String(8080 + index) }] };
@@ -367,7 +369,8 @@ describe.concurrent("container fragments of another boot", () => {
       warnings: [expect.stringContaining("11-docker-container_web is from before this boot")],
     });
     expect(host.kernel("nat")).not.toContain("172.17.0.2:80");
-    // What another hand has removed goes with the next write, whosever it is, and by the next delete of its own.
+    // A fragment that another program has removed is dropped from the list with the next write of any container, and with its own
+    // next delete.
     rmSync(join(host.iptablesDir, "11-docker-container_db"));
     await host.ask({ ...given, container: "web" });
     expect(listed()).toEqual(["job", "web"]);
@@ -586,7 +589,7 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
     expect(existsSync(file("ipv4"))).toBe(true);
   });
 
-  test("without STATE_DIRECTORY they lie hidden beside the fragments, whoever loads", async () => {
+  test("without STATE_DIRECTORY they are hidden beside the fragments, whoever loads", async () => {
     const host = fakeHost();
     host.container("web", { ports: PUBLISHED });
     expect(await host.ask({ container: "web", reload: "restore" })).toMatchObject({ changed: true });
@@ -616,7 +619,7 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
   });
 });
 
-test("a service's start loads as its reload does, where nobody else has a rule", async () => {
+test("a service's start loads as its reload does, where there are no foreign rules", async () => {
   const [start, reload] = [fakeHost(), fakeHost()];
   expect(await load(start, ["ipv4", "--keep-undeclared"])).toMatchObject({ changed: true, warnings: [] });
   await load(reload, ["ipv4"]);
@@ -709,7 +712,7 @@ describe("odd fragments, with --check", () => {
   });
 
   const REAL = new URL("../fragments/real/", import.meta.url);
-  test.each(readdirSync(REAL))("%s, as it is found in the wild: no line is refused, none is lost", async (name) => {
+  test.each(readdirSync(REAL))("%s, as it is found in the wild: no line is rejected, none is missing", async (name) => {
     const host = fakeHost();
     const text = readFileSync(new URL(name, REAL), "utf8");
     host.write("00_real", text);

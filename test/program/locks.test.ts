@@ -102,18 +102,18 @@ describe.concurrent("a lock that another process holds", () => {
   test("between our write and our load, and it loads what we wrote: file and kernel agree in the end", async () => {
     const { host, asked, locks, release } = await heldBetween(3);
     await host.boot();
-    // The third flock is that of the way back; where there is none, the answer is there.
+    // The third flock is that of the rollback; without one, the answer is there.
     await until("it takes its write back, or has ended", () => asked.ended || locks() > 2);
     await release();
     const result = await asked.result;
     const file = host.fragment("web") !== undefined;
     const live = host.kernel("nat").includes("172.17.1.1:80");
-    // On a slow machine we may be too late for its way back.
+    // On a slow machine we may be too late for its rollback.
     const isThere = !result.failed || result.rolled_back?.some((one) => one.startsWith("NOT put back"));
     expect({ file, live }, result.msg).toEqual({ file: isThere, live: isThere });
   });
 
-  test("for longer than our patience, between our write and our load: the answer says what was not put back", async () => {
+  test("for longer than our patience, between our write and our load: the answer says what was not restored", async () => {
     for (const patience of [1, 5, 30]) {
       const { host, asked } = await heldBetween(patience);
       const result = await asked.result;

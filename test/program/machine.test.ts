@@ -1,4 +1,4 @@
-// A fake host is not the machine that it stands on: no program of the machine's is started that run.ts does not name, and
+// A fake host is separate from the machine that it runs on: no program of the machine's is started that run.ts does not name, and
 // nothing of its kernel, daemons and users is seen.
 
 import { readdirSync, rmSync } from "node:fs";
@@ -58,7 +58,7 @@ const isRoot = process.getuid?.() === 0;
 test.skipIf(NATIVE || !isRoot)("a Docker daemon of the machine's own is not the host's", async () => {
   const host = fakeHost();
   await host.boot();
-  // In a network namespace of its own, where nobody else meets it; it has no environment, as another's would not have ours.
+  // In a network namespace of its own, apart from all others; it has no environment, as another user's process would not have ours.
   const script = `exec unshare --net sh -c '
     cp /bin/sh "$DIRS/dockerd"
     mkfifo "$DIRS/hold"

@@ -1,4 +1,4 @@
-// Host names in fragments, with a fake getent: each is asked for once, by us, and has one answer whatever a name server says.
+// Host names in fragments, with a fake getent: each is resolved once, by us, and has one answer whatever a name server says.
 
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -52,12 +52,12 @@ describe.concurrent("a host name in a fragment", () => {
     expect(host.kernel("filter")).toContain("-s 192.0.2.77 -j ACCEPT");
   });
 
-  test("is asked for before the kernel is looked at: what comes meanwhile is not lost", async () => {
+  test("is requested before the kernel is read: what is added in between is not lost", async () => {
     const host = named({ "ahostsv4-one.example": ["192.0.2.9 STREAM one"] });
     await load(host, "ipv4");
     host.write("05_host", RULE("one.example"));
     host.calls();
-    // Once a first look has ended, if there is one.
+    // After the first attempt, if there is one.
     const looked = 'until grep -q "^iptables-save" "$FAKE/calls"; do sleep 0.01; done; sleep 0.2';
     const came = `sed -i 's/^COMMIT/-A INPUT -s 192.0.2.66 -j DROP\\nCOMMIT/' "$FAKE/kernel/ipv4/filter"`;
     host.on("getent", `${looked}; ${came}`);

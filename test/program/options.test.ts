@@ -48,7 +48,7 @@ const create = (host: FakeHost, given: Record<string, unknown>) =>
   host.ask({ container: "web", reload: "restore", ...given });
 
 describe.concurrent("what a call by name gives", () => {
-  test("stands in the head of the fragment, and nothing where it gives nothing", async () => {
+  test("is in the head of the fragment, and nothing if nothing was given", async () => {
     const host = fakeHost();
     host.container("web", { ports: published("8080") });
     await create(host, { guards: false, ipv6: false });

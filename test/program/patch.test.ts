@@ -1,4 +1,4 @@
-// reload: patch on a fake host: only our rules change in the kernel, on the way there and on the way back.
+// reload: patch on a fake host: only our rules change in the kernel, when patched and when rolled back.
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ const PORTS = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
 const BAN = "-A f2b-sshd -s 192.0.2.66/32 -j REJECT";
 const patch = { container: "web", reload: "patch" };
 
-/** A booted host on which somebody else has put rules into the kernel that no fragment declares. */
+/** A booted host with foreign rules in the kernel that no fragment declares. */
 async function sharedHost(): Promise<FakeHost> {
   const host = fakeHost();
   host.container("web", { ports: PORTS });
@@ -58,7 +58,7 @@ describe.concurrent("reload: patch", () => {
     expect(host.kernel("nat") + host.kernel("raw") + host.kernel("filter")).not.toContain("172.17.0.2");
   });
 
-  test("a table that somebody flushed gets its chain, the jumps and our rules back", async () => {
+  test("a flushed table gets its chain, the jumps and our rules back", async () => {
     const host = await sharedHost();
     await host.ask(patch);
     host.flush("nat");
@@ -79,7 +79,7 @@ describe.concurrent("reload: patch", () => {
     },
   );
 
-  test("another container's fragment that lost its end is named", async () => {
+  test("another container's truncated fragment is named", async () => {
     const host = await sharedHost();
     host.write("11-docker-container_db", "# docker_iptables: db (generated: do not edit)\n*filter\n");
     const { msg } = await host.refuses(patch, "fragment_invalid");
@@ -87,7 +87,7 @@ describe.concurrent("reload: patch", () => {
     expect(await host.ask({ ...patch, state: "absent" })).toMatchObject({ changed: false });
   });
 
-  test("the original script's fragment is taken over, and taken away", async () => {
+  test("the original script's fragment is taken over, and removed", async () => {
     const host = await sharedHost();
     const old = "-A FORWARD -d 172.17.0.7 ! -i lo -o lo -p tcp -m tcp --dport 80 -j ACCEPT";
     host.write("11-docker-container_web", `*filter\n${old}\nCOMMIT\n`);
@@ -114,7 +114,7 @@ describe.concurrent("the patch fails", () => {
     for (const table of ["raw", "nat", "filter"]) expect(host.kernel(table)).toContain("docker_iptables: web");
   });
 
-  test("each time because others change the rules meanwhile: that is told", async () => {
+  test("each time because others change the rules in between: that is reported", async () => {
     const host = await sharedHost();
     const stale = `-A DOCKER_CONTAINERS -p tcp --dport $$ -m comment --comment \\"docker_iptables: web\\" -j DNAT --to 172.17.0.7`;
     host.on(
@@ -126,7 +126,7 @@ describe.concurrent("the patch fails", () => {
     expect(msg).toMatch(/other programs change the kernel's rules at the same time, 3 times in a row; .*line 7 failed/);
   });
 
-  test("for IPv6 after it succeeded for IPv4: both are put back", async () => {
+  test("for IPv6 after it succeeded for IPv4: both are restored", async () => {
     const host = await sharedHost();
     host.container("web", {
       ports: { "80/tcp": [...PORTS["80/tcp"], { HostIp: "::", HostPort: "8080" }] },

@@ -81,7 +81,7 @@ test.each(["systemd", "restore", "patch"])(
 describe("a rule that refuses everything", () => {
   const REJECT = "-A FORWARD -j REJECT --reject-with icmp-port-unreachable";
 
-  test("before ours in FORWARD is told, changed or not", async () => {
+  test("before ours in FORWARD is reported, changed or not", async () => {
     const host = fakeHost();
     host.container("web", { ports: PORTS });
     host.write("05_policy", `*filter\n${REJECT}\nCOMMIT\n`);

@@ -1,4 +1,4 @@
-// What another process does between this one's look, its write and its load: the newer one is kept, or the race is told.
+// What another process does between this one's read, its write and its load: the newer one is kept, or the race is reported.
 
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,7 +16,7 @@ const calls = (host: FakeHost) => {
   return existsSync(path) ? readFileSync(path, "utf8").trim().split("\n") : [];
 };
 
-/** What a fake runs first: who finds the mark "slow" takes it, and waits until it may go on. */
+/** What a fake runs first: whichever finds the mark "slow" takes it, and waits until it may continue. */
 const SLOW = `if mv "$FAKE/slow" "$FAKE/stopped" 2>/dev/null; then until [ -e "$FAKE/go" ]; do sleep 0.02; done; fi`;
 
 /** web runs and publishes 8080 at 172.17.0.2. */
@@ -47,7 +47,7 @@ PATH=\${PATH#*:} exec flock "$@"
 }
 
 describe.concurrent("a create that was slow", () => {
-  /** The client's answer is out, and the look at the kernel takes its time. */
+  /** The client has answered, and reading the kernel's rules is slow. */
   async function slowCreate(host: FakeHost): Promise<() => Promise<Result>> {
     host.on("iptables-save", SLOW);
     host.on(
@@ -114,7 +114,7 @@ describe.concurrent("a create that was slow", () => {
     expect(host.kernel("nat")).not.toContain("172.17.0.2:80");
   });
 
-  test("is told that others change the fragment each time that it comes to write", async () => {
+  test("is reported when others change the fragment before each of its writes", async () => {
     const host = await hostWithWeb();
     const other = `#!/bin/sh
 echo "# docker_iptables: web, and another: $$" > "$DIRS/iptables.d/.new"
@@ -141,7 +141,7 @@ describe.concurrent("a create and a delete at once", () => {
     expect(host.kernel("nat")).not.toContain("docker_iptables: web");
   });
 
-  test("the create came after the delete's write: the race is told, and what it wrote stays", async () => {
+  test("the create came after the delete's write: the race is reported, and what it wrote stays", async () => {
     const host = await hostWithWeb();
     await host.ask({ container: "web", reload: "restore" });
     const finish = await stoppedAt(2, host, { state: "absent" });
@@ -194,7 +194,7 @@ describe.concurrent("a container that gets another name between two answers", ()
     expect(await host.ask({ container: "web2" })).not.toHaveProperty("failed");
   });
 
-  test("and stands twice in the answer about all: they are asked for again", async () => {
+  test("and is twice in the answer about all: they are requested again", async () => {
     const host = await hostWithWeb();
     host.container("db", { ports: port("5432"), address: "172.17.0.3" });
     const renamed = `sed -e 's#"/db"#"/web"#' -e 's#"5432"#"8080"#'`;
@@ -208,7 +208,7 @@ describe.concurrent("a container that gets another name between two answers", ()
     expect(host.fragment("db")).toContain("--dport 5432");
   });
 
-  test("and whose client always tells of two of one name: one counts, and it is told", async () => {
+  test("and whose client always lists two of one name: one counts, and it is reported", async () => {
     const host = await hostWithWeb();
     host.container("db", { ports: port("8080"), address: "172.17.0.3" });
     host.on(

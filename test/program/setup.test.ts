@@ -1,4 +1,4 @@
-// setup, and base: true through JSON: the host is made ready, or told why not, and it is taken back.
+// setup, and base: true through JSON: the host is set up, or the failure says why not, and it is removed again.
 
 import {
   copyFileSync,
@@ -44,7 +44,7 @@ async function setup(host: FakeHost, ...more: string[]): Promise<Result & { exit
   return readAnswer(await verb(host, ...more));
 }
 
-/** Without what is told of the machine itself: whether it forwards, and of a daemon of its own. */
+/** Without what is reported of the machine itself: whether it forwards, and of a daemon of its own. */
 const warnings = (result: Result) =>
   result.warnings.filter((one) => !/^(this host does not forward|the Docker daemon)/.test(one));
 
@@ -93,7 +93,7 @@ describe.concurrent("on a bare host", () => {
     expect(host.calls().filter((call) => /restart|reload|enable /.test(call))).toEqual([]);
   });
 
-  test("the containers come between: their accepts before every drop, all drops before the base's accepts", async () => {
+  test("the containers come between: their accepts before every drop, all drops before the accepts of the host rules", async () => {
     const host = bareHost();
     host.container("web", { ports: PORTS });
     const result = await host.ask({ container: "web", base: true });
@@ -364,7 +364,7 @@ describe.concurrent("--watch", () => {
     expect(await setup(host, "--remove")).toMatchObject({ changed: false, msg: "there are no host rules" });
   });
 
-  test("while it runs, --remove names it: it would publish again what is taken away", async () => {
+  test("while it runs, --remove names it: it would publish again what is removed", async () => {
     const host = bareHost();
     host.container("web", { ports: PORTS });
     await host.ask({ all: true, base: true, watch: true });
@@ -375,7 +375,7 @@ describe.concurrent("--watch", () => {
     expect((await host.refuses({ base: true, state: "absent" }, "base_in_use")).msg).not.toContain("disable --now");
   });
 
-  test("without the base is refused, in Ansible's words", async () => {
+  test("without base is refused, in Ansible's words", async () => {
     const { msg } = await bareHost().refuses({ container: "web", watch: true }, "arguments_invalid");
     expect(msg).toBe("missing parameter(s) required by 'watch': base");
   });
@@ -404,7 +404,7 @@ describe.concurrent("the timers that start a failed service again", () => {
     expect(host.state()).toEqual(after);
   });
 
-  test("another's unit of that name is refused, and stays when the base goes", async () => {
+  test("another's unit of that name is refused, and stays when the host rules are removed", async () => {
     const host = bareHost();
     await setup(host);
     writeFileSync(join(host.unitDir, TIMER), "[Timer]\nOnActiveSec=1\n");
@@ -426,7 +426,7 @@ describe.concurrent("the timers that start a failed service again", () => {
     expect(unitFiles(host)).toEqual([]);
   });
 
-  test("a service that has failed, and is started in vain, is not stopped: its timer goes on", async () => {
+  test("a service that has failed, and is started in vain, is not stopped: its timer continues", async () => {
     const host = bareHost();
     await setup(host);
     const failed = { ActiveState: "failed", FragmentPath: join(host.unitDir, "iptables.service") };
@@ -454,7 +454,7 @@ describe.concurrent("networks", () => {
     expect(host.kernel("filter")).toMatch(/-A FORWARD ! -i br-0123456789ab -o br-0123456789ab .*DROP/);
   });
 
-  test("are followed under the policy that Docker sets, without a word; beside a rule only our own are exchanged", async () => {
+  test("are followed under the policy that Docker sets, without a word; with a foreign rule only our own are replaced", async () => {
     const host = bareHost();
     await setup(host);
     // As Docker's policy does, which stays when its chains are gone.
@@ -476,7 +476,7 @@ describe.concurrent("networks", () => {
     expect(read(host, "00_existing")).toContain(":FORWARD DROP");
   });
 
-  test("what --adopt saved and a fragment has by now as well is told by status and setup, until it is deleted", async () => {
+  test("what --adopt saved and a fragment has by now as well is reported by status and setup, until it is deleted", async () => {
     const host = bareHost();
     const ban = "-A INPUT -s 192.0.2.1/32 -j DROP";
     host.setKernel("filter", ["*filter", ":INPUT ACCEPT [0:0]", ban, "COMMIT", ""].join("\n"));
@@ -523,7 +523,7 @@ describe.concurrent("networks", () => {
     expect(await setup(host)).toMatchObject({ changed: false });
   });
 
-  test("that come while the service has failed, beside rules of others: it starts, and they stay", async () => {
+  test("that come while the service has failed, with foreign rules: it starts, and they stay", async () => {
     const host = bareHost();
     await setup(host);
     rmSync(join(host.fake, "active/iptables.service"));
@@ -597,7 +597,7 @@ describe.concurrent("networks", () => {
     expect(read(host, "10_docker")).toContain("# network a?-A?INPUT?-j?ACCEPT: br-0123456789ab, 10.0.0.0/8\n");
   });
 
-  test("that are not covered are told by present, with the command", async () => {
+  test("that are not covered are reported by present, with the command", async () => {
     const host = bareHost();
     host.container("web", { ports: PORTS });
     rmSync(join(host.fake, "networks/bridge.json"));
@@ -619,7 +619,7 @@ describe.concurrent("networks", () => {
   });
 });
 
-describe.concurrent("what is of another hand", () => {
+describe.concurrent("what is foreign", () => {
   test.each(["10_docker", "90_docker"])("%s is not overwritten", async (file) => {
     const host = bareHost();
     mkdirSync(host.ip6tablesDir);
@@ -668,7 +668,7 @@ describe.concurrent("what is of another hand", () => {
     expect(read(host, "iptables.service", host.unitDir)).toContain("/bin/true");
   });
 
-  test("a masked service is told", async () => {
+  test("a masked service is reported", async () => {
     const host = bareHost();
     host.unit("ip6tables.service", "", { LoadState: "masked" });
     const { msg } = await host.refuses({ base: true }, "unit_not_suitable");
@@ -805,7 +805,21 @@ describe.concurrent("setup --remove", () => {
     expect(host.names(host.iptablesDir)).toEqual([]);
   });
 
-  test("leaves what is of another hand", async () => {
+  test("keeps what --adopt saved, and says so of nothing else", async () => {
+    const host = bareHost();
+    const ban = "-A INPUT -s 192.0.2.1/32 -j DROP";
+    host.setKernel("filter", ["*filter", ":INPUT ACCEPT [0:0]", ban, "COMMIT", ""].join("\n"));
+    await setup(host, "--adopt");
+    host.write("20_existing", ["*filter", "-A INPUT -s 192.0.2.2/32 -j DROP", "COMMIT", ""].join("\n"));
+    const result = await setup(host, "--remove");
+    expect(result, result.msg).toMatchObject({ changed: true });
+    expect(warnings(result)).toEqual([
+      `${join(host.iptablesDir, "00_existing")} is kept: 'setup --adopt' made it, and its rules are yours`,
+    ]);
+    expect(host.names(host.iptablesDir)).toEqual(["00_existing", "20_existing"]);
+  });
+
+  test("leaves what others wrote", async () => {
     const host = fakeHost();
     await host.boot();
     const before = host.state();

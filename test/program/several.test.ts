@@ -50,7 +50,7 @@ describe.concurrent("several containers", () => {
     });
   });
 
-  test("one of them goes, the other stays", async () => {
+  test("one of them is removed, the other stays", async () => {
     const host = await hostWithTwo();
     await host.ask({ container: ["web", "db"] });
     await host.ask({ container: "web", state: "absent" });

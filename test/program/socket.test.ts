@@ -49,12 +49,12 @@ describe.concurrent("the daemon answers", () => {
     let looks = 0;
     await daemon(host, (path) => (path === "/containers/web/json" && ++looks < 3 ? missing : answer(path)));
     expect(await host.ask({ container: "web", wait_timeout: 600, ...by(host) })).toMatchObject({ changed: true });
-    // Time has passed: once it may write it looks again.
+    // Time has passed: once it may write it reads again.
     expect(looks).toBe(4);
     expect(clientCalls(host)).toEqual([]);
   });
 
-  test("of all networks, in no particular order: the base has them by name", async () => {
+  test("of all networks, in no particular order: the host rules have them by name", async () => {
     const host = fakeHost();
     const networks = ["b", "a", "c"].map((name) => ({
       Id: name,

@@ -406,7 +406,7 @@ describe.concurrent("with the daemon down", () => {
     expect(result.status?.[0]?.live).toBe(false);
   });
 
-  test("a name does not hide that nobody could be asked", async () => {
+  test("a name does not hide that the client could not be asked", async () => {
     const host = await publishedHost();
     host.on("docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1");
     expect(await status(host, "web")).toMatchObject({ exitCode: 1, problems: [{ kind: "daemon_unreachable" }] });
@@ -426,7 +426,7 @@ describe.concurrent("names", () => {
     expect(kinds(await status(host, "web"))).toEqual(["service_unusable"]);
   });
 
-  test("that nobody has are told", async () => {
+  test("that do not exist are reported", async () => {
     const { warnings, problems } = await status(await publishedHost(), "wbe");
     expect(warnings).toEqual([expect.stringMatching(/^wbe publishes nothing, and has no fragment/)]);
     expect(problems).toEqual([]);
@@ -466,7 +466,7 @@ describe.concurrent("for a person", () => {
     );
   });
 
-  test("what cannot be found out at all goes to stderr, with status 1", async () => {
+  test("what cannot be found out at all is on stderr, with status 1", async () => {
     const host = fakeHost();
     host.on("iptables-save", "echo broken >&2; exit 1");
     expect(await read(host)).toMatchObject({

@@ -86,7 +86,7 @@ describe.concurrent("what runs", () => {
     },
   );
 
-  test("goes when it has ended or is gone, and comes with its new address, all in one reload", async () => {
+  test("is removed when it has ended or does not exist, and made with its new address, all in one reload", async () => {
     const host = await busyHost();
     host.container("old", { ports: port("8083"), address: "172.17.0.5" });
     await sync(host);
@@ -106,7 +106,7 @@ describe.concurrent("what runs", () => {
     expect(host.kernel("nat")).not.toMatch(/172\.17\.0\.[235]:/);
   });
 
-  test("is put back where the kernel alone lacks it", async () => {
+  test("is restored where only the kernel lacks it", async () => {
     const host = await busyHost();
     await sync(host);
     host.flush("nat");
@@ -120,7 +120,7 @@ describe.concurrent("what runs", () => {
     expect(live(host, "web")).toBe(true);
   });
 
-  test("and publishes IPv6 alone, which was not asked for, is told once, not at each sync", async () => {
+  test("and publishes IPv6 alone, which was not requested, is reported once, not at each sync", async () => {
     const host = fakeHost();
     host.container("six", { ports: port("8080", "::"), address6: "fd00::2" });
     await host.boot();
@@ -139,7 +139,7 @@ describe.concurrent("what runs", () => {
     expect(host.kernel("nat")).not.toContain("docker_iptables: ");
   });
 
-  test("is foretold in check mode, with its diff; nothing changes", async () => {
+  test("is predicted in check mode, with its diff; nothing changes", async () => {
     const host = await busyHost();
     await host.ask({ container: "db" });
     host.container("db", { ports: port("5432"), status: "exited" });
@@ -164,7 +164,7 @@ describe.concurrent("what runs", () => {
     expect(owners(host)).toEqual(["db", "new"]);
   });
 
-  test("with the base: one reload, the networks covered", async () => {
+  test("with the host rules: one reload, the networks covered", async () => {
     const host = fakeHost().bare();
     host.network("bridge", {
       Options: { "com.docker.network.bridge.name": BRIDGE },
@@ -207,7 +207,7 @@ describe.concurrent("what is left alone", () => {
     expect(host.fragment("web")).toBeUndefined();
   });
 
-  test("a container that cannot be located: told, and no obstacle to others", async () => {
+  test("a container that cannot be located: reported, and others are not affected", async () => {
     const host = await busyHost();
     await host.ask({ container: "web" });
     const before = host.fragment("web");
@@ -228,7 +228,7 @@ describe.concurrent("of two that publish one port", () => {
     ["neither has a fragment: the first name", [], "web", "alpha"],
     ["one has it already: that one", ["web"], "alpha", "web"],
   ] as const;
-  test.each(rivals)("%s is published, the other told", async (_what, published, left, kept) => {
+  test.each(rivals)("%s is published, the other reported", async (_what, published, left, kept) => {
     const host = await busyHost();
     for (const name of published) await host.ask({ container: name });
     host.container("alpha", { ports: port("8080", "192.0.2.1"), address: "172.17.0.7" });
@@ -286,7 +286,7 @@ sed -i 's/"Id":"[0-9a-f]*"/"Id":"${Buffer.from("web".padEnd(32, "\0")).toString(
 });
 
 describe.concurrent("absent of all", () => {
-  test("removes every container's fragment, the base stays, the client is not asked", async () => {
+  test("removes every container's fragment, the host rules stay, the client is not asked", async () => {
     const host = await busyHost();
     await sync(host);
     host.calls();

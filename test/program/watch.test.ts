@@ -1,4 +1,4 @@
-// watch: the daemon's events become syncs; what fails is told once and tried again; it ends when it is asked to.
+// watch: the daemon's events become syncs; a failure is reported once and retried; it ends on a signal.
 
 import { appendFileSync, chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -76,14 +76,14 @@ const follower = (host: FakeHost) => Number(readFileSync(join(host.fake, "events
 
 const follows = (host: FakeHost) => existsSync(join(host.fake, "events-pid"));
 
-/** Nothing is published; the base is another's, so that a sync asks for containers alone. */
+/** Nothing is published; the host rules are foreign, so that a sync asks for containers alone. */
 async function bootedHost(): Promise<FakeHost> {
   const host = fakeHost();
   await host.boot();
   return host;
 }
 
-/** It follows, and has nothing to do: it has told of an event as the reason of its last sync. */
+/** It follows events, and is idle: it has reported an event as the reason of its last sync. */
 async function settled(host: FakeHost, watcher: Watcher): Promise<void> {
   await until("it follows", () => follows(host));
   // A sync for another reason may find the container before its event has come; then one more is made.
@@ -156,7 +156,7 @@ describe.concurrent("events", () => {
     expect(watcher.err()).toBe("");
   });
 
-  test("of networks have the base follow, where it is ours", async () => {
+  test("of networks update the host rules, where they are ours", async () => {
     const host = fakeHost().bare();
     const bridge = { "com.docker.network.bridge.name": BRIDGE };
     host.network("bridge", { Options: bridge, IPAM: { Config: [{ Subnet: "172.17.0.0/16" }] } });
@@ -197,7 +197,7 @@ describe.concurrent("what goes wrong", () => {
     expect(count(host, /^docker events --since 1s --format \{\{json \.\}\}$/)).toBe(2);
   });
 
-  test("a client that cannot follow the events: told once, and what runs is published all the same", async () => {
+  test("a client that cannot follow the events: reported once, and running containers are published nevertheless", async () => {
     const host = await bootedHost();
     host.on("docker", '[ "$1" = events ] && { echo "unknown command: events" >&2; exit 1; }');
     host.container("web", { ports: port("8080") });
@@ -211,7 +211,7 @@ describe.concurrent("what goes wrong", () => {
     );
   });
 
-  test("a client that says when it cannot follow: told once, and again once it could", async () => {
+  test("a client that says when it cannot follow: reported once, and again after it could", async () => {
     const host = await bootedHost();
     const failing = 'echo "time=\\"$(date +%N)\\" level=fatal msg=\\"unknown flag: --since\\"" >&2; exit 1';
     host.on("docker", `[ "$1" = events ] && { [ -e "$FAKE/can" ] && rm "$FAKE/can" && exec sleep 6; ${failing}; }`);
@@ -224,7 +224,7 @@ describe.concurrent("what goes wrong", () => {
     expect(existsSync(join(host.fake, "can"))).toBe(false);
   });
 
-  test("the daemon is down: told once, tried again, and published when it is back", async () => {
+  test("the daemon is down: reported once, retried, and published when it is back", async () => {
     const host = await bootedHost();
     host.container("web", { ports: port("8080") });
     await host.ask({ container: "web" });
@@ -252,7 +252,7 @@ describe.concurrent("what goes wrong", () => {
     expect(watcher.err().match(/command_missing/g)).toHaveLength(1);
   });
 
-  test("the base cannot be brought up to date: the containers are published all the same", async () => {
+  test("the host rules cannot be updated: the containers are published nevertheless", async () => {
     const host = fakeHost().bare();
     const bridge = { "com.docker.network.bridge.name": BRIDGE };
     host.network("bridge", { Options: bridge, IPAM: { Config: [{ Subnet: "172.17.0.0/16" }] } });
@@ -265,7 +265,7 @@ describe.concurrent("what goes wrong", () => {
     expect(watcher.err().match(/\[fragment_foreign\]/g)).toHaveLength(1);
   });
 
-  test("the reasons of what failed are told with what succeeds", async () => {
+  test("the reasons of what failed are reported with what succeeds", async () => {
     const host = await bootedHost();
     const watcher = start(host);
     await settled(host, watcher);
@@ -311,7 +311,7 @@ describe.concurrent("rules that somebody flushes", () => {
     expect(watcher.err()).toBe("");
   });
 
-  test("with the base, which is ours, where nothing is published", async () => {
+  test("with the host rules, which are ours, where nothing is published", async () => {
     const host = fakeHost().bare();
     const bridge = { "com.docker.network.bridge.name": BRIDGE };
     host.network("bridge", { Options: bridge, IPAM: { Config: [{ Subnet: "172.17.0.0/16" }] } });
@@ -325,7 +325,7 @@ describe.concurrent("rules that somebody flushes", () => {
     expect(host.kernel("filter")).toContain("docker_iptables: (90_docker)");
   });
 
-  test("again and again: that is told once", async () => {
+  test("again and again: that is reported once", async () => {
     const { host, watcher } = await watched();
     const told = () => watcher.out().match(/flushed/g)?.length ?? 0;
     for (const times of [1, 2, 2]) {
@@ -335,7 +335,7 @@ describe.concurrent("rules that somebody flushes", () => {
     }
     expect(watcher.err().match(/\[concurrent_change\]/g)).toHaveLength(1);
     expect(watcher.err()).toContain("another program repeatedly removes docker_iptables' rules (IPv4 nat)");
-    // What else there is, is told as ever.
+    // Other failures are reported as before.
     host.container("db", { ports: port("5432"), address: "172.17.0.3" });
     tell(host, event("container", "start", "db"));
     await until("it tells that db is published", () => watcher.out().includes("published: db (db start)\n"));
@@ -412,7 +412,7 @@ describe.concurrent("systemd", () => {
     return () => (existsSync(told) ? readFileSync(told, "utf8").trim().split("\n") : []);
   }
 
-  test("is told when it is ready, after the first sync, and that it lives", async () => {
+  test("is notified when ready, after the first sync, and regularly", async () => {
     const host = await bootedHost();
     const told = withManager(host);
     host.container("web", { ports: port("8080") });
@@ -427,7 +427,7 @@ describe.concurrent("systemd", () => {
     await watcher.stop();
   });
 
-  test("is not told that it lives while a sync hangs", async () => {
+  test("is not notified while a sync hangs", async () => {
     const host = await bootedHost();
     const told = withManager(host);
     const watcher = start(host, ["--timeout", "600"], { NOTIFY_SOCKET: "/run/x", WATCHDOG_USEC: "400000" });
@@ -445,7 +445,7 @@ describe.concurrent("systemd", () => {
     await until("it says again that it lives", () => alive() > before + 1);
   });
 
-  test("is told that it is ready though the daemon is down: a boot does not wait for it", async () => {
+  test("is notified as ready though the daemon is down: a boot does not wait for it", async () => {
     const host = await bootedHost();
     const told = withManager(host);
     host.on("docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1");
@@ -453,7 +453,7 @@ describe.concurrent("systemd", () => {
     await until("it says that it is ready", () => told().some((line) => line.includes("READY=1")));
   });
 
-  test("is not spoken to where nobody listens", async () => {
+  test("is not notified without a listener", async () => {
     const host = await bootedHost();
     const told = withManager(host);
     await settled(host, start(host));

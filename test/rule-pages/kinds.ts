@@ -19,108 +19,108 @@ export const KINDS: readonly Kind[] = [
     form: "-d 127.x ! -i lo … --dport PORT -j DROP",
     why:
       "A port published on 127.x is for this host only. The DNAT takes place before the kernel refuses loopback addresses that " +
-      "come from the wire, so without this rule a machine on the same wire that routes 127.0.0.1 to this host reaches the port.",
+      "come from outside, so without this rule an on-link host that routes 127.0.0.1 to this host reaches the port.",
   },
   {
     table: "raw",
     matches: /^-A PREROUTING -d \S+ ! -i \S+ -j DROP$/,
     form: "-d CONTAINER ! -i BRIDGE -j DROP",
     why:
-      "Only what is published is reached. Without this rule a machine on the same wire that routes the container's subnet to this " +
-      "host, or a container on another network, addresses the container itself: a port published on one address or on 127.x is open " +
-      "there, because the ACCEPT in FORWARD knows only the container's address.",
+      "Only published ports are reached. Without this rule an on-link host that routes the container's subnet to this " +
+      "host, or a container on another network, can address the container directly, and then a port published on one address or on 127.x is open " +
+      "to it, because the ACCEPT in FORWARD matches only the container's address.",
   },
   {
     table: "nat",
     matches: /^-A PREROUTING -m addrtype --dst-type LOCAL -j /,
     form: "PREROUTING … --dst-type LOCAL -j CHAIN",
-    why: "What comes from outside to an address of this host is looked up among the published ports. Without this jump the DNAT rules never match.",
+    why: "Sends packets from outside to an address of this host through the published ports. Without this jump the DNAT rules never match.",
   },
   {
     table: "nat",
     matches: /^-A OUTPUT /,
     form: "OUTPUT … --dst-type LOCAL -j CHAIN",
     why:
-      "The same for what this host sends to an address of its own: PREROUTING does not see it. Where docker-proxy runs, it answers on the " +
-      "loopback addresses, so they are left out; where it does not, they are not.",
+      "The same for what this host sends to an address of its own, which does not pass PREROUTING. If docker-proxy runs, it serves the " +
+      "loopback addresses, so they are excepted; if not, they are included.",
   },
   {
     table: "nat",
     matches: / -j DNAT --to-destination /,
     form: "CHAIN … --dport PORT -j DNAT",
     why:
-      "Sends what comes to the published port to the container's address and port. Without it docker-proxy takes the connection, and the " +
-      "container sees the bridge's gateway in the place of the client; without docker-proxy nothing answers.",
+      "Redirects packets for the published port to the container's address and port. Without it docker-proxy accepts the connection, and the " +
+      "container sees the bridge's gateway instead of the client; without docker-proxy nothing answers.",
   },
   {
     table: "nat",
     matches: /^-A POSTROUTING -s \S+ -d \S+ -p \S+ -m \S+ --dport \S+ -j MASQUERADE$/,
     form: "POSTROUTING -s SOURCE -d CONTAINER … -j MASQUERADE",
     why:
-      "Without docker-proxy a container that connects to a port that itself publishes would see a packet from its own address, and drop it. " +
-      "Where packets between a bridge's ports bypass iptables, its neighbour's answer would go past the address that it asked. The masquerade has " +
-      "the answer come back through this host.",
+      "Without docker-proxy a container that connects to a port that it publishes itself would see a packet from its own address, and drop it. " +
+      "Where packets between a bridge's ports bypass iptables, the reply of another container on it would come from another address than the client connected to. With the masquerade " +
+      "the reply returns through this host.",
   },
   {
     table: "nat",
     matches: /^-A POSTROUTING -s \S+ ! -o \S+ -j MASQUERADE$/,
     form: "POSTROUTING -s SUBNET ! -o BRIDGE -j MASQUERADE",
-    why: "What containers send to the world gets this host's address. Without it the answers, to a private address, never come back.",
+    why: "Packets from containers to other networks get this host's address. Without it the replies, to a private address, never return.",
   },
   {
     table: "nat",
     matches: /^-A POSTROUTING -o \S+ -m addrtype --src-type LOCAL -j MASQUERADE$/,
     form: "POSTROUTING -o BRIDGE … --src-type LOCAL -j MASQUERADE",
     why:
-      "Without docker-proxy what this host sends from 127.0.0.1 to a published port is led to the container, which would answer to its own " +
-      "loopback address. It gets the bridge's address instead.",
+      "Without docker-proxy what this host sends from 127.0.0.1 to a published port is redirected to the container, which would reply to its own " +
+      "loopback address. The source becomes the bridge's address instead.",
   },
   {
     table: "filter",
     matches: /^-I FORWARD -j DOCKER-USER$/,
     form: "-I FORWARD -j DOCKER-USER",
     why:
-      "Rules of yours, fail2ban's or crowdsec's are asked before anything else. The rule is inserted, so that no fragment comes before it, and " +
-      "stands before the ACCEPT of answers, so that a ban also ends a connection that stands.",
+      "Your own rules, fail2ban's and crowdsec's come before all others. The jump is inserted, so that no fragment comes before it, and " +
+      "is before the ACCEPT of replies, so that a ban also ends an established connection.",
   },
   {
     table: "filter",
     matches: /^-A FORWARD (?:! -i (\S+) -o \1|-i (\S+) ! -o \2) -j DROP$/,
     form: "FORWARD ! -i BRIDGE -o BRIDGE -j DROP",
     why:
-      "Of a network: what enters it and was not accepted before is not published, whoever sends it. Of an internal network, in both directions and " +
-      "before the containers' ACCEPTs: nothing crosses its border. Without it every port of every container is open to who routes to it.",
+      "For a network: packets into it that were not accepted before are not for a published port. For an internal network, in both directions and " +
+      "before the containers' ACCEPTs: nothing crosses its border. Without it every port of every container is open to any host that routes to it.",
   },
   {
     table: "filter",
     matches: /--ctstate RELATED,ESTABLISHED/,
     form: "FORWARD -o BRIDGE … --ctstate RELATED,ESTABLISHED -j ACCEPT",
-    why: "Answers to what containers have asked come in. Without it they are dropped by the network's DROP below.",
+    why: "Replies to containers are accepted. Without it they are dropped by the network's DROP below.",
   },
   {
     table: "filter",
     matches: /^-A FORWARD -d \S+ ! -i (\S+) -o \1 -p .* -j ACCEPT$/,
     form: "FORWARD -d CONTAINER … --dport PORT -j ACCEPT",
-    why: "Lets in what the DNAT has sent to the container's port. Without it the network's DROP below, or a policy DROP, ends each connection.",
+    why: "Accepts what the DNAT has redirected to the container's port. Without it the network's DROP below, or a policy DROP, blocks each connection.",
   },
   {
     table: "filter",
     matches: /^-A FORWARD ! -i (\S+) -o \1 -j ACCEPT$/,
     form: "FORWARD ! -i BRIDGE -o BRIDGE -j ACCEPT",
-    why: "The network's gateway mode is `nat-unprotected`: its owner wants unpublished ports to be reached by who routes to them.",
+    why: "The network's gateway mode is `nat-unprotected`: unpublished ports are meant to be reached by hosts that route to them.",
   },
   {
     table: "filter",
     matches: /^-A FORWARD -i (\S+) -o \1 -j DROP$/,
     form: "FORWARD -i BRIDGE -o BRIDGE -j DROP",
-    why: "The network has `enable_icc=false`: its containers do not talk to each other. Without it they do.",
+    why: "The network has `enable_icc=false`: its containers must not reach each other. Without it they do.",
   },
   {
     table: "filter",
     matches: /^-A FORWARD -i \S+ -j ACCEPT$/,
     form: "FORWARD -i BRIDGE -j ACCEPT",
     why:
-      "Containers may begin connections, where FORWARD's policy is DROP or a fragment behind refuses the rest. It stands behind the DROPs of all " +
+      "Containers may open connections, also if FORWARD's policy is DROP or a later fragment rejects the rest. It is behind the DROPs of all " +
       "networks: before one of them it would open that network's unpublished ports to the others' containers.",
   },
 ];

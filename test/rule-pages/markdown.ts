@@ -45,9 +45,9 @@ function indexText(): string {
   return [
     "# The rules, by configuration",
     MADE,
-    "Which rules a container gets, and the host, and why. Each page shows how the container is started, what inspect says of it (the part that matters), the " +
+    "Which rules a container and the host get, and why. Each page shows how the container is started, what inspect says of it (the part that matters), the " +
       "fragments as they are written, and what breaks without each kind of rule. They are the rules that Docker 29 makes itself, in files of the host's own; " +
-      "the way of a packet through them is drawn in the [README](../../README.md#what-the-rules-do).",
+      "the path of a packet through them is drawn in the [README](../../README.md#what-the-rules-do).",
     `| page | |\n| --- | --- |\n${PAGES.map(({ file, title, about }) => `| [${title}](${file}.md) | ${about} |`).join("\n")}`,
     "## All kinds of rules",
     "In the order in which a packet meets them.",
@@ -99,12 +99,12 @@ function flags({ container: _, ...args }: Json): string {
     .join("");
 }
 
-/** Why there is no rule, what is warned of, and the fragments; families without one are not shown beside one that has. */
+/** Why there is no rule, the warnings, and the fragments; families without one are omitted if the other has one. */
 function outcomeText(outcome: string): string {
   const [head = "", ...parts] = outcome.split(/^== /m);
   const said = head
     .trim()
-    .replace(/^(?:idle|fails): /, "")
+    .replace(/^(?:not published|fails): /, "")
     .split("\n")
     .filter(Boolean);
   const files = parts
@@ -115,7 +115,7 @@ function outcomeText(outcome: string): string {
       return `\`${DIRECTORIES[family]}/${file}\`:\n\n${fenced("", text.trimEnd())}`;
     });
   return [
-    ...(said.length === 0 ? [] : [`What is said:\n\n${said.map((line) => `> ${line}`).join("\n>\n")}`]),
+    ...(said.length === 0 ? [] : [`The output says:\n\n${said.map((line) => `> ${line}`).join("\n>\n")}`]),
     ...(files.length > 0 ? files : ["No file, no rule."]),
   ].join("\n\n");
 }
@@ -170,7 +170,7 @@ function picked(document: Json, keys: readonly string[]): Json {
   return Object.fromEntries(keys.filter((key) => says(document[key])).map((key) => [key, document[key]]));
 }
 
-/** JSON in which what fits stands in one line. */
+/** JSON in which what fits is on one line. */
 function shown(value: unknown, indent = ""): string {
   const line = spaced(value);
   if (indent.length + line.length <= 110 && indent !== "") return line;

@@ -41,7 +41,7 @@ export const PAGES: readonly Page[] = [
   {
     file: "port-range",
     title: "A range of ports",
-    about: "Contiguous ports are one rule, however many they are. Inspect lists each by itself, in no order.",
+    about: "Contiguous ports are one rule, however many they are. Inspect lists each separately, in no order.",
     of: "container",
     examples: [
       {
@@ -82,20 +82,20 @@ export const PAGES: readonly Page[] = [
     file: "loopback",
     title: "Ports on 127.x",
     about:
-      "A port published on a loopback address is reached from this host only, whatever a neighbour on the wire routes to it.",
+      "A port published on a loopback address is reached from this host only, also if an on-link host routes the address to this host.",
     of: "container",
     examples: [
       {
         name: "ports-loopback",
         title: "On 127.0.0.1",
         shell: `${RUN} --publish 127.0.0.1:8080:80 IMAGE`,
-        says: "docker-proxy answers on 127.0.0.1. The DNAT is there all the same, as Docker makes it. The first rule holds with `guards: false`, too.",
+        says: "docker-proxy serves 127.0.0.1. The DNAT is there nevertheless, as Docker makes it. The first rule is kept with `guards: false`.",
       },
       {
         name: "ports-loopback-other",
-        title: "On another address of 127.0.0.0/8, beside another protocol on every address",
+        title: "On another address of 127.0.0.0/8, with another protocol on every address",
         shell: `${RUN} --publish 127.0.0.53:53:53/udp --publish 53:53 IMAGE`,
-        says: "Each protocol by itself: TCP stays open to everybody.",
+        says: "The protocols are independent: TCP stays open to everybody.",
       },
       {
         name: "ports-loopback-ipv6",
@@ -139,14 +139,14 @@ export const PAGES: readonly Page[] = [
         title: "With `--ipv6`",
         shell: `${RUN} --publish 8080:80 IMAGE`,
         says:
-          "The same rules in both families. A link-local client (`fe80::/10`) is left out of the DNAT, as Docker does: its answer would leave by another " +
-          "interface. The option stands in both heads, for later calls that do not name the container.",
+          "The same rules in both families. A link-local client (`fe80::/10`) is left out of the DNAT, as Docker does: the reply would leave by another " +
+          "interface. The option is in both heads, for later calls that do not name the container.",
       },
       {
         name: "docker-20.10-ipv6-not-asked",
         title: "Without `--ipv6`",
         shell: `${RUN} --publish 8080:80 IMAGE`,
-        says: "IPv6 clients come through docker-proxy, as its clients. A publish on one IPv6 address alone is told: it gets no rule.",
+        says: "docker-proxy serves IPv6 clients, and the container sees docker-proxy's address. A port published on IPv6 only gets no rule, and a warning.",
       },
       {
         name: "docker-28-families-apart",
@@ -162,14 +162,14 @@ export const PAGES: readonly Page[] = [
     file: "user-defined-network",
     title: "A user-defined network",
     about:
-      "The bridge is the one that the network's document names, else `br-` and twelve digits of its id; never one that merely has a fitting address.",
+      "The bridge is the one that the network's document names, else `br-` and twelve digits of its id; never one that only has a matching address.",
     of: "container",
     examples: [
       {
         name: "recorded-docker-user-defined",
         title: "A network without options",
         shell: `docker network create app\n${RUN} --network app --publish 8080:80 IMAGE`,
-        says: "With compose it is the same: it makes a network for each project. After a new network, `docker_iptables setup` gives the host what the network needs.",
+        says: "With compose it is the same: it makes a network for each project. After a new network, `docker_iptables setup` adds the rules that it needs.",
       },
       {
         name: "network-bridge-named",
@@ -183,7 +183,7 @@ export const PAGES: readonly Page[] = [
     file: "several-networks",
     title: "Several networks",
     about:
-      "One network publishes, the one that Docker would choose; the container's addresses in the others get a DROP each, or its ports were open there.",
+      "One network publishes, the one that Docker would choose; the container's addresses in the others get a DROP each; otherwise its ports would be open there.",
     of: "container",
     examples: [
       {
@@ -196,19 +196,19 @@ export const PAGES: readonly Page[] = [
         name: "docker-28-gateway-priority",
         title: "Docker 28 and later: the highest `gw-priority`",
         shell: `${RUN} --network name=alpha,gw-priority=-1 --network name=omega,gw-priority=1 --publish 8080:80 IMAGE`,
-        says: "The priority goes before the number of gateways and before the name.",
+        says: "The priority comes before the number of gateways and before the name.",
       },
       {
         name: "network-asked-for",
         title: "The one that `network` names",
         shell: `${RUN} --network front --publish 8080:80 IMAGE\ndocker network connect back web`,
-        says: "The option stays in the head until a call by name gives another; `network: auto` is Docker's own choice, said explicitly.",
+        says: "The option stays in the head until a call by name gives another; `network: auto` is Docker's own choice, given explicitly.",
       },
     ],
   },
   {
     file: "internal-network",
-    title: "An internal network beside another",
+    title: "An internal network and another one",
     about:
       "An internal network never publishes. Its border is closed by the host's rules ([host](host.md)), whatever `guards` says.",
     of: "container",
@@ -217,7 +217,7 @@ export const PAGES: readonly Page[] = [
         name: "network-internal-beside",
         title: "",
         shell: `docker network create --internal back\n${RUN} --network back --publish 8080:80 IMAGE\ndocker network connect front web`,
-        says: "`back` is the first by name, and is passed over; the container's address there gets its DROP.",
+        says: "`back` is the first by name, and is skipped; the container's address there gets its DROP.",
       },
     ],
   },
@@ -242,8 +242,8 @@ export const PAGES: readonly Page[] = [
     file: "no-docker-proxy",
     title: "Without docker-proxy",
     about:
-      "With `\"userland-proxy\": false` the rules serve the bridge's own containers and the host's loopback, too: the DNAT has no `! -i BRIDGE`. Which it is, " +
-      "is found out: dockerd sets `route_localnet` of the bridge, and no docker-proxy runs for the container.",
+      "With `\"userland-proxy\": false` the rules serve the bridge's own containers and the host's loopback, too: the DNAT has no `! -i BRIDGE`. It is detected: " +
+      "dockerd sets `route_localnet` of the bridge, and no docker-proxy runs for the container.",
     of: "container",
     examples: [
       {
@@ -256,7 +256,7 @@ export const PAGES: readonly Page[] = [
         name: "proxy-off-bypassed",
         title: "Packets between the bridge's ports bypass iptables",
         shell: `${RUN} --publish 8080:80 IMAGE`,
-        says: "`bridge-nf-call-iptables` is 0. A neighbour's answer would not pass this host: all of the bridge's subnet is masqueraded. Docker does not, and there the neighbour gets no answer.",
+        says: "`bridge-nf-call-iptables` is 0. The reply of another container of the bridge would not pass this host: all of the bridge's subnet is masqueraded. Docker does not do that, and such a client gets no reply.",
       },
     ],
   },
@@ -264,7 +264,7 @@ export const PAGES: readonly Page[] = [
     file: "guards-off",
     title: "Without guards",
     about:
-      "`guards: false` leaves out the DROPs for containers' own addresses, for a host whose neighbours may address containers directly.",
+      "`guards: false` omits the DROPs for containers' own addresses, for a host where on-link hosts may address containers directly.",
     of: "container",
     examples: [
       {
@@ -272,14 +272,14 @@ export const PAGES: readonly Page[] = [
         title: "",
         shell: `${RUN} --publish 8080:80 --publish 127.0.0.1:8081:81 IMAGE`,
         says:
-          "What is published on 127.x stays closed to neighbours at that address, but port 81 of the container is accepted from who addresses the container itself. " +
-          "The host's own DROPs go with `setup --no-guards` ([host](host.md)).",
+          "What is published on 127.x stays closed to on-link hosts at that address, but port 81 of the container is accepted from hosts that address the container directly. " +
+          "The host's own DROPs are omitted with `setup --no-guards` ([host](host.md)).",
       },
     ],
   },
   {
     file: "chain",
-    title: "A chain of one's own",
+    title: "Another chain",
     about:
       "`chain` names the nat chain of the DNAT rules. A container's fragment declares no chain: `setup --chain` does, or a fragment of yours.",
     of: "container",
@@ -288,14 +288,14 @@ export const PAGES: readonly Page[] = [
         name: "chain",
         title: "",
         shell: `${RUN} --publish 8080:80 IMAGE`,
-        says: "A chain that no fragment declares, or that nothing jumps to, is refused before anything is written.",
+        says: "A chain that no fragment declares, or that nothing jumps to, is an error before anything is written.",
       },
     ],
   },
   {
     file: "podman",
     title: "Podman",
-    about: "`client: podman`. An empty `HostIp` is podman's word for every address.",
+    about: "`client: podman`. In podman's document an empty `HostIp` means every address.",
     of: "container",
     examples: [
       {
@@ -323,7 +323,7 @@ export const PAGES: readonly Page[] = [
         name: "nerdctl",
         title: "",
         shell: "nerdctl run --detach --name web --publish 8080:80 IMAGE",
-        says: "The kernel must say that the address is behind that bridge; else the call ends with `bridge_missing`.",
+        says: "The kernel must route the address to that bridge; else the call fails with `bridge_missing`.",
       },
     ],
   },
@@ -338,7 +338,7 @@ export const PAGES: readonly Page[] = [
         name: "mode-host",
         title: "The host's network",
         shell: `${RUN} --network host IMAGE`,
-        says: "It listens on the host's own addresses: INPUT decides.",
+        says: "It listens on the host's own addresses: INPUT filters.",
       },
       {
         name: "mode-container",
@@ -351,7 +351,7 @@ export const PAGES: readonly Page[] = [
         name: "ports-exposed-only",
         title: "A port that is exposed, and not published",
         shell: `${RUN} --expose 80 IMAGE`,
-        says: "`EXPOSE` is a note for people.",
+        says: "`EXPOSE` is documentation only.",
       },
       {
         name: "network-internal",
@@ -369,19 +369,19 @@ export const PAGES: readonly Page[] = [
         name: "ports-routed",
         title: "A network in routed mode (Docker 28)",
         shell: `${RUN} --publish 80 IMAGE`,
-        says: "The network has the option `com.docker.network.bridge.gateway_mode_ipv4=routed`. Its containers are addressed directly, by who routes to them.",
+        says: "The network has the option `com.docker.network.bridge.gateway_mode_ipv4=routed`. Its containers are addressed directly.",
       },
       {
         name: "podman-rootless",
         title: "A rootless container",
         shell: "podman run --detach --name web --publish 8080:80 IMAGE",
-        says: "Its network is in a namespace of the user's; a process of the user's listens on the port.",
+        says: "Its network is in a namespace of the user; a process of the user listens on the port.",
       },
       {
         name: "network-around-another-within",
         title: "A subnet that another interface has, too",
         shell: `docker network create --subnet 10.16.0.0/12 evil\n${RUN} --network evil --publish 8080:80 IMAGE`,
-        says: "The kernel would send the packets to the other interface, and the rules would open a machine there.",
+        says: "The kernel would send the packets to the other interface, and the rules would expose a machine there.",
       },
       {
         name: "bridge-missing",
@@ -401,8 +401,8 @@ export const PAGES: readonly Page[] = [
     file: "host",
     title: "The host's rules",
     about:
-      "What `docker_iptables setup` writes besides the services: `10_docker`, which sorts before the containers' fragments (`11-…`), and `90_docker`, behind " +
-      "them. Both are made of the daemon's networks; networks without a bridge on this host (macvlan, overlay) need nothing. In `/etc/ip6tables.d` the chains and the jumps to them are there without an IPv6 network, too.",
+      "What `docker_iptables setup` writes besides the services: `10_docker`, which sorts before the containers' fragments (`11-…`), and `90_docker`, after " +
+      "them. Both depend on the daemon's networks; networks without a bridge on this host (macvlan, overlay) need no rules. `/etc/ip6tables.d` has the chains and the jumps to them also without an IPv6 network.",
     of: "host",
     examples: [
       {
@@ -413,21 +413,21 @@ export const PAGES: readonly Page[] = [
       },
       {
         name: "user-defined-network",
-        title: "A user-defined network beside it",
+        title: "With a user-defined network",
         shell: "docker network create app\ndocker_iptables setup",
         says: "The DROPs of all networks come before the ACCEPTs of any.",
       },
       {
         name: "internal-network",
-        title: "An internal network beside it",
+        title: "With an internal network",
         shell: "docker network create --internal inner\ndocker_iptables setup",
-        says: "Its border is closed before the containers' ACCEPTs, or its containers would reach what others publish. It gets no masquerade and no answers.",
+        says: "Its border is closed before the containers' ACCEPTs, otherwise its containers would reach what others publish. It gets no masquerade and no accept for replies.",
       },
       {
         name: "no-docker-proxy",
         title: "Without docker-proxy",
         shell: `echo '{"iptables": false, "ip6tables": false, "userland-proxy": false}' > /etc/docker/daemon.json\ndocker_iptables setup`,
-        says: "The loopback addresses come to the chain, too, and what comes from them is masqueraded.",
+        says: "Packets to loopback addresses go through the chain, too, and packets from them are masqueraded.",
       },
       {
         name: "guards-off",
@@ -437,7 +437,7 @@ export const PAGES: readonly Page[] = [
       },
       {
         name: "network-options",
-        title: "What a network's options ask for",
+        title: "Options of networks",
         shell:
           "docker network create --opt com.docker.network.bridge.enable_ip_masquerade=false flat\n" +
           "docker network create --opt com.docker.network.bridge.enable_icc=false apart\n" +

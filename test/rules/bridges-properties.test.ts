@@ -1,5 +1,5 @@
-// Where rules may lead, on hosts and networks that somebody else chose: only to bridges that the documents of the container's
-// own networks name, and to no address that another interface has. The oracle below is written down a second time on purpose.
+// Where rules may lead, on hosts and networks that an attacker chose: only to bridges that the documents of the container's own
+// networks name, and to no address that another interface has. The oracle below is implemented a second time on purpose.
 
 import fc from "fast-check";
 import { expect, test } from "vitest";
@@ -9,7 +9,7 @@ import type { Rule } from "../../src/iptables/rule.ts";
 import { Failure } from "../../src/model/errors.ts";
 import { hostFragments } from "../../src/rules/host-fragments.ts";
 import { routeTo } from "../../src/system/routes.ts";
-import { type Given, tell } from "./pipeline.ts";
+import { type Given, outcomeOf } from "./pipeline.ts";
 
 const RUNS = { seed: 13, numRuns: 2000 };
 
@@ -150,7 +150,7 @@ test("a container's rules lead only to bridges of its own networks, and to no ad
     const given = givenOf(drawn);
     const rules = rulesOf(given);
     const own = drawn.joined.flatMap(({ at, address, named }) => {
-      // Where the client does not tell the network, it is the one of its networks that has the address.
+      // Where the client does not say the network, it is the one of its networks that has the address.
       const networks = named
         ? drawn.networks.slice(at, at + 1)
         : drawn.networks.filter(({ documented, subnet }) => documented && holds(address, subnet));
@@ -190,7 +190,7 @@ test("a container's rules lead only to bridges of its own networks, and to no ad
 
 function rulesOf(given: Given): Rule[] {
   try {
-    const { rules, warnings } = tell(given);
+    const { rules, warnings } = outcomeOf(given);
     const all = Object.values(rules.ipv4).flat();
     if (all.length > 0) sizes.ruled++;
     if (warnings.some((one) => one.includes("overlaps"))) sizes.astray++;
@@ -215,11 +215,11 @@ function leadsTo(
   const widest = (own: boolean) =>
     Math.max(-1, ...all.filter(({ name }) => (name === bridge) === own).map((one) => one.subnet[1]));
   const own = widest(true);
-  const told = subnet !== undefined && holds(address, subnet) ? subnet[1] : Number.POSITIVE_INFINITY;
-  return (own < 0 ? told : own) > widest(false);
+  const fallback = subnet !== undefined && holds(address, subnet) ? subnet[1] : Number.POSITIVE_INFINITY;
+  return (own < 0 ? fallback : own) > widest(false);
 }
 
-test("the base names only bridges that the networks' documents name, and masquerades nobody else's machines", () => {
+test("the host rules name only bridges that the networks' documents name, and masquerade no other machines", () => {
   const property = fc.property(plan, fc.boolean(), (drawn, proxy) => {
     const documents = drawn.networks.filter(({ driver }) => driver !== "");
     const networks = documents.flatMap((one) => {

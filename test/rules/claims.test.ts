@@ -7,7 +7,7 @@ import { readClaims } from "../../src/iptables/read.ts";
 import { spellPublish } from "../../src/model/port-mapping.ts";
 import { ClaimIndex, claimantIn } from "../../src/rules/claim-index.ts";
 import type { Claims, Ports } from "../../src/rules/claims.ts";
-import { tell } from "./pipeline.ts";
+import { outcomeOf } from "./pipeline.ts";
 import { world } from "./worlds.ts";
 
 const spell = ({ hostAddress, protocol, first, last }: Ports, family: "ipv4" | "ipv6") =>
@@ -65,13 +65,13 @@ COMMIT
 
   test("of every container's fragment: its host ports, one by one, and addresses that are its own", () => {
     const property = fc.property(world, ({ given, publishes, addresses }) => {
-      const { rules } = tell(given);
+      const { rules } = outcomeOf(given);
       const { ports, addresses: named } = readClaims(new Map(Object.entries(rules.ipv4)));
-      const told = ports.flatMap((one) => each(one));
+      const claimed = ports.flatMap((one) => each(one));
       const asked = publishes
         .filter(({ hostIp }) => !hostIp.includes(":"))
         .map(({ hostIp, hostPort, protocol }) => `${protocol} ${hostIp === "0.0.0.0" ? "" : hostIp} ${hostPort}`);
-      if (told.length > 0) expect([...new Set(told)].sort()).toEqual([...new Set(asked)].sort());
+      if (claimed.length > 0) expect([...new Set(claimed)].sort()).toEqual([...new Set(asked)].sort());
       for (const address of named) expect(addresses.map((one) => one.address)).toContain(address);
     });
     fc.assert(property, { seed: 5, numRuns: 300 });
@@ -135,8 +135,8 @@ describe("two fragments", () => {
   test("the quick look never says no where they share something, and says it often", () => {
     let no = 0;
     const property = fc.property(world, world, ({ given }, other) => {
-      const mine = tell(given).fragments;
-      const theirs = tell(other.given).fragments;
+      const mine = outcomeOf(given).fragments;
+      const theirs = outcomeOf(other.given).fragments;
       for (const family of ["ipv4", "ipv6"] as const) {
         const [a, b] = [claims(mine[family] ?? ""), claims(theirs[family] ?? "")];
         if (register(a).mayShare(theirs[family] ?? "", "ipv4")) continue;
@@ -163,7 +163,7 @@ describe("two fragments", () => {
     expect(ports && spell(ports, "ipv4")).toBe(words);
   });
 
-  test("of many, the first of those that share is found first, and nobody who does not share", () => {
+  test("of many, the first of those that share is found first, and none that does not share", () => {
     const property = fc.property(fc.array(anyClaims, { maxLength: 8 }), anyClaims, (many, one) => {
       const known = new ClaimIndex(many.map((each, index) => claimantIn("ipv4", String(index), each)));
       const found = known.sharing(claimantIn("ipv4", "one", one)).map(({ claimant }) => Number(claimant.owner));

@@ -6,20 +6,20 @@ import { expect, test } from "vitest";
 import { assemble, textOf } from "../../src/iptables/assemble.ts";
 import { readFragment } from "../../src/iptables/fragment-text.ts";
 import { compareLive, hasDrift, readLive } from "../../src/iptables/live.ts";
-import { type Told, tell } from "./pipeline.ts";
+import { type Outcome, outcomeOf } from "./pipeline.ts";
 import { shuffled, type World, world } from "./worlds.ts";
 
 const RUNS = { seed: 3, numRuns: 400 };
 const FAMILIES = ["ipv4", "ipv6"] as const;
 
-test("the same container gives the same bytes and words, in whatever order the client tells it", () => {
+test("the same container gives the same bytes and words, in whatever order the client lists it", () => {
   const property = fc.property(world, fc.nat(), ({ given }, seed) => {
-    const { fragments, warnings, idle } = tell(given);
-    const again = tell(shuffled(given, seed));
-    expect({ fragments: again.fragments, warnings: again.warnings, idle: again.idle }).toEqual({
+    const { fragments, warnings, notPublished } = outcomeOf(given);
+    const again = outcomeOf(shuffled(given, seed));
+    expect({ fragments: again.fragments, warnings: again.warnings, notPublished: again.notPublished }).toEqual({
       fragments,
       warnings,
-      idle,
+      notPublished,
     });
   });
   fc.assert(property, RUNS);
@@ -27,12 +27,12 @@ test("the same container gives the same bytes and words, in whatever order the c
 
 test("a fragment reads back as the rules it was made of, and drifts not from itself, among others' rules too", () => {
   const property = fc.property(world, world, ({ given }, other) => {
-    const { name, rules, fragments } = tell(given);
+    const { name, rules, fragments } = outcomeOf(given);
     for (const family of FAMILIES) {
       const wanted = new Map(Object.entries(rules[family]));
       const text = fragments[family] ?? "";
       expect(readFragment(text)).toEqual(wanted);
-      const neighbour = tell(other.given);
+      const neighbour = outcomeOf(other.given);
       if (neighbour.name === name) continue;
       const chains = [given, other.given].map(({ args }) => String(args["chain"] ?? "DOCKER_CONTAINERS"));
       const base = `*nat\n${chains.map((chain) => `-A PREROUTING -j ${chain}\n`).join("")}COMMIT\n`;
@@ -91,7 +91,7 @@ const GRAMMAR = {
 
 type Groups = Record<string, string | undefined>;
 
-/** The fragment's lines by what they are; a line that is none of them, or stands in another table, fails. */
+/** The fragment's lines by what they are; a line that is none of them, or in another table, fails. */
 function parse(text: string | undefined, family: "ipv4" | "ipv6", name: string) {
   const grammar = GRAMMAR[family];
   const found: Record<keyof typeof grammar, Groups[]> = { direct: [], loopback: [], dnat: [], hairpin: [], accept: [] };
@@ -142,22 +142,22 @@ const unique = (texts: string[]) => [...new Set(texts)].sort();
 
 test("never wider than asked, and never narrower", () => {
   const property = fc.property(world, (drawn) => {
-    const told = tell(drawn.given);
-    for (const family of FAMILIES) lookAt(drawn, told, family);
+    const outcome = outcomeOf(drawn.given);
+    for (const family of FAMILIES) lookAt(drawn, outcome, family);
   });
   fc.assert(property, RUNS);
 });
 
-function lookAt(drawn: World, told: Told, family: "ipv4" | "ipv6"): void {
+function lookAt(drawn: World, outcome: Outcome, family: "ipv4" | "ipv6"): void {
   const { args } = drawn.given;
-  const { direct, loopback, dnat, hairpin, accept } = parse(told.fragments[family], family, told.name);
+  const { direct, loopback, dnat, hairpin, accept } = parse(outcome.fragments[family], family, outcome.name);
   const asked = bindings(drawn, family);
   if (family === "ipv6" && !args["ipv6"]) {
-    expect(told.fragments.ipv6).toBeUndefined();
+    expect(outcome.fragments.ipv6).toBeUndefined();
     return;
   }
 
-  // All DNATs go to one address of the container, on the bridge that has it, which docker-proxy serves if there is one.
+  // All DNATs lead to one address of the container, on the bridge that has it, which docker-proxy serves if there is one.
   const bridgeOf = new Map(drawn.addresses.map(({ address, bridge }) => [address, bridge]));
   for (const { address, bridge } of dnat) {
     expect(bridge).toBe(drawn.hairpin ? undefined : bridgeOf.get(address ?? ""));
@@ -167,12 +167,12 @@ function lookAt(drawn: World, told: Told, family: "ipv4" | "ipv6"): void {
   const owned = drawn.addresses.map(({ address, bridge }) => `${address} ${bridge}`);
   for (const target of targets) expect(owned).toContain(target);
 
-  // Every DNAT is a publish, and every publish is a DNAT or told to be none.
+  // Every DNAT is a publish, and every publish is a DNAT or reported as none.
   const made = dnat.map(({ to, port, protocol, inside }) => `${to ?? ""} ${port} ${protocol} ${inside}`);
   const wanted = unique(asked.map((one) => `${one.to} ${one.hostPort} ${one.protocol} ${one.containerPort}`));
   expect(made).toEqual([...new Set(made)]);
   if (made.length > 0) expect([...made].sort()).toEqual(wanted);
-  else if (wanted.length > 0) expect(told.warnings.join()).toMatch(/no (IPv[46] )?address/);
+  else if (wanted.length > 0) expect(outcome.warnings.join()).toMatch(/no (IPv[46] )?address/);
 
   // Each 127.x has its guard, and nothing else has one.
   const guarded = loopback.map(({ to, port, protocol }) => `${to} ${port} ${protocol}`);
@@ -188,7 +188,7 @@ function lookAt(drawn: World, told: Told, family: "ipv4" | "ipv6"): void {
     ),
   );
 
-  // Without docker-proxy the container's own packets come back to it masked; its neighbours' only where they bypass iptables.
+  // Without docker-proxy the container's own packets return to it masqueraded; its bridge peers' only where they bypass iptables.
   const masked = hairpin.map(({ source, address, port, protocol }) => `${source} ${address} ${port} ${protocol}`);
   const bypassed = !drawn.given.proxying?.filtered.includes(family);
   const networkOf = new Map(drawn.addresses.map(({ address, network }) => [address, network]));
@@ -209,7 +209,7 @@ function lookAt(drawn: World, told: Told, family: "ipv4" | "ipv6"): void {
 
 test("a rule for one host address comes before the rule for every address of the same port", () => {
   const property = fc.property(world, ({ given }) => {
-    const { name, fragments } = tell(given);
+    const { name, fragments } = outcomeOf(given);
     for (const family of FAMILIES) {
       const seen = new Set<string>();
       for (const { to, port, protocol } of parse(fragments[family], family, name).dnat) {
@@ -223,7 +223,7 @@ test("a rule for one host address comes before the rule for every address of the
 
 test("no two rules could be one", () => {
   const property = fc.property(world, ({ given }) => {
-    for (const { rules } of [tell(given)]) {
+    for (const { rules } of [outcomeOf(given)]) {
       for (const rule of FAMILIES.flatMap((family) => Object.values(rules[family]).flat())) {
         const at = rule.indexOf("--dport");
         if (at < 0 || rule.includes("DROP")) continue;
@@ -256,7 +256,7 @@ function sameButPorts(rule: readonly string[], other: readonly string[], further
 }
 
 test("the worlds are not empty: most have rules, each kind of rule occurs", () => {
-  const worlds = fc.sample(world, { seed: 3, numRuns: 200 }).map(({ given }) => tell(given));
+  const worlds = fc.sample(world, { seed: 3, numRuns: 200 }).map(({ given }) => outcomeOf(given));
   const text = worlds.flatMap(({ fragments }) => [fragments.ipv4 ?? "", fragments.ipv6 ?? ""]).join("\n");
   expect(worlds.filter(({ fragments }) => fragments.ipv4 || fragments.ipv6).length).toBeGreaterThan(100);
   for (const part of [

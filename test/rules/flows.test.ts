@@ -193,7 +193,7 @@ describe("stale", () => {
     expect(flows.filter((one) => isSelected(one, selectStale(flows, changes, SUBNETS)))).toEqual([elsewhere]);
   });
 
-  test("thousands of clients are one selector, and a neighbour beside them is none of it", () => {
+  test("thousands of clients are one selector, and an address next to them is not part of it", () => {
     const clients = Array.from({ length: 3000 }, (_, n) => flow(`198.51.${n >> 8}.${n & 255}`, HOST, 53, "172.17.0.2"));
     expect(selectStale(clients, moved, SUBNETS)).toHaveLength(1);
     const proxied = [flow(CLIENT, HOST, 53, HOST), flow("172.17.0.9", HOST, 53, HOST)];

@@ -1,4 +1,4 @@
-// What of the base no example shows: without docker-proxy, without guards, and networks of every kind.
+// Host rules that no example shows: without docker-proxy, without guards, and networks of every kind.
 
 import { expect, test } from "vitest";
 import { readNetwork } from "../../src/docker/network.ts";

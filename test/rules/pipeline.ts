@@ -3,8 +3,8 @@
 
 import { readRequest } from "../../src/cli/request.ts";
 import { readContainer } from "../../src/docker/container.ts";
-import { describeIdle } from "../../src/docker/idle.ts";
 import { GATEWAY_BRIDGE, readNetwork } from "../../src/docker/network.ts";
+import { describeNothingPublished } from "../../src/docker/nothing-published.ts";
 import { type Proxying, withHairpins } from "../../src/docker/proxy.ts";
 import { locate } from "../../src/docker/published.ts";
 import { validate as validateContainer } from "../../src/generated/validate-container.js";
@@ -29,16 +29,16 @@ export interface Given {
   proxying?: { routed: string[]; proxied: string[]; filtered: ("ipv4" | "ipv6")[] };
 }
 
-export interface Told {
+export interface Outcome {
   name: string;
-  idle: string | undefined;
+  notPublished: string | undefined;
   warnings: string[];
   rules: Ruleset;
   fragments: Record<"ipv4" | "ipv6", string | undefined>;
 }
 
 /** Throws Failure as the product would; for documents that the schema refuses it is `client_answer_invalid`. */
-export function tell({ args, inspect, networks, interfaces, proxying }: Given): Told {
+export function outcomeOf({ args, inspect, networks, interfaces, proxying }: Given): Outcome {
   const { defaults, options } = readRequest(args, { env: {}, cwd: "/" });
   const [document] = inspect;
   if (!validateContainer(document)) throw new Failure("client_answer_invalid", "not what inspect prints");
@@ -68,7 +68,7 @@ export function tell({ args, inspect, networks, interfaces, proxying }: Given): 
   const { rules, texts } = writeFragment(wanted);
   return {
     name: target.name,
-    idle: target.idle && describeIdle(target.name, target.idle),
+    notPublished: target.nothingPublished && describeNothingPublished(target.name, target.nothingPublished),
     warnings: [...target.warnings, ...warnings],
     rules,
     fragments: { ipv4: texts.ipv4, ipv6: texts.ipv6 },

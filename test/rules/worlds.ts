@@ -123,7 +123,7 @@ export const world: fc.Arbitrary<World> = fc
     };
   });
 
-/** The same world told in a different order: ports, bindings, networks, network documents and interfaces. */
+/** The same world in a different order: ports, bindings, networks, network documents and interfaces. */
 export function shuffled({ inspect, networks, interfaces, ...rest }: Given, seed: number): Given {
   let state = seed;
   const mix = <T>(list: readonly T[]): T[] => {

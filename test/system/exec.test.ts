@@ -22,7 +22,7 @@ test.each([undefined, "", ":", ".", "bin:./sbin:"])("%j names no directory: the 
   expect(searchPath(path)).toBe(SYSTEM_PATH);
 });
 
-test("one of somebody's own making stays as it is", () => {
+test("any other one is unchanged", () => {
   expect(searchPath("/run/current-system/sw/bin:/opt/bin")).toBe("/run/current-system/sw/bin:/opt/bin");
 });
 

@@ -1,4 +1,4 @@
-// The search for processes by their name, among real ones: in this network namespace, in another, and not to be told.
+// The search for processes by their name, among real ones: in this network namespace, in another, and unknown.
 
 import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Proxies } from "../../src/docker/proxy.ts";
-import { findProcesses, parseStanding } from "../../src/system/processes.ts";
+import { findProcesses, parseProcessStatus } from "../../src/system/processes.ts";
 import { firstLine } from "../first-line.ts";
 
 const PROXY = fileURLToPath(new URL("../../src/docker/proxy.ts", import.meta.url));
@@ -46,20 +46,21 @@ describe("what /proc/PID/status says", () => {
     ["100000\t100000\t100000\t100000", "", { isRoots: false, isNested: false }],
     ["0\t0\t0\t0", "\t7", { isRoots: true, isNested: true }],
   ])("uids %j, process ids %j", (uids, nested, expected) => {
-    expect(parseStanding(status(uids, nested))).toEqual({ parent: "812", ...expected });
+    expect(parseProcessStatus(status(uids, nested))).toEqual({ parent: "812", ...expected });
   });
 
   test("of a kernel that does not tell process namespaces", () => {
-    expect(parseStanding(status("0\t0\t0\t0").replace(/NSpid.*\n/, ""))).toMatchObject({ isNested: false });
+    expect(parseProcessStatus(status("0\t0\t0\t0").replace(/NSpid.*\n/, ""))).toMatchObject({ isNested: false });
   });
 
   test("of a process that has ended, or is no process's", () => {
-    for (const text of ["", "Name:\tdocker-proxy\n", "Uid:\t0\t0\t0\t0\n"]) expect(parseStanding(text)).toBeUndefined();
+    for (const text of ["", "Name:\tdocker-proxy\n", "Uid:\t0\t0\t0\t0\n"])
+      expect(parseProcessStatus(text)).toBeUndefined();
   });
 
   test("a name does not forge it", () => {
     const forged = status("1000\t1000\t1000\t1000").replace("docker-proxy", "x\\nUid:\\t0\\t0\\t0\\t0");
-    expect(parseStanding(forged)).toMatchObject({ isRoots: false });
+    expect(parseProcessStatus(forged)).toMatchObject({ isRoots: false });
   });
 });
 
@@ -88,7 +89,7 @@ describe.skipIf(whatLacks() !== "")(`with root${whatLacks()}`, () => {
     });
     const beside = ["nsenter", `--net=/proc/${daemon.pid}/ns/net`, "--"];
     const asNobody = [...beside, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
-    // Another network's, a stranger's, a stranger's daemon's, a container's.
+    // Another network's, another user's, that of another user's daemon, a container's.
     await start("dockerd", { before: ["unshare", "--net", "--"], runs: "docker-proxy", flags: flags("172.17.0.3") });
     await start("docker-proxy", { before: beside, flags: flags("172.17.0.4") });
     await start("dockerd", { before: asNobody, runs: "docker-proxy", flags: flags("172.17.0.5") });

@@ -1,4 +1,4 @@
-// The kernel's routes as /proc tells them, in both byte orders.
+// The kernel's routes as /proc prints them, in both byte orders.
 
 import { expect, test } from "vitest";
 import { parseRoutes, parseRoutes6 } from "../../src/system/routes.ts";

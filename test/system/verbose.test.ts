@@ -68,7 +68,7 @@ describe("on", () => {
     fc.assert(property, { seed: 3, numRuns: 100 });
   });
 
-  test("words of a command are told apart", () => {
+  test("words of a command are distinguished", () => {
     expect(spellCommand(["docker", "ps", "--format", "{{.Names}}", "", "a b", 'x" y', "x\n+0.001 done"])).toBe(
       'docker ps --format "{{.Names}}" "" "a b" "x\\" y" "x\\n+0.001 done"',
     );

@@ -232,7 +232,7 @@ describe("the unit", () => {
 
   test("has a command for each step", () => {
     const unit = { ExecStartPre: ["/sbin/modprobe ip_tables", "/sbin/iptables -t nat -F"], ExecStart: RESTORES };
-    expect(judgeUnit(unit)).toEqual({ kind: "wrong", form: "flushed", told: "/sbin/iptables -t nat -F" });
+    expect(judgeUnit(unit)).toEqual({ kind: "wrong", form: "flushed", statement: "/sbin/iptables -t nat -F" });
     const each = [
       "/sbin/iptables-restore -n /etc/a",
       "/bin/bash -euo pipefail -c cat /etc/iptables.d/* | iptables-restore",
@@ -259,7 +259,7 @@ describe("the unit", () => {
     expect(judgeUnit({ ExecStart: SCRIPT }, scripts)).toEqual({
       kind: "wrong",
       form: "concatenated",
-      told: "cat /etc/iptables.d/* | iptables-restore",
+      statement: "cat /etc/iptables.d/* | iptables-restore",
     });
   });
 

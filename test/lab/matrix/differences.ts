@@ -13,7 +13,7 @@ export type Regime = "docker29" | "ours" | "byhand" | "own" | "original" | "none
 
 export interface Difference {
   regime: Regime;
-  /** In every setting unless told. */
+  /** In every setting by default. */
   when?: (setting: Setting) => boolean;
   /** For people: which probes, how they end with Docker 29, how they end here, and why. */
   probes: string;
@@ -42,10 +42,10 @@ export const DIFFERENCES: readonly Difference[] = [
     regime: "ours",
     when: ({ userlandProxy, bridgeNf }) => !userlandProxy && !bridgeNf,
     probes:
-      "a container to a port that its neighbour on the bridge publishes, without docker-proxy and with bridge-nf-call-iptables off",
+      "a container to a port that another container of its bridge publishes, without docker-proxy and with bridge-nf-call-iptables off",
     docker: "no answer",
     here: "reached; the container sees the bridge's gateway",
-    why: "the neighbour's answer bypasses iptables, so Docker's DNAT is never undone; we masquerade what neighbours send",
+    why: "the reply bypasses iptables, so Docker's DNAT is never undone; we masquerade what containers of the same bridge send",
     outcome: (probe, place, setting) => {
       const to = published(probe);
       if (to === undefined || probe.from === to.name || wayOut(probe.from) !== to.network) return undefined;
@@ -57,8 +57,8 @@ export const DIFFERENCES: readonly Difference[] = [
     regime: "byhand",
     probes: "IPv6",
     docker: "as IPv4",
-    here: "as without rules: docker-proxy answers, and who has a route reaches every port",
-    why: "the original's base is IPv4 only",
+    here: "as without rules: docker-proxy serves it, and whoever has a route reaches every port",
+    why: "the original's host rules are IPv4 only",
     outcome: (probe, place, setting) =>
       probe.family === "ipv6" ? otherwise(withoutRules(probe, place, setting), probe, place, setting) : undefined,
   },
@@ -67,12 +67,12 @@ export const DIFFERENCES: readonly Difference[] = [
     probes: "clients and other bridges to what is published by a container outside docker0",
     docker: "reached",
     here: "no answer",
-    why: "the original's base accepts answers from docker0 only",
+    why: "the original's host rules accept replies from docker0 only",
     outcome: (probe, place, setting) => {
       const to = published(probe);
       if (probe.family === "ipv6" || to === undefined || to.network === "bridge" || probe.from === "host")
         return undefined;
-      // What comes from docker0 has its answers accepted; what goes to docker-proxy is not forwarded.
+      // Replies to docker0 are accepted; packets to docker-proxy are not forwarded.
       if (wayOut(probe.from) === "bridge" || wayOut(probe.from) === to.network) return undefined;
       return otherwise("timeout", probe, place, setting);
     },
@@ -80,10 +80,10 @@ export const DIFFERENCES: readonly Difference[] = [
   {
     regime: "byhand",
     when: ({ bridgeNf }) => bridgeNf,
-    probes: "a container to its neighbour on another bridge than docker0, with bridge-nf-call-iptables on",
+    probes: "a container to another one on its bridge, unless that is docker0, with bridge-nf-call-iptables on",
     docker: "reached",
     here: "no answer",
-    why: "the original's base accepts docker0's own packets only, and FORWARD's policy drops the others",
+    why: "the original's host rules accept docker0's own packets only, and FORWARD's policy drops the others",
     outcome: ({ from, to, family }) => {
       if (family === "ipv6" || !("container" in to) || to.network === "bridge") return undefined;
       return from !== to.container && networksOf(from).includes(to.network) ? "timeout" : undefined;
@@ -94,7 +94,7 @@ export const DIFFERENCES: readonly Difference[] = [
     probes: "a container that publishes, on another bridge, to what is published by a container on docker0",
     docker: "reached",
     here: "no answer",
-    why: "the original's base does not masquerade its network, and its own guard drops the answer",
+    why: "the original's host rules do not masquerade its network, and its own guard drops the reply",
     outcome: (probe) => {
       if (probe.family === "ipv6" || (probe.from !== "app" && probe.from !== "both")) return undefined;
       return crossing(probe)?.network === "bridge" ? "timeout" : undefined;
@@ -106,7 +106,7 @@ export const DIFFERENCES: readonly Difference[] = [
       "a container that publishes nothing, on another bridge or an internal one, to what is published by a container on docker0",
     docker: "reached, sees the gateway; no answer to the internal one",
     here: "reached, and the container sees the other container's own address",
-    why: "the original's base masquerades docker0's network only, and closes no internal network",
+    why: "the original's host rules masquerade docker0's network only, and close no internal network",
     outcome: (probe, place) => {
       const to = published(probe);
       if (probe.family === "ipv6" || to?.network !== "bridge") return undefined;
@@ -119,7 +119,7 @@ export const DIFFERENCES: readonly Difference[] = [
     probes: "a container on docker0 to any port of one that publishes nothing, on another bridge or an internal one",
     docker: "no answer",
     here: "reached, sees the gateway",
-    why: "the original's base accepts all that docker0 sends to elsewhere, and only a container that publishes has a guard of its own",
+    why: "the original's host rules accept all that docker0 sends elsewhere, and only a container that publishes has a guard of its own",
     outcome: ({ from, to, family, port }) => {
       if (family === "ipv6" || wayOut(from) !== "bridge" || !("container" in to)) return undefined;
       if (to.container !== "other" && to.container !== "inner") return undefined;
@@ -128,7 +128,7 @@ export const DIFFERENCES: readonly Difference[] = [
   },
   {
     regime: "own",
-    probes: "a neighbour on the wire who routes 127.0.0.1 to the host, to a port published there",
+    probes: "an on-link host that routes 127.0.0.1 to the host, to a port published there",
     docker: "no answer",
     here: "reached",
     why: "Docker before 28 has no guard for it",
@@ -140,7 +140,7 @@ export const DIFFERENCES: readonly Difference[] = [
   },
   {
     regime: "own",
-    probes: "a neighbour on the wire with a route to the containers, to the container's side of a published port",
+    probes: "an on-link host with a route to the containers, to the container's side of a published port",
     docker: "no answer",
     here: "reached",
     why: "Docker before 28 has no guard for it",
@@ -155,7 +155,7 @@ export const DIFFERENCES: readonly Difference[] = [
     probes: "a container to a UDP port published on every address by one on another bridge",
     docker: "reached",
     here: "no answer",
-    why: "Docker before 28 leaves it to docker-proxy, which answers from another address",
+    why: "Docker before 28 leaves it to docker-proxy, which replies from another address",
     outcome: (probe) => {
       const to = crossing(probe);
       return to?.publish.protocol === "udp" && to.publish.on === "every" ? "timeout" : undefined;
@@ -175,7 +175,7 @@ export const DIFFERENCES: readonly Difference[] = [
     probes: "a container on docker0 to any port of a container on another bridge",
     docker: "no answer",
     here: "reached, sees the gateway",
-    why: "the base is loaded, which masquerades docker0; the script's own rules are rejected, and its guards are none",
+    why: "the host rules are loaded, which masquerade docker0; the script's own rules are rejected, and it has no guards",
     outcome: ({ from, to, family, port }) => {
       if (family === "ipv6" || !networksOf(from).includes("bridge") || !("container" in to)) return undefined;
       if (to.network === "bridge" || port === 83) return undefined;
@@ -187,7 +187,7 @@ export const DIFFERENCES: readonly Difference[] = [
       regime,
       probes: "all",
       docker: "published ports only, and the client's address",
-      here: "docker-proxy answers what is published, sees the gateway; who has a route reaches every port",
+      here: "docker-proxy serves what is published, and the container sees the gateway; whoever has a route reaches every port",
       why: regime === "none" ? "there are no rules" : "the script's own rules are rejected",
       outcome: (probe, place, setting) => otherwise(withoutRules(probe, place, setting), probe, place, setting),
     }),

@@ -54,7 +54,7 @@ export interface PortMapping {
   on: "every" | "every6" | HostAddress;
   port: number;
   to: number;
-  /** Ports that follow; 1 unless told. */
+  /** How many ports follow; 1 by default. */
   count?: number;
   protocol?: Protocol;
 }
@@ -187,7 +187,7 @@ async function makeNetworks(host: Host): Promise<void> {
   await host.docker.cli("network", "create", "--driver", "macvlan", ...lan, "macvlan");
 }
 
-/** As somebody on the same wire can who knows the host's networks. */
+/** As an on-link host can that knows the host's networks. */
 async function routeAll(client: Client, host: Host): Promise<void> {
   for (const { subnets } of Object.values(NETWORKS)) {
     for (const subnet of Object.values(subnets)) {

@@ -25,12 +25,12 @@ export interface Probe {
   protocol: Protocol;
 }
 
-/** "web:80 sees 198.51.100.100", or why nobody answered: refused, timeout, unreachable. */
+/** "web:80 sees 198.51.100.100", or why there was no answer: refused, timeout, unreachable. */
 export type Outcome = string;
 
 type Port = [number: number, protocol: Protocol];
 
-/** Every published port, those of a range by its ends; the port of the container in host mode; two that nobody publishes. */
+/** Every published port, those of a range by its ends; the port of the container in host mode; two that are not published. */
 function hostPorts(): Port[] {
   const ports = new Map<string, Port>();
   const publishes = Object.values(CONTAINERS).flatMap((one) => one.publishes);
@@ -66,7 +66,7 @@ export function listProbes({ hostAddresses, addresses }: Place): Probe[] {
     }
     for (const [container, endpoints] of Object.entries(addresses)) {
       for (const [network, pair] of Object.entries(endpoints)) {
-        // Behind the macvlan there is no rule of anybody's; one look from outside shows that it stays so.
+        // For the macvlan there are no rules; one probe from outside shows that it stays so.
         if (!(network in NETWORKS) && !(network === "macvlan" && from === "remote")) continue;
         for (const [family, address] of Object.entries(pair) as [Family, string][]) {
           for (const [port, protocol] of DIRECT_PORTS) {

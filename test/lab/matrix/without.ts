@@ -18,7 +18,7 @@ function toHost(probe: Probe, host: HostAddress, place: Place, setting: Setting)
   if (published === undefined || port === 8680) return docker29(probe, place, setting);
   if (from === "routed" && host === "loopback") return "timeout";
   const { name, network, to, publish } = published;
-  // Without docker-proxy the daemon keeps the port for itself, and answers nobody.
+  // Without docker-proxy the daemon keeps the port for itself, and does not answer.
   if (!setting.userlandProxy) return NETWORKS[network]?.gateways[family] === undefined ? "refused" : "timeout";
   if (answersElsewhere(publish) && !isPreferred(from, host)) return "timeout";
   const { ipv4, [family]: gateway = ipv4 } = NETWORKS[network]?.gateways ?? {};

@@ -3,7 +3,7 @@
 import { GATEWAY_BRIDGE } from "./network.ts";
 
 /** Why a container publishes nothing. */
-export type Idle =
+export type NothingPublished =
   | { kind: "host_network" | "no_network" | "no_port" }
   /** It uses another container's network. */
   | { kind: "shared_network"; of: string };
@@ -11,14 +11,14 @@ export type Idle =
 /** Why what a container publishes leads nowhere: it is in overlay networks only, or in no bridged network. */
 export type Nowhere = "overlay" | "no_address";
 
-export function describeIdle(name: string, idle: Idle): string {
-  switch (idle.kind) {
+export function describeNothingPublished(name: string, nothingPublished: NothingPublished): string {
+  switch (nothingPublished.kind) {
     case "host_network":
       return `${name} uses the host's own network and publishes nothing`;
     case "no_network":
       return `${name} has no network and publishes nothing`;
     case "shared_network":
-      return `${name} shares the network of container ${idle.of} and publishes nothing itself`;
+      return `${name} shares the network of container ${nothingPublished.of} and publishes nothing itself`;
     case "no_port":
       return `${name} publishes no port`;
   }

@@ -1,5 +1,5 @@
 /*
- * How a host stands: what status says of it, and whether packets agree with Docker and with it.
+ * A host's state: what status says of it, and whether packets agree with Docker and with it.
  */
 
 import { expect } from "vitest";
