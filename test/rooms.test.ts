@@ -114,6 +114,28 @@ test("the environment is read in one place", () => {
   expect(readers(SOURCES)).toEqual([]);
 });
 
+/** The line from observe to commit, which asks a backend for all that is iptables' own. */
+const LINE = /^(commands\/publish|plan\/(observe|compare|survey|plan|selection)|apply\/(transaction|reload))\.ts$/;
+/** Of the kernel's flows, whatever its rules are written in. */
+const FLOWS = "netfilter/conntrack.ts";
+
+/** Imports by the line of what is iptables' own, but for types. */
+function bypasses(sources: Sources): string[] {
+  const isIptables = ({ of, isType }: Import) => !isType && /^(iptables|netfilter)\//.test(of) && of !== FLOWS;
+  return [...sources]
+    .filter(([path]) => LINE.test(path))
+    .flatMap(([path, text]) =>
+      importsIn(path, text)
+        .filter(isIptables)
+        .map(({ of }) => `${path} imports ${of}`),
+    );
+}
+
+test("from observe to commit the packet filter is asked through its backend alone", () => {
+  expect([...SOURCES.keys()].filter((path) => LINE.test(path))).toHaveLength(8);
+  expect(bypasses(SOURCES)).toEqual([]);
+});
+
 /** What takes all arguments of a call: the door, which splits them, and the flags of which they are made. */
 const TAKES_ALL = /^(generated\/.*|(model\/(request|flags|options)|cli\/hints|systemd\/install)\.ts)$/;
 
@@ -143,4 +165,6 @@ test("an import back, an effect in a pure room, an indirect one and a reader of 
     "plan/told.ts > system/verbose.ts",
   ]);
   expect(readers(sources)).toEqual(["system/lock.ts", "main.ts"]);
+  const line = 'import type { Live } from "../iptables/live.ts";\nimport { readLive } from "../iptables/live.ts";\n';
+  expect(bypasses(new Map([["plan/survey.ts", line]]))).toEqual(["plan/survey.ts imports iptables/live.ts"]);
 });
