@@ -10,7 +10,7 @@ const PATIENCE = 600_000;
 export async function until(what: string, holds: () => boolean): Promise<void> {
   const end = Date.now() + PATIENCE;
   while (!holds()) {
-    if (Date.now() > end) throw new Error(`waited in vain: ${what}`);
+    if (Date.now() > end) throw new Error(`timed out waiting for: ${what}`);
     await sleep(20);
   }
 }
