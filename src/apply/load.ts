@@ -311,7 +311,7 @@ function warningsOf({ family, stale, undeclared, keeps }: Plan): string[] {
 /** A sentence for each family whose undeclared rules do not survive the load. */
 function warnOfRemoved({ plans }: Loaded, tense: "would be" | "were"): string[] {
   return plans
-    .filter(({ undeclared, keeps }) => undeclared.length > 0 && !keeps)
+    .filter(({ undeclared, keeps, changes }) => changes && undeclared.length > 0 && !keeps)
     .map(
       ({ family, undeclared }) =>
         `${FAMILY_WORDS[family]} rules not in any fragment ${tense} removed: ${someOf(undeclared)}`,

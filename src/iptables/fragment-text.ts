@@ -22,8 +22,16 @@ export interface Written {
   texts: Partial<Record<Family, string>>;
 }
 
-/** Writes a fragment: the same one gives the same bytes. */
+/** Writes a fragment, the same object once: the same one gives the same bytes. */
 export function writeFragment(fragment: DesiredFragment): Written {
+  const known = WRITTEN.get(fragment) ?? write(fragment);
+  WRITTEN.set(fragment, known);
+  return known;
+}
+
+const WRITTEN = new WeakMap<DesiredFragment, Written>();
+
+function write(fragment: DesiredFragment): Written {
   if ("asWritten" in fragment && fragment.asWritten !== undefined) return readWritten(fragment.asWritten);
   const { owner, meaning, chain } = fragment;
   const spelled = spellOwner(owner);

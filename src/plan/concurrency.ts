@@ -105,7 +105,9 @@ async function refuseMoved({ wanted }: Answer, request: SelectionRequest): Promi
     throw error;
   });
   const now = new Map(again.wanted.map((one) => [one.owner.name, one]));
-  const moved = wanted.find((one) => !isDeepStrictEqual(now.get(one.owner.name), one));
+  const textsOf = (one: ContainerFragment | undefined) =>
+    one === undefined ? {} : request.host.backend.write(one).texts;
+  const moved = wanted.find((one) => !isDeepStrictEqual(textsOf(now.get(one.owner.name)), textsOf(one)));
   if (moved === undefined) return;
   const message = `the container ${moved.owner.name} was restarted or changed during this call; nothing was changed; retry`;
   throw new ConcurrentChange(message, { container: moved.owner.name });

@@ -3,11 +3,11 @@
 
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
 import { type FakeHost, fakeHost } from "../program/host.ts";
+import { until } from "../until.ts";
 
 const port = (HostPort: string) => ({ "80/tcp": [{ HostIp: "0.0.0.0", HostPort }] });
 const BAD = "20_bad";
@@ -246,13 +246,13 @@ test("the watcher removes what is gone, reports what is broken once, and continu
   });
   const trials = () => readFileSync(join(host.fake, "calls"), "utf8").match(/^unshare /gm)?.length ?? 0;
   try {
-    while (tables(host).includes(ADDRESS)) await sleep(20);
+    await until("the rules are removed", () => !tables(host).includes(ADDRESS));
     expect(host.fragment("web")).toBeUndefined();
     const before = trials();
-    while (trials() < before + 6) await sleep(20);
+    await until("six more attempts", () => trials() >= before + 6);
     expect(said.match(/20_bad line 2/g)?.length).toBeLessThanOrEqual(3);
     rmSync(join(host.iptablesDir, BAD));
-    while (!host.kernel("nat").includes("172.17.0.3:80")) await sleep(20);
+    await until("the next port is published", () => host.kernel("nat").includes("172.17.0.3:80"));
   } finally {
     watcher.kill("SIGTERM");
     await watcher;

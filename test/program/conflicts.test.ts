@@ -1,12 +1,12 @@
 // Fragments of other containers that claim what is wanted: updated in the same transaction, or refused.
 
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
 import { until } from "../until.ts";
-import { hold } from "./hold.ts";
+import { countLocks, hold } from "./hold.ts";
 import { type FakeHost, fakeHost } from "./host.ts";
 
 const port = (HostPort: string, HostIp = "0.0.0.0") => ({ "80/tcp": [{ HostIp, HostPort }] });
@@ -247,14 +247,11 @@ describe.concurrent("two containers that run", () => {
 
 /** Asks for both at once; both have looked, so many ms after the last change, before the first of them may write. */
 async function atOnce(host: FakeHost, containers: string[], quiet = 0): Promise<Result[]> {
-  const log = join(host.fake, "locks");
-  const flock = `#!/bin/sh\necho >> "$FAKE/locks"\nPATH=\${PATH#*:} exec flock "$@"\n`;
-  writeFileSync(join(host.bin, "flock"), flock, { mode: 0o755 });
+  const locks = countLocks(host);
   const { release } = await hold(host.iptablesDir);
   await sleep(quiet);
   const asked = containers.map((container) => host.ask({ container }));
-  const waiting = () => existsSync(log) && readFileSync(log, "utf8").length >= containers.length;
-  await until("both ask for the lock", waiting);
+  await until("both ask for the lock", () => locks() >= containers.length);
   await release();
   return Promise.all(asked);
 }

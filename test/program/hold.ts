@@ -1,8 +1,10 @@
 // Another process that holds the lock on a directory.
 
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
 import { afterAll } from "vitest";
+import type { FakeHost } from "./host.ts";
 
 const holders: (() => Promise<void>)[] = [];
 afterAll(() => Promise.all(holders.map((release) => release())));
@@ -24,4 +26,12 @@ export async function hold(
   };
   holders.push(release);
   return { pid: holder.pid ?? 0, release };
+}
+
+/** How often runs on this host have asked for a lock, from now on. */
+export function countLocks({ bin, fake }: Pick<FakeHost, "bin" | "fake">): () => number {
+  const flock = `#!/bin/sh\necho >> "$FAKE/locks"\nPATH=\${PATH#*:} exec flock "$@"\n`;
+  writeFileSync(join(bin, "flock"), flock, { mode: 0o755 });
+  const log = join(fake, "locks");
+  return () => (existsSync(log) ? readFileSync(log, "utf8").length : 0);
 }

@@ -2,11 +2,10 @@
 
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
 import { until } from "../until.ts";
-import { hold } from "./hold.ts";
+import { countLocks, hold } from "./hold.ts";
 import { type FakeHost, fakeHost } from "./host.ts";
 
 const NUMBERS = Array.from({ length: 20 }, (_, index) => index);
@@ -83,8 +82,9 @@ describe.concurrent("a lock that another process holds", () => {
   test("and releases in time: it was only waited for", async () => {
     const host = await hostWith(["web"]);
     const { release } = await hold(host.iptablesDir);
+    const locks = countLocks(host);
     const asked = host.ask({ container: "web" });
-    await sleep(600);
+    await until("it asks for the lock", () => locks() > 0);
     expect(host.fragment("web")).toBeUndefined();
     await release();
     expect(await asked).toMatchObject({ changed: true });
