@@ -203,7 +203,10 @@ story(
       expect(seen.template.diff).toHaveLength(1);
       expect(seen.alias).toMatchObject({
         changed: true,
-        warnings: ["Both option container and its alias name are set."],
+        warnings: [
+          "Both option container and its alias name are set.",
+          "web: this call does not give --no-guards, as an earlier call did; it is dropped",
+        ],
       });
       expect(stdout + stderr).toMatch(/\[WARNING\]: Both option container and its alias name are set\./);
       expect(seen.poll).toMatchObject({ changed: false, msg: "already published: web", finished: 1 });
