@@ -44,10 +44,10 @@ async function published(host: Host): Promise<{ name: string; hostname: string; 
 
 /**
  * Status says that all is well, of exactly the containers that publish; and a client reaches each of their ports, and is seen
- * as itself. Returns their names.
+ * as itself. `args` are what the host was set up with. Returns their names.
  */
-export async function expectAllWell(host: Host, client: Client): Promise<string[]> {
-  const { status = [], problems, warnings, exitCode } = await statusOf(host);
+export async function expectAllWell(host: Host, client: Client, ...args: string[]): Promise<string[]> {
+  const { status = [], problems, warnings, exitCode } = await statusOf(host, ...args);
   expect(problems).toEqual([]);
   expect(warnings).toEqual([]);
   expect(exitCode).toBe(0);
@@ -68,7 +68,7 @@ export async function expectAllWell(host: Host, client: Client): Promise<string[
 }
 
 /** The same, as soon as who keeps it so has caught up. */
-export async function expectAllWellSoon(host: Host, client: Client): Promise<string[]> {
-  await until(async () => (await statusOf(host)).exitCode === 0).catch(() => {});
-  return expectAllWell(host, client);
+export async function expectAllWellSoon(host: Host, client: Client, ...args: string[]): Promise<string[]> {
+  await until(async () => (await statusOf(host, ...args)).exitCode === 0).catch(() => {});
+  return expectAllWell(host, client, ...args);
 }

@@ -212,7 +212,7 @@ describe.each(["nft", "legacy"] as const)("on iptables-%s", (backend) => {
       for (const command of ["iptables", "ip6tables"]) await host.run(command, ["-P", "FORWARD", "DROP"]);
       await host.run("docker_iptables", ["setup", "--watch", "--ipv6"]);
       await host.docker.run("web", { publish: ["8080:80"] });
-      await expectAllWellSoon(host, client);
+      await expectAllWellSoon(host, client, "--ipv6");
       const flushes: [command: string, ...args: string[]][] = [
         ["iptables", "-F"],
         ["iptables", "-t", "nat", "-F"],
@@ -222,7 +222,7 @@ describe.each(["nft", "legacy"] as const)("on iptables-%s", (backend) => {
       ];
       for (const [command, ...args] of flushes) {
         await host.run(command, args);
-        expect(await expectAllWellSoon(host, client)).toEqual(["web"]);
+        expect(await expectAllWellSoon(host, client, "--ipv6")).toEqual(["web"]);
       }
       const journal = await host.journal(UNIT);
       expect(journal).toContain("IPv4 filter flushed");
