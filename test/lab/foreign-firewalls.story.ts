@@ -136,7 +136,7 @@ storyWith({ packages: ["nftables"] })(
     await own(["delete", "web"]);
     const created = await own(["create", "web"]);
     expect(created.warnings).toEqual([
-      expect.stringMatching(/inet mine lets nothing .*web.*'nft list table inet mine'/),
+      expect.stringMatching(/inet mine drops all .*web.*'nft list table inet mine'/),
     ]);
     expect(await client.connect(host.address, 8080, { timeoutMs: 500 })).toMatchObject({ reached: false });
     await nft("add", "rule", "inet", "mine", "guard", "oifname", "docker0", "accept");
@@ -156,7 +156,7 @@ story("the legacy backend: of which there is only a policy, and what Docker left
   expect(refused.msg).toContain("the legacy backend, which also filter packets: ':FORWARD DROP'");
   expect(await run(host, "setup", "--reload", "patch")).toMatchObject({ changed: true });
   const created = await run(host, "create", "web", "--reload", "patch");
-  expect(created.warnings).toEqual([expect.stringMatching(/legacy backend's table ip filter lets nothing .*web/)]);
+  expect(created.warnings).toEqual([expect.stringMatching(/legacy backend's table ip filter drops all .*web/)]);
   expect(await client.connect(host.address, 8080, { timeoutMs: 500 })).toMatchObject({ reached: false });
   const { problems = [] } = await run(host, "status", "--reload", "patch");
   expect(problems.map(({ kind }) => kind)).toContain("firewall_foreign");
