@@ -135,9 +135,7 @@ storyWith({ packages: ["nftables"] })(
     });
     await own(["delete", "web"]);
     const created = await own(["create", "web"]);
-    expect(created.warnings).toEqual([
-      expect.stringMatching(/inet mine drops all .*web.*'nft list table inet mine'/),
-    ]);
+    expect(created.warnings).toEqual([expect.stringMatching(/inet mine drops all .*web.*'nft list table inet mine'/)]);
     expect(await client.connect(host.address, 8080, { timeoutMs: 500 })).toMatchObject({ reached: false });
     await nft("add", "rule", "inet", "mine", "guard", "oifname", "docker0", "accept");
     await own(["delete", "web"]);

@@ -75,7 +75,9 @@ describe.each(BACKENDS)("the table of spellings on iptables-%s", (backend) => {
     // What a person adds, and what he deletes from a file.
     await host.run("iptables", ["-A", "INPUT", "-p", "tcp", "--dport", "2222", "-j", "ACCEPT"]);
     const replaced = await run(host, "load");
-    expect(replaced.warnings).toEqual([expect.stringMatching(/were removed: '-A INPUT -p tcp -m tcp --dport 2222 -j ACCEPT'$/)]);
+    expect(replaced.warnings).toEqual([
+      expect.stringMatching(/were removed: '-A INPUT -p tcp -m tcp --dport 2222 -j ACCEPT'$/),
+    ]);
     expect(await rulesOf(host)).toBe(rules);
     await host.run("rm", [`${DIRECTORIES.ipv4}/000`]);
     expect(await run(host, "load")).toMatchObject({ changed: true, warnings: [] });
@@ -239,7 +241,9 @@ describe.each(BACKENDS)("any rules that iptables-%s takes", (backend) => {
         expect(all.first, all.first.msg).toMatchObject({ changed: true, warnings: [] });
         expect(all.rules).toBe(all.oracle);
         expect(all.second).toMatchObject({ changed: false, warnings: [] });
-        expect(all.byHand.warnings).toEqual([expect.stringContaining("were removed: '-A INPUT -m mark --mark 0x4d -j DROP'")]);
+        expect(all.byHand.warnings).toEqual([
+          expect.stringContaining("were removed: '-A INPUT -m mark --mark 0x4d -j DROP'"),
+        ]);
         // The number of a later insertion may be none any more.
         if (!all.later.includes("*filter")) return;
         expect(all.third, all.third.msg).toMatchObject({ warnings: [] });
