@@ -31,7 +31,7 @@ describe.each(["nft", "legacy"] as const)("load on iptables-%s", (backend) => {
         /./,
       ],
       ["*filter\n-A NO_SUCH_CHAIN -j ACCEPT\nCOMMIT\n", 2, /./],
-      ["*filter\nnonsense\nCOMMIT\n", 2, /no rule/],
+      ["*filter\nnonsense\nCOMMIT\n", 2, /not a rule/],
       ["*filter\n-A FORWARD -j ACCEPT\n", 3, /no COMMIT/],
     ];
     for (const [text, line, words] of broken) {
