@@ -105,7 +105,7 @@ function assembled(directory: string): string {
   const tables = new Map<string, string>();
   let table = "";
   const text = namesIn(directory)
-    .map((name) => readFileSync(join(directory, name), "utf8"))
+    .map((name) => textAt(join(directory, name)) ?? "")
     .join("");
   for (const line of text.split("\n")) {
     if (line.startsWith("*")) {

@@ -58,7 +58,7 @@ function childOf(deed: Deed, source: unknown): FakeChild {
   const [stdout, stderr] = [new PassThrough(), new PassThrough()];
   const end = () => {
     if (child.exitCode !== null) return;
-    const said = typeof deed === "function" ? deed(Buffer.concat(chunks).toString()) : deed;
+    const said = answerOf(deed, Buffer.concat(chunks).toString());
     stdout.end(said.stdout ?? "");
     stderr.end(said.stderr ?? "");
     child.exitCode = said.exitCode ?? 0;
@@ -73,6 +73,15 @@ function childOf(deed: Deed, source: unknown): FakeChild {
   if (typeof deed === "function" && stdin !== null) stdin.on("finish", end);
   else setImmediate(end);
   return child;
+}
+
+/** A fake that is broken fails: a run that waited for it would never end. */
+function answerOf(deed: Deed, input: string): Answer {
+  try {
+    return typeof deed === "function" ? deed(input) : deed;
+  } catch (error) {
+    return { exitCode: 70, stderr: `the fake failed: ${error}\n` };
+  }
 }
 
 /** What fakes/fault.cjs starts in place of a command that has to fail. */
