@@ -197,10 +197,10 @@ story(
       };
       expect(understood).toContainEqual(expect.objectContaining(words));
       expect(seen.words.changed).toBe(true);
-      expect(seen.template).toMatchObject({ changed: true, msg: "would be published: web; already published: db" });
+      expect(seen.template).toMatchObject({ changed: true, msg: "would be published: web, db" });
       const fromTemplates = { container: ["web", "db"], guards: true, timeout: 80 };
       expect(understood).toContainEqual(expect.objectContaining(fromTemplates));
-      expect(seen.template.diff).toHaveLength(1);
+      expect(seen.template.diff).toHaveLength(2);
       expect(seen.alias).toMatchObject({
         changed: true,
         warnings: [
