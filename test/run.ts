@@ -2,21 +2,12 @@
 // start, and an environment that has nothing else of the machine's or its user's. However the run ends, sweep.sh removes all of it.
 
 import { spawn, spawnSync } from "node:child_process";
-import {
-  accessSync,
-  chmodSync,
-  constants,
-  lstatSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  symlinkSync,
-} from "node:fs";
+import { chmodSync, lstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { TestProject } from "vitest/node";
+import { isExecutable } from "./executable.ts";
 
 /** The machine's programs that tests, fakes and the executable may start. Nothing that knows of packets, Docker or systemd. */
 export const TOOLS = (
@@ -87,13 +78,4 @@ function nodeProgram(): string {
 function find(tool: string): string | undefined {
   const folders = `${process.env["PATH"]}:/usr/sbin:/usr/bin:/sbin:/bin`.split(":");
   return folders.map((folder) => join(folder, tool)).find(isExecutable);
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

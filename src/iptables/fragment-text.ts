@@ -53,7 +53,7 @@ function readWritten(texts: Written["texts"]): Written {
   return { rules, texts };
 }
 
-/** What stands in a file besides rules: a container's options; the chains that the host's first file declares, and its notes. */
+/** What a file has besides rules: a container's options; the chains that the host's first file declares, and its notes. */
 function besidesOf(fragment: DesiredFragment, family: Family): Besides {
   if ("options" in fragment) {
     const head = headOf(fragment.options);

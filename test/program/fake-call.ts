@@ -1,8 +1,9 @@
 // A call of one of fakes/, and what the fakes have in common, within the tests' process.
 
-import { accessSync, appendFileSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
+import { appendFileSync, existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { isExecutable } from "../executable.ts";
 
 export interface Asked {
   /** By which it was called: "ip6tables-save". */
@@ -43,15 +44,6 @@ export function scriptOf(name: string): string {
 export function programOf(file: string, path: string): string {
   const paths = file.includes("/") ? [file] : path.split(":").map((folder) => join(folder, file));
   return paths.find(isExecutable) ?? "";
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 export function textAt(path: string): string | undefined {
