@@ -2,7 +2,18 @@
 // start, and an environment that has nothing else of the machine's or its user's. However the run ends, sweep.sh removes all of it.
 
 import { spawn, spawnSync } from "node:child_process";
-import { chmodSync, lstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, symlinkSync } from "node:fs";
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statfsSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -27,8 +38,10 @@ const ALSO = ".also";
 const YOUNG = 60_000;
 
 export default function startRun({ tmpDir }: TestProject): void {
-  sweepForgotten();
-  const run = mkdtempSync(join(tmpdir(), PREFIX));
+  const isChosen = process.env["TMPDIR"] !== undefined;
+  const places = [tmpdir(), ...(!isChosen && isRoomy(MEMORY) ? [MEMORY] : [])];
+  for (const place of places) sweepForgotten(place);
+  const run = mkdtempSync(join(places.at(-1) ?? "", PREFIX));
   // Some tests start a process of another user's, whose program is in it.
   chmodSync(run, 0o711);
   const alive = openSync(join(run, ALIVE), "w");
@@ -42,10 +55,35 @@ export default function startRun({ tmpDir }: TestProject): void {
   Object.assign(process.env, { PATH: tools, TMPDIR: run, HOME: run });
 }
 
+/** Where files are memory: most of what tests do is to write small ones, and a disk takes ten times as long for that. */
+const MEMORY = "/dev/shm";
+/** bytes that a run may need. */
+const ROOM = 2 ** 30;
+/** Of statfs(2). */
+const TMPFS = 0x01021994;
+
+/** Whether it is a file system in memory that has room, and runs programs: a container's often is small, and does not. */
+function isRoomy(folder: string): boolean {
+  try {
+    const { type, bavail, bsize } = statfsSync(folder);
+    if (type !== TMPFS || bavail * bsize < ROOM) return false;
+    const probe = mkdtempSync(join(folder, PREFIX));
+    try {
+      const program = join(probe, "true");
+      writeFileSync(program, "#!/bin/sh\n", { mode: 0o700 });
+      return spawnSync(program).status === 0;
+    } finally {
+      rmSync(probe, { recursive: true });
+    }
+  } catch {
+    return false;
+  }
+}
+
 /** Those of runs that were ended together with what would have swept them; ours, for anybody may call a folder so. */
-function sweepForgotten(): void {
-  for (const name of readdirSync(tmpdir()).filter((name) => name.startsWith(PREFIX))) {
-    const run = join(tmpdir(), name);
+function sweepForgotten(place: string): void {
+  for (const name of readdirSync(place).filter((name) => name.startsWith(PREFIX))) {
+    const run = join(place, name);
     const stat = lstatSync(run, { throwIfNoEntry: false });
     if (stat === undefined || !stat.isDirectory() || stat.uid !== process.getuid?.()) continue;
     if (stat.mtimeMs < Date.now() - YOUNG) sweep(run, "--nonblock");
