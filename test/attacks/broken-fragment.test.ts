@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
+import { hold } from "../program/hold.ts";
 import { type FakeHost, fakeHost } from "../program/host.ts";
 import { until } from "../until.ts";
 
@@ -206,15 +207,9 @@ test("what was published again in between is not removed", async () => {
 
 test("the load lock is not to be had: the rules are out, and the answer is a failure", async () => {
   const host = await publishedHost();
-  const holder = execa(
-    "sh",
-    ["-c", 'exec 9> "$0"; flock 9; echo held; exec cat', join(host.iptablesDir, ".docker_iptables.load")],
-    { reject: false },
-  );
-  await new Promise((resolve) => holder.stdout.once("data", resolve));
+  const { release } = await hold(host, "load");
   const result = await host.ask({ container: "web", state: "absent", reload: "restore", timeout: 1 });
-  holder.stdin.end();
-  await holder;
+  await release();
   expect(result).toMatchObject({ failed: true, changed: true, error: { code: "locked" } });
   expect(tables(host)).not.toContain(ADDRESS);
 });

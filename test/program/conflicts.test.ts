@@ -248,7 +248,7 @@ describe.concurrent("two containers that run", () => {
 /** Asks for both at once; both have looked, so many ms after the last change, before the first of them may write. */
 async function atOnce(host: FakeHost, containers: string[], quiet = 0): Promise<Result[]> {
   const locks = countLocks(host);
-  const { release } = await hold(host.iptablesDir);
+  const { release } = await hold(host);
   await sleep(quiet);
   const asked = containers.map((container) => host.ask({ container }));
   await until("both ask for the lock", () => locks() >= containers.length);

@@ -21,7 +21,7 @@ export interface Answer {
 }
 
 /** What it says, or what it does once it is started and its stdin read. */
-export type Deed = Answer | ((input: string) => Answer);
+export type Deed = Answer | ((input: string) => Answer) | Promise<Answer>;
 
 /** Undefined where the script has to answer. */
 export type Fake = (asked: Asked) => Deed | undefined;

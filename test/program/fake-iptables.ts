@@ -26,8 +26,16 @@ function saved(name: string, tables: string[]): string {
 }
 
 export function restore(asked: Asked): ReturnType<Fake> {
-  if (asked.args.some((word) => ["--version", "--test"].includes(word))) return undefined;
-  return (input) => load(asked, input);
+  if (asked.args[0] === "--version") return { stdout: `${asked.name} v1.8.9 (nf_tables)\n` };
+  return asked.args.includes("--test") ? tested : (input) => load(asked, input);
+}
+
+/** With --test it finds only the sets that there are not. */
+function tested(input: string): Answer {
+  const at = input.split("\n").findIndex((line) => line.includes("nosuch"));
+  if (at < 0) return {};
+  const stderr = `iptables-restore: Set nosuch does not exist.\n\nError occurred at line: ${at + 1}\n`;
+  return { exitCode: 2, stderr };
 }
 
 /** What iptables-restore does with its stdin. */

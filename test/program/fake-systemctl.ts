@@ -26,6 +26,8 @@ export function systemctl(asked: Asked): ReturnType<Fake> {
       return effect(() => writeFileSync(at("enabled"), ""));
     case "disable":
       return effect(() => rmSync(at("enabled"), { force: true }));
+    case "reset-failed":
+      return effect(() => rmSync(join(folder, "start-limit"), { force: true }));
     case "stop":
       return effect(() => rmSync(at("active"), { force: true }));
   }
@@ -42,7 +44,8 @@ function effect(change: () => void): () => Answer {
 function show({ args, folder }: Asked, unit: string): Answer | undefined {
   if (args.some((word) => word.startsWith("--property=Result")))
     return { stdout: `Result=${existsSync(join(folder, "start-limit")) ? "start-limit-hit" : "success"}\n` };
-  if (args.join(" ") === "show --property=UnitPath") return undefined;
+  if (args.join(" ") === "show --property=UnitPath")
+    return { stdout: `UnitPath=/run/systemd/transient ${unitDirOf(folder)} /lib/systemd/system\n` };
   const known = textAt(join(folder, "known", unit));
   const loaded = textAt(join(folder, "units", unit));
   if (loaded !== undefined || known === undefined) return { stdout: loaded ?? "LoadState=not-found\n" };

@@ -22,6 +22,7 @@ function whole(): FakeHost {
   }
   writeFileSync(join(host.fake, "legacy/ipv4/nat"), NAT);
   for (const name of ["web", "db"]) host.container(name);
+  host.container("ended", { status: "exited" });
   writeFileSync(join(host.fake, "active", "iptables.service"), "");
   for (const folder of [host.unitDir, join(host.fake, "known")]) {
     mkdirSync(folder, { recursive: true });
@@ -65,6 +66,15 @@ test.each([
   "docker inspect none",
   "docker network inspect none bridge",
   "docker version",
+  "docker ps --quiet --no-trunc",
+  "docker ps --all --quiet --no-trunc",
+  "docker ps --all --format {{.Names}}",
+  "docker network ls --quiet --no-trunc",
+  `docker inspect ${Buffer.from("web".padEnd(32, "\0")).toString("hex")} ${"0".repeat(64)}`,
+  "iptables-restore --version",
+  "ip6tables-legacy-restore --version",
+  "systemctl show --property=UnitPath",
+  "systemctl reset-failed -- iptables.service",
   "nft --json list chains",
   "systemctl is-system-running",
   "systemctl show-environment",
@@ -128,6 +138,8 @@ test.each([
   ["a load", "iptables-restore", ["--wait", "10"], TABLES.replace("nosuch", "known")],
   ["a load of IPv6", "ip6tables-restore", ["--wait", "10"], TABLES.replace("nosuch", "known")],
   ["a load that the kernel refuses", "iptables-restore", ["--wait", "10"], TABLES],
+  ["a test", "iptables-restore", ["--wait", "10", "--test"], TABLES],
+  ["a test of what is there", "iptables-restore", ["--wait", "10", "--test"], TABLES.replace("nosuch", "known")],
   ["a trial", "unshare", [...TRIAL, "iptables-restore", "iptables-save", "inet", "10"], TABLES],
   [
     "a trial that is refused",

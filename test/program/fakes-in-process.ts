@@ -4,11 +4,12 @@
 
 import type { SpawnOptions } from "node:child_process";
 import { EventEmitter } from "node:events";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
 import { basename, join } from "node:path";
 import { PassThrough, Writable } from "node:stream";
 import { type Answer, type Asked, type Deed, type Fake, noteCall, programOf, scriptOf, textAt } from "./fake-call.ts";
 import { conntrack } from "./fake-conntrack.ts";
+import { docker } from "./fake-docker.ts";
 import { listRule, restore, save, trial } from "./fake-iptables.ts";
 import { flock } from "./fake-locks.ts";
 import { systemctl } from "./fake-systemctl.ts";
@@ -34,10 +35,10 @@ export interface FakeChild extends EventEmitter {
 
 /** In place of child_process.spawn; undefined where a process has to be started. */
 export function spawnFake(file: string, args: readonly string[], options: SpawnOptions): FakeChild | undefined {
-  const { FAKE: folder, PATH: path = "", TRIAL, FAKE_LOCKS } = options.env ?? {};
+  const { FAKE: folder, PATH: path = "", TRIAL } = options.env ?? {};
   if (folder === undefined || TRIAL !== undefined) return undefined;
   const stdin = options.stdio?.[0];
-  if (file === "flock" && FAKE_LOCKS !== undefined && typeof stdin === "number") return childOf(flock(stdin), stdin);
+  if (file === "flock" && typeof stdin === "number" && isAlone(folder)) return childOf(flock(stdin, args), stdin);
   const name = basename(file);
   const fake = BY_SCRIPT.get(textAt(programOf(file, path)) ?? "");
   if (fake === undefined || textAt(join(folder, `on-${name}`))) return undefined;
@@ -45,6 +46,23 @@ export function spawnFake(file: string, args: readonly string[], options: SpawnO
   if (deed === undefined || (typeof deed === "function" && stdin !== "pipe" && stdin !== "ignore")) return undefined;
   noteCall(folder, name, fake === trial ? args.slice(0, 1) : args);
   return childOf(deed, stdin);
+}
+
+/** The executable that runs in this process, and how it is run once more. */
+export interface OwnRun {
+  program: string;
+  run: (argv: string[], env: Record<string, string>) => Promise<Answer>;
+}
+
+/** `env -i PATH=… …/docker_iptables --version`, where that is the program, and a Node.js is there to run it. */
+export function spawnOwn(
+  [flag, path = "", program = "", ...argv]: readonly string[],
+  own: OwnRun,
+): FakeChild | undefined {
+  const PATH = path.replace(/^PATH=/, "");
+  if (flag !== "-i" || PATH === path || programOf("node", PATH) === "") return undefined;
+  if (!existsSync(program) || realpathSync(program) !== realpathSync(own.program)) return undefined;
+  return childOf(own.run(argv, { PATH }), null);
 }
 
 /** As much of a ChildProcess as execa asks for. */
@@ -56,9 +74,9 @@ function childOf(deed: Deed, source: unknown): FakeChild {
   };
   const stdin = source === "pipe" ? new Writable({ write }) : null;
   const [stdout, stderr] = [new PassThrough(), new PassThrough()];
-  const end = () => {
+  const end = async () => {
+    const said = await answerOf(deed, Buffer.concat(chunks).toString());
     if (child.exitCode !== null) return;
-    const said = answerOf(deed, Buffer.concat(chunks).toString());
     stdout.end(said.stdout ?? "");
     stderr.end(said.stderr ?? "");
     child.exitCode = said.exitCode ?? 0;
@@ -75,8 +93,16 @@ function childOf(deed: Deed, source: unknown): FakeChild {
   return child;
 }
 
+/** A host whose locks other processes take, too, has this file among its fakes: see FakeHost.sharesLocks. */
+export const SHARED_LOCKS = "shared-locks";
+
+/** Whether nobody but runs in this process takes the locks of a host. */
+function isAlone(folder: string): boolean {
+  return !existsSync(join(folder, SHARED_LOCKS)) && !existsSync(join(folder, "..", "bin", "flock"));
+}
+
 /** A fake that is broken fails: a run that waited for it would never end. */
-function answerOf(deed: Deed, input: string): Answer {
+function answerOf(deed: Deed, input: string): Answer | Promise<Answer> {
   try {
     return typeof deed === "function" ? deed(input) : deed;
   } catch (error) {
@@ -91,23 +117,4 @@ function broken(): Answer {
 
 function nft({ folder }: Asked): Answer {
   return { stdout: textAt(join(folder, "nft.json")) ?? '{"nftables": []}\n' };
-}
-
-function docker({ args: [...args], folder }: Asked): Answer | undefined {
-  if (args[0] === "--host" || args[0] === "--url") args.splice(0, 2);
-  const isNetwork = args[0] === "network";
-  if (isNetwork) args.shift();
-  const documents = join(folder, isNetwork ? "networks" : "containers");
-  const [verb, ...names] = args;
-  if (verb === "version") return { stdout: "20.10.24\n" };
-  if (verb !== "inspect" || names.some((name) => name.length >= 64)) return undefined;
-  const paths = names.map((name) => join(documents, `${name}.json`));
-  const found = paths.filter((path) => existsSync(path)).map((path) => readFileSync(path));
-  const missing = names.filter((_name, index) => !existsSync(paths[index] ?? ""));
-  const parts = found.flatMap((text, index) => (index === 0 ? [text] : [Buffer.from(","), text]));
-  return {
-    exitCode: missing.length === 0 ? 0 : 1,
-    stdout: Buffer.concat([Buffer.from("["), ...parts, Buffer.from("]\n")]),
-    stderr: missing.map((name) => `Error: No such ${isNetwork ? "network" : "object"}: ${name}\n`).join(""),
-  };
 }

@@ -215,11 +215,9 @@ async function publishedState(): Promise<State> {
 
 async function start(host: FakeHost, one: Case, env: Record<string, string> = {}, isProcess = STARTS_PROCESSES) {
   const options = host.options();
-  // Nobody else locks anything on this host.
-  const inProcess: Record<string, string> = isProcess ? {} : { FAKE_LOCKS: "yes" };
   const state = { STATE_DIRECTORY: join(host.root, "var", "docker_iptables") };
-  const all = { ...options, env: { ...options.env, ...state, ...inProcess, ...env }, input: one.input?.(host) ?? "" };
-  if (!isProcess) return runInProcess(host.executable, { ...all, argv: one.argv(host) });
+  const all = { ...options, env: { ...options.env, ...state, ...env }, input: one.input?.(host) ?? "" };
+  if (!isProcess) return runInProcess(host.program, { ...all, argv: one.argv(host) });
   const { signal, exitCode, stdout, stderr } = await execa(host.executable, one.argv(host), all);
   return { signal, exitCode: exitCode ?? -1, stdout, stderr };
 }

@@ -9,14 +9,15 @@ import type { FakeHost } from "./host.ts";
 const holders: (() => Promise<void>)[] = [];
 afterAll(() => Promise.all(holders.map((release) => release())));
 
-/** It holds the lock (lock: on writing) until it is told to release it, or the file's tests have ended. */
+/** It holds the lock of the IPv4 directory (lock: on writing) until it is told to release it, or the file's tests have ended. */
 export async function hold(
-  directory: string,
+  host: FakeHost,
   kind: "lock" | "load" = "lock",
 ): Promise<{ pid: number; release: () => Promise<void> }> {
+  host.sharesLocks();
   const holder = execa(
     "sh",
-    ["-c", 'exec 9> "$0"; flock 9; echo held; exec cat', join(directory, `.docker_iptables.${kind}`)],
+    ["-c", 'exec 9> "$0"; flock 9; echo held; exec cat', join(host.iptablesDir, `.docker_iptables.${kind}`)],
     { reject: false },
   );
   await new Promise((resolve) => holder.stdout.once("data", resolve));

@@ -23,6 +23,7 @@ import { execa } from "execa";
 import { afterAll, expect } from "vitest";
 import type { ErrorCode, Result } from "../../src/generated/result.ts";
 import { validate } from "../../src/generated/validate-result.js";
+import { SHARED_LOCKS } from "./fakes-in-process.ts";
 import { runInProcess } from "./in-process.ts";
 import { type Addresses, textsOf } from "./interfaces.ts";
 
@@ -295,11 +296,27 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     this.calls();
   }
 
-  /** Runs the executable with arguments, and perhaps stdin. */
-  async run(argv: readonly string[], stdin?: string | Uint8Array): Promise<Answered> {
-    const options = this.options();
-    if (!startsProcesses) return runInProcess(EXECUTABLE, { ...options, argv, input: stdin ?? "" });
-    const result = await execa(EXECUTABLE, argv, {
+  /** Runs the executable with arguments, and perhaps stdin and more environment. */
+  async run(
+    argv: readonly string[],
+    stdin?: string | Uint8Array,
+    env: Readonly<Record<string, string>> = {},
+  ): Promise<Answered> {
+    const own = this.options();
+    const options = { ...own, env: { ...own.env, ...env } };
+    if (!startsProcesses) return runInProcess(this.program, { ...options, argv, input: stdin ?? "" });
+    return this.start(argv, stdin, env);
+  }
+
+  /** The same, in a process of its own in any case: for what hangs on that (in-process.ts). */
+  async start(
+    argv: readonly string[],
+    stdin?: string | Uint8Array,
+    env: Readonly<Record<string, string>> = {},
+  ): Promise<Answered> {
+    const own = this.options();
+    const options = { ...own, env: { ...own.env, ...env } };
+    const result = await execa(this.executable, argv, {
       ...options,
       ...(stdin === undefined ? { stdin: "ignore" } : { input: stdin }),
     });
@@ -308,6 +325,7 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
 
   /** Runs shell with the executable as $EXE, its JSON as $JSON: for closed descriptors, mounts and limits. */
   async shell(script: string, given: Record<string, unknown> = {}): Promise<Answered> {
+    this.sharesLocks();
     const { env, ...options } = this.options();
     const more = { EXE: EXECUTABLE, JSON: JSON.stringify(this.args(given)), DIR: this.iptablesDir };
     const result = await execa("/bin/sh", ["-c", script], { ...options, env: { ...env, ...more }, stdin: "ignore" });
@@ -334,8 +352,20 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     } as const;
   }
 
+  /** For who starts it. */
   get executable(): string {
+    this.sharesLocks();
     return EXECUTABLE;
+  }
+
+  /** For a run within the tests' process. */
+  get program(): string {
+    return EXECUTABLE;
+  }
+
+  /** Other processes than the tests' own may take this host's locks: then they are the kernel's. */
+  sharesLocks(): void {
+    writeFileSync(join(this.fake, SHARED_LOCKS), "");
   }
 
   /** The arguments that name this host's directories, and those given. */

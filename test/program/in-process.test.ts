@@ -38,9 +38,9 @@ async function asProcess(one: FakeHost, more: Env) {
 async function inProcess(one: FakeHost, more: Env) {
   const { env, cwd } = one.options();
   const input = JSON.stringify(one.args({ container: "web" }));
-  const { exitCode, signal, stdout } = await runInProcess(one.executable, {
+  const { exitCode, signal, stdout } = await runInProcess(one.program, {
     ...{ argv: [], cwd, input },
-    env: { ...env, ...more, FAKE_LOCKS: "yes" },
+    env: { ...env, ...more },
   });
   return { exitCode, signal, stdout };
 }

@@ -50,7 +50,14 @@ export function runInProcess(path: string, start: Start): Promise<Ended> {
       if (!CHANGED.has(bare)) return real;
       const copy = copies.get(bare) ?? {
         ...(real as object),
-        ...(bare === "child_process" ? { spawn: kept.spawn(real) } : {}),
+        ...(bare === "child_process"
+          ? {
+              spawn: kept.spawn(real, {
+                program: path,
+                run: (argv, env) => runInProcess(path, { argv, env, cwd: "/", input: "" }),
+              }),
+            }
+          : {}),
         ...(bare === "fs/promises" ? kept.files(real) : {}),
       };
       copies.set(bare, copy);

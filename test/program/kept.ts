@@ -3,7 +3,7 @@
 
 import type { spawn } from "node:child_process";
 import type { FileHandle } from "node:fs/promises";
-import { type FakeChild, spawnFake } from "./fakes-in-process.ts";
+import { type FakeChild, type OwnRun, spawnFake, spawnOwn } from "./fakes-in-process.ts";
 
 type Files = Record<string, unknown>;
 type Operation = (...args: unknown[]) => Promise<unknown>;
@@ -38,11 +38,11 @@ export class Kept {
     if (isHandle(result)) this.#closes.push(result.close.bind(result));
   }
 
-  /** child_process.spawn */
-  spawn(real: unknown): unknown {
+  /** child_process.spawn; `own` answers for a run that starts the executable itself, with nothing in its environment but a PATH. */
+  spawn(real: unknown, own: OwnRun): unknown {
     const processes = real as { spawn: typeof spawn };
     return (...[file, args, options]: Parameters<typeof processes.spawn>) => {
-      const fake = spawnFake(file, args, options);
+      const fake = file === "env" ? spawnOwn(args, own) : spawnFake(file, args, options);
       if (fake === undefined) return processes.spawn(file, args, options);
       this.#children.add(fake);
       fake.on("exit", () => this.#children.delete(fake));

@@ -163,7 +163,7 @@ describe.concurrent.each(["SIGTERM", "SIGINT"] as const)("%s", (name) => {
   test("while it waits for a lock of another: rolled back, or finished", async () => {
     const { host } = await outdatedHost();
     const before = host.state();
-    const { release } = await hold(host.iptablesDir);
+    const { release } = await hold(host);
     const { pid, done } = start(host, { container: "web" });
     // The last thing before the lock is the question for the service.
     await until("it asks for the service", () => host.callsSoFar().some((call) => call.startsWith("systemctl show")));

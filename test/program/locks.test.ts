@@ -65,7 +65,7 @@ describe.concurrent("a lock that another process holds", () => {
   test.each(["present", "absent"])("on the directory: locked, naming the process (%s)", async (state) => {
     const host = await hostWith(["web"]);
     if (state === "absent") await host.ask({ container: "web" });
-    const { pid } = await hold(host.iptablesDir);
+    const { pid } = await hold(host);
     const { msg, error } = await host.runsOut({ container: "web", state }, "locked");
     expect(msg).toContain(`${host.iptablesDir} is locked by process ${pid} (cat)`);
     expect(error).toMatchObject({ pid, path: host.iptablesDir });
@@ -81,7 +81,7 @@ describe.concurrent("a lock that another process holds", () => {
 
   test("and releases in time: it was only waited for", async () => {
     const host = await hostWith(["web"]);
-    const { release } = await hold(host.iptablesDir);
+    const { release } = await hold(host);
     const locks = countLocks(host);
     const asked = host.ask({ container: "web" });
     await until("it asks for the lock", () => locks() > 0);
@@ -93,7 +93,7 @@ describe.concurrent("a lock that another process holds", () => {
   test("is no matter where nothing changes", async () => {
     const host = await hostWith(["web", "db"]);
     await host.ask({ container: "web" });
-    await hold(host.iptablesDir);
+    await hold(host);
     expect(await host.ask({ container: "web" })).toMatchObject({ changed: false });
     expect(await host.ask({ container: "db", _ansible_check_mode: true })).toMatchObject({ changed: true });
     expect(await host.ask({ container: "db", state: "absent" })).toMatchObject({ changed: false });
@@ -128,7 +128,7 @@ describe.concurrent("a lock that another process holds", () => {
 
   test("dies with its holder", async () => {
     const host = await hostWith(["web"]);
-    const { pid } = await hold(host.iptablesDir);
+    const { pid } = await hold(host);
     process.kill(pid, "SIGKILL");
     expect(await host.ask({ container: "web" })).toMatchObject({ changed: true });
   });
@@ -147,7 +147,7 @@ async function heldBetween(patience: number) {
     asked.ended = true;
   });
   await until("it has written, or has ended", () => asked.ended || host.fragment("web") !== undefined);
-  const { release } = await hold(host.iptablesDir);
+  const { release } = await hold(host);
   writeFileSync(join(host.fake, "go"), "");
   return { host, asked, locks, release };
 }
