@@ -5,10 +5,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { VERBS } from "../../src/cli/verbs.ts";
 import type { Result } from "../../src/generated/result.ts";
-import { type FakeHost, fakeHost, readAnswer, STACK, startProcesses } from "./host.ts";
-
-// How it is started, and in which folder, is what these are about.
-startProcesses();
+import { type FakeHost, fakeHost, readAnswer, STACK } from "./host.ts";
 
 const PORTS = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
 
@@ -21,6 +18,40 @@ function hostWithWeb(): FakeHost {
 function argumentsOf(result: Result): Record<string, unknown> {
   return (result.invocation?.module_args ?? {}) as Record<string, unknown>;
 }
+
+describe.concurrent("each door, as a process of its own", () => {
+  const flags = ({ iptablesDir, ip6tablesDir }: FakeHost) => [
+    ...["--iptables-dir", iptablesDir, "--ip6tables-dir", ip6tablesDir],
+  ];
+
+  test("stdin", async () => {
+    const host = hostWithWeb();
+    const json = JSON.stringify(host.args({ container: "web" }));
+    expect(readAnswer(await host.start([], json))).toMatchObject({ changed: true, msg: "published: web" });
+    expect(readAnswer(await host.start([], "[]"))).toMatchObject({ exitCode: 1, failed: true });
+  });
+
+  test("a file", async () => {
+    const host = hostWithWeb();
+    const path = join(host.root, "args");
+    writeFileSync(path, JSON.stringify(host.args({ container: "web" })));
+    expect(readAnswer(await host.start([path]))).toMatchObject({ changed: true, msg: "published: web" });
+    expect(readAnswer(await host.start([`${path}s`]))).toMatchObject({ exitCode: 1, failed: true });
+  });
+
+  test("a verb", async () => {
+    const host = hostWithWeb();
+    const created = await host.start(["create", "web", ...flags(host)]);
+    expect(created).toMatchObject({ exitCode: 0, stdout: expect.stringMatching(/^published: web\n/), stderr: "" });
+    host.flush("nat");
+    const status = await host.start(["status", ...flags(host)]);
+    expect(status).toMatchObject({ exitCode: 3, stdout: expect.stringContaining("rules_missing"), stderr: "" });
+    const wrong = await host.start(["creat", "web"]);
+    expect(wrong).toMatchObject({ exitCode: 2, stdout: "", stderr: expect.stringContaining("did you mean create?") });
+    const failed = await host.start(["create", "none", "--wait-timeout", "0", ...flags(host)]);
+    expect(failed).toMatchObject({ exitCode: 1, stdout: "", stderr: expect.stringContaining("[container_missing]") });
+  });
+});
 
 describe.concurrent("door 1, JSON on stdin", () => {
   test.each<[string, string | Uint8Array, RegExp]>([
@@ -99,7 +130,7 @@ describe.concurrent("door 2, a file of arguments", () => {
     const host = hostWithWeb();
     mkdirSync(join(host.root, "dir"));
     writeFileSync(join(host.root, name), JSON.stringify(host.args({ container: "web" })));
-    expect(readAnswer(await host.run([name]))).toMatchObject({ changed: true, msg: "published: web" });
+    expect(readAnswer(await host.start([name]))).toMatchObject({ changed: true, msg: "published: web" });
   });
 
   test("an absolute path, as Ansible gives it; stdin is not read", async () => {

@@ -13,7 +13,6 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import { hold } from "./hold.ts";
 import { type FakeHost, fakeHost, readAnswer } from "./host.ts";
@@ -24,19 +23,13 @@ const OTHER_BOOT = "# docker_iptables: boot 00000000-0000-4000-8000-000000000000
 const PUBLISHED = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
 
 function start(host: FakeHost, words: readonly string[], env: Record<string, string> = {}) {
-  const options = host.options();
   // Tests that run side by side load one after another: there is one kernel.
   const flags = ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir, "--timeout", "120"];
-  return execa(host.executable, ["load", ...flags, ...words], {
-    ...options,
-    env: { ...options.env, ...env },
-    stdin: "ignore",
-  });
+  return host.run(["load", ...flags, ...words], undefined, env);
 }
 
 async function load(host: FakeHost, words: readonly string[] = [], env: Record<string, string> = {}) {
-  const { exitCode, stdout, stderr } = await start(host, ["--json", ...words], env);
-  return readAnswer({ exitCode: exitCode ?? -1, stdout, stderr });
+  return readAnswer(await start(host, ["--json", ...words], env));
 }
 
 /** The last good texts are kept here. */
@@ -290,7 +283,7 @@ describe.concurrent("what is wrong", () => {
 
   test("another load's lock is held: locked, and nothing is loaded", async () => {
     const host = fakeHost();
-    await hold(host.iptablesDir, "load");
+    await hold(host, "load");
     let result = await load(host, ["--timeout", "1"]);
     // A slow machine may not get as far as the lock.
     if (result.error?.code !== "locked") result = await load(host, ["--timeout", "30"]);
@@ -584,8 +577,7 @@ describe.concurrent("the last good rules (STATE_DIRECTORY)", () => {
     const { directory, env, file } = stateOf(host);
     mkdirSync(directory);
     const flags = ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir, "--timeout", "120"];
-    const options = host.options();
-    await execa(host.executable, ["--json", "load", ...flags], { ...options, env: { ...options.env, ...env } });
+    await host.run(["--json", "load", ...flags], undefined, env);
     expect(existsSync(file("ipv4"))).toBe(true);
   });
 
