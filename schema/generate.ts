@@ -34,6 +34,7 @@ ajv.addVocabulary([
   "x-aliases",
   "x-type",
   "x-means",
+  "x-remedies",
   "x-excludes",
   "x-needs",
   "x-returned",

@@ -27,6 +27,8 @@ function typeOf({ type, enum: choices, "x-type": special }: Property): string {
   return special ?? { array: "list", integer: "int", boolean: "bool", string: "str" }[type ?? ""] ?? type ?? "";
 }
 
+const kinds = result.properties.problems.items.properties.kind;
+
 const tables: Record<string, string> = {
   arguments: table(
     ["argument", "type", "default", ""],
@@ -44,10 +46,11 @@ const tables: Record<string, string> = {
     Object.entries(result.properties).map(([name, { description }]) => [`\`${name}\``, description]),
   ),
   problems: table(
-    ["kind", ""],
-    Object.entries(result.properties.problems.items.properties.kind["x-means"]).map(([kind, means]) => [
+    ["kind", "", "what to do"],
+    Object.entries(kinds["x-means"]).map(([kind, means]) => [
       `\`${kind}\``,
       means,
+      kinds["x-remedies"][kind as keyof (typeof kinds)["x-remedies"]],
     ]),
   ),
   errors: table(

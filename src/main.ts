@@ -7,21 +7,33 @@ import { type Command, readCommand, UsageError } from "./cli/command.ts";
 import { completeCommand, completeCommands, namesCommand } from "./cli/hints.ts";
 import { type Raw, readArgsFile, readStdin } from "./cli/json.ts";
 import { type Printed, printForPerson, printJson, type Reader } from "./cli/print.ts";
-import { readRequest, type Surroundings } from "./cli/request.ts";
-import { resultOf, resultOfExplain, resultOfFailure, resultOfLoad, resultOfStatus } from "./cli/result.ts";
+import { readRequest, type Surroundings, settingsPathOf, truthy } from "./cli/request.ts";
+import {
+  resultOf,
+  resultOfExplain,
+  resultOfFailure,
+  resultOfList,
+  resultOfLoad,
+  resultOfStatus,
+} from "./cli/result.ts";
+import { StatusLine } from "./cli/status-line.ts";
 import { explain } from "./commands/explain.ts";
+import { listNames } from "./commands/names.ts";
 import { publish } from "./commands/publish.ts";
 import { describeReason } from "./commands/reasons.ts";
-import { status } from "./commands/status.ts";
+import { listPublished, status } from "./commands/status.ts";
 import { type Reporter, watch } from "./commands/watch.ts";
-import type { Tell } from "./docker/find.ts";
+import type { Listener } from "./docker/find.ts";
 import type { Result } from "./generated/result.ts";
-import { asFailure } from "./model/errors.ts";
+import { asFailure, Failure } from "./model/errors.ts";
 import type { Request } from "./model/request.ts";
+import type { HostSettings } from "./model/settings.ts";
 import type { HostRequest } from "./plan/backend.ts";
+import { settingsAfter } from "./plan/settings.ts";
 import { everyVariable, forget, variable } from "./system/environment.ts";
+import { keepLastValid, readSettingsFile } from "./system/settings-file.ts";
 import { spellCommand, startVerbose, verbose } from "./system/verbose.ts";
-import { recordedArguments } from "./systemd/install.ts";
+import { recordedSettings } from "./systemd/install.ts";
 import { isChange, readCaller, record } from "./systemd/journal.ts";
 import { oneLine } from "./text/visible.ts";
 
@@ -46,17 +58,25 @@ async function answer(argv: readonly string[]): Promise<Answer> {
   }
   const command = readCommand(argv);
   if (command.kind === "text") return { stdout: command.text, stderr: "", exitCode: 0 };
+  if (command.kind === "names") return printNames(command);
   if (command.kind === "version") return { stdout: `docker_iptables ${VERSION}\n`, stderr: "", exitCode: 0 };
   if (command.verbose && !isAlwaysVerbose) showEvents(argv);
+  else if (!isAlwaysVerbose && !command.json && command.verb !== "watch") showProgress();
   if (command.verb !== "load" && command.verb !== "watch") leaveOthersState();
   const reader: Reader = {
     check: command.raw["_ansible_check_mode"] === true,
-    terminal: process.stdout.isTTY,
+    columns: process.stdout.isTTY ? process.stdout.columns : undefined,
     stdout: paintFor(process.stdout.isTTY, everyVariable()),
     stderr: paintFor(process.stderr.isTTY, everyVariable()),
   };
   const print = command.json ? printJson : (result: Result) => printForPerson(result, reader);
   return fulfil(async () => command.raw, print, handlerOf(command), command.verb);
+}
+
+/** What a shell completes, with the host's own client. */
+async function printNames({ raw, named }: Extract<Command, { kind: "names" }>): Promise<Answer> {
+  const names = await listNames(named, requestOf(raw, await settingsOf(raw), false));
+  return { stdout: names.map((name) => `${name}\n`).join(""), stderr: "", exitCode: 0 };
 }
 
 /** From now on each command and each decision is a line on stderr. */
@@ -71,62 +91,153 @@ function leaveOthersState(): void {
   if (!/\/docker_iptables$/.test(variable("STATE_DIRECTORY") ?? "")) forget("STATE_DIRECTORY");
 }
 
-function handlerOf(command: Exclude<Command, { kind: "text" | "version" }>): Handler {
-  const tell = command.json ? undefined : complain;
+function handlerOf(command: Exclude<Command, { kind: "text" | "names" | "version" }>): Handler {
+  const listener = command.json ? undefined : listenerFor(command.raw);
   switch (command.kind) {
     case "publish":
-      return (raw) => publishContainers(raw, tell);
+      return (raw, settings, stop) => publishContainers(raw, settings, stop, listener);
     case "load":
-      return (raw) => loadHost(raw, command);
+      return (raw, settings) => loadHost(raw, settings, command);
     case "explain":
       return explainContainers;
     case "status":
       return statusOfHost;
+    case "ls":
+      return listHost;
     case "watch":
       return watchHost;
   }
 }
 
+/** Who reads stderr; a person at a terminal who has not asked to wait for a name may have mistyped it. */
+function listenerFor(raw: Raw): Listener {
+  if (statusLine === undefined) return { tell: complain };
+  const line = statusLine;
+  return {
+    tell: complain,
+    count: (what, seconds) => line.count(what, seconds),
+    correctsNames: raw["wait_timeout"] === undefined,
+  };
+}
+
+/** Where a person looks on. */
+let statusLine: StatusLine | undefined;
+
+/** Shows on a terminal what a call does that takes long. */
+function showProgress(): void {
+  if (!process.stderr.isTTY) return;
+  const line = new StatusLine(
+    (text) => process.stderr.write(text),
+    process.stderr.columns,
+    () => performance.now(),
+  );
+  statusLine = line;
+  startVerbose((event) => line.event(event));
+}
+
 /** A line for whoever reads along. */
 function complain(line: string): void {
+  statusLine?.clear();
   process.stderr.write(`${oneLine(line)}\n`);
 }
 
-type Handler = (raw: Raw) => { request: Request; result: () => Promise<Result> };
+/** `stop` is aborted by a signal. */
+type Handler = (
+  raw: Raw,
+  settings: HostSettings,
+  stop: AbortSignal,
+) => { request: Request; result: () => Promise<Result> };
 
 /** What is asked of this host, whose packet filter is iptables'. Throws Failure as `readRequest`. */
-function requestOf(raw: Raw, named = true): HostRequest {
-  const request = readRequest(raw, surroundings(), named);
+function requestOf(raw: Raw, settings: HostSettings, named = true): HostRequest {
+  const request = readRequest(raw, surroundings(), settings, named);
   return { ...request, host: { ...request.host, backend: IPTABLES } };
 }
 
-/** present and absent, of every door. */
-function publishContainers(raw: Raw, tell?: Tell): ReturnType<Handler> {
-  const request = requestOf(raw);
-  return { request, result: async () => resultOf(request, await publish(request, onSignal(), tell)) };
+/** milliseconds between two looks of the watcher at the settings. */
+const SETTINGS_PAUSE = 1000;
+
+/** seconds; the limit of a look at systemd before the arguments are read. */
+const LOOK = 10;
+
+/**
+ * What is in force on this host. One that was set up before there were settings has them in the flags of its watcher: only a setup
+ * asks for them, and writes them down.
+ */
+async function settingsOf(raw: Raw): Promise<HostSettings> {
+  const settings = await readSettingsFile(settingsPathOf(raw, surroundings()));
+  if (settings.file !== undefined || settings.unusable !== undefined || !truthy(raw["base"])) return settings;
+  // What is wrong with the arguments is said before anybody is asked.
+  readRequest(raw, surroundings(), settings, false);
+  return { ...settings, ...(await recordedSettings(LOOK)) };
+}
+
+/** present and absent, of every door. What takes rules away does not stop because of a slip in the settings. */
+function publishContainers(
+  raw: Raw,
+  settings: HostSettings,
+  stop: AbortSignal,
+  listener?: Listener,
+): ReturnType<Handler> {
+  const request = requestOf(raw, settings);
+  const { state, base } = request.subject;
+  return {
+    request,
+    result: async () => {
+      if (settings.unusable !== undefined) {
+        if (state === "present" || base) throw settings.unusable;
+        request.warnings.push(withLastValid(settings.unusable).message);
+      }
+      const outcome = await publish(request, stop, listener);
+      if (!request.check) await keepLastValid(settingsAfter(request));
+      return resultOf(request, outcome);
+    },
+  };
 }
 
 /** What is wrong. */
-function statusOfHost(raw: Raw): ReturnType<Handler> {
-  const request = requestOf(raw, false);
-  onSignal();
+function statusOfHost(raw: Raw, settings: HostSettings): ReturnType<Handler> {
+  const request = requestOf(raw, settings, false);
   return { request, result: async () => resultOfStatus(request, await status(request)) };
 }
 
-/** Who reaches what. */
-function explainContainers(raw: Raw): ReturnType<Handler> {
-  const request = requestOf(raw);
-  return { request, result: async () => resultOfExplain(request, await explain(request, onSignal())) };
+/** What is published. */
+function listHost(raw: Raw, settings: HostSettings): ReturnType<Handler> {
+  const request = requestOf(raw, settings, false);
+  return { request, result: async () => resultOfList(request, await listPublished(request)) };
 }
 
-/** The verb of the services that load the directories. */
-function loadHost(raw: Raw, { families, keepUndeclared }: Extract<Command, { kind: "load" }>): ReturnType<Handler> {
-  const request = requestOf(raw, false);
-  onSignal();
+/** Who reaches what. */
+function explainContainers(raw: Raw, settings: HostSettings, stop: AbortSignal): ReturnType<Handler> {
+  const request = requestOf(raw, settings);
+  return { request, result: async () => resultOfExplain(request, await explain(request, stop)) };
+}
+
+/** The verb of the services that load the directories. With settings that cannot be used it loads, and then fails. */
+function loadHost(raw: Raw, settings: HostSettings, command: Extract<Command, { kind: "load" }>): ReturnType<Handler> {
+  const request = requestOf(raw, settings, false);
+  const { families, keepUndeclared } = command;
   return {
     request,
-    result: async () => resultOfLoad(request, await loadDirectories(request, families, keepUndeclared)),
+    result: async () => {
+      const loaded = await loadDirectories(request, families, keepUndeclared);
+      const result = resultOfLoad(request, loaded);
+      if (settings.unusable !== undefined) throw afterLoad(settings.unusable, result);
+      if (!request.check) await keepLastValid(settings);
+      return result;
+    },
   };
+}
+
+/** What was loaded without them. */
+function afterLoad(unusable: Failure, { changed, msg }: Result): Failure {
+  const failure = new Failure(
+    unusable.code,
+    `${unusable.message}; ${msg}, with the last valid settings`,
+    unusable.facts,
+  );
+  failure.changed = changed;
+  return failure;
 }
 
 function surroundings(): Surroundings {
@@ -162,7 +273,8 @@ async function fulfil(
   let request: Request | undefined;
   try {
     raw = await Promise.race([read(), astray]);
-    const todo = handler(raw);
+    const stop = onSignal();
+    const todo = handler(raw, await settingsOf(raw), stop);
     request = todo.request;
     verbose(() => `request: ${describeRequest(raw, todo.request)}`);
     const result = await completed(await Promise.race([todo.result(), astray]), request);
@@ -193,7 +305,8 @@ function describeRequest(raw: Raw, { check, diff }: Request): string {
 async function completed(result: Result, request: Request | undefined): Promise<Result> {
   if (request === undefined || !namesCommand(result)) return result;
   const isWrong = result.failed === true || (result.problems ?? []).length > 0;
-  return completeCommands(result, request.args, isWrong ? await recordedArguments(request.args.timeout) : {});
+  const isUnknown = isWrong && request.settings.file === undefined;
+  return completeCommands(result, request, isUnknown ? (await recordedSettings(request.args.timeout)).values : {});
 }
 
 /** status: 3 for problems, as monitoring checks expect; 1 where the daemon could not be asked. */
@@ -208,15 +321,46 @@ async function note(request: Request | undefined, result: Result, reasons: reado
   return record(result, await readCaller(process.ppid), reasons);
 }
 
-/** Until a signal: each change is a record in the journal, and a line where the output is not the journal. */
-function watchHost(raw: Raw): ReturnType<Handler> {
-  const request = requestOf(raw);
+/** Until a signal. Settings that change are in force from then on, as for a watcher that is started anew. */
+function watchHost(raw: Raw, settings: HostSettings, stop: AbortSignal): ReturnType<Handler> {
+  const request = watchRequest(raw, settings);
+  const watchdog = Number(variable("WATCHDOG_USEC"));
+  const manager = { socket: variable("NOTIFY_SOCKET"), watchdogMicroseconds: watchdog > 0 ? watchdog : undefined };
+  return {
+    request,
+    result: async () => {
+      let now = request;
+      while (!stop.aborted) {
+        const { signal, end } = untilChanged(now.settings, stop);
+        await watch(now, manager, reporterOf(now), signal).finally(end);
+        if (!stop.aborted) now = watchRequest(raw, await settingsOf(raw));
+      }
+      return { changed: false, msg: "watched until the signal to stop", comment: "", warnings: [] };
+    },
+  };
+}
+
+/** It loads in its own process what a service would load for it: a process less for each change. */
+function watchRequest(raw: Raw, settings: HostSettings): HostRequest {
+  const request = requestOf(raw, settings);
+  const { reload } = request.loading;
+  const isGiven = request.origins["reload"] === "argument";
+  return { ...request, loading: { ...request.loading, reload: reload === "systemd" && !isGiven ? "restore" : reload } };
+}
+
+/** Each change is a record in the journal, and a line where the output is not the journal. */
+function reporterOf(request: HostRequest): Reporter {
   // systemd.exec(5): set where the output is the journal.
   const inJournal = variable("JOURNAL_STREAM") !== undefined;
+  const { unusable } = request.settings;
+  const failed: Reporter["failed"] = ({ code, message }) =>
+    complain(`docker_iptables: ${completeCommand(message, request)} [${code}]`);
+  if (unusable !== undefined) failed(withLastValid(unusable));
   let warned = "";
-  const reporter: Reporter = {
+  let kept = false;
+  return {
     synced: async (outcome, reasons) => {
-      const result = completeCommands(resultOf(request, outcome), request.args, {});
+      const result = completeCommands(resultOf(request, outcome), request, {});
       const because = reasons.map(describeReason);
       const recorded = await note(request, result, because);
       const why = because.length > 0 ? ` (${oneLine(because.join(", "))})` : "";
@@ -224,18 +368,29 @@ function watchHost(raw: Raw): ReturnType<Handler> {
       const warnings = result.warnings.map((warning) => `warning: ${warning}\n`).join("");
       if (warnings !== warned) process.stderr.write(warnings);
       warned = warnings;
+      if (!kept) await keepLastValid(request.settings);
+      kept = true;
     },
-    failed: ({ code, message }) => complain(`docker_iptables: ${completeCommand(message, request.args)} [${code}]`),
+    failed,
   };
-  const watchdog = Number(variable("WATCHDOG_USEC"));
-  const manager = { socket: variable("NOTIFY_SOCKET"), watchdogMicroseconds: watchdog > 0 ? watchdog : undefined };
-  return {
-    request,
-    result: async () => {
-      await watch(request, manager, reporter, onSignal());
-      return { changed: false, msg: "watched until the signal to stop", comment: "", warnings: [] };
-    },
-  };
+}
+
+/** Of what does not stop because of a slip in the settings. */
+function withLastValid({ code, message, facts }: Failure): Failure {
+  return new Failure(code, `${message}; until then the last valid settings are used`, facts);
+}
+
+/** Aborted by `stop`, or once the settings are others. */
+function untilChanged(
+  { path, file, unusable }: HostSettings,
+  stop: AbortSignal,
+): { signal: AbortSignal; end: () => void } {
+  const changed = new AbortController();
+  const timer = setInterval(async () => {
+    const now = await readSettingsFile(path);
+    if (now.file?.text !== file?.text || now.unusable?.message !== unusable?.message) changed.abort();
+  }, SETTINGS_PAUSE);
+  return { signal: AbortSignal.any([stop, changed.signal]), end: () => clearInterval(timer) };
 }
 
 /**
@@ -283,6 +438,7 @@ answer(process.argv.slice(2))
   .then(({ stdout, stderr, exitCode }) => {
     process.exitCode ||= exitCode;
     verbose(() => `done: exit status ${process.exitCode}`);
+    statusLine?.clear();
     process.stderr.write(stderr);
     process.stdout.write(stdout);
   });

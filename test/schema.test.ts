@@ -5,6 +5,11 @@ import schema from "../schema/result.schema.json" with { type: "json" };
 
 const { error, problems } = schema.properties;
 
+test("each kind of problem says what to do", () => {
+  const { enum: kinds, "x-remedies": remedies } = problems.items.properties.kind;
+  expect(Object.keys(remedies)).toEqual(kinds);
+});
+
 test.each([
   ["error code", error.properties.code],
   ["kind of problem", problems.items.properties.kind],

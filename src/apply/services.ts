@@ -45,7 +45,7 @@ export async function installUnits(units: readonly PlannedUnit[], undo: Undo[], 
 /** Started anew where it is another than before; the others are started by the load. */
 export async function startWatcher(units: readonly PlannedUnit[], timeout: number): Promise<void> {
   const watcher = units.find(({ name }) => name === WATCH_UNIT);
-  if (watcher !== undefined && hasUnitChanges(watcher)) await restartUnit(WATCH_UNIT, timeout);
+  if (watcher?.after !== undefined && hasUnitChanges(watcher)) await restartUnit(WATCH_UNIT, timeout);
 }
 
 /** Stopped, disabled, their files gone. */

@@ -9,7 +9,7 @@ import { confirmationOf } from "../fragments/confirmed.ts";
 import { asFailure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type HostConfig, removesHost } from "../model/request.ts";
-import type { Reloaded, ReloadRequest, Undo } from "../plan/backend.ts";
+import type { HostRequest, Reloaded, ReloadRequest, Undo } from "../plan/backend.ts";
 import { refuseConcurrentChange } from "../plan/concurrency.ts";
 import { hasUnitChanges } from "../plan/host-plan.ts";
 import { hasFileChanges, hasRules } from "../plan/item.ts";
@@ -18,12 +18,13 @@ import type { SelectionRequest } from "../plan/selection.ts";
 import type { Survey } from "../plan/survey.ts";
 import { withWriteLock } from "../system/lock.ts";
 import { clearTemporary, writeFailure } from "../system/replace-file.ts";
+import { forgetLastValid } from "../system/settings-file.ts";
 import { removeState, stateOf } from "../system/state.ts";
 import { type Alone, loadRules } from "./reload.ts";
 import { installUnits, removeUnits, startWatcher } from "./services.ts";
 import { orRollBack, write } from "./undo.ts";
 
-type CommitRequest = ReloadRequest & SelectionRequest;
+type CommitRequest = ReloadRequest & SelectionRequest & Pick<HostRequest, "settings">;
 
 /** A commit under way. */
 interface Commit {
@@ -60,7 +61,8 @@ export async function commit(plan: Plan, request: CommitRequest): Promise<Reload
 
 /** What fails is undone before the lock is released, so that no other process loads what is being undone. */
 function aloneFor({ base, closes }: Plan, undo: Undo[], { directories }: HostConfig): Alone {
-  const all = [...Object.values(directories), ...base.units.map(({ path }) => dirname(path))];
+  const files = [...base.units, ...(base.settings === undefined ? [] : [base.settings])];
+  const all = [...Object.values(directories), ...files.map(({ path }) => dirname(path))];
   return (patience, steps) =>
     withWriteLock(directories.ipv4, patience, async () => {
       await Promise.all(all.map(clearTemporary));
@@ -77,10 +79,10 @@ async function change(work: Commit): Promise<Reloaded> {
   await writeFiles(work, installs);
   const loaded = await loadRules(plan, undo, request, alone);
   if (installs) await startWatcherAlone(work);
-  if (subject.state === "absent" && units.length > 0) {
-    await alone(host.timeout, () => removeUnits(units, undo, host.timeout));
-  }
+  const leaving = units.filter(({ before, after }) => before !== undefined && after === undefined);
+  if (leaving.length > 0) await alone(host.timeout, () => removeUnits(leaving, undo, host.timeout));
   if (removesHost(subject)) {
+    await forgetLastValid(request.settings.path);
     for (const family of FAMILIES) await removeState(stateOf(family, host.directories[family]));
   }
   return loaded;
@@ -90,7 +92,8 @@ async function change(work: Commit): Promise<Reloaded> {
 async function writeFiles({ plan, request, undo, gone, alone }: Commit, installs: boolean): Promise<void> {
   const { found, settled, base, going } = plan;
   const { timeout } = request.host;
-  const staying = [...base.files, ...found.items].filter(hasFileChanges);
+  const { settings, files } = base;
+  const staying = [...(settings === undefined ? [] : [settings]), ...files, ...found.items].filter(hasFileChanges);
   if (staying.length === 0 && found.misfiled.length === 0 && !installs) return;
   await alone(timeout, async () => {
     await refuseConcurrentChange(settled, found.items, request);

@@ -8,12 +8,13 @@ import { completionScript } from "./completion.ts";
 import { helpText, verbHelp } from "./help.ts";
 import type { Raw } from "./json.ts";
 import { OPTIONS } from "./options.ts";
-import { OTHER_WORDS, SHELLS, VERBS, type Verb } from "./verbs.ts";
+import { ALIASES, NAMED, OTHER_WORDS, SHELLS, VERBS, type Verb } from "./verbs.ts";
 
 export type Command =
   | { kind: "text"; text: string }
   | { kind: "version" }
-  | (Call & { kind: "publish" | "explain" | "status" | "watch" })
+  | (Call & { kind: "publish" | "explain" | "status" | "ls" | "watch" })
+  | (Call & { kind: "names"; named: (typeof NAMED)[number] })
   | (Call & { kind: "load"; families: readonly Family[]; keepUndeclared: boolean });
 
 /** What each verb that does something is called with. */
@@ -55,8 +56,12 @@ function commandOf(verb: Verb, names: readonly string[], values: Values): Comman
   const raw = rawOf(values);
   const named: Raw = names.length > 0 ? { container: names } : {};
   switch (verb.name) {
-    case "completion":
+    case "completion": {
+      // What the scripts ask.
+      const named = NAMED.find((one) => names.length === 1 && one === names[0]);
+      if (named !== undefined) return { ...common, kind: "names", raw, named };
       return { kind: "text", text: completionScript(oneOf(verb, SHELLS, names)) };
+    }
     case "load":
       return {
         ...common,
@@ -78,7 +83,8 @@ function commandOf(verb: Verb, names: readonly string[], values: Values): Comman
       return { ...common, kind: verb.name === "watch" ? "watch" : "publish", raw: { all: true, ...raw } };
     }
     case "status":
-      return { ...common, kind: "status", raw: { ...named, ...raw } };
+    case "ls":
+      return { ...common, kind: verb.name, raw: { ...named, ...raw } };
   }
   if (names.length === 0 && raw["all"] !== true)
     throw new UsageError(`${verb.name} needs the name of a container`, verb.name);
@@ -97,7 +103,7 @@ function helpOf(name: string | undefined): Command {
 }
 
 function findVerb(name: string): Verb {
-  const verb = VERBS.find((one) => one.name === name);
+  const verb = VERBS.find((one) => one.name === (ALIASES[name] ?? name));
   if (verb !== undefined) return verb;
   const near = nearest(
     name,
@@ -152,7 +158,7 @@ type Options = NonNullable<ParseArgsConfig["options"]>;
 
 /** Every option that some verb takes: they may come before it. */
 function allOptions(): Options {
-  const options: Options = { help: { type: "boolean", short: "h" }, version: { type: "boolean" } };
+  const options: Options = { help: { type: "boolean", short: "h" }, version: { type: "boolean", short: "v" } };
   for (const { name, type } of OPTIONS) options[name] ??= { type };
   for (const { flag, type } of FLAGS) if (type === "boolean") options[`no-${flag}`] = { type };
   return options;

@@ -1,17 +1,16 @@
 // What `completion bash|zsh|fish` prints: scripts that complete verbs, options, their values and containers' names. Pure.
 
-import { containerOwner, fileOf } from "../model/owner.ts";
-import { DISABLES, OPTIONS, type Option } from "./options.ts";
+import { OPTIONS, type Option } from "./options.ts";
 import { OTHER_WORDS, optionsOf, type SHELLS, VERBS, type Verb } from "./verbs.ts";
 
 /** What is no name of Docker's is left out: bash evaluates the words that it chooses from, and any shell what is completed. */
 const ONLY_NAMES = 'LC_ALL=C grep -x "[a-zA-Z0-9][a-zA-Z0-9_.-]*"';
 
-/** Commands that print a name a line; each shell understands them unchanged. */
+/** Commands that print a name a line, asked with the host's settings; each shell understands them unchanged. */
 const NAMES = {
-  containers: `docker ps --format "{{.Names}}" 2>/dev/null | ${ONLY_NAMES}`,
-  fragments: `ls /etc/iptables.d /etc/ip6tables.d 2>/dev/null | sed -n "s/^${fileOf(containerOwner(""))}//p" | ${ONLY_NAMES} | sort -u`,
-  networks: `docker network ls --format "{{.Name}}" 2>/dev/null | ${ONLY_NAMES}`,
+  containers: `docker_iptables completion containers 2>/dev/null | ${ONLY_NAMES}`,
+  fragments: `docker_iptables completion fragments 2>/dev/null | ${ONLY_NAMES}`,
+  networks: `docker_iptables completion networks 2>/dev/null | ${ONLY_NAMES}`,
 };
 
 export function completionScript(shell: (typeof SHELLS)[number]): string {
@@ -146,11 +145,10 @@ ${[
 `;
 }
 
-/** As much of a description as a line of a menu holds. */
+/** The first sentence of a description; a name such as web.service or 127.x ends none. */
 function short({ description }: Option): string {
-  const prefix = description.startsWith(DISABLES) ? DISABLES : "";
-  const [first = ""] = description.slice(prefix.length).split(/[.:;](?: |$)/);
-  return `${prefix}${first}`;
+  const [first = ""] = description.split(/\.(?: |$)/);
+  return first;
 }
 
 /** Within single quotes; fish has another way to write one of them than the others. */

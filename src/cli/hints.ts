@@ -3,11 +3,10 @@
 
 import type { Arguments } from "../generated/arguments.ts";
 import type { Result } from "../generated/result.ts";
-import { FLAGS, flagsOf } from "../model/flags.ts";
+import { flagsOf } from "../model/flags.ts";
+import { type Request, setsUp } from "../model/request.ts";
+import { type Settings, settingsIn } from "../model/settings.ts";
 import { VERBS } from "./verbs.ts";
-
-/** How long commands may take is one call's own. */
-const NO_PART: Partial<Arguments> = { timeout: 10 };
 
 /** A command that a message names: a verb with its operands. */
 const COMMAND = /'docker_iptables ([a-z]+)((?: [^' ]+)*)'/g;
@@ -17,44 +16,53 @@ export function namesCommand(result: Result): boolean {
   return textsOf(result).some((text) => text.search(COMMAND) >= 0);
 }
 
+/** What of a request a command needs that it names. */
+export type Calling = Pick<Request, "args" | "origins" | "settings" | "subject">;
+
 /**
- * The result with the flags in each command that it names: those of this call, then those by which this host was set up
- * (`recorded`).
+ * The result with the flags in each command that it names: those that this call gave, then those by which a host without settings
+ * was set up (`recorded`).
  */
-export function completeCommands(result: Result, args: Arguments, recorded: Partial<Arguments>): Result {
-  const completed = (text: string) => completeCommand(text, args, recorded);
+export function completeCommands(result: Result, call: Calling, recorded: Settings): Result {
+  const { failed = false } = result;
+  const completed = (text: string) => completeCommand(text, call, recorded, failed);
   return {
     ...result,
     ...{ msg: completed(result.msg), comment: completed(result.comment), warnings: result.warnings.map(completed) },
-    ...(result.problems && { problems: result.problems.map((one) => ({ ...one, msg: completed(one.msg) })) }),
+    ...(result.problems && {
+      problems: result.problems.map((one) => ({
+        ...one,
+        msg: completed(one.msg),
+        ...(one.hint && { hint: completed(one.hint) }),
+      })),
+    }),
     ...(result._error && { _error: { ...result._error, msg: completed(result._error.msg) } }),
   };
 }
 
 function textsOf({ msg, warnings, problems = [] }: Result): string[] {
-  return [msg, ...warnings, ...problems.map((one) => one.msg)];
+  return [msg, ...warnings, ...problems.flatMap(({ msg: what, hint = "" }) => [what, hint])];
 }
 
-/** The same for one text. */
-export function completeCommand(text: string, args: Arguments, recorded: Partial<Arguments> = {}): string {
-  const known: Arguments = {
-    ...args,
-    ...recorded,
-    ...Object.fromEntries(Object.entries(args).filter(isGiven)),
-    ...NO_PART,
-  };
+/** The same for one text. `failed`: a call that sets up has not kept what it was given. */
+export function completeCommand(
+  text: string,
+  { args, origins, settings, subject }: Calling,
+  recorded: Settings = {},
+  failed = true,
+): string {
+  // How long commands may take is one call's own.
+  const isGiven = (name: string) => origins[name] === "argument" && name !== "timeout";
+  const given = Object.fromEntries(Object.entries(args).filter(([name]) => isGiven(name)));
+  const known: Partial<Arguments> = { ...recorded, ...given };
+  const kept = { ...settings.values, ...(setsUp(subject) && !failed ? settingsIn(given) : {}) };
   return text.replaceAll(COMMAND, (command: string, name: string, rest: string) => {
     const verb = VERBS.find((one) => one.name === name);
     if (verb === undefined) return command;
     const there = new Set(rest.split(" "));
-    const flags = flagsOf(known, (flag) => verb.options.includes(flag) && !there.has(`--${flag}`));
-    return `'${[`docker_iptables ${name}${rest}`, ...flags.map(quoted)].join(" ")}'`;
+    const takes = (flag: string) => verb.options.includes(flag) && !there.has(`--${flag}`);
+    return `'${[`docker_iptables ${name}${rest}`, ...flagsOf(known, kept, takes).map(quoted)].join(" ")}'`;
   });
-}
-
-/** What differs from the default; more is not known. */
-function isGiven([name, value]: [string, unknown]): boolean {
-  return value !== undefined && FLAGS.some((flag) => flag.name === name && flag.fallback !== value);
 }
 
 /** A word for a shell. The message puts commands in single quotes, so these are double. */

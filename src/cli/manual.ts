@@ -1,5 +1,6 @@
 // The manual page, in man(7)'s language, from what --help is made of. The build writes it. Pure.
 
+import schema from "../../schema/result.schema.json" with { type: "json" };
 import { OPTIONS, type Option } from "./options.ts";
 import { IN_A_UNIT, OTHER_USAGES, optionsOf, VERBS, type Verb } from "./verbs.ts";
 
@@ -21,23 +22,66 @@ ${OPTIONS.map(option).join("\n")}
 .SH "IN A SYSTEMD UNIT"
 ${block(IN_A_UNIT)}
 .SH "EXIT STATUS"
-0 done, 1 failed, 2 wrong usage. status: 0 all well, 3 problems, 1 could not find out.
+${EXIT_STATUS.map(([status, means]) => term(status, means)).join("\n")}
 .SH FILES
-.TP
-.I /etc/iptables.d, /etc/ip6tables.d
-The fragments, loaded in bytewise order of their names.
+${FILES.map(([path, means]) => term(path, means)).join("\n")}
 .SH ENVIRONMENT
-.TP
-.B NO_COLOR
-If set and not empty, nothing is coloured, on a terminal either.
-.TP
-.B DOCKER_IPTABLES_VERBOSE
-1 is as \\-\\-verbose with each call, JSON's included.
+${ENVIRONMENT.map(([name, means]) => term(name, means)).join("\n")}
+.SH LABELS
+${term("docker_iptables.enable=false", "Of a container: sync and watch leave it unchanged, unless its fragment has an address that is not its own any more. A call that names the container publishes it all the same.")}
+.SH PROBLEMS
+What status reports, the most dangerous first, each with what to do. Here by name.
+${Object.entries(kinds["x-means"])
+  .map(([kind, means]) => term(kind, `${means} What to do: ${remedyOf(kind).replaceAll("`", "")}.`))
+  .join("\n")}
 .SH "SEE ALSO"
 .BR iptables (8),
 .BR iptables\\-restore (8),
 .BR docker (1)
 `;
+}
+
+const kinds = schema.properties.problems.items.properties.kind;
+
+function remedyOf(kind: string): string {
+  return Object.entries(kinds["x-remedies"]).find(([one]) => one === kind)?.[1] ?? "";
+}
+
+type Terms = readonly (readonly [term: string, means: string])[];
+
+const EXIT_STATUS: Terms = [
+  ["0", "Done, or nothing to do. Of status: no problems."],
+  ["1", "Failed; what was changed is restored, or the message says what is not. Of status: the check failed."],
+  ["2", "Wrong usage of a verb."],
+  ["3", "Of status: there are problems."],
+];
+
+const FILES: Terms = [
+  ["/etc/docker_iptables.json", "The host's settings: the defaults of the arguments. setup writes them."],
+  ["/etc/iptables.d, /etc/ip6tables.d", "The fragments, loaded in bytewise order of their names."],
+  [
+    "11-docker-container_NAME",
+    "A container's fragment. A fragment without rules keeps the options of its last create.",
+  ],
+  ["10_docker, 90_docker", "The host rules, before and after those of the containers."],
+  ["00_existing, 95_existing", "Rules that setup --adopt found and saved. They are yours."],
+  [
+    "/var/lib/docker_iptables",
+    "The last good rules and settings; for other directories .docker_iptables in each of them.",
+  ],
+  ["/etc/systemd/system/iptables.service, ip6tables.service", "Load the fragments at boot, with a timer that retries."],
+  ["/etc/systemd/system/docker_iptables-watch.service", "The watcher that setup --watch installs."],
+];
+
+const ENVIRONMENT: Terms = [
+  ["DOCKER_IPTABLES_CONFIG", "Another file with the host's settings, where --config names none."],
+  ["DOCKER_IPTABLES_VERBOSE", "1 is as --verbose with each call, JSON's included."],
+  ["DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG", "As for the client: which daemon is asked."],
+  ["NO_COLOR", "If set and not empty, nothing is coloured, on a terminal either."],
+];
+
+function term(name: string, means: string): string {
+  return `.TP\n.B ${roff(name)}\n${roff(means)}`;
 }
 
 function usages(): string[] {

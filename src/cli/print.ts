@@ -5,6 +5,7 @@ import type { Problem, Result } from "../generated/result.ts";
 import { FLAGS } from "../model/flags.ts";
 import { containerOf } from "../model/owner.ts";
 import { printUndone } from "../model/rolled-back.ts";
+import { wrapped } from "../text/wrap.ts";
 import type { Paint } from "./colours.ts";
 
 export interface Printed {
@@ -21,24 +22,48 @@ export function printJson(result: Result): Printed {
 export interface Reader {
   /** The answer is of check mode: nothing was done. */
   check: boolean;
-  /** stdout is a terminal. */
-  terminal: boolean;
+  /** The width of stdout; undefined where it is no terminal. */
+  columns: number | undefined;
   stdout: Paint;
   stderr: Paint;
 }
 
-/** "reload: patch" and "base: true", as a message names arguments, are --reload patch and --base at a shell. */
+/**
+ * What a message says of arguments, as flags at a shell: "reload: patch" is --reload patch, "base: true" is --base, wait_timeout is
+ * --wait-timeout. A name of one word is one of the language, too: it is a flag where a value, or what it must be, comes behind it.
+ */
 function asFlags(text: string): string {
-  return text.replaceAll(/\b([a-z_]+): (\w+)\b/g, (words, name: string, value: string) => {
-    const known = FLAGS.find((one) => one.name === name);
-    if (known?.choices?.includes(value)) return `--${known.flag} ${value}`;
-    return known?.type === "boolean" && value === "true" ? `--${known.flag}` : words;
-  });
+  const known = (name: string) => FLAGS.find((one) => one.name === name);
+  return text
+    .replaceAll(/\b([a-z_]+): (\w+)\b/g, (words, name: string, value: string) => {
+      const flag = known(name);
+      if (flag?.choices?.includes(value)) return `--${flag.flag} ${value}`;
+      return flag?.type === "boolean" && value === "true" ? `--${flag.flag}` : words;
+    })
+    .replaceAll(/(?<![\w./'-])([a-z0-9]+_[a-z_]+)(?![\w./'-])/g, (word, name: string) => {
+      const flag = known(name);
+      return flag === undefined ? word : `--${flag.flag}`;
+    })
+    .replaceAll(/\b(raise |value of |^|; )([a-z]+)(?= must |$|,|;)/g, (words, before: string, name: string) => {
+      const flag = known(name);
+      return flag === undefined || (before === "" && !words.endsWith(name)) ? words : `${before}--${flag.flag}`;
+    });
+}
+
+const KINDS: Readonly<Record<string, string>> = { int: "a number", bool: "yes or no", list: "names", path: "a path" };
+
+/** What failed; a value of the wrong type in a shell's words, not in Ansible's. */
+function failureWords({ msg, error }: Result): string {
+  const [argument, type, value] = ["argument", "type", "value"].map((name) => error?.[name]);
+  if (typeof argument !== "string" || typeof type !== "string") return asFlags(msg);
+  return `--${argument.replaceAll("_", "-")} takes ${KINDS[type] ?? "a word"}, not '${value}'`;
 }
 
 /** For a terminal or a journal: what happened, to which files, by which reload; failures are on stderr. */
-export function printForPerson(result: Result, { check, terminal, stdout, stderr }: Reader): Printed {
-  const tabled = terminal && (result.containers ?? []).length > 1;
+export function printForPerson(result: Result, reader: Reader): Printed {
+  const { check, columns, stdout, stderr } = reader;
+  const tabled = columns !== undefined && (result.containers ?? []).length > 1;
+  const isList = result.containers === undefined;
   const said = [
     ...(result.diff ?? []).map(({ before, after, before_header, after_header }) =>
       createTwoFilesPatch(before_header, after_header, before, after, "before", "after")
@@ -46,10 +71,12 @@ export function printForPerson(result: Result, { check, terminal, stdout, stderr
         .trimEnd()
         .replaceAll(/^[-+].*$/gm, (line) => stdout(line.startsWith("+") ? "green" : "red", line)),
     ),
-    ...(result.explained ?? []).flatMap(explained),
-    ...(result.status ? statusTable(result.status, result.problems ?? [], stdout) : []),
+    ...(result.explained ?? []).flatMap((one) => explained(one, reader)),
+    ...(result.status ? statusTable(result.status, result.problems ?? [], reader) : []),
+    ...(isList ? publishedTable(result.published ?? [], stdout) : []),
     ...(tabled ? [...summary(result, check, stdout), ""] : []),
     ...(result.failed ? [] : [result.changed ? stdout("green", result.msg) : result.msg]),
+    ...(isList ? [] : newlyPublished(result)),
     ...(result.files ?? [])
       .filter(({ path, change }) => change !== "unchanged" && !(tabled && containerOf(path)))
       .map(({ path, change }) => `  ${check ? `would be ${change}` : change} ${path}`),
@@ -57,7 +84,7 @@ export function printForPerson(result: Result, { check, terminal, stdout, stderr
   ];
   const complaints = [
     ...result.warnings.map((warning) => `${stderr("yellow", "warning:")} ${asFlags(warning)}`),
-    ...(result.failed ? [stderr("red", `docker_iptables: ${asFlags(result.msg)} [${result.error?.code}]`)] : []),
+    ...(result.failed ? [stderr("red", `docker_iptables: ${failureWords(result)} [${result.error?.code}]`)] : []),
     ...(result.rolled_back ?? []).map(printUndone),
     ...(typeof result.error?.["journal"] === "string"
       ? [`  the service's log:\n${indent(result.error["journal"])}`]
@@ -101,7 +128,7 @@ type StatusRow = NonNullable<Result["status"]>[number];
 const HEAD = ["CONTAINER", "PUBLISHES", "TO", "FRAGMENT", "LIVE", "PROBLEMS"];
 
 /** One line a container and publish, then the problems in sentences. */
-function statusTable(statuses: readonly StatusRow[], problems: readonly Problem[], paint: Paint): string[] {
+function statusTable(statuses: readonly StatusRow[], problems: readonly Problem[], reader: Reader): string[] {
   const kinds = new Map<string | undefined, Set<string>>();
   for (const { container, kind } of problems) kinds.set(container, (kinds.get(container) ?? new Set()).add(kind));
   const rows = statuses.flatMap(({ container, publishes, addresses, fragments, live }) => {
@@ -112,24 +139,79 @@ function statusTable(statuses: readonly StatusRow[], problems: readonly Problem[
   });
   return [
     ...(statuses.length === 0 ? [] : [...tableOf([HEAD, ...rows]), ""]),
-    ...problems.map(({ kind, msg }) => `${paint("yellow", `${kind}:`)} ${asFlags(msg)}`),
+    ...problems.flatMap((problem) => problemLines(problem, reader)),
   ];
+}
+
+/** What is wrong, and below it what to do. */
+function problemLines({ kind, msg, hint }: Problem, { columns, stdout }: Reader): string[] {
+  const line = `${kind}: ${asFlags(msg)}`;
+  const shown = columns === undefined ? line : wrapped(line, columns - INDENT.length, INDENT, "");
+  const advice = hint === undefined ? [] : [fitted(asFlags(hint), INDENT, columns)];
+  return [shown.replace(`${kind}:`, () => stdout("red", `${kind}:`)), ...advice];
+}
+
+const INDENT = "    ";
+
+function fitted(text: string, indent: string, columns: number | undefined): string {
+  return columns === undefined ? `${indent}${text}` : wrapped(text, columns - indent.length, indent);
+}
+
+type PublishedRow = NonNullable<Result["published"]>[number];
+
+function publishedTable(rows: readonly PublishedRow[], paint: Paint): string[] {
+  if (rows.length === 0) return [];
+  const cells = rows.map(({ container, publish, to, from, live }) => [
+    publish,
+    container,
+    to,
+    from,
+    live ? "yes" : "no",
+  ]);
+  const [head = "", ...lines] = tableOf([["PUBLISHED", "CONTAINER", "TO", "FROM", "LIVE"], ...cells]);
+  return [head, ...lines.map((line, index) => (rows[index]?.live ? line : paint("red", line))), ""];
+}
+
+/** Of the containers that this call has changed. */
+function newlyPublished({ published = [], containers = [] }: Result): string[] {
+  const changed = new Set(containers.flatMap(({ name, changed }) => (changed ? [name] : [])));
+  const several = containers.length > 1;
+  return published
+    .filter(({ container }) => changed.has(container))
+    .map(({ container, publish, to, from }) => {
+      const only = from === "everyone" ? "" : `, from ${from} only`;
+      return `  ${publish} -> ${to}${several ? ` (${container})` : ""}${only}`;
+    });
 }
 
 type Explained = NonNullable<Result["explained"]>[number];
 
-function explained({ container, publish, views }: Explained): string[] {
+function explained({ container, publish, views }: Explained, { columns, stdout }: Reader): string[] {
   const widest = (texts: string[]) => Math.max(...texts.map((text) => text.length));
   const [from, to] = [widest(views.map((view) => view.from)), widest(views.map((view) => view.to))];
   return [
     `${publish} of ${container}`,
     ...views.flatMap((view) => [
-      `  ${view.from.padEnd(from)}  ${view.to.padEnd(to)}  ${view.reaches ? `reaches it, seen as ${view.seen_as}` : `no: ${view.why}`}`,
+      ...verdictLines(`  ${view.from.padEnd(from)}  ${view.to.padEnd(to)}`, view, { columns, stdout }),
       ...view.by.map((what) => `      ${what}`),
       ...view.unless.map((rule) => `      unless: ${rule}`),
     ]),
     "",
   ];
+}
+
+/** Behind the packet, where the terminal has room for it, else below. */
+function verdictLines(
+  packet: string,
+  { reaches, seen_as, why }: Explained["views"][number],
+  { columns, stdout }: Pick<Reader, "columns" | "stdout">,
+): string[] {
+  const verdict = reaches ? `reaches it, seen as ${seen_as}` : `no: ${why}`;
+  const colour = reaches ? "green" : "red";
+  if (columns === undefined || packet.length + 2 + verdict.length <= columns)
+    return [`${packet}  ${stdout(colour, verdict)}`];
+  const lines = fitted(verdict, INDENT, columns).split("\n");
+  return [packet.trimEnd(), ...lines.map((line) => stdout(colour, line))];
 }
 
 function indent(text: string): string {

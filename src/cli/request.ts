@@ -2,14 +2,15 @@
 // The schema is the one list of arguments; messages are those of ansible-core 2.14's own modules.
 
 import { resolve } from "node:path/posix";
-import type { ErrorObject } from "ajv";
 import schema from "../../schema/arguments.schema.json" with { type: "json" };
 import { validate } from "../generated/validate-arguments.js";
 import { excerpt, Failure } from "../model/errors.ts";
 import { optionsIn } from "../model/options.ts";
+import { type Origin, partsOf, type Request } from "../model/request.ts";
+import { DEFAULT_SETTINGS_PATH, type HostSettings, type Settings } from "../model/settings.ts";
+import { describeErrors } from "../model/validation.ts";
 
 /** What a path argument may depend on: Ansible expands `~` and `$VAR` on the host. */
-import { partsOf, type Request } from "../model/request.ts";
 export interface Surroundings {
   env: Readonly<Record<string, string | undefined>>;
   /** Undefined where there is none any more. */
@@ -32,38 +33,64 @@ const PROPERTIES = Object.entries(schema.properties) as [string, Property][];
 /** Keys of Bolt's that are no arguments; so is every `_ansible_*`. */
 const BOLT_KEYS = new Set(["_task", "_noop", "_installdir", "_target"]);
 
+/** The path of the settings that raw arguments ask for. Throws Failure `arguments_invalid`. */
+export function settingsPathOf(raw: Readonly<Record<string, unknown>>, surroundings: Surroundings): string {
+  const path = raw["config"] ?? surroundings.env["DOCKER_IPTABLES_CONFIG"];
+  if (path === undefined || path === null || path === "") return DEFAULT_SETTINGS_PATH;
+  return expandPath(asString("config", path, "path"), surroundings);
+}
+
 /**
- * The raw arguments, as every door ends in them; `needsContainer` is false for verbs that are about the whole host.
- * Throws Failure `arguments_invalid`.
+ * The raw arguments, as every door ends in them, complete: what is not given is as the host's settings say, and else the default.
+ * `needsContainer` is false for verbs that are about the whole host. Throws Failure `arguments_invalid`.
  */
 export function readRequest(
   raw: Readonly<Record<string, unknown>>,
   surroundings: Surroundings,
+  settings: HostSettings,
   needsContainer = true,
 ): Request {
   const warnings: string[] = [];
-  const given = withoutNulls(raw);
-  resolveAliases(given, warnings);
-  refuseUnknown(given);
-  const args: Record<string, unknown> = Object.fromEntries(
-    PROPERTIES.filter(([name]) => given[name] !== undefined).map(([name, property]) => [
+  const words = withoutNulls(raw);
+  resolveAliases(words, warnings);
+  refuseUnknown(words);
+  const given: Record<string, unknown> = Object.fromEntries(
+    PROPERTIES.filter(([name]) => words[name] !== undefined).map(([name, property]) => [
       name,
-      coerce(name, property, given[name], surroundings),
+      coerce(name, property, words[name], surroundings),
     ]),
   );
-  // The validator fills in the defaults.
-  const options = optionsIn(args);
-  if (!validate(args)) throw new Failure("arguments_invalid", describe(validate.errors ?? []));
-  refuseCombinations(args as unknown as Record<string, unknown>, needsContainer);
+  const set = settingsFor(given, settings.values);
+  const args: Record<string, unknown> = { ...set, ...given };
+  // It fills in the defaults.
+  if (!validate(args)) throw new Failure("arguments_invalid", describeErrors(validate.errors ?? []));
+  refuseCombinations(given, needsContainer);
   const complete = { ...args, container: [...new Set(args.container ?? [])] };
   return {
     args: complete,
     ...partsOf(complete),
-    options,
+    options: optionsIn(given),
+    settings,
+    origins: originsOf(given, set),
     check: truthy(raw["_ansible_check_mode"]) || truthy(raw["_noop"]),
     diff: truthy(raw["_ansible_diff"]),
     warnings,
   };
+}
+
+/** The settings that a call takes: `watch` is one of those that make the host rules. */
+function settingsFor({ base, state }: Readonly<Record<string, unknown>>, settings: Settings): Settings {
+  const { watch, ...others } = settings;
+  return base === true && state !== "absent" && watch !== undefined ? settings : others;
+}
+
+function originsOf(given: Readonly<Record<string, unknown>>, set: Settings): Record<string, Origin> {
+  return Object.fromEntries(
+    PROPERTIES.map(([name]): [string, Origin] => {
+      if (given[name] !== undefined) return [name, "argument"];
+      return [name, name in set ? "settings" : "default"];
+    }),
+  );
 }
 
 /** Explicit null is as good as absent, as Ansible's `omit` and templates expect. */
@@ -173,7 +200,7 @@ function expandPath(path: string, { env, cwd }: Surroundings): string {
 
 function unconvertible(name: string, value: unknown, type: string, why: string): Failure {
   const message = `argument '${name}' is of type <class '${pythonType(value)}'> and we were unable to convert to ${type}: ${why}`;
-  return new Failure("arguments_invalid", message);
+  return new Failure("arguments_invalid", message, { argument: name, type, value: excerpt(String(value), 80) });
 }
 
 function pythonType(value: unknown): string {
@@ -183,29 +210,7 @@ function pythonType(value: unknown): string {
   return Array.isArray(value) ? "list" : "dict";
 }
 
-function truthy(value: unknown): boolean {
+/** Whether a raw argument means true: what is no boolean at all does not. */
+export function truthy(value: unknown): boolean {
   return value === true || (typeof value === "string" && TRUE.has(value.toLowerCase()));
-}
-
-/** ajv's errors as one sentence: every offending argument once, every offending list element named. */
-function describe(errors: readonly ErrorObject[]): string {
-  const complaints = new Map<string, string[]>();
-  for (const error of errors) {
-    const name = error.instancePath.split("/")[1] ?? "";
-    if (error.keyword === "enum") {
-      const choices = (error.params as { allowedValues: string[] }).allowedValues.join(", ");
-      complaints.set(`value of ${name} must be one of: ${choices}`, [excerpt(String(error.data), 80)]);
-    } else {
-      const must = (error.parentSchema as { "x-must"?: string })["x-must"];
-      if (must === undefined) continue;
-      const key = `${name} ${must}`;
-      complaints.set(key, [...(complaints.get(key) ?? []), shown(error.data)]);
-    }
-  }
-  return [...complaints].map(([what, got]) => `${what}, got: ${got.join(", ")}`).join("; ");
-}
-
-/** A value as a message shows it: short, and with its control characters visible. */
-function shown(value: unknown): string {
-  return typeof value === "string" ? excerpt(JSON.stringify(value), 80) : excerpt(String(value), 80);
 }

@@ -4,7 +4,7 @@
 import type { Loaded } from "../apply/load.ts";
 import type { Explained, Explanation } from "../commands/explain.ts";
 import type { Outcome } from "../commands/publish.ts";
-import type { ContainerStatus, Status } from "../commands/status.ts";
+import type { ContainerStatus, Listed, Status } from "../commands/status.ts";
 import { describeNothingPublished } from "../docker/nothing-published.ts";
 import type { FileDiff, FileResult, Result, Tables } from "../generated/result.ts";
 import { restoreCommand } from "../iptables/commands.ts";
@@ -23,12 +23,13 @@ import {
   type FileChange,
   hasChanges,
   hasFileChanges,
-  hasRules,
   type Item,
   isContainers,
+  isLive,
 } from "../plan/item.ts";
 import { rangesOf } from "../rules/container-rules.ts";
-import { type DesiredFragment, isEmpty } from "../rules/desired-fragment.ts";
+import { type DesiredFragment, isContainerFragment, isEmpty } from "../rules/desired-fragment.ts";
+import { publishedPorts } from "../rules/published-ports.ts";
 import { allVisible, oneLine } from "../text/visible.ts";
 import { describeNotPublished } from "./not-published.ts";
 import { describeOrigin } from "./origins.ts";
@@ -48,7 +49,8 @@ export function resultOf(request: Request, outcome: Outcome): Result {
   ];
   const base = outcome.base && baseResult(outcome.base, outcome.items);
   const changed = (base?.changed ?? false) || containers.some((container) => container.changed);
-  const files = [...(outcome.base?.plan.files ?? []), ...outcome.items, ...(outcome.base?.plan.units ?? [])];
+  const { settings, files: adopted = [], units = [] } = outcome.base?.plan ?? {};
+  const files = [...(settings === undefined ? [] : [settings]), ...adopted, ...outcome.items, ...units];
   const msg = [base && baseSentence(base, subject.state, check), sentence(containers, outcome, subject, check)]
     .filter(Boolean)
     .join("; ");
@@ -63,12 +65,24 @@ export function resultOf(request: Request, outcome: Outcome): Result {
     },
     ...(base ? { base } : {}),
     containers,
+    ...publishedResult(request, outcome),
     files: files.flatMap(fileResult),
     reloaded: outcome.committed.reloaded,
     warnings: [...request.warnings, ...outcome.warnings, ...outcome.committed.warnings],
     ...(diff ? { diff: [...files.filter(hasFileChanges).map(fileDiff), ...goingOf(outcome)] } : {}),
-    invocation: { module_args: { ...request.args } },
+    invocation: invocationOf(request),
   });
+}
+
+/** What the requested containers publish from now on. */
+function publishedResult({ subject }: Request, { wanted, conflicting }: Outcome): Pick<Result, "published"> {
+  const requested = wanted.filter(isContainerFragment).filter(({ owner }) => !conflicting.includes(owner.name));
+  const published = requested.flatMap(publishedPorts);
+  return subject.state === "absent" || published.length === 0 ? {} : { published };
+}
+
+function invocationOf({ args, origins }: Request): NonNullable<Result["invocation"]> {
+  return { module_args: { ...args }, origins: { ...origins } };
 }
 
 /** The answer to the verb load. */
@@ -146,7 +160,19 @@ export function resultOfStatus(request: Request, { statuses, problems, warnings 
   });
 }
 
-function statusResult({ name, target, items }: ContainerStatus): StatusResult {
+/** The answer to the verb ls. */
+export function resultOfList(request: Request, { published, warnings }: Listed): Result {
+  const count = new Set(published.map(({ container }) => container)).size;
+  const ports = `${published.length} ${published.length === 1 ? "port or range" : "ports or ranges"}`;
+  const msg = `${ports} of ${count} ${count === 1 ? "container" : "containers"}`;
+  return allVisible<Result>({
+    ...{ changed: false, msg, comment: msg },
+    published,
+    warnings: [...request.warnings, ...warnings],
+  });
+}
+
+function statusResult({ name, target, options, items }: ContainerStatus): StatusResult {
   const publishes = FAMILIES.flatMap((family) =>
     rangesOf((target?.publishes ?? []).filter((one) => one.family === family)).map((range) =>
       spellPublish({ family, ...range }, range.count),
@@ -156,8 +182,9 @@ function statusResult({ name, target, items }: ContainerStatus): StatusResult {
     container: name,
     publishes,
     addresses: Object.values(target?.publishing ?? {}).map(({ address }) => address),
+    options: { ...options },
     fragments: items.filter(({ before }) => before !== undefined).map(({ path }) => path),
-    live: items.some(hasRules) && !items.some(({ drift }) => drift && hasDrift(drift)),
+    live: isLive(items),
   };
 }
 
@@ -173,7 +200,7 @@ export function resultOfFailure(error: unknown, request: Request | undefined, de
     error: details,
     warnings: request?.warnings ?? [],
     ...(failure.rolledBack ? { rolled_back: failure.rolledBack.map(spellUndone) } : {}),
-    ...(request ? { state: request.subject.state, invocation: { module_args: { ...request.args } } } : {}),
+    ...(request ? { state: request.subject.state, invocation: invocationOf(request) } : {}),
     ...(bolt ? { _error: { msg: failure.message, kind: `docker_iptables/${failure.code}`, details } } : {}),
   });
 }
@@ -198,7 +225,9 @@ function containerResult(name: string, own: readonly Item[]): ContainerResult {
 function baseResult({ networks, plan }: NonNullable<Outcome["base"]>, items: readonly Item[]): BaseResult {
   const own = items.filter((item) => !isContainers(item));
   const reasons: BaseResult["reasons"] = [];
-  if ([...own, ...plan.files].some(hasFileChanges) || plan.dropsState) reasons.push("file");
+  const { settings } = plan;
+  const files = [...own, ...plan.files, ...(settings === undefined ? [] : [settings])];
+  if (files.some(hasFileChanges) || plan.dropsState) reasons.push("file");
   if (plan.others.length + plan.leftovers.length > 0 || own.some(({ drift }) => drift && hasDrift(drift)))
     reasons.push("kernel");
   if (plan.units.some(hasUnitChanges)) reasons.push("unit");
@@ -274,7 +303,7 @@ function sentence(
 }
 
 function allIsWell(state: "present" | "absent", count: number): string {
-  return state === "present" ? `everything is in sync (${count} published)` : "no container is published";
+  return state === "present" ? `the containers are in sync (${count} published)` : "no container is published";
 }
 
 /** Of the containers among them. */

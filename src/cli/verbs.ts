@@ -19,8 +19,10 @@ export interface Verb {
 }
 
 export const SHELLS = ["bash", "zsh", "fish"] as const;
+/** What their scripts ask for: `completion containers` prints names, one a line. */
+export const NAMED = ["containers", "fragments", "networks"] as const;
 
-const ANSWER = ["json", "debug", "verbose", "help"];
+const ANSWER = ["config", "json", "debug", "verbose", "help"];
 const PREDICT = ["check", "diff"];
 const DIRECTORIES = ["iptables-dir", "ip6tables-dir", "timeout"];
 const DAEMON = ["client", "docker-host"];
@@ -103,7 +105,7 @@ export const VERBS: readonly Verb[] = [
     details: "Follows the daemon's events until a signal and prints each change.",
     operands: "",
     completes: [],
-    options: [...RULES, ...RELOAD, ...DIRECTORIES, ...DAEMON, "debug", "verbose", "help"],
+    options: [...RULES, ...RELOAD, ...DIRECTORIES, ...DAEMON, "config", "debug", "verbose", "help"],
     examples: [["watch --reload patch", "in the foreground, beside another firewall"]],
   },
   {
@@ -118,6 +120,18 @@ export const VERBS: readonly Verb[] = [
       ["status", "all containers, the host rules, the services"],
       ["status web", "one container"],
       ["status --json | jq -r '.problems[].msg'", "one sentence per problem"],
+    ],
+  },
+  {
+    name: "ls",
+    summary: "list what is published, who may connect, and whether the rules are live",
+    details: "One line for each published port or range of ports of the running containers. Changes nothing.",
+    operands: "[NAME…]",
+    completes: "containers",
+    options: [...RULES, ...DIRECTORIES, ...DAEMON, ...ANSWER],
+    examples: [
+      ["ls", "all containers"],
+      ["ls --json | jq -r '.published[] | select(.live | not) | .container'", "whose rules are not live"],
     ],
   },
   {
@@ -156,6 +170,9 @@ export const VERBS: readonly Verb[] = [
     ],
   },
 ];
+
+/** Other names of verbs, as other programs have them. */
+export const ALIASES: Readonly<Record<string, string>> = { rm: "delete" };
 
 /** The options that a verb takes, in the order of all. */
 export function optionsOf({ options }: Verb): Option[] {

@@ -1,6 +1,7 @@
 // What can be wrong, found on the fragments, the kernel's rules and the containers as they are. Pure.
 
 import { basename } from "node:path/posix";
+import type { Idle } from "../docker/find.ts";
 import type { Network } from "../docker/network.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import type { Fragments } from "../fragments/by-family.ts";
@@ -13,7 +14,7 @@ import { withoutChain } from "../iptables/packet.ts";
 import { readClaims } from "../iptables/read.ts";
 import { commentOf, readComment, readWords, spell, spellLive } from "../iptables/rule.ts";
 import { type PacketHost, PROXY, type TraceResult, trace } from "../iptables/trace.ts";
-import { type Access, warnOfAccess } from "../model/access.ts";
+import { type Access, closingOf, describeAccess } from "../model/access.ts";
 import { isLoopback } from "../model/addresses.ts";
 import type { Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
@@ -21,23 +22,47 @@ import { containerOf, fileOf, type Owner, spellOwner } from "../model/owner.ts";
 import { spellPublish } from "../model/port-mapping.ts";
 import { byContainer, hasFileChanges, hasRules, type Item, type Kernel } from "../plan/item.ts";
 import { describeStale, type StaleFragment } from "../plan/skipped.ts";
-import { warnOfLoopback, warnOfUncovered } from "../plan/validate.ts";
+import { adviseHostRules } from "../plan/validate.ts";
 import { ClaimIndex, claimantIn } from "../rules/claim-index.ts";
 import { rangesOf } from "../rules/container-rules.ts";
 import { probesOf } from "../rules/probe.ts";
+import { nearest } from "../text/suggest.ts";
 
 /**
- * How one fragment's file and live rules differ from what they should be. `targets` are the containers that run; `untrue` those
- * that are left alone and whose fragment is not true; `once` says what is to be fixed before rules can come.
+ * The most dangerous first: what hides others and stops all loads, what leads packets to a wrong place, what others decide, what a boot
+ * will lack, what is closed or only untidy.
  */
-export function differences(
-  item: Item,
-  targets: readonly PublishedContainer[],
-  untrue: readonly StaleFragment[],
-  once: string,
-): Problem[] {
+const BY_DANGER: readonly Problem["kind"][] = [
+  ...(["settings_unusable", "daemon_unreachable", "fragment_invalid"] as const),
+  ...(["rules_orphaned", "rules_surplus", "container_gone", "container_stopped", "container_rivals"] as const),
+  ...(["fragment_untrusted", "docker_proxy_untrusted", "base_outdated", "network_uncovered"] as const),
+  ...(["rules_shadowed", "firewall_foreign", "rules_undeclared", "daemon_settings", "network_overlaps"] as const),
+  ...(["service_unusable", "executable_missing", "service_inactive", "service_disabled", "watcher_down"] as const),
+  ...(["rules_missing", "rules_disordered", "fragment_missing", "fragment_outdated"] as const),
+  ...(["fragment_stale", "answer_unusable"] as const),
+];
+
+export function byDanger(one: Problem, other: Problem): number {
+  return BY_DANGER.indexOf(one.kind) - BY_DANGER.indexOf(other.kind);
+}
+
+/** What the client says of the containers. */
+export interface Known {
+  /** Those that run. */
+  targets: readonly PublishedContainer[];
+  /** Those among the others that exist, by name. */
+  idle: ReadonlyMap<string, Idle>;
+  /** The client's name. */
+  client: string;
+}
+
+/**
+ * How one fragment's file and live rules differ from what they should be. `untrue` are containers that are left alone and whose
+ * fragment is not true; `once` says what is to be fixed before rules can come.
+ */
+export function differences(item: Item, known: Known, untrue: readonly StaleFragment[], once: string): Problem[] {
   // That the kernel lacks it, too, is not said again.
-  if (hasFileChanges(item)) return [{ ...fileProblem(item, targets, untrue, once), ...aboutOf(item) }];
+  if (hasFileChanges(item)) return [{ ...fileProblem(item, known, untrue, once), ...aboutOf(item) }];
   return item.drift === undefined ? [] : driftProblems(item, item.drift, once);
 }
 
@@ -54,70 +79,116 @@ function driftProblems(item: Item, drift: Drift, once: string): Problem[] {
     item.owner.kind === "container"
       ? `'docker_iptables create ${item.owner.name}' or 'docker_iptables sync'`
       : "'docker_iptables setup'";
-  const problem = (kind: Problem["kind"], msg: string, rule?: string): Problem => ({
+  const problem = (kind: Problem["kind"], msg: string, hint: string, rule?: string): Problem => ({
     ...{ kind, ...aboutOf(item), ...(rule === undefined ? {} : { rule }) },
-    msg: `${msg}${once}`,
+    ...{ msg, hint: `${hint}${once}` },
   });
   const problems: Problem[] = [];
   if (first !== undefined) {
     const more = drift.missing.length > 1 ? ` and ${drift.missing.length - 1} more` : "";
     const lacking = spellLive(first);
-    const msg = `the kernel lacks ${rules}: '${lacking}'${more}; ${mend} restores them`;
-    problems.push(problem("rules_missing", msg, lacking));
+    const msg = `the kernel lacks ${rules}: '${lacking}'${more}`;
+    problems.push(problem("rules_missing", msg, `${mend} restores them`, lacking));
   }
   if (drift.surplus > 0) {
-    const msg = `the kernel has ${drift.surplus} ${rules} too many; ${mend} removes them`;
-    problems.push(problem("rules_surplus", msg));
+    const msg = `the kernel has ${drift.surplus} ${rules} too many`;
+    problems.push(problem("rules_surplus", msg, `${mend} removes them`));
   }
   if (drift.disordered) {
-    problems.push(problem("rules_disordered", `the ${rules} are in a different order in the kernel; ${mend} fixes it`));
+    problems.push(
+      problem("rules_disordered", `the ${rules} are in a different order in the kernel`, `${mend} fixes it`),
+    );
   }
   if (drift.ahead !== undefined) {
-    const msg = `'${drift.ahead}' comes before the jump to ${DOCKER_USER} in FORWARD, and accepts packets that ${DOCKER_USER} may block; ${mend} moves the jump to the front`;
-    problems.push(problem("rules_shadowed", msg, drift.ahead));
+    const msg = `'${drift.ahead}' comes before the jump to ${DOCKER_USER} in FORWARD, and accepts packets that ${DOCKER_USER} may block`;
+    problems.push(problem("rules_shadowed", msg, `${mend} moves the jump to the front`, drift.ahead));
   }
   if (drift.unreached !== undefined && first === undefined) {
-    const msg = `nothing live jumps to the chain ${drift.unreached}, so the ${rules} never match; ${mend} fixes it`;
-    problems.push(problem("rules_shadowed", msg));
+    const msg = `nothing live jumps to the chain ${drift.unreached}, so the ${rules} never match`;
+    problems.push(problem("rules_shadowed", msg, `${mend} fixes it`));
   }
   return problems;
 }
 
 function fileProblem(
   item: Item,
-  targets: readonly PublishedContainer[],
+  known: Known,
   untrue: readonly StaleFragment[],
   once: string,
-): Pick<Problem, "kind" | "msg"> {
+): Pick<Problem, "kind" | "msg" | "hint" | "since"> {
   const { path, before, owner } = item;
+  const publish = owner.kind === "host" ? "" : `'docker_iptables create ${owner.name}' or 'docker_iptables sync'`;
   if (owner.kind === "host") {
-    return {
-      kind: "base_outdated",
-      msg: `${path} does not match the daemon's networks; 'docker_iptables setup' fixes it${once}`,
-    };
+    const msg = `${path} does not match the daemon's networks`;
+    return { kind: "base_outdated", msg, hint: `'docker_iptables setup' fixes it${once}` };
   }
   const container = owner.name;
   if (before === undefined) {
-    const msg = `${container} runs and publishes ports, but there is no ${path}; 'docker_iptables create ${container}' or 'docker_iptables sync' creates it${once}`;
-    return { kind: "fragment_missing", msg };
+    const msg = `${container} runs and publishes ports, but there is no ${path}`;
+    return { kind: "fragment_missing", msg, hint: `${publish} creates it${once}` };
   }
   if (hasRules(item)) {
-    const msg = `${path} is out of date: ${container} has a different address or different ports; 'docker_iptables create ${container}' or 'docker_iptables sync' fixes it${once}`;
-    return { kind: "fragment_outdated", msg };
+    const msg = `${path} is out of date: ${container} has a different address or different ports`;
+    return { kind: "fragment_outdated", msg, hint: `${publish} fixes it${once}` };
   }
   const left = untrue.find(({ name }) => name === container);
   if (left !== undefined) {
-    const msg = `${path} is stale: ${describeStale(left)}; 'docker_iptables sync' removes it`;
-    return { kind: "fragment_outdated", msg };
+    const msg = `${path} is stale: ${describeStale(left)}`;
+    return { kind: "fragment_outdated", msg, hint: "'docker_iptables sync' removes it" };
   }
-  const runs = targets.some(({ name }) => name === container);
-  const why = runs ? "publishes no port of this fragment" : "does not exist or does not run";
-  const msg = `${path} is stale: the container ${container} ${why}; 'docker_iptables delete ${container}' or 'docker_iptables sync' removes it`;
-  return { kind: runs ? "fragment_outdated" : "container_gone", msg };
+  const hint = `'docker_iptables delete ${container}' or 'docker_iptables sync' removes it`;
+  if (known.targets.some(({ name }) => name === container)) {
+    const msg = `${path} is stale: the container ${container} publishes no port of this fragment`;
+    return { kind: "fragment_outdated", msg, hint };
+  }
+  return goneProblem(container, known.idle.get(container), path, known.client);
+}
+
+/** Of a container that does not run, whose rules still lead to its former address. */
+function goneProblem(
+  container: string,
+  idle: Idle | undefined,
+  path: string,
+  client: string,
+): Pick<Problem, "kind" | "msg" | "hint" | "since"> {
+  if (idle === undefined) {
+    const msg = `${path} is stale: the container ${container} does not exist`;
+    const hint = `'docker_iptables delete ${container}' removes it, 'docker_iptables sync' all that are stale`;
+    return { kind: "container_gone", msg, hint };
+  }
+  const msg = `${path} is stale: the container ${container} ${describeIdle(idle)}`;
+  const hint = `'${client} start ${container}' starts it; 'docker_iptables sync' removes its rules until it is published again`;
+  return { kind: "container_stopped", ...sinceOf(idle), msg, hint };
+}
+
+/** Containers that were named, and that do not run and have no rules: nothing else is said of them. */
+export function notRunning(names: readonly string[], known: Known, others: readonly string[]): Problem[] {
+  return names.map((container): Problem => {
+    const idle = known.idle.get(container);
+    if (idle !== undefined) {
+      const [msg, hint] = [
+        `the container ${container} ${describeIdle(idle)}`,
+        `'${known.client} start ${container}' starts it`,
+      ];
+      return { kind: "container_stopped", container, ...sinceOf(idle), msg, hint };
+    }
+    const near = nearest(container, others);
+    const hint = near === undefined ? `'${known.client} ps --all' lists all containers` : `did you mean ${near}?`;
+    return { kind: "container_gone", container, msg: `the container ${container} does not exist`, hint };
+  });
+}
+
+function describeIdle({ status, ended }: Idle): string {
+  if (ended === undefined) return `is ${status}`;
+  return `is ${status}, with exit status ${ended.exitCode}, since ${ended.at}`;
+}
+
+function sinceOf({ ended }: Idle): Pick<Problem, "since"> {
+  return ended === undefined ? {} : { since: ended.at };
 }
 
 /** Two containers that claim one port, in their fragments or in those that they should have. */
-export function rivals(now: Fragments, items: readonly Item[]): Problem[] {
+export function rivals(now: Fragments, items: readonly Item[], client: string): Problem[] {
   const problems: Problem[] = [];
   for (const family of FAMILIES) {
     const known = new ClaimIndex();
@@ -132,8 +203,9 @@ export function rivals(now: Fragments, items: readonly Item[]): Problem[] {
         if (ports === undefined || other.owner === container) continue;
         const { hostAddress, first, last, protocol } = ports;
         const port = spellPublish({ family, hostAddress, hostPort: first, protocol }, last - first + 1);
-        const msg = `${other.owner} and ${container} both claim ${port}: the first one gets all packets; stop one of them`;
-        problems.push({ kind: "container_rivals", container, path, msg });
+        const msg = `${other.owner} and ${container} both claim ${port}: the first one gets all packets`;
+        const hint = `'${client} stop ${container}' or '${client} stop ${other.owner}', then 'docker_iptables sync' removes its rules`;
+        problems.push({ kind: "container_rivals", container, path, msg, hint });
       }
       known.add(one);
     }
@@ -154,8 +226,9 @@ export function orphans(now: Fragments, live: Kernel, known: readonly string[], 
       .filter((owner) => !isKnown(owner))
       .map((owner): Problem => {
         const word = FAMILY_WORDS[family];
-        const msg = `the kernel has ${word} rules of ${spellOwner(owner)}, and no fragment has them: 'docker_iptables sync'${loads ? " or 'docker_iptables load'" : ""} removes them`;
-        return { kind: "rules_orphaned", ...(owner.kind === "container" ? { container: owner.name } : {}), msg };
+        const msg = `the kernel has ${word} rules of ${spellOwner(owner)}, and no fragment has them`;
+        const hint = `'docker_iptables sync'${loads ? " or 'docker_iptables load'" : ""} removes them`;
+        return { kind: "rules_orphaned", ...(owner.kind === "container" ? { container: owner.name } : {}), msg, hint };
       });
   });
 }
@@ -172,7 +245,8 @@ export function untrusted(found: readonly Access[]): Problem[] {
   return found.map((access) => {
     const container = containerOf(access.path);
     const about = container === undefined ? {} : { container };
-    return { kind: "fragment_untrusted", ...about, path: access.path, msg: warnOfAccess(access) };
+    const msg = `${describeAccess(access)}, and with it this host's rules`;
+    return { kind: "fragment_untrusted", ...about, path: access.path, msg, hint: closingOf(access) };
   });
 }
 
@@ -185,9 +259,9 @@ export function refusedFragment({ message, facts: { path, line, rule } }: Failur
 }
 
 function brokenFragment(what: string, path: string | undefined, line: number): Problem {
-  const look = path === undefined ? "" : `; see '${spell(["sed", "-n", `${line}p`, path])}'`;
-  const msg = `${what}; nothing is loaded until it is fixed${look}`;
-  return { kind: "fragment_invalid", ...(path === undefined ? {} : { path, line }), msg };
+  const hint = path === undefined ? {} : { hint: `'${spell(["sed", "-n", `${line}p`, path])}' shows the line` };
+  const msg = `${what}; nothing is loaded until it is fixed`;
+  return { kind: "fragment_invalid", ...(path === undefined ? {} : { path, line }), msg, ...hint };
 }
 
 /** What to do before rules can be loaded, as the end of an advice; empty where they can. */
@@ -201,9 +275,9 @@ export function onceFixed([first]: readonly Problem[]): string {
 /** Networks without a base, and a base that does not fit docker-proxy. */
 export function uncovered(items: readonly Item[], now: Fragments, once: string, chain: string): Problem[] {
   const lasting = items.filter(hasRules);
-  return [...warnOfUncovered(lasting, now), ...warnOfLoopback(lasting, now, chain)].map((msg) => ({
+  return adviseHostRules(lasting, now, chain).map(({ what, hint }) => ({
     kind: "network_uncovered",
-    msg: `${msg}${once}`,
+    ...{ msg: what, hint: `${hint}${once}` },
   }));
 }
 
@@ -234,8 +308,9 @@ export function shadows(
         const arrival = trace(host, view.trip);
         const rule = arrival.by.find((one) => one !== PROXY && readComment(readWords(one)) !== commentOf(target.name));
         if (arrives(arrival) || rule === undefined || arrives(trace(withoutUsers(host), view.trip))) return [];
-        const msg = `${spellPublish(publish, range.count)} of ${target.name} is not reachable: '${rule}' comes before its rules; 'docker_iptables explain ${target.name}' shows the path`;
-        return [{ kind: "rules_shadowed", container: target.name, rule, msg }];
+        const msg = `${spellPublish(publish, range.count)} of ${target.name} is not reachable: '${rule}' comes before its rules`;
+        const hint = `'docker_iptables explain ${target.name}' shows the path`;
+        return [{ kind: "rules_shadowed", container: target.name, rule, msg, hint }];
       });
     });
   });

@@ -3,7 +3,7 @@
 
 import { commit } from "../apply/transaction.ts";
 import { describeWithoutLoad, namesOf } from "../apply/unload.ts";
-import type { Tell } from "../docker/find.ts";
+import { type Listener, NOBODY_LISTENS } from "../docker/find.ts";
 import { type Fragments, ownersIn } from "../fragments/by-family.ts";
 import type { Written } from "../iptables/fragment-text.ts";
 import { asFailure, ConcurrentChange, Failure } from "../model/errors.ts";
@@ -40,10 +40,14 @@ export interface Outcome extends Omit<Selection, "wanted"> {
 const ATTEMPTS = 5;
 
 /** Throws Failure. `signal` ends a wait; once something was written, the transaction is finished or rolled back. */
-export async function publish(request: HostRequest, signal: AbortSignal, tell: Tell = () => {}): Promise<Outcome> {
+export async function publish(
+  request: HostRequest,
+  signal: AbortSignal,
+  listener: Listener = NOBODY_LISTENS,
+): Promise<Outcome> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await publishOnce(request, signal, tell);
+      return await publishOnce(request, signal, listener);
     } catch (error) {
       if (!(error instanceof ConcurrentChange) || error.changed || attempt === ATTEMPTS) throw error;
       verbose(() => `retry: attempt ${attempt + 1} of ${ATTEMPTS}, because ${error.message}`);
@@ -51,8 +55,8 @@ export async function publish(request: HostRequest, signal: AbortSignal, tell: T
   }
 }
 
-async function publishOnce(request: HostRequest, signal: AbortSignal, tell: Tell): Promise<Outcome> {
-  const observed = await observe(request, signal, tell);
+async function publishOnce(request: HostRequest, signal: AbortSignal, listener: Listener): Promise<Outcome> {
+  const observed = await observe(request, signal, listener);
   const desired = await desire(observed, request);
   const compared = await compare(desired.wanted, observed.families, observed.live, request);
   const settled = settle(observed, desired);
@@ -113,7 +117,7 @@ function foretell({ observed, desired, compared, planned }: Phases, request: Hos
   const { base, load } = planned;
   return {
     ...asked,
-    notPublished: [...asked.notPublished, ...withoutRules(items, seen.now, request)],
+    notPublished: [...asked.notPublished, ...withoutRules(desired.wanted, items, seen.now, request)],
     wanted: desired.wanted,
     rules: desired.wanted.map((one) => request.host.backend.write(one).rules),
     conflicting: desired.conflicting.map(({ owner }) => owner.name),
@@ -185,6 +189,7 @@ function onceEach(warnings: readonly string[]): string[] {
 
 /** Of what is to be absent and is nowhere, that it is so; perhaps another name was meant. */
 function withoutRules(
+  wanted: readonly DesiredFragment[],
   items: readonly Item[],
   now: Fragments,
   { subject, loading }: Pick<HostRequest, "subject" | "loading">,
@@ -192,7 +197,7 @@ function withoutRules(
   if (subject.state !== "absent" || subject.all) return [];
   const what = loading.reload === "none" ? "fragment" : "rules";
   const others = ownersIn(now);
-  const names = new Set(containersAmong(items.map(({ owner }) => owner)));
+  const names = new Set(containersAmong(wanted.map(({ owner }) => owner)));
   const changing = new Set(containersAmong(items.filter(hasChanges).map(({ owner }) => owner)));
   return [...names]
     .filter((name) => !changing.has(name))

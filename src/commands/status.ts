@@ -1,11 +1,12 @@
 // status: what is not as it should be, in the files, in the kernel and at the daemon. Reads only, takes no lock, and says what
 // it can while the daemon is down.
 
+import { basename } from "node:path/posix";
 import { findBroken } from "../apply/load.ts";
-import { type Complaint, findNetworks, findRunning, type Running } from "../docker/find.ts";
+import { type Complaint, findIdle, findNetworks, findRunning, type Idle, type Running } from "../docker/find.ts";
 import type { Network } from "../docker/network.ts";
-import { describeOverlap, overlapsOf } from "../docker/overlaps.ts";
-import { warnOfUntrusted } from "../docker/proxy.ts";
+import { adviseOverlap, overlapsOf } from "../docker/overlaps.ts";
+import { adviseUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
@@ -16,30 +17,32 @@ import { describeCopies } from "../iptables/undeclared.ts";
 import type { Directories } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
+import type { Options } from "../model/options.ts";
 import { containerOf } from "../model/owner.ts";
 import type { Defaults, HostConfig } from "../model/request.ts";
+import type { HostSettings } from "../model/settings.ts";
 import type { HostRequest } from "../plan/backend.ts";
 import { fragmentFor, keptOptions, optionsOf } from "../plan/desired.ts";
 import { readDirectories, untrustedOf } from "../plan/directories.ts";
 import { firewallProblems } from "../plan/firewalls.ts";
-import { declaredIn, describeUndeclared, findForeignRules } from "../plan/foreign-rules.ts";
+import { adviseUndeclared, declaredIn, findForeignRules } from "../plan/foreign-rules.ts";
 import { adviseHost, type DesiredHostRules, wantBase } from "../plan/host-rules.ts";
-import { byContainer, hasRules, type Item, type Kernel } from "../plan/item.ts";
-import { adviseService } from "../plan/missing-service.ts";
+import { byContainer, hasRules, type Item, isLive, type Kernel } from "../plan/item.ts";
 import { type PreflightFindings, runPreflight } from "../plan/preflight.ts";
-import { servicesFor, unknownService } from "../plan/services.ts";
 import { type StaleFragment, sortSkipped } from "../plan/skipped.ts";
 import { familiesOf, survey } from "../plan/survey.ts";
 import { type ContainerFragment, containerFragment, type DesiredFragment } from "../rules/desired-fragment.ts";
 import { NO_RULES } from "../rules/model.ts";
+import { type PublishedPorts, publishedPorts } from "../rules/published-ports.ts";
 import { readInterfaces } from "../system/interfaces.ts";
-import { recordedArguments } from "../systemd/install.ts";
-import { judgeUnit, showUnit } from "../systemd/units.ts";
-import { orNearest } from "../text/suggest.ts";
+import { recordedSettings } from "../systemd/install.ts";
+import type { Advice } from "../text/advice.ts";
 import { readHost } from "./host.ts";
 import {
   brokenFragments,
+  byDanger,
   differences,
+  notRunning,
   onceFixed,
   orphans,
   refusedFragment,
@@ -48,13 +51,21 @@ import {
   uncovered,
   untrusted,
 } from "./problems.ts";
+import { lookAtServices, type SeenServices } from "./services.ts";
 
 /** One container that publishes, or has a fragment. */
 export interface ContainerStatus {
   name: string;
+  /** Its own. */
+  options: Options;
   /** Undefined where it does not run, or the daemon cannot be asked. */
   target: PublishedContainer | undefined;
   items: Item[];
+}
+
+export interface Listed {
+  published: (PublishedPorts & { live: boolean })[];
+  warnings: string[];
 }
 
 export interface Status {
@@ -63,19 +74,44 @@ export interface Status {
   warnings: string[];
 }
 
-export type StatusRequest = Pick<HostRequest, "subject" | "host" | "client" | "defaults" | "loading">;
+export type StatusRequest = Pick<HostRequest, "settings" | "subject" | "host" | "client" | "defaults" | "loading">;
 
 /** Of the containers that are named, or of all. Throws Failure of the directories and of iptables-save. */
 export async function status(request: StatusRequest): Promise<Status> {
+  const scene = await look(request);
+  const around = await lookAround(scene, request);
+  const problems = [
+    ...settingsProblems(request.settings),
+    ...(await fragmentProblems(scene, request)),
+    ...(await hostProblems(scene, around, request)),
+  ];
+  return answer(scene, around, problems, request.subject.containers);
+}
+
+/** What the containers that are named publish, or all, and whether it is live. Throws Failure of the client, and as `status`. */
+export async function listPublished(request: StatusRequest): Promise<Listed> {
+  const scene = await look(request);
+  if (scene.daemon.failure !== undefined) throw scene.daemon.failure;
+  const { containers: names } = request.subject;
+  const owned = byContainer(scene.items);
+  const shown = scene.containers.filter(({ owner }) => names.length === 0 || names.includes(owner.name));
+  const running = new Set([...scene.daemon.running.targets, ...scene.daemon.running.left].map(({ name }) => name));
+  return {
+    published: shown.flatMap((one) => {
+      const live = isLive(owned.get(one.owner.name) ?? []);
+      return publishedPorts(one).map((ports) => ({ ...ports, live }));
+    }),
+    warnings: names.filter((name) => !running.has(name)).map((name) => `the container ${name} does not run`),
+  };
+}
+
+/** What there is, and what there should be. */
+async function look(request: StatusRequest): Promise<Scene> {
   const observed = await observe(request);
   const desired = await desire(observed, request);
-  const { families, live } = observed;
   const wanted = [...desired.containers, ...desired.base.wanted];
-  const { items } = await survey(wanted, families, live, request.host);
-  const scene = { ...observed, ...desired, items };
-  const around = await lookAround(scene, request);
-  const problems = [...(await fragmentProblems(scene, request)), ...(await hostProblems(scene, around, request))];
-  return answer(scene, around, problems, request.subject.containers);
+  const { items } = await survey(wanted, observed.families, observed.live, request.host);
+  return { ...observed, ...desired, items };
 }
 
 /** What is there. */
@@ -123,8 +159,8 @@ async function desire(observed: Observed, request: StatusRequest): Promise<Desir
     ...publishing.map((target) => fragmentFor(target, defaults).wanted),
     ...others.map((owner) =>
       // A container that Docker cannot be asked about should be as its own file says.
-      daemon.problem !== undefined || staying.has(owner)
-        ? asWritten(owner, now)
+      daemon.failure !== undefined || staying.has(owner)
+        ? asWritten(owner, now, defaults)
         : containerFragment(owner, undefined, keptOptions(owner, now, defaults)),
     ),
   ];
@@ -141,18 +177,18 @@ interface Scene extends Observed, Desired {
 /** What else there is on this host. */
 interface Around {
   host: Awaited<ReturnType<typeof readHost>>;
-  services: { problems: Problem[]; warnings: string[] };
+  services: SeenServices;
   firewalls: { problems: Problem[]; warnings: string[] };
   declared: Fragments;
 }
 
-async function lookAround(scene: Scene, { host, loading }: StatusRequest): Promise<Around> {
+async function lookAround(scene: Scene, { host, loading, settings }: StatusRequest): Promise<Around> {
   const { now, live, families, daemon, advice, items } = scene;
   const { networks } = daemon;
   const bridges = networks.flatMap(({ bridge }) => bridge ?? []);
   const able = families.filter((family) => live[family] !== undefined);
   const seen = await readHost(live, bridges);
-  const services = await lookAtServices(families, live, { host, loading });
+  const services = await lookAtServices(families, live, { host, loading, settings });
   const declared = await declaredIn(now, live, host);
   const preflight = { families: able, future: declared, networks, live };
   const around = await runPreflight(preflight, host.timeout).catch(nobodyAround);
@@ -160,19 +196,30 @@ async function lookAround(scene: Scene, { host, loading }: StatusRequest): Promi
   return { host: seen, services, firewalls: firewallProblems(around, items, isOff, loading), declared };
 }
 
+/** What is compared is then held to the last that were valid. */
+function settingsProblems({ unusable, path }: HostSettings): Problem[] {
+  return unusable === undefined ? [] : [{ kind: "settings_unusable", path, msg: unusable.message }];
+}
+
 /** What is wrong with the fragments and their rules. */
-async function fragmentProblems(scene: Scene, { host, loading, defaults }: StatusRequest): Promise<Problem[]> {
+async function fragmentProblems(scene: Scene, request: StatusRequest): Promise<Problem[]> {
   const { now, live, daemon, publishing, untrue, items } = scene;
+  const { subject, host, loading, defaults, client } = request;
   const broken = await tryFragments(now, live, host);
   const once = loading.reload === "patch" ? "" : onceFixed(broken);
   const names = publishing.map(({ name }) => name);
+  const known = { targets: daemon.running.targets, idle: daemon.idle, client: basename(client.client) };
+  const found = items.flatMap((item) => differences(item, known, untrue, once));
+  const runs = new Set([...daemon.running.targets, ...daemon.running.left].map(({ name }) => name));
+  const silent = subject.containers.filter((name) => !runs.has(name) && !found.some((one) => one.container === name));
   return [
     ...broken,
-    ...(daemon.problem === undefined ? [] : [daemon.problem]),
+    ...(daemon.failure === undefined ? notRunning(silent, known, [...runs, ...ownersIn(now)]) : []),
+    ...(daemon.failure === undefined ? [] : [{ kind: "daemon_unreachable" as const, msg: daemon.failure.message }]),
     ...daemon.unusable.map(answerUnusable),
-    ...items.flatMap((item) => differences(item, daemon.running.targets, untrue, once)),
+    ...found,
     ...(await staleOf(now, items, once, host.directories)),
-    ...rivals(now, items),
+    ...rivals(now, items, known.client),
     ...orphans(now, live, names, once === ""),
     ...untrusted(await untrustedOf(now, [], host.directories)),
     ...uncovered(items, now, once, defaults.chain),
@@ -186,13 +233,17 @@ async function hostProblems(scene: Scene, around: Around, request: StatusRequest
   return [
     ...shadows(items, publishing, daemon.networks, around.host),
     ...base.problems,
-    ...overlaps.map((overlap): Problem => ({ kind: "network_overlaps", msg: describeOverlap(overlap) })),
-    ...warnOfUntrusted(around.host.untrusted).map((msg): Problem => ({ kind: "docker_proxy_untrusted", msg })),
+    ...problemsOf("network_overlaps", overlaps.map(adviseOverlap)),
+    ...problemsOf("docker_proxy_untrusted", adviseUntrusted(around.host.untrusted)),
     ...advice.warnings.map((msg): Problem => ({ kind: "daemon_settings", msg })),
     ...around.services.problems,
     ...(await undeclaredOf(now, live, request)),
     ...around.firewalls.problems,
   ];
+}
+
+function problemsOf(kind: Problem["kind"], all: readonly Advice[]): Problem[] {
+  return all.map(({ what, hint }) => ({ kind, msg: what, hint }));
 }
 
 /** What is wrong with the host is wrong for each requested container (`names`; none names all). */
@@ -202,21 +253,23 @@ function answer(scene: Scene, around: Around, problems: readonly Problem[], name
     names.length === 0 || container === undefined || names.includes(container);
   const owned = byContainer(items);
   const published = new Map(publishing.map((target) => [target.name, target]));
-  const known = containers.map(({ owner }) => owner.name);
-  const statuses = known
-    .map((name) => ({ name, target: published.get(name), items: owned.get(name) ?? [] }))
+  const statuses = containers
+    .map(({ owner: { name }, options }) => ({
+      ...{ name, options, target: published.get(name), items: owned.get(name) ?? [] },
+    }))
     .filter(({ name }) => isAskedFor(name))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
-  const unknown = names.filter((name) => !statuses.some((one) => one.name === name));
+  const runs = new Set([...daemon.running.targets, ...daemon.running.left].map(({ name }) => name));
+  const unknown = names.filter((name) => !statuses.some((one) => one.name === name) && runs.has(name));
   return {
     statuses,
-    problems: problems.filter(({ container }) => isAskedFor(container)),
+    problems: problems.filter(({ container }) => isAskedFor(container)).sort(byDanger),
     warnings: [
       ...daemon.running.warnings,
       ...around.services.warnings,
       ...FAMILIES.flatMap((family) => describeCopies(around.declared[family] ?? [])),
       ...around.firewalls.warnings,
-      ...unknown.map((name) => `${name} publishes nothing, and has no fragment${orNearest(name, known)}`),
+      ...unknown.map((name) => `${name} publishes nothing, and has no fragment`),
     ],
   };
 }
@@ -227,7 +280,7 @@ function nobodyAround(error: unknown): PreflightFindings {
   return { families: [], tables: [], firewalld: false };
 }
 
-function asWritten(owner: string, now: Fragments): ContainerFragment {
+function asWritten(owner: string, now: Fragments, defaults: Defaults): ContainerFragment {
   const meaning = { ...NO_RULES };
   const texts: NonNullable<ContainerFragment["asWritten"]> = {};
   for (const family of FAMILIES) {
@@ -236,36 +289,43 @@ function asWritten(owner: string, now: Fragments): ContainerFragment {
     meaning[family] = readMeaning(readFragment(text));
     texts[family] = text;
   }
-  return { ...containerFragment(owner), meaning, asWritten: texts };
+  const options = keptOptions(owner, now, defaults);
+  return { ...containerFragment(owner, undefined, options), meaning, asWritten: texts };
 }
 
 interface WhatRuns {
   running: Running;
+  /** Containers that exist and do not run, of those that have a fragment, or are named. */
+  idle: ReadonlyMap<string, Idle>;
   networks: Network[];
   unusable: Complaint[];
   /** Why it could not be asked. */
-  problem: Problem | undefined;
+  failure: Failure | undefined;
 }
 
 async function askWhatRuns(
   now: Fragments,
-  { client, defaults }: Pick<HostRequest, "client" | "defaults">,
+  { subject, client, defaults }: Pick<HostRequest, "subject" | "client" | "defaults">,
 ): Promise<WhatRuns> {
   try {
-    const running = findRunning(ownersIn(now), client, {
+    const owners = ownersIn(now);
+    const finding = findRunning(owners, client, {
       optionsOf: (container) => optionsOf(container, now, defaults),
       network: defaults.network,
     });
-    const [found, { networks, unusable }] = await Promise.all([running, findNetworks(client)]);
-    return { running: found, networks, unusable: [...found.unusable, ...unusable], problem: undefined };
+    const [running, { networks, unusable }] = await Promise.all([finding, findNetworks(client)]);
+    const runs = new Set([...running.targets, ...running.left].map(({ name }) => name));
+    const others = [...owners, ...subject.containers].filter((name) => !runs.has(name));
+    const idle = await findIdle([...new Set(others)].sort(), client);
+    return { running, idle, networks, unusable: [...running.unusable, ...unusable], failure: undefined };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    const problem: Problem = { kind: "daemon_unreachable", msg: error.message };
     return {
       running: { targets: [], left: [], unusable: [], warnings: [], untrusted: [] },
+      idle: new Map(),
       networks: [],
       unusable: [],
-      problem,
+      failure: error,
     };
   }
 }
@@ -328,8 +388,9 @@ async function staleOf(
     .filter(({ path }) => !going.has(path))
     .map(({ path }) => {
       const container = containerOf(path) ?? "";
-      const msg = `${path} is from before this boot, and is not loaded until 'docker_iptables create ${container}' or 'docker_iptables sync' confirms it${once}`;
-      return { kind: "fragment_stale", container, path, msg };
+      const msg = `${path} is from before this boot, and is not loaded until it is confirmed`;
+      const hint = `'docker_iptables create ${container}' or 'docker_iptables sync' confirms it${once}`;
+      return { kind: "fragment_stale", container, path, msg, hint };
     });
 }
 
@@ -341,32 +402,6 @@ async function undeclaredOf(
 ): Promise<Problem[]> {
   if (loading.reload === "patch") return [];
   const foreign = await findForeignRules(live, now, host);
-  if (foreign.length === 0 || (await recordedArguments(host.timeout)).reload === "patch") return [];
-  return foreign.map((one): Problem => ({ kind: "rules_undeclared", msg: describeUndeclared(one) }));
-}
-
-async function lookAtServices(
-  families: readonly Family[],
-  live: Kernel,
-  { host, loading }: Pick<HostRequest, "host" | "loading">,
-): Promise<{ problems: Problem[]; warnings: string[] }> {
-  const problems: Problem[] = [];
-  const warnings: string[] = [];
-  if (loading.reload !== "systemd") return { problems, warnings };
-  for (const required of servicesFor(families, host)) {
-    try {
-      const properties = await showUnit(required.unit, host.timeout);
-      const { ours } = await judgeUnit(required, properties);
-      if (!ours) warnings.push(unknownService(required.unit));
-      if (properties.get("ActiveState") === "failed") {
-        const msg = `${required.unit} has failed; 'journalctl --unit ${required.unit}' says why`;
-        problems.push({ kind: "service_unusable", msg });
-      }
-    } catch (error) {
-      const advised = await adviseService(error, live, host, "status");
-      if (!(advised instanceof Failure)) throw advised;
-      problems.push({ kind: "service_unusable", msg: advised.message });
-    }
-  }
-  return { problems, warnings };
+  if (foreign.length === 0 || (await recordedSettings(host.timeout)).values.reload === "patch") return [];
+  return problemsOf("rules_undeclared", foreign.map(adviseUndeclared));
 }

@@ -30,21 +30,29 @@ const PAUSE = { first: 100, longest: 5000, base: 60_000 };
 /** Of a burst's reasons the first ones are reported. */
 const MOST_REASONS = 20;
 
-/** Until the signal; `request` is for all containers. Never throws: a failure is reported, and retried. */
+/**
+ * Until the signal; `request` is for all containers. A failure is reported, and retried; only what no waiting cures ends it, at its
+ * start: Failure `permission_denied`.
+ */
 export async function watch(
   request: HostRequest,
   manager: Manager,
   reporter: Reporter,
-  signal: AbortSignal,
+  stop: AbortSignal,
 ): Promise<void> {
+  const ended = new AbortController();
+  const signal = AbortSignal.any([stop, ended.signal]);
   const news = new News();
   signal.addEventListener("abort", () => news.ring(), { once: true });
   const complaints = new Complaints(reporter);
   const lookout = new FlushDetector(request.host);
-  await Promise.all([
-    listen(request.client, news, complaints, signal),
-    syncOnNews({ request, news, lookout, reporter, complaints, signal }, manager),
-  ]);
+  const listening = listen(request.client, news, complaints, signal);
+  try {
+    await syncOnNews({ request, news, lookout, reporter, complaints, signal }, manager);
+  } finally {
+    ended.abort();
+    await listening;
+  }
 }
 
 /** What the syncs share. */
@@ -154,7 +162,7 @@ async function syncOnNews(work: Watch, manager: Manager): Promise<void> {
     if (signal.aborted) return;
     if (rung || performance.now() >= retry) {
       await sleep(BURST);
-      pause = await syncOnce(work, pause);
+      pause = await syncOnce(work, pause, !ready);
       retry = pause === undefined ? Number.POSITIVE_INFINITY : performance.now() + pause;
       if (!ready) await notify(manager, "READY=1", "STATUS=following the daemon's events");
       ready = true;
@@ -187,6 +195,7 @@ export function pauseUntil(now: number, { retry, look, pulse }: Due): number {
 async function syncOnce(
   { request, news, lookout, reporter, complaints, signal }: Watch,
   pause: number | undefined,
+  isFirst: boolean,
 ): Promise<number | undefined> {
   const taken = news.take();
   verbose(() => `sync: ${taken.reasons.join(", ") || "to begin with, or again"}`);
@@ -203,6 +212,7 @@ async function syncOnce(
   } catch (error) {
     const failure = asFailure(error);
     if (signal.aborted && failure.code === "interrupted") return undefined;
+    if (isFirst && failure.code === "permission_denied") throw failure;
     complaints.tell(failure);
     // A failure of the host rules does not stop the containers.
     const second = taken.networks ? await sync(false).catch(asFailure) : failure;

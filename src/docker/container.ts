@@ -29,6 +29,8 @@ export interface Container {
   running: boolean;
   /** The client's own word, for messages: created, exited, restarting, running, … */
   status: string;
+  /** How and when it ended; undefined where it runs, or never ran. */
+  ended: { exitCode: number; at: string } | undefined;
   /** False where its label `docker_iptables.enable` says so: then it is left alone unless it is named. */
   enabled: boolean;
   mode: Mode;
@@ -58,11 +60,19 @@ export function readContainer(document: ContainerDocument): Container {
     id,
     running,
     status: state.Status ?? (state.Restarting ? "restarting" : running ? "running" : "not running"),
+    ended: running ? undefined : readEnd(state),
     enabled: document.Config?.Labels?.[ENABLE_LABEL] !== "false",
     mode: readMode(document.HostConfig?.NetworkMode ?? ""),
     attachments: readAttachments(settings),
     ...readPorts(settings.Ports ?? {}),
   };
+}
+
+/** Docker's time of what has not happened is year 1; podman has a zone where Docker has Z. `at` is UTC, to the second. */
+function readEnd({ ExitCode, FinishedAt }: NonNullable<ContainerDocument["State"]>): Container["ended"] {
+  const at = Date.parse(FinishedAt ?? "");
+  if (typeof ExitCode !== "number" || !(at > 0)) return undefined;
+  return { exitCode: ExitCode, at: new Date(at).toISOString().replace(/\.\d+Z$/, "Z") };
 }
 
 function readMode(mode: string): Mode {

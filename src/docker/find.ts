@@ -27,8 +27,17 @@ const PAUSE = { first: 50, longest: 1000 };
 /** So long, in milliseconds, a wait is nothing to speak of. */
 const QUIET = 2000;
 
-/** Gets what is waited for, in a line: once, and again whenever that changes. */
-export type Tell = (line: string) => void;
+/** Who reads along while something is waited for. */
+export interface Listener {
+  /** Gets what is waited for, in a line: once, and again whenever that changes. */
+  tell: (line: string) => void;
+  /** A person at a terminal: gets the same line with the seconds that are left, again and again, and at last nothing. */
+  count?: (line: string | undefined, secondsLeft: number) => void;
+  /** Whether a name that does not exist is taken for mistyped where a container with a near one runs. */
+  correctsNames?: boolean;
+}
+
+export const NOBODY_LISTENS: Listener = { tell: () => {} };
 
 export interface Found {
   targets: PublishedContainer[];
@@ -74,9 +83,10 @@ export async function findPublished(
   names: readonly string[],
   client: Client,
   optionsOf: OptionsOf,
-  { wait, signal, tell = () => {} }: { wait: number | undefined; signal: AbortSignal; tell?: Tell },
+  { wait, signal, listener = NOBODY_LISTENS }: { wait: number | undefined; signal: AbortSignal; listener?: Listener },
 ): Promise<Found> {
-  const patience = { seconds: wait ?? 0, deadline: wait === undefined ? 0 : Date.now() + wait * 1000, signal, tell };
+  const deadline = wait === undefined ? 0 : Date.now() + wait * 1000;
+  const patience = { seconds: wait ?? 0, deadline, signal, listener };
   const looked =
     wait === undefined ? { ...(await look(names, client)), waited: false } : await waitForAll(names, client, patience);
   const { ready, pending, waited } = looked;
@@ -107,6 +117,16 @@ export async function findConflicting(
   const targets = located.map(({ target }) => target).filter(isTarget);
   const { targets: whole } = await findHairpins(targets, interfaces);
   return { targets: whole, pending: [...pending, ...notLocated, ...bad] };
+}
+
+/** A container that exists and does not run; `status` is the client's own word. */
+export type Idle = Pick<Container, "status" | "ended">;
+
+/** Of these names the containers that exist and do not run. Throws Failure of the client. */
+export async function findIdle(names: readonly string[], client: Client): Promise<Map<string, Idle>> {
+  if (names.length === 0) return new Map();
+  const { usable } = await inspectContainers(client, names);
+  return new Map(usable.filter(({ running }) => !running).map((one) => [one.name, one]));
 }
 
 function isFailure(one: PublishedContainer | Failure): one is Failure {
@@ -328,11 +348,11 @@ interface Patience {
   /** As Date.now(). */
   deadline: number;
   signal: AbortSignal;
-  tell: Tell;
+  listener: Listener;
 }
 
 /** Asks once more, until the deadline, where no answer came in time: a daemon that starts thirty containers is late. */
-async function askAgain<T>({ deadline, signal, tell }: Patience, ask: () => Promise<T>): Promise<T> {
+async function askAgain<T>({ deadline, signal, listener: { tell } }: Patience, ask: () => Promise<T>): Promise<T> {
   for (let again = false; ; again = true) {
     try {
       return await ask();
@@ -355,24 +375,65 @@ async function waitForAll(
   client: Client,
   patience: Patience,
 ): Promise<Look & { waited: boolean }> {
-  const { seconds, deadline, signal, tell } = patience;
-  const start = Date.now();
-  let reported = "";
-  for (let pause = PAUSE.first; ; pause = Math.min(pause * 1.5, PAUSE.longest)) {
-    const found = await askAgain(patience, () => look(names, client));
-    if (found.pending.length === 0) return { ...found, waited: pause > PAUSE.first };
-    const left = deadline - Date.now();
-    if (left <= 0) throw await notThere(found.pending, client, seconds);
-    const state = listPending(found.pending);
-    if (state !== reported && Date.now() - start >= QUIET) {
-      reported = state;
-      const named = listPending(await withNearNames(found.pending, client));
-      tell(`waiting for the container ${named} (up to ${seconds} s)`);
+  const { seconds, deadline, signal, listener } = patience;
+  const waiting = new Waiting(listener, seconds);
+  try {
+    for (let pause = PAUSE.first; ; pause = Math.min(pause * 1.5, PAUSE.longest)) {
+      const found = await askAgain(patience, () => look(names, client));
+      if (found.pending.length === 0) return { ...found, waited: pause > PAUSE.first };
+      const left = deadline - Date.now();
+      if (pause === PAUSE.first && listener.correctsNames) await refuseMistyped(found.pending, client);
+      if (left <= 0) throw await notThere(found.pending, client, seconds);
+      await waiting.report(found.pending, client, left);
+      verbose(() => `wait: ${Math.min(pause, left).toFixed()} ms for ${listPending(found.pending)}`);
+      await sleep(Math.min(pause, left), undefined, { signal }).catch(() => {});
+      refuseInterrupted(signal);
     }
-    verbose(() => `wait: ${Math.min(pause, left).toFixed()} ms for ${state}`);
-    await sleep(Math.min(pause, left), undefined, { signal }).catch(() => {});
-    refuseInterrupted(signal);
+  } finally {
+    waiting.end();
   }
+}
+
+/** What a listener is told of a wait, once that is something to speak of. */
+class Waiting {
+  readonly #listener: Listener;
+  readonly #seconds: number;
+  readonly #start = Date.now();
+  #reported = "";
+  #line = "";
+
+  constructor(listener: Listener, seconds: number) {
+    this.#listener = listener;
+    this.#seconds = seconds;
+  }
+
+  /** `left` is in milliseconds. */
+  async report(pending: readonly Pending[], client: Client, left: number): Promise<void> {
+    const { tell, count } = this.#listener;
+    const state = listPending(pending);
+    if (state !== this.#reported && Date.now() - this.#start >= QUIET) {
+      this.#reported = state;
+      this.#line = `waiting for the container ${listPending(await withNearNames(pending, client))}`;
+      if (count === undefined) tell(`${this.#line} (up to ${this.#seconds} s)`);
+    }
+    if (this.#line !== "") count?.(this.#line, Math.ceil(left / 1000));
+  }
+
+  end(): void {
+    if (this.#line !== "") this.#listener.count?.(undefined, 0);
+  }
+}
+
+/** Throws Failure `container_missing` where a container runs whose name is near one that does not exist. */
+async function refuseMistyped(pending: readonly Pending[], client: Client): Promise<void> {
+  const missing = (await withNearNames(pending, client)).filter((one) => one.kind === "missing");
+  const names = missing.flatMap(({ near }) => near ?? []);
+  if (names.length === 0) return;
+  const { usable } = await inspectContainers(client, names);
+  const mistyped = missing.find(({ near }) => usable.some(({ name, running }) => running && name === near));
+  if (mistyped === undefined) return;
+  const message = `the container ${mistyped.name} does not exist, and ${mistyped.near} runs: did you mean that? With --wait-timeout this call waits for ${mistyped.name}`;
+  throw new Failure("container_missing", message, { containers: [mistyped.name] });
 }
 
 function listPending(pending: readonly Pending[]): string {

@@ -6,6 +6,7 @@ import { bitsOf, without } from "../model/addresses.ts";
 import { FAMILIES } from "../model/family.ts";
 import type { Interfaces } from "../system/interfaces.ts";
 import type { Route } from "../system/routes.ts";
+import { type Advice, adviceSentence } from "../text/advice.ts";
 import type { Network } from "./network.ts";
 
 /** A subnet of a network, and the bridge to which it should lead. */
@@ -54,12 +55,12 @@ export function ownSubnet(address: string, bridge: string, { routes }: Interface
   return own.sort((a, b) => b.bits.length - a.bits.length)[0]?.cidr;
 }
 
-/** In a sentence, with what to do. */
-export function describeOverlap({ network, bridge, subnet, others }: Overlap): string {
+export function describeOverlap(overlap: Overlap): string {
+  return adviceSentence(adviseOverlap(overlap));
+}
+
+export function adviseOverlap({ network, bridge, subnet, others }: Overlap): Advice {
   const [first, ...more] = [...new Set(others.map(({ name, cidr }) => `${cidr} on ${name}`))];
-  return (
-    `the subnet ${subnet} of the network ${network} (bridge ${bridge}) overlaps ${first}${more.length > 0 ? ` and ${more.length} more` : ""}: ` +
-    "the kernel may route these addresses to either, so containers with such an address get no rules; " +
-    "recreate the network with a subnet that no other interface has"
-  );
+  const what = `the subnet ${subnet} of the network ${network} (bridge ${bridge}) overlaps ${first}${more.length > 0 ? ` and ${more.length} more` : ""}: the kernel may route these addresses to either, so containers with such an address get no rules`;
+  return { what, hint: "recreate the network with a subnet that no other interface has" };
 }

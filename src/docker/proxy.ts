@@ -10,6 +10,7 @@ import { FAMILIES, type Family } from "../model/family.ts";
 import type { Interfaces } from "../system/interfaces.ts";
 import { inLanes } from "../system/lanes.ts";
 import { findProcesses, nameOf, type Process, readProcessStatus } from "../system/processes.ts";
+import { type Advice, adviceSentence } from "../text/advice.ts";
 import type { Daemon } from "./daemon.ts";
 import { readSubnet } from "./network.ts";
 import type { Endpoint, PublishedContainer } from "./published.ts";
@@ -96,6 +97,10 @@ async function readIfDaemons({ pid, certain }: Process): Promise<{ proxy?: Docke
 
 /** In a sentence for all, with what to do. */
 export function warnOfUntrusted(pids: readonly string[]): string[] {
+  return adviseUntrusted(pids).map(adviceSentence);
+}
+
+export function adviseUntrusted(pids: readonly string[]): Advice[] {
   if (pids.length === 0) return [];
   const [shown, more] = [pids.slice(0, 3), pids.length - 3];
   const which = `${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
@@ -103,7 +108,7 @@ export function warnOfUntrusted(pids: readonly string[]): string[] {
     pids.length === 1
       ? `the process ${which} is named docker-proxy but was not started by the Docker daemon; it is ignored`
       : `the processes ${which} are named docker-proxy but were not started by the Docker daemon; they are ignored`;
-  return [`${what}; 'ps -fp ${shown.join(",")}' shows whose`];
+  return [{ what, hint: `'ps -fp ${shown.join(",")}' shows whose` }];
 }
 
 /** `docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80` */

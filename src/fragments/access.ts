@@ -3,10 +3,10 @@
 import type { Stats } from "node:fs";
 import { realpath, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import process from "node:process";
 import type { Fragment } from "../iptables/assemble.ts";
 import type { Access } from "../model/access.ts";
 import { errno } from "../model/errors.ts";
+import { isTrusted } from "../system/trust.ts";
 
 /** Of a fragment that is open, `isLink` its name in the directory. Throws what node:fs throws. */
 export async function accessOf(path: string, file: Stats, isLink: boolean): Promise<Access> {
@@ -32,8 +32,4 @@ export async function untrustedIn(directory: string, fragments: readonly Fragmen
 
 function ownAccess(path: string, { uid, mode }: Stats): Access {
   return { path, uid, mode: mode & 0o7777 };
-}
-
-function isTrusted({ uid, mode }: Access): boolean {
-  return (uid === 0 || uid === process.geteuid?.()) && (mode & 0o022) === 0;
 }

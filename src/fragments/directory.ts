@@ -90,7 +90,7 @@ export async function directoryExists(directory: string): Promise<boolean> {
 }
 
 export function missingDirectory(path: string): Failure {
-  const message = `${path} does not exist; create it, or name another with iptables_dir or ip6tables_dir`;
+  const message = `this host is not set up: ${path} does not exist; 'docker_iptables setup' makes it, with the host rules`;
   return new Failure("directory_unusable", message, { path });
 }
 

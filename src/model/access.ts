@@ -11,13 +11,22 @@ export interface Access {
 }
 
 /** In a sentence, with what to do. */
-export function warnOfAccess({ path, uid, mode, target }: Access): string {
+export function warnOfAccess(access: Access): string {
+  return `${describeAccess(access)}, and with it this host's rules: ${closingOf(access)}`;
+}
+
+/** Who may change it, in a clause. */
+export function describeAccess({ path, uid, mode, target }: Access): string {
   const whose = `uid ${uid}, mode ${mode.toString(8).padStart(4, "0")}`;
+  if (target === undefined) return `users other than root can change ${path} (${whose})`;
+  return `users other than root can change or replace ${target} (${whose}), to which ${path} leads`;
+}
+
+/** The command after which only root may. */
+export function closingOf({ path, target }: Access): string {
   const word = shellWord(path);
-  if (target === undefined) {
-    return `users other than root can change ${path} (${whose}), and with it this host's rules: 'chown root:root ${word}; chmod go-w ${word}' fixes it`;
-  }
-  return `users other than root can change or replace ${target} (${whose}), to which ${path} leads, and with it this host's rules: 'cp --remove-destination ${shellWord(target)} ${word}' fixes it`;
+  if (target === undefined) return `'chown root:root ${word}; chmod go-w ${word}' fixes it`;
+  return `'cp --remove-destination ${shellWord(target)} ${word}' fixes it`;
 }
 
 /** A path as a shell reads it: whoever may write the directory chooses the names in it. */

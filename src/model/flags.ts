@@ -18,13 +18,21 @@ export const FLAGS = Object.entries(schema.properties)
 /** Arguments of one call, not of a service that keeps running. */
 const OF_ONE_CALL = new Set(["all", "base", "watch", "adopt", "replace", "wait_timeout", "debug"]);
 
-/** The words that give a service the same arguments: those that are not the defaults; of them those that `takes` names. */
-export function flagsOf(args: Arguments, takes: (flag: string) => boolean = () => true): string[] {
+/**
+ * The words that give a call the same arguments: those that differ from what it has without (`settings`, and the defaults); of
+ * them those that `takes` names.
+ */
+export function flagsOf(
+  args: Partial<Arguments>,
+  settings: Partial<Arguments> = {},
+  takes: (flag: string) => boolean = () => true,
+): string[] {
   const given: Readonly<Record<string, unknown>> = { ...args };
+  const set: Readonly<Record<string, unknown>> = { ...settings };
   return FLAGS.filter(({ name, flag }) => !OF_ONE_CALL.has(name) && takes(flag)).flatMap(
     ({ name, flag, type, fallback }) => {
       const value = given[name];
-      if (value === undefined || value === fallback) return [];
+      if (value === undefined || value === (set[name] ?? fallback)) return [];
       if (type === "boolean") return [value === true ? `--${flag}` : `--no-${flag}`];
       return [`--${flag}`, String(value)];
     },

@@ -11,6 +11,9 @@ import { validate } from "../generated/validate-arguments.js";
 
 const NAMES = ["chain", "guards", "ipv6", "network"] as const;
 
+/** Of the arguments that are a container's options. */
+export const OPTION_NAMES: readonly string[] = NAMES;
+
 export type Options = Partial<Pick<Arguments, (typeof NAMES)[number]>>;
 
 /** `network` of this name is the one that Docker itself would choose: it takes back what an earlier call gave. */

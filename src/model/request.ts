@@ -3,8 +3,11 @@
 import type { Arguments } from "../generated/arguments.ts";
 import type { Directories } from "./directories.ts";
 import type { Family } from "./family.ts";
-import { flagsOf } from "./flags.ts";
 import type { Options } from "./options.ts";
+import type { HostSettings } from "./settings.ts";
+
+/** Where a value comes from. */
+export type Origin = "argument" | "settings" | "default";
 
 export interface Request {
   /** All arguments as they were given and completed: for the answer, and for the commands that it names. */
@@ -16,10 +19,14 @@ export interface Request {
   loading: Loading;
   /** What of it is a container's own and was given, and is no default. */
   options: Options;
+  /** Those of the host. */
+  settings: HostSettings;
+  /** Where each argument's value comes from. */
+  origins: Readonly<Record<string, Origin>>;
   /** seconds; how long to wait for a container that does not exist or run yet. */
   waitTimeout: number;
-  /** The arguments of the watcher's service; undefined where none is requested. */
-  watcher: readonly string[] | undefined;
+  /** Whether the host is to have the watcher's service. */
+  watches: boolean;
   /** Predict, and change nothing. */
   check: boolean;
   /** Answer with each file's text before and after. */
@@ -60,7 +67,7 @@ export type Loading = Pick<Arguments, "reload" | "adopt" | "replace">;
 /** The parts of complete arguments. */
 export function partsOf(
   args: Arguments,
-): Pick<Request, "subject" | "host" | "client" | "defaults" | "loading" | "waitTimeout" | "watcher"> {
+): Pick<Request, "subject" | "host" | "client" | "defaults" | "loading" | "waitTimeout" | "watches"> {
   const { timeout, reload } = args;
   return {
     subject: { containers: args.container, all: args.all, base: args.base, state: args.state },
@@ -74,8 +81,7 @@ export function partsOf(
     defaults: { chain: args.chain, guards: args.guards, ipv6: args.ipv6, network: args.network },
     loading: { reload, adopt: args.adopt, replace: args.replace },
     waitTimeout: args.wait_timeout,
-    // It loads in its own process what a service would load for it: a process less for each change.
-    watcher: args.watch ? flagsOf({ ...args, reload: reload === "systemd" ? "restore" : reload }) : undefined,
+    watches: args.watch,
   };
 }
 

@@ -86,7 +86,10 @@ export interface Backend {
   whereElse(owner: Owner, family: Family, host: HostConfig): Promise<string[]>;
 }
 
-export type HostPlanRequest = Pick<HostRequest, "subject" | "host" | "client" | "loading" | "watcher">;
+export type HostPlanRequest = Pick<
+  HostRequest,
+  "settings" | "origins" | "subject" | "host" | "client" | "loading" | "watches"
+>;
 
 /** A step back. It returns what it put back, or undefined when there was no need. */
 export type Undo = () => Promise<string | undefined>;

@@ -2,6 +2,7 @@
 // wrote, and by asking the client once more where its answer is old.
 
 import { isDeepStrictEqual } from "node:util";
+import { NOBODY_LISTENS } from "../docker/find.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import { readOwn, stampOf } from "../fragments/directory.ts";
 import type { Directories } from "../model/directories.ts";
@@ -98,7 +99,7 @@ function isOld({ since, waited }: Answer, { subject, client }: Pick<Request, "su
 /** A container that was restarted since has perhaps another address, and its former one may be another's. */
 async function refuseMoved({ wanted }: Answer, request: SelectionRequest): Promise<void> {
   const nobody = new AbortController().signal;
-  const again = await select({ ...request, check: true }, {}, nobody, () => {}).catch((error: unknown) => {
+  const again = await select({ ...request, check: true }, {}, nobody, NOBODY_LISTENS).catch((error: unknown) => {
     // It is waited for without the lock.
     if (error instanceof Failure && error.code === "command_timeout")
       throw new ConcurrentChange(error.message, error.facts);

@@ -8,6 +8,7 @@ import { spellOwner } from "../model/owner.ts";
 import type { Loading } from "../model/request.ts";
 import { foreignTables, saveBackend, usesLegacy, type Variant } from "../netfilter/foreign-firewalls.ts";
 import { type Arriving, barrierIn, type NftTable, tablesOf } from "../netfilter/nft-tables.ts";
+import { type Advice, adviceSentence } from "../text/advice.ts";
 import type { Item, Kernel } from "./item.ts";
 import { listOther, type PreflightFindings } from "./preflight.ts";
 
@@ -33,7 +34,7 @@ export async function warnOfFirewalls(items: readonly Item[], live: Kernel, time
       return other === undefined ? [] : backendsTables(family, "legacy", tablesOf(other, family));
     }),
   );
-  return barriers([...tables.map(nftTable), ...legacy.flat()], ports).map(({ msg }) => msg);
+  return barriers([...tables.map(nftTable), ...legacy.flat()], ports).map(({ advice }) => adviceSentence(advice));
 }
 
 /** What status reports of other firewalls: problems, and tables that only filter, too. `isOff`: the daemon makes no rules. */
@@ -53,33 +54,35 @@ export function firewallProblems(
   ];
   const closed = barriers(views, items.flatMap(portsOf));
   const unblocked = others.filter((table) => !closed.some(({ firewall }) => firewall.table === table));
-  const messages = [
-    ...left.map(describeLeft),
-    ...families.flatMap(describeOther),
+  const found = [
+    ...left.map(adviseLeft),
+    ...families.flatMap(adviseOther),
     ...(firewalld && reload === "systemd" ? [FIREWALLD] : []),
-    ...closed.map(({ msg }) => msg),
+    ...closed.map(({ advice }) => advice),
   ];
   return {
-    problems: messages.map((msg) => ({ kind: "firewall_foreign", msg })),
+    problems: found.map(({ what, hint }) => ({ kind: "firewall_foreign", msg: what, hint })),
     warnings: unblocked.map(
       ({ name }) => `the nftables table ${name} also filters packets: 'nft list table ${name}' shows its rules`,
     ),
   };
 }
 
-const FIREWALLD =
-  "firewalld is running, and systemd stops iptables.service when firewalld starts, and firewalld when iptables.service starts: 'systemctl disable --now firewalld', or, to keep it, 'docker_iptables setup --reload patch'";
+const FIREWALLD: Advice = {
+  what: "firewalld is running, and systemd stops iptables.service when firewalld starts, and firewalld when iptables.service starts",
+  hint: "'systemctl disable --now firewalld', or, to keep it, 'docker_iptables setup --reload patch'",
+};
 
-function describeLeft({ name }: NftTable): string {
-  return `Docker's nftables table ${name} remains from before its daemon was told to make no rules, and still drops packets: 'docker_iptables setup' removes it`;
+function adviseLeft({ name }: NftTable): Advice {
+  const what = `Docker's nftables table ${name} remains from before its daemon was told to make no rules, and still drops packets`;
+  return { what, hint: "'docker_iptables setup' removes it" };
 }
 
-function describeOther({ family, other }: PreflightFindings["families"][number]): string[] {
+function adviseOther({ family, other }: PreflightFindings["families"][number]): Advice[] {
   if (other === undefined) return [];
   const command = commandFor(family, other.backend);
-  return [
-    `the ${other.backend} backend of iptables also filters packets: ${listOther(other)}; '${command}' shows its rules, and 'docker_iptables setup' says how to handle them`,
-  ];
+  const what = `the ${other.backend} backend of iptables also filters packets: ${listOther(other)}`;
+  return [{ what, hint: `'${command}' shows its rules, and 'docker_iptables setup' says how to handle them` }];
 }
 
 function nftTable(table: NftTable): Firewall {
@@ -112,7 +115,7 @@ function portsOf({ owner, family, meaning }: Item): Port[] {
 }
 
 /** One for each chain that lets nothing through to some of these ports. */
-function barriers(firewalls: readonly Firewall[], ports: readonly Port[]): { firewall: Firewall; msg: string }[] {
+function barriers(firewalls: readonly Firewall[], ports: readonly Port[]): { firewall: Firewall; advice: Advice }[] {
   return firewalls.flatMap((firewall) => {
     const closed = ports.flatMap(({ owner, packet }) => {
       const chain = barrierIn(firewall.table, packet);
@@ -121,7 +124,8 @@ function barriers(firewalls: readonly Firewall[], ports: readonly Port[]): { fir
     const [one] = closed;
     if (one === undefined) return [];
     const owners = [...new Set(closed.map(({ owner }) => owner))].join(", ");
-    const msg = `${firewall.what} drops all connections from other machines to ${owners}: its chain ${one.chain} ends in a drop, and none of its rules accepts the port; '${firewall.look}' shows it: add a rule that accepts packets forwarded to ${one.packet.bridge}`;
-    return [{ firewall, msg }];
+    const what = `${firewall.what} drops all connections from other machines to ${owners}: its chain ${one.chain} ends in a drop, and none of its rules accepts the port`;
+    const hint = `'${firewall.look}' shows it: add a rule that accepts packets forwarded to ${one.packet.bridge}`;
+    return [{ firewall, advice: { what, hint } }];
   });
 }

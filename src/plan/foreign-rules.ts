@@ -10,10 +10,12 @@ import { readChain, readRule, readWords } from "../iptables/rule.ts";
 import { readTables } from "../iptables/table-text.ts";
 import { adopt, listUndeclared, undeclaredOf } from "../iptables/undeclared.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
+import { isHostFile } from "../model/owner.ts";
 import type { HostConfig } from "../model/request.ts";
 import { type BootRecord, deletedOf, leftOf, readRecord, rememberFragments, textOf } from "../netfilter/record.ts";
 import { comparable } from "../netfilter/spelling.ts";
 import { stateOf } from "../system/state.ts";
+import type { Advice } from "../text/advice.ts";
 import { ownersOf, someOf } from "../text/words.ts";
 import type { Kernel } from "./item.ts";
 
@@ -24,6 +26,8 @@ export interface ForeignRules {
   rules: string[];
   /** Fragments of others of which something does not run. */
   unloaded: string[];
+  /** Whether the host rules are docker_iptables' own, so that setup may write here. */
+  isSetUp: boolean;
   /** What was last reported of them. */
   told: string | undefined;
 }
@@ -106,6 +110,9 @@ export async function rememberSeen(
 
 /** Families with live foreign rules, which a load would remove. */
 export async function findForeignRules(live: Kernel, future: Fragments, host: HostConfig): Promise<ForeignRules[]> {
+  const isSetUp = Object.values(future)
+    .flat()
+    .some(({ path, text }) => isHostFile(path) && isManaged(text));
   const found = FAMILIES.map(async (family): Promise<ForeignRules[]> => {
     const running = live[family];
     if (running === undefined || [...running.tables.values()].every(({ lines }) => lines.length === 0)) return [];
@@ -113,7 +120,9 @@ export async function findForeignRules(live: Kernel, future: Fragments, host: Ho
     if (rulesIn(running, future[family] ?? []).length === 0) return [];
     const { now, all, record } = await declared(future[family] ?? [], family, running, host);
     const rules = rulesIn(running, all);
-    return rules.length === 0 ? [] : [{ family, rules, unloaded: unloadedOf(now, running), told: record?.told }];
+    return rules.length === 0
+      ? []
+      : [{ family, rules, unloaded: unloadedOf(now, running), isSetUp, told: record?.told }];
   });
   return (await Promise.all(found)).flat();
 }
@@ -162,18 +171,23 @@ function lackingIn(text: string, live: Live): { table: string; line: string }[] 
 export function describeForeignRules(foreign: readonly ForeignRules[]): string {
   const unloaded = [...new Set(foreign.flatMap((one) => one.unloaded))];
   const left = unloaded.length === 0 ? "" : `, and the changes in ${unloaded.join(", ")} were not loaded`;
-  return `${foreign.map(describe).join("; ")}: a load would remove them, so only docker_iptables' own rules were replaced${left}. ${WAYS_ON}`;
+  return `${foreign.map(describe).join("; ")}: a load would remove them, so only docker_iptables' own rules were replaced${left}. ${waysOn(foreign)}`;
 }
 
 /** The same for status, of one family. */
-export function describeUndeclared(foreign: ForeignRules): string {
+export function adviseUndeclared(foreign: ForeignRules): Advice {
   const { unloaded } = foreign;
   const left = unloaded.length === 0 ? "" : `, and the changes in ${unloaded.join(", ")} are not loaded`;
-  return `${describe(foreign)}: a load would remove them, so each change of a container replaces only docker_iptables' own rules${left}. ${WAYS_ON}`;
+  const what = `${describe(foreign)}: a load would remove them, so each change of a container replaces only docker_iptables' own rules${left}`;
+  return { what, hint: waysOn([foreign]) };
 }
 
-const WAYS_ON =
-  "'docker_iptables setup --adopt' saves them as fragments, 'docker_iptables setup --reload patch' never touches them, 'docker_iptables load' removes them";
+/** Where the host rules were written by hand, setup is none of them. */
+function waysOn(foreign: readonly ForeignRules[]): string {
+  if (foreign.every(({ isSetUp }) => isSetUp))
+    return "'docker_iptables setup --adopt' saves them as fragments, 'docker_iptables setup --reload patch' never touches them, 'docker_iptables load' removes them";
+  return "'docker_iptables load' removes them: to keep them, put them into a fragment first, or use reload: patch, which never touches them";
+}
 
 function describe({ family, rules }: ForeignRules): string {
   const owners = ownersOf(rules);

@@ -11,6 +11,8 @@ import type { Leftover } from "./leftovers.ts";
 export interface HostPlan {
   /** To be made where they are missing. */
   directories: string[];
+  /** The file with the host's settings, where the call is about it. */
+  settings?: FileChange;
   /** Fragments with the rules that ran before. */
   files: FileChange[];
   units: PlannedUnit[];
@@ -35,7 +37,8 @@ export const NOTHING_PLANNED: HostPlan = {
 };
 
 /** Whether there is anything to do besides the host rules' own fragments. */
-export function hasHostChanges({ files, units, others, leftovers, dropsState }: HostPlan): boolean {
+export function hasHostChanges({ settings, files, units, others, leftovers, dropsState }: HostPlan): boolean {
+  if (settings !== undefined && hasFileChanges(settings)) return true;
   return files.some(hasFileChanges) || units.some(hasUnitChanges) || others.length + leftovers.length > 0 || dropsState;
 }
 

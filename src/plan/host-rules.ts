@@ -1,19 +1,23 @@
 // The host's own rules as they should be, and what is to be said of the daemon. Reads, and changes nothing.
 
+import { basename } from "node:path/posix";
 import { askVersion } from "../docker/client.ts";
 import { adviseDaemon, type Daemon, findDaemon, forwardingWarnings, managingDaemon } from "../docker/daemon.ts";
 import type { Network } from "../docker/network.ts";
 import { describeOverlap, overlapsOf } from "../docker/overlaps.ts";
 import { usesProxy } from "../docker/proxy.ts";
+import type { Fragments } from "../fragments/by-family.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
+import { spellLive } from "../iptables/rule.ts";
 import { Failure, orElse } from "../model/errors.ts";
-import type { Family } from "../model/family.ts";
-import { HOST_FILES } from "../model/owner.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
+import { HOST_FILES, ownerOfFile } from "../model/owner.ts";
 import type { Client, Defaults, Request } from "../model/request.ts";
 import { type DesiredFragment, noHostFragment } from "../rules/desired-fragment.ts";
 import { hostFragments } from "../rules/host-fragments.ts";
 import { readInterfaces } from "../system/interfaces.ts";
-import { type Item, isContainers } from "./item.ts";
+import type { HostRequest } from "./backend.ts";
+import { type Item, isContainers, type Kernel } from "./item.ts";
 
 /** The host rules, as far as the client's answer allows. */
 export interface DesiredHostRules {
@@ -92,6 +96,28 @@ export function keepForeignFiles(items: readonly Item[]): { items: Item[]; warni
     items: items.filter((item) => !stays(item)),
     warnings: items.filter(stays).map(({ path }) => `${path} was not written by docker_iptables; it is kept`),
   };
+}
+
+/** Of our host rules that are not live, where a call is about containers alone and loads nothing else. */
+export function warnOfHostRules(
+  now: Fragments,
+  live: Kernel,
+  { subject, loading, host }: Pick<HostRequest, "subject" | "loading" | "host">,
+): string[] {
+  if (subject.base || subject.state === "absent" || loading.reload === "none") return [];
+  return FAMILIES.flatMap((family) => {
+    const running = live[family];
+    if (running === undefined) return [];
+    return (now[family] ?? []).flatMap(({ path, text }) => {
+      const owner = ownerOfFile(basename(path));
+      if (owner?.kind !== "host" || !isManaged(text)) return [];
+      const wanted = host.backend.parse(text);
+      const [first, ...more] = host.backend.compare({ owner, wanted, former: wanted }, running).missing;
+      if (first === undefined) return [];
+      const rules = `'${spellLive(first)}'${more.length > 0 ? ` and ${more.length} more` : ""}`;
+      return [`the kernel lacks host rules of ${path}: ${rules}; 'docker_iptables setup' restores them`];
+    });
+  });
 }
 
 /** Whether it is a foreign file. */

@@ -59,6 +59,11 @@ export function hasRules({ wanted }: Pick<Item, "wanted">): boolean {
   return wanted.size > 0;
 }
 
+/** Whether the kernel has all rules of a container with these fragments, in order. */
+export function isLive(items: readonly Item[]): boolean {
+  return items.some(hasRules) && !items.some(({ drift }) => drift && hasDrift(drift));
+}
+
 /** The items of those who have no rules any more. */
 export function goingOf(items: readonly Item[]): Item[] {
   const staying = new Set(items.filter(hasRules).map(({ owner }) => fileOf(owner)));

@@ -5,7 +5,7 @@ import { isManaged } from "../iptables/fragment-text.ts";
 import { Failure } from "../model/errors.ts";
 import { isHostFile } from "../model/owner.ts";
 import type { HostConfig, Subject } from "../model/request.ts";
-import { recordedArguments } from "../systemd/install.ts";
+import { recordedSettings } from "../systemd/install.ts";
 import { someOf } from "../text/words.ts";
 import { readDirectories } from "./directories.ts";
 import { findForeignRules } from "./foreign-rules.ts";
@@ -19,7 +19,7 @@ import type { Kernel } from "./item.ts";
 export async function adviseService(error: unknown, live: Kernel, host: HostConfig, command: string): Promise<unknown> {
   if (!(error instanceof Failure) || error.code !== "unit_missing") return error;
   const [recorded, now] = await Promise.all([
-    recordedArguments(host.timeout),
+    recordedSettings(host.timeout),
     readDirectories(host.directories).catch((): Fragments => ({})),
   ]);
   const isSetUp = Object.values(now)
@@ -30,7 +30,7 @@ export async function adviseService(error: unknown, live: Kernel, host: HostConf
   return new Failure(error.code, `${error.message}; ${advice()}`, error.facts, { cause: error });
 
   function advice(): string {
-    if (recorded.reload === "patch") return `this host is set up for reload: patch: ${patch}`;
+    if (recorded.values.reload === "patch") return `this host is set up for reload: patch: ${patch}`;
     if (strange.length === 0) return "'docker_iptables setup' makes it";
     const first = isSetUp ? "" : "'docker_iptables setup --reload patch' once, then ";
     return `rules are live here that no fragment declares (${someOf(strange)}), and a service would remove them: ${first}${patch} replaces only docker_iptables' own`;

@@ -1,9 +1,10 @@
 // observe: whom a call is about, what the client says of them, and this host as it is. Reads, and changes nothing.
 
-import { findNetworks, type Networks, type Tell } from "../docker/find.ts";
-import type { Family } from "../model/family.ts";
+import { findNetworks, type Listener, type Networks } from "../docker/find.ts";
+import { missingDirectory } from "../fragments/directory.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
 import { setsUp } from "../model/request.ts";
-import type { HostRequest } from "./backend.ts";
+import type { Host, HostRequest } from "./backend.ts";
 import { type Answer, readStamped, type SeenDirectories } from "./concurrency.ts";
 import type { Kernel } from "./item.ts";
 import { type Selection, type SelectionRequest, select, withOrphans } from "./selection.ts";
@@ -33,7 +34,7 @@ const NO_NETWORKS = Promise.resolve<Networks>({ networks: [], unusable: [] });
  * The client and this host need not wait for each other. But of two failures the client's is reported, and after a wait for a
  * container the host is read again. Throws Failure.
  */
-export async function observe(request: SelectionRequest, signal: AbortSignal, tell: Tell): Promise<Observed> {
+export async function observe(request: SelectionRequest, signal: AbortSignal, listener: Listener): Promise<Observed> {
   const { subject, host, client, loading } = request;
   // A fragment that is written after this read is from a process that asks the client later, and not this call's to change.
   const before = await readStamped(host.directories).catch(orLater(subject.all));
@@ -45,7 +46,7 @@ export async function observe(request: SelectionRequest, signal: AbortSignal, te
     () => lookAround(request, before),
   );
   looking.catch(() => {});
-  const named = await select(request, before?.now ?? {}, signal, tell);
+  const named = await select(request, before?.now ?? {}, signal, listener);
   const { families, live, seen } = await (named.waited ? lookAround(request) : looking);
   return {
     asked: subject.all ? withOrphans(named, seen.now, live, host) : named,
@@ -65,12 +66,24 @@ function orLater(all: boolean): (error: unknown) => undefined {
   };
 }
 
+/** Where there is no directory there is nothing to be removed, unless the kernel has rules of ours. Throws Failure `directory_unusable`. */
+async function refuseOrphaned(families: readonly Family[], host: Host): Promise<void> {
+  const others = FAMILIES.filter((family) => !families.includes(family));
+  const live = others.length === 0 ? {} : await host.backend.read(others, host);
+  for (const family of others) {
+    const running = live[family];
+    if (running !== undefined && host.backend.ownersIn(running).length > 0)
+      throw missingDirectory(host.directories[family]);
+  }
+}
+
 /** The host's families, its kernel's rules, and its directories unless they were looked at before. */
 async function lookAround(
   { subject, host, loading }: Pick<HostRequest, "subject" | "host" | "loading">,
   before?: SeenDirectories,
 ): Promise<LookedAt> {
-  const families = await familiesOf(host, setsUp(subject));
+  const families = await familiesOf(host, setsUp(subject) ? "make" : subject.state === "absent" ? "skip" : "refuse");
+  if (subject.state === "absent" && loading.reload !== "none") await refuseOrphaned(families, host);
   const [live, seen] = await Promise.all([
     loading.reload === "none" ? {} : host.backend.read(families, host),
     before ?? readStamped(host.directories),

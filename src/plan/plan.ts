@@ -9,9 +9,11 @@ import type { Compared } from "./compare.ts";
 import type { Settled } from "./concurrency.ts";
 import { untrustedOf } from "./directories.ts";
 import { type HostPlan, hasHostChanges, NOTHING_PLANNED } from "./host-plan.ts";
-import type { DesiredHostRules } from "./host-rules.ts";
+import { type DesiredHostRules, warnOfHostRules } from "./host-rules.ts";
 import { hasChanges, type Item, type Kernel } from "./item.ts";
 import { describeLoader, describePatch, type Loader } from "./loader.ts";
+import { planSettings, warnOfSettings } from "./settings.ts";
+import type { HostScene } from "./setup.ts";
 import type { Survey } from "./survey.ts";
 import { withChanges } from "./validate.ts";
 
@@ -38,7 +40,10 @@ export interface Planned {
   warnings: string[];
 }
 
-type PlanRequest = Pick<HostRequest, "subject" | "host" | "client" | "defaults" | "loading" | "watcher" | "check">;
+type PlanRequest = Pick<
+  HostRequest,
+  "args" | "origins" | "settings" | "subject" | "host" | "client" | "defaults" | "loading" | "watches" | "check"
+>;
 
 /** `desired` are the host's own rules, if the call is about them; `now` the fragments. Throws Failure for what cannot work. */
 export async function plan(
@@ -49,8 +54,7 @@ export async function plan(
 ): Promise<Planned> {
   const { items, live } = found;
   const { host, check } = request;
-  const base =
-    desired === undefined ? NOTHING_PLANNED : await host.backend.planHost({ items, desired, live, now }, request);
+  const base = desired === undefined ? NOTHING_PLANNED : await planHost({ items, desired, live, now }, request);
   const future = withChanges(now, [...base.files, ...items], host.directories);
   const changing = items.filter(hasChanges);
   const changes = changing.length > 0 || hasHostChanges(base);
@@ -60,15 +64,27 @@ export async function plan(
   const warnings = [
     ...(desired?.warnings ?? []),
     ...base.warnings,
+    ...warnOfSettings(request, now),
     ...(desired?.daemon === undefined ? host.backend.warnOfDaemon(live) : []),
     ...host.backend.warnOfHost(items, future, request.defaults.chain),
     ...(await untrustedOf(now, items, host.directories)).map(warnOfAccess),
   ];
-  if (!changes && (check || found.misfiled.length === 0)) return { base, load: undefined, warnings };
+  if (!changes && (check || found.misfiled.length === 0))
+    return { base, load: undefined, warnings: [...warnings, ...warnOfHostRules(now, live, request)] };
   const loader = await host.backend.chooseLoader({ found, base, future, closes }, request);
   verbose(() => describeLoader(loader, request.loading));
-  const more = [...warnOfLoader(loader, request), ...(await warnOfOthers(changing, live, request))];
+  const more = [
+    ...warnOfLoader(loader, request),
+    ...(loader.kind === "patch" ? warnOfHostRules(now, live, request) : []),
+    ...(await warnOfOthers(changing, live, request)),
+  ];
   return { base, load: { found, base, loader, going, closes }, warnings: [...warnings, ...more] };
+}
+
+async function planHost(scene: HostScene, request: PlanRequest): Promise<HostPlan> {
+  const plan = await request.host.backend.planHost(scene, request);
+  const settings = planSettings(request);
+  return settings === undefined ? plan : { ...plan, settings };
 }
 
 function onlyGoes(changing: readonly Item[], going: readonly Item[], base: HostPlan): boolean {

@@ -107,7 +107,7 @@ export function describePreflight(
         );
     } else if (isSetUp && rules.length > 0 && onlyPolicies(undeclared)) {
       reported.push(
-        `${word} policies that no fragment sets last until the next boot: ${someOf(rules)}; adopt keeps them`,
+        `${word} policies that no fragment sets last until the next boot: ${someOf(rules)}; adopt: true keeps them`,
       );
     } else if (rules.length > 0) {
       removed.push(`${word} rules that no fragment declares: ${someOf(rules)}${leaveThem(rules)}`);
@@ -178,8 +178,8 @@ export function refusePreflight(found: readonly string[], { families, tables }: 
   );
   throw new Failure(
     "rules_undeclared",
-    `this host has rules that are not in its fragments, and the next reload would remove or conflict with them: ${found.join("; ")}. Choose: adopt ` +
-      "(save these rules as the fragments 00_existing and 95_existing), replace (let the load remove them), or reload: patch " +
+    `this host has rules that are not in its fragments, and the next reload would remove or conflict with them: ${found.join("; ")}. Choose: adopt: true ` +
+      "(save these rules as the fragments 00_existing and 95_existing), replace: true (let the load remove them), or reload: patch " +
       "(replace only docker_iptables' own rules)",
     { traps: found, rules: rules.slice(0, MOST_LISTED), tables: tables.map(({ name }) => name) },
   );

@@ -2,7 +2,7 @@
 
 import { inspectContainers } from "../docker/client.ts";
 import { NAME } from "../docker/container.ts";
-import { describePending, findPublished, findRunning, type Tell, withNearNames } from "../docker/find.ts";
+import { describePending, findPublished, findRunning, type Listener, withNearNames } from "../docker/find.ts";
 import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
@@ -69,22 +69,22 @@ export async function select(
   request: SelectionRequest,
   here: Fragments,
   signal: AbortSignal,
-  tell: Tell,
+  listener: Listener,
 ): Promise<Selection> {
   const { all, state, containers } = request.subject;
   if (all) return state === "present" ? askForRunning(request, here) : askForNobody(here);
   if (state === "absent") return askForAbsent(request);
-  return containers.length === 0 ? NOBODY : askForNamed(request, here, signal, tell);
+  return containers.length === 0 ? NOBODY : askForNamed(request, here, signal, listener);
 }
 
 async function askForNamed(
   { subject, client, defaults, options, waitTimeout, check }: SelectionRequest,
   here: Fragments,
   signal: AbortSignal,
-  tell: Tell,
+  listener: Listener,
 ): Promise<Selection> {
   const wait = check ? undefined : waitTimeout;
-  const found = await findPublished(subject.containers, client, () => options, { wait, signal, tell });
+  const found = await findPublished(subject.containers, client, () => options, { wait, signal, listener });
   const { targets, pending, waited } = found;
   const { wanted, notPublished, warnings } = makeAll(targets, defaults);
   const dropped = targets.flatMap(({ name }) => warnOfDropped(name, options, here));

@@ -7,12 +7,13 @@ import type { Fragments } from "../fragments/by-family.ts";
 import { hasDockersRules } from "../iptables/live.ts";
 import { INGRESS_CHAIN } from "../iptables/mesh.ts";
 import { describeCopies } from "../iptables/undeclared.ts";
-import { asFailure, Failure } from "../model/errors.ts";
+import { asFailure, Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
 import type { Client, HostConfig, Loading, Request } from "../model/request.ts";
+import { configWords } from "../model/settings.ts";
 import { canonicalFragments, warnOfBoot } from "../netfilter/spelling.ts";
 import { readState, stateOf } from "../system/state.ts";
-import { findPlaces, type PlannedUnit, planUnits, planWatcher } from "../systemd/install.ts";
+import { findPlaces, type PlannedUnit, planRemoval, planUnits, planWatcher, WATCH_UNIT } from "../systemd/install.ts";
 import { declaredIn } from "./foreign-rules.ts";
 import { type HostPlan, NOTHING_PLANNED } from "./host-plan.ts";
 import { type DesiredHostRules, refuseForeignFiles } from "./host-rules.ts";
@@ -40,7 +41,7 @@ export interface HostScene {
   now: Fragments;
 }
 
-type SetupRequest = Pick<Request, "subject" | "host" | "client" | "loading" | "watcher">;
+type SetupRequest = Pick<Request, "settings" | "origins" | "subject" | "host" | "client" | "loading" | "watches">;
 
 /** Where units and programs are: looked up when needed. */
 type Places = ReturnType<typeof findPlaces>;
@@ -51,11 +52,11 @@ type Places = ReturnType<typeof findPlaces>;
  */
 export async function planHost(scene: HostScene, request: SetupRequest): Promise<HostPlan> {
   const { items, now, desired, live } = scene;
-  const { subject, host, client, loading } = request;
+  const { subject, host, client, loading, settings } = request;
   if (subject.state === "absent") return planHostRemoval(items, now, request);
   refuseForeignFiles(items);
   if (loading.reload !== "none") await refuseManagingDaemon(desired, live, client);
-  const places = findPlaces(host.timeout);
+  const places = findPlaces(host.timeout, configWords(settings.path));
   const plan = {
     ...NOTHING_PLANNED,
     directories: familiesOf(items).map((family) => host.directories[family]),
@@ -77,10 +78,11 @@ function isSetUp(items: readonly Item[]): boolean {
   return items.some((item) => !isContainers(item) && item.before !== undefined);
 }
 
-async function planWatchers({ watcher, client, host }: SetupRequest, places: Places): Promise<PlannedUnit[]> {
-  if (watcher === undefined) return [];
+/** A watcher of ours is removed where somebody has said that this host has none. */
+async function planWatchers(request: SetupRequest, places: Places): Promise<PlannedUnit[]> {
+  const { watches, origins, client, host } = request;
+  if (!watches) return origins["watch"] === "default" ? [] : planRemoval([WATCH_UNIT], host.timeout).catch(orElse([]));
   const watching = {
-    words: [...watcher],
     directories: FAMILIES.map((family) => [family, host.directories[family]] as const),
     loaders: loadersOf(host),
   };

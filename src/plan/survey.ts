@@ -61,14 +61,17 @@ export async function surveyKernel(
 
 /**
  * Throws Failure `directory_unusable`, `arguments_invalid`. A host without a directory for IPv6 fragments is one without IPv6,
- * unless that is requested. `made`: missing ones will be created.
+ * unless that is requested. `missing` are to be made, are those of families of which nothing is there to be removed, or are a failure.
  */
-export async function familiesOf({ directories, needsIpv6 }: HostConfig, made = false): Promise<Family[]> {
+export async function familiesOf(
+  { directories, needsIpv6 }: HostConfig,
+  missing: "make" | "skip" | "refuse" = "refuse",
+): Promise<Family[]> {
   const existing = await Promise.all(FAMILIES.map((family) => directoryExists(directories[family])));
   await refuseOneForBoth(directories);
   return FAMILIES.filter((family, index) => {
-    if (existing[index] || made) return true;
-    if (family === "ipv6" && !needsIpv6) return false;
+    if (existing[index] || missing === "make") return true;
+    if (missing === "skip" || (family === "ipv6" && !needsIpv6)) return false;
     throw missingDirectory(directories[family]);
   });
 }

@@ -13,6 +13,7 @@ import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { containerOf, spellOwner } from "../model/owner.ts";
 import type { Request } from "../model/request.ts";
+import { type Advice, adviceSentence } from "../text/advice.ts";
 import { type FileChange, hasRules, type Item, isContainers, type Kernel } from "./item.ts";
 
 /** The directories' fragments with these changes. */
@@ -74,8 +75,8 @@ function refuseUnreachedChain(fragments: readonly Fragment[], chain: string, dir
  * Containers whose bridge no fragment of the host names: then their replies may be dropped, and they reach nothing. A fragment that
  * accepts all replies, on any interface, counts, too.
  */
-export function warnOfUncovered(items: readonly Item[], future: Fragments): string[] {
-  const warnings = new Set<string>();
+export function adviseUncovered(items: readonly Item[], future: Fragments): Advice[] {
+  const lacking = new Set<string>();
   const covered = new Map<string, boolean>();
   const covers = (family: Family, bridge: string) => {
     const covering = ({ path, text }: Fragment) => containerOf(path) === undefined && names(text, bridge);
@@ -86,12 +87,12 @@ export function warnOfUncovered(items: readonly Item[], future: Fragments): stri
   for (const { owner, family, wanted } of items.filter(isContainers)) {
     const bridge = bridgeOf(wanted.get("filter")?.[0] ?? []);
     if (bridge === undefined || covers(family, bridge)) continue;
-    warnings.add(
-      `the host rules do not cover the bridge ${bridge} of ${spellOwner(owner)}'s network: its replies may be dropped, and it may ` +
-        "have no connection to other hosts; 'docker_iptables setup' (or base: true) adds the missing rules",
+    lacking.add(
+      `the host rules do not cover the bridge ${bridge} of ${spellOwner(owner)}'s network: its replies may be dropped, and it may have no connection to other hosts`,
     );
   }
-  return [...warnings];
+  const hint = "'docker_iptables setup' (or base: true) adds the missing rules";
+  return [...lacking].map((what) => ({ what, hint }));
 }
 
 function bridgeOf(accept: readonly string[]): string | undefined {
@@ -114,7 +115,7 @@ function coversBridge(rule: readonly string[], bridge: string): boolean {
  * Containers for which the host rules' jump from OUTPUT is wrong: without docker-proxy the chain must get packets to 127.0.0.1, and
  * with it must not. The daemon's `userland-proxy` was changed since, or the host rules were written by hand.
  */
-export function warnOfLoopback(items: readonly Item[], future: Fragments, chain: string): string[] {
+export function adviseLoopback(items: readonly Item[], future: Fragments, chain: string): Advice[] {
   // A container's has none, and may have many rules.
   const others = (future.ipv4 ?? []).filter(({ text }) => text.includes("OUTPUT"));
   const jumps = others.flatMap(({ text }) =>
@@ -132,9 +133,8 @@ export function warnOfLoopback(items: readonly Item[], future: Fragments, chain:
   const why = passes
     ? `docker-proxy serves ${owners}, and the host rules keep packets to 127.0.0.1 away from it`
     : `no docker-proxy serves ${owners}, and the host rules keep packets to 127.0.0.1 out of the chain ${chain}`;
-  return [
-    `${why}: the published ports may not be reachable at 127.0.0.1 on this host; 'docker_iptables setup' fixes it`,
-  ];
+  const what = `${why}: the published ports may not be reachable at 127.0.0.1 on this host`;
+  return [{ what, hint: "'docker_iptables setup' fixes it" }];
 }
 
 function jumpsFromOutput(rule: readonly string[], chain: string): boolean {
@@ -152,6 +152,10 @@ export function warnOfDaemon(live: Kernel): string[] {
 }
 
 /** What the host's own rules lack for these containers. */
+export function adviseHostRules(items: readonly Item[], future: Fragments, chain: string): Advice[] {
+  return [...adviseUncovered(items, future), ...adviseLoopback(items, future, chain)];
+}
+
 export function warnOfHost(items: readonly Item[], future: Fragments, chain: string): string[] {
-  return [...warnOfUncovered(items, future), ...warnOfLoopback(items, future, chain)];
+  return adviseHostRules(items, future, chain).map(adviceSentence);
 }

@@ -41,6 +41,10 @@ export function noHostFragment(file: string): HostFragment {
   return { owner: hostOwner(file), meaning: { ipv4: [], ipv6: [] }, chain: "", notes: { ipv4: [], ipv6: [] } };
 }
 
+export function isContainerFragment(one: DesiredFragment): one is ContainerFragment {
+  return one.owner.kind === "container";
+}
+
 /** Whether it has no rule, in either family. */
 export function isEmpty({ meaning }: DesiredFragment): boolean {
   return FAMILIES.every((family) => meaning[family].length === 0);

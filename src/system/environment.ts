@@ -11,6 +11,8 @@ type Variable =
   | "DOCKER_CONFIG"
   | "DOCKER_CONTEXT"
   | "DOCKER_HOST"
+  /** The file with the host's settings, without --config. */
+  | "DOCKER_IPTABLES_CONFIG"
   /** What --verbose shows, without the flag: for units and Ansible. */
   | "DOCKER_IPTABLES_VERBOSE"
   /** Of systemd, for its services (systemd.exec(5), sd_notify(3)). */

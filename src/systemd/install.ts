@@ -4,10 +4,10 @@ import { constants } from "node:fs";
 import { access, open, realpath } from "node:fs/promises";
 import { basename, isAbsolute, join } from "node:path";
 import { type Own, readOwn } from "../fragments/directory.ts";
-import type { Arguments } from "../generated/arguments.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import { readFlags } from "../model/flags.ts";
+import { type HostSettings, settingsIn } from "../model/settings.ts";
 import { commandFailure, run, SYSTEM_PATH } from "../system/exec.ts";
 import { runSystemctl } from "../system/systemctl.ts";
 import { retryTimerOf, retryTimerText, unitText, type Watching, watchUnitText } from "./unit-text.ts";
@@ -37,14 +37,17 @@ export interface Places {
   executable: () => Promise<string>;
   /** The services' PATH. */
   path: () => Promise<string>;
+  /** The words that give the services the host's settings. */
+  words: readonly string[];
 }
 
-export function findPlaces(timeoutSeconds: number): Places {
+export function findPlaces(timeoutSeconds: number, words: readonly string[]): Places {
   const path = once(() => servicePath(timeoutSeconds));
   return {
     directory: once(() => unitDirectory(timeoutSeconds)),
     executable: once(async () => findExecutable(await path(), timeoutSeconds)),
     path,
+    words,
   };
 }
 
@@ -88,7 +91,7 @@ export async function planUnits(
     }
     await judgeDropIns(required, properties);
     const directories = required.families.map((family, index) => [family, required.directories[index] ?? ""] as const);
-    const after = unitText(required.unit, await places.executable(), directories);
+    const after = unitText(required.unit, await places.executable(), directories, places.words);
     planned.push({ ...state, name: required.unit, families: required.families, path, before, after });
     planned.push(...(await planRetry(required.unit, places, timeoutSeconds)));
   }
@@ -116,7 +119,7 @@ export const WATCH_UNIT = "docker_iptables-watch.service";
  */
 export async function planWatcher(
   client: string,
-  watching: Omit<Watching, "isDockers">,
+  watching: Omit<Watching, "isDockers" | "words">,
   places: Places,
   timeoutSeconds: number,
 ): Promise<PlannedUnit> {
@@ -124,7 +127,11 @@ export async function planWatcher(
   refuseMasked(WATCH_UNIT, properties);
   const planned = await planHelper(WATCH_UNIT, properties, places);
   const isDockers = await isDockersOwn(client, await places.path());
-  const after = watchUnitText(WATCH_UNIT, await places.executable(), { ...watching, isDockers });
+  const after = watchUnitText(WATCH_UNIT, await places.executable(), {
+    ...watching,
+    isDockers,
+    words: places.words,
+  });
   return { ...planned, after };
 }
 
@@ -140,14 +147,19 @@ async function planHelper(unit: string, properties: ReadonlyMap<string, string>,
 }
 
 /**
- * The arguments with which this host was set up, as far as its watcher shows. A `restore` of the watcher is omitted: setup also
- * gives it that instead of `systemd`. Without systemd, or without a watcher, nothing is known.
+ * The options with which a host was set up that has no settings, as far as the flags of its watcher show, and the unit that has them;
+ * of a foreign unit, without systemd, or without a watcher, none. A `restore` is omitted: the watcher was also given that instead of
+ * `systemd`.
  */
-export async function recordedArguments(timeoutSeconds: number): Promise<Partial<Arguments>> {
+export async function recordedSettings(timeoutSeconds: number): Promise<Pick<HostSettings, "values" | "takenFrom">> {
   const properties = await showUnit(WATCH_UNIT, timeoutSeconds).catch(orElse(undefined));
-  const [, words] = /docker_iptables watch (.*?) ;/.exec(properties?.get("ExecStart") ?? "") ?? [];
-  const { reload, ...rest } = readFlags((words ?? "").split(" "));
-  return { ...rest, ...(reload === undefined || reload === "restore" ? {} : { reload }) };
+  const [, words] = /docker_iptables watch( .*?)? ;/.exec(properties?.get("ExecStart") ?? "") ?? [];
+  const path = properties?.get("FragmentPath") ?? "";
+  const text = path === "" ? undefined : (await readOwn(path).catch(orElse(undefined)))?.text;
+  if (text === undefined || !isManaged(text)) return { values: {} };
+  const { reload, ...given } = settingsIn(readFlags((words ?? "").trim().split(" ")));
+  const isChosen = reload !== undefined && reload !== "restore";
+  return { values: { watch: true, ...given, ...(isChosen ? { reload } : {}) }, takenFrom: WATCH_UNIT };
 }
 
 /** The services of ours under these names, as they are when they are to be removed. */

@@ -11,15 +11,14 @@ import { loaderSandbox, OTHER_CLIENT, watcherSandbox } from "./sandbox.ts";
 /** What a unit says that loads these directories: by family, as `load` takes them. */
 export type Directories = readonly (readonly [Family, string])[];
 
-const DIRECTORY_FLAGS: Record<Family, string> = { ipv4: "--iptables-dir", ipv6: "--ip6tables-dir" };
-
 /** The timer that starts this service again where it has failed. */
 export function retryTimerOf(unit: string): string {
   return `${unit.replace(/\.service$/, "")}-retry.timer`;
 }
 
 /**
- * The text of a unit that loads the directories of one family, or of both. `executable` is an absolute path.
+ * The text of a unit that loads the directories of one family, or of both, which the host's settings name. `executable` is an absolute
+ * path, `words` say where the settings are.
  *
  * Its place at a boot, by what the others do at their start (Debian 12, ufw 0.36, netfilter-persistent 1.0.20, nftables 1.0,
  * firewalld 1.3): nftables' default /etc/nftables.conf flushes all rules of the nft backend, and netfilter-persistent's
@@ -27,14 +26,14 @@ export function retryTimerOf(unit: string): string {
  * netfilter-persistent has restored. ufw adds to what it finds, and what it appends to FORWARD may refuse everything;
  * firewalld has a table of its own: ours comes before them.
  */
-export function unitText(unit: string, executable: string, directories: Directories): string {
+export function unitText(
+  unit: string,
+  executable: string,
+  directories: Directories,
+  words: readonly string[] = [],
+): string {
   const families = directories.map(([family]) => family);
-  const load = [
-    ...[executable, "load", ...(families.length === 1 ? families : [])],
-    ...directories.flatMap(([family, directory]) =>
-      isDefault(family, directory) ? [] : [DIRECTORY_FLAGS[family], directory],
-    ),
-  ];
+  const load = [executable, "load", ...(families.length === 1 ? families : []), ...words];
   const command = load.map(unitWord).join(" ");
   const paths = directories.map(([, directory]) => directory);
   const all = paths.join(" and ");

@@ -151,6 +151,11 @@ function wrongService(
   });
 }
 
+/** Whether docker_iptables wrote the unit's file. */
+export async function isOurFile(properties: ReadonlyMap<string, string>): Promise<boolean> {
+  return isManaged(await readText(properties.get("FragmentPath") ?? ""));
+}
+
 /** Only "disabled" itself: a unit of another state (static, alias) may well be started by others. */
 export function isDisabled(properties: ReadonlyMap<string, string>): boolean {
   return properties.get("UnitFileState") === "disabled";

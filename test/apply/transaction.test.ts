@@ -9,6 +9,7 @@ import { commit } from "../../src/apply/transaction.ts";
 import { readRequest } from "../../src/cli/request.ts";
 import { asFailure, type Failure } from "../../src/model/errors.ts";
 import { FAMILIES, type Family } from "../../src/model/family.ts";
+import { NO_SETTINGS } from "../../src/model/settings.ts";
 import type { HostRequest } from "../../src/plan/backend.ts";
 import { compare } from "../../src/plan/compare.ts";
 import { readStamped } from "../../src/plan/concurrency.ts";
@@ -30,7 +31,7 @@ afterEach(() => rmSync(root, { recursive: true }));
 function requestOf(state: "present" | "absent"): HostRequest {
   const [iptables_dir, ip6tables_dir] = FAMILIES.map((family) => join(root, family));
   const args = { container: "web", state, reload: "restore", iptables_dir, ip6tables_dir };
-  const request = readRequest(args, { env: {}, cwd: "/" });
+  const request = readRequest(args, { env: {}, cwd: "/" }, NO_SETTINGS);
   return { ...request, host: { ...request.host, backend } };
 }
 

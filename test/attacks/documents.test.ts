@@ -60,7 +60,10 @@ test("sync publishes the others, and says what is left out", async () => {
   expect(result.warnings.join("")).not.toMatch(/\p{C}/u);
   expect(host.names(host.iptablesDir)).toEqual(FILES);
   expect(host.kernel("nat")).not.toContain("8090");
-  expect(await host.ask({ all: true })).toMatchObject({ changed: false, msg: "everything is in sync (1 published)" });
+  expect(await host.ask({ all: true })).toMatchObject({
+    changed: false,
+    msg: "the containers are in sync (1 published)",
+  });
 });
 
 test("status names each as a problem of its own, and still sees the others", async () => {

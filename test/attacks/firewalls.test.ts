@@ -233,7 +233,11 @@ describe.concurrent("another table at the same hook", () => {
     const status = async (): Promise<Result> => JSON.parse((await host.run(argv)).stdout);
     const foreign = ({ problems }: Result) => (problems ?? []).filter(({ kind }) => kind === "firewall_foreign");
     expect(foreign(await status())).toEqual([
-      { kind: "firewall_foreign", msg: expect.stringMatching(/inet fw drops all/) },
+      {
+        kind: "firewall_foreign",
+        msg: expect.stringMatching(/inet fw drops all/),
+        hint: expect.stringMatching(/^'nft list table inet fw' shows it: add a rule/),
+      },
     ]);
     writeFileSync(join(host.fake, "nft.json"), ruleset(SSH, BRIDGE));
     const open = await status();
@@ -251,7 +255,8 @@ describe.concurrent("another table at the same hook", () => {
     const { problems }: Result = JSON.parse((await host.run(["status", ...argv])).stdout);
     const told = {
       kind: "firewall_foreign",
-      msg: expect.stringMatching(/legacy.*':FORWARD DROP'.*iptables-legacy-save/),
+      msg: expect.stringMatching(/legacy.*':FORWARD DROP'/),
+      hint: expect.stringMatching(/^'iptables-legacy-save' shows its rules/),
     };
     expect(problems).toContainEqual(told);
   });

@@ -20,6 +20,7 @@ async function closedHost(): Promise<FakeHost> {
   for (const directory of [host.iptablesDir, host.ip6tablesDir]) rmSync(join(directory, "10_docker"));
   const made = await host.ask({ base: true, reload: "restore" });
   expect(made, made.msg).toMatchObject({ changed: true });
+  host.forgetSettings();
   return host;
 }
 
@@ -134,7 +135,10 @@ describe.concurrent("a service that is not there", () => {
   test("where the host was set up for patch: that", async () => {
     const host = await closedHost();
     host.unit("iptables.service", "", MISSING);
+    const path = join(host.unitDir, "docker_iptables-watch.service");
+    writeFileSync(path, "# docker_iptables: (docker_iptables-watch.service) (generated: do not edit)\n");
     host.unit("docker_iptables-watch.service", "", {
+      FragmentPath: path,
       ExecStart:
         "{ path=/usr/bin/docker_iptables ; argv[]=/usr/bin/docker_iptables watch --ipv6 --reload patch ; ignore_errors=no ; }",
     });

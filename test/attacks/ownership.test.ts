@@ -31,11 +31,14 @@ async function untrusted(host: FakeHost): Promise<Problem[]> {
   return (result.problems ?? []).filter(({ kind }) => kind === "fragment_untrusted");
 }
 
+/** As a warning has it. */
+const sentenceOf = ({ msg, hint }: Partial<Problem> = {}) => `${msg}: ${hint}`;
+
 /** Status reports only one path. */
 async function expectTold(host: FakeHost, path: string, words: string): Promise<void> {
   const told = await untrusted(host);
   expect(told.map((one) => one.path)).toEqual([path]);
-  expect(told[0]?.msg).toContain(words);
+  expect(sentenceOf(told[0])).toContain(words);
 }
 
 test("each verb that has rules loaded reports it, a warning each, and is not stopped by it", async () => {
@@ -46,7 +49,7 @@ test("each verb that has rules loaded reports it, a warning each, and is not sto
   await host.ask({ container: "web", base: true });
   host.write("20_mine", RULES);
   for (const path of [host.iptablesDir, join(host.iptablesDir, "20_mine")]) chmodSync(path, 0o777);
-  const told = (await untrusted(host)).map(({ msg }) => msg);
+  const told = (await untrusted(host)).map(sentenceOf);
   expect(told).toHaveLength(2);
   for (const words of [["create", "web"], ["sync"], ["setup"], ["load"], ["load", "--check"]]) {
     const { stdout } = await host.run([...words, "--json", ...dirs(host)]);
@@ -146,7 +149,7 @@ test("the name of a file is no part of the command", async () => {
   host.write(name, RULES);
   chmodSync(join(host.iptablesDir, name), 0o666);
   const [told] = (await untrusted(host)).filter(({ path }) => path === join(host.iptablesDir, name));
-  const command = /'(chown .*)' fixes it$/.exec(told?.msg ?? "")?.[1] ?? "";
+  const command = /'(chown .*)' fixes it$/.exec(told?.hint ?? "")?.[1] ?? "";
   // A shell reads its words, and does nothing else.
   const words = execFileSync(
     "/bin/sh",

@@ -1,7 +1,7 @@
 // Text from outside (names, labels, events, paths, what commands print) reaches a terminal, a journal and a fragment without
 // what those would obey: escapes, line breaks, C1 controls, marks that turn or hide text.
 
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
 import fc from "fast-check";
@@ -150,13 +150,16 @@ printf %s "$JSON" | "$EXE"; kill $!`;
   test("the client's networks and the files of containers are completed, and never run", async () => {
     const host = fakeHost();
     for (const name of ["$(touch pwned)", "`touch pwned`", "a;touch pwned", "x\u001b[2J", "good"]) {
-      writeFileSync(join(host.fake, "networks", `${name}.json`), "{}");
+      host.network(name, {});
       host.write(`11-docker-container_${name}`, "# docker_iptables: x\n");
     }
-    const script = (await host.run(["completion", "bash"])).stdout.replaceAll("/etc/ip", `${host.root}/ip`);
-    writeFileSync(join(host.root, "completion"), script);
+    writeFileSync(join(host.root, "completion"), (await host.run(["completion", "bash"])).stdout);
+    symlinkSync(host.executable, join(host.bin, "docker_iptables"));
+    const settings = { iptables_dir: host.iptablesDir, ip6tables_dir: host.ip6tablesDir };
+    writeFileSync(host.settingsPath, JSON.stringify(settings));
     for (const [words, offered] of [
-      ["create --network ''", ["bridge", "good"]],
+      // A list with such a name is not understood.
+      ["create --network ''", []],
       ["delete ''", ["good"]],
     ] as const) {
       const run = `source ./completion; COMP_WORDS=(docker_iptables ${words}); COMP_CWORD=$((\${#COMP_WORDS[@]} - 1))

@@ -3,12 +3,9 @@
 import { expect, test } from "vitest";
 import { completionScript } from "../../src/cli/completion.ts";
 
-test.each(["zsh", "fish"] as const)(
-  "%s: what a negated flag switches off is said, up to the end of that clause",
-  (shell) => {
-    const line = completionScript(shell)
-      .split("\n")
-      .find((one) => /no-guards/.test(one));
-    expect(line).toMatch(/Disables this\\?: Drop packets to container ports that are not published['\]]/);
-  },
-);
+test.each(["zsh", "fish"] as const)("%s: what a negated flag switches off is said, in a whole sentence", (shell) => {
+  const line = completionScript(shell)
+    .split("\n")
+    .find((one) => /no-guards/.test(one));
+  expect(line).toMatch(/Disables this\\?: Drop packets to container ports .* packets that enter its network['\]]/);
+});

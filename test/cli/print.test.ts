@@ -14,7 +14,7 @@ function result(more: Partial<Result> = {}): Result {
 const PLAIN = paintFor(false, {});
 
 function printForPerson(told: Result, reader: Partial<Reader> = {}) {
-  return print(told, { check: false, terminal: false, stdout: PLAIN, stderr: PLAIN, ...reader });
+  return print(told, { check: false, columns: undefined, stdout: PLAIN, stderr: PLAIN, ...reader });
 }
 
 test("nothing to tell is one line on stdout", () => {
@@ -129,7 +129,7 @@ test("several containers are a table on a terminal, and nowhere else", () => {
     ],
   });
   const rows = ["db         yes      created    changed", "web        no       unchanged  unchanged"];
-  expect(printForPerson(told, { terminal: true }).stdout.split("\n")).toEqual([
+  expect(printForPerson(told, { columns: 200 }).stdout.split("\n")).toEqual([
     "CONTAINER  CHANGED  FRAGMENT   KERNEL",
     ...rows,
     "",
@@ -137,8 +137,70 @@ test("several containers are a table on a terminal, and nowhere else", () => {
     "  updated /etc/iptables.d/10_docker",
     "",
   ]);
-  expect(printForPerson(told, { terminal: true, check: true }).stdout).toMatch(/^CONTAINER {2}WOULD CHANGE {2}/);
+  expect(printForPerson(told, { columns: 200, check: true }).stdout).toMatch(/^CONTAINER {2}WOULD CHANGE {2}/);
   expect(printForPerson(told).stdout).not.toContain("CONTAINER");
   const one = { ...told, containers: told.containers?.slice(0, 1) ?? [] };
-  expect(printForPerson(one, { terminal: true }).stdout).not.toContain("CONTAINER");
+  expect(printForPerson(one, { columns: 200 }).stdout).not.toContain("CONTAINER");
+});
+
+test.each([
+  ["raise wait_timeout", "raise --wait-timeout"],
+  ["wait for it, or raise timeout", "wait for it, or raise --timeout"],
+  [
+    "Name another service (iptables_service, ip6tables_service), or use reload: patch, which",
+    "Name another service (--iptables-service, --ip6tables-service), or use --reload patch, which",
+  ],
+  ["Choose: adopt: true (save), replace: true (remove)", "Choose: --adopt (save), --replace (remove)"],
+  [
+    "timeout must be a number of seconds from 1 to 3600, got: 0",
+    "--timeout must be a number of seconds from 1 to 3600, got: 0",
+  ],
+  ["value of reload must be one of: patch, got: x", "value of --reload must be one of: patch, got: x"],
+  [
+    "the network of web; 'my_iptables_dir' and /srv/iptables_dir/x stay",
+    "the network of web; 'my_iptables_dir' and /srv/iptables_dir/x stay",
+  ],
+  ["'--adopt' saved them, 'docker_iptables setup' helps", "'--adopt' saved them, 'docker_iptables setup' helps"],
+])("arguments are flags at a shell: %s", (msg, told) => {
+  expect(printForPerson(result({ failed: true, msg, error: { code: "internal" } })).stderr).toContain(told);
+});
+
+test("a value of the wrong type is named in a shell's words", () => {
+  const error = { code: "arguments_invalid", argument: "wait_timeout", type: "int", value: "soon" } as const;
+  const msg = "argument 'wait_timeout' is of type <class 'str'> and we were unable to convert to int";
+  expect(printForPerson(result({ failed: true, msg, error })).stderr).toBe(
+    "docker_iptables: --wait-timeout takes a number, not 'soon' [arguments_invalid]\n",
+  );
+});
+
+test("what is wrong, and below it what to do, fits a terminal of 80 columns", () => {
+  const problems: Result["problems"] = [
+    {
+      kind: "fragment_missing",
+      container: "web",
+      msg: `web runs and publishes ports, but there is no ${PATH}`,
+      hint: "'docker_iptables create web' or 'docker_iptables sync' creates it, once it is fixed",
+    },
+  ];
+  const told = result({ status: [], problems, msg: "1 problem (1 container)" });
+  expect(printForPerson(told).stdout.split("\n")).toHaveLength(4);
+  const lines = printForPerson(told, { columns: 80 }).stdout.split("\n");
+  expect(lines.filter((line) => line.length > 80)).toEqual([]);
+  expect(lines).toHaveLength(6);
+});
+
+test("what is published is a table of its own, in red where it is not live", () => {
+  const published = [
+    { container: "web", publish: "0.0.0.0:8080/tcp", to: "172.17.0.2:80", from: "everyone", live: true },
+    { container: "db", publish: "127.0.0.1:5432/tcp", to: "172.17.0.3:5432", from: "this host", live: false },
+  ];
+  const stdout = paintFor(true, { TERM: "xterm" });
+  expect(printForPerson(result({ published, msg: "2 ports" }), { stdout }).stdout.split("\n")).toEqual([
+    "PUBLISHED           CONTAINER  TO               FROM       LIVE",
+    "0.0.0.0:8080/tcp    web        172.17.0.2:80    everyone   yes",
+    "\u001b[31m127.0.0.1:5432/tcp  db         172.17.0.3:5432  this host  no\u001b[0m",
+    "",
+    "2 ports",
+    "",
+  ]);
 });

@@ -4,11 +4,12 @@ import { describe, expect, test } from "vitest";
 import { readRequest } from "../../src/cli/request.ts";
 import { Failure } from "../../src/model/errors.ts";
 import type { Request } from "../../src/model/request.ts";
+import { NO_SETTINGS } from "../../src/model/settings.ts";
 
 const SURROUNDINGS = { env: { HOME: "/root", RULES: "/srv/rules", EMPTY: "" }, cwd: "/srv" };
 
 function read(raw: Record<string, unknown>): Request {
-  return readRequest({ container: "web", ...raw }, SURROUNDINGS);
+  return readRequest({ container: "web", ...raw }, SURROUNDINGS, NO_SETTINGS);
 }
 
 const args = (raw: Record<string, unknown>) => read(raw).args as unknown as Record<string, unknown>;
@@ -16,7 +17,7 @@ const args = (raw: Record<string, unknown>) => read(raw).args as unknown as Reco
 /** The message of the refusal. */
 function refusal(raw: Record<string, unknown>): string {
   try {
-    readRequest(raw, SURROUNDINGS);
+    readRequest(raw, SURROUNDINGS, NO_SETTINGS);
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     expect(error.code).toBe("arguments_invalid");
@@ -146,7 +147,10 @@ describe("what is no argument", () => {
   });
 
   test("name is another word for container; given both, it wins, with Ansible's warning", () => {
-    expect(readRequest({ name: "db" }, SURROUNDINGS)).toMatchObject({ args: { container: ["db"] }, warnings: [] });
+    expect(readRequest({ name: "db" }, SURROUNDINGS, NO_SETTINGS)).toMatchObject({
+      args: { container: ["db"] },
+      warnings: [],
+    });
     expect(read({ name: "db" })).toMatchObject({
       args: { container: ["db"] },
       warnings: ["Both option container and its alias name are set."],
@@ -165,7 +169,7 @@ describe("refused in Ansible's words", () => {
     [{ base: true, adopt: true, replace: true }, /^parameters are mutually exclusive: adopt\|replace$/],
     [
       { container: "web", zeta: 1, alpha: 2 },
-      /^Unsupported parameters for \(docker_iptables\) module: alpha, zeta\. Supported parameters include: adopt, all, base, chain, client, container \(name\), /,
+      /^Unsupported parameters for \(docker_iptables\) module: alpha, zeta\. Supported parameters include: adopt, all, base, chain, client, config, container \(name\), /,
     ],
     [JSON.parse('{"container": "web", "__proto__": 1}'), /^Unsupported parameters .*: __proto__\. /],
     [{ container: "web", constructor: 1 }, /^Unsupported parameters .*: constructor\. /],

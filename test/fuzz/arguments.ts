@@ -8,6 +8,7 @@ import { readRequest } from "../../src/cli/request.ts";
 import { VERBS } from "../../src/cli/verbs.ts";
 import { validate } from "../../src/generated/validate-arguments.js";
 import { Failure } from "../../src/model/errors.ts";
+import { NO_SETTINGS } from "../../src/model/settings.ts";
 import { mutated, text, value } from "./hostile.ts";
 import { type Surface, surface } from "./surface.ts";
 
@@ -39,7 +40,7 @@ export const ARGUMENTS: readonly Surface[] = [
     fc.property(given, (raw) => {
       fc.pre(typeof raw === "object" && raw !== null && !Array.isArray(raw));
       try {
-        const { args } = readRequest(raw as Record<string, unknown>, { env: { HOME: "/root" }, cwd: "/" });
+        const { args } = readRequest(raw as Record<string, unknown>, { env: { HOME: "/root" }, cwd: "/" }, NO_SETTINGS);
         const { container, ...others } = structuredClone(args);
         expect(validate(container.length > 0 ? { ...others, container } : others)).toBe(true);
         for (const path of [args.iptables_dir, args.ip6tables_dir]) expect(path).toMatch(/^\//);

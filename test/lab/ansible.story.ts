@@ -52,7 +52,7 @@ story("check, apply, check again, apply again, for every state", patience, async
       "the host rules are up to date for the networks bridge",
     ],
     [{ container: "web" }, "would be published: web", "published: web", "already published: web"],
-    [{ all: true }, "would be published: db", "published: db", "everything is in sync (2 published)"],
+    [{ all: true }, "would be published: db", "published: db", "the containers are in sync (2 published)"],
     [
       { name: "web", state: "absent" },
       "would be unpublished: web",

@@ -105,7 +105,7 @@ story("what is left alone stays reached while its fragment is true", async ({ la
   await host.docker.run("web", { publish: ["8080:80"], options: ["--label", "docker_iptables.enable=false"] });
   expect(await run(host, "sync")).toMatchObject({
     exitCode: 0,
-    stdout: expect.stringContaining("everything is in sync"),
+    stdout: expect.stringContaining("the containers are in sync"),
   });
   expect(await client.connect(host.address, 8080)).toMatchObject({ reached: true, peer: client.address });
   expect(await problemsOf(host)).toEqual([]);

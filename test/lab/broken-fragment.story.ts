@@ -45,9 +45,9 @@ for (const reload of ["systemd", "restore"]) {
 
     const { problems = [] } = await statusOf(host);
     expect(problems[0]).toMatchObject({ kind: "fragment_invalid", path: BAD, line: 2, rule: "-A FORWARD -j NOPE" });
-    expect(problems[0]?.msg).toContain(`see 'sed -n 2p ${BAD}'`);
+    expect(problems[0]?.hint).toBe(`'sed -n 2p ${BAD}' shows the line`);
     const gone = problems.find(({ kind }) => kind === "container_gone");
-    expect(gone?.msg).toMatch(/'docker_iptables delete web'.* removes it$/);
+    expect(gone?.hint).toMatch(/^'docker_iptables delete web.*' removes it, 'docker_iptables sync/);
 
     const before = await strangers(host);
     const deleted = await ask(host, { container: "web", state: "absent", reload });

@@ -97,7 +97,7 @@ storyWith({ packages: ["nftables"] })(
 
     const status = await run(host, "status");
     const foreign = (status.problems ?? []).filter(({ kind }) => kind === "firewall_foreign");
-    expect(foreign.map(({ msg }) => msg)).toEqual([
+    expect(foreign.map(({ msg, hint }) => `${msg}; ${hint}`)).toEqual([
       expect.stringMatching(/ip docker-bridges .*'docker_iptables setup'/),
       expect.stringMatching(/ip6 docker-bridges .*'docker_iptables setup'/),
     ]);

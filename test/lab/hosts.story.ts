@@ -22,12 +22,20 @@ describe.each([
 
     const created = await host.run("docker_iptables", ["create", "web", "--ipv6"]);
     expect(created.stderr).toBe("");
-    expect(created.stdout).toBe(`published: web
+    expect(
+      created.stdout
+        .split("\n")
+        .filter((line) => !line.includes(" -> "))
+        .join("\n"),
+    ).toBe(`published: web
   created /etc/iptables.d/11-docker-container_web
   created /etc/ip6tables.d/11-docker-container_web
   reloaded iptables.service
   reloaded ip6tables.service
 `);
+    const to = await host.docker.address("web");
+    expect(created.stdout).toContain(`\n  0.0.0.0:8080/udp -> ${to}:80\n`);
+    expect(created.stdout).toContain(`\n  ${host.address}:8082/tcp -> ${to}:80\n`);
     for (const protocol of ["tcp", "udp"] as const) {
       const own = { reached: true, server: "web", peer: client.address };
       expect(await client.connect(host.address, 8080, { protocol })).toMatchObject(own);

@@ -3,6 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { readRequest } from "../../src/cli/request.ts";
 import { Failure } from "../../src/model/errors.ts";
+import { NO_SETTINGS } from "../../src/model/settings.ts";
 import { oneLine } from "../../src/text/visible.ts";
 import { fakeHost } from "./host.ts";
 
@@ -22,7 +23,7 @@ async function refusal(given: Record<string, unknown>): Promise<string> {
 /** The same, of the one function that reads arguments: for long tables. */
 function complaint(raw: Record<string, unknown>): string {
   try {
-    readRequest(raw, { env: {}, cwd: "/" });
+    readRequest(raw, { env: {}, cwd: "/" }, NO_SETTINGS);
   } catch (error) {
     expect(error).toBeInstanceOf(Failure);
     expect(error).toMatchObject({ code: "arguments_invalid" });
@@ -200,7 +201,7 @@ describe.concurrent("wrong types, in Ansible's words", () => {
     const message = await refusal({ container: "web", colour: "red", adress: "x" });
     expect(message).toContain("Unsupported parameters for (docker_iptables) module: adress, colour. ");
     expect(message).toMatch(
-      /Supported parameters include: adopt, all, base, chain, client, container \(name\), .*wait_timeout, watch\.$/,
+      /Supported parameters include: adopt, all, base, chain, client, config, container \(name\), .*wait_timeout, watch\.$/,
     );
   });
 

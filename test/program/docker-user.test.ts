@@ -195,9 +195,8 @@ describe.concurrent("what comes before it", () => {
         kind: "rules_shadowed",
         path: join(host.iptablesDir, "10_docker"),
         rule,
-        msg: expect.stringMatching(
-          /^'-A FORWARD -o .*' comes before the jump to DOCKER-USER .*'docker_iptables setup --/,
-        ),
+        msg: expect.stringMatching(/^'-A FORWARD -o .*' comes before the jump to DOCKER-USER /),
+        hint: expect.stringMatching(/^'docker_iptables setup.*' moves the jump to the front$/),
       },
     ]);
     expect(await host.ask({ base: true, reload: "patch" })).toMatchObject({ changed: true });

@@ -244,7 +244,7 @@ describe.concurrent("door 3, verbs", () => {
     const created = await host.run(["create", "web", ...directories(host)]);
     expect(created).toMatchObject({ exitCode: 0, stderr: "" });
     expect(created.stdout).toBe(
-      `published: web\n  created ${host.iptablesDir}/11-docker-container_web\n  reloaded iptables.service\n`,
+      `published: web\n  0.0.0.0:8080/tcp -> 172.17.0.2:80\n  created ${host.iptablesDir}/11-docker-container_web\n  reloaded iptables.service\n`,
     );
     expect(await host.run(["create", "web", ...directories(host)])).toEqual({
       exitCode: 0,
@@ -408,7 +408,8 @@ describe.concurrent("door 3, verbs", () => {
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
     const [usage = "", examples = ""] = stdout.split("Examples:");
     for (const { name } of VERBS) {
-      for (const part of [usage, examples]) expect(part).toMatch(new RegExp(`^  docker_iptables ${name}\\b`, "m"));
+      expect(usage).toMatch(new RegExp(`^  ${name}\\b`, "m"));
+      expect(examples).toMatch(new RegExp(`^  docker_iptables ${name}\\b`, "m"));
     }
   });
 
@@ -418,11 +419,25 @@ describe.concurrent("door 3, verbs", () => {
       const told = await fakeHost().run([name, "--help"]);
       expect(told).toMatchObject({ exitCode: 0, stderr: "" });
       expect(await fakeHost().run(["help", name])).toEqual(told);
-      for (const [command] of verb.examples) expect(told.stdout).toContain(`  docker_iptables ${command} `);
+      for (const [command] of verb.examples) expect(told.stdout).toMatch(lineOf(`  docker_iptables ${command}`));
       const shown = [...told.stdout.matchAll(/^ {2}--(?:no-)?([\w-]+)/gm)].map(([, option]) => option);
       expect(shown.sort()).toEqual([...verb.options].sort());
     },
   );
+
+  /** Followed by what it does, behind it or below. */
+  const lineOf = (command: string) =>
+    new RegExp(`^${command.replaceAll(/[^\w ]/g, "\\$&")}(  # \\S.*|\\n {6}# \\S.*)$`, "m");
+
+  test("no line of help is wider than a terminal's 80 columns, but for a command", async () => {
+    for (const argv of [["help"], ...VERBS.map(({ name }) => ["help", name])]) {
+      const { stdout } = await fakeHost().run(argv);
+      const wide = stdout
+        .split("\n")
+        .filter((line) => [...line].length > 80 && !/^ {2}(docker_iptables|echo) /.test(line));
+      expect(wide, argv.join(" ")).toEqual([]);
+    }
+  });
 
   test("each example is what the executable takes", async () => {
     for (const [command] of VERBS.flatMap(({ examples }) => examples)) {

@@ -38,15 +38,35 @@ function pathOf(host: FakeHost, directory = host.iptablesDir): string {
   return join(directory, "11-docker-container_web");
 }
 
-describe.concurrent.each(["present", "absent"])("a directory that cannot be used (%s)", (state) => {
-  test("is missing", async () => {
+describe.concurrent("a host that is not set up", () => {
+  test("is named by present, with the command that sets it up", async () => {
     const host = hostWithWeb();
     rmSync(host.iptablesDir, { recursive: true });
-    const { msg, error } = await host.refuses({ container: "web", state }, "directory_unusable");
-    expect(msg).toContain(`${host.iptablesDir} does not exist`);
+    const { msg, error } = await host.refuses({ container: "web" }, "directory_unusable");
+    expect(msg).toMatch(/^this host is not set up: \S+ does not exist; 'docker_iptables setup .*' makes it/);
     expect(error).toMatchObject({ path: host.iptablesDir });
   });
 
+  test("has nothing for absent to do", async () => {
+    const host = hostWithWeb();
+    for (const directory of [host.iptablesDir, host.ip6tablesDir]) rmSync(directory, { recursive: true });
+    const { changed, failed, msg } = await host.ask({ container: "web", state: "absent" });
+    expect({ changed, failed, msg }).toEqual({
+      changed: false,
+      failed: undefined,
+      msg: "web has no rules, nothing to do",
+    });
+  });
+
+  test("unless the kernel has rules: that the directory is missing is then a failure", async () => {
+    const host = hostWithWeb();
+    await host.ask({ container: "web", reload: "restore" });
+    rmSync(host.iptablesDir, { recursive: true });
+    await host.refuses({ container: "web", state: "absent" }, "directory_unusable");
+  });
+});
+
+describe.concurrent.each(["present", "absent"])("a directory that cannot be used (%s)", (state) => {
   test("is a file", async () => {
     const host = hostWithWeb();
     rmSync(host.iptablesDir, { recursive: true });

@@ -1,7 +1,7 @@
 // What a person at a terminal gets: what is waited for, near names, completion, colours, recipes.
 
 import { spawnSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
@@ -83,8 +83,8 @@ describe.concurrent("a mistyped container", () => {
   test("status names the near one", async () => {
     const host = hostWithWeb();
     await host.run(["create", "web", ...directories(host)]);
-    const { stderr } = await host.run(["status", "wbe", ...directories(host)]);
-    expect(stderr).toContain("warning: wbe publishes nothing, and has no fragment (did you mean web?)\n");
+    const { stdout } = await host.run(["status", "wbe", ...directories(host)]);
+    expect(stdout).toContain("container_gone: the container wbe does not exist\n    did you mean web?\n");
   });
 
   test("delete says that there is nothing, and names the near one", async () => {
@@ -144,11 +144,32 @@ describe.concurrent("a terminal", () => {
     expect(stdout).not.toContain("\u001b");
   });
 
+  test("a mistyped name whose near one runs is not waited for there, unless that is asked for", async () => {
+    const host = hostWithWeb();
+    const flags = directories(host).join(" ");
+    const mistyped = (await onTerminal(host, `"$EXE" create wbe ${flags}`)).stdout;
+    expect(mistyped).toContain("the container wbe does not exist, and web runs: did you mean that?");
+    const waited = (await onTerminal(host, `"$EXE" create wbe --wait-timeout 1 ${flags}`)).stdout;
+    expect(waited).toContain("not all containers are running after 1 s");
+    // In a pipe, which a pipeline or a unit has, it is waited for.
+    const piped = await host.start(["create", "wbe", "--wait-timeout", "0", ...directories(host)]);
+    expect(piped.stderr).toContain("not all containers are running");
+  });
+
   test("a mistake is red there, and plain in a pipe", async () => {
     expect((await onTerminal(fakeHost(), '"$EXE" crate')).stdout).toContain("\u001b[31mdocker_iptables: unknown verb");
     expect((await fakeHost().shell('export TERM=xterm; "$EXE" crate 2>&1 | cat')).stdout).not.toContain("\u001b");
   });
 });
+
+/** The scripts ask the executable on PATH, which knows this host's settings. */
+function completesOn(host: FakeHost): void {
+  symlinkSync(host.executable, join(host.bin, "docker_iptables"));
+  writeFileSync(
+    host.settingsPath,
+    JSON.stringify({ iptables_dir: host.iptablesDir, ip6tables_dir: host.ip6tablesDir }),
+  );
+}
 
 describe.concurrent("bash completes", () => {
   /** The last word is the one that is completed. */
@@ -156,8 +177,8 @@ describe.concurrent("bash completes", () => {
     const host = hostWithWeb();
     host.container("web-two", { ports: OTHER_PORTS });
     host.write("11-docker-container_old", "# docker_iptables: old\n");
-    const script = (await host.run(["completion", "bash"])).stdout.replaceAll("/etc/ip", `${host.root}/ip`);
-    writeFileSync(join(host.root, "completion"), script);
+    writeFileSync(join(host.root, "completion"), (await host.run(["completion", "bash"])).stdout);
+    completesOn(host);
     const array = words.map((word) => `'${word}'`).join(" ");
     const run = `source ./completion; complete -p docker_iptables >&2
 COMP_WORDS=(docker_iptables ${array}); COMP_CWORD=${words.length}; compopt() { :; }
@@ -251,6 +272,6 @@ test("the manual has every verb and option, and no line that man(7) does not und
     for (const { spelling } of optionsOf(verb)) expect(manual).toContain(`\\fB${spelling.replaceAll("-", "\\-")}\\fR`);
   }
   const macros = new Set([...manual.matchAll(/^\.(\w*)/gm)].map(([, macro]) => macro));
-  expect([...macros].sort()).toEqual(["B", "BR", "I", "PP", "RE", "RS", "SH", "SS", "TH", "TP", "br", "fi", "nf"]);
+  expect([...macros].sort()).toEqual(["B", "BR", "PP", "RE", "RS", "SH", "SS", "TH", "TP", "br", "fi", "nf"]);
   expect(manual).not.toMatch(/^'/m);
 });

@@ -84,6 +84,7 @@ export class FakeHost {
   readonly iptablesDir = join(this.root, "iptables.d");
   readonly ip6tablesDir = join(this.root, "ip6tables.d");
   readonly unitDir = join(this.root, "etc/systemd/system");
+  readonly settingsPath = join(this.root, "docker_iptables.json");
   /** What a test adds to the executable's environment. */
   readonly environment: Record<string, string> = {};
 
@@ -216,6 +217,11 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     return this;
   }
 
+  /** As a host that was set up before there were settings: nothing is a default of its later calls. */
+  forgetSettings(): void {
+    rmSync(this.settingsPath, { force: true });
+  }
+
   /** One table as the fake kernel has it. */
   kernel(table: string, family = "ipv4"): string {
     const path = join(this.fake, "kernel", family, table);
@@ -338,7 +344,12 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
     const path = `${this.bin}:${process.env["PATH"]}`;
     // A context: so the fake client is asked, and never the Docker daemon of whoever runs the tests.
     const own = { PATH: path, FAKE: this.fake, DIRS: this.root, HOME: this.root, DOCKER_CONTEXT: "fake" };
-    const env: Record<string, string> = { ...own, NODE_OPTIONS: nodeOptions(), ...this.environment };
+    const env: Record<string, string> = {
+      ...own,
+      DOCKER_IPTABLES_CONFIG: this.settingsPath,
+      NODE_OPTIONS: nodeOptions(),
+      ...this.environment,
+    };
     // A run that hangs must not keep its locks, or the tests that run at the same time would fail, too. One that only is slow may
     // take its time.
     return {

@@ -22,7 +22,7 @@ test("PATH is the folder of the fakes, and links to the tools", () => {
 });
 
 test("an environment of its own, for the tests too", () => {
-  const own = ["DIRS", "DOCKER_CONTEXT", "FAKE", "HOME", "NODE_OPTIONS", "PATH"];
+  const own = ["DIRS", "DOCKER_CONTEXT", "DOCKER_IPTABLES_CONFIG", "FAKE", "HOME", "NODE_OPTIONS", "PATH"];
   expect(Object.keys(fakeHost().options().env).sort()).toEqual(own);
   expect(
     Object.keys(process.env).filter((name) => /^(DOCKER_(?!IPTABLES$)|JOURNAL_|LANG|LC_|NOTIFY_)/.test(name)),

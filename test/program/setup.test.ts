@@ -70,6 +70,7 @@ describe.concurrent("on a bare host", () => {
     expect(warnings(result)).toEqual([]);
     expect(result.files).toEqual(
       [
+        host.settingsPath,
         ...[join(host.iptablesDir, "10_docker"), join(host.ip6tablesDir, "10_docker")],
         ...[join(host.iptablesDir, "90_docker"), join(host.ip6tablesDir, "90_docker")],
         ...["iptables.service", "iptables-retry.timer", "ip6tables.service", "ip6tables-retry.timer"].map((unit) =>
@@ -173,7 +174,7 @@ describe.concurrent("on a bare host", () => {
     expect(result.reloaded).toEqual(["firewall.service"]);
     expect(unitFiles(host)).toEqual(["firewall-retry.timer", "firewall.service"]);
     const text = read(host, "firewall.service", host.unitDir);
-    const load = `docker_iptables load --iptables-dir ${host.iptablesDir} --ip6tables-dir ${host.ip6tablesDir}`;
+    const load = `docker_iptables load --config ${host.settingsPath}`;
     expect(text).toMatch(new RegExp(`^ExecStart=.*/${load} --keep-undeclared$`, "m"));
     expect(text).toMatch(new RegExp(`^ExecReload=.*/${load}$`, "m"));
     expect(text.match(/^ExecStopPost=/gm)).toHaveLength(2);
@@ -193,7 +194,7 @@ describe.concurrent("on a bare host", () => {
 describe.concurrent("--watch", () => {
   const WATCH = "docker_iptables-watch.service";
   const execOf = (host: FakeHost) => /^ExecStart=(.*)$/m.exec(read(host, WATCH, host.unitDir))?.[1];
-  const dirs = (host: FakeHost) => `--iptables-dir ${host.iptablesDir} --ip6tables-dir ${host.ip6tablesDir}`;
+  const settingsOf = (host: FakeHost) => JSON.parse(readFileSync(host.settingsPath, "utf8"));
   const told = (host: FakeHost) => host.calls().filter((call) => /^systemctl (?!show|is-)/.test(call));
 
   test("installs, enables and starts the watcher last of all; again, it changes nothing", async () => {
@@ -204,7 +205,7 @@ describe.concurrent("--watch", () => {
     expect(result.reloaded).toEqual(["iptables.service", "ip6tables.service"]);
     expect(unitFiles(host)).toEqual([...UNITS, WATCH].sort());
     expect(enabled(host)).toEqual([WATCH, ...SERVICES]);
-    expect(execOf(host)).toBe(`${join(host.bin, "docker_iptables")} watch ${dirs(host)} --reload restore`);
+    expect(execOf(host)).toBe(`${join(host.bin, "docker_iptables")} watch --config ${host.settingsPath}`);
     expect(told(host).at(-1)).toBe(`systemctl restart -- ${WATCH}`);
 
     const before = host.state();
@@ -249,27 +250,33 @@ describe.concurrent("--watch", () => {
     expect(await setup(host, "--watch")).toMatchObject({ changed: false });
   });
 
-  test("carries the flags over, and not what is one call's alone", async () => {
+  test("has its flags in the settings, and not what is one call's alone", async () => {
     const host = bareHost();
     const flags = ["--ipv6", "--no-guards", "--chain", "CONTAINERS", "--timeout", "20"];
     const result = await setup(host, "--watch", "--replace", "--debug", ...flags);
     expect(result, result.msg).toMatchObject({ changed: true });
-    expect(execOf(host)?.split(" watch ")[1]).toBe(
-      `--no-guards --chain CONTAINERS --ipv6 ${dirs(host)} --reload restore --timeout 20`,
-    );
+    expect(execOf(host)?.split(" watch ")[1]).toBe(`--config ${host.settingsPath}`);
+    const directories = { iptables_dir: host.iptablesDir, ip6tables_dir: host.ip6tablesDir };
+    expect(settingsOf(host)).toEqual({
+      ...{ watch: true, guards: false, chain: "CONTAINERS", ipv6: true, timeout: 20 },
+      ...directories,
+    });
   });
 
-  test("with other flags than before it is restarted", async () => {
+  test("with another text than before it is restarted; other settings it sees itself", async () => {
     const host = bareHost();
     await setup(host, "--watch");
     host.calls();
-    expect(await setup(host, "--watch", "--ipv6")).toMatchObject({
-      changed: true,
-      base: { reasons: ["unit"] },
-    });
+    expect(await setup(host, "--ipv6")).toMatchObject({ changed: true, base: { reasons: ["file"] } });
+    expect(settingsOf(host)).toMatchObject({ ipv6: true });
+    expect(told(host)).toEqual([]);
+    writeFileSync(join(host.unitDir, WATCH), asBefore(host));
+    expect(await setup(host)).toMatchObject({ changed: true, base: { reasons: ["unit"] } });
     expect(told(host)).toEqual(["systemctl daemon-reload", `systemctl restart -- ${WATCH}`]);
-    expect(execOf(host)).toContain(" --ipv6 ");
   });
+
+  /** The watcher's unit with what an older version wrote. */
+  const asBefore = (host: FakeHost) => `${read(host, WATCH, host.unitDir)}# older\n`;
 
   test.each(["restore", "patch", "none"])("with reload: %s it is the only service", async (reload) => {
     const host = bareHost();
@@ -277,7 +284,8 @@ describe.concurrent("--watch", () => {
     expect(result, result.msg).toMatchObject({ changed: true });
     expect(unitFiles(host)).toEqual([WATCH]);
     expect(enabled(host)).toEqual([WATCH]);
-    expect(execOf(host)).toContain(` --reload ${reload}`);
+    // It runs for as long as the host does: then even none is a choice that lasts.
+    expect(settingsOf(host)).toMatchObject({ watch: true, reload });
     expect(await setup(host, "--watch", "--reload", reload)).toMatchObject({ changed: false });
     const removed = await setup(host, "--remove", "--reload", reload === "none" ? "restore" : reload);
     expect(removed, removed.msg).toMatchObject({ changed: true });
@@ -319,10 +327,11 @@ describe.concurrent("--watch", () => {
     expect(await setup(host, "--watch")).toMatchObject({ changed: true });
   });
 
-  test("that cannot be started with other flags runs on with the former ones", async () => {
+  test("that cannot be started with its new text runs on with the former one", async () => {
     const host = bareHost();
     await setup(host, "--watch");
-    const text = execOf(host);
+    const [text, settings] = [asBefore(host), settingsOf(host)];
+    writeFileSync(join(host.unitDir, WATCH), text);
     host.on(
       "systemctl",
       `case "$*" in "restart -- ${WATCH}") rm "$FAKE/active/${WATCH}"; echo "Job for ${WATCH} failed." >&2; exit 1 ;; esac`,
@@ -330,7 +339,8 @@ describe.concurrent("--watch", () => {
     host.calls();
     const result = await setup(host, "--watch", "--ipv6");
     expect(result).toMatchObject({ failed: true, changed: false, error: { code: "command_failed" } });
-    expect(execOf(host)).toBe(text);
+    expect(read(host, WATCH, host.unitDir)).toBe(text);
+    expect(settingsOf(host)).toEqual(settings);
     expect(told(host).at(-1)).toBe(`systemctl restart --no-block -- ${WATCH}`);
     expect(existsSync(join(host.fake, "active", WATCH))).toBe(true);
   });
@@ -370,7 +380,7 @@ describe.concurrent("--watch", () => {
     await host.ask({ all: true, base: true, watch: true });
     const { msg } = await host.refuses({ base: true, state: "absent" }, "base_in_use");
     expect(msg).toContain(`first 'systemctl disable --now ${WATCH}', which would publish them again`);
-    expect(msg).toMatch(/and then 'docker_iptables delete --all [^']*'$/);
+    expect(msg).toMatch(/and then 'docker_iptables delete --all'$/);
     rmSync(join(host.fake, "active", WATCH));
     expect((await host.refuses({ base: true, state: "absent" }, "base_in_use")).msg).not.toContain("disable --now");
   });
@@ -606,9 +616,7 @@ describe.concurrent("networks", () => {
     const result = await host.ask({ container: "web" });
     expect(result, result.msg).toMatchObject({ changed: true });
     expect(warnings(result)).toEqual([
-      expect.stringMatching(
-        /^the host rules do not cover the bridge lo of web's network: .*'docker_iptables setup --iptables-dir /,
-      ),
+      expect.stringMatching(/^the host rules do not cover the bridge lo of web's network: .*'docker_iptables setup' /),
     ]);
     host.network("bridge", {
       Options: { "com.docker.network.bridge.name": BRIDGE },

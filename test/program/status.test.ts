@@ -1,7 +1,7 @@
 // status: each kind of problem, made by hand, is found and named; it changes nothing and takes no lock.
 
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import schema from "../../schema/result.schema.json" with { type: "json" };
 import type { Problem, Result } from "../../src/generated/result.ts";
@@ -82,6 +82,7 @@ describe.concurrent("all is well", () => {
         container: "web",
         publishes: ["0.0.0.0:8080/tcp"],
         addresses: ["172.17.0.2"],
+        options: {},
         fragments: [fileOf(host)],
         live: true,
       },
@@ -132,8 +133,28 @@ describe.concurrent("all is well", () => {
 
 interface Case {
   make: (host: FakeHost) => void | Promise<void>;
-  /** What is found, all of it. */
+  /** What is found, all of it; `msg` is of what is wrong with what to do. */
   finds: { kind: string; container?: string; path?: string; msg?: RegExp }[];
+  /** Does what is advised where that is more than a command of ours; after it, or that command, the first that is found is gone. */
+  follow?: (host: FakeHost) => void | Promise<void>;
+}
+
+/** A service as docker_iptables installs it, but for these properties. */
+function ownUnit(host: FakeHost, properties: Record<string, string>): void {
+  const path = join(host.unitDir, "iptables.service");
+  writeFileSync(path, `# docker_iptables: (iptables.service) (generated: do not edit)\n# ${host.iptablesDir}\n`);
+  const executable = join(host.bin, "docker_iptables");
+  if (!existsSync(executable)) writeFileSync(executable, "#!/bin/sh\n", { mode: 0o755 });
+  const ExecStart = `{ path=${executable} ; argv[]=${executable} load ipv4 ; ignore_errors=no ; }`;
+  host.unit("iptables.service", host.iptablesDir, { FragmentPath: path, ExecStart, ...properties });
+}
+
+function watcher(host: FakeHost, properties: Record<string, string> = {}): void {
+  host.unit("docker_iptables-watch.service", "", { ExecStart: "{ path=/bin/sh ; argv[]=/bin/sh ; }", ...properties });
+}
+
+function settings(host: FakeHost, text: string): void {
+  writeFileSync(host.settingsPath, text);
 }
 
 const CASES: Record<string, Case> = {
@@ -153,11 +174,41 @@ const CASES: Record<string, Case> = {
   },
   "a container that has ended": {
     make: (host) => host.container("web", { ports: port("8080"), status: "exited" }),
-    finds: [{ kind: "container_gone", container: "web", path: FRAGMENT, msg: /docker_iptables delete web/ }],
+    finds: [
+      {
+        kind: "container_stopped",
+        container: "web",
+        path: FRAGMENT,
+        msg: /the container web is exited; 'docker start web' starts it; 'docker_iptables sync [^']*' removes its rules until/,
+      },
+    ],
+    follow: (host) => host.container("web", { ports: port("8080") }),
+  },
+  "a container that has failed": {
+    make: (host) =>
+      host.document("web", {
+        ...JSON.parse(host.documentOf("web")),
+        State: { Status: "exited", Running: false, ExitCode: 137, FinishedAt: "2026-11-27T08:30:00.123456789+01:00" },
+      }),
+    finds: [
+      {
+        kind: "container_stopped",
+        container: "web",
+        path: FRAGMENT,
+        msg: /the container web is exited, with exit status 137, since 2026-11-27T07:30:00Z; /,
+      },
+    ],
   },
   "a container that is gone": {
     make: (host) => rmSync(join(host.fake, "containers/web.json")),
-    finds: [{ kind: "container_gone", container: "web", path: FRAGMENT }],
+    finds: [
+      {
+        kind: "container_gone",
+        container: "web",
+        path: FRAGMENT,
+        msg: /the container web does not exist; 'docker_iptables delete web [^']*' removes it, 'docker_iptables sync /,
+      },
+    ],
   },
   "a rule that the kernel lost": {
     make: (host) => editKernel(host, "nat", (text) => text.replace(/^-A DOCKER_CONTAINERS .*\n/m, "")),
@@ -211,9 +262,13 @@ const CASES: Record<string, Case> = {
         kind: "container_rivals",
         container: "zeb",
         path: "11-docker-container_zeb",
-        msg: /web and zeb both claim 127\.0\.0\.1:8080\/tcp/,
+        msg: /web and zeb both claim 127\.0\.0\.1:8080\/tcp: .*; 'docker stop zeb' or 'docker stop web', then 'docker_ip/,
       },
     ],
+    follow: async (host) => {
+      host.container("zeb", { ports: port("8080", "127.0.0.1"), address: "172.17.0.3", status: "exited" });
+      await host.ask({ all: true });
+    },
   },
   "a rule that no fragment declares": {
     make: (host) =>
@@ -221,15 +276,20 @@ const CASES: Record<string, Case> = {
     finds: [
       {
         kind: "rules_undeclared",
-        msg: /^IPv4 rules are live that no fragment declares \('-A INPUT -s 192\.0\.2\.1\/32 -j DROP'\): a load would remove them, .*'docker_iptables load\b.*' removes them$/,
+        msg: /^IPv4 rules are live that no fragment declares \('-A INPUT -s 192\.0\.2\.1\/32 -j DROP'\): a load would remove them, .*; 'docker_iptables load\b[^']*' removes them: to keep them, put them into a fragment first/,
       },
     ],
   },
   "a fragment that is broken": {
     make: (host) => host.write("50_mine", "*filter\n-A INPUT -j ACCEPT\n"),
     finds: [
-      { kind: "fragment_invalid", path: "50_mine", msg: /50_mine line 3: .*nothing is loaded.*'sed -n 3p .*50_mine'$/ },
+      {
+        kind: "fragment_invalid",
+        path: "50_mine",
+        msg: /50_mine line 3: .*nothing is loaded.*'sed -n 3p .*50_mine' shows the line$/,
+      },
     ],
+    follow: (host) => host.write("50_mine", "*filter\n-A INPUT -j ACCEPT\nCOMMIT\n"),
   },
   "a fragment that iptables refuses, and a container that is gone": {
     make: (host) => {
@@ -242,13 +302,9 @@ const CASES: Record<string, Case> = {
         path: "50_mine",
         msg: /50_mine line 2: iptables refuses '-A FORWARD -j broken': .*'sed -n 2p /,
       },
-      {
-        kind: "container_gone",
-        container: "web",
-        path: FRAGMENT,
-        msg: /'docker_iptables delete web [^']*' or 'docker_iptables sync [^']*' removes it$/,
-      },
+      { kind: "container_gone", container: "web", path: FRAGMENT },
     ],
+    follow: (host) => rmSync(join(host.iptablesDir, "50_mine")),
   },
   "a fragment with a set that is not there, and rules that are not live": {
     make: (host) => {
@@ -268,6 +324,7 @@ const CASES: Record<string, Case> = {
         msg: /'docker_iptables sync [^']*' restores them, once .*50_mine line 2 is fixed$/,
       },
     ],
+    follow: (host) => rmSync(join(host.iptablesDir, "50_mine")),
   },
   "a fragment from before this boot": {
     make: (host) =>
@@ -283,42 +340,104 @@ const CASES: Record<string, Case> = {
       await host.boot();
     },
     finds: [{ kind: "network_uncovered", msg: /do not cover the bridge lo of web's network/ }],
+    // The host rules were written by hand: setup would not overwrite them.
+    follow: async (host) => {
+      host.write("10_docker", BASE);
+      await host.boot();
+    },
   },
   "a service that is not there": {
     make: (host) => rmSync(join(host.fake, "units/iptables.service")),
     finds: [{ kind: "service_unusable", msg: /iptables\.service/ }],
+    follow: (host) => host.unit("iptables.service", host.iptablesDir),
   },
   "a service that loads something else": {
     make: (host) => host.unit("ip6tables.service", "/etc/elsewhere"),
     finds: [{ kind: "service_unusable", msg: /ip6tables\.service does not load/ }],
+    follow: (host) => host.unit("ip6tables.service", host.ip6tablesDir),
   },
   "a service that has failed": {
     make: (host) => host.unit("iptables.service", host.iptablesDir, { ActiveState: "failed" }),
     finds: [{ kind: "service_unusable", msg: /journalctl --unit iptables\.service/ }],
+    follow: (host) => host.unit("iptables.service", host.iptablesDir),
+  },
+  "a service that is not enabled": {
+    make: (host) => host.unit("iptables.service", host.iptablesDir, { UnitFileState: "disabled" }),
+    finds: [{ kind: "service_disabled", msg: /not enabled, .*; 'systemctl enable iptables\.service' / }],
+    follow: (host) => host.unit("iptables.service", host.iptablesDir),
+  },
+  "a service of ours that was stopped": {
+    make: (host) => ownUnit(host, { ActiveState: "inactive" }),
+    finds: [{ kind: "service_inactive", msg: /is not active: .*; 'systemctl start iptables\.service' loads/ }],
+    follow: (host) => ownUnit(host, { ActiveState: "active" }),
+  },
+  "a service whose executable is gone": {
+    make: (host) => {
+      ownUnit(host, {});
+      rmSync(join(host.bin, "docker_iptables"));
+    },
+    finds: [{ kind: "executable_missing", path: "docker_iptables", msg: /install docker_iptables again as / }],
+    follow: (host) => ownUnit(host, {}),
+  },
+  "a watcher that the settings ask for, and that is not installed": {
+    make: (host) => settings(host, '{"watch": true}'),
+    finds: [{ kind: "watcher_down", msg: /ask for docker_iptables-watch\.service, .*; 'docker_iptables setup / }],
+    follow: (host) => watcher(host),
+  },
+  "a watcher that has ended": {
+    make: (host) => watcher(host, { ActiveState: "failed" }),
+    finds: [{ kind: "watcher_down", msg: /does not run \(systemd says: failed\), .*'systemctl restart docker_ip/ }],
+    follow: (host) => watcher(host),
+  },
+  "a watcher that does not come with the next boot": {
+    make: (host) => watcher(host, { UnitFileState: "disabled" }),
+    finds: [{ kind: "watcher_down", msg: /'systemctl enable docker_iptables-watch\.service'/ }],
+    follow: (host) => watcher(host),
+  },
+  "settings that cannot be read": {
+    make: (host) => settings(host, "{"),
+    finds: [{ kind: "settings_unusable", path: "docker_iptables.json", msg: /is not valid JSON/ }],
+    follow: (host) => settings(host, "{}"),
   },
   "a daemon that is down": {
     make: (host) => host.on("docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1"),
     finds: [{ kind: "daemon_unreachable", msg: /cannot reach its daemon/ }],
+    follow: (host) => host.on("docker", ""),
   },
   "a client whose words are not understood": {
     make: (host) => host.on("docker", "echo what?"),
     finds: [{ kind: "daemon_unreachable", msg: /not an id/ }],
+    follow: (host) => host.on("docker", ""),
   },
 };
 
 describe.concurrent("found", () => {
-  test.each(Object.entries(CASES))("%s", async (_what, { make, finds }) => {
+  test.each(Object.entries(CASES))("%s, until its advice is followed", async (_what, { make, finds, follow }) => {
     const host = await publishedHost();
     await make(host);
     const { problems } = await status(host);
     const found = problems.map(({ kind, container, path }) => ({
       kind,
       ...(container === undefined ? {} : { container }),
-      ...(path === undefined ? {} : { path: path.replace(`${host.iptablesDir}/`, "") }),
+      ...(path === undefined ? {} : { path: basename(path) }),
     }));
     expect(found).toEqual(finds.map(({ msg, ...one }) => one));
-    for (const [index, { msg }] of finds.entries()) if (msg) expect(problems[index]?.msg).toMatch(msg);
+    for (const [index, { msg }] of finds.entries()) if (msg) expect(said(problems[index])).toMatch(msg);
+    await (follow ?? followHint(problems[0]))(host);
+    expect(kinds(await status(host))).not.toContain(finds[0]?.kind);
   });
+
+  const said = ({ msg, hint }: Partial<Problem> = {}) => [msg, hint].filter(Boolean).join("; ");
+
+  /** The first command that is advised, as somebody copies it. */
+  function followHint({ hint = "" }: Partial<Problem> = {}): (host: FakeHost) => Promise<void> {
+    const [, command] = /'docker_iptables ([^']*)'/.exec(hint) ?? [];
+    expect(command).toBeDefined();
+    return async (host) => {
+      const { exitCode, stderr } = await host.run((command ?? "").split(" "));
+      expect(exitCode, stderr).toBe(0);
+    };
+  }
 
   test("rules in a different order", async () => {
     const host = fakeHost();
@@ -342,7 +461,8 @@ describe.concurrent("found", () => {
       {
         kind: "base_outdated",
         path: join(host.iptablesDir, "10_docker"),
-        msg: expect.stringContaining("'docker_iptables setup "),
+        // The settings have the directories.
+        hint: "'docker_iptables setup' fixes it",
       },
       { kind: "base_outdated", path: join(host.iptablesDir, "90_docker") },
     ]);
@@ -398,7 +518,7 @@ describe.concurrent("with the daemon down", () => {
     const well = await status(host);
     expect(kinds(well)).toEqual(["daemon_unreachable"]);
     expect(well.status).toEqual([
-      { container: "web", publishes: [], addresses: [], fragments: [fileOf(host)], live: true },
+      { container: "web", publishes: [], addresses: [], options: {}, fragments: [fileOf(host)], live: true },
     ]);
     host.flush("filter");
     const result = await status(host);
@@ -427,15 +547,44 @@ describe.concurrent("names", () => {
   });
 
   test("that do not exist are reported", async () => {
-    const { warnings, problems } = await status(await publishedHost(), "wbe");
-    expect(warnings).toEqual([expect.stringMatching(/^wbe publishes nothing, and has no fragment/)]);
-    expect(problems).toEqual([]);
+    const host = await publishedHost();
+    expect((await status(host, "wbe")).problems).toEqual([
+      { kind: "container_gone", container: "wbe", msg: "the container wbe does not exist", hint: "did you mean web?" },
+    ]);
+    expect((await status(host, "postgres")).problems).toMatchObject([
+      { hint: "'docker ps --all' lists all containers" },
+    ]);
+  });
+
+  test("that do not run are reported, also where a fragment keeps their options", async () => {
+    const host = await publishedHost({ guards: false });
+    host.container("web", { ports: port("8080"), status: "exited" });
+    await host.ask({ all: true });
+    expect((await status(host)).problems).toEqual([]);
+    expect((await status(host, "web")).problems).toEqual([
+      {
+        kind: "container_stopped",
+        container: "web",
+        msg: "the container web is exited",
+        hint: "'docker start web' starts it",
+      },
+    ]);
+  });
+
+  test("that run and publish nothing are no problem", async () => {
+    const host = await publishedHost();
+    host.container("cache", { address: "172.17.0.3" });
+    expect(await status(host, "cache")).toMatchObject({
+      problems: [],
+      warnings: ["cache publishes nothing, and has no fragment"],
+    });
   });
 });
 
 describe.concurrent("for a person", () => {
   const read = (host: FakeHost, ...more: string[]) => host.run(["status", ...dirs(host), ...more]);
-  const withoutDaemon = (stdout: string) => stdout.replaceAll(/^daemon_settings: the Docker daemon .*\n/gm, "");
+  const withoutDaemon = (stdout: string) =>
+    stdout.replaceAll(/^daemon_settings: the Docker daemon .*\n( {4}.*\n)?/gm, "");
 
   test("a table, then the problems in sentences", async () => {
     const host = fakeHost();
@@ -451,7 +600,8 @@ describe.concurrent("for a person", () => {
       "web        127.0.0.1:9000/tcp  172.17.0.2  yes       yes   -",
       "           0.0.0.0:8080/tcp",
       "",
-      expect.stringMatching(/^fragment_missing: database runs and publishes ports, but there is no /),
+      expect.stringMatching(/^fragment_missing: database runs and publishes ports, but there is no \S+$/),
+      expect.stringMatching(/^ {4}'docker_iptables create database .*' or 'docker_iptables sync .*' creates it$/),
     ]);
     expect(stdout).toMatch(/^\d problems? \(2 containers\)\n$/m);
   });

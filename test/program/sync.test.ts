@@ -79,7 +79,7 @@ describe.concurrent("what runs", () => {
       const before = host.state();
       expect(await sync(host, { reload })).toMatchObject({
         changed: false,
-        msg: "everything is in sync (2 published)",
+        msg: "the containers are in sync (2 published)",
         reloaded: [],
       });
       expect(host.state()).toEqual(before);
@@ -124,10 +124,10 @@ describe.concurrent("what runs", () => {
     const host = fakeHost();
     host.container("six", { ports: port("8080", "::"), address6: "fd00::2" });
     await host.boot();
-    expect(await sync(host)).toMatchObject({ changed: false, msg: "everything is in sync (0 published)" });
+    expect(await sync(host)).toMatchObject({ changed: false, msg: "the containers are in sync (0 published)" });
     expect(await sync(host, { ipv6: true })).toMatchObject({ changed: true, msg: "published: six" });
     expect(await sync(host)).toMatchObject({ changed: true, msg: "unpublished: six" });
-    expect(await sync(host)).toMatchObject({ changed: false, msg: "everything is in sync (0 published)" });
+    expect(await sync(host)).toMatchObject({ changed: false, msg: "the containers are in sync (0 published)" });
   });
 
   test("is nothing: then nothing stays published", async () => {
@@ -179,7 +179,7 @@ describe.concurrent("what runs", () => {
     });
     expect(await sync(host, { base: true, reload: "restore" })).toMatchObject({
       changed: false,
-      msg: "the host rules are up to date for the networks bridge; everything is in sync (1 published)",
+      msg: "the host rules are up to date for the networks bridge; the containers are in sync (1 published)",
     });
   });
 });
@@ -324,7 +324,7 @@ describe.concurrent("the doors", () => {
     const host = await busyHost();
     expect(readAnswer(await host.run(["sync", "--json", ...dirs(host)]))).toMatchObject({ msg: "published: db, web" });
     const again = await host.run(["create", "--all", ...dirs(host)]);
-    expect(again).toMatchObject({ exitCode: 0, stdout: "everything is in sync (2 published)\n" });
+    expect(again).toMatchObject({ exitCode: 0, stdout: "the containers are in sync (2 published)\n" });
     const deleted = await host.run(["delete", "--all", ...dirs(host)]);
     expect(deleted.stdout).toMatch(/^unpublished: db, web\n {2}removed /);
   });
@@ -336,4 +336,28 @@ describe.concurrent("the doors", () => {
     const none = await host.refuses({ all: false }, "arguments_invalid");
     expect(none.msg).toBe("one of the following is required: container, base, all");
   });
+});
+
+test("a host rule that is gone is reported by sync and create, and restored by what they advise", async () => {
+  const host = fakeHost().bare();
+  host.network("bridge", {
+    Options: { "com.docker.network.bridge.name": BRIDGE },
+    IPAM: { Config: [{ Subnet: "172.17.0.0/16" }] },
+  });
+  host.container("web", { ports: { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] } });
+  await host.ask({ container: "web", base: true, reload: "restore" });
+  const told = expect.stringMatching(
+    /^the kernel lacks host rules of \S+\/10_docker: '-A FORWARD -o lo .*; 'docker_iptables setup' restores them$/,
+  );
+  for (const given of [{ all: true }, { container: "web" }])
+    expect((await host.ask(given)).warnings).not.toContainEqual(told);
+  host.setKernel("filter", host.kernel("filter").replace(/^-A FORWARD -o lo -m conntrack .*\n/m, ""));
+  for (const given of [{ all: true }, { container: "web" }, { all: true, _ansible_check_mode: true }]) {
+    const result = await host.ask(given);
+    expect(result).toMatchObject({ changed: false });
+    expect(result.warnings).toContainEqual(told);
+  }
+  await host.run(["setup"]);
+  for (const given of [{ all: true }, { container: "web" }])
+    expect((await host.ask(given)).warnings).not.toContainEqual(told);
 });

@@ -242,6 +242,40 @@ describe.concurrent("what goes wrong", () => {
     expect(await watcher.stop()).toEqual({ exitCode: 0, signal: undefined });
   });
 
+  test("a user without the rights gets an answer at once: waiting does not cure it", async () => {
+    const host = await bootedHost();
+    host.on("iptables-save", "echo 'Permission denied (you must be root)' >&2; exit 4");
+    const dirs = ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
+    const { exitCode, stderr } = await host.start(["watch", "--reload", "restore", ...dirs]);
+    expect(exitCode).toBe(1);
+    expect(stderr).toMatch(/root is needed.*\[permission_denied\]\n$/s);
+  });
+
+  test("the settings are changed while it runs: they are in force from then on", async () => {
+    const host = await bootedHost();
+    host.container("web", {
+      ports: { "80/tcp": ["0.0.0.0", "::"].map((HostIp) => ({ HostIp, HostPort: "8080" })) },
+      address6: "fd00::2",
+    });
+    const watcher = start(host);
+    await until("it tells that web is published", () => watcher.out().includes("published: web"));
+    expect(host.fragment("web", host.ip6tablesDir)).toBeUndefined();
+    writeFileSync(host.settingsPath, '{"ipv6": true}');
+    await until("web is published on IPv6", () => host.fragment("web", host.ip6tablesDir) !== undefined);
+    writeFileSync(host.settingsPath, '{"ipv6": true');
+    await until("it tells that they cannot be used", () => watcher.err().includes("[settings_unusable]"));
+    // And it goes on with the last that were valid.
+    host.container("db", {
+      ports: { "80/tcp": ["0.0.0.0", "::"].map((HostIp) => ({ HostIp, HostPort: "5432" })) },
+      address: "172.17.0.3",
+      address6: "fd00::3",
+    });
+    tell(host, event("container", "start", "db"));
+    await until("db is published on IPv6", () => host.fragment("db", host.ip6tablesDir) !== undefined);
+    expect(watcher.err().match(/settings_unusable/g)).toHaveLength(1);
+    expect(await watcher.stop()).toEqual({ exitCode: 0, signal: undefined });
+  });
+
   test("there is no client, and then there is", async () => {
     const host = await bootedHost();
     host.container("web", { ports: port("8080") });

@@ -13,6 +13,7 @@ import { writeFragment } from "../../src/iptables/fragment-text.ts";
 import type { Ruleset } from "../../src/iptables/rule.ts";
 import { Failure } from "../../src/model/errors.ts";
 import { networkOf } from "../../src/model/options.ts";
+import { NO_SETTINGS } from "../../src/model/settings.ts";
 import { fragmentFor } from "../../src/plan/desired.ts";
 import { routeTo } from "../../src/system/routes.ts";
 
@@ -39,7 +40,7 @@ export interface Outcome {
 
 /** Throws Failure as the product would; for documents that the schema refuses it is `client_answer_invalid`. */
 export function outcomeOf({ args, inspect, networks, interfaces, proxying }: Given): Outcome {
-  const { defaults, options } = readRequest(args, { env: {}, cwd: "/" });
+  const { defaults, options } = readRequest(args, { env: {}, cwd: "/" }, NO_SETTINGS);
   const [document] = inspect;
   if (!validateContainer(document)) throw new Failure("client_answer_invalid", "not what inspect prints");
   const container = readContainer(document);

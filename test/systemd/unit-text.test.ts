@@ -102,8 +102,8 @@ test("what flushes rules at its start comes before ours, what adds to them behin
 });
 
 test("only its start spares the rules of others: a reload replaces them on purpose", () => {
-  const text = unitText("iptables.service", EXECUTABLE, [["ipv4", "/srv/v4"]]);
-  const load = `${EXECUTABLE} load ipv4 --iptables-dir /srv/v4`;
+  const text = unitText("iptables.service", EXECUTABLE, [["ipv4", "/srv/v4"]], ["--config", "/srv/own.json"]);
+  const load = `${EXECUTABLE} load ipv4 --config /srv/own.json`;
   expect(linesOf(text, "ExecStart")).toEqual([`ExecStart=${load} --keep-undeclared`]);
   expect(linesOf(text, "ExecReload")).toEqual([`ExecReload=${load}`]);
 });

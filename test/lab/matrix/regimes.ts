@@ -25,6 +25,7 @@ COMMIT
 
 export async function clear(host: Host): Promise<void> {
   await host.run("find", ["/etc/iptables.d", "/etc/ip6tables.d", "-mindepth", "1", "-delete"]);
+  await host.run("rm", ["--force", "/etc/docker_iptables.json"]);
   for (const command of COMMANDS) await host.run(`${command}-restore`, [], { input: EMPTY });
 }
 

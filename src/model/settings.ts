@@ -1,0 +1,101 @@
+// The settings of a host: the values with which docker_iptables is used here, so that no call has to repeat them. Pure.
+//
+// On disk: JSON, of schema/settings.schema.json; the names are those of the arguments.
+
+import { isAbsolute, resolve } from "node:path/posix";
+import schema from "../../schema/settings.schema.json" with { type: "json" };
+import type { Arguments } from "../generated/arguments.ts";
+import { validate } from "../generated/validate-arguments.js";
+import { orNearest } from "../text/suggest.ts";
+import { excerpt, Failure } from "./errors.ts";
+import { describeErrors } from "./validation.ts";
+
+type Name = keyof typeof schema.properties;
+
+/** In the order in which they are written. */
+export const SETTING_NAMES = Object.keys(schema.properties) as Name[];
+
+export type Settings = Partial<Pick<Arguments, Name>>;
+
+/** The settings that are in force for a call. */
+export interface HostSettings {
+  path: string;
+  /** The file as it is; undefined where there is none, or it cannot be used. */
+  file: { text: string; mode: number } | undefined;
+  values: Settings;
+  /** The service whose flags `values` are, on a host that was set up before there were settings. */
+  takenFrom?: string;
+  /** Why the file cannot be used; `values` are then those of the last call that could. */
+  unusable?: Failure;
+}
+
+export const DEFAULT_SETTINGS_PATH = "/etc/docker_iptables.json";
+
+/** Of a host without any. */
+export const NO_SETTINGS: HostSettings = { path: DEFAULT_SETTINGS_PATH, file: undefined, values: {} };
+
+/** The text of a file of this path. Throws Failure `settings_unusable`. */
+export function readSettings(text: string, path: string): Settings {
+  const given = parse(text, path);
+  const unknown = Object.keys(given).filter((name) => !isName(name));
+  if (unknown.length > 0) {
+    const words = unknown.map((name) => `'${excerpt(name, 80)}'${orNearest(name, SETTING_NAMES)}`).join(", ");
+    throw unusable(path, `it has no setting ${words}`);
+  }
+  const settings = settingsIn(given);
+  // Of its own: the validator fills in defaults.
+  if (!validate({ container: ["any"], ...settings })) throw unusable(path, describeErrors(validate.errors ?? []));
+  return absolute(settings, path);
+}
+
+function parse(text: string, path: string): Record<string, unknown> {
+  let read: unknown;
+  try {
+    read = JSON.parse(text);
+  } catch (error) {
+    throw unusable(path, `it is not valid JSON: ${error instanceof Error ? excerpt(error.message, 200) : error}`);
+  }
+  if (typeof read !== "object" || read === null || Array.isArray(read)) throw unusable(path, "it is not a JSON object");
+  return { ...read };
+}
+
+function isName(name: string): name is Name {
+  return Object.hasOwn(schema.properties, name);
+}
+
+/** A service has no directory and no home to which a path could be relative. */
+function absolute(settings: Settings, path: string): Settings {
+  const paths: Settings = {};
+  for (const name of ["iptables_dir", "ip6tables_dir"] as const) {
+    const value = settings[name];
+    if (value === undefined) continue;
+    if (!isAbsolute(value)) throw unusable(path, `${name} must be an absolute path, got: ${JSON.stringify(value)}`);
+    paths[name] = resolve(value);
+  }
+  return { ...settings, ...paths };
+}
+
+/** The failure of a file of this path, whose `why` is a clause about it. */
+export function unusable(
+  path: string,
+  why: string,
+  remedy = "correct it, or move it away and run 'docker_iptables setup'",
+): Failure {
+  return new Failure("settings_unusable", `the settings in ${path} cannot be used: ${why}; ${remedy}`, { path });
+}
+
+/** The words that give a service of this host its settings: none where they are where it looks for them. */
+export function configWords(path: string): string[] {
+  return path === DEFAULT_SETTINGS_PATH ? [] : ["--config", path];
+}
+
+/** Those among what was given, in the order in which they are written. */
+export function settingsIn(given: Readonly<Record<string, unknown>>): Settings {
+  return Object.fromEntries(
+    SETTING_NAMES.filter((name) => given[name] !== undefined).map((name) => [name, given[name]]),
+  );
+}
+
+export function settingsText(settings: Settings): string {
+  return `${JSON.stringify(settingsIn(settings), null, 2)}\n`;
+}
