@@ -121,8 +121,54 @@ export function moduleDocumentation(examples: readonly string[]): string {
   return document({ DOCUMENTATION, EXAMPLES: examples.join("\n"), RETURN });
 }
 
+/** What only asks takes of the arguments. */
+const OF_QUESTIONS = [
+  ...["container", "query", "guards", "chain", "ipv6", "iptables_dir", "ip6tables_dir", "reload", "iptables_service"],
+  ...["ip6tables_service", "network", "wait_timeout", "timeout", "client", "docker_host", "config", "debug"],
+];
+
+/** plugins/modules/docker_iptables_info.yml: what is out of sync, what is published, who reaches it. */
+export function infoDocumentation(examples: readonly string[]): string {
+  const { namespace, name } = COLLECTION;
+  const options = Object.fromEntries(OF_QUESTIONS.map((option) => [option, OPTIONS[option] ?? {}]));
+  const returned = "when it is what O(query) asks for";
+  const RETURNED = ["status", "problems", "published", "explained"].map((key) => {
+    const schema: Schema = (result.properties as Record<string, Schema>)[key] ?? {};
+    return [key, { ...returnOf(schema), returned: returned.replace("O(query)", "C(query)") }];
+  });
+  const common = ["msg", "warnings", "invocation", "failed", "error"].map((key) => [key, RETURN[key] ?? {}]);
+  const DOCUMENTATION = {
+    module: "docker_iptables_info",
+    short_description: "Ask what is out of sync, what is published, and who reaches it",
+    version_added: SINCE,
+    description: [
+      "Compares a host's Docker containers with its firewall fragments and with the rules in the kernel, and changes nothing.",
+      "Problems are no failure of the task: each has C(msg), what is wrong, and C(hint), a command that is right on that host.",
+    ],
+    author: AUTHORS,
+    requirements: ["on the host Node.js, 18.19 or later", "docker (or podman or nerdctl)", "iptables"],
+    attributes: {
+      check_mode: support("It changes nothing."),
+      diff_mode: { description: "There is no difference to show.", support: "none" },
+      idempotent: support("It changes nothing."),
+      platform: support("Where it runs.", { platforms: "linux" }),
+      action_group: support("Its arguments can be set once, with C(module_defaults).", {
+        membership: [`${namespace}.${name}.docker_iptables`],
+      }),
+    },
+    options: { ...options, query: { ...OPTIONS["query"], default: "status" } },
+    notes: ["It needs root on the host: use C(become)."],
+    seealso: [{ module: `${namespace}.${name}.docker_iptables`, description: "Publishes the ports." }],
+  };
+  return document({
+    DOCUMENTATION,
+    EXAMPLES: examples.join("\n"),
+    RETURN: Object.fromEntries([...RETURNED, ...common]),
+  });
+}
+
 /** The arguments that the role has in another form, or not at all. */
-const NOT_OF_THE_ROLE = new Set(["container", "all", "state", "base"]);
+const NOT_OF_THE_ROLE = new Set(["container", "all", "state", "base", "query"]);
 
 /** The role's variables that it hands on, with the argument that each becomes. */
 export const ROLE_VARIABLES = Object.keys(OPTIONS)

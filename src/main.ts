@@ -172,6 +172,22 @@ async function settingsOf(raw: Raw): Promise<HostSettings> {
   return { ...settings, ...(await recordedSettings(LOOK)) };
 }
 
+/** A call by JSON: it changes something, or only asks. A copy of this program may be one that only asks (ansible/collection.ts). */
+function callByJson(raw: Raw, settings: HostSettings, stop: AbortSignal): ReturnType<Handler> {
+  const asked = ONLY_ASKS ? { query: "status", ...raw } : raw;
+  switch (asked["query"]) {
+    case "status":
+      return statusOfHost(asked, settings);
+    case "ls":
+      return listHost(asked, settings);
+    case "explain":
+      return explainContainers(asked, settings, stop);
+  }
+  return publishContainers(asked, settings, stop);
+}
+
+const ONLY_ASKS = "docker_iptables_only_asks" in globalThis;
+
 /** present and absent, of every door. What takes rules away does not stop because of a slip in the settings. */
 function publishContainers(
   raw: Raw,
@@ -266,7 +282,7 @@ function helpHint(verb: string | undefined): string {
 async function fulfil(
   read: () => Promise<Raw>,
   print: (result: Result) => Printed,
-  handler: Handler = publishContainers,
+  handler: Handler = callByJson,
   verb?: string,
 ): Promise<Answer> {
   let raw: Raw = {};
@@ -279,7 +295,7 @@ async function fulfil(
     verbose(() => `request: ${describeRequest(raw, todo.request)}`);
     const result = await completed(await Promise.race([todo.result(), astray]), request);
     await note(request, result);
-    return { ...print(result), exitCode: exitCodeOf(result) };
+    return { ...print(result), exitCode: verb === undefined ? 0 : exitCodeOf(result) };
   } catch (error) {
     verbose(() => `failed: ${asFailure(error).code}: ${asFailure(error).message}`);
     const debug = request?.args.debug ?? raw["debug"] === true;

@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { stringify } from "yaml";
-import { COLLECTION, moduleDocumentation, roleArguments } from "../../schema/ansible-docs.ts";
+import { COLLECTION, infoDocumentation, moduleDocumentation, roleArguments } from "../../schema/ansible-docs.ts";
 import { type TarFile, tarGz } from "./tar.ts";
 
 const ROOT = new URL("../../", import.meta.url);
@@ -15,15 +15,22 @@ const SOURCE = new URL("collection/", import.meta.url);
 /** The plays that are the module's EXAMPLES, in the order of what a newcomer does. */
 export const EXAMPLES = ["base", "publish", "all", "unpublish", "site"].map((name) => `examples/ansible/${name}.yml`);
 
+/** The same of the module that only asks. */
+export const INFO_EXAMPLES = ["examples/ansible/info.yml"];
+
 /** ansible-test reads the list of its own version only. */
 const ANSIBLE_TESTS = ["2.14", "2.15", "2.16", "2.17", "2.18", "2.19", "2.20", "2.21", "2.22"];
 
 /** ansible-test knows modules in Python and PowerShell, under the GPL. What it says of this one (tried, 2.14): */
-const IGNORED = `plugins/modules/docker_iptables.cjs shebang
-plugins/modules/docker_iptables.cjs validate-modules:invalid-extension
-plugins/modules/docker_iptables.cjs validate-modules:python-syntax-error
-plugins/modules/docker_iptables.yml validate-modules:missing-gplv3-license
-`;
+const IGNORED = ["docker_iptables", "docker_iptables_info"]
+  .map(
+    (name) => `plugins/modules/${name}.cjs shebang
+plugins/modules/${name}.cjs validate-modules:invalid-extension
+plugins/modules/${name}.cjs validate-modules:python-syntax-error
+plugins/modules/${name}.yml validate-modules:missing-gplv3-license
+`,
+  )
+  .join("");
 
 export interface Package {
   version: string;
@@ -43,7 +50,9 @@ export interface Programs {
 
 /** Every file of the collection, sorted by path. */
 export async function collectionFiles(programs: Programs): Promise<TarFile[]> {
-  const examples = await Promise.all(EXAMPLES.map((path) => readFile(new URL(path, ROOT), "utf8")));
+  const [examples = [], infoExamples = []] = await Promise.all(
+    [EXAMPLES, INFO_EXAMPLES].map((paths) => Promise.all(paths.map((path) => readFile(new URL(path, ROOT), "utf8")))),
+  );
   const role = "roles/docker_iptables";
   const files: TarFile[] = [
     ...(await filesBelow(SOURCE)),
@@ -51,11 +60,20 @@ export async function collectionFiles(programs: Programs): Promise<TarFile[]> {
     file("LICENSES.txt", programs.notices),
     file("plugins/modules/docker_iptables.cjs", programs.module, true),
     file("plugins/modules/docker_iptables.yml", moduleDocumentation(examples)),
+    file("plugins/modules/docker_iptables_info.cjs", onlyAsking(programs.module), true),
+    file("plugins/modules/docker_iptables_info.yml", infoDocumentation(infoExamples)),
     file(`${role}/files/docker_iptables`, programs.executable, true),
     file(`${role}/meta/argument_specs.yml`, roleArguments()),
     ...ANSIBLE_TESTS.map((version) => file(`tests/sanity/ignore-${version}.txt`, IGNORED)),
   ];
   return files.sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+/** The module that changes nothing, whatever its arguments are: main.ts obeys this word. */
+function onlyAsking(module: string): string {
+  const head = "// WANT_JSON\n";
+  if (!module.includes(head)) throw new Error("the module has no line WANT_JSON");
+  return module.replace(head, `${head}globalThis.docker_iptables_only_asks = true;\n`);
 }
 
 /** What galaxy.yml says, for whoever builds the tree with ansible-galaxy. */

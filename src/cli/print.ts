@@ -55,6 +55,11 @@ const KINDS: Readonly<Record<string, string>> = { int: "a number", bool: "yes or
 /** What failed; a value of the wrong type in a shell's words, not in Ansible's. */
 function failureWords({ msg, error }: Result): string {
   const [argument, type, value] = ["argument", "type", "value"].map((name) => error?.[name]);
+  const flag = (name = "") => `--${name.replaceAll("_", "-")}`;
+  const [, needing, needed] = /^missing parameter\(s\) required by '(\w+)': (\w+)$/.exec(msg) ?? [];
+  if (needing !== undefined) return `${flag(needing)} needs ${flag(needed)}`;
+  const [, one, other] = /^parameters are mutually exclusive: (\w+)\|(\w+)$/.exec(msg) ?? [];
+  if (one !== undefined) return `${flag(one)} and ${flag(other)} exclude each other`;
   if (typeof argument !== "string" || typeof type !== "string") return asFlags(msg);
   return `--${argument.replaceAll("_", "-")} takes ${KINDS[type] ?? "a word"}, not '${value}'`;
 }

@@ -128,6 +128,8 @@ function refuseUnknown(given: Record<string, unknown>): void {
 /** In Ansible's words for required_one_of, mutually_exclusive and required_by. */
 function refuseCombinations(args: Readonly<Record<string, unknown>>, needsContainer: boolean): void {
   const has = (name: string | undefined) => name !== undefined && args[name] !== undefined && args[name] !== false;
+  if (args["query"] === "explain" && !has("container"))
+    throw new Failure("arguments_invalid", "missing parameter(s) required by 'query: explain': container");
   for (const [name, { "x-required-unless": others, "x-excludes": other, "x-needs": needed }] of PROPERTIES) {
     if (others !== undefined && needsContainer && ![name, ...others].some(has)) {
       throw new Failure("arguments_invalid", `one of the following is required: ${[name, ...others].join(", ")}`);
@@ -199,8 +201,9 @@ function expandPath(path: string, { env, cwd }: Surroundings): string {
 }
 
 function unconvertible(name: string, value: unknown, type: string, why: string): Failure {
+  const shown = typeof value === "object" ? pythonType(value) : excerpt(String(value), 80);
   const message = `argument '${name}' is of type <class '${pythonType(value)}'> and we were unable to convert to ${type}: ${why}`;
-  return new Failure("arguments_invalid", message, { argument: name, type, value: excerpt(String(value), 80) });
+  return new Failure("arguments_invalid", message, { argument: name, type, value: shown });
 }
 
 function pythonType(value: unknown): string {

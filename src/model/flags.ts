@@ -5,7 +5,7 @@ import type { Arguments } from "../generated/arguments.ts";
 
 /** The arguments that have a flag, with what kind of value it takes. */
 export const FLAGS = Object.entries(schema.properties)
-  .filter(([name]) => name !== "container" && name !== "state")
+  .filter(([name]) => !["container", "state", "query"].includes(name))
   .map(([name, property]) => ({
     name,
     flag: name.replaceAll("_", "-"),

@@ -9,7 +9,7 @@ import packageJson from "../../package.json" with { type: "json" };
 import { moduleDocumentation, ROLE_VARIABLES, roleArguments } from "../../schema/ansible-docs.ts";
 import args from "../../schema/arguments.schema.json" with { type: "json" };
 import result from "../../schema/result.schema.json" with { type: "json" };
-import { collectionFiles, EXAMPLES, tarball, tarballName } from "../../src/ansible/collection.ts";
+import { collectionFiles, EXAMPLES, INFO_EXAMPLES, tarball, tarballName } from "../../src/ansible/collection.ts";
 
 const DIST = new URL("../../dist/", import.meta.url);
 const TREE = new URL("ansible_collections/docker_iptables/host/", DIST);
@@ -51,10 +51,14 @@ describe("the tarball", () => {
     expect(tarball(await collectionFiles(programs), packageJson).equals(built)).toBe(true);
   });
 
-  test("the two programs alone are executable", async () => {
+  test("the programs alone are executable", async () => {
     const files = await collectionFiles(programs);
     const executable = files.filter((file) => file.executable).map(({ path }) => path);
-    expect(executable).toEqual(["plugins/modules/docker_iptables.cjs", "roles/docker_iptables/files/docker_iptables"]);
+    expect(executable).toEqual([
+      "plugins/modules/docker_iptables.cjs",
+      "plugins/modules/docker_iptables_info.cjs",
+      "roles/docker_iptables/files/docker_iptables",
+    ]);
     for (const { path, executable = false } of files) {
       expect([path, statSync(new URL(path, TREE)).mode & 0o777]).toEqual([path, executable ? 0o755 : 0o644]);
     }
@@ -78,6 +82,7 @@ describe("the module, as Ansible classifies it", () => {
 
 describe("what it says", () => {
   const { DOCUMENTATION, EXAMPLES: examples, RETURN } = parse(read("plugins/modules/docker_iptables.yml"));
+  const INFO = parse(read("plugins/modules/docker_iptables_info.yml"));
 
   test("the built documentation is the schemas'", () => {
     const texts = EXAMPLES.map((path) => readFileSync(new URL(`../../${path}`, import.meta.url), "utf8"));
@@ -111,12 +116,21 @@ describe("what it says", () => {
     const names = readdirSync(new URL("../../examples/ansible/", import.meta.url)).filter(
       (name) => name !== "inventory.yml",
     );
-    expect(EXAMPLES.map((path) => path.replace("examples/ansible/", "")).sort()).toEqual(names.sort());
-    const plays: Play[] = parse(examples);
+    const shown = [...EXAMPLES, ...INFO_EXAMPLES].map((path) => path.replace("examples/ansible/", ""));
+    expect(shown.sort()).toEqual(names.sort());
+    const plays: Play[] = [...parse(examples), ...parse(INFO.EXAMPLES)];
     expect(plays).toHaveLength(names.length);
     for (const task of plays.flatMap(({ tasks = [] }) => tasks)) {
       expect(Object.keys(task).some((key) => key.split(".").length === 3)).toBe(true);
     }
+  });
+
+  test("the module that only asks has the arguments of questions, and their answers", () => {
+    const { options } = INFO.DOCUMENTATION;
+    expect(options.query).toMatchObject({ choices: ["status", "ls", "explain"], default: "status" });
+    for (const name of ["state", "base", "all", "watch", "adopt"]) expect(options).not.toHaveProperty(name);
+    expect(Object.keys(INFO.RETURN)).toEqual(expect.arrayContaining(["problems", "published", "explained", "msg"]));
+    expect(INFO.RETURN.problems.contains).toMatchObject({ kind: {}, msg: {}, hint: {} });
   });
 
   test("the role looks for the executable in files/, which ansible-core 2.19 no longer does by itself", () => {
