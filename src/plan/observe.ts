@@ -2,7 +2,7 @@
 
 import { findNetworks, type Listener, type Networks } from "../docker/find.ts";
 import { missingDirectory } from "../fragments/directory.ts";
-import { FAMILIES, type Family } from "../model/family.ts";
+import type { Family } from "../model/family.ts";
 import { setsUp } from "../model/request.ts";
 import type { Host, HostRequest } from "./backend.ts";
 import { type Answer, readStamped, type SeenDirectories } from "./concurrency.ts";
@@ -66,23 +66,24 @@ function orLater(all: boolean): (error: unknown) => undefined {
   };
 }
 
-/** Where there is no directory there is nothing to be removed, unless the kernel has rules of ours. Throws Failure `directory_unusable`. */
+/**
+ * Where there is no directory there is nothing to be removed, unless the kernel has rules of ours; of IPv6 a host may have none. Throws
+ * Failure `directory_unusable`.
+ */
 async function refuseOrphaned(families: readonly Family[], host: Host): Promise<void> {
-  const others = FAMILIES.filter((family) => !families.includes(family));
-  const live = others.length === 0 ? {} : await host.backend.read(others, host);
-  for (const family of others) {
-    const running = live[family];
-    if (running !== undefined && host.backend.ownersIn(running).length > 0)
-      throw missingDirectory(host.directories[family]);
-  }
+  if (families.includes("ipv4")) return;
+  const { ipv4 } = await host.backend.read(["ipv4"], host);
+  if (ipv4 !== undefined && host.backend.ownersIn(ipv4).length > 0) throw missingDirectory(host.directories.ipv4);
 }
 
 /** The host's families, its kernel's rules, and its directories unless they were looked at before. */
 async function lookAround(
-  { subject, host, loading }: Pick<HostRequest, "subject" | "host" | "loading">,
+  { subject, host, loading, check }: Pick<HostRequest, "subject" | "host" | "loading" | "check">,
   before?: SeenDirectories,
 ): Promise<LookedAt> {
-  const families = await familiesOf(host, setsUp(subject) ? "make" : subject.state === "absent" ? "skip" : "refuse");
+  // A prediction for names says that the host is not set up (selection.ts).
+  const isLenient = subject.state === "absent" || (check && !subject.all);
+  const families = await familiesOf(host, setsUp(subject) ? "make" : isLenient ? "skip" : "refuse");
   if (subject.state === "absent" && loading.reload !== "none") await refuseOrphaned(families, host);
   const [live, seen] = await Promise.all([
     loading.reload === "none" ? {} : host.backend.read(families, host),

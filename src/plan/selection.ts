@@ -6,6 +6,7 @@ import { describePending, findPublished, findRunning, type Listener, withNearNam
 import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
+import { directoryExists } from "../fragments/directory.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { droppedOptions, type Options, readHead } from "../model/options.ts";
@@ -78,11 +79,12 @@ export async function select(
 }
 
 async function askForNamed(
-  { subject, client, defaults, options, waitTimeout, check }: SelectionRequest,
+  { subject, host, client, defaults, options, waitTimeout, check }: SelectionRequest,
   here: Fragments,
   signal: AbortSignal,
   listener: Listener,
 ): Promise<Selection> {
+  if (check && !(await directoryExists(host.directories.ipv4))) return notSetUp(subject.containers);
   const wait = check ? undefined : waitTimeout;
   const found = await findPublished(subject.containers, client, () => options, { wait, signal, listener });
   const { targets, pending, waited } = found;
@@ -101,6 +103,12 @@ async function askForNamed(
     waited,
     warnings: [...unknown, ...found.warnings, ...warnings, ...dropped],
   };
+}
+
+/** A prediction for a host whose setup is predicted, too, as a play or a highstate does: setup will come first. */
+function notSetUp(names: readonly string[]): Selection {
+  const warning = `this host is not set up: the rules of ${names.join(", ")} cannot be predicted until 'docker_iptables setup' has run`;
+  return { ...NOBODY, pending: [...names], warnings: [warning] };
 }
 
 /** A call that names a container is declarative: what an earlier one gave, and this one does not, is gone. */

@@ -161,9 +161,9 @@ describe("what is no argument", () => {
 
 describe("refused in Ansible's words", () => {
   test.each<[Record<string, unknown>, RegExp]>([
-    [{}, /^one of the following is required: container, base, all$/],
-    [{ container: null }, /^one of the following is required: container, base, all$/],
-    [{ base: false }, /^one of the following is required: container, base, all$/],
+    [{}, /^one of the following is required: container, base, all, query$/],
+    [{ container: null }, /^one of the following is required: container, base, all, query$/],
+    [{ base: false }, /^one of the following is required: container, base, all, query$/],
     [{ container: "web", adopt: true }, /^missing parameter\(s\) required by 'adopt': base$/],
     [{ container: "web", base: "no", replace: "yes" }, /^missing parameter\(s\) required by 'replace': base$/],
     [{ base: true, adopt: true, replace: true }, /^parameters are mutually exclusive: adopt\|replace$/],

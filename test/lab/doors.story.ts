@@ -23,6 +23,15 @@ story(
     const [ready, published, unpublished] = states as [(typeof states)[0], (typeof states)[0], (typeof states)[0]];
     const untouched = await host.run("iptables-save");
 
+    // All of a highstate is predicted on a host on which nothing has run yet.
+    for (const [state, comment] of [
+      [published, "would be published: web"],
+      [unpublished, undefined],
+    ] as const) {
+      const predicted = await applyState(host, state, true);
+      expect(predicted.result).not.toBe(false);
+      if (comment !== undefined) expect(predicted).toMatchObject({ result: null, comment });
+    }
     expect(await applyState(host, ready, true)).toMatchObject({ result: null, changes: { changed: true } });
     expect((await host.run("iptables-save")).stdout.replaceAll(/^#.*|\[.*\]$/gm, "")).toBe(
       untouched.stdout.replaceAll(/^#.*|\[.*\]$/gm, ""),
@@ -53,7 +62,7 @@ story(
 
     const [stdin] = readStates(example("salt/stdin.sls"));
     if (stdin === undefined) throw new Error("examples/salt/stdin.sls holds no state");
-    expect((await applyState(host, stdin, true)).result).toBeNull();
+    expect(await applyState(host, stdin, true)).toMatchObject({ result: null, comment: /db/ });
     const failed = await applyState(host, stdin);
     expect(failed).toMatchObject({ result: false, comment: expect.stringContaining("db does not exist"), changes: {} });
     await host.docker.run("db", { publish: ["5432:80"] });

@@ -38,8 +38,10 @@ export function readStates(sls: string): SaltState[] {
 }
 
 export async function applyState(host: Host, state: SaltState, test = false): Promise<SaltReturn> {
+  // What a stateful state says before it has run is taken for its output, of which there is none.
   if (test && state.testName === undefined) {
-    return { result: null, comment: `Command "${state.name}" would have been executed`, changes: {} };
+    const comment = state.stateful ? "" : `Command "${state.name}" would have been executed`;
+    return { result: null, comment, changes: {} };
   }
   const command = test ? (state.testName ?? "") : state.name;
   const options = { check: false, ...(state.stdin === undefined ? {} : { input: state.stdin }) };

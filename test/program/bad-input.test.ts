@@ -213,12 +213,12 @@ describe.concurrent("wrong types, in Ansible's words", () => {
   });
 
   test("a missing container is named, null and an empty object included", async () => {
-    expect(await refusal({})).toBe("one of the following is required: container, base, all");
-    expect(await refusal({ container: null })).toBe("one of the following is required: container, base, all");
+    expect(await refusal({})).toBe("one of the following is required: container, base, all, query");
+    expect(await refusal({ container: null })).toBe("one of the following is required: container, base, all, query");
     const answered = await fakeHost().run([], "{}");
     expect(JSON.parse(answered.stdout)).toMatchObject({
       failed: true,
-      msg: "one of the following is required: container, base, all",
+      msg: "one of the following is required: container, base, all, query",
     });
   });
 

@@ -144,7 +144,6 @@ describe.concurrent("a container that is not there yet", () => {
 describe.concurrent("what check mode finds wrong, as the deed would", () => {
   test.each<[string, Change, Record<string, unknown>]>([
     ["the chain is not declared", (host) => host.write("10_docker", ""), {}],
-    ["the directory is missing", (host) => rmSync(host.iptablesDir, { recursive: true }), {}],
     ["the service is missing", nothing, { iptables_service: "none-such" }],
     ["the network is unknown", nothing, { network: "backend" }],
     ["the daemon is down", (host) => host.on("docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1"), {}],

@@ -47,6 +47,16 @@ describe.concurrent("a host that is not set up", () => {
     expect(error).toMatchObject({ path: host.iptablesDir });
   });
 
+  test("is a change that cannot be predicted yet in check mode: setup comes first in the same play", async () => {
+    const host = hostWithWeb();
+    for (const directory of [host.iptablesDir, host.ip6tablesDir]) rmSync(directory, { recursive: true });
+    const result = await host.ask({ container: "web", _ansible_check_mode: true });
+    expect(result).toMatchObject({ changed: true, msg: "would be published: web" });
+    expect(result.warnings).toContainEqual(
+      expect.stringMatching(/^this host is not set up: the rules of web cannot be/),
+    );
+  });
+
   test("has nothing for absent to do", async () => {
     const host = hostWithWeb();
     for (const directory of [host.iptablesDir, host.ip6tablesDir]) rmSync(directory, { recursive: true });

@@ -224,6 +224,20 @@ _docker_iptables; printf '%s\\n' "\${COMPREPLY[@]}"`;
   });
 });
 
+test("Puppet's exec: `unless` is true exactly when there is nothing to do, and changes nothing", async () => {
+  const manifest = readFileSync(new URL("../../examples/puppet/docker_iptables.pp", import.meta.url), "utf8");
+  const unless = /unless => '((?:[^'\\]|\\.)*)'/.exec(manifest)?.[1]?.replaceAll("\\'", "'") ?? "";
+  const [, title = ""] = /^exec \{ '([^']*)'/m.exec(manifest) ?? [];
+  const host = hostWithWeb();
+  await host.boot();
+  completesOn(host);
+  const before = host.state();
+  expect((await host.shell(unless)).exitCode).toBe(1);
+  expect(host.state()).toEqual(before);
+  expect((await host.shell(title)).exitCode).toBe(0);
+  expect((await host.shell(unless)).exitCode).toBe(0);
+});
+
 test.skipIf(spawnSync("jq", ["--version"]).status !== 0)("the README's recipes with jq", async () => {
   const host = hostWithWeb();
   host.container("db", { ports: OTHER_PORTS, address: "172.17.0.3" });

@@ -334,7 +334,7 @@ describe.concurrent("the doors", () => {
     const { msg } = await host.refuses({ all: true, container: "web" }, "arguments_invalid");
     expect(msg).toMatch(/^parameters are mutually exclusive: (all\|container|container\|all)$/);
     const none = await host.refuses({ all: false }, "arguments_invalid");
-    expect(none.msg).toBe("one of the following is required: container, base, all");
+    expect(none.msg).toBe("one of the following is required: container, base, all, query");
   });
 });
 
