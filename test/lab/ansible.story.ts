@@ -87,6 +87,14 @@ story("the examples unchanged, with --check and --diff first", patience, async (
   expect(await ourRules(host)).toHaveLength(3);
   await play(host, ["all.yml", "unpublish.yml"]);
   expect(await ourRules(host)).toEqual(Array(3).fill(expect.stringContaining(": db")));
+
+  const asked = await play(host, ["info.yml"]);
+  expect(asked.results[0]).toMatchObject({
+    changed: false,
+    problems: [{ kind: "fragment_missing", container: "web" }],
+  });
+  expect(asked.stdout).toContain("web runs and publishes ports, but there is no /etc/iptables.d/");
+  expect(await ourRules(host)).toHaveLength(3);
 });
 
 const registered = ["loop", "words", "template", "alias", "poll", "waited", "interpreter", "choice", "missing"];
