@@ -6,13 +6,14 @@
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { confirmationOf } from "../fragments/confirmed.ts";
-import { asFailure } from "../model/errors.ts";
+import { readOwn } from "../fragments/directory.ts";
+import { asFailure, ConcurrentChange } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type HostConfig, removesHost } from "../model/request.ts";
 import type { HostRequest, Reloaded, ReloadRequest, Undo } from "../plan/backend.ts";
 import { refuseConcurrentChange } from "../plan/concurrency.ts";
 import { hasUnitChanges } from "../plan/host-plan.ts";
-import { hasFileChanges, hasRules } from "../plan/item.ts";
+import { type FileChange, hasFileChanges, hasRules } from "../plan/item.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { SelectionRequest } from "../plan/selection.ts";
 import type { Survey } from "../plan/survey.ts";
@@ -97,11 +98,18 @@ async function writeFiles({ plan, request, undo, gone, alone }: Commit, installs
   if (staying.length === 0 && found.misfiled.length === 0 && !installs) return;
   await alone(timeout, async () => {
     await refuseConcurrentChange(settled, found.items, request);
+    if (settings !== undefined) await refuseOthersSettings(settings);
     for (const { path, after } of going.filter(hasFileChanges)) await write(path, after, gone);
     for (const { path, after } of staying) await write(path, after, undo);
     await confirm(found, undo);
     if (installs) await installUnits(base.units, undo, timeout);
   });
+}
+
+/** Another setup may have kept its choices since these were read. Throws ConcurrentChange. */
+async function refuseOthersSettings({ path, before }: FileChange): Promise<void> {
+  if ((await readOwn(path))?.text === before?.text) return;
+  throw new ConcurrentChange(`the settings in ${path} have been changed during this call; run it again`, { path });
 }
 
 /** It waits for our locks before it is ready, so none is held meanwhile. */

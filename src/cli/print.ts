@@ -2,7 +2,7 @@
 
 import { createTwoFilesPatch } from "diff";
 import type { Problem, Result } from "../generated/result.ts";
-import { FLAGS } from "../model/flags.ts";
+import { FLAGS, flagsOf } from "../model/flags.ts";
 import { containerOf } from "../model/owner.ts";
 import { printUndone } from "../model/rolled-back.ts";
 import { wrapped } from "../text/wrap.ts";
@@ -77,7 +77,7 @@ export function printForPerson(result: Result, reader: Reader): Printed {
         .replaceAll(/^[-+].*$/gm, (line) => stdout(line.startsWith("+") ? "green" : "red", line)),
     ),
     ...(result.explained ?? []).flatMap((one) => explained(one, reader)),
-    ...(result.status ? statusTable(result.status, result.problems ?? [], reader) : []),
+    ...(result.status ? [...statusTable(result.status, result.problems ?? [], reader), ...settingsLine(result)] : []),
     ...(isList ? publishedTable(result.published ?? [], stdout) : []),
     ...(tabled ? [...summary(result, check, stdout), ""] : []),
     ...(result.failed ? [] : [result.changed ? stdout("green", result.msg) : result.msg]),
@@ -144,8 +144,25 @@ function statusTable(statuses: readonly StatusRow[], problems: readonly Problem[
   });
   return [
     ...(statuses.length === 0 ? [] : [...tableOf([HEAD, ...rows]), ""]),
+    ...statuses.flatMap(({ container, options }) => ownOptions(container, options)),
     ...problems.flatMap((problem) => problemLines(problem, reader)),
   ];
+}
+
+/** What a container has of its own. */
+function ownOptions(container: string, options: StatusRow["options"]): string[] {
+  const flags = flagsOf(options);
+  return flags.length === 0 ? [] : [`${container} has options of its own: ${flags.join(" ")}`];
+}
+
+/** What the host's settings say that differs from the defaults. */
+function settingsLine({ invocation }: Result): string[] {
+  const { module_args: args = {}, origins = {} } = invocation ?? {};
+  const set = Object.entries(args).filter(([name]) =>
+    Object.entries(origins).some(([one, from]) => one === name && from === "settings"),
+  );
+  const flags = flagsOf(Object.fromEntries(set));
+  return flags.length === 0 ? [] : [`settings of this host: ${flags.join(" ")}`];
 }
 
 /** What is wrong, and below it what to do. */

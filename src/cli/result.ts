@@ -157,6 +157,7 @@ export function resultOfStatus(request: Request, { statuses, problems, warnings 
     status: statuses.map(statusResult),
     problems,
     warnings: [...request.warnings, ...warnings],
+    invocation: invocationOf(request),
   });
 }
 

@@ -4,13 +4,14 @@
 // On disk: the copy is /var/lib/docker_iptables/settings.json; of a file other than the default one, .NAME.last beside it.
 
 import { constants } from "node:fs";
-import { type FileHandle, mkdir, open, rm } from "node:fs/promises";
+import { type FileHandle, mkdir, open, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { pid } from "node:process";
 import { closingOf, describeAccess } from "../model/access.ts";
 import { STATE_NAME } from "../model/directories.ts";
 import { asFailure, errno, exhaustion, Failure } from "../model/errors.ts";
 import { DEFAULT_SETTINGS_PATH, type HostSettings, readSettings, unusable } from "../model/settings.ts";
-import { replaceFragment, writeFailure } from "./replace-file.ts";
+import { writeFailure } from "./replace-file.ts";
 import { isTrusted, untrustedAbove } from "./trust.ts";
 
 /** bytes; the names and values of all settings are far fewer. */
@@ -35,11 +36,15 @@ export async function readSettingsFile(path: string): Promise<HostSettings> {
 export async function keepLastValid({ path, file }: Pick<HostSettings, "path" | "file">): Promise<void> {
   const copy = copyOf(path);
   if (file === undefined || (await readTrusted(copy).catch(() => undefined))?.text === file.text) return;
+  // Of its own: several processes may keep it at once.
+  const draft = `${copy}.${pid}.tmp`;
   try {
     await mkdir(dirname(copy), { recursive: true, mode: 0o700 });
-    await replaceFragment(copy, file.text);
+    await writeFile(draft, file.text, { mode: 0o600 });
+    await rename(draft, copy);
   } catch {
     // A service may write its own directories alone: who set it up has kept a copy.
+    await rm(draft, { force: true }).catch(() => {});
   }
 }
 

@@ -204,3 +204,26 @@ test("what is published is a table of its own, in red where it is not live", () 
     "",
   ]);
 });
+
+test("status shows what the host's settings say, and what a container has of its own", () => {
+  const told = result({
+    status: [
+      {
+        container: "web",
+        publishes: [],
+        addresses: [],
+        options: { guards: false, network: "front" },
+        fragments: [],
+        live: true,
+      },
+    ],
+    problems: [],
+    invocation: {
+      module_args: { ipv6: true, reload: "patch", timeout: 10, chain: "MINE" },
+      origins: { ipv6: "settings", reload: "settings", timeout: "default", chain: "argument" },
+    },
+  });
+  const { stdout } = printForPerson(told);
+  expect(stdout).toContain("\nweb has options of its own: --no-guards --network front\n");
+  expect(stdout).toContain("\nsettings of this host: --ipv6 --reload patch\n");
+});

@@ -135,6 +135,17 @@ describe.concurrent("setup", () => {
     expect(readFileSync(host.settingsPath, "utf8")).toBe(before);
   });
 
+  test("that was overtaken by another one says so, and writes nothing", async () => {
+    const host = bareHost();
+    await setup(host, "--reload", "restore");
+    const theirs = JSON.stringify({ ...paths(host), reload: "restore", ipv6: true });
+    // Comes while this one asks the client.
+    host.on("docker", `printf %s '${theirs}' > "${host.settingsPath}"`);
+    const result = await call(host, "setup", "--no-guards");
+    expect(result).toMatchObject({ failed: true, changed: false, error: { code: "concurrent_change" } });
+    expect(readFileSync(host.settingsPath, "utf8")).toBe(theirs);
+  });
+
   test("--reload none, as an image is prepared, is no choice for the host that boots from it", async () => {
     const host = bareHost();
     await setup(host, "--reload", "none", "--ipv6");
