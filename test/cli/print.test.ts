@@ -227,3 +227,28 @@ test("status shows what the host's settings say, and what a container has of its
   expect(stdout).toContain("\nweb has options of its own: --no-guards --network front\n");
   expect(stdout).toContain("\nsettings of this host: --ipv6 --reload patch\n");
 });
+
+test("a verdict of explain is below its packet where a terminal has no room for it, in whole words and in colour", () => {
+  const view = {
+    from: "an on-link host that routes the container's address to this host",
+    to: "172.17.0.2:80",
+    reaches: false,
+    seen_as: null,
+    why: "dropped by a rule",
+    by: [],
+    unless: [],
+  };
+  const explained = [{ container: "web", publish: "0.0.0.0:8080/tcp", views: [view, { ...view, reaches: true }] }];
+  const told = result({ explained, msg: "1 published port traced" });
+  const stdout = paintFor(true, { TERM: "xterm" });
+  const lines = printForPerson(told, { columns: 80, stdout }).stdout.split("\n");
+  expect(lines.slice(0, 5)).toEqual([
+    "0.0.0.0:8080/tcp of web",
+    "  an on-link host that routes the container's address to this host  172.17.0.2:80",
+    "\u001b[31m    no: dropped by a rule\u001b[0m",
+    "  an on-link host that routes the container's address to this host  172.17.0.2:80",
+    "\u001b[32m    reaches it, seen as null\u001b[0m",
+  ]);
+  // In a pipe all of it is one line.
+  expect(printForPerson(told).stdout).toContain("172.17.0.2:80  no: dropped by a rule\n");
+});
