@@ -26,12 +26,12 @@ import { type Reporter, watch } from "./commands/watch.ts";
 import type { Listener } from "./docker/find.ts";
 import type { Result } from "./generated/result.ts";
 import { asFailure, Failure } from "./model/errors.ts";
-import type { Request } from "./model/request.ts";
+import { type Request, setsUp } from "./model/request.ts";
 import type { HostSettings } from "./model/settings.ts";
 import type { HostRequest } from "./plan/backend.ts";
 import { settingsAfter } from "./plan/settings.ts";
 import { everyVariable, forget, variable } from "./system/environment.ts";
-import { keepLastValid, readSettingsFile } from "./system/settings-file.ts";
+import { keepLastValid, readSettingsFile, refuseUntrustedPlace } from "./system/settings-file.ts";
 import { spellCommand, startVerbose, verbose } from "./system/verbose.ts";
 import { recordedSettings } from "./systemd/install.ts";
 import { isChange, readCaller, record } from "./systemd/journal.ts";
@@ -165,7 +165,9 @@ const LOOK = 10;
  * asks for them, and writes them down.
  */
 async function settingsOf(raw: Raw): Promise<HostSettings> {
-  const settings = await readSettingsFile(settingsPathOf(raw, surroundings()));
+  const isSetup = truthy(raw["base"]) && raw["state"] !== "absent";
+  const isNamed = typeof raw["config"] === "string" && !isSetup;
+  const settings = await readSettingsFile(settingsPathOf(raw, surroundings()), isNamed);
   if (settings.file !== undefined || settings.unusable !== undefined || !truthy(raw["base"])) return settings;
   // What is wrong with the arguments is said before anybody is asked.
   readRequest(raw, surroundings(), settings, false);
@@ -174,16 +176,15 @@ async function settingsOf(raw: Raw): Promise<HostSettings> {
 
 /** A call by JSON: it changes something, or only asks. A copy of this program may be one that only asks (ansible/collection.ts). */
 function callByJson(raw: Raw, settings: HostSettings, stop: AbortSignal): ReturnType<Handler> {
-  const asked = ONLY_ASKS ? { query: "status", ...raw } : raw;
-  switch (asked["query"]) {
+  switch (raw["query"]) {
     case "status":
-      return statusOfHost(asked, settings);
+      return statusOfHost(raw, settings);
     case "ls":
-      return listHost(asked, settings);
+      return listHost(raw, settings);
     case "explain":
-      return explainContainers(asked, settings, stop);
+      return explainContainers(raw, settings, stop);
   }
-  return publishContainers(asked, settings, stop);
+  return ONLY_ASKS ? statusOfHost(raw, settings) : publishContainers(raw, settings, stop);
 }
 
 const ONLY_ASKS = "docker_iptables_only_asks" in globalThis;
@@ -196,15 +197,14 @@ function publishContainers(
   listener?: Listener,
 ): ReturnType<Handler> {
   const request = requestOf(raw, settings);
-  const { state, base } = request.subject;
+  const { state, base, containers, all } = request.subject;
+  const opens = state === "present" || (base && containers.length === 0 && !all);
   return {
     request,
     result: async () => {
-      if (settings.unusable !== undefined) {
-        if (state === "present" || base) throw settings.unusable;
-        request.warnings.push(withLastValid(settings.unusable).message);
-      }
-      const outcome = await publish(request, stop, listener);
+      if (settings.unusable !== undefined && opens) throw settings.unusable;
+      if (setsUp(request.subject) && settings.file === undefined) await refuseUntrustedPlace(settings.path);
+      const outcome = await publish(warned(request), stop, listener);
       if (!request.check) await keepLastValid(settingsAfter(request));
       return resultOf(request, outcome);
     },
@@ -217,15 +217,22 @@ function statusOfHost(raw: Raw, settings: HostSettings): ReturnType<Handler> {
   return { request, result: async () => resultOfStatus(request, await status(request)) };
 }
 
+/** With a warning where the settings cannot be used. */
+function warned(request: HostRequest): HostRequest {
+  const { unusable } = request.settings;
+  if (unusable !== undefined) request.warnings.push(withLastValid(unusable).message);
+  return request;
+}
+
 /** What is published. */
 function listHost(raw: Raw, settings: HostSettings): ReturnType<Handler> {
-  const request = requestOf(raw, settings, false);
+  const request = warned(requestOf(raw, settings, false));
   return { request, result: async () => resultOfList(request, await listPublished(request)) };
 }
 
 /** Who reaches what. */
 function explainContainers(raw: Raw, settings: HostSettings, stop: AbortSignal): ReturnType<Handler> {
-  const request = requestOf(raw, settings);
+  const request = warned(requestOf(raw, settings));
   return { request, result: async () => resultOfExplain(request, await explain(request, stop)) };
 }
 
@@ -302,7 +309,8 @@ async function fulfil(
     const result = await completed(resultOfFailure(error, request, debug, "_task" in raw), request);
     await note(request, result);
     // A value that no argument takes is wrong usage of a verb, as an option is that there is not.
-    if (verb === undefined || request !== undefined) return { ...print(result), exitCode: 1 };
+    const isUsage = verb !== undefined && request === undefined && asFailure(error).code === "arguments_invalid";
+    if (!isUsage) return { ...print(result), exitCode: 1 };
     const { stdout, stderr } = print(result);
     return { stdout, stderr: stderr === "" ? "" : `${stderr}${helpHint(verb)}`, exitCode: 2 };
   }
@@ -347,9 +355,10 @@ function watchHost(raw: Raw, settings: HostSettings, stop: AbortSignal): ReturnT
     result: async () => {
       let now = request;
       while (!stop.aborted) {
-        const { signal, end } = untilChanged(now.settings, stop);
+        const { signal, end } = untilChanged(now.settings, () => settingsOf(raw), stop);
         await watch(now, manager, reporterOf(now), signal).finally(end);
-        if (!stop.aborted) now = watchRequest(raw, await settingsOf(raw));
+        const settings = stop.aborted ? now.settings : await settingsOf(raw).catch(() => now.settings);
+        now = watchRequest(raw, settings);
       }
       return { changed: false, msg: "watched until the signal to stop", comment: "", warnings: [] };
     },
@@ -396,14 +405,16 @@ function withLastValid({ code, message, facts }: Failure): Failure {
   return new Failure(code, `${message}; until then the last valid settings are used`, facts);
 }
 
-/** Aborted by `stop`, or once the settings are others. */
+/** Aborted by `stop`, or once the settings are others than these. A look that fails is taken again. */
 function untilChanged(
-  { path, file, unusable }: HostSettings,
+  { file, unusable }: HostSettings,
+  look: () => Promise<HostSettings>,
   stop: AbortSignal,
 ): { signal: AbortSignal; end: () => void } {
   const changed = new AbortController();
   const timer = setInterval(async () => {
-    const now = await readSettingsFile(path);
+    const now = await look().catch(() => undefined);
+    if (now === undefined) return;
     if (now.file?.text !== file?.text || now.unusable?.message !== unusable?.message) changed.abort();
   }, SETTINGS_PAUSE);
   return { signal: AbortSignal.any([stop, changed.signal]), end: () => clearInterval(timer) };

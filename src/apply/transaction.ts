@@ -7,7 +7,7 @@ import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { confirmationOf } from "../fragments/confirmed.ts";
 import { readOwn } from "../fragments/directory.ts";
-import { asFailure, ConcurrentChange } from "../model/errors.ts";
+import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type HostConfig, removesHost } from "../model/request.ts";
 import type { HostRequest, Reloaded, ReloadRequest, Undo } from "../plan/backend.ts";
@@ -83,6 +83,8 @@ async function change(work: Commit): Promise<Reloaded> {
   const leaving = units.filter(({ before, after }) => before !== undefined && after === undefined);
   if (leaving.length > 0) await alone(host.timeout, () => removeUnits(leaving, undo, host.timeout));
   if (removesHost(subject)) {
+    const { settings } = plan.base;
+    if (settings !== undefined) await alone(host.timeout, () => write(settings.path, settings.after, undo));
     await forgetLastValid(request.settings.path);
     for (const family of FAMILIES) await removeState(stateOf(family, host.directories[family]));
   }
@@ -93,7 +95,9 @@ async function change(work: Commit): Promise<Reloaded> {
 async function writeFiles({ plan, request, undo, gone, alone }: Commit, installs: boolean): Promise<void> {
   const { found, settled, base, going } = plan;
   const { timeout } = request.host;
-  const { settings, files } = base;
+  const { files } = base;
+  // Those that a removal forgets are needed until all else is gone.
+  const settings = removesHost(request.subject) ? undefined : base.settings;
   const staying = [...(settings === undefined ? [] : [settings]), ...files, ...found.items].filter(hasFileChanges);
   if (staying.length === 0 && found.misfiled.length === 0 && !installs) return;
   await alone(timeout, async () => {
@@ -106,10 +110,14 @@ async function writeFiles({ plan, request, undo, gone, alone }: Commit, installs
   });
 }
 
-/** Another setup may have kept its choices since these were read. Throws ConcurrentChange. */
-async function refuseOthersSettings({ path, before }: FileChange): Promise<void> {
-  if ((await readOwn(path))?.text === before?.text) return;
-  throw new ConcurrentChange(`the settings in ${path} have been changed during this call; run it again`, { path });
+/** Another setup may have kept its choices since these were read. Throws Failure `concurrent_change`. */
+async function refuseOthersSettings({ path, before, after }: FileChange): Promise<void> {
+  const now = (await readOwn(path))?.text;
+  if (now === before?.text || now === after) return;
+  // Not to be tried again with what was read: a Failure, and no ConcurrentChange.
+  throw new Failure("concurrent_change", `the settings in ${path} were changed during this call; run it again`, {
+    path,
+  });
 }
 
 /** It waits for our locks before it is ready, so none is held meanwhile. */

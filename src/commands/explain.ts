@@ -79,7 +79,7 @@ async function observe(request: ExplainRequest, signal: AbortSignal): Promise<Ob
   const here = await readDirectories(host.directories).catch(orElse({}));
   const kept = (container: Container) => ({ ...optionsOf(container, here, defaults), ...options });
   const [{ targets }, networks, live] = await Promise.all([
-    findPublished(subject.containers, client, kept, { wait: 0, signal }),
+    findPublished(subject.containers, client, kept, { wait: 0, signal, network: defaults.network }),
     findNetworks(client),
     host.backend.read(FAMILIES, host),
   ]);

@@ -1,7 +1,7 @@
 // What can be wrong, found on the fragments, the kernel's rules and the containers as they are. Pure.
 
 import { basename } from "node:path/posix";
-import type { Idle } from "../docker/find.ts";
+import type { Existing } from "../docker/find.ts";
 import type { Network } from "../docker/network.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import type { Fragments } from "../fragments/by-family.ts";
@@ -50,8 +50,8 @@ export function byDanger(one: Problem, other: Problem): number {
 export interface Known {
   /** Those that run. */
   targets: readonly PublishedContainer[];
-  /** Those among the others that exist, by name. */
-  idle: ReadonlyMap<string, Idle>;
+  /** Those among the others that exist, by the name or id that was asked for. */
+  existing: ReadonlyMap<string, Existing>;
   /** The client's name. */
   client: string;
 }
@@ -141,13 +141,13 @@ function fileProblem(
     const msg = `${path} is stale: the container ${container} publishes no port of this fragment`;
     return { kind: "fragment_outdated", msg, hint };
   }
-  return goneProblem(container, known.idle.get(container), path, known.client);
+  return goneProblem(container, known.existing.get(container), path, known.client);
 }
 
 /** Of a container that does not run, whose rules still lead to its former address. */
 function goneProblem(
   container: string,
-  idle: Idle | undefined,
+  idle: Existing | undefined,
   path: string,
   client: string,
 ): Pick<Problem, "kind" | "msg" | "hint" | "since"> {
@@ -163,8 +163,9 @@ function goneProblem(
 
 /** Containers that were named, and that do not run and have no rules: nothing else is said of them. */
 export function notRunning(names: readonly string[], known: Known, others: readonly string[]): Problem[] {
-  return names.map((container): Problem => {
-    const idle = known.idle.get(container);
+  const all = names.filter((name) => known.existing.get(name)?.running !== true);
+  return all.map((container): Problem => {
+    const idle = known.existing.get(container);
     if (idle !== undefined) {
       const [msg, hint] = [
         `the container ${container} ${describeIdle(idle)}`,
@@ -178,12 +179,12 @@ export function notRunning(names: readonly string[], known: Known, others: reado
   });
 }
 
-function describeIdle({ status, ended }: Idle): string {
+function describeIdle({ status, ended }: Existing): string {
   if (ended === undefined) return `is ${status}`;
   return `is ${status}, with exit status ${ended.exitCode}, since ${ended.at}`;
 }
 
-function sinceOf({ ended }: Idle): Pick<Problem, "since"> {
+function sinceOf({ ended }: Existing): Pick<Problem, "since"> {
   return ended === undefined ? {} : { since: ended.at };
 }
 

@@ -114,8 +114,13 @@ async function lookAtWatcher({
     const msg = `the settings in ${settings.path} ask for ${WATCH_UNIT}, and it is not installed`;
     return { problems: [{ kind: "watcher_down", msg, hint: "'docker_iptables setup' installs it" }], follows: false };
   }
+  // One that nobody has asked for, and that is switched off, is.
+  const isExpected = settings.values.watch === true || properties.get("UnitFileState") === "enabled";
+  if (!isExpected) return { problems: [], follows: false };
   const state = properties.get("ActiveState") ?? "unknown";
-  const runs = ["active", "activating", "reloading"].includes(state);
+  // Between two of its starts it is "activating", too.
+  const isBetween = properties.get("SubState") === "auto-restart";
+  const runs = ["active", "activating", "reloading"].includes(state) && !isBetween;
   const problems: Problem[] = [
     ...(runs ? [] : [watcherDown(state)]),
     ...(isDisabled(properties) ? [watcherDisabled()] : []),

@@ -3,7 +3,14 @@
 
 import { basename } from "node:path/posix";
 import { findBroken } from "../apply/load.ts";
-import { type Complaint, findIdle, findNetworks, findRunning, type Idle, type Running } from "../docker/find.ts";
+import {
+  type Complaint,
+  type Existing,
+  findExisting,
+  findNetworks,
+  findRunning,
+  type Running,
+} from "../docker/find.ts";
 import type { Network } from "../docker/network.ts";
 import { adviseOverlap, overlapsOf } from "../docker/overlaps.ts";
 import { adviseUntrusted } from "../docker/proxy.ts";
@@ -101,8 +108,15 @@ export async function listPublished(request: StatusRequest): Promise<Listed> {
       const live = isLive(owned.get(one.owner.name) ?? []);
       return publishedPorts(one).map((ports) => ({ ...ports, live }));
     }),
-    warnings: names.filter((name) => !running.has(name)).map((name) => `the container ${name} does not run`),
+    warnings: names
+      .filter((name) => !running.has(name))
+      .map((name) => notListed(name, scene.daemon.existing.get(name))),
   };
+}
+
+function notListed(name: string, existing: Existing | undefined): string {
+  if (existing === undefined) return `the container ${name} does not exist`;
+  return existing.running ? `the container ${name} is not published` : `the container ${name} is ${existing.status}`;
 }
 
 /** What there is, and what there should be. */
@@ -208,7 +222,7 @@ async function fragmentProblems(scene: Scene, request: StatusRequest): Promise<P
   const broken = await tryFragments(now, live, host);
   const once = loading.reload === "patch" ? "" : onceFixed(broken);
   const names = publishing.map(({ name }) => name);
-  const known = { targets: daemon.running.targets, idle: daemon.idle, client: basename(client.client) };
+  const known = { targets: daemon.running.targets, existing: daemon.existing, client: basename(client.client) };
   const found = items.flatMap((item) => differences(item, known, untrue, once));
   const runs = new Set([...daemon.running.targets, ...daemon.running.left].map(({ name }) => name));
   const silent = subject.containers.filter((name) => !runs.has(name) && !found.some((one) => one.container === name));
@@ -260,7 +274,8 @@ function answer(scene: Scene, around: Around, problems: readonly Problem[], name
     .filter(({ name }) => isAskedFor(name))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   const runs = new Set([...daemon.running.targets, ...daemon.running.left].map(({ name }) => name));
-  const unknown = names.filter((name) => !statuses.some((one) => one.name === name) && runs.has(name));
+  const isRunning = (name: string) => runs.has(name) || daemon.existing.get(name)?.running === true;
+  const unknown = names.filter((name) => !statuses.some((one) => one.name === name) && isRunning(name));
   return {
     statuses,
     problems: problems.filter(({ container }) => isAskedFor(container)).sort(byDanger),
@@ -295,8 +310,8 @@ function asWritten(owner: string, now: Fragments, defaults: Defaults): Container
 
 interface WhatRuns {
   running: Running;
-  /** Containers that exist and do not run, of those that have a fragment, or are named. */
-  idle: ReadonlyMap<string, Idle>;
+  /** Those that exist, of the others that have a fragment, or are named. */
+  existing: ReadonlyMap<string, Existing>;
   networks: Network[];
   unusable: Complaint[];
   /** Why it could not be asked. */
@@ -316,13 +331,13 @@ async function askWhatRuns(
     const [running, { networks, unusable }] = await Promise.all([finding, findNetworks(client)]);
     const runs = new Set([...running.targets, ...running.left].map(({ name }) => name));
     const others = [...owners, ...subject.containers].filter((name) => !runs.has(name));
-    const idle = await findIdle([...new Set(others)].sort(), client);
-    return { running, idle, networks, unusable: [...running.unusable, ...unusable], failure: undefined };
+    const existing = await findExisting([...new Set(others)].sort(), client);
+    return { running, existing, networks, unusable: [...running.unusable, ...unusable], failure: undefined };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     return {
       running: { targets: [], left: [], unusable: [], warnings: [], untrusted: [] },
-      idle: new Map(),
+      existing: new Map(),
       networks: [],
       unusable: [],
       failure: error,

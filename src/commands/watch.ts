@@ -212,10 +212,10 @@ async function syncOnce(
   } catch (error) {
     const failure = asFailure(error);
     if (signal.aborted && failure.code === "interrupted") return undefined;
-    if (isFirst && failure.code === "permission_denied") throw failure;
     complaints.tell(failure);
     // A failure of the host rules does not stop the containers.
     const second = taken.networks ? await sync(false).catch(asFailure) : failure;
+    if (isFirst && second?.code === "permission_denied") throw second;
     const published = second === undefined;
     verbose(() => `sync: ${published ? "failed with the host rules, done without them" : failure.message}`);
     if (!published) complaints.tell(second);

@@ -71,6 +71,16 @@ export function describePending(pending: Pending): string {
   }
 }
 
+/** How a container is waited for. */
+export interface Waited {
+  /** seconds; undefined: it is not. */
+  wait: number | undefined;
+  signal: AbortSignal;
+  listener?: Listener;
+  /** The network of one whose options name none; Docker's own choice without it. */
+  network?: string | undefined;
+}
+
 /**
  * The containers of these names or ids, each once.
  *
@@ -83,14 +93,14 @@ export async function findPublished(
   names: readonly string[],
   client: Client,
   optionsOf: OptionsOf,
-  { wait, signal, listener = NOBODY_LISTENS }: { wait: number | undefined; signal: AbortSignal; listener?: Listener },
+  { wait, signal, listener = NOBODY_LISTENS, network }: Waited,
 ): Promise<Found> {
   const deadline = wait === undefined ? 0 : Date.now() + wait * 1000;
   const patience = { seconds: wait ?? 0, deadline, signal, listener };
   const looked =
     wait === undefined ? { ...(await look(names, client)), waited: false } : await waitForAll(names, client, patience);
   const { ready, pending, waited } = looked;
-  const { located, interfaces } = await askAgain(patience, () => locateAll(ready, [], { optionsOf }, client));
+  const { located, interfaces } = await askAgain(patience, () => locateAll(ready, [], { optionsOf, network }, client));
   const targets = located.map(({ target }) => target);
   const failed = targets.find(isFailure);
   if (failed !== undefined) throw failed;
@@ -106,10 +116,10 @@ export async function findPublished(
 export async function findConflicting(
   names: readonly string[],
   client: Client,
-  optionsOf: OptionsOf,
+  options: FindOptions,
 ): Promise<Pick<Found, "targets" | "pending">> {
   const { ready, pending, unusable } = await lookAt(names, client);
-  const { located, interfaces } = await locateAll(ready, [], { optionsOf }, client);
+  const { located, interfaces } = await locateAll(ready, [], options, client);
   const notLocated = located.flatMap(({ container: { name }, target }): Pending[] =>
     isFailure(target) ? [{ name, kind: "not_located", failure: target }] : [],
   );
@@ -119,14 +129,18 @@ export async function findConflicting(
   return { targets: whole, pending: [...pending, ...notLocated, ...bad] };
 }
 
-/** A container that exists and does not run; `status` is the client's own word. */
-export type Idle = Pick<Container, "status" | "ended">;
+/** A container that exists; `status` is the client's own word. */
+export type Existing = Pick<Container, "running" | "status" | "ended">;
 
-/** Of these names the containers that exist and do not run. Throws Failure of the client. */
-export async function findIdle(names: readonly string[], client: Client): Promise<Map<string, Idle>> {
+/** Of these names, or beginnings of ids, the containers that exist. Throws Failure of the client. */
+export async function findExisting(names: readonly string[], client: Client): Promise<Map<string, Existing>> {
   if (names.length === 0) return new Map();
   const { usable } = await inspectContainers(client, names);
-  return new Map(usable.filter(({ running }) => !running).map((one) => [one.name, one]));
+  const found = names.map((name) => {
+    const own = usable.find((one) => one.name === name) ?? usable.find(({ id }) => id.startsWith(name));
+    return [name, own] as const;
+  });
+  return new Map(found.filter((one): one is [string, Container] => one[1] !== undefined));
 }
 
 function isFailure(one: PublishedContainer | Failure): one is Failure {

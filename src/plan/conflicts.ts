@@ -42,7 +42,7 @@ export interface Conflicting {
 export async function settleConflicts(
   { wanted: asked, addresses, names }: Pick<Selection, "wanted" | "addresses" | "names">,
   now: Fragments,
-  { host, client, defaults }: Asking,
+  { host, client, defaults, settings }: Asking,
 ): Promise<Conflicting> {
   const known = new ClaimIndex();
   for (const one of asked.map((wanted) => withAddresses(claimantOf(wanted), addresses))) {
@@ -56,7 +56,8 @@ export async function settleConflicts(
     verbose(() => [...clashes.values()].map(({ path, what, owner }) => `conflict: ${path} claims ${what} of ${owner}`));
     // The requested network is that of the requested containers only.
     const kept = (container: Container) => optionsOf(container, now, defaults);
-    const { targets, pending } = await findConflicting([...clashes.keys()], client, kept);
+    const { network } = settings.values;
+    const { targets, pending } = await findConflicting([...clashes.keys()], client, { optionsOf: kept, network });
     for (const { id, name } of targets) {
       const former = names.get(id);
       if (former !== undefined && former !== name) throw renamed(former, name);
@@ -71,6 +72,7 @@ export async function settleConflicts(
         host,
         client,
         defaults,
+        settings,
       });
       known.add(claimantOf(wanted));
       found.wanted.push(wanted);
@@ -84,7 +86,7 @@ function renamed(former: string, name: string): ConcurrentChange {
   return new ConcurrentChange(message, { containers: [former, name] });
 }
 
-type Asking = Pick<HostRequest, "host" | "client" | "defaults">;
+type Asking = Pick<HostRequest, "host" | "client" | "defaults" | "settings">;
 
 interface Clash {
   path: string;

@@ -1,7 +1,7 @@
 // observe: whom a call is about, what the client says of them, and this host as it is. Reads, and changes nothing.
 
 import { findNetworks, type Listener, type Networks } from "../docker/find.ts";
-import { missingDirectory } from "../fragments/directory.ts";
+import { directoryExists, missingDirectory } from "../fragments/directory.ts";
 import type { Family } from "../model/family.ts";
 import { setsUp } from "../model/request.ts";
 import type { Host, HostRequest } from "./backend.ts";
@@ -71,9 +71,14 @@ function orLater(all: boolean): (error: unknown) => undefined {
  * Failure `directory_unusable`.
  */
 async function refuseOrphaned(families: readonly Family[], host: Host): Promise<void> {
-  if (families.includes("ipv4")) return;
-  const { ipv4 } = await host.backend.read(["ipv4"], host);
-  if (ipv4 !== undefined && host.backend.ownersIn(ipv4).length > 0) throw missingDirectory(host.directories.ipv4);
+  const required: Family[] = host.needsIpv6 ? ["ipv4", "ipv6"] : ["ipv4"];
+  const missing = required.filter((family) => !families.includes(family));
+  const live = missing.length === 0 ? {} : await host.backend.read(missing, host);
+  for (const family of missing) {
+    const running = live[family];
+    if (running !== undefined && host.backend.ownersIn(running).length > 0)
+      throw missingDirectory(host.directories[family]);
+  }
 }
 
 /** The host's families, its kernel's rules, and its directories unless they were looked at before. */
@@ -81,8 +86,9 @@ async function lookAround(
   { subject, host, loading, check }: Pick<HostRequest, "subject" | "host" | "loading" | "check">,
   before?: SeenDirectories,
 ): Promise<LookedAt> {
-  // A prediction for names says that the host is not set up (selection.ts).
-  const isLenient = subject.state === "absent" || (check && !subject.all);
+  // Of a host that is not set up a prediction for names says so (selection.ts).
+  const isPredicted = check && !subject.all && !(await directoryExists(host.directories.ipv4));
+  const isLenient = subject.state === "absent" || isPredicted;
   const families = await familiesOf(host, setsUp(subject) ? "make" : isLenient ? "skip" : "refuse");
   if (subject.state === "absent" && loading.reload !== "none") await refuseOrphaned(families, host);
   const [live, seen] = await Promise.all([

@@ -84,9 +84,10 @@ async function askForNamed(
   signal: AbortSignal,
   listener: Listener,
 ): Promise<Selection> {
-  if (check && !(await directoryExists(host.directories.ipv4))) return notSetUp(subject.containers);
+  if (check && !subject.base && !(await directoryExists(host.directories.ipv4))) return notSetUp(subject.containers);
   const wait = check ? undefined : waitTimeout;
-  const found = await findPublished(subject.containers, client, () => options, { wait, signal, listener });
+  const { network } = defaults;
+  const found = await findPublished(subject.containers, client, () => options, { wait, signal, listener, network });
   const { targets, pending, waited } = found;
   const { wanted, notPublished, warnings } = makeAll(targets, defaults);
   const dropped = targets.flatMap(({ name }) => warnOfDropped(name, options, here));

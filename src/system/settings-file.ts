@@ -9,7 +9,7 @@ import { basename, dirname, join } from "node:path";
 import { pid } from "node:process";
 import { closingOf, describeAccess } from "../model/access.ts";
 import { STATE_NAME } from "../model/directories.ts";
-import { asFailure, errno, exhaustion, Failure } from "../model/errors.ts";
+import { asFailure, errno, exhaustion, Failure, orElse } from "../model/errors.ts";
 import { DEFAULT_SETTINGS_PATH, type HostSettings, readSettings, unusable } from "../model/settings.ts";
 import { writeFailure } from "./replace-file.ts";
 import { isTrusted, untrustedAbove } from "./trust.ts";
@@ -18,12 +18,18 @@ import { isTrusted, untrustedAbove } from "./trust.ts";
 const LARGEST = 64 * 1024;
 
 /**
- * What is in force. A file that cannot be used is no failure: the answer says so, and has the last valid values. Throws Failure
- * `resources_exhausted`.
+ * What is in force. A file that cannot be used is no failure: the answer says so, and has the last valid values. One that `isNamed`
+ * by the caller has to be there. Throws Failure `resources_exhausted`.
  */
-export async function readSettingsFile(path: string): Promise<HostSettings> {
+export async function readSettingsFile(path: string, isNamed = false): Promise<HostSettings> {
   try {
     const file = await readTrusted(path);
+    if (file === undefined && isNamed)
+      throw unusable(
+        path,
+        "there is no such file",
+        "'docker_iptables setup' makes it, with the options that it is given",
+      );
     return { path, file, values: file === undefined ? {} : readSettings(file.text, path) };
   } catch (error) {
     const failure = asUnusable(error, path);
@@ -32,20 +38,33 @@ export async function readSettingsFile(path: string): Promise<HostSettings> {
   }
 }
 
-/** Keeps the text of settings that are in force, if it is another than before. A call can do without it. */
-export async function keepLastValid({ path, file }: Pick<HostSettings, "path" | "file">): Promise<void> {
+/**
+ * Keeps the text of settings that are in force, if it is another than before; of a host that has none any more, none. A call can do
+ * without it.
+ */
+export async function keepLastValid({ path, file, unusable: why }: Omit<HostSettings, "values">): Promise<void> {
+  if (why !== undefined) return;
+  if (file === undefined) return forgetLastValid(path).catch(() => {});
   const copy = copyOf(path);
-  if (file === undefined || (await readTrusted(copy).catch(() => undefined))?.text === file.text) return;
+  if ((await readTrusted(copy).catch(() => undefined))?.text === file.text) return;
   // Of its own: several processes may keep it at once.
   const draft = `${copy}.${pid}.tmp`;
   try {
     await mkdir(dirname(copy), { recursive: true, mode: 0o700 });
-    await writeFile(draft, file.text, { mode: 0o600 });
+    // Never through a link.
+    await rm(draft, { force: true });
+    await writeFile(draft, file.text, { mode: 0o600, flag: "wx" });
     await rename(draft, copy);
   } catch {
     // A service may write its own directories alone: who set it up has kept a copy.
     await rm(draft, { force: true }).catch(() => {});
   }
+}
+
+/** Throws Failure `settings_unusable` where a file that is to be made could be replaced by another user. */
+export async function refuseUntrustedPlace(path: string): Promise<void> {
+  const access = await untrustedAbove(path).catch(orElse(undefined));
+  if (access !== undefined) throw unusable(path, describeAccess(access), closingOf(access));
 }
 
 /** Throws Failure `write_failed`, `permission_denied`. */

@@ -1,7 +1,7 @@
 // Who besides root may change a file: whoever may decides what docker_iptables does with it.
 
-import { lstat, realpath } from "node:fs/promises";
-import { dirname } from "node:path";
+import { lstat, readlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { geteuid } from "node:process";
 import type { Access } from "../model/access.ts";
 
@@ -16,20 +16,32 @@ function isOurs(uid: number): boolean {
 
 /** In a sticky directory (as /tmp is) nobody replaces a file of ours (chmod(1)). */
 const STICKY = 0o1000;
+/** As the kernel's own limit (path_resolution(7)). */
+const MOST_LINKS = 40;
 
-/** The first directory above a path in which another user may put another file, or another directory, in its place. Throws what node:fs throws. */
+/**
+ * The first directory, or link, on the way to a file in which another user may put another file, another directory or another link in
+ * the place of what is there; the file itself is not looked at. Throws what node:fs throws.
+ */
 export async function untrustedAbove(path: string): Promise<Access | undefined> {
-  const directories = [...above(path), ...above(await realpath(path))];
-  for (const directory of new Set(directories)) {
-    const seen = await lstat(directory);
+  const names = dirname(path).split("/").filter(Boolean);
+  let directory = "/";
+  let links = 0;
+  for (let at = "/"; ; ) {
+    const seen = await lstat(at);
+    const isLink = seen.isSymbolicLink();
     // A link's own mode says nothing: who may replace it is said by the directory that it is in.
-    const isClosed = seen.isSymbolicLink() || (seen.mode & 0o022) === 0 || (seen.mode & STICKY) !== 0;
-    if (!isOurs(seen.uid) || !isClosed) return { path: directory, uid: seen.uid, mode: seen.mode & 0o7777 };
+    const isClosed = isLink || (seen.mode & 0o022) === 0 || (seen.mode & STICKY) !== 0;
+    if (!isOurs(seen.uid) || !isClosed) return { path: at, uid: seen.uid, mode: seen.mode & 0o7777 };
+    if (isLink) {
+      links += 1;
+      if (links > MOST_LINKS) return { path: at, uid: seen.uid, mode: seen.mode & 0o7777 };
+      const target = await readlink(at);
+      if (target.startsWith("/")) directory = "/";
+      names.unshift(...target.split("/").filter(Boolean));
+    } else directory = at;
+    const name = names.shift();
+    if (name === undefined) return undefined;
+    at = name === ".." ? dirname(directory) : join(directory, name);
   }
-  return undefined;
-}
-
-function above(path: string): string[] {
-  const directory = dirname(path);
-  return directory === path ? [] : [...above(directory), directory];
 }

@@ -149,7 +149,7 @@ async function planHelper(unit: string, properties: ReadonlyMap<string, string>,
 /**
  * The options with which a host was set up that has no settings, as far as the flags of its watcher show, and the unit that has them;
  * of a foreign unit, without systemd, or without a watcher, none. A `restore` is omitted: the watcher was also given that instead of
- * `systemd`.
+ * `systemd`. A watcher that was switched off, as 0.1.0 could not remove one, stays off.
  */
 export async function recordedSettings(timeoutSeconds: number): Promise<Pick<HostSettings, "values" | "takenFrom">> {
   const properties = await showUnit(WATCH_UNIT, timeoutSeconds).catch(orElse(undefined));
@@ -159,7 +159,11 @@ export async function recordedSettings(timeoutSeconds: number): Promise<Pick<Hos
   if (text === undefined || !isManaged(text)) return { values: {} };
   const { reload, ...given } = settingsIn(readFlags((words ?? "").trim().split(" ")));
   const isChosen = reload !== undefined && reload !== "restore";
-  return { values: { watch: true, ...given, ...(isChosen ? { reload } : {}) }, takenFrom: WATCH_UNIT };
+  const runs = properties?.get("UnitFileState") === "enabled" || properties?.get("ActiveState") === "active";
+  return {
+    values: { ...(runs ? { watch: true } : {}), ...given, ...(isChosen ? { reload } : {}) },
+    takenFrom: WATCH_UNIT,
+  };
 }
 
 /** The services of ours under these names, as they are when they are to be removed. */

@@ -170,6 +170,7 @@ const SHOWN = [
   "Id",
   "LoadState",
   "ActiveState",
+  "SubState",
   "CanReload",
   "UnitFileState",
   "NeedDaemonReload",

@@ -295,7 +295,12 @@ story(
       (await host.run("find", [installed, "-perm", "-111", "-type", "f", "-printf", "%P\\n"])).stdout
         .split("\n")
         .sort(),
-    ).toEqual(["", "plugins/modules/docker_iptables.cjs", "roles/docker_iptables/files/docker_iptables"]);
+    ).toEqual([
+      "",
+      "plugins/modules/docker_iptables.cjs",
+      "plugins/modules/docker_iptables_info.cjs",
+      "roles/docker_iptables/files/docker_iptables",
+    ]);
 
     const shown = await asUser(host, ["ansible-doc", "--json", "--type", "module", fqcn]);
     const { doc, examples, return: returned } = JSON.parse(shown.stdout)[fqcn];

@@ -153,17 +153,24 @@ describe.concurrent("a question by JSON", () => {
     expect((await hostWithWeb().refuses(given, "arguments_invalid")).msg).toMatch(message);
   });
 
-  test.skipIf(NATIVE)("the module that only asks publishes nothing, whatever it is given", async () => {
-    const host = hostWithWeb();
-    const before = host.state();
-    const path = join(host.root, "args");
-    writeFileSync(path, JSON.stringify(host.args({ container: "web", state: "present", reload: "restore" })));
-    const module = join(dirname(host.executable), INFO_MODULE);
-    const { exitCode, stdout, stderr } = await execa(process.execPath, [module, path], host.options());
-    const result = readAnswer({ exitCode: exitCode ?? -1, stdout, stderr });
-    expect(result.problems?.map(({ kind }) => kind)).toEqual(["fragment_missing"]);
-    expect(host.state()).toEqual(before);
-  });
+  test.skipIf(NATIVE).each([{}, { query: null }, { base: true, query: null }, { query: "ls" }])(
+    "the module that only asks publishes nothing, also with %j",
+    async (given) => {
+      const host = hostWithWeb();
+      const before = host.state();
+      const path = join(host.root, "args");
+      writeFileSync(
+        path,
+        JSON.stringify(host.args({ container: "web", state: "present", reload: "restore", ...given })),
+      );
+      const module = join(dirname(host.executable), INFO_MODULE);
+      const { exitCode, stdout, stderr } = await execa(process.execPath, [module, path], host.options());
+      const result = readAnswer({ exitCode: exitCode ?? -1, stdout, stderr });
+      if (given.query === "ls") expect(result.published).toMatchObject([{ container: "web", live: false }]);
+      else expect(result.problems?.map(({ kind }) => kind)).toEqual(["fragment_missing"]);
+      expect(host.state()).toEqual(before);
+    },
+  );
 });
 
 /** Beside the built executable. */

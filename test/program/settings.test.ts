@@ -166,6 +166,24 @@ describe.concurrent("setup", () => {
     expect(settingsOf(host)).toEqual({ ...paths(host), reload: "restore" });
   });
 
+  test("--remove that fails leaves it, for the next try", async () => {
+    const host = bareHost();
+    await setup(host, "--reload", "restore", "--watch");
+    host.on("systemctl", 'case "$*" in disable*) echo no >&2; exit 1 ;; esac');
+    expect(await call(host, "setup", "--remove")).toMatchObject({ failed: true });
+    expect(settingsOf(host)).toMatchObject({ reload: "restore" });
+    host.on("systemctl", "");
+    expect(await call(host, "setup", "--remove")).toMatchObject({ changed: true });
+    expect(settingsOf(host)).toBeUndefined();
+  });
+
+  test("twice at once with the same choices: both succeed", async () => {
+    const host = bareHost();
+    const results = await Promise.all([setup(host, "--reload", "restore"), setup(host, "--reload", "restore")]);
+    for (const { failed, msg } of results) expect(failed, msg).toBeUndefined();
+    expect(settingsOf(host)).toEqual({ ...paths(host), reload: "restore" });
+  });
+
   test("--remove removes it", async () => {
     const host = bareHost();
     await setup(host, "--reload", "restore");
@@ -200,6 +218,17 @@ describe.concurrent("the services", () => {
     expect(existsSync(join(host.unitDir, WATCHER))).toBe(false);
     expect(settingsOf(host)).toMatchObject({ watch: false });
     expect(await call(host, "setup")).toMatchObject({ changed: false });
+  });
+
+  test("of such a host that were switched off stay off", async () => {
+    const host = bareHost();
+    await setup(host, "--watch", "--reload", "restore");
+    rmSync(host.settingsPath);
+    for (const state of ["enabled", "active"]) rmSync(join(host.fake, state, WATCHER));
+    host.calls();
+    await setup(host, "--reload", "restore");
+    expect(settingsOf(host)).toEqual({ ...paths(host), reload: "restore" });
+    expect(host.calls().filter((one) => /enable|restart/.test(one))).toEqual([]);
   });
 
   test("of a host that was set up before there were settings: the next setup takes them over", async () => {
@@ -270,6 +299,13 @@ describe.concurrent("a file that cannot be used", () => {
     expect(host.kernel("nat")).not.toContain("172.17.0.2");
   });
 
+  test("so does absent of a container together with the host rules", async () => {
+    const host = await brokenHost();
+    const result = await json(host, { container: "web", base: true, state: "absent" });
+    expect(result, result.msg).toMatchObject({ changed: true });
+    expect(host.fragment("web")).toBeUndefined();
+  });
+
   test("load loads, and fails afterwards", async () => {
     const host = await brokenHost();
     host.flush("nat");
@@ -302,7 +338,57 @@ describe.concurrent("a file that cannot be used", () => {
   });
 });
 
+/** In two networks, of which Docker itself would choose `back`. */
+function inTwo(host: FakeHost): void {
+  for (const network of ["front", "back"])
+    host.network(network, { Options: { "com.docker.network.bridge.name": BRIDGE }, IPAM: { Config: [] } });
+  host.document("web", {
+    ...JSON.parse(host.documentOf("web")),
+    HostConfig: { NetworkMode: "back" },
+    NetworkSettings: {
+      Ports: published("8080"),
+      Networks: {
+        front: { NetworkID: "front", IPAddress: "172.18.0.2", Gateway: "172.18.0.1" },
+        back: { NetworkID: "back", IPAddress: "172.19.0.2", Gateway: "172.19.0.1" },
+      },
+    },
+  });
+}
+
 describe.concurrent("which settings", () => {
+  test("the network is for calls by name, too", async () => {
+    const host = bareHost();
+    await setup(host, "--reload", "restore");
+    inTwo(host);
+    write(host, { reload: "restore", network: "front" });
+    await call(host, "create", "web");
+    expect(host.fragment("web")).toContain("--to-destination 172.18.0.2:80");
+    expect(await call(host, "sync", "--check")).toMatchObject({ changed: false });
+    await call(host, "create", "web", "--network", "back");
+    expect(host.fragment("web")).toContain("--to-destination 172.19.0.2:80");
+  });
+
+  test("a file that is named and not there is refused by all but setup", async () => {
+    const host = bareHost();
+    const config = join(host.root, "none.json");
+    expect(await call(host, "create", "web", "--config", config)).toMatchObject({
+      error: { code: "settings_unusable" },
+    });
+    expect(await setup(host, "--reload", "restore", "--config", config)).toMatchObject({ changed: true });
+    expect(await call(host, "create", "web", "--config", config)).toMatchObject({ changed: true });
+  });
+
+  test("setup makes none where another user could replace it", async () => {
+    const host = bareHost();
+    const open = join(host.root, "open");
+    mkdirSync(open);
+    chmodSync(open, 0o777);
+    const config = join(open, "settings.json");
+    const result = await setup(host, "--reload", "restore", "--config", config);
+    expect(result).toMatchObject({ changed: false, error: { code: "settings_unusable" } });
+    expect(readdirSync(open)).toEqual([]);
+  });
+
   test("--config wins over the environment, and what is given over both", async () => {
     const host = bareHost();
     await setup(host, "--reload", "restore");

@@ -390,8 +390,16 @@ const CASES: Record<string, Case> = {
     follow: (host) => watcher(host),
   },
   "a watcher that does not come with the next boot": {
-    make: (host) => watcher(host, { UnitFileState: "disabled" }),
+    make: (host) => {
+      settings(host, '{"watch": true}');
+      watcher(host, { UnitFileState: "disabled" });
+    },
     finds: [{ kind: "watcher_down", msg: /'systemctl enable docker_iptables-watch\.service'/ }],
+    follow: (host) => watcher(host),
+  },
+  "a watcher that fails again and again": {
+    make: (host) => watcher(host, { ActiveState: "activating", SubState: "auto-restart" }),
+    finds: [{ kind: "watcher_down", msg: /does not run \(systemd says: activating\)/ }],
     follow: (host) => watcher(host),
   },
   "settings that cannot be read": {
@@ -571,13 +579,25 @@ describe.concurrent("names", () => {
     ]);
   });
 
-  test("that run and publish nothing are no problem", async () => {
+  test("that run are no problem: without a port, left out by their label, or given by an id", async () => {
     const host = await publishedHost();
     host.container("cache", { address: "172.17.0.3" });
-    expect(await status(host, "cache")).toMatchObject({
-      problems: [],
-      warnings: ["cache publishes nothing, and has no fragment"],
-    });
+    const quiet = { problems: [], warnings: ["cache publishes nothing, and has no fragment"] };
+    expect(await status(host, "cache")).toMatchObject(quiet);
+    const Config = { Labels: { "docker_iptables.enable": "false" } };
+    host.document("cache", { ...JSON.parse(host.documentOf("cache")), Config });
+    expect(await status(host, "cache")).toMatchObject(quiet);
+    const { Id } = JSON.parse(host.documentOf("web"));
+    expect((await status(host, Id)).problems).toEqual([]);
+  });
+
+  test("a watcher that was switched off is no problem, unless the settings ask for it", async () => {
+    const host = await publishedHost();
+    const off = { ActiveState: "inactive", UnitFileState: "disabled" };
+    watcher(host, off);
+    expect((await status(host)).problems).toEqual([]);
+    settings(host, '{"watch": true}');
+    expect(kinds(await status(host))).toEqual(["watcher_down", "watcher_down"]);
   });
 });
 

@@ -4,8 +4,10 @@ import { execFileSync } from "node:child_process";
 import {
   chmodSync,
   chownSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
+  readFileSync,
   realpathSync,
   rmSync,
   symlinkSync,
@@ -95,6 +97,24 @@ describe("not in force", () => {
     expect(await why()).toContain(`users other than root can change ${root}/open (`);
   });
 
+  test.skipIf(process.getuid?.() !== 0)("a link on its way leads through another user's directory", async () => {
+    write();
+    mkdirSync(join(root, "theirs"));
+    symlinkSync(join(root, "etc"), join(root, "theirs", "current"));
+    symlinkSync(join(root, "theirs", "current"), join(root, "mine"));
+    path = join(root, "mine", "docker_iptables.json");
+    expect(await why()).toBeUndefined();
+    chownSync(join(root, "theirs"), 65534, 65534);
+    expect(await why()).toContain(`users other than root can change ${root}/theirs (uid 65534`);
+  });
+
+  test("links that lead in a circle end", async () => {
+    symlinkSync(join(root, "two"), join(root, "one"));
+    symlinkSync(join(root, "one"), join(root, "two"));
+    path = join(root, "one", "docker_iptables.json");
+    expect(await why()).toBeDefined();
+  });
+
   test("a symbolic link, a directory, a pipe, a file that is too large", async () => {
     write();
     const real = path;
@@ -129,6 +149,34 @@ describe("the last that were valid", () => {
     await keepLastValid(await readSettingsFile(path));
     rmSync(path);
     expect(await readSettingsFile(path)).toEqual({ path, file: undefined, values: {} });
+  });
+
+  test("are forgotten by a call on a host that has none any more", async () => {
+    write();
+    await keepLastValid(await readSettingsFile(path));
+    rmSync(path);
+    await keepLastValid(await readSettingsFile(path));
+    expect(existsSync(copyOf(path))).toBe(false);
+  });
+
+  test("are in force where a file that the call names is gone", async () => {
+    expect((await readSettingsFile(path, true)).unusable?.message).toContain(
+      "there is no such file; 'docker_iptables setup'",
+    );
+    write();
+    await keepLastValid(await readSettingsFile(path, true));
+    rmSync(path);
+    expect(await readSettingsFile(path, true)).toMatchObject({ values: { ipv6: true }, unusable: {} });
+  });
+
+  test("are not written through a link that somebody has put there", async () => {
+    write();
+    const precious = join(root, "precious");
+    writeFileSync(precious, "precious");
+    symlinkSync(precious, `${copyOf(path)}.${process.pid}.tmp`);
+    await keepLastValid(await readSettingsFile(path));
+    expect(readFileSync(precious, "utf8")).toBe("precious");
+    expect(readFileSync(copyOf(path), "utf8")).toContain("ipv6");
   });
 
   test("are not replaced by what is broken", async () => {
