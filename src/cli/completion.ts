@@ -8,9 +8,9 @@ const ONLY_NAMES = 'LC_ALL=C grep -x "[a-zA-Z0-9][a-zA-Z0-9_.-]*"';
 
 /** Commands that print a name a line, asked with the host's settings; each shell understands them unchanged. */
 const NAMES = {
-  containers: `docker_iptables completion containers 2>/dev/null | ${ONLY_NAMES}`,
-  fragments: `docker_iptables completion fragments 2>/dev/null | ${ONLY_NAMES}`,
-  networks: `docker_iptables completion networks 2>/dev/null | ${ONLY_NAMES}`,
+  containers: `command docker_iptables completion containers 2>/dev/null | ${ONLY_NAMES}`,
+  fragments: `command docker_iptables completion fragments 2>/dev/null | ${ONLY_NAMES}`,
+  networks: `command docker_iptables completion networks 2>/dev/null | ${ONLY_NAMES}`,
 };
 
 export function completionScript(shell: (typeof SHELLS)[number]): string {
