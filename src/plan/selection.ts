@@ -6,11 +6,10 @@ import { describePending, findPublished, findRunning, type Listener, withNearNam
 import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
-import { directoryExists } from "../fragments/directory.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { droppedOptions, type Options, readHead } from "../model/options.ts";
-import { containersAmong } from "../model/owner.ts";
+import { containerOf, containersAmong } from "../model/owner.ts";
 import type { Defaults, Request } from "../model/request.ts";
 import { type Addresses, ClaimIndex, claimantOf } from "../rules/claim-index.ts";
 import type { NoRules } from "../rules/container-rules.ts";
@@ -79,12 +78,12 @@ export async function select(
 }
 
 async function askForNamed(
-  { subject, host, client, defaults, options, waitTimeout, check }: SelectionRequest,
+  { subject, client, defaults, options, waitTimeout, check }: SelectionRequest,
   here: Fragments,
   signal: AbortSignal,
   listener: Listener,
 ): Promise<Selection> {
-  if (check && !subject.base && !(await directoryExists(host.directories.ipv4))) return notSetUp(subject.containers);
+  if (check && !subject.base && !hasHostRules(here)) return notSetUp(subject.containers);
   const wait = check ? undefined : waitTimeout;
   const { network } = defaults;
   const found = await findPublished(subject.containers, client, () => options, { wait, signal, listener, network });
@@ -104,6 +103,13 @@ async function askForNamed(
     waited,
     warnings: [...unknown, ...found.warnings, ...warnings, ...dropped],
   };
+}
+
+/** Whether there is any fragment that is no container's. */
+function hasHostRules(here: Fragments): boolean {
+  return Object.values(here)
+    .flat()
+    .some(({ path }) => containerOf(path) === undefined);
 }
 
 /** A prediction for a host whose setup is predicted, too, as a play or a highstate does: setup will come first. */
