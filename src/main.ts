@@ -65,7 +65,8 @@ async function answer(argv: readonly string[]): Promise<Answer> {
   if (command.verb !== "load" && command.verb !== "watch") leaveOthersState();
   const reader: Reader = {
     check: command.raw["_ansible_check_mode"] === true,
-    columns: process.stdout.isTTY ? process.stdout.columns : undefined,
+    // A serial console may say that it has none.
+    columns: process.stdout.isTTY ? process.stdout.columns || 80 : undefined,
     stdout: paintFor(process.stdout.isTTY, everyVariable()),
     stderr: paintFor(process.stderr.isTTY, everyVariable()),
   };
@@ -128,7 +129,7 @@ function showProgress(): void {
   if (!process.stderr.isTTY) return;
   const line = new StatusLine(
     (text) => process.stderr.write(text),
-    process.stderr.columns,
+    process.stderr.columns || 80,
     () => performance.now(),
   );
   statusLine = line;

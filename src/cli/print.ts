@@ -50,6 +50,11 @@ function asFlags(text: string): string {
     });
 }
 
+/** The names in a file of settings are no flags. */
+function shellWords(text: string): string {
+  return text.startsWith("the settings in ") ? text : asFlags(text);
+}
+
 const KINDS: Readonly<Record<string, string>> = { int: "a number", bool: "yes or no", list: "names", path: "a path" };
 
 /** What failed; a value of the wrong type in a shell's words, not in Ansible's. */
@@ -60,7 +65,7 @@ function failureWords({ msg, error }: Result): string {
   if (needing !== undefined) return `${flag(needing)} needs ${flag(needed)}`;
   const [, one, other] = /^parameters are mutually exclusive: (\w+)\|(\w+)$/.exec(msg) ?? [];
   if (one !== undefined) return `${flag(one)} and ${flag(other)} exclude each other`;
-  if (typeof argument !== "string" || typeof type !== "string") return asFlags(msg);
+  if (typeof argument !== "string" || typeof type !== "string") return shellWords(msg);
   return `--${argument.replaceAll("_", "-")} takes ${KINDS[type] ?? "a word"}, not '${value}'`;
 }
 
@@ -88,7 +93,7 @@ export function printForPerson(result: Result, reader: Reader): Printed {
     ...(result.reloaded ?? []).map((what) => `  reloaded ${what}`),
   ];
   const complaints = [
-    ...result.warnings.map((warning) => `${stderr("yellow", "warning:")} ${asFlags(warning)}`),
+    ...result.warnings.map((warning) => `${stderr("yellow", "warning:")} ${shellWords(warning)}`),
     ...(result.failed ? [stderr("red", `docker_iptables: ${failureWords(result)} [${result.error?.code}]`)] : []),
     ...(result.rolled_back ?? []).map(printUndone),
     ...(typeof result.error?.["journal"] === "string"
@@ -151,7 +156,9 @@ function statusTable(statuses: readonly StatusRow[], problems: readonly Problem[
 
 /** What a container has of its own. */
 function ownOptions(container: string, options: StatusRow["options"]): string[] {
-  const flags = flagsOf(options);
+  const flags = Object.entries(options).map(([name, value]) =>
+    typeof value === "boolean" ? `--${value ? "" : "no-"}${name}` : `--${name} ${value}`,
+  );
   return flags.length === 0 ? [] : [`${container} has options of its own: ${flags.join(" ")}`];
 }
 
@@ -167,7 +174,7 @@ function settingsLine({ invocation }: Result): string[] {
 
 /** What is wrong, and below it what to do. */
 function problemLines({ kind, msg, hint }: Problem, { columns, stdout }: Reader): string[] {
-  const line = `${kind}: ${asFlags(msg)}`;
+  const line = `${kind}: ${shellWords(msg)}`;
   const shown = columns === undefined ? line : wrapped(line, columns - INDENT.length, INDENT, "");
   const advice = hint === undefined ? [] : [fitted(asFlags(hint), INDENT, columns)];
   return [shown.replace(`${kind}:`, () => stdout("red", `${kind}:`)), ...advice];

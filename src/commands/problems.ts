@@ -52,7 +52,7 @@ export interface Known {
   targets: readonly PublishedContainer[];
   /** Those among the others that exist, by the name or id that was asked for. */
   existing: ReadonlyMap<string, Existing>;
-  /** The client's name. */
+  /** The client's command, with the daemon that it is to ask. */
   client: string;
 }
 
@@ -189,7 +189,11 @@ function sinceOf({ ended }: Existing): Pick<Problem, "since"> {
 }
 
 /** Two containers that claim one port, in their fragments or in those that they should have. */
-export function rivals(now: Fragments, items: readonly Item[], client: string): Problem[] {
+export function rivals(
+  now: Fragments,
+  items: readonly Item[],
+  { targets, client }: Pick<Known, "targets" | "client">,
+): Problem[] {
   const problems: Problem[] = [];
   for (const family of FAMILIES) {
     const known = new ClaimIndex();
@@ -205,7 +209,12 @@ export function rivals(now: Fragments, items: readonly Item[], client: string): 
         const { hostAddress, first, last, protocol } = ports;
         const port = spellPublish({ family, hostAddress, hostPort: first, protocol }, last - first + 1);
         const msg = `${other.owner} and ${container} both claim ${port}: the first one gets all packets`;
-        const hint = `'${client} stop ${container}' or '${client} stop ${other.owner}', then 'docker_iptables sync' removes its rules`;
+        // Where one of them does not run, its rules alone are too many.
+        const idle = [container, other.owner].find((name) => !targets.some((target) => target.name === name));
+        const hint =
+          idle === undefined
+            ? `'${client} stop ${container}' or '${client} stop ${other.owner}', then 'docker_iptables sync' removes its rules`
+            : `'docker_iptables sync' removes the rules of ${idle}, which does not run`;
         problems.push({ kind: "container_rivals", container, path, msg, hint });
       }
       known.add(one);

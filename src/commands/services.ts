@@ -8,7 +8,7 @@ import type { Family } from "../model/family.ts";
 import type { HostRequest } from "../plan/backend.ts";
 import type { Kernel } from "../plan/item.ts";
 import { adviseService } from "../plan/missing-service.ts";
-import { servicesFor, unknownService } from "../plan/services.ts";
+import { loadersOf, servicesFor, unknownService } from "../plan/services.ts";
 import { WATCH_UNIT } from "../systemd/install.ts";
 import { isDisabled, isOurFile, judgeUnit, type RequiredService, showUnit } from "../systemd/units.ts";
 
@@ -24,12 +24,15 @@ export async function lookAtServices(
   families: readonly Family[],
   live: Kernel,
   request: ServicesRequest,
+  mayBeSetUp: boolean,
 ): Promise<SeenServices> {
   const { host, loading } = request;
   const watcher = await lookAtWatcher(request);
   if (loading.reload !== "systemd") {
-    const notes = watcher.follows ? [] : [NOBODY_LOADS[loading.reload]];
-    return { problems: watcher.problems, warnings: notes };
+    const way = watcher.hasSystemd && mayBeSetUp ? "; 'docker_iptables setup --watch' has a service do that" : "";
+    const notes = watcher.follows ? [] : [`${NOBODY_LOADS[loading.reload]}${loading.reload === "none" ? "" : way}`];
+    const left = watcher.hasSystemd ? await leftLoaders(host, loading.reload) : [];
+    return { problems: [...left, ...watcher.problems], warnings: left.length > 0 ? [] : notes };
   }
   const seen = await Promise.all(servicesFor(families, host).map((one) => lookAtLoader(one, live, request)));
   return {
@@ -42,10 +45,23 @@ const LATER = "until 'docker_iptables sync' after the boot";
 
 /** What is no problem where another program loads them. */
 const NOBODY_LOADS: Record<Exclude<HostRequest["loading"]["reload"], "systemd">, string> = {
-  restore: `with reload: restore nothing of docker_iptables loads the fragments at boot: unless another service does, no rules are live ${LATER}; 'docker_iptables setup --watch' has a service do that`,
-  patch: `with reload: patch nothing loads docker_iptables' rules at boot: they are not live ${LATER}; 'docker_iptables setup --watch' has a service do that`,
+  restore: `with reload: restore nothing of docker_iptables loads the fragments at boot: unless another service does, no rules are live ${LATER}`,
+  patch: `with reload: patch nothing loads docker_iptables' rules at boot: they are not live ${LATER}`,
   none: "with reload: none the rules are only written: something else loads them",
 };
+
+/** Services of ours from when this host was loaded by systemd: the next boot starts them, and firewalld and they stop each other. */
+async function leftLoaders(host: HostRequest["host"], reload: string): Promise<Problem[]> {
+  const found = loadersOf(host).map(async (unit): Promise<Problem[]> => {
+    const properties = await showUnit(unit, host.timeout).catch(orElse(undefined));
+    if (properties?.get("UnitFileState") !== "enabled" || !(await isOurFile(properties))) return [];
+    const msg = `${unit}, which docker_iptables wrote, still loads the fragments at boot, though reload is ${reload}`;
+    return [
+      { kind: "service_unusable", msg, hint: `'systemctl disable --now ${unit}' leaves the live rules as they are` },
+    ];
+  });
+  return (await Promise.all(found)).flat();
+}
 
 async function lookAtLoader(
   required: RequiredService,
@@ -106,17 +122,19 @@ function isThere(path: string): Promise<boolean> {
 async function lookAtWatcher({
   host,
   settings,
-}: Pick<HostRequest, "host" | "settings">): Promise<{ problems: Problem[]; follows: boolean }> {
+}: Pick<HostRequest, "host" | "settings">): Promise<{ problems: Problem[]; follows: boolean; hasSystemd: boolean }> {
   const properties = await showUnit(WATCH_UNIT, host.timeout).catch(orElse(undefined));
+  const hasSystemd = properties !== undefined;
   const isInstalled = properties?.get("LoadState") === "loaded";
   if (!isInstalled) {
-    if (settings.values.watch !== true) return { problems: [], follows: false };
+    if (settings.values.watch !== true) return { problems: [], follows: false, hasSystemd };
     const msg = `the settings in ${settings.path} ask for ${WATCH_UNIT}, and it is not installed`;
-    return { problems: [{ kind: "watcher_down", msg, hint: "'docker_iptables setup' installs it" }], follows: false };
+    const problem: Problem = { kind: "watcher_down", msg, hint: "'docker_iptables setup' installs it" };
+    return { problems: [problem], follows: false, hasSystemd };
   }
   // One that nobody has asked for, and that is switched off, is.
   const isExpected = settings.values.watch === true || properties.get("UnitFileState") === "enabled";
-  if (!isExpected) return { problems: [], follows: false };
+  if (!isExpected) return { problems: [], follows: false, hasSystemd };
   const state = properties.get("ActiveState") ?? "unknown";
   // Between two of its starts it is "activating", too.
   const isBetween = properties.get("SubState") === "auto-restart";
@@ -126,7 +144,7 @@ async function lookAtWatcher({
     ...(isDisabled(properties) ? [watcherDisabled()] : []),
     ...(await missingExecutable(WATCH_UNIT, properties)),
   ];
-  return { problems, follows: runs && !isDisabled(properties) };
+  return { problems, follows: runs && !isDisabled(properties), hasSystemd };
 }
 
 function watcherDown(state: string): Problem {

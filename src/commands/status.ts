@@ -1,8 +1,8 @@
 // status: what is not as it should be, in the files, in the kernel and at the daemon. Reads only, takes no lock, and says what
 // it can while the daemon is down.
 
-import { basename } from "node:path/posix";
 import { findBroken } from "../apply/load.ts";
+import { clientCommand } from "../docker/client.ts";
 import {
   type Complaint,
   type Existing,
@@ -25,7 +25,7 @@ import type { Directories } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import type { Options } from "../model/options.ts";
-import { containerOf } from "../model/owner.ts";
+import { containerOf, isHostFile } from "../model/owner.ts";
 import type { Defaults, HostConfig } from "../model/request.ts";
 import type { HostSettings } from "../model/settings.ts";
 import type { HostRequest } from "../plan/backend.ts";
@@ -92,14 +92,14 @@ export async function status(request: StatusRequest): Promise<Status> {
     ...(await fragmentProblems(scene, request)),
     ...(await hostProblems(scene, around, request)),
   ];
-  return answer(scene, around, problems, request.subject.containers);
+  return answer(scene, around, problems);
 }
 
 /** What the containers that are named publish, or all, and whether it is live. Throws Failure of the client, and as `status`. */
 export async function listPublished(request: StatusRequest): Promise<Listed> {
   const scene = await look(request);
   if (scene.daemon.failure !== undefined) throw scene.daemon.failure;
-  const { containers: names } = request.subject;
+  const { names } = scene;
   const owned = byContainer(scene.items);
   const shown = scene.containers.filter(({ owner }) => names.length === 0 || names.includes(owner.name));
   const running = new Set([...scene.daemon.running.targets, ...scene.daemon.running.left].map(({ name }) => name));
@@ -125,7 +125,9 @@ async function look(request: StatusRequest): Promise<Scene> {
   const desired = await desire(observed, request);
   const wanted = [...desired.containers, ...desired.base.wanted];
   const { items } = await survey(wanted, observed.families, observed.live, request.host);
-  return { ...observed, ...desired, items };
+  const { existing } = observed.daemon;
+  const names = request.subject.containers.map((name) => existing.get(name)?.name ?? name);
+  return { ...observed, ...desired, items, names };
 }
 
 /** What is there. */
@@ -186,6 +188,8 @@ async function desire(observed: Observed, request: StatusRequest): Promise<Desir
 
 interface Scene extends Observed, Desired {
   items: Item[];
+  /** Of the containers that are asked about, also where an id was given; none are all. */
+  names: string[];
 }
 
 /** What else there is on this host. */
@@ -202,7 +206,7 @@ async function lookAround(scene: Scene, { host, loading, settings }: StatusReque
   const bridges = networks.flatMap(({ bridge }) => bridge ?? []);
   const able = families.filter((family) => live[family] !== undefined);
   const seen = await readHost(live, bridges);
-  const services = await lookAtServices(families, live, { host, loading, settings });
+  const services = await lookAtServices(families, live, { host, loading, settings }, mayBeSetUp(now));
   const declared = await declaredIn(now, live, host);
   const preflight = { families: able, future: declared, networks, live };
   const around = await runPreflight(preflight, host.timeout).catch(nobodyAround);
@@ -215,17 +219,25 @@ function settingsProblems({ unusable, path }: HostSettings): Problem[] {
   return unusable === undefined ? [] : [{ kind: "settings_unusable", path, msg: unusable.message }];
 }
 
+/** Whether setup may write the host rules: they are not somebody else's. */
+function mayBeSetUp(now: Fragments): boolean {
+  return !Object.values(now)
+    .flat()
+    .some(({ path, text }) => isHostFile(path) && !isManaged(text));
+}
+
 /** What is wrong with the fragments and their rules. */
 async function fragmentProblems(scene: Scene, request: StatusRequest): Promise<Problem[]> {
   const { now, live, daemon, publishing, untrue, items } = scene;
-  const { subject, host, loading, defaults, client } = request;
+  const { host, loading, defaults, client } = request;
   const broken = await tryFragments(now, live, host);
   const once = loading.reload === "patch" ? "" : onceFixed(broken);
   const names = publishing.map(({ name }) => name);
-  const known = { targets: daemon.running.targets, existing: daemon.existing, client: basename(client.client) };
+  const known = { targets: daemon.running.targets, existing: daemon.existing, client: clientCommand(client) };
   const found = items.flatMap((item) => differences(item, known, untrue, once));
   const runs = new Set([...daemon.running.targets, ...daemon.running.left].map(({ name }) => name));
-  const silent = subject.containers.filter((name) => !runs.has(name) && !found.some((one) => one.container === name));
+  const isSaid = new Set([...found, ...daemon.unusable].map(({ container }) => container));
+  const silent = scene.names.filter((name) => !runs.has(name) && !isSaid.has(name));
   return [
     ...broken,
     ...(daemon.failure === undefined ? notRunning(silent, known, [...runs, ...ownersIn(now)]) : []),
@@ -233,7 +245,7 @@ async function fragmentProblems(scene: Scene, request: StatusRequest): Promise<P
     ...daemon.unusable.map(answerUnusable),
     ...found,
     ...(await staleOf(now, items, once, host.directories)),
-    ...rivals(now, items, known.client),
+    ...rivals(now, items, known),
     ...orphans(now, live, names, once === ""),
     ...untrusted(await untrustedOf(now, [], host.directories)),
     ...uncovered(items, now, once, defaults.chain),
@@ -261,8 +273,8 @@ function problemsOf(kind: Problem["kind"], all: readonly Advice[]): Problem[] {
 }
 
 /** What is wrong with the host is wrong for each requested container (`names`; none names all). */
-function answer(scene: Scene, around: Around, problems: readonly Problem[], names: readonly string[]): Status {
-  const { containers, publishing, items, daemon } = scene;
+function answer(scene: Scene, around: Around, problems: readonly Problem[]): Status {
+  const { names, containers, publishing, items, daemon } = scene;
   const isAskedFor = (container: string | undefined) =>
     names.length === 0 || container === undefined || names.includes(container);
   const owned = byContainer(items);
@@ -284,7 +296,11 @@ function answer(scene: Scene, around: Around, problems: readonly Problem[], name
       ...around.services.warnings,
       ...FAMILIES.flatMap((family) => describeCopies(around.declared[family] ?? [])),
       ...around.firewalls.warnings,
-      ...unknown.map((name) => `${name} publishes nothing, and has no fragment`),
+      ...unknown.map((name) =>
+        daemon.existing.get(name)?.enabled === false
+          ? `${name} is left out by its label, and has no fragment`
+          : `${name} publishes nothing, and has no fragment`,
+      ),
     ],
   };
 }

@@ -5,6 +5,7 @@ import { basename } from "node:path";
 import { excerpt, Failure } from "../model/errors.ts";
 import type { Client } from "../model/request.ts";
 import { commandFailure, follow, type Ran, run } from "../system/exec.ts";
+import { spellCommand } from "../system/verbose.ts";
 import type { Container } from "./container.ts";
 import { type Answered, readContainers, readNetworks } from "./documents.ts";
 import type { Network } from "./network.ts";
@@ -128,6 +129,11 @@ async function ask(client: Client, args: string[]): Promise<Ran> {
   const ran = await run(client.client, [...hostOption(client), ...args], { timeoutSeconds: client.timeout });
   refuseFailed(client.client, ran);
   return ran;
+}
+
+/** A client's command as a shell reads it, with the daemon that it asks. */
+export function clientCommand(client: Client): string {
+  return spellCommand([client.client, ...hostOption(client)]);
 }
 
 /** The words that name the daemon's socket to the client; none where it knows its own. */

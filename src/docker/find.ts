@@ -130,9 +130,9 @@ export async function findConflicting(
 }
 
 /** A container that exists; `status` is the client's own word. */
-export type Existing = Pick<Container, "running" | "status" | "ended">;
+export type Existing = Pick<Container, "name" | "enabled" | "running" | "status" | "ended">;
 
-/** Of these names, or beginnings of ids, the containers that exist. Throws Failure of the client. */
+/** Of these names, or beginnings of ids, the containers that exist, also by their names. Throws Failure of the client. */
 export async function findExisting(names: readonly string[], client: Client): Promise<Map<string, Existing>> {
   if (names.length === 0) return new Map();
   const { usable } = await inspectContainers(client, names);
@@ -140,7 +140,8 @@ export async function findExisting(names: readonly string[], client: Client): Pr
     const own = usable.find((one) => one.name === name) ?? usable.find(({ id }) => id.startsWith(name));
     return [name, own] as const;
   });
-  return new Map(found.filter((one): one is [string, Container] => one[1] !== undefined));
+  const existing = found.filter((one): one is [string, Container] => one[1] !== undefined);
+  return new Map([...existing, ...existing.map(([, one]) => [one.name, one] as const)]);
 }
 
 function isFailure(one: PublishedContainer | Failure): one is Failure {

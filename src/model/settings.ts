@@ -76,11 +76,7 @@ function absolute(settings: Settings, path: string): Settings {
 }
 
 /** The failure of a file of this path, whose `why` is a clause about it. */
-export function unusable(
-  path: string,
-  why: string,
-  remedy = "correct it, or move it away and run 'docker_iptables setup'",
-): Failure {
+export function unusable(path: string, why: string, remedy = "correct it"): Failure {
   return new Failure("settings_unusable", `the settings in ${path} cannot be used: ${why}; ${remedy}`, { path });
 }
 

@@ -3,7 +3,7 @@
 import type { Own } from "../fragments/directory.ts";
 import type { Tables } from "../iptables/live.ts";
 import { type Drift, hasDrift, type Live } from "../iptables/live.ts";
-import type { Family } from "../model/family.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
 import { fileOf, type Owner } from "../model/owner.ts";
 import type { ContainerRule } from "../rules/model.ts";
 
@@ -62,6 +62,12 @@ export function hasRules({ wanted }: Pick<Item, "wanted">): boolean {
 /** Whether the kernel has all rules of a container with these fragments, in order. */
 export function isLive(items: readonly Item[]): boolean {
   return items.some(hasRules) && !items.some(({ drift }) => drift && hasDrift(drift));
+}
+
+/** The kernel without the families in which it differs from one of these. */
+export function withoutDrifting(live: Kernel, items: readonly Item[]): Kernel {
+  const drifting = new Set(items.filter(({ drift }) => drift && hasDrift(drift)).map(({ family }) => family));
+  return Object.fromEntries(FAMILIES.filter((one) => !drifting.has(one) && live[one]).map((one) => [one, live[one]]));
 }
 
 /** The items of those who have no rules any more. */

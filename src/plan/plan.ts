@@ -10,7 +10,7 @@ import type { Settled } from "./concurrency.ts";
 import { untrustedOf } from "./directories.ts";
 import { type HostPlan, hasHostChanges, NOTHING_PLANNED } from "./host-plan.ts";
 import { type DesiredHostRules, warnOfHostRules } from "./host-rules.ts";
-import { hasChanges, type Item, type Kernel } from "./item.ts";
+import { hasChanges, type Item, type Kernel, withoutDrifting } from "./item.ts";
 import { describeLoader, describePatch, type Loader } from "./loader.ts";
 import { planSettings, warnOfSettings } from "./settings.ts";
 import type { HostScene } from "./setup.ts";
@@ -75,7 +75,8 @@ export async function plan(
   verbose(() => describeLoader(loader, request.loading));
   const more = [
     ...warnOfLoader(loader, request),
-    ...(loader.kind === "patch" ? warnOfHostRules(now, live, request) : []),
+    // A patch of a family puts back all of ours in it.
+    ...(loader.kind === "patch" ? warnOfHostRules(now, withoutDrifting(live, changing), request) : []),
     ...(await warnOfOthers(changing, live, request)),
   ];
   return { base, load: { found, base, loader, going, closes }, warnings: [...warnings, ...more] };

@@ -11,7 +11,7 @@ import { readTables } from "../iptables/table-text.ts";
 import type { Directories } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
-import { containerOf, spellOwner } from "../model/owner.ts";
+import { containerOf, isHostFile, spellOwner } from "../model/owner.ts";
 import type { Request } from "../model/request.ts";
 import { type Advice, adviceSentence } from "../text/advice.ts";
 import { type FileChange, hasRules, type Item, isContainers, type Kernel } from "./item.ts";
@@ -91,7 +91,9 @@ export function adviseUncovered(items: readonly Item[], future: Fragments): Advi
       `the host rules do not cover the bridge ${bridge} of ${spellOwner(owner)}'s network: its replies may be dropped, and it may have no connection to other hosts`,
     );
   }
-  const hint = "'docker_iptables setup' (or base: true) adds the missing rules";
+  const hint = isForeign(future)
+    ? "add the missing rules to the host rules, which docker_iptables did not write"
+    : "'docker_iptables setup' (or base: true) adds the missing rules";
   return [...lacking].map((what) => ({ what, hint }));
 }
 
@@ -134,7 +136,17 @@ export function adviseLoopback(items: readonly Item[], future: Fragments, chain:
     ? `docker-proxy serves ${owners}, and the host rules keep packets to 127.0.0.1 away from it`
     : `no docker-proxy serves ${owners}, and the host rules keep packets to 127.0.0.1 out of the chain ${chain}`;
   const what = `${why}: the published ports may not be reachable at 127.0.0.1 on this host`;
-  return [{ what, hint: "'docker_iptables setup' fixes it" }];
+  const hint = isForeign(future)
+    ? "change the jump in the host rules, which docker_iptables did not write"
+    : "'docker_iptables setup' fixes it";
+  return [{ what, hint }];
+}
+
+/** Whether somebody else wrote the host rules, which setup does not overwrite. */
+function isForeign(fragments: Fragments): boolean {
+  return Object.values(fragments)
+    .flat()
+    .some(({ path, text }) => isHostFile(path) && !isManaged(text));
 }
 
 function jumpsFromOutput(rule: readonly string[], chain: string): boolean {

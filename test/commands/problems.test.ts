@@ -155,9 +155,11 @@ test("two rivals are one problem, and a container is none of its own, also where
     targetOf("db", "172.17.0.3"),
     targetOf("c", "172.17.0.4", "1"),
   ]);
-  expect(rivals(now, [], "docker")).toMatchObject([{ kind: "container_rivals", container: "db" }]);
+  expect(rivals(now, [], { targets: [], client: "docker" })).toMatchObject([
+    { kind: "container_rivals", container: "db" },
+  ]);
   const gone = items.filter(({ owner }) => spellOwner(owner) === "c").map((item) => ({ ...item, before: undefined }));
-  expect(rivals(now, gone, "docker")).toHaveLength(1);
+  expect(rivals(now, gone, { targets: [], client: "docker" })).toHaveLength(1);
 });
 
 test("rules whose file is there are no orphans, whoever's they are", () => {

@@ -586,9 +586,22 @@ describe.concurrent("names", () => {
     expect(await status(host, "cache")).toMatchObject(quiet);
     const Config = { Labels: { "docker_iptables.enable": "false" } };
     host.document("cache", { ...JSON.parse(host.documentOf("cache")), Config });
-    expect(await status(host, "cache")).toMatchObject(quiet);
+    const leftOut = ["cache is left out by its label, and has no fragment"];
+    expect(await status(host, "cache")).toMatchObject({ problems: [], warnings: leftOut });
     const { Id } = JSON.parse(host.documentOf("web"));
-    expect((await status(host, Id)).problems).toEqual([]);
+    expect(await status(host, Id)).toMatchObject({ problems: [], warnings: [], status: [{ container: "web" }] });
+    host.flush("nat");
+    expect(kinds(await status(host, Id))).toEqual(["rules_missing"]);
+  });
+
+  test("a service of ours that is still enabled though nothing is loaded by systemd any more is one", async () => {
+    const host = await publishedHost();
+    ownUnit(host, {});
+    expect(kinds(await status(host))).toEqual([]);
+    const { problems } = await status(host, "--reload", "patch");
+    expect(problems).toMatchObject([
+      { kind: "service_unusable", hint: expect.stringMatching(/^'systemctl disable --now iptables\.service'/) },
+    ]);
   });
 
   test("a watcher that was switched off is no problem, unless the settings ask for it", async () => {
