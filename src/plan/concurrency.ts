@@ -14,7 +14,7 @@ import type { ContainerFragment } from "../rules/desired-fragment.ts";
 import { conflictsWith } from "./conflicts.ts";
 import { readDirectories } from "./directories.ts";
 import type { FileChange, Item } from "./item.ts";
-import { type SelectionRequest, select } from "./selection.ts";
+import { type SelectionRequest, selectNamed } from "./selection.ts";
 
 /** The containers' fragments of a call, as they were settled. */
 export interface Settled {
@@ -99,7 +99,7 @@ function isOld({ since, waited }: Answer, { subject, client }: Pick<Request, "su
 /** A container that was restarted since has perhaps another address, and its former one may be another's. */
 async function refuseMoved({ wanted }: Answer, request: SelectionRequest): Promise<void> {
   const nobody = new AbortController().signal;
-  const again = await select({ ...request, check: true }, {}, nobody, NOBODY_LISTENS).catch((error: unknown) => {
+  const again = await selectNamed({ ...request, check: true }, {}, nobody, NOBODY_LISTENS).catch((error: unknown) => {
     // It is waited for without the lock.
     if (error instanceof Failure && error.code === "command_timeout")
       throw new ConcurrentChange(error.message, error.facts);

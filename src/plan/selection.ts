@@ -78,12 +78,23 @@ export async function select(
 }
 
 async function askForNamed(
+  request: SelectionRequest,
+  here: Fragments,
+  signal: AbortSignal,
+  listener: Listener,
+): Promise<Selection> {
+  const { subject, check } = request;
+  if (check && !subject.base && !hasHostRules(here)) return notSetUp(subject.containers);
+  return selectNamed(request, here, signal, listener);
+}
+
+/** The containers that a call names. In check mode it does not wait. Throws as `select`. */
+export async function selectNamed(
   { subject, client, defaults, options, waitTimeout, check }: SelectionRequest,
   here: Fragments,
   signal: AbortSignal,
   listener: Listener,
 ): Promise<Selection> {
-  if (check && !subject.base && !hasHostRules(here)) return notSetUp(subject.containers);
   const wait = check ? undefined : waitTimeout;
   const { network } = defaults;
   const found = await findPublished(subject.containers, client, () => options, { wait, signal, listener, network });

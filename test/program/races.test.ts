@@ -114,6 +114,21 @@ describe.concurrent("a create that was slow", () => {
     expect(host.kernel("nat")).not.toContain("172.17.0.2:80");
   });
 
+  test("continues where a container that it had waited for is the same when it is asked again", async () => {
+    const host = fakeHost();
+    await host.boot();
+    const given = { container: "web", reload: "restore", wait_timeout: 600 };
+    const asked = host.run([], JSON.stringify(host.args(given)), { DOCKER_IPTABLES_VERBOSE: "1" });
+    await until(
+      "it waits for the container",
+      () => calls(host).filter((call) => call === "docker inspect web").length > 1,
+    );
+    host.container("web", { ports: port("8080") });
+    const { stdout, stderr } = await asked;
+    expect(JSON.parse(stdout)).toMatchObject({ changed: true, msg: "published: web" });
+    expect(stderr).not.toContain("retry: attempt");
+  });
+
   test("is reported when others change the fragment before each of its writes", async () => {
     const host = await hostWithWeb();
     const other = `#!/bin/sh
