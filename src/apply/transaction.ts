@@ -5,7 +5,7 @@
 
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
-import { confirmationOf } from "../fragments/confirmed.ts";
+import { confirmationOf, misfiledOf } from "../fragments/confirmed.ts";
 import { readOwn } from "../fragments/directory.ts";
 import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
@@ -13,7 +13,7 @@ import { type HostConfig, removesHost } from "../model/request.ts";
 import type { HostRequest, Reloaded, ReloadRequest, Undo } from "../plan/backend.ts";
 import { refuseConcurrentChange } from "../plan/concurrency.ts";
 import { hasUnitChanges } from "../plan/host-plan.ts";
-import { type FileChange, hasFileChanges, hasRules } from "../plan/item.ts";
+import { type FileChange, hasFileChanges, hasRules, isContainers } from "../plan/item.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { SelectionRequest } from "../plan/selection.ts";
 import type { Survey } from "../plan/survey.ts";
@@ -136,9 +136,14 @@ async function makeDirectory(path: string): Promise<void> {
   });
 }
 
-/** Brings the lists of this boot's fragments up to date. */
-async function confirm({ items, misfiled }: Survey, undo: Undo[]): Promise<void> {
+/**
+ * Brings the lists of this boot's fragments up to date. They are read again: another process that has written since the survey has left
+ * out a name whose fragment was not there.
+ */
+async function confirm({ items }: Survey, undo: Undo[]): Promise<void> {
   const lasting = new Set(items.filter(hasRules).map(({ path }) => path));
+  const entries = items.filter(isContainers).map(({ path }) => ({ path, lasts: lasting.has(path) }));
+  const misfiled = await misfiledOf(entries);
   for (const directory of new Set(misfiled.map((path) => dirname(path)))) {
     const here = misfiled.filter((path) => dirname(path) === directory);
     const { path, after } = await confirmationOf(directory, here);
