@@ -11,7 +11,7 @@ import type { World } from "./world.ts";
 export interface ProbeOptions {
   /** "tcp" by default. */
   protocol?: "tcp" | "udp";
-  /** 1000 by default. */
+  /** 3000 by default: TCP, and who asks for a neighbour's address, ask a second time after 1000. */
   timeoutMs?: number;
   sourcePort?: number;
   sourceAddress?: string;
@@ -49,7 +49,7 @@ export class Prober {
   connect(address: string, port: number, options: ProbeOptions = {}): Promise<ProbeResult> {
     if (this.#ended) return Promise.resolve(ended);
     const id = this.#next++;
-    const probe = { id, address, port, protocol: "tcp", timeoutMs: 1000, ...options };
+    const probe = { id, address, port, protocol: "tcp", timeoutMs: 3000, ...options };
     return new Promise((answer) => {
       this.#waiting.set(id, answer);
       this.#process.stdin.write(`${JSON.stringify(probe)}\n`);
