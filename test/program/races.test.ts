@@ -144,6 +144,19 @@ PATH=\${PATH#*:} exec flock "$@"
   });
 });
 
+describe.concurrent("a fragment that another hand has removed", () => {
+  test("is written anew, and loaded, though others have left it off this boot's list meanwhile", async () => {
+    const host = await hostWithWeb();
+    host.container("db", { ports: port("5432"), address: "172.17.0.3" });
+    await host.ask({ container: "web", reload: "restore" });
+    rmSync(fileOf(host, "web"));
+    const finish = await stoppedAt(1, host, {});
+    await host.ask({ container: "db", reload: "restore" });
+    expect(await finish()).toMatchObject({ changed: true, msg: "published: web" });
+    expect(host.kernel("nat")).toContain("docker_iptables: web");
+  });
+});
+
 describe.concurrent("a create and a delete at once", () => {
   test("the delete had seen no fragment: it looks again, and removes the new one", async () => {
     const host = await hostWithWeb();
