@@ -8,6 +8,7 @@ import { spellOwner } from "../model/owner.ts";
 import type { Loading } from "../model/request.ts";
 import { foreignTables, saveBackend, usesLegacy, type Variant } from "../netfilter/foreign-firewalls.ts";
 import { type Arriving, barrierIn, type NftTable, tablesOf } from "../netfilter/nft-tables.ts";
+import { portAt } from "../rules/model.ts";
 import { type Advice, adviceSentence } from "../text/advice.ts";
 import type { Item, Kernel } from "./item.ts";
 import { listOther, type PreflightFindings } from "./preflight.ts";
@@ -103,13 +104,21 @@ interface Port {
   packet: Arriving;
 }
 
-/** What a fragment's rules let in: a container's port behind its bridge. */
+/** What a fragment's rules let in: a container's port behind its bridge, and the host's ports that lead there. */
 function portsOf({ owner, family, meaning }: Item): Port[] {
+  const hostPorts = new Map<string, number[]>();
+  for (const rule of meaning) {
+    if (rule.kind !== "dnat") continue;
+    const { protocol, first, last } = rule.ports;
+    const place = `${protocol} ${rule.to.address} ${portAt(rule.to, first)}`;
+    const ports = hostPorts.get(place) ?? [];
+    ports.push(first, last);
+    hostPorts.set(place, ports);
+  }
   return meaning.flatMap((rule) => {
     if (rule.kind !== "accept") return [];
     const { protocol, first } = rule.ports;
-    const before = meaning.flatMap((one) => (one.kind === "dnat" && one.ports.protocol === protocol ? one.ports : []));
-    const ports = [first, ...before.flatMap((one) => [one.first, one.last])];
+    const ports = [first, ...(hostPorts.get(`${protocol} ${rule.address} ${first}`) ?? [])];
     return [{ owner: spellOwner(owner), packet: { family, protocol, ports, bridge: rule.bridge } }];
   });
 }

@@ -208,6 +208,7 @@ describe.skipIf(process.getuid?.() !== 0)("a daemon that makes rules, or did (ne
 });
 
 describe.concurrent("another table at the same hook", () => {
+  const at = (port: number) => ({ HostIp: "0.0.0.0", HostPort: String(port) });
   const ruleset = (...rules: unknown[]) => {
     const chain = { family: "inet", table: "fw", name: "f", hook: "forward", type: "filter", policy: "drop" };
     const own = rules.map((expr) => ({ rule: { family: "inet", table: "fw", chain: "f", expr } }));
@@ -243,6 +244,24 @@ describe.concurrent("another table at the same hook", () => {
     const open = await status();
     expect(foreign(open)).toEqual([]);
     expect(open.warnings).toContainEqual(expect.stringMatching(/inet fw also filters .*'nft list table inet fw'/));
+  });
+
+  test.each([
+    [[80], true],
+    [[8080], true],
+    [[80, 443], false],
+    [[8080, 8443], false],
+    [[80, 8443], false],
+    [[8081], true],
+  ])("that accepts ports %j, the host's or the container's: reported is %s", async (accepted, isReported) => {
+    const host = fakeHost();
+    await host.boot();
+    host.container("web", { ports: { "80/tcp": [at(8080)], "443/tcp": [at(8443)] } });
+    const dport = { payload: { protocol: "tcp", field: "dport" } };
+    const rules = accepted.map((right) => [{ match: { op: "==", left: dport, right } }, { accept: null }]);
+    writeFileSync(join(host.fake, "nft.json"), ruleset(...rules));
+    const { warnings } = await host.ask({ container: "web" });
+    expect(warnings.some((one) => one.includes("inet fw drops all"))).toBe(isReported);
   });
 
   test("the other backend, of which there is only a policy, is reported with it", async () => {

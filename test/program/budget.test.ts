@@ -240,6 +240,26 @@ describe.skipIf(NATIVE)("processes and files", () => {
   });
 });
 
+/** Mebibytes of heap. What grows with the square of the number of ports needs gigabytes. */
+const HEAP = 400;
+
+test.skipIf(NATIVE)("memory, of a container with 10,000 ports that are no range", async () => {
+  const host = dockerHost();
+  await host.boot();
+  const odd = Array.from({ length: 10_000 }, (_, index) => 10_001 + 2 * index);
+  host.container("web", {
+    ports: Object.fromEntries(odd.map((port) => [`${port}/tcp`, [{ HostIp: "0.0.0.0", HostPort: String(port) }]])),
+    address: "172.17.0.2",
+  });
+  const { env, ...options } = host.options();
+  const { stdout } = await execa(host.executable, [], {
+    ...options,
+    env: { ...env, NODE_OPTIONS: `${nodeOptions()} --max-old-space-size=${HEAP}` },
+    input: JSON.stringify(host.args({ container: "web", reload: "restore" })),
+  });
+  expect(JSON.parse(stdout), ACCEPT).toMatchObject({ changed: true });
+});
+
 /** Node.js's own modules that are loaded where nothing is to be done. */
 const MODULES = [
   ...["buffer", "child_process", "events", "fs", "fs/promises", "module", "net", "os", "path", "path/posix", "process"],
