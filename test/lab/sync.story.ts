@@ -169,10 +169,12 @@ story("containers that come and go at random without watch: one sync", async ({ 
   await expectAllWell(host, client);
   await churn(host, { seed: 7, containers: 20, first: 8 });
   await host.docker.cli("rm", "--force", "c0", "c1", "c2", "c3");
-  const kinds = new Set((await statusOf(host)).problems?.map(({ kind }) => kind));
+  const kinds = async () => new Set((await statusOf(host)).problems?.map(({ kind }) => kind));
   const expected = ["container_gone", "container_stopped", "fragment_missing"];
-  expect([...kinds].filter((kind) => !expected.includes(kind))).toEqual([]);
-  for (const kind of ["container_gone", "fragment_missing"]) expect(kinds).toContain(kind);
+  expect([...(await kinds())].filter((kind) => !expected.includes(kind))).toEqual([]);
+  // On a busy machine the daemon may still list what it was told to remove, as stopped.
+  for (const kind of ["container_gone", "fragment_missing"] as const)
+    await until(async () => (await kinds()).has(kind));
   await run(host, "sync");
   expect((await expectAllWell(host, client)).length).toBeGreaterThan(5);
 });
