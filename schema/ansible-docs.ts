@@ -168,7 +168,7 @@ export function infoDocumentation(examples: readonly string[]): string {
 }
 
 /** The arguments that the role has in another form, or not at all. */
-const NOT_OF_THE_ROLE = new Set(["container", "all", "state", "base", "query"]);
+const NOT_OF_THE_ROLE = new Set(["container", "all", "state", "base", "query", "confirm"]);
 
 /** The role's variables that it hands on, with the argument that each becomes. */
 export const ROLE_VARIABLES = Object.keys(OPTIONS)

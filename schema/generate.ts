@@ -7,7 +7,7 @@ import { Ajv } from "ajv";
 import standalone from "ajv/dist/standalone/index.js";
 import { compile, type JSONSchema } from "json-schema-to-typescript";
 
-const SCHEMAS = ["arguments", "result", "container", "network"] as const;
+const SCHEMAS = ["arguments", "result", "container", "network", "unconfirmed"] as const;
 const OUT = new URL("../src/generated/", import.meta.url);
 
 /** What a reader may rely on: defaults are filled in by the validator, what is x-required-unless by src/cli/request.ts. */

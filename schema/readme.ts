@@ -67,6 +67,7 @@ const pages: Record<string, Record<string, string>> = {
   "src/ansible/collection/README.md": {
     "site.yml": await playbook("site.yml"),
     "publish.yml": await playbook("publish.yml"),
+    "confirm.yml": await playbook("confirm.yml"),
   },
 };
 

@@ -4,19 +4,23 @@ import { IPTABLES } from "./apply/iptables-backend.ts";
 import { loadDirectories } from "./apply/load.ts";
 import { paintFor } from "./cli/colours.ts";
 import { type Command, readCommand, UsageError } from "./cli/command.ts";
+import { askToKeep } from "./cli/dialog.ts";
 import { completeCommand, completeCommands, namesCommand } from "./cli/hints.ts";
 import { type Raw, readArgsFile, readStdin } from "./cli/json.ts";
 import { type Printed, printForPerson, printJson, type Reader } from "./cli/print.ts";
 import { readRequest, type Surroundings, settingsPathOf, truthy } from "./cli/request.ts";
 import {
   resultOf,
+  resultOfConfirm,
   resultOfExplain,
   resultOfFailure,
   resultOfList,
   resultOfLoad,
+  resultOfRevert,
   resultOfStatus,
 } from "./cli/result.ts";
 import { StatusLine } from "./cli/status-line.ts";
+import { confirm, loadAndWait, revert } from "./commands/confirm.ts";
 import { explain } from "./commands/explain.ts";
 import { listNames } from "./commands/names.ts";
 import { publish } from "./commands/publish.ts";
@@ -31,6 +35,7 @@ import type { HostSettings } from "./model/settings.ts";
 import type { HostRequest } from "./plan/backend.ts";
 import { settingsAfter } from "./plan/settings.ts";
 import { everyVariable, forget, variable } from "./system/environment.ts";
+import { isOverSsh } from "./system/remote.ts";
 import { keepLastValid, readSettingsFile, refuseUntrustedPlace } from "./system/settings-file.ts";
 import { spellCommand, startVerbose, verbose } from "./system/verbose.ts";
 import { recordedSettings } from "./systemd/install.ts";
@@ -62,6 +67,7 @@ async function answer(argv: readonly string[]): Promise<Answer> {
   if (command.kind === "version") return { stdout: `docker_iptables ${VERSION}\n`, stderr: "", exitCode: 0 };
   if (command.verbose && !isAlwaysVerbose) showEvents(argv);
   else if (!isAlwaysVerbose && !command.json && command.verb !== "watch") showProgress();
+  if (isDialog(command)) await adviseConfirm(command);
   if (command.verb !== "load" && command.verb !== "watch") leaveOthersState();
   const reader: Reader = {
     check: command.raw["_ansible_check_mode"] === true,
@@ -98,7 +104,11 @@ function handlerOf(command: Exclude<Command, { kind: "text" | "names" | "version
     case "publish":
       return (raw, settings, stop) => publishContainers(raw, settings, stop, listener);
     case "load":
-      return (raw, settings) => loadHost(raw, settings, command);
+      return (raw, settings, stop) => loadHost(raw, settings, command, stop);
+    case "confirm":
+      return confirmChange;
+    case "revert":
+      return (raw, settings, stop) => revertChange(raw, settings, stop, command.isTimers);
     case "explain":
       return explainContainers;
     case "status":
@@ -206,8 +216,10 @@ function publishContainers(
       if (settings.unusable !== undefined && opens) throw settings.unusable;
       if (setsUp(request.subject) && settings.file === undefined) await refuseUntrustedPlace(settings.path);
       const outcome = await publish(warned(request), stop, listener);
-      if (!request.check) await keepLastValid(settingsAfter(request));
-      return resultOf(request, outcome);
+      // Those that wait for a confirmation are not in force yet.
+      const isKept = !request.check && outcome.committed.waits === undefined;
+      if (isKept) await keepLastValid(settingsAfter(request));
+      return asked(resultOf(request, outcome), request, stop);
     },
   };
 }
@@ -238,19 +250,78 @@ function explainContainers(raw: Raw, settings: HostSettings, stop: AbortSignal):
 }
 
 /** The verb of the services that load the directories. With settings that cannot be used it loads, and then fails. */
-function loadHost(raw: Raw, settings: HostSettings, command: Extract<Command, { kind: "load" }>): ReturnType<Handler> {
+function loadHost(
+  raw: Raw,
+  settings: HostSettings,
+  command: Extract<Command, { kind: "load" }>,
+  stop: AbortSignal,
+): ReturnType<Handler> {
   const request = requestOf(raw, settings, false);
   const { families, keepUndeclared } = command;
   return {
     request,
     result: async () => {
-      const loaded = await loadDirectories(request, families, keepUndeclared);
+      const loaded =
+        request.confirm === undefined || request.check
+          ? await loadDirectories(request, families, keepUndeclared)
+          : await loadAndWait(request, families, keepUndeclared, request.confirm);
       const result = resultOfLoad(request, loaded);
       if (settings.unusable !== undefined) throw afterLoad(settings.unusable, result);
       if (!request.check) await keepLastValid(settings);
-      return result;
+      return asked(result, request, stop);
     },
   };
+}
+
+/** Keeps a change that waits. */
+function confirmChange(raw: Raw, settings: HostSettings): ReturnType<Handler> {
+  const request = warned(requestOf(raw, settings, false));
+  return {
+    request,
+    result: async () => {
+      const confirmed = await confirm(request);
+      if (!request.check && confirmed.what !== "setup --remove") await keepLastValid(settings);
+      return resultOfConfirm(request, confirmed);
+    },
+  };
+}
+
+/** Puts a change back that waits. */
+function revertChange(raw: Raw, settings: HostSettings, stop: AbortSignal, isTimers: boolean): ReturnType<Handler> {
+  const request = requestOf(raw, settings, false);
+  return { request, result: async () => resultOfRevert(request, await revert(request, isTimers, stop)) };
+}
+
+/** Whether a person reads along who can answer. */
+function isDialog({ json }: Pick<Exclude<Command, { kind: "text" | "version" }>, "json">): boolean {
+  return !json && process.stdin.isTTY && process.stderr.isTTY;
+}
+
+/** Whoever changes a firewall from afar may lock himself out. */
+async function adviseConfirm({ verb, raw }: Exclude<Command, { kind: "text" | "names" | "version" }>): Promise<void> {
+  const isCheck = raw["_ansible_check_mode"] === true;
+  if (!["setup", "load"].includes(verb) || isCheck || raw["confirm"] !== undefined) return;
+  if (await isOverSsh(process.ppid))
+    complain("over ssh, --confirm 60 puts everything back after a minute unless you confirm it");
+}
+
+/** A change that waits, once a person at the terminal has said what becomes of it. */
+async function asked(result: Result, request: HostRequest, stop: AbortSignal): Promise<Result> {
+  const { unconfirmed } = result;
+  if (unconfirmed === undefined || statusLine === undefined || !process.stdin.isTTY) return result;
+  complain(result.msg);
+  const reply = await askToKeep(Date.parse(unconfirmed.until), statusLine, process.stdin, stop);
+  if (reply === "gone") return result;
+  const { settings } = request;
+  if (reply === "keep") {
+    const confirmed = resultOfConfirm(request, await confirm(request));
+    await keepLastValid(settingsAfter({ ...request, settings }));
+    return confirmed;
+  }
+  const outcome = await revert(request, reply === "late", stop);
+  // Its timer was first.
+  const what = request.subject.base ? "setup" : "load";
+  return resultOfRevert(request, outcome ?? { what, done: [], warnings: [] });
 }
 
 /** What was loaded without them. */

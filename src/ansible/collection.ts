@@ -13,7 +13,9 @@ const ROOT = new URL("../../", import.meta.url);
 const SOURCE = new URL("collection/", import.meta.url);
 
 /** The plays that are the module's EXAMPLES, in the order of what a newcomer does. */
-export const EXAMPLES = ["base", "publish", "all", "unpublish", "site"].map((name) => `examples/ansible/${name}.yml`);
+export const EXAMPLES = ["base", "confirm", "publish", "all", "unpublish", "site"].map(
+  (name) => `examples/ansible/${name}.yml`,
+);
 
 /** The same of the module that only asks. */
 export const INFO_EXAMPLES = ["examples/ansible/info.yml"];

@@ -15,6 +15,7 @@ import { fitDirectAccess } from "../plan/guards.ts";
 import { chooseLoader } from "../plan/loader.ts";
 import { planHost } from "../plan/setup.ts";
 import { validate, warnOfDaemon, warnOfHost } from "../plan/validate.ts";
+import { putBackRules, readFormer } from "./former-rules.ts";
 import { loadWith, refuseNewcomers, removeOthers } from "./iptables-load.ts";
 import { dropChains, removeRules } from "./patch.ts";
 import { waysBack } from "./ways-back.ts";
@@ -47,5 +48,7 @@ export const IPTABLES: Backend = {
     return live;
   },
   removeOthers,
+  former: readFormer,
+  putBack: putBackRules,
   whereElse: (owner, family, { timeout }) => backendsWith(family, commentOf(spellOwner(owner)), timeout),
 };

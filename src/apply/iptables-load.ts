@@ -14,6 +14,7 @@ import { readDirectories } from "../plan/directories.ts";
 import { deletedSince, findForeignRules, rememberSeen } from "../plan/foreign-rules.ts";
 import { type Kernel, ofFamily } from "../plan/item.ts";
 import { describePatch, type Loader, replacesForeign, startsService } from "../plan/loader.ts";
+import { whatWaits } from "../system/unconfirmed-file.ts";
 import { loadUnit, type Unit } from "../systemd/units.ts";
 import { removeLeftover } from "./leftovers.ts";
 import { findBroken, loadLocked } from "./load.ts";
@@ -61,8 +62,8 @@ export async function loadWith(families: readonly Family[], before: Look, work: 
       live[family] = await patch(family, before, work);
       return rememberPatched(family, live[family], loader, work.request);
     }
-    const directories = { [family]: host.directories[family] };
-    return (await loadLocked({ directories, timeout: host.timeout }, before.live)).warnings;
+    const loading = { families: [family], directories: host.directories, timeout: host.timeout };
+    return (await loadLocked(loading, before.live)).warnings;
   });
   return { reloaded: families.map(restoreCommand), warnings, live };
 }
@@ -147,7 +148,8 @@ async function rememberPatched(
 ): Promise<string[]> {
   const directory = host.directories[family];
   const isAsked = loading.reload === "patch";
-  const kept = await keepOurLastGood(family, directory, await readFragments(directory), isAsked);
+  const isConfirmed = (await whatWaits(host.directories)) === undefined;
+  const kept = isConfirmed ? await keepOurLastGood(family, directory, await readFragments(directory), isAsked) : [];
   if (loader.why?.kind !== "foreign") return kept;
   return [...kept, ...(await rememberSeen(family, live, host, describePatch(loader.why)))];
 }

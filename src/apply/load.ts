@@ -6,7 +6,8 @@
 
 import { untrustedIn } from "../fragments/access.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
-import { directoryExists, missingDirectory, readFragments } from "../fragments/directory.ts";
+import { existingFamilies, missingDirectory, readFragments } from "../fragments/directory.ts";
+import type { Unconfirmed } from "../generated/unconfirmed.ts";
 import { type Assembled, assemble, type Fragment, textOf } from "../iptables/assemble.ts";
 import { DOCKER_USER } from "../iptables/docker-rules.ts";
 import { type Live, readLive } from "../iptables/live.ts";
@@ -14,9 +15,11 @@ import { withoutLines } from "../iptables/removal.ts";
 import { keyOf, mayBeOurs, readAdded, readChain, readWords, spell, uncounted } from "../iptables/rule.ts";
 import { builtInChains } from "../iptables/table-text.ts";
 import type { Access } from "../model/access.ts";
+import type { Directories } from "../model/directories.ts";
 import { asFailure, Failure } from "../model/errors.ts";
-import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
+import { FAMILY_WORDS, type Family } from "../model/family.ts";
 import type { Request } from "../model/request.ts";
+import { mayLoad, unconfirmedFailure } from "../model/unconfirmed.ts";
 import { type Names, namesIn, withAddresses } from "../netfilter/host-names.ts";
 import { restoreRules, saveRules } from "../netfilter/iptables.ts";
 import { keepLastGood } from "../netfilter/last-good.ts";
@@ -35,6 +38,7 @@ import { besideForeignRules } from "../plan/foreign-rules.ts";
 import type { Kernel } from "../plan/item.ts";
 import { withLoadLock } from "../system/lock.ts";
 import { stateOf } from "../system/state.ts";
+import { findUnconfirmed, forgetUnconfirmed, keepUnconfirmed, readNow } from "../system/unconfirmed-file.ts";
 import { verbose } from "../system/verbose.ts";
 import { someOf } from "../text/words.ts";
 import type { Place } from "./patch.ts";
@@ -42,8 +46,9 @@ import { salvage } from "./salvage.ts";
 import { orRollBack } from "./undo.ts";
 
 export interface LoadRequest {
-  /** The families to load, with the directory of each. */
-  directories: Partial<Record<Family, string>>;
+  /** Those to load. */
+  families: readonly Family[];
+  directories: Directories;
   timeout: number;
   /**
    * Whether rules are kept that no fragment declares, nor declared in this boot: so a service that starts does not remove the rules
@@ -58,13 +63,11 @@ export async function loadDirectories(
   families: readonly Family[],
   keepUndeclared: boolean,
 ): Promise<Loaded> {
-  const directories: LoadRequest["directories"] = {};
-  for (const family of families) {
-    const directory = host.directories[family];
-    if (await directoryExists(directory)) directories[family] = directory;
-    else if (family === "ipv4" || families.length === 1) throw missingDirectory(directory);
-  }
-  const request = { directories, timeout: host.timeout, keepUndeclared };
+  const existing = await existingFamilies(host.directories);
+  const missing = families.find((family) => !existing.includes(family) && (family === "ipv4" || families.length === 1));
+  if (missing !== undefined) throw missingDirectory(host.directories[missing]);
+  const wanted = families.filter((family) => existing.includes(family));
+  const request = { families: wanted, directories: host.directories, timeout: host.timeout, keepUndeclared };
   if (!check) return load(request);
   const planned = await planLoad(request);
   const boot = planned.plans.flatMap(({ spelling }) => warnOfBoot(spelling));
@@ -97,6 +100,8 @@ export interface Plan {
   /** Whether they stay. */
   keeps: boolean;
   changes: boolean;
+  /** Whether the fragments' rules are those that run, others' apart. */
+  runs: boolean;
 }
 
 /** For --verbose. */
@@ -109,11 +114,13 @@ function describePlan({ family, directory, assembled, stale, undeclared, keeps, 
 }
 
 /** Reads, assembles, tries. Changes nothing. Throws Failure `fragment_invalid`, `directory_unusable` and those of iptables. */
-async function planLoad({ directories, timeout, keepUndeclared }: LoadRequest, seen: Kernel = {}): Promise<Loaded> {
-  const families = FAMILIES.filter((family) => directories[family] !== undefined);
+async function planLoad(
+  { families, directories, timeout, keepUndeclared }: LoadRequest,
+  seen: Kernel = {},
+): Promise<Loaded> {
   const plans = await Promise.all(
     families.map((family) =>
-      planFamily({ family, directory: directories[family] ?? "", timeout }, seen[family], keepUndeclared),
+      planFamily({ family, directory: directories[family], timeout }, seen[family], keepUndeclared),
     ),
   );
   verbose(() => plans.map(describePlan));
@@ -139,13 +146,13 @@ async function planFamily(
   const record = await readRecord(stateOf(family, directory), live);
   const kept = withoutDeleted(live, record, spelling.fragments);
   const asOne = (fragments: readonly Fragment[]) => assemble(fragments, live.tables.keys(), kept);
-  const { undeclared, changes } = compare(asOne(spelling.fragments), record, live);
+  const { undeclared, changes, runs } = compare(asOne(spelling.fragments), record, live);
   const keeps = keepUndeclared && undeclared.length > 0;
   const beside = (fragments: readonly Fragment[]) =>
     keeps ? besideForeignRules(fragments, spelling.fragments, record, live) : fragments;
   const read = (fragments: readonly Fragment[]) => addressed(asOne(fragments), spelling.names);
   return {
-    ...{ family, directory, spelling, live, record, untrusted, undeclared, keeps },
+    ...{ family, directory, spelling, live, record, untrusted, undeclared, keeps, runs },
     assembled: read(beside(current)),
     lasting: read(current),
     stale: stale.map(({ path }) => path),
@@ -167,12 +174,12 @@ function addressed(assembled: Assembled, names: Names): Assembled {
   return { ...assembled, lines: assembled.lines.map((line) => withAddresses(line, names)) };
 }
 
-/** Which live rules the text does not have, and whether it changes anything at all. */
+/** Which live rules the text does not have, whether it changes anything at all, and whether it runs, others' rules apart. */
 function compare(
   { lines }: Assembled,
   record: BootRecord | undefined,
   live: Live,
-): Pick<Plan, "undeclared" | "changes"> {
+): Pick<Plan, "undeclared" | "changes" | "runs"> {
   const undeclared: string[] = [];
   const tables = new Map<string, string[]>();
   let open: string[] = [];
@@ -186,15 +193,19 @@ function compare(
   let changes = [...tables].some(
     ([name, text]) => !live.tables.has(name) && text.some((line) => !/^:\S+ ACCEPT$/.test(line)),
   );
+  let runs = !changes;
   for (const [name, table] of live.tables) {
     const text = tables.get(name) ?? [];
     const running = [...[...table.chains].map(([chain, policy]) => `:${chain} ${policy}`), ...table.lines];
     if (!sameTable(running, text)) changes = true;
     const known = new Set(text);
     const declared = record?.left.get(name)?.rules;
-    undeclared.push(...table.lines.filter((line) => !known.has(line) && !mayBeOurs(line) && !declared?.has(line)));
+    const isOthers = (line: string) => !known.has(line) && !mayBeOurs(line) && !declared?.has(line);
+    undeclared.push(...table.lines.filter(isOthers));
+    const own = running.filter((line) => (line.startsWith(":") ? known.has(line) : !isOthers(line)));
+    if (!sameTable(own, text)) runs = false;
   }
-  return { undeclared, changes };
+  return { undeclared, changes, runs };
 }
 
 /** Adds a line where iptables-restore puts its rule. */
@@ -323,12 +334,13 @@ function warnOfRemoved({ plans }: Loaded, tense: "would be" | "were"): string[] 
  * all that can be loaded, and the failure says what was left out.
  */
 export async function load(request: LoadRequest): Promise<Loaded> {
-  const { directories, timeout } = request;
-  return withLoadLock(Object.values(directories), timeout, async () => {
+  const { families, directories, timeout } = request;
+  const locked = families.map((family) => directories[family]);
+  return withLoadLock(locked, timeout, async () => {
     const undo: Undo[] = [];
     const loading = orRollBack(undo, () => loadLocked(request, {}, undo));
     return loading.catch(async (error: unknown) => {
-      throw await salvage(asFailure(error), directories, timeout);
+      throw await salvage(asFailure(error), request);
     });
   });
 }
@@ -339,6 +351,7 @@ export async function load(request: LoadRequest): Promise<Loaded> {
  */
 export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: Undo[] = []): Promise<Loaded> {
   const { timeout } = request;
+  const isConfirmed = await refuseDistrusted(request);
   const planned = await planLoad(request, seen);
   const warnings = [...planned.warnings];
   for (const plan of planned.plans) {
@@ -353,8 +366,60 @@ export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: 
     warnings.push(...(await remember(spelling, { ...plan, live: NO_RULES, loaded: true })));
   }
   // Once no family can fail any more; and where nothing changes, too: a load that was killed here has left an older text.
-  for (const { family, directory, lasting } of planned.plans) {
-    warnings.push(...(await keepLastGood(family, directory, lasting)));
-  }
+  if (isConfirmed) warnings.push(...(await keepAllLastGood(planned)));
   return { ...planned, warnings: [...new Set([...warnings, ...warnOfRemoved(planned, "were")])] };
+}
+
+async function keepAllLastGood({ plans }: Loaded): Promise<string[]> {
+  const warnings: string[] = [];
+  for (const { family, directory, lasting } of plans)
+    warnings.push(...(await keepLastGood(family, directory, lasting)));
+  return warnings;
+}
+
+/**
+ * For the holder of the load lock, once what runs is confirmed: a boot falls back to it from now on. Of fragments that have changed since
+ * it says so. Throws Failure as `load`.
+ */
+export async function keepLoaded(request: LoadRequest): Promise<string[]> {
+  const { plans } = await planLoad(request);
+  const changed = plans.filter(({ runs }) => !runs).map(({ directory }) => directory);
+  if (changed.length === 0) return keepAllLastGood({ plans, warnings: [] });
+  return [
+    `the fragments in ${changed.join(" and ")} have changed since they were loaded; 'docker_iptables load' loads them`,
+  ];
+}
+
+/** Whether it would change what runs, others' rules apart. Throws Failure as `load`. */
+export async function differs(request: LoadRequest): Promise<boolean> {
+  return (await planLoad(request)).plans.some(({ runs }) => !runs);
+}
+
+/**
+ * Whether nothing waits: while a change does, a boot still falls back to what ran before it. What was put back is not loaded until its
+ * fragments say again what runs. Throws Failure `unconfirmed`.
+ */
+async function refuseDistrusted({ families, directories, timeout }: LoadRequest): Promise<boolean> {
+  const change = await findUnconfirmed(directories);
+  if (change === undefined) return true;
+  const now = await readNow();
+  for (const family of families.filter((one) => !mayLoad(change, one, now))) {
+    const isSame =
+      change.stage === "distrusted" && !(await differs({ families: [family], directories, timeout }).catch(() => true));
+    if (!isSame) throw unconfirmedFailure(change, now);
+  }
+  return trustAgain(change, families, directories);
+}
+
+/** The fragments of these families say what runs: whether nothing is left that is not trusted. */
+export async function trustAgain(
+  change: Unconfirmed,
+  families: readonly Family[],
+  directories: Directories,
+): Promise<boolean> {
+  if (change.stage !== "distrusted") return false;
+  const armed = change.armed.filter((family) => !families.includes(family));
+  if (armed.length === 0) await forgetUnconfirmed(directories);
+  else if (armed.length < change.armed.length) await keepUnconfirmed(directories, { ...change, armed });
+  return armed.length === 0;
 }

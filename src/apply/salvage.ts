@@ -19,8 +19,9 @@ import {
   withoutStandIn,
 } from "../iptables/missing.ts";
 import { commentOf, keyOf, mayBeOurs, readRule, readTarget, readWords, uncounted } from "../iptables/rule.ts";
+import type { Directories } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
-import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
+import { FAMILY_WORDS, type Family } from "../model/family.ts";
 import { type Names, namesIn, withAddresses } from "../netfilter/host-names.ts";
 import { restoreRules, saveRules } from "../netfilter/iptables.ts";
 import { type BootRecord, keepRecord, type Left, leftOf, pruned, readRecord } from "../netfilter/record.ts";
@@ -54,18 +55,17 @@ interface Draft {
  */
 export async function salvage(
   failure: Failure,
-  directories: Partial<Record<Family, string>>,
-  timeout: number,
+  { families, directories, timeout }: { families: readonly Family[]; directories: Directories; timeout: number },
 ): Promise<Failure> {
+  // What nobody has confirmed is no better than what is refused.
+  const isTrusted = failure.code !== "unconfirmed";
   const messages: string[] = [];
   const lastGood: Family[] = [];
   const left: LeftOut[] = [];
   let changed = failure.changed;
-  for (const family of FAMILIES) {
-    const directory = directories[family];
-    if (directory === undefined) continue;
+  for (const family of families) {
     try {
-      const done = await salvageFamily(family, directory, timeout);
+      const done = await salvageFamily(family, directories[family], timeout, isTrusted);
       if (done === undefined) continue;
       changed = true;
       if (done.isLastGood) lastGood.push(family);
@@ -93,7 +93,7 @@ export async function salvage(
 
 /** The same as a step back, where the kernel had no rules: says what it loaded. Throws Failure of `run` and of the directory. */
 export async function loadWhatCan(family: Family, directory: string, timeout: number): Promise<string | undefined> {
-  const done = await salvageFamily(family, directory, timeout);
+  const done = await salvageFamily(family, directory, timeout, true);
   return done === undefined ? undefined : describe(family, done);
 }
 
@@ -129,7 +129,12 @@ function describeRule({ where, rule, why, stead }: LeftOut): string {
  * Undefined where the kernel has rules: those that a load of ours brought are not replaced by fewer, but those of an earlier salvage
  * are by what can be loaded now.
  */
-async function salvageFamily(family: Family, directory: string, timeout: number): Promise<Done | undefined> {
+async function salvageFamily(
+  family: Family,
+  directory: string,
+  timeout: number,
+  isTrusted: boolean,
+): Promise<Done | undefined> {
   const state = stateOf(family, directory);
   const live = await saveRules(family, timeout);
   const fragments = await readFragments(directory);
@@ -149,7 +154,8 @@ async function salvageFamily(family: Family, directory: string, timeout: number)
     const whole = assemble(besideForeignRules(text, text, record, live), live.tables.keys(), live);
     sources.push(await withNames(family, directory, whole, timeout));
   }
-  const { source, isLastGood } = await chooseSource(family, sources, timeout);
+  const { source, isLastGood } = isTrusted ? await chooseSource(family, sources, timeout) : lastGood(sources);
+  if (source === undefined) return undefined;
   const { lines, origins } = inOrder(source);
   const draft: Draft = { lines, origins, left: [] };
   // Names that have an address have it by now.
@@ -220,6 +226,11 @@ async function chooseSource(family: Family, [first, last]: readonly Assembled[],
     problems.length === 0 && (await refusalOf(family, lines, timeout)) === undefined;
   const isLastGood = last !== undefined && !(await isGood(first)) && (await isGood(last));
   return { source: isLastGood ? last : first, isLastGood };
+}
+
+/** None where nothing was good before. */
+function lastGood([, source]: readonly Assembled[]): { source: Assembled | undefined; isLastGood: boolean } {
+  return { source, isLastGood: true };
 }
 
 interface Refusal {

@@ -7,9 +7,10 @@ import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { confirmationOf, misfiledOf } from "../fragments/confirmed.ts";
 import { readOwn } from "../fragments/directory.ts";
-import { asFailure, Failure } from "../model/errors.ts";
-import { FAMILIES } from "../model/family.ts";
+import type { Unconfirmed } from "../generated/unconfirmed.ts";
+import { asFailure, Failure, type Undone } from "../model/errors.ts";
 import { type HostConfig, removesHost } from "../model/request.ts";
+import { unconfirmedFailure } from "../model/unconfirmed.ts";
 import type { HostRequest, Reloaded, ReloadRequest, Undo } from "../plan/backend.ts";
 import { refuseConcurrentChange } from "../plan/concurrency.ts";
 import { hasUnitChanges } from "../plan/host-plan.ts";
@@ -17,15 +18,23 @@ import { type FileChange, hasFileChanges, hasRules, isContainers } from "../plan
 import type { Plan } from "../plan/plan.ts";
 import type { SelectionRequest } from "../plan/selection.ts";
 import type { Survey } from "../plan/survey.ts";
+import { changedUnits, unconfirmedOf } from "../plan/unconfirmed.ts";
 import { withWriteLock } from "../system/lock.ts";
 import { clearTemporary, writeFailure } from "../system/replace-file.ts";
-import { forgetLastValid } from "../system/settings-file.ts";
-import { removeState, stateOf } from "../system/state.ts";
+import { findUnconfirmed, forgetUnconfirmed, readNow } from "../system/unconfirmed-file.ts";
+import { formerUnit } from "../systemd/install.ts";
+import { begin, countFromNow, forgetHost, putBack, type Waits, waitingFor } from "./confirmation.ts";
 import { type Alone, loadRules } from "./reload.ts";
 import { installUnits, removeUnits, startWatcher } from "./services.ts";
 import { orRollBack, write } from "./undo.ts";
 
-type CommitRequest = ReloadRequest & SelectionRequest & Pick<HostRequest, "settings">;
+type CommitRequest = ReloadRequest & SelectionRequest & Pick<HostRequest, "settings" | "confirm">;
+
+/** What came of it. */
+export interface Committed extends Reloaded {
+  /** Where it is put back unless it is confirmed. */
+  waits?: Waits;
+}
 
 /** A commit under way. */
 interface Commit {
@@ -43,7 +52,7 @@ interface Commit {
  *
  * A failure restores what was there, except rules to be removed: those are never restored.
  */
-export async function commit(plan: Plan, request: CommitRequest): Promise<Reloaded> {
+export async function commit(plan: Plan, request: CommitRequest): Promise<Committed> {
   const undo: Undo[] = [];
   const gone: Undo[] = [];
   const alone = aloneFor(plan, undo, request.host);
@@ -71,11 +80,56 @@ function aloneFor({ base, closes }: Plan, undo: Undo[], { directories }: HostCon
     });
 }
 
-async function change(work: Commit): Promise<Reloaded> {
+async function change(work: Commit): Promise<Committed> {
+  const { plan, request } = work;
+  for (const directory of plan.base.directories) await makeDirectory(directory);
+  const { confirm } = request;
+  if (confirm === undefined) return make(work);
+  const waiting = await beginAlone(work, confirm);
+  try {
+    const made = await make(work);
+    const waits = await work.alone(request.host.timeout, () => countFromNow(waiting, confirm, request));
+    return { ...made, waits };
+  } catch (error) {
+    throw await revertFailed(waiting, asFailure(error), work);
+  }
+}
+
+/** From now on it is put back, whatever becomes of this process. */
+async function beginAlone({ plan, request, alone }: Commit, seconds: number): Promise<Unconfirmed> {
+  const { subject, host, defaults } = request;
+  return alone(host.timeout, async () => {
+    const other = await findUnconfirmed(host.directories);
+    if (other !== undefined && other.stage !== "distrusted") throw unconfirmedFailure(other, await readNow());
+    const { chain } = defaults;
+    const former = await host.backend.former(plan, chain, host);
+    const units = await Promise.all(changedUnits(plan).map((name) => formerUnit(name, host.timeout)));
+    return begin(unconfirmedOf(plan, former, units, { subject, chain }, await waitingFor(seconds)), other, request);
+  });
+}
+
+/** What a removal has removed is put back, too, where it was to be confirmed. */
+async function revertFailed(change: Unconfirmed, failure: Failure, { plan, request, alone }: Commit): Promise<Failure> {
+  const { done, failures } = await alone(2 * request.host.timeout, async () => {
+    const waiting = await findUnconfirmed(request.host.directories);
+    // Somebody has put it back already, and perhaps another has begun.
+    return waiting?.due === change.due ? putBack(change, request) : { done: [], failures: [] };
+  });
+  const undone = [
+    ...(failure.rolledBack ?? []),
+    ...done.map((what): Undone => ({ kind: "put_back", what })),
+    ...failures.map(({ message }): Undone => ({ kind: "not_put_back", why: message })),
+  ];
+  if (undone.length > 0) failure.rolledBack = undone;
+  if (plan.closes && failures.length === 0) failure.changed = false;
+  return failure;
+}
+
+/** The change itself. */
+async function make(work: Commit): Promise<Reloaded> {
   const { plan, request, undo, alone } = work;
   const { subject, host } = request;
-  const { units, directories } = plan.base;
-  for (const directory of directories) await makeDirectory(directory);
+  const { units } = plan.base;
   const installs = subject.state === "present" && units.some(hasUnitChanges);
   await writeFiles(work, installs);
   const loaded = await loadRules(plan, undo, request, alone);
@@ -83,10 +137,13 @@ async function change(work: Commit): Promise<Reloaded> {
   const leaving = units.filter(({ before, after }) => before !== undefined && after === undefined);
   if (leaving.length > 0) await alone(host.timeout, () => removeUnits(leaving, undo, host.timeout));
   if (removesHost(subject)) {
+    // What waits for a confirmation may have to be put back.
+    if (request.confirm !== undefined) return loaded;
     const { settings } = plan.base;
     if (settings !== undefined) await alone(host.timeout, () => write(settings.path, settings.after, undo));
-    await forgetLastValid(request.settings.path);
-    for (const family of FAMILIES) await removeState(stateOf(family, host.directories[family]));
+    await forgetHost(request);
+    // Also what was put back and is not trusted: nothing of ours loads it any more.
+    await forgetUnconfirmed(host.directories);
   }
   return loaded;
 }

@@ -15,6 +15,8 @@ export type Command =
   | { kind: "version" }
   | (Call & { kind: "publish" | "explain" | "status" | "ls" | "watch" })
   | (Call & { kind: "names"; named: (typeof NAMED)[number] })
+  | (Call & { kind: "confirm" })
+  | (Call & { kind: "revert"; isTimers: boolean })
   | (Call & { kind: "load"; families: readonly Family[]; keepUndeclared: boolean });
 
 /** What each verb that does something is called with. */
@@ -82,6 +84,12 @@ function commandOf(verb: Verb, names: readonly string[], values: Values): Comman
       refuseNames(verb, names, "applies to all containers and takes no name; 'create' publishes one");
       return { ...common, kind: verb.name === "watch" ? "watch" : "publish", raw: { all: true, ...raw } };
     }
+    case "confirm":
+      refuseNames(verb, names, "takes no name");
+      return { ...common, kind: "confirm", raw };
+    case "revert":
+      refuseNames(verb, names, "takes no name");
+      return { ...common, kind: "revert", raw, isTimers: values["due"] === true };
     case "status":
     case "ls":
       return { ...common, kind: verb.name, raw: { ...named, ...raw } };

@@ -28,6 +28,10 @@ export const OPTIONS: readonly Option[] = [
     "keep-undeclared",
     "Keep live rules that are in no fragment and were in none since boot. The services use it when they start, so that a firewall that started earlier keeps its rules; a reload, or load without it, replaces them.",
   ),
+  ownOption(
+    "due",
+    "Wait until it is due, as the timer that --confirm starts does; at once where the host has booted since.",
+  ),
   ownOption("json", "Print the result as one line of JSON."),
   ownOption(
     "verbose",

@@ -25,7 +25,7 @@ interface Property {
   /** Ansible's required_one_of. */
   "x-required-unless"?: string[];
   /** Ansible's mutually_exclusive and required_by. */
-  "x-excludes"?: string;
+  "x-excludes"?: string[];
   "x-needs"?: string;
 }
 const PROPERTIES = Object.entries(schema.properties) as [string, Property][];
@@ -130,14 +130,14 @@ function refuseCombinations(args: Readonly<Record<string, unknown>>, needsContai
   const has = (name: string | undefined) => name !== undefined && args[name] !== undefined && args[name] !== false;
   if (args["query"] === "explain" && !has("container"))
     throw new Failure("arguments_invalid", "missing parameter(s) required by 'query: explain': container");
-  for (const [name, { "x-required-unless": others, "x-excludes": other, "x-needs": needed }] of PROPERTIES) {
+  for (const [name, { "x-required-unless": others, "x-excludes": excluded, "x-needs": needed }] of PROPERTIES) {
     if (others !== undefined && needsContainer && ![name, ...others].some(has)) {
       throw new Failure("arguments_invalid", `one of the following is required: ${[name, ...others].join(", ")}`);
     }
-    if (other !== undefined && has(name) && has(other)) {
+    const other = has(name) ? excluded?.find(has) : undefined;
+    if (other !== undefined)
       throw new Failure("arguments_invalid", `parameters are mutually exclusive: ${name}|${other}`);
-    }
-    if (needed !== undefined && has(name) && !has(needed)) {
+    if (needed !== undefined && needsContainer && has(name) && !has(needed)) {
       throw new Failure("arguments_invalid", `missing parameter(s) required by '${name}': ${needed}`);
     }
   }

@@ -1,7 +1,9 @@
 // Outcome or failure -> Result, the one JSON object of the contract. No string in it is obeyed by a terminal: Salt and Ansible
 // print some of them as they are. Pure.
 
+import type { Waits } from "../apply/confirmation.ts";
 import type { Loaded } from "../apply/load.ts";
+import type { Confirmed, Outcome as Reverted } from "../commands/confirm.ts";
 import type { Explained, Explanation } from "../commands/explain.ts";
 import type { Outcome } from "../commands/publish.ts";
 import type { ContainerStatus, Listed, Status } from "../commands/status.ts";
@@ -17,6 +19,7 @@ import { containersAmong } from "../model/owner.ts";
 import { bracketed, spellPublish } from "../model/port-mapping.ts";
 import type { Request, Subject } from "../model/request.ts";
 import { spellUndone } from "../model/rolled-back.ts";
+import { timeOfDay } from "../model/unconfirmed.ts";
 import { hasHostChanges, hasUnitChanges } from "../plan/host-plan.ts";
 import {
   byContainer,
@@ -51,9 +54,9 @@ export function resultOf(request: Request, outcome: Outcome): Result {
   const changed = (base?.changed ?? false) || containers.some((container) => container.changed);
   const { settings, files: adopted = [], units = [] } = outcome.base?.plan ?? {};
   const files = [...(settings === undefined ? [] : [settings]), ...adopted, ...outcome.items, ...units];
-  const msg = [base && baseSentence(base, subject.state, check), sentence(containers, outcome, subject, check)]
-    .filter(Boolean)
-    .join("; ");
+  const { waits } = outcome.committed;
+  const said = [base && baseSentence(base, subject.state, check), sentence(containers, outcome, subject, check)];
+  const msg = `${said.filter(Boolean).join("; ")}${waitsSentence(waits)}`;
   return allVisible<Result>({
     changed,
     state: subject.state,
@@ -66,9 +69,10 @@ export function resultOf(request: Request, outcome: Outcome): Result {
     ...(base ? { base } : {}),
     containers,
     ...publishedResult(request, outcome),
+    ...waitsResult(waits),
     files: files.flatMap(fileResult),
     reloaded: outcome.committed.reloaded,
-    warnings: [...request.warnings, ...outcome.warnings, ...outcome.committed.warnings],
+    warnings: [...request.warnings, ...outcome.warnings, ...outcome.committed.warnings, ...warnOfWaiter(waits)],
     ...(diff ? { diff: [...files.filter(hasFileChanges).map(fileDiff), ...goingOf(outcome)] } : {}),
     invocation: invocationOf(request),
   });
@@ -85,17 +89,63 @@ function invocationOf({ args, origins }: Request): NonNullable<Result["invocatio
   return { module_args: { ...args }, origins: { ...origins } };
 }
 
+/** That it is put back unless it is confirmed; without systemd a boot ends that, too. */
+function waitsResult(waits: Waits | undefined): Pick<Result, "unconfirmed"> {
+  return waits === undefined ? {} : { unconfirmed: { until: waits.until, by: waits.waiter } };
+}
+
+function waitsSentence(waits: Waits | undefined): string {
+  if (waits === undefined) return "";
+  return `; everything is put back at ${timeOfDay(waits.until)} unless 'docker_iptables confirm' comes first`;
+}
+
+function warnOfWaiter(waits: Waits | undefined): string[] {
+  if (waits?.waiter !== "process") return [];
+  return [
+    "there is no systemd here: a process puts everything back; after a boot before that, 'docker_iptables revert' does",
+  ];
+}
+
+/** The answer to the verb confirm. */
+export function resultOfConfirm(request: Request, { what, warnings }: Confirmed): Result {
+  const msg = `the ${what} ${request.check ? "would be" : "is"} confirmed`;
+  return allVisible<Result>({ changed: true, msg, comment: msg, warnings: [...request.warnings, ...warnings] });
+}
+
+/** The answer to the verb revert. */
+export function resultOfRevert(request: Request, reverted: Reverted): Result {
+  const changed = reverted !== undefined;
+  const would = request.check ? "would be" : "was";
+  const msg =
+    reverted === undefined
+      ? "nothing waits for a confirmation"
+      : [`the ${reverted.what} ${would} put back`, reverted.done.join(", ")].filter(Boolean).join(": ");
+  return allVisible<Result>({
+    changed,
+    msg,
+    comment: msg,
+    warnings: [...request.warnings, ...(reverted?.warnings ?? [])],
+  });
+}
+
 /** The answer to the verb load. */
-export function resultOfLoad(request: Request, { plans, warnings }: Loaded): Result {
+export function resultOfLoad(request: Request, { plans, warnings, waits }: Loaded & { waits?: Waits }): Result {
   const changing = plans.filter(({ changes }) => changes).map(({ family }) => FAMILY_WORDS[family]);
   const loaded = request.check ? "would be loaded" : "loaded";
-  const msg = changing.length > 0 ? `${changing.join(" and ")} rules ${loaded}` : "the rules are loaded already";
+  const done = changing.length > 0 ? `${changing.join(" and ")} rules ${loaded}` : "the rules are loaded already";
+  const msg = `${done}${waitsSentence(waits)}`;
   return allVisible<Result>({
+    ...waitsResult(waits),
     changed: changing.length > 0,
     msg,
     comment: msg,
     reloaded: request.check ? [] : plans.filter(({ changes }) => changes).map(({ family }) => restoreCommand(family)),
-    warnings: [...request.warnings, ...warnings, ...plans.flatMap(({ untrusted }) => untrusted.map(warnOfAccess))],
+    warnings: [
+      ...request.warnings,
+      ...warnings,
+      ...warnOfWaiter(waits),
+      ...plans.flatMap(({ untrusted }) => untrusted.map(warnOfAccess)),
+    ],
   });
 }
 

@@ -45,6 +45,7 @@ export const VERBS: readonly Verb[] = [
       "replace",
       "watch",
       "remove",
+      "confirm",
       ...DIRECTORIES,
       ...DAEMON,
       ...PREDICT,
@@ -55,6 +56,7 @@ export const VERBS: readonly Verb[] = [
       ["setup --watch", "no units needed: a service publishes every running container"],
       ["setup --adopt", "keep the rules that run now as fragments"],
       ["setup --remove", "undo it"],
+      ["setup --confirm 60", "over ssh: put back after a minute, unless it is confirmed"],
     ],
   },
   {
@@ -150,11 +152,32 @@ export const VERBS: readonly Verb[] = [
     details: "Tests the fragments first, then replaces each table in one step. A failure is rolled back.",
     operands: "[ipv4|ipv6]",
     completes: FAMILIES,
-    options: [...DIRECTORIES, "check", "keep-undeclared", ...ANSWER],
+    options: [...DIRECTORIES, "check", "keep-undeclared", "confirm", ...ANSWER],
     examples: [
       ["load --check", "check the fragments for errors"],
       ["load ipv4", "load one family"],
+      ["load --confirm 60", "over ssh: put back after a minute, unless it is confirmed"],
     ],
+  },
+  {
+    name: "confirm",
+    summary: "keep a change that was made with --confirm",
+    details:
+      "Until then a timer puts everything back: files, services and kernel. create, sync and watch replace only docker_iptables' own rules meanwhile, and a boot ends in the former state.",
+    operands: "",
+    completes: [],
+    options: [...DIRECTORIES, "check", ...ANSWER],
+    examples: [["confirm", "the connection still works: keep it"]],
+  },
+  {
+    name: "revert",
+    summary: "put back a change that was made with --confirm, before its time is over",
+    details:
+      "Files, services and kernel are as they were; what was published or unpublished meanwhile stays so. Fragments that somebody else wrote before 'load --confirm' stay as they are, and are not loaded until they say again what runs, or 'load --confirm' tries them again.",
+    operands: "",
+    completes: [],
+    options: [...DIRECTORIES, "check", "due", ...ANSWER],
+    examples: [["revert", "put it back now"]],
   },
   {
     name: "completion",

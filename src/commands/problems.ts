@@ -33,7 +33,7 @@ import { nearest } from "../text/suggest.ts";
  * will lack, what is closed or only untidy.
  */
 const BY_DANGER: readonly Problem["kind"][] = [
-  ...(["settings_unusable", "daemon_unreachable", "fragment_invalid"] as const),
+  ...(["unconfirmed", "settings_unusable", "daemon_unreachable", "fragment_invalid"] as const),
   ...(["rules_orphaned", "rules_surplus", "container_gone", "container_stopped", "container_rivals"] as const),
   ...(["fragment_untrusted", "docker_proxy_untrusted", "base_outdated", "network_uncovered"] as const),
   ...(["rules_shadowed", "firewall_foreign", "rules_undeclared", "daemon_settings", "network_overlaps"] as const),

@@ -1,14 +1,14 @@
 // present and absent, of containers and of the host's own rules: the straight line from a request to an outcome. Up to `commit`
 // nothing changes the system; check mode stops there.
 
-import { commit } from "../apply/transaction.ts";
+import { type Committed, commit } from "../apply/transaction.ts";
 import { describeWithoutLoad, namesOf } from "../apply/unload.ts";
 import { type Listener, NOBODY_LISTENS } from "../docker/find.ts";
 import { type Fragments, ownersIn } from "../fragments/by-family.ts";
 import type { Written } from "../iptables/fragment-text.ts";
 import { asFailure, ConcurrentChange, Failure } from "../model/errors.ts";
 import { containersAmong } from "../model/owner.ts";
-import type { HostRequest, Reloaded } from "../plan/backend.ts";
+import type { HostRequest } from "../plan/backend.ts";
 import { type Compared, compare } from "../plan/compare.ts";
 import type { Settled } from "../plan/concurrency.ts";
 import { settleConflicts } from "../plan/conflicts.ts";
@@ -33,7 +33,7 @@ export interface Outcome extends Omit<Selection, "wanted"> {
   items: Item[];
   /** Undefined where the host rules were not requested. */
   base: { networks: string[]; plan: HostPlan } | undefined;
-  committed: Reloaded;
+  committed: Committed;
 }
 
 /** How often other processes may write between our read and our turn to write. */

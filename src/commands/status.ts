@@ -22,12 +22,13 @@ import { isManaged, readFragment } from "../iptables/fragment-text.ts";
 import { readMeaning } from "../iptables/read.ts";
 import { describeCopies } from "../iptables/undeclared.ts";
 import type { Directories } from "../model/directories.ts";
-import { Failure } from "../model/errors.ts";
+import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import type { Options } from "../model/options.ts";
 import { containerOf, isHostFile } from "../model/owner.ts";
 import type { Defaults, HostConfig } from "../model/request.ts";
 import type { HostSettings } from "../model/settings.ts";
+import { describeUnconfirmed } from "../model/unconfirmed.ts";
 import type { HostRequest } from "../plan/backend.ts";
 import { fragmentFor, keptOptions, optionsOf } from "../plan/desired.ts";
 import { readDirectories, untrustedOf } from "../plan/directories.ts";
@@ -42,6 +43,7 @@ import { type ContainerFragment, containerFragment, type DesiredFragment } from 
 import { NO_RULES } from "../rules/model.ts";
 import { type PublishedPorts, publishedPorts } from "../rules/published-ports.ts";
 import { readInterfaces } from "../system/interfaces.ts";
+import { findUnconfirmed, readNow } from "../system/unconfirmed-file.ts";
 import { recordedSettings } from "../systemd/install.ts";
 import type { Advice } from "../text/advice.ts";
 import { readHost } from "./host.ts";
@@ -88,6 +90,7 @@ export async function status(request: StatusRequest): Promise<Status> {
   const scene = await look(request);
   const around = await lookAround(scene, request);
   const problems = [
+    ...(await unconfirmedProblems(request.host.directories)),
     ...settingsProblems(request.settings),
     ...(await fragmentProblems(scene, request)),
     ...(await hostProblems(scene, around, request)),
@@ -212,6 +215,14 @@ async function lookAround(scene: Scene, { host, loading, settings }: StatusReque
   const around = await runPreflight(preflight, host.timeout).catch(nobodyAround);
   const isOff = advice.daemon !== undefined && advice.managing === undefined;
   return { host: seen, services, firewalls: firewallProblems(around, items, isOff, loading), declared };
+}
+
+/** A change that waits for its confirmation, or was put back without one. */
+async function unconfirmedProblems(directories: Directories): Promise<Problem[]> {
+  const change = await findUnconfirmed(directories).catch(asFailure);
+  if (change === undefined) return [];
+  if (change instanceof Failure) return [{ kind: "unconfirmed", msg: change.message }];
+  return problemsOf("unconfirmed", [describeUnconfirmed(change, await readNow())]);
 }
 
 /** What is compared is then held to the last that were valid. */

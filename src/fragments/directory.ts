@@ -5,7 +5,9 @@ import { open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Fragment } from "../iptables/assemble.ts";
 import { managedHeader } from "../iptables/fragment-text.ts";
+import type { Directories } from "../model/directories.ts";
 import { errno, exhaustion, Failure } from "../model/errors.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
 import { containerOf } from "../model/owner.ts";
 import { inLanes } from "../system/lanes.ts";
 import { accessOf } from "./access.ts";
@@ -87,6 +89,12 @@ export async function directoryExists(directory: string): Promise<boolean> {
     if (errno(error) === "ENOENT") return false;
     throw unusable(directory, error);
   }
+}
+
+/** Those whose directory is there. Throws likewise. */
+export async function existingFamilies(directories: Directories): Promise<Family[]> {
+  const exists = await Promise.all(FAMILIES.map((family) => directoryExists(directories[family])));
+  return FAMILIES.filter((_, index) => exists[index]);
 }
 
 export function missingDirectory(path: string): Failure {

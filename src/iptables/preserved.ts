@@ -43,6 +43,26 @@ export function preservedMesh(live: Live, fragments: readonly { text: string }[]
   );
 }
 
+/** The text of a snapshot in which the kept part is another: its lines come first, as in a load. */
+export function withPreserved({ text, tables }: Live, was: Preserved, is: Preserved): string {
+  const lines: string[] = [];
+  let table = "";
+  let isBefore = false;
+  for (const line of text.split("\n")) {
+    if (line.startsWith("*")) {
+      table = line.slice(1);
+      isBefore = true;
+    } else if (isBefore && !line.startsWith(":")) {
+      isBefore = false;
+      const { chains = [], lines: kept = [] } = is.get(table) ?? {};
+      const missing = chains.filter((chain) => tables.get(table)?.chains.has(chain) !== true);
+      lines.push(...missing.map((chain) => `:${chain} - [0:0]`), ...kept);
+    }
+    if (was.get(table)?.lines.includes(uncounted(line)) !== true) lines.push(line);
+  }
+  return lines.join("\n");
+}
+
 /** A rule that Docker makes there up to version 27, and that is not needed. */
 export function isBareReturn(line: string): boolean {
   return line === `-A ${DOCKER_USER} -j RETURN`;

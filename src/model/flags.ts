@@ -16,7 +16,7 @@ export const FLAGS = Object.entries(schema.properties)
   }));
 
 /** Arguments of one call, not of a service that keeps running. */
-const OF_ONE_CALL = new Set(["all", "base", "watch", "adopt", "replace", "wait_timeout", "debug"]);
+const OF_ONE_CALL = new Set(["all", "base", "watch", "adopt", "replace", "confirm", "wait_timeout", "debug"]);
 
 /**
  * The words that give a call the same arguments: those that differ from what it has without (`settings`, and the defaults); of

@@ -27,6 +27,8 @@ export interface Request {
   waitTimeout: number;
   /** Whether the host is to have the watcher's service. */
   watches: boolean;
+  /** seconds; after which the change is put back unless it is confirmed. */
+  confirm: number | undefined;
   /** Predict, and change nothing. */
   check: boolean;
   /** Answer with each file's text before and after. */
@@ -67,7 +69,7 @@ export type Loading = Pick<Arguments, "reload" | "adopt" | "replace">;
 /** The parts of complete arguments. */
 export function partsOf(
   args: Arguments,
-): Pick<Request, "subject" | "host" | "client" | "defaults" | "loading" | "waitTimeout" | "watches"> {
+): Pick<Request, "subject" | "host" | "client" | "defaults" | "loading" | "waitTimeout" | "watches" | "confirm"> {
   const { timeout, reload } = args;
   return {
     subject: { containers: args.container, all: args.all, base: args.base, state: args.state },
@@ -82,6 +84,7 @@ export function partsOf(
     loading: { reload, adopt: args.adopt, replace: args.replace },
     waitTimeout: args.wait_timeout,
     watches: args.watch,
+    confirm: args.confirm,
   };
 }
 

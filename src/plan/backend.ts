@@ -3,6 +3,7 @@
 // nobody else asks which one it is.
 
 import type { Fragments } from "../fragments/by-family.ts";
+import type { Unconfirmed } from "../generated/unconfirmed.ts";
 import type { Written } from "../iptables/fragment-text.ts";
 import type { Drift, Live, Tables } from "../iptables/live.ts";
 import { Failure } from "../model/errors.ts";
@@ -17,6 +18,7 @@ import type { Loadable, Loader } from "./loader.ts";
 import type { Load } from "./plan.ts";
 import type { HostScene } from "./setup.ts";
 import type { Survey } from "./survey.ts";
+import type { Former } from "./unconfirmed.ts";
 
 /** This host: what a request says of it, and its packet filter. */
 export interface Host extends HostConfig {
@@ -64,7 +66,10 @@ export interface Backend {
   /** Other firewalls through which nothing comes to what these rules publish. */
   warnOfFirewalls(items: readonly Item[], live: Kernel, timeoutSeconds: number): Promise<string[]>;
   /** How the kernel will get the rules: chosen before anything is written. Throws Failure. */
-  chooseLoader(loadable: Loadable, request: Pick<HostRequest, "subject" | "host" | "loading">): Promise<Loader>;
+  chooseLoader(
+    loadable: Loadable,
+    request: Pick<HostRequest, "subject" | "host" | "loading" | "confirm">,
+  ): Promise<Loader>;
 
   /** What a person runs to load a family's rules, for the answer. */
   commandFor(family: Family): string;
@@ -82,6 +87,10 @@ export interface Backend {
   ): Promise<Live>;
   /** Another backend's rules, and what Docker left; the last step of a setup. */
   removeOthers(work: Work): Promise<void>;
+  /** What it takes to put back the kernel's rules, before this is loaded; `chain` is that of containers' rules. */
+  former(load: Load, chain: string, host: HostConfig): Promise<Former>;
+  /** Puts them back, but for containers' rules, which are made those of their fragments. Says what. */
+  putBack(change: Unconfirmed, host: HostConfig): Promise<string[]>;
   /** Where else rules with an owner's comment are, for the message when they are not where they should be: "nft", "legacy". */
   whereElse(owner: Owner, family: Family, host: HostConfig): Promise<string[]>;
 }

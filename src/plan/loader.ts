@@ -6,6 +6,7 @@ import { INGRESS_CHAIN, meshOf } from "../iptables/mesh.ts";
 import { asFailure, type Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type Request, setsUp } from "../model/request.ts";
+import { whatWaits } from "../system/unconfirmed-file.ts";
 import { isLoader } from "../systemd/install.ts";
 import { findUnit, isShuttingDown, type Unit } from "../systemd/units.ts";
 import type { HostRequest } from "./backend.ts";
@@ -29,10 +30,12 @@ export type PatchReason =
   | { kind: "swarm" }
   /** A fragment cannot be loaded. */
   | { kind: "broken"; failure: Failure }
+  /** A change waits for its confirmation, or was put back without one. */
+  | { kind: "unconfirmed"; what: string }
   /** A load would remove these. */
   | { kind: "foreign"; rules: readonly ForeignRules[] };
 
-export type LoaderRequest = Pick<HostRequest, "subject" | "host" | "loading">;
+export type LoaderRequest = Pick<HostRequest, "subject" | "host" | "loading" | "confirm">;
 
 /** What is to be loaded. */
 export interface Loadable {
@@ -53,9 +56,11 @@ export interface Loadable {
  */
 export async function chooseLoader(loadable: Loadable, request: LoaderRequest): Promise<Loader> {
   const { found, base, future } = loadable;
-  const { subject, host, loading } = request;
+  const { subject, host, loading, confirm } = request;
   const { reload } = loading;
   if (reload === "none" || reload === "patch") return { kind: reload };
+  const waiting = confirm === undefined ? await whatWaits(host.directories) : undefined;
+  if (waiting !== undefined) return { kind: "patch", why: { kind: "unconfirmed", what: waiting } };
   const units = base.units.filter(isLoader);
   const starts = reload === "systemd" && units.some(({ start }) => start);
   if (isMeshed(found, future) && !starts) return { kind: "patch", why: { kind: "swarm" } };
@@ -116,6 +121,8 @@ export function describePatch(why: PatchReason): string {
     case "broken":
       // Whatever is wrong with a fragment, a new network still gets its guard.
       return `no other fragments can be loaded until this is fixed, so only docker_iptables' own rules were replaced: ${why.failure.message}`;
+    case "unconfirmed":
+      return `a ${why.what} is not confirmed, so only docker_iptables' own rules were replaced`;
     case "foreign":
       return describeForeignRules(why.rules);
   }

@@ -3,6 +3,8 @@
 import type { Fragments } from "../fragments/by-family.ts";
 import { warnOfAccess } from "../model/access.ts";
 import type { Request } from "../model/request.ts";
+import { unconfirmedFailure } from "../model/unconfirmed.ts";
+import { findUnconfirmed, readNow } from "../system/unconfirmed-file.ts";
 import { verbose } from "../system/verbose.ts";
 import type { HostRequest } from "./backend.ts";
 import type { Compared } from "./compare.ts";
@@ -42,7 +44,17 @@ export interface Planned {
 
 type PlanRequest = Pick<
   HostRequest,
-  "args" | "origins" | "settings" | "subject" | "host" | "client" | "defaults" | "loading" | "watches" | "check"
+  | "args"
+  | "origins"
+  | "settings"
+  | "confirm"
+  | "subject"
+  | "host"
+  | "client"
+  | "defaults"
+  | "loading"
+  | "watches"
+  | "check"
 >;
 
 /** `desired` are the host's own rules, if the call is about them; `now` the fragments. Throws Failure for what cannot work. */
@@ -83,9 +95,19 @@ export async function plan(
 }
 
 async function planHost(scene: HostScene, request: PlanRequest): Promise<HostPlan> {
+  await refuseUnconfirmed(request);
   const plan = await request.host.backend.planHost(scene, request);
   const settings = planSettings(request);
   return settings === undefined ? plan : { ...plan, settings };
+}
+
+/**
+ * What a second change would put back could not be told from the first. What was put back may be tried again; and without that, our own
+ * rules alone follow the networks. Throws Failure `unconfirmed`.
+ */
+async function refuseUnconfirmed({ host }: PlanRequest): Promise<void> {
+  const change = await findUnconfirmed(host.directories);
+  if (change !== undefined && change.stage !== "distrusted") throw unconfirmedFailure(change, await readNow());
 }
 
 function onlyGoes(changing: readonly Item[], going: readonly Item[], base: HostPlan): boolean {

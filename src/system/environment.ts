@@ -16,8 +16,11 @@ type Variable =
   /** What --verbose shows, without the flag: for units and Ansible. */
   | "DOCKER_IPTABLES_VERBOSE"
   /** Of systemd, for its services (systemd.exec(5), sd_notify(3)). */
+  | "INVOCATION_ID"
   | "JOURNAL_STREAM"
   | "NOTIFY_SOCKET"
+  /** Of sshd, for a login over the network (ssh(1)). */
+  | "SSH_CONNECTION"
   | "STATE_DIRECTORY"
   | "WATCHDOG_USEC";
 

@@ -4,9 +4,9 @@ import { isAbsolute, resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { execa } from "execa";
 import type { ErrorCode } from "../generated/result.ts";
-import { excerpt, exhaustion, Failure } from "../model/errors.ts";
+import { errno, excerpt, exhaustion, Failure } from "../model/errors.ts";
 import { variable } from "./environment.ts";
-import { quote, spellCommand, verboseSpan } from "./verbose.ts";
+import { quote, spellCommand, verbose, verboseSpan } from "./verbose.ts";
 
 /** Where a system's programs are (systemd.exec(5)). */
 export const SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -155,6 +155,23 @@ export async function follow(
   ended(() => `${file}: ${endOf(result, undefined, size, stderr)}`);
   refuseUnstartable(file, command, result);
   return { command, exitCode: exitCodeOf(result), stdout: "", stderr };
+}
+
+/**
+ * Starts a command that goes on when this process has ended, and when its terminal is gone. Throws Failure: `command_missing`,
+ * `permission_denied`, `command_failed`.
+ */
+export async function leave(file: string, args: readonly string[]): Promise<void> {
+  verbose(() => `leave ${spellCommand([file, ...args])}`);
+  const { env, cwd } = inEveryCase();
+  const subprocess = execa(file, args, { env, cwd, reject: false, detached: true, cleanup: false, stdio: "ignore" });
+  const failed = new Promise<Ended | undefined>((done) => {
+    subprocess.once("spawn", () => done(undefined));
+    subprocess.once("error", (error) => done({ code: errno(error) }));
+  });
+  const ended = await failed;
+  subprocess.unref();
+  if (ended !== undefined) refuseUnstartable(file, [file, ...args].join(" "), ended);
 }
 
 interface Ended {

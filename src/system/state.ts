@@ -29,7 +29,7 @@ export function stateOf(family: Family, directory: string): State {
 }
 
 /** What of a family is kept: see the rooms that write it. */
-export type Kept = "rules" | "left" | "spelled" | "names";
+export type Kept = "rules" | "left" | "spelled" | "names" | "unconfirmed";
 
 export function pathOf({ family, directory }: State, kept: Kept): string {
   return join(directory, `${family}.${kept}`);
@@ -81,6 +81,7 @@ export async function keepState(state: State, kept: Kept, text: string, lasting 
   }
 }
 
+/** What a load leaves. */
 const ALL: readonly Kept[] = ["rules", "left", "spelled", "names"];
 
 /** Whether there is any state. */
@@ -91,12 +92,15 @@ export async function isKept(state: State): Promise<boolean> {
 
 /** Removes all of it. Throws Failure `write_failed`, `permission_denied`. */
 export async function removeState(state: State): Promise<void> {
-  for (const kept of ALL) {
-    const path = pathOf(state, kept);
-    await rm(path, { force: true }).catch((error: unknown) => {
-      throw writeFailure(path, "removed", error);
-    });
-  }
+  for (const kept of ALL) await removeKept(state, kept);
+}
+
+/** Throws likewise. */
+export async function removeKept(state: State, kept: Kept): Promise<void> {
+  const path = pathOf(state, kept);
+  await rm(path, { force: true }).catch((error: unknown) => {
+    throw writeFailure(path, "removed", error);
+  });
   await rmdir(state.directory).catch(() => {});
 }
 
@@ -112,7 +116,7 @@ async function makeStateDirectory({ directory }: State): Promise<void> {
 /** ms; no draft is written for so long. */
 const OLD = 60_000;
 
-const DRAFT = /^ipv[46]\.(rules|left|spelled|names)\.\d+\.tmp$/;
+const DRAFT = /^ipv[46]\.(rules|left|spelled|names|unconfirmed)\.\d+\.tmp$/;
 
 /** What killed runs left. */
 async function sweepDrafts(directory: string): Promise<void> {

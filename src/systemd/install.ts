@@ -4,6 +4,7 @@ import { constants } from "node:fs";
 import { access, open, realpath } from "node:fs/promises";
 import { basename, isAbsolute, join } from "node:path";
 import { type Own, readOwn } from "../fragments/directory.ts";
+import type { FormerUnit } from "../generated/unconfirmed.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import { readFlags } from "../model/flags.ts";
@@ -195,6 +196,18 @@ function unitState(properties: ReadonlyMap<string, string>) {
   };
 }
 
+/** As systemd has it now. Throws Failure of `run`. */
+export async function formerUnit(name: string, timeoutSeconds: number): Promise<FormerUnit> {
+  const properties = await showUnit(name, timeoutSeconds);
+  const isActive = ["active", "activating", "reloading"].includes(properties.get("ActiveState") ?? "");
+  return { name, isEnabled: properties.get("UnitFileState") === "enabled", isActive };
+}
+
+/** Whether systemd could start it: it is there, and is not masked. Throws Failure of `run`. */
+export async function isLoadable(name: string, timeoutSeconds: number): Promise<boolean> {
+  return (await showUnit(name, timeoutSeconds)).get("LoadState") === "loaded";
+}
+
 function isMasked(properties: ReadonlyMap<string, string>): boolean {
   return properties.get("LoadState") === "masked";
 }
@@ -300,6 +313,11 @@ export async function restartSoon(unit: string, timeoutSeconds: number): Promise
   await systemctl(["restart", "--no-block", "--", unit], `${unit} cannot be restarted`, timeoutSeconds);
 }
 
+/** Starts a service, unless it runs, and does not wait until it is ready. Throws Failure `command_failed`. */
+export async function startSoon(unit: string, timeoutSeconds: number): Promise<void> {
+  await systemctl(["start", "--no-block", "--", unit], `${unit} cannot be started`, timeoutSeconds);
+}
+
 /** At each boot from now on. Throws Failure `command_failed`. */
 export async function enableUnit(unit: string, timeoutSeconds: number): Promise<void> {
   await systemctl(["enable", "--", unit], `${unit} cannot be enabled`, timeoutSeconds);
@@ -310,9 +328,17 @@ export async function disableUnit(unit: string, timeoutSeconds: number): Promise
   await systemctl(["disable", "--", unit], `${unit} cannot be disabled`, timeoutSeconds);
 }
 
-/** Forgets that a unit of ours was started, or failed; without an ExecStop the rules stay. Throws Failure of `run`. */
+/** systemctl(1) of a unit that systemd does not know (LSB: program is not installed). */
+const NOT_LOADED = 5;
+
+/**
+ * Forgets that a unit of ours was started, or failed; without an ExecStop the rules stay. Throws Failure `command_failed`, and of `run`.
+ */
 export async function stopUnit(unit: string, timeoutSeconds: number): Promise<void> {
-  for (const verb of ["stop", "reset-failed"]) await runSystemctl([verb, "--", unit], timeoutSeconds);
+  const ran = await runSystemctl(["stop", "--", unit], timeoutSeconds);
+  if (ran.exitCode !== 0 && ran.exitCode !== NOT_LOADED)
+    throw commandFailure("command_failed", `${unit} cannot be stopped`, ran);
+  await runSystemctl(["reset-failed", "--", unit], timeoutSeconds);
 }
 
 async function systemctl(args: string[], what: string, timeoutSeconds: number): Promise<void> {

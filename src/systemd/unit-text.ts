@@ -143,7 +143,7 @@ WantedBy=multi-user.target
 }
 
 /** A word of a command line of systemd's: quoted where need be, without specifiers and variables (systemd.service(5)). */
-function unitWord(word: string): string {
+export function unitWord(word: string): string {
   const literal = word.replaceAll("%", "%%").replaceAll("$", "$$$$");
   return /^[\w@%+=:,./-]+$/.test(literal) ? literal : `"${literal.replace(/["\\]/g, "\\$&")}"`;
 }

@@ -55,6 +55,9 @@ export class MemoryBackend implements Backend {
     return Object.fromEntries(families.map((family) => [family, liveOf(this.kernel[family])]));
   };
 
+  former = async () => ({ kernel: [], tables: [], bare: [], containers: [], armed: [] });
+  putBack = async () => [];
+
   ownersIn = (live: Live) => Object.keys(rulesIn(live)).map(readOwner);
 
   compare = ({ owner, wanted }: Pick<Item, "owner" | "wanted">, live: Live): Drift => {

@@ -5,8 +5,9 @@
 
 import { expect } from "vitest";
 import { addUser, asUser, fqcn, installCollection, patience, ansibleStory as story } from "./ansible.ts";
-import { ourRules } from "./fixtures.ts";
+import { example, ourRules, until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
+import { problemsOf } from "./host-state.ts";
 
 interface Recap {
   ok: number;
@@ -80,7 +81,35 @@ story("eight hosts, three at a time; one is down, one's daemon is: the others go
 
   await overSsh(control);
   expect(await ourRules(web1)).toEqual([]);
+  await lockOut(control, web1);
 });
+
+/** Rules that let in no new connection of Ansible's are put back, and those that do stay. */
+async function lockOut(control: Host, web1: Host): Promise<void> {
+  const playbook = example("ansible/confirm.yml").replace("confirm: 60", "confirm: 15\n        guards: false");
+  await control.write("/home/ops/play/lockout.yml", playbook);
+  const words = ["ansible-playbook", "-i", "inventory.yml", "--limit", "web1", "lockout.yml"];
+  const waits = () => web1.exists("/var/lib/docker_iptables/ipv4.unconfirmed");
+  const closed =
+    "*filter\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\n-A INPUT -p tcp -m tcp --dport 22 -j DROP\nCOMMIT\n";
+  await web1.write("/etc/iptables.d/50_own", closed);
+  expect(await web1.exists("/etc/docker_iptables.json")).toBe(false);
+
+  const locked = await asUser(control, words, { ANSIBLE_TIMEOUT: "5" });
+  expect(locked.stdout).toMatch(/^fatal: \[web1\]: UNREACHABLE!/m);
+  await until(
+    async () =>
+      (await asUser(control, ["ansible", "-i", "inventory.yml", "-m", "raw", "-a", "true", "web1"])).exitCode === 0,
+  );
+  expect(await web1.exists("/etc/docker_iptables.json")).toBe(false);
+  expect(await problemsOf(web1)).toContain("unconfirmed");
+
+  await web1.run("rm", ["/etc/iptables.d/50_own"]);
+  const { exitCode, stdout } = await asUser(control, words);
+  expect([exitCode, exitCode === 0 ? "" : stdout]).toEqual([0, ""]);
+  expect(await waits()).toBe(false);
+  expect(JSON.parse(await web1.read("/etc/docker_iptables.json"))).toMatchObject({ guards: false });
+}
 
 /** One host does it for another, in the background, and without pipelining. */
 async function overSsh(control: Host): Promise<void> {

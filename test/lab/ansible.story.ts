@@ -23,6 +23,7 @@ import {
 import { baseRules, ourRules, until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
 import type { Lab } from "./lab.ts";
+import { storyWith } from "./story.ts";
 
 async function controller(lab: Lab): Promise<Host> {
   const host = await lab.host({ name: "web1" });
@@ -77,8 +78,14 @@ story("the examples unchanged, with --check and --diff first", patience, async (
   const host = await controller(lab);
   await host.docker.run("web", { publish: ["8080:80"] });
   await host.docker.run("db", { publish: ["5432:5432"] });
-  const [base, published] = (await play(host, ["base.yml", "publish.yml"])).results;
-  expect([base, published]).toMatchObject([{ changed: true }, { changed: true, msg: "published: web" }]);
+  const [setUp, base, published] = (await play(host, ["confirm.yml", "base.yml", "publish.yml"])).results;
+  expect([setUp, base, published]).toMatchObject([
+    { changed: true, unconfirmed: { by: "timer" } },
+    { changed: false },
+    { changed: true, msg: "published: web" },
+  ]);
+  expect(await host.exists("/var/lib/docker_iptables/ipv4.unconfirmed")).toBe(false);
+  expect((await play(host, ["confirm.yml"])).results).toMatchObject([{ changed: false }]);
   expect([published?.diff ?? [], await ourRules(host)]).toEqual([[], Array(3).fill(expect.stringContaining(": web"))]);
 
   const foretold = await play(host, ["all.yml", "unpublish.yml"], ["--check", "--diff"]);
@@ -96,6 +103,26 @@ story("the examples unchanged, with --check and --diff first", patience, async (
   expect(asked.stdout).toContain("web runs and publishes ports, but there is no /etc/iptables.d/");
   expect(await ourRules(host)).toHaveLength(3);
 });
+
+storyWith({ packages: ["ansible-lint", "git"] })(
+  "the examples and the role as ansible-lint likes them",
+  async ({ lab }) => {
+    const host = await lab.host({ name: "linted", docker: { atBoot: false } });
+    await addUser(host);
+    await installCollection(host);
+    await host.run("cp", [
+      "-r",
+      "/home/ops/.ansible/collections/ansible_collections/docker_iptables",
+      "/home/ops/tree",
+    ]);
+    await host.run("chown", ["-R", "ops:", "/home/ops"]);
+    const words = ["ansible-lint", "--offline", "--profile", "production", "--strict", "-p"];
+    for (const folder of ["/home/ops/play", "/home/ops/tree/host/roles"]) {
+      const { stdout, stderr, exitCode } = await asUser(host, ["env", "-C", folder, ...words]);
+      expect([exitCode, exitCode === 0 ? "" : stdout + stderr]).toEqual([0, ""]);
+    }
+  },
+);
 
 const registered = ["loop", "words", "template", "alias", "poll", "waited", "interpreter", "choice", "missing"];
 

@@ -429,7 +429,7 @@ describe.concurrent("door 3, verbs", () => {
     [["create", "web", "--chekc"], /unknown option --chekc; did you mean --check\?/],
     [["create", "web", "--no-gaurds"], /unknown option --no-gaurds; did you mean --no-guards\?/],
     [["setup", "--wait-timeout", "3"], /setup takes no --wait-timeout; create does/],
-    [["--check", "status"], /status takes no --check; setup, create, delete, sync, load do/],
+    [["--check", "status"], /status takes no --check; setup, create, delete, sync, load, confirm, revert do/],
     [["load", "ipv5"], /load takes ipv4 or ipv6, not "ipv5"/],
     [["completion"], /completion takes bash or zsh or fish, not nothing/],
     [["completion", "tcsh"], /not "tcsh"/],

@@ -31,7 +31,15 @@ export function systemctl(asked: Asked): ReturnType<Fake> {
     case "stop":
       return effect(() => rmSync(at("active"), { force: true }));
   }
-  return /^(--job-mode=\S+ )?(reload|restart) /.test(args.join(" ")) ? start(asked, unit) : undefined;
+  return /^(--job-mode=\S+ )?(reload|restart|start) /.test(args.join(" ")) ? start(asked, unit) : undefined;
+}
+
+/** As fakes/systemd-run has it. */
+export function systemdRun({ args, folder }: Asked): ReturnType<Fake> {
+  const unit = args.find((word) => word.startsWith("--unit="))?.replace("--unit=", "") ?? "";
+  if (!args.includes("--") && !existsSync(join(folder, "known", unit)))
+    return { exitCode: 1, stderr: `Failed to find unit ${unit}: Unit not found.\n` };
+  return effect(() => writeFileSync(join(folder, "active", `${unit.replace(/\.service$/, "")}.timer`), ""));
 }
 
 function effect(change: () => void): () => Answer {
@@ -81,6 +89,7 @@ function start(asked: Asked, unit: string): ReturnType<Fake> {
   const { folder } = asked;
   if (!["units", "known"].some((kind) => existsSync(join(folder, kind, unit))))
     return { exitCode: 5, stderr: `Unit ${unit} not found.\n` };
+  if (asked.args[0] === "start" && existsSync(join(folder, "active", unit))) return {};
   const loads = loadsOf(unit);
   if (existsSync(join(folder, "start-limit")) || !loads.every(([restore]) => isFakeRestore(restore, asked)))
     return undefined;

@@ -12,7 +12,7 @@ import { conntrack } from "./fake-conntrack.ts";
 import { docker } from "./fake-docker.ts";
 import { listRule, restore, save, trial } from "./fake-iptables.ts";
 import { flock } from "./fake-locks.ts";
-import { systemctl } from "./fake-systemctl.ts";
+import { systemctl, systemdRun } from "./fake-systemctl.ts";
 
 const FAKES: Record<string, Fake> = {
   broken,
@@ -21,6 +21,7 @@ const FAKES: Record<string, Fake> = {
   iptables: listRule,
   nft,
   systemctl,
+  "systemd-run": systemdRun,
   unshare: trial,
   "iptables-save": save,
   "iptables-restore": restore,

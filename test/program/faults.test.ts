@@ -351,7 +351,8 @@ describe.skipIf(NATIVE).each(Object.entries(CASES))("%s", (_, one) => {
           if (!one.putsBack || one.goes) expect(run.seen).not.toMatch(/gone\n(gone\n)*there/);
           if (fault === "kill") expect(run.signal).toBe("SIGKILL");
           else expectTrue(readAnswer(run), now, before, goal, one.putsBack);
-          await expectRepair(run.host);
+          // Where it cannot be known whether something waits, only our own rules are replaced, and what fragments declare is not recorded.
+          if (!run.step.endsWith(".unconfirmed")) await expectRepair(run.host);
         } catch (error) {
           wrong.push(`step ${at}, ${run.step}: ${error}\n${run.stdout}`);
         } finally {

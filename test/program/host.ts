@@ -97,7 +97,16 @@ export class FakeHost {
     }
     for (const path of [this.bin, this.iptablesDir, this.ip6tablesDir, this.unitDir])
       mkdirSync(path, { recursive: true });
-    for (const name of ["docker", "systemctl", "unshare", "nft", "noflush.awk", "restore.awk", "conntrack"])
+    for (const name of [
+      "docker",
+      "systemctl",
+      "systemd-run",
+      "unshare",
+      "nft",
+      "noflush.awk",
+      "restore.awk",
+      "conntrack",
+    ])
       this.install(name);
     for (const name of ["iptables", "ip6tables"]) this.install("iptables", name);
     for (const command of ["save", "restore"]) {

@@ -514,7 +514,7 @@ describe.concurrent("found", () => {
       "fragment_untrusted",
       "network_overlaps",
     ];
-    const others = ["base_outdated", "daemon_settings", "rules_disordered", ...elsewhere];
+    const others = ["base_outdated", "daemon_settings", "unconfirmed", "rules_disordered", ...elsewhere];
     expect(all.filter((kind) => !here.has(kind))).toEqual(others.sort());
   });
 });
