@@ -276,14 +276,14 @@ function loadHost(
 /** Keeps a change that waits. */
 function confirmChange(raw: Raw, settings: HostSettings): ReturnType<Handler> {
   const request = warned(requestOf(raw, settings, false));
-  return {
-    request,
-    result: async () => {
-      const confirmed = await confirm(request);
-      if (!request.check && confirmed.what !== "setup --remove") await keepLastValid(settings);
-      return resultOfConfirm(request, confirmed);
-    },
-  };
+  return { request, result: () => confirmed(request, settings) };
+}
+
+/** `settings` are those that are in force from then on; of a host that is not set up any more nothing is kept. */
+async function confirmed(request: HostRequest, settings: HostSettings): Promise<Result> {
+  const kept = await confirm(request);
+  if (!request.check && kept.what !== "setup --remove") await keepLastValid(settings);
+  return resultOfConfirm(request, kept);
 }
 
 /** Puts a change back that waits. */
@@ -312,12 +312,7 @@ async function asked(result: Result, request: HostRequest, stop: AbortSignal): P
   complain(result.msg);
   const reply = await askToKeep(Date.parse(unconfirmed.until), statusLine, process.stdin, stop);
   if (reply === "gone") return result;
-  const { settings } = request;
-  if (reply === "keep") {
-    const confirmed = resultOfConfirm(request, await confirm(request));
-    await keepLastValid(settingsAfter({ ...request, settings }));
-    return confirmed;
-  }
+  if (reply === "keep") return confirmed(request, settingsAfter(request));
   const outcome = await revert(request, reply === "late", stop);
   // Its timer was first.
   const what = request.subject.base ? "setup" : "load";
