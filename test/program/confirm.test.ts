@@ -2,6 +2,8 @@
 
 import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
 import type { Unconfirmed } from "../../src/generated/unconfirmed.ts";
@@ -312,6 +314,44 @@ describe.concurrent("a setup that also loads what somebody had written into a fr
     await does(host, "revert");
     expect(host.kernel("filter")).not.toContain("--dport 22");
     expect((await problemsOf(host))[0]).toMatch(/^unconfirmed: nobody confirmed a setup/);
+  });
+});
+
+describe.concurrent("on a terminal", () => {
+  /** Presses the key once the question is there; returns what the terminal shows. */
+  async function pressed(host: FakeHost, key: string, ...words: string[]): Promise<string> {
+    const command = [host.executable, ...words, ...directories(host)].join(" ");
+    const terminal = execa("script", ["-qec", command, "/dev/null"], { ...host.options(), reject: false });
+    let shown = "";
+    terminal.stdout.on("data", (chunk: Buffer) => {
+      shown += chunk;
+    });
+    await until("it asks", () => shown.includes("y keeps it"));
+    // What comes with the question was pressed before it.
+    await sleep(500);
+    terminal.stdin.write(key);
+    await terminal;
+    return shown;
+  }
+
+  test("y keeps it, and n puts it back", async () => {
+    const host = await setUpHost();
+    const before = stateOf(host);
+    expect(await pressed(host, "n", "setup", "--no-guards", "--confirm", "600")).toContain("the setup was put back");
+    expect(stateOf(host)).toEqual(before);
+    expect(await pressed(host, "y", "setup", "--no-guards", "--confirm", "600")).toContain("the setup is confirmed");
+    expect(existsSync(recordOf(host))).toBe(false);
+    expect(textAt(host.settingsPath)).toContain('"guards": false');
+  });
+
+  test("y after a removal keeps nothing of the host", async () => {
+    const host = await setUpHost();
+    await does(host, "delete", "--all");
+    expect(await pressed(host, "y", "setup", "--remove", "--confirm", "600")).toContain(
+      "the setup --remove is confirmed",
+    );
+    expect(existsSync(host.settingsPath)).toBe(false);
+    expect(existsSync(join(host.iptablesDir, ".docker_iptables"))).toBe(false);
   });
 });
 
