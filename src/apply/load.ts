@@ -386,7 +386,7 @@ export async function keepLoaded(request: LoadRequest): Promise<string[]> {
   const changed = plans.filter(({ runs }) => !runs).map(({ directory }) => directory);
   if (changed.length === 0) return keepAllLastGood({ plans, warnings: [] });
   return [
-    `the fragments in ${changed.join(" and ")} have changed since they were loaded; 'docker_iptables load' loads them`,
+    `the fragments in ${changed.join(" and ")} have changed since they were loaded; 'docker_iptables load --confirm 60' tries them`,
   ];
 }
 

@@ -521,6 +521,22 @@ describe.concurrent("load --confirm", () => {
     expect(textAt(lastGoodOf(host))).not.toContain("192.0.2.9");
   });
 
+  test("a fragment that is edited while it waits is not confirmed with it", async () => {
+    const host = await blocking();
+    const lastGood = textAt(lastGoodOf(host));
+    host.write("50_own", BLOCK.replace("--dport 22", "--dport 23"));
+    const { warnings } = await does(host, "confirm");
+    expect(warnings.join()).toMatch(
+      /have changed since they were loaded; 'docker_iptables load --confirm 60' tries them/,
+    );
+    expect(textAt(lastGoodOf(host))).toBe(lastGood);
+    expect(await ask(host, "load", "ipv4")).toMatchObject({ error: { code: "unconfirmed" } });
+    await does(host, "load", "ipv4", "--confirm", "600");
+    await does(host, "confirm");
+    expect(textAt(lastGoodOf(host))).toContain("--dport 23");
+    expect(await problemsOf(host)).toEqual([]);
+  });
+
   test("what others put into DOCKER-USER meanwhile survives a revert", async () => {
     const host = await blocking();
     const ban = "-A DOCKER-USER -s 192.0.2.9/32 -j DROP";
