@@ -2,7 +2,8 @@
 // there is no systemd, a process of its own waits.
 //
 // The unit is there only as long as something waits; its timers are transient ones, which end with the boot (systemd-run(1)). There are
-// two: the second, for the time that counts once the change is made, is there before the first is over.
+// two: the second, for the time that counts once the change is made, is there before the first is over. A timer is there before the unit
+// and goes after it: what a run that is killed leaves of them takes itself away when the timer is due.
 
 import { dirname, join } from "node:path";
 import { readOwn } from "../fragments/directory.ts";
@@ -89,6 +90,9 @@ export async function startWaiting(
   }
   const executable = await places.executable();
   await refuseUnable(executable, words, timeout);
+  const name = nameOf(directories);
+  await stopTimers(name, timeout);
+  await startTimer(timersOf(name).late, seconds, name, timeout);
   const text = revertUnitText(executable, words, loaders, directories);
   const before = await readOwn(path);
   if (before?.text !== text) {
@@ -96,11 +100,7 @@ export async function startWaiting(
     await replaceFragment(path, text, before);
     await reloadManager(timeout);
   }
-  await enableUnit(`${nameOf(directories)}.service`, timeout);
-  const timer = nameOf(directories);
-  // Of a run that was killed.
-  for (const left of [timer, soonerOf(timer)]) await stopUnit(`${left}.timer`, timeout);
-  await startTimer([`--on-active=${seconds}s`, `--unit=${timer}.service`], timeout);
+  await enableUnit(`${name}.service`, timeout);
   return "timer";
 }
 
@@ -116,31 +116,37 @@ async function refuseUnable(executable: string, words: readonly string[], timeou
 export async function waitSooner(seconds: number, places: Places, { directories, timeout }: Host): Promise<Waiter> {
   if ((await unitPath(places, directories)) === undefined) return "process";
   const name = nameOf(directories);
-  const command = ["systemctl", "start", "--no-block", `${name}.service`];
-  await startTimer([`--on-active=${seconds}s`, `--unit=${soonerOf(name)}`, "--collect", "--", ...command], timeout);
+  await startTimer(timersOf(name).sooner, seconds, name, timeout);
   return "timer";
 }
 
-function soonerOf(timer: string): string {
-  return `${timer}-soon`;
+function timersOf(name: string): { late: string; sooner: string } {
+  return { late: `${name}-late`, sooner: `${name}-soon` };
 }
 
-async function startTimer(words: readonly string[], timeout: number): Promise<void> {
-  const ran = await run("systemd-run", ["--timer-property=AccuracySec=100ms", ...words], { timeoutSeconds: timeout });
+async function startTimer(timer: string, seconds: number, name: string, timeout: number): Promise<void> {
+  const when = ["--timer-property=AccuracySec=100ms", `--on-active=${seconds}s`, `--unit=${timer}`, "--collect"];
+  const command = ["systemctl", "start", "--no-block", `${name}.service`];
+  const ran = await run("systemd-run", [...when, "--", ...command], { timeoutSeconds: timeout });
   if (ran.exitCode !== 0) throw commandFailure("command_failed", "no timer can be started to put the change back", ran);
+}
+
+async function stopTimers(name: string, timeout: number): Promise<void> {
+  for (const timer of Object.values(timersOf(name))) await stopUnit(`${timer}.timer`, timeout);
 }
 
 /** Nothing waits any more. A process that does sees so itself. Throws Failure of systemctl, `write_failed`, `permission_denied`. */
 export async function stopWaiting(places: Places, { directories, timeout }: Host): Promise<void> {
   const path = await unitPath(places, directories);
-  // Only with its file is there a timer.
-  if (path === undefined || (await readOwn(path)) === undefined) return;
+  if (path === undefined) return;
   const name = nameOf(directories);
-  for (const timer of [name, soonerOf(name)]) await stopUnit(`${timer}.timer`, timeout);
-  await disableUnit(`${name}.service`, timeout);
-  await clearTemporary(dirname(path));
-  await replaceFragment(path, undefined);
-  await reloadManager(timeout);
+  if ((await readOwn(path)) !== undefined) {
+    await disableUnit(`${name}.service`, timeout);
+    await clearTemporary(dirname(path));
+    await replaceFragment(path, undefined);
+    await reloadManager(timeout);
+  }
+  await stopTimers(name, timeout);
 }
 
 /** As systemctl says it. */

@@ -56,6 +56,8 @@ const lastGoodOf = (host: FakeHost) => join(host.iptablesDir, ".docker_iptables"
 /** With other directories than the default ones it has a name of its own. */
 const unitOf = (host: FakeHost) =>
   readdirSync(host.unitDir).find((name) => /^docker_iptables-revert-.*\.service$/.test(name)) ?? "none";
+const timersOf = (host: FakeHost) =>
+  readdirSync(join(host.fake, "active")).filter((name) => /^docker_iptables-revert-.*\.timer$/.test(name));
 const textAt = (path: string) => (existsSync(path) ? readFileSync(path, "utf8") : undefined);
 
 function change(host: FakeHost, changes: Partial<Unconfirmed>): void {
@@ -93,11 +95,9 @@ describe.concurrent("setup --confirm on a bare host", () => {
     expect(host.kernel("nat")).toContain("DOCKER_CONTAINERS");
     const timers = host.calls().filter((call) => call.startsWith("systemd-run"));
     const revertUnit = unitOf(host);
-    const soon = revertUnit.replace(".service", "-soon");
-    expect(timers).toEqual([
-      `systemd-run --timer-property=AccuracySec=100ms --on-active=660s --unit=${revertUnit}`,
-      `systemd-run --timer-property=AccuracySec=100ms --on-active=600s --unit=${soon} --collect -- systemctl start --no-block ${revertUnit}`,
-    ]);
+    const timer = (seconds: number, which: string) =>
+      `systemd-run --timer-property=AccuracySec=100ms --on-active=${seconds}s --unit=${revertUnit.replace(".service", which)} --collect -- systemctl start --no-block ${revertUnit}`;
+    expect(timers).toEqual([timer(660, "-late"), timer(600, "-soon")]);
     expect(readdirSync(join(host.fake, "enabled"))).toContain(revertUnit);
     const unit = readFileSync(join(host.unitDir, revertUnit), "utf8");
     expect(unit).toContain(
@@ -661,6 +661,8 @@ describe.skipIf(NATIVE)("at every step", () => {
         const { stdout } = await host.run(argv(host), undefined, env);
         const step = names[at - 1]?.split("\t")[1] ?? "";
         seen.push(step);
+        if (unitOf(host) !== "none" && timersOf(host).length === 0)
+          wrong.push(`step ${at}, ${step}: a unit without a timer`);
         await check(host, step).catch((error: unknown) => void wrong.push(`step ${at}, ${step}: ${error}\n${stdout}`));
         await removeRoot(host.root);
       }
@@ -677,7 +679,7 @@ describe.skipIf(NATIVE)("at every step", () => {
       const was = told(await setUpHost());
       const seen = await faulty(setUpHost, SETUP, fault, async (host) => {
         // The boot's, or the timer's.
-        if (existsSync(recordOf(host)) || unitOf(host) !== "none") await does(host, "revert");
+        if (existsSync(recordOf(host)) || timersOf(host).length > 0) await does(host, "revert");
         expect(told(host)).toBe(was);
       });
       for (const step of [

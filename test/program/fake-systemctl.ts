@@ -37,9 +37,7 @@ export function systemctl(asked: Asked): ReturnType<Fake> {
 /** As fakes/systemd-run has it. */
 export function systemdRun({ args, folder }: Asked): ReturnType<Fake> {
   const unit = args.find((word) => word.startsWith("--unit="))?.replace("--unit=", "") ?? "";
-  if (!args.includes("--") && !existsSync(join(folder, "known", unit)))
-    return { exitCode: 1, stderr: `Failed to find unit ${unit}: Unit not found.\n` };
-  return effect(() => writeFileSync(join(folder, "active", `${unit.replace(/\.service$/, "")}.timer`), ""));
+  return effect(() => writeFileSync(join(folder, "active", `${unit}.timer`), ""));
 }
 
 function effect(change: () => void): () => Answer {
