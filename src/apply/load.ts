@@ -7,7 +7,6 @@
 import { untrustedIn } from "../fragments/access.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { existingFamilies, missingDirectory, readFragments } from "../fragments/directory.ts";
-import type { Unconfirmed } from "../generated/unconfirmed.ts";
 import { type Assembled, assemble, type Fragment, textOf } from "../iptables/assemble.ts";
 import { DOCKER_USER } from "../iptables/docker-rules.ts";
 import { type Live, readLive } from "../iptables/live.ts";
@@ -38,7 +37,7 @@ import { besideForeignRules } from "../plan/foreign-rules.ts";
 import type { Kernel } from "../plan/item.ts";
 import { withLoadLock } from "../system/lock.ts";
 import { stateOf } from "../system/state.ts";
-import { findUnconfirmed, forgetUnconfirmed, keepUnconfirmed, readNow } from "../system/unconfirmed-file.ts";
+import { changeUnconfirmed, findUnconfirmed, readNow } from "../system/unconfirmed-file.ts";
 import { verbose } from "../system/verbose.ts";
 import { someOf } from "../text/words.ts";
 import type { Place } from "./patch.ts";
@@ -408,18 +407,15 @@ async function refuseDistrusted({ families, directories, timeout }: LoadRequest)
       change.stage === "distrusted" && !(await differs({ families: [family], directories, timeout }).catch(() => true));
     if (!isSame) throw unconfirmedFailure(change, now);
   }
-  return trustAgain(change, families, directories);
+  return trustAgain(families, directories);
 }
 
-/** The fragments of these families say what runs: whether nothing is left that is not trusted. */
-export async function trustAgain(
-  change: Unconfirmed,
-  families: readonly Family[],
-  directories: Directories,
-): Promise<boolean> {
-  if (change.stage !== "distrusted") return false;
-  const armed = change.armed.filter((family) => !families.includes(family));
-  if (armed.length === 0) await forgetUnconfirmed(directories);
-  else if (armed.length < change.armed.length) await keepUnconfirmed(directories, { ...change, armed });
-  return armed.length === 0;
+/** The fragments of these families say what runs: whether nothing is left that waits or is not trusted. */
+export async function trustAgain(families: readonly Family[], directories: Directories): Promise<boolean> {
+  const left = await changeUnconfirmed(directories, (change) => {
+    const armed = change.armed.filter((family) => !families.includes(family));
+    if (change.stage !== "distrusted" || armed.length === change.armed.length) return change;
+    return armed.length === 0 ? undefined : { ...change, armed };
+  });
+  return left === undefined;
 }

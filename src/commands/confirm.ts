@@ -180,7 +180,7 @@ export async function loadAndWait(
     }
     await notBegun(other, request);
     // They say what runs: there is nothing to try.
-    if (other !== undefined) await trustAgain(other, wanted, host.directories);
+    if (other !== undefined) await trustAgain(wanted, host.directories);
     return loaded;
   });
 }

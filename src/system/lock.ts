@@ -6,9 +6,9 @@
 // flock has ended. Who holds the first may wait for the second, never the other way round.
 
 import { constants } from "node:fs";
-import { open, readdir, readFile } from "node:fs/promises";
+import { type FileHandle, open, readdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { excerpt, Failure } from "../model/errors.ts";
+import { errno, excerpt, Failure } from "../model/errors.ts";
 import { commandFailure, run } from "./exec.ts";
 import { writeFailure } from "./replace-file.ts";
 import { verbose, verboseSpan } from "./verbose.ts";
@@ -31,20 +31,48 @@ export function withLoadLock<T>(
   return paths.reduceRight((inner, path) => () => withLock(path, timeoutSeconds, inner), body)();
 }
 
+/**
+ * Runs `body` while no other process holds the directory itself, which only root can open: a lock without a file, for what is changed at
+ * once. Without the directory there is nothing to hold. Throws Failure as `withLock`.
+ */
+export async function withDirectoryLock<T>(
+  directory: string,
+  timeoutSeconds: number,
+  body: () => Promise<T>,
+): Promise<T> {
+  const flags = constants.O_RDONLY | constants.O_DIRECTORY;
+  const handle = await open(directory, flags).catch((error: unknown) => {
+    if (errno(error) === "ENOENT") return undefined;
+    throw writeFailure(directory, "opened", error);
+  });
+  return handle === undefined ? body() : holding(handle, directory, directory, timeoutSeconds, body);
+}
+
 /** Throws Failure `locked` after `timeoutSeconds`, naming the holder; `write_failed`, `permission_denied`. */
 async function withLock<T>(path: string, timeoutSeconds: number, body: () => Promise<T>): Promise<T> {
   const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
   const handle = await open(path, flags, 0o600).catch((error: unknown) => {
     throw writeFailure(path, "opened", error);
   });
+  return holding(handle, path, dirname(path), timeoutSeconds, body);
+}
+
+/** Closes the handle, of `path`, which locks `directory`. */
+async function holding<T>(
+  handle: FileHandle,
+  path: string,
+  directory: string,
+  timeoutSeconds: number,
+  body: () => Promise<T>,
+): Promise<T> {
   try {
     verbose(() => `lock ${path}: wait up to ${timeoutSeconds} s`);
     const ran = await run("flock", ["--exclusive", "--wait", String(timeoutSeconds), "0"], {
       timeoutSeconds: timeoutSeconds + 1,
       descriptor: handle.fd,
     });
-    if (ran.exitCode === 1) throw await locked(dirname(path), timeoutSeconds, (await handle.stat()).ino);
-    if (ran.exitCode !== 0) throw commandFailure("command_failed", `${dirname(path)} cannot be locked`, ran, { path });
+    if (ran.exitCode === 1) throw await locked(directory, timeoutSeconds, (await handle.stat()).ino);
+    if (ran.exitCode !== 0) throw commandFailure("command_failed", `${directory} cannot be locked`, ran, { path });
     const released = verboseSpan(() => `lock ${path}: taken`);
     return await body().finally(() => released(() => `lock ${path}: released`));
   } finally {

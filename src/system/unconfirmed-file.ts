@@ -10,6 +10,7 @@ import type { Unconfirmed } from "../generated/unconfirmed.ts";
 import { type Directories, stateDirectoryOf } from "../model/directories.ts";
 import { errno } from "../model/errors.ts";
 import { type Now, readUnconfirmed, unreadable } from "../model/unconfirmed.ts";
+import { withDirectoryLock } from "./lock.ts";
 import { keepState, pathOf, removeKept, type State } from "./state.ts";
 
 /** The same for every service, also for one of the user's own that has another StateDirectory: what one may not load, none may. */
@@ -53,14 +54,47 @@ export async function whatWaits(directories: Directories): Promise<Unconfirmed["
   );
 }
 
-/** Throws Failure `write_failed`, `permission_denied`. */
+/** Throws Failure `write_failed`, `permission_denied`, `locked`. */
 export async function keepUnconfirmed(directories: Directories, change: Unconfirmed): Promise<void> {
-  await keepState(place(directories), "unconfirmed", `${JSON.stringify(change)}\n`, true);
+  await alone(directories, () => keep(directories, change));
 }
 
-/** Throws Failure `write_failed`, `permission_denied`. */
+/** Throws Failure `write_failed`, `permission_denied`, `locked`. */
 export async function forgetUnconfirmed(directories: Directories): Promise<void> {
-  await removeKept(place(directories), "unconfirmed");
+  await alone(directories, () => forget(directories));
+}
+
+/**
+ * Makes of the record what `next` says, undefined for none; returns that. The two families' services do so side by side. Throws Failure
+ * as `findUnconfirmed` and `keepUnconfirmed`.
+ */
+export function changeUnconfirmed(
+  directories: Directories,
+  next: (change: Unconfirmed) => Unconfirmed | undefined,
+): Promise<Unconfirmed | undefined> {
+  return alone(directories, async () => {
+    const change = await findUnconfirmed(directories);
+    const changed = change && next(change);
+    if (changed === change) return change;
+    if (changed === undefined) await forget(directories);
+    else await keep(directories, changed);
+    return changed;
+  });
+}
+
+/** seconds; a record is written at once. */
+const PATIENCE = 30;
+
+function alone<T>(directories: Directories, steps: () => Promise<T>): Promise<T> {
+  return withDirectoryLock(place(directories).directory, PATIENCE, steps);
+}
+
+function keep(directories: Directories, change: Unconfirmed): Promise<void> {
+  return keepState(place(directories), "unconfirmed", `${JSON.stringify(change)}\n`, true);
+}
+
+function forget(directories: Directories): Promise<void> {
+  return removeKept(place(directories), "unconfirmed");
 }
 
 /** random(4), proc(5). Throws what node:fs throws. */
