@@ -3,7 +3,8 @@
 // On disk: DIRECTORY/.docker_iptables.lock for who writes into a fragment directory, .docker_iptables.load for who loads
 // it; empty, never removed, and of mode 0600: on a file that others may open, any user could hold the lock and with it a
 // port open. flock(1) takes the lock on a descriptor that it inherits; it belongs to the open file, so it stays ours when
-// flock has ended. Who holds the first may wait for the second, never the other way round.
+// flock has ended. Who holds the first may wait for the second, never the other way round. Who holds a directory of state waits
+// for none.
 
 import { constants } from "node:fs";
 import { type FileHandle, open, readdir, readFile } from "node:fs/promises";
@@ -32,8 +33,8 @@ export function withLoadLock<T>(
 }
 
 /**
- * Runs `body` while no other process holds the directory itself, which only root can open: a lock without a file, for what is changed at
- * once. Without the directory there is nothing to hold. Throws Failure as `withLock`.
+ * Runs `body` while no other process holds the directory itself, one that only root can open: no file of the lock is left in it. Where
+ * there is no directory nothing is held. Throws Failure as `withLock`.
  */
 export async function withDirectoryLock<T>(
   directory: string,
