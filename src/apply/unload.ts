@@ -55,7 +55,7 @@ export async function removeWithoutLoad(
 export function describeWithoutLoad(why: Failure, removed: readonly Item[] = []): string {
   const done =
     removed.length === 0 ? "" : `; the rules of ${namesOf(removed)} were removed from the kernel without a load`;
-  return `no fragment can be loaded until this is fixed: ${why.message}${done}`;
+  return `each load fails until this is fixed: ${why.message}${done}`;
 }
 
 /** Whose they are, each once. */

@@ -119,7 +119,7 @@ function fileProblem(
   const { path, before, owner } = item;
   const publish = owner.kind === "host" ? "" : `'docker_iptables create ${owner.name}' or 'docker_iptables sync'`;
   if (owner.kind === "host") {
-    const msg = `${path} does not match the daemon's networks`;
+    const msg = `${path} does not match the daemon's networks, or the settings`;
     return { kind: "base_outdated", msg, hint: `'docker_iptables setup' fixes it${once}` };
   }
   const container = owner.name;
@@ -128,7 +128,7 @@ function fileProblem(
     return { kind: "fragment_missing", msg, hint: `${publish} creates it${once}` };
   }
   if (hasRules(item)) {
-    const msg = `${path} is out of date: ${container} has a different address or different ports`;
+    const msg = `${path} is out of date: the address or the ports of ${container} have changed, or the settings`;
     return { kind: "fragment_outdated", msg, hint: `${publish} fixes it${once}` };
   }
   const left = untrue.find(({ name }) => name === container);

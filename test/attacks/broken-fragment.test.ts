@@ -189,7 +189,7 @@ describe("the service", () => {
     expect(foretold, foretold.msg).toMatchObject({ changed: true, msg: "would be unpublished: web" });
     const result = await host.ask({ container: "web", state: "absent" });
     expect(result, result.msg).toMatchObject({ changed: true, msg: "unpublished: web" });
-    expect(told(result)).toMatch(/no fragment can be loaded until this is fixed: .+; the rules of web were removed/);
+    expect(told(result)).toMatch(/each load fails until this is fixed: .+; the rules of web were removed/);
     expect(tables(host)).not.toContain(ADDRESS);
   });
 });

@@ -166,7 +166,7 @@ const CASES: Record<string, Case> = {
   },
   "another address": {
     make: (host) => host.container("web", { ports: port("8080"), address: "172.17.0.9" }),
-    finds: [{ kind: "fragment_outdated", container: "web", path: FRAGMENT }],
+    finds: [{ kind: "fragment_outdated", container: "web", path: FRAGMENT, msg: /have changed, or the settings/ }],
   },
   "no port any more": {
     make: (host) => host.container("web", { address: "172.17.0.2" }),
