@@ -1,0 +1,180 @@
+// Who may connect to a published port: lists of sources, each under the ports that it is about. Pure.
+//
+// A key names ports of the host: `8080`, `8000-8099/udp`, `192.0.2.1:8080/tcp`, `[2001:db8::1]:8080`, or `*` for all. Of the keys that
+// fit a publish the most exact decides: one with an address before one without, then the one with fewer ports, then one with a protocol.
+
+import ipaddr from "ipaddr.js";
+import { canonicalSubnet } from "./addresses.ts";
+import { excerpt, Failure } from "./errors.ts";
+import type { Family, Protocol } from "./family.ts";
+import type { PortMapping } from "./port-mapping.ts";
+
+/** As it is written, in arguments, labels and settings: key -> sources. */
+export type Allow = Readonly<Record<string, readonly string[]>>;
+
+/** Groups of sources, by name. */
+export type Groups = Readonly<Record<string, readonly string[]>>;
+
+/** The ports that a list is about. */
+export interface Ports {
+  /** In its canonical spelling; undefined for every address. */
+  hostAddress: string | undefined;
+  first: number;
+  last: number;
+  /** Undefined for every protocol. */
+  protocol: Protocol | undefined;
+}
+
+export type Source =
+  /** In canonical spelling, with its mask. */
+  | { kind: "subnet"; family: Family; subnet: string }
+  /** By which a packet comes. */
+  | { kind: "interface"; name: string };
+
+/** One list: under its key, as it was written. An empty one is for no other machine. */
+export interface AllowList {
+  key: string;
+  ports: Ports;
+  sources: readonly Source[];
+}
+
+const ALL: Ports = { hostAddress: undefined, first: 0, last: 65_535, protocol: undefined };
+
+/**
+ * The lists of a dictionary, its groups resolved. Throws Failure `arguments_invalid` for what cannot be read, and for two keys of
+ * which neither is more exact than the other though a port has both.
+ */
+export function readAllow(allow: Allow, groups: Groups): AllowList[] {
+  const lists = Object.entries(allow).map(([key, words]): AllowList => {
+    const ports = readKey(key);
+    const sources = words.flatMap((word) => readSource(word, key, groups));
+    refuseFamily(key, ports, words, sources);
+    return { key, ports, sources };
+  });
+  for (const [index, one] of lists.entries()) {
+    const rival = lists
+      .slice(index + 1)
+      .find((other) => overlap(one.ports, other.ports) && exactness(one, other) === 0);
+    if (rival !== undefined)
+      throw invalid(
+        `'${one.key}' and '${rival.key}' are about the same ports, and neither is more exact than the other`,
+      );
+  }
+  return lists;
+}
+
+/** Of the lists the one that decides about a publish; undefined where none is about it. */
+export function listFor(
+  publish: Pick<PortMapping, "hostAddress" | "hostPort" | "protocol">,
+  lists: readonly AllowList[],
+) {
+  const fitting = lists.filter(({ ports }) => isAbout(ports, publish));
+  return fitting.sort(exactness)[0];
+}
+
+/** The keys that are about none of these publishes; `*` is about whatever there is. */
+export function keysWithout(publishes: readonly PortMapping[], lists: readonly AllowList[]): string[] {
+  const without = lists.filter(
+    ({ key, ports }) => key !== "*" && !publishes.some((publish) => isAbout(ports, publish)),
+  );
+  return without.map(({ key }) => key);
+}
+
+function isAbout(
+  { hostAddress, first, last, protocol }: Ports,
+  publish: Pick<PortMapping, "hostAddress" | "hostPort" | "protocol">,
+) {
+  if (hostAddress !== undefined && hostAddress !== publish.hostAddress) return false;
+  if (protocol !== undefined && protocol !== publish.protocol) return false;
+  return first <= publish.hostPort && publish.hostPort <= last;
+}
+
+/** Less than 0 where the first is more exact; 0 where neither is. */
+function exactness({ ports: a }: Pick<AllowList, "ports">, { ports: b }: Pick<AllowList, "ports">): number {
+  const wide = (value: unknown) => (value === undefined ? 1 : 0);
+  return (
+    wide(a.hostAddress) - wide(b.hostAddress) ||
+    a.last - a.first - (b.last - b.first) ||
+    wide(a.protocol) - wide(b.protocol)
+  );
+}
+
+/** Whether there may be a publish that both are about. */
+function overlap(a: Ports, b: Ports): boolean {
+  const same = <T>(one: T | undefined, other: T | undefined) =>
+    one === undefined || other === undefined || one === other;
+  return a.first <= b.last && b.first <= a.last && same(a.protocol, b.protocol) && same(a.hostAddress, b.hostAddress);
+}
+
+const KEY = /^(?:(?:\[([\da-f:.]+)\]|([\d.]+)):)?(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp|sctp))?$/i;
+
+function readKey(key: string): Ports {
+  if (key === "*") return ALL;
+  const [, address6, address4, from = "", to = from, protocol] = KEY.exec(key) ?? [];
+  const [first, last] = [Number(from), Number(to)];
+  const hostAddress = canonicalAddress(address6, "ipv6") ?? canonicalAddress(address4, "ipv4");
+  const isAddressed = address6 !== undefined || address4 !== undefined;
+  if (from === "" || first < 1 || last > 65_535 || last < first || (isAddressed && hostAddress === undefined)) {
+    const forms =
+      "a port or a range (8080, 8000-8099), with a protocol (8080/tcp) and the host address (192.0.2.1:8080, [2001:db8::1]:8080), or *";
+    throw invalid(`'${excerpt(key, 80)}' names no ports: it must be ${forms}`);
+  }
+  return { hostAddress, first, last, protocol: protocol?.toLowerCase() as Protocol | undefined };
+}
+
+function canonicalAddress(text: string | undefined, family: Family): string | undefined {
+  if (text === undefined) return undefined;
+  if (family === "ipv4") return ipaddr.IPv4.isValidFourPartDecimal(text) ? text.replace(/\b0+(?=\d)/g, "") : undefined;
+  return ipaddr.IPv6.isValid(text) ? ipaddr.IPv6.parse(text).toRFC5952String() : undefined;
+}
+
+/** A group names no other group. */
+function readSource(word: string, key: string, groups: Groups): Source[] {
+  if (!word.startsWith("@")) return [readPlain(word, key)];
+  const name = word.slice(1);
+  const group = Object.hasOwn(groups, name) ? groups[name] : undefined;
+  if (group !== undefined) return group.map((one) => readPlain(one, word));
+  const known = Object.keys(groups).map((one) => `@${one}`);
+  const others =
+    known.length === 0 ? "the settings have none under 'sources'" : `the settings have ${known.join(", ")}`;
+  throw invalid(`'${excerpt(key, 80)}' allows ${excerpt(word, 80)}, which is no group: ${others}`);
+}
+
+/** The kernel's names of interfaces (IFNAMSIZ) but for those with a dot, which a mistyped address has, too. */
+const INTERFACE = /^[a-z_][\w-]{0,14}$/i;
+
+function readPlain(word: string, where: string): Source {
+  const subnet = subnetOf(word);
+  if (subnet !== undefined) return { kind: "subnet", family: subnet.includes(":") ? "ipv6" : "ipv4", subnet };
+  if (INTERFACE.test(word)) return { kind: "interface", name: word };
+  const what = "an address, a subnet, a network interface of this host, or @NAME for a group of the settings";
+  throw invalid(`'${excerpt(where, 80)}' allows '${excerpt(word, 80)}', which is no source: it must be ${what}`);
+}
+
+function subnetOf(word: string): string | undefined {
+  if (ipaddr.IPv4.isValidFourPartDecimal(word)) return canonicalSubnet(`${word}/32`);
+  if (ipaddr.IPv6.isValid(word) && !word.includes("%")) return canonicalSubnet(`${word}/128`);
+  return ipaddr.IPv4.isValidCIDRFourPartDecimal(word) || (word.includes(":") && ipaddr.IPv6.isValidCIDR(word))
+    ? canonicalSubnet(word)
+    : undefined;
+}
+
+/** Of a group, or of `*`, both families are good: what a publish cannot have is left out. */
+function refuseFamily(key: string, { hostAddress }: Ports, words: readonly string[], sources: readonly Source[]): void {
+  if (hostAddress === undefined || words.some((word) => word.startsWith("@"))) return;
+  const family: Family = hostAddress.includes(":") ? "ipv6" : "ipv4";
+  const other = sources.find((one) => one.kind === "subnet" && one.family !== family);
+  if (other?.kind === "subnet") throw invalid(`'${key}' allows ${other.subnet}, whose family its address has not`);
+}
+
+function invalid(message: string): Failure {
+  return new Failure("arguments_invalid", `allow: ${message}`);
+}
+
+/** A list in words, for one family's publishes: "10.0.0.0/8, wg0", or "this host". */
+export function spellSources(sources: readonly Source[], family: Family): string {
+  const own = sources.filter((one) => one.kind === "interface" || one.family === family);
+  return own.length === 0
+    ? "this host"
+    : own.map((one) => (one.kind === "interface" ? one.name : one.subnet)).join(", ");
+}

@@ -1,0 +1,180 @@
+// Who may connect: what is written, and which list decides about a publish.
+
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { type AllowList, keysWithout, listFor, readAllow, spellSources } from "../../src/model/allow.ts";
+import { Failure } from "../../src/model/errors.ts";
+import type { Protocol } from "../../src/model/family.ts";
+
+const GROUPS = { office: ["203.0.113.0/24", "2001:db8:5::/48"], vpn: ["wg0"] };
+const read = (allow: Record<string, string[]>) => readAllow(allow, GROUPS);
+
+function publish(text: string) {
+  const [, address, port, protocol] = /^(?:(.+):)?(\d+)\/(\w+)$/.exec(text) ?? [];
+  return { hostAddress: address, hostPort: Number(port), protocol: protocol as Protocol };
+}
+
+const decides = (lists: readonly AllowList[], text: string) => listFor(publish(text), lists)?.key;
+
+function refusal(allow: Record<string, string[]>): string {
+  try {
+    read(allow);
+  } catch (error) {
+    if (error instanceof Failure && error.code === "arguments_invalid") return error.message;
+    throw error;
+  }
+  throw new Error("it is taken");
+}
+
+describe("sources", () => {
+  test.each([
+    ["10.0.0.7", ["10.0.0.7/32"]],
+    ["10.1.2.3/8", ["10.0.0.0/8"]],
+    ["2001:DB8::1", ["2001:db8::1/128"]],
+    ["2001:db8::1/32", ["2001:db8::/32"]],
+    ["::/0", ["::/0"]],
+    ["wg0", ["wg0"]],
+    ["br-0123456789ab", ["br-0123456789ab"]],
+    ["@office", ["203.0.113.0/24", "2001:db8:5::/48"]],
+    ["@vpn", ["wg0"]],
+  ])("%s", (word, sources) => {
+    const [list] = read({ "80": [word] });
+    expect(list?.sources.map((one) => (one.kind === "interface" ? one.name : one.subnet))).toEqual(sources);
+  });
+
+  test.each([
+    "10.0.0.256",
+    "10.0.0",
+    "10.0.0.0/33",
+    "010.0.0.1/8x",
+    "10.0.0.0/-1",
+    "2001:db8::g",
+    "fe80::1%eth0",
+    "::1/129",
+    "office.example.com",
+    "eth0.100",
+    "an-interface-with-a-long-name",
+    "wg+",
+    "-j",
+    "",
+    " ",
+    "10.0.0.1 -j ACCEPT",
+    "10.0.0.1\n-A",
+    "!10.0.0.1",
+    "@",
+    "@nobody",
+    "@__proto__",
+    "@toString",
+  ])("%j is none", (word) => {
+    expect(refusal({ "80": [word] })).toMatch(/which is no (source|group): /);
+  });
+
+  test("a group has no groups", () => {
+    expect(() => readAllow({ "80": ["@all"] }, { ...GROUPS, all: ["@office"] })).toThrow(/'@all' allows '@office'/);
+  });
+
+  test("those of a family that the key's address cannot have", () => {
+    expect(refusal({ "192.0.2.1:80": ["2001:db8::/32"] })).toContain("2001:db8::/32, whose family");
+    expect(refusal({ "[2001:db8::1]:80": ["10.0.0.0/8"] })).toContain("10.0.0.0/8, whose family");
+    expect(read({ "192.0.2.1:80": ["@office"] })).toHaveLength(1);
+  });
+
+  test("in words, of each family", () => {
+    const [list] = read({ "*": ["@office", "wg0"] });
+    expect(spellSources(list?.sources ?? [], "ipv4")).toBe("203.0.113.0/24, wg0");
+    expect(spellSources(list?.sources ?? [], "ipv6")).toBe("2001:db8:5::/48, wg0");
+    expect(spellSources([], "ipv6")).toBe("this host");
+  });
+});
+
+describe("keys", () => {
+  test.each([
+    "",
+    "http",
+    "0",
+    "65536",
+    "90-80",
+    "80-",
+    "-80",
+    "80/icmp",
+    "80/",
+    "192.0.2.1",
+    "192.0.2.256:80",
+    "2001:db8::1:80",
+    "[192.0.2.1]:80",
+    "[2001:db8::g]:80",
+    "*/tcp",
+    "**",
+    "80 ",
+    "80,443",
+    "__proto__x",
+  ])("%j names no ports", (key) => {
+    expect(refusal({ [key]: [] })).toContain("names no ports");
+  });
+
+  test("the most exact decides: an address, fewer ports, a protocol", () => {
+    const lists = read({
+      "*": [],
+      "8000-8999": ["10.0.0.1"],
+      "8000-8999/tcp": ["10.0.0.2"],
+      "8080": ["10.0.0.3"],
+      "8080/tcp": ["10.0.0.4"],
+      "192.0.2.1:8000-8999": ["10.0.0.5"],
+      "192.0.2.1:8080/udp": ["10.0.0.6"],
+    });
+    expect(decides(lists, "8080/tcp")).toBe("8080/tcp");
+    expect(decides(lists, "8080/udp")).toBe("8080");
+    expect(decides(lists, "8081/tcp")).toBe("8000-8999/tcp");
+    expect(decides(lists, "8081/sctp")).toBe("8000-8999");
+    expect(decides(lists, "192.0.2.1:8080/tcp")).toBe("192.0.2.1:8000-8999");
+    expect(decides(lists, "192.0.2.1:8080/udp")).toBe("192.0.2.1:8080/udp");
+    expect(decides(lists, "192.0.2.2:8080/tcp")).toBe("8080/tcp");
+    expect(decides(lists, "443/tcp")).toBe("*");
+    expect(decides(read({ "8080": [] }), "443/tcp")).toBeUndefined();
+  });
+
+  test.each([
+    [["8080", "08080"]],
+    [["8000-8009", "8005-8014"]],
+    [["8080/tcp", "8080/TCP"]],
+    [["[2001:db8::1]:80", "[2001:DB8:0::1]:80"]],
+    [["192.0.2.1:80", "192.0.2.1:80-80"]],
+  ])("%j: neither is more exact", (keys) => {
+    expect(refusal(Object.fromEntries(keys.map((key) => [key, []])))).toContain("neither is more exact");
+  });
+
+  test("those that are about none of the publishes", () => {
+    const publishes = ["8080/tcp", "192.0.2.1:53/udp"].map((text) => ({
+      ...publish(text),
+      family: "ipv4" as const,
+      containerPort: 1,
+    }));
+    const lists = read({ "*": [], "8080": [], "8081": [], "53/tcp": [], "192.0.2.1:1-100": [], "192.0.2.2:53": [] });
+    expect(keysWithout(publishes, lists)).toEqual(["8081", "53/tcp", "192.0.2.2:53"]);
+  });
+
+  test("the order in which they are written is without effect", () => {
+    const port = fc.integer({ min: 1, max: 6 });
+    const key = fc
+      .tuple(fc.constantFrom("", "192.0.2.1:", "192.0.2.2:"), port, port, fc.constantFrom("", "/tcp", "/udp"))
+      .map(([address, a, b, protocol]) => `${address}${Math.min(a, b)}-${Math.max(a, b)}${protocol}`);
+    const one = fc.record({
+      hostAddress: fc.constantFrom(undefined, "192.0.2.1", "192.0.2.3"),
+      hostPort: port,
+      protocol: fc.constantFrom("tcp" as const, "udp" as const),
+    });
+    fc.assert(
+      fc.property(fc.uniqueArray(key, { maxLength: 6 }), fc.infiniteStream(fc.nat()), one, (keys, order, publish) => {
+        const ranked = keys.map((text) => [order.next().value, text] as const).sort(([a], [b]) => a - b);
+        const answers = [keys, ranked.map(([, text]) => text)].map((some) => {
+          try {
+            return listFor(publish, read(Object.fromEntries(some.map((text) => [text, []]))))?.key;
+          } catch {
+            return "refused";
+          }
+        });
+        expect(answers[0]).toBe(answers[1]);
+      }),
+    );
+  });
+});
