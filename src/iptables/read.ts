@@ -5,9 +5,10 @@ import ipaddr from "ipaddr.js";
 import { withoutHostMask } from "../model/addresses.ts";
 import type { Claims, Ports } from "../rules/claims.ts";
 import { isRange } from "../rules/claims.ts";
-import type { ContainerRule, Destination, Dnat, PortRange } from "../rules/model.ts";
+import type { ContainerRule, Destination, Dnat, PortRange, Sources } from "../rules/model.ts";
 import type { Tables } from "./live.ts";
 import { matchOf, type ParsedRule, parseRule, targetOptionOf } from "./parse.ts";
+import { isListChain } from "./render.ts";
 import { type Rule, TABLES, type Table } from "./rule.ts";
 
 /** Reads a DNAT rule; undefined for any other, and for one with a match that none of ours has. */
@@ -55,6 +56,8 @@ export function readLeads(rules: Tables): Lead[] {
   const towards = [
     ...leading("nat", ({ chain }) => chain === "POSTROUTING"),
     ...leading("filter", () => true),
+    // In INPUT it is the host's address.
+    ...leading("mangle", ({ chain }) => chain === "FORWARD"),
     // With a port it is the filter of a port on 127.x: that is the host's address.
     ...leading("raw", (rule) => !hasPort(rule)),
   ];
@@ -100,13 +103,18 @@ function hostOf({ clauses }: ParsedRule): string | undefined {
 }
 
 function portsOf(rule: ParsedRule): Ports[] {
-  const ports = matchOf(rule, "--dport") ?? "";
-  const [, first, last = first] = /^(\d+)(?::(\d+))?$/.exec(ports) ?? [];
-  const range = { first: Number(first), last: Number(last) };
-  if (!isRange(range)) return [];
+  const range = readPorts(matchOf(rule, "--dport") ?? "");
+  if (range === undefined) return [];
   const hostAddress = namesDestination(rule) ? hostOf(rule) : undefined;
   if (namesDestination(rule) && hostAddress === undefined) return [];
   return [{ hostAddress, protocol: matchOf(rule, "-p") ?? "", ...range }];
+}
+
+/** "80" or "80:89". */
+function readPorts(text: string): Pick<PortRange, "first" | "last"> | undefined {
+  const [, first, last = first] = /^(\d+)(?::(\d+))?$/.exec(text) ?? [];
+  const range = { first: Number(first), last: Number(last) };
+  return isRange(range) ? range : undefined;
 }
 
 /** One address, in its canonical spelling; undefined for a subnet and for what is none. */
@@ -137,7 +145,71 @@ export function readDestination(text: string): Destination | undefined {
 
 /** The rules that we write, as what they mean; any other is left out. */
 export function readMeaning(rules: Tables): ContainerRule[] {
-  return TABLES.flatMap((table) => (rules.get(table) ?? []).flatMap((rule) => meaningOf(table, rule) ?? []));
+  const lists = readLists(rules.get("mangle") ?? []);
+  return TABLES.flatMap((table) =>
+    (rules.get(table) ?? []).flatMap(
+      (rule) => (table === "mangle" ? listedMeaning(rule, lists) : meaningOf(table, rule)) ?? [],
+    ),
+  );
+}
+
+/** The chains of lists: returns for single sources, then a drop; one with anything else is none. */
+function readLists(rules: readonly Rule[]): Map<string, Sources> {
+  const chains = new Map<string, ParsedRule[]>();
+  for (const parsed of rules.map(parseRule)) {
+    const { chain } = parsed;
+    if (chain !== undefined && isListChain(chain)) chains.set(chain, [...(chains.get(chain) ?? []), parsed]);
+  }
+  const lists = [...chains].flatMap(([chain, parsed]) => {
+    const sources = sourcesOf(parsed);
+    return sources === undefined ? [] : [[chain, sources] as const];
+  });
+  return new Map(lists);
+}
+
+function sourcesOf(chain: readonly ParsedRule[]): Sources | undefined {
+  const own = chain.map((rule) => ({
+    ...rule,
+    clauses: rule.clauses.filter(({ option }) => !OF_COMMENT.test(option)),
+  }));
+  const last = own.at(-1);
+  const returns = own.slice(0, -1);
+  const isReturn = ({ target, clauses }: ParsedRule) =>
+    target === "RETURN" && clauses.length === 1 && clauses.every((one) => !one.negated && one.values.length === 1);
+  if (last?.target !== "DROP" || last.clauses.length > 0 || !returns.every(isReturn)) return undefined;
+  const values = (option: string) => returns.flatMap((rule) => matchOf(rule, option) ?? []);
+  const interfaces = values("-i").filter((name) => name !== "lo");
+  return { subnets: values("-s"), interfaces };
+}
+
+const OF_COMMENT = /^(-m|--comment)$/;
+
+/** In the mangle table a container has its lists. */
+function listedMeaning(rule: Rule, lists: ReadonlyMap<string, Sources>): ContainerRule | undefined {
+  const parsed = parseRule(rule);
+  const [range] = portsOf(parsed);
+  const notFrom = matchOf(parsed, "-i", true);
+  if (range === undefined || notFrom === undefined || !parsed.clauses.every(isListed)) return undefined;
+  const ports = rangeOf(range);
+  const sources = lists.get(parsed.target);
+  if (parsed.chain === "INPUT" && sources !== undefined)
+    return { kind: "allow-delivered", hostAddress: range.hostAddress, ports, bridge: notFrom, sources };
+  const address = range.hostAddress;
+  if (parsed.chain !== "FORWARD" || address === undefined || matchOf(parsed, "-o") !== notFrom) return undefined;
+  if (parsed.target === "DROP" && matchOf(parsed, "--ctstate", true) === "DNAT")
+    return { kind: "direct-port-filter", address, bridge: notFrom, ports };
+  const hostPorts = readPorts(matchOf(parsed, "--ctorigdstport") ?? "");
+  if (sources === undefined || hostPorts === undefined || matchOf(parsed, "--ctdir") !== "ORIGINAL") return undefined;
+  const to = matchOf(parsed, "--ctorigdst");
+  const hostAddress = to === undefined ? undefined : canonicalHost(to);
+  if (to !== undefined && hostAddress === undefined) return undefined;
+  const from = { protocol: ports.protocol, ...hostPorts };
+  return { kind: "allow-forwarded", hostAddress, hostPorts: from, address, bridge: notFrom, ports, sources };
+}
+
+function isListed({ negated, option, values }: ParsedRule["clauses"][number]): boolean {
+  const known = negated ? /^(-i|--ctstate)$/ : /^(-[dpmo]|--dport|--comment|--ctorigdst|--ctorigdstport|--ctdir)$/;
+  return values.length === 1 && known.test(option);
 }
 
 function meaningOf(table: Table, rule: Rule): ContainerRule | undefined {

@@ -1,6 +1,9 @@
 // Rules as iptables' argument vectors: the one place that knows how each kind is written. Pure.
 //
 //   raw     PREROUTING   loopback-filter, direct-access-filter
+//   mangle  FORWARD      allow-forwarded, direct-port-filter
+//           INPUT        allow-delivered
+//           ALLOW-…      the sources of one list, each a return, then a drop
 //   nat     the chain    dnat
 //           PREROUTING   published-ports, from others
 //           OUTPUT       published-ports, from the host
@@ -9,10 +12,20 @@
 //
 // They are Docker's own (docker 29, iptables backend), in the chain that `--iptables=false` leaves to us.
 
+import { createHash } from "node:crypto";
 import { withHostMask } from "../model/addresses.ts";
 import type { Family } from "../model/family.ts";
 import { bracketed } from "../model/port-mapping.ts";
-import type { ContainerRule, Destination, Dnat, HostRule, PortRange } from "../rules/model.ts";
+import type {
+  AllowDelivered,
+  AllowForwarded,
+  ContainerRule,
+  Destination,
+  Dnat,
+  HostRule,
+  PortRange,
+  Sources,
+} from "../rules/model.ts";
 import { DOCKER_USER } from "./docker-rules.ts";
 import { commentOf, type Rule, type Ruleset, TABLES, type Table } from "./rule.ts";
 
@@ -31,12 +44,17 @@ export function renderRules(
   rendering: Rendering,
 ): Ruleset[Family] {
   const tables: Partial<Record<Table, Rule[]>> = {};
-  for (const rule of rules) {
-    const { table, match, target } = render(rule, family, rendering.chain);
+  const lists = new Map<string, Sources>();
+  const add = ({ table, match, target }: Rendered) => {
     tables[table] ??= [];
     // The comment is before the target, where iptables-save prints it.
     tables[table].push([...match, "-m", "comment", "--comment", commentOf(rendering.owner), ...target]);
+  };
+  for (const rule of rules) {
+    if ("sources" in rule) lists.set(listChain(rendering.owner, rule.sources), rule.sources);
+    add(render(rule, family, rendering));
   }
+  for (const [chain, sources] of lists) for (const one of renderList(chain, sources)) add(one);
   return Object.fromEntries(TABLES.flatMap((table) => (tables[table] ? [[table, tables[table]]] : [])));
 }
 
@@ -50,12 +68,21 @@ interface Rendered {
 const LOOPBACK: Record<Family, string> = { ipv4: "127.0.0.0/8", ipv6: "::1/128" };
 const LOCAL_DESTINATION = ["-m", "addrtype", "--dst-type", "LOCAL"];
 
-function render(rule: ContainerRule | HostRule, family: Family, chain: string): Rendered {
+function render(rule: ContainerRule | HostRule, family: Family, { chain, owner }: Rendering): Rendered {
   switch (rule.kind) {
     case "loopback-filter":
       return raw(["-d", withHostMask(rule.hostAddress), "!", "-i", "lo", ...portMatch(rule.ports)]);
     case "direct-access-filter":
       return raw(["-d", withHostMask(rule.address), "!", "-i", rule.bridge]);
+    case "allow-forwarded":
+      return mangle("FORWARD", forwardedMatch(rule), listChain(owner, rule.sources));
+    case "allow-delivered":
+      return mangle("INPUT", deliveredMatch(rule), listChain(owner, rule.sources));
+    case "direct-port-filter": {
+      const { address, bridge, ports } = rule;
+      const matches = ["-d", withHostMask(address), ...entering(bridge), ...portMatch(ports)];
+      return mangle("FORWARD", [...matches, "-m", "conntrack", "!", "--ctstate", "DNAT"], "DROP");
+    }
     case "dnat":
       return dnat(rule, family, chain);
     case "hairpin":
@@ -92,6 +119,53 @@ function render(rule: ContainerRule | HostRule, family: Family, chain: string): 
 
 function raw(matches: Rule): Rendered {
   return { table: "raw", match: ["-A", "PREROUTING", ...matches], target: ["-j", "DROP"] };
+}
+
+function mangle(hook: "FORWARD" | "INPUT", matches: Rule, target: string): Rendered {
+  return { table: "mangle", match: ["-A", hook, ...matches], target: ["-j", target] };
+}
+
+/** Two host ports may lead to one container port: conntrack knows to which a connection came, and which way a packet goes. */
+function forwardedMatch({ hostAddress, hostPorts, address, bridge, ports }: AllowForwarded): Rule {
+  return [
+    ...["-d", withHostMask(address), ...entering(bridge), ...portMatch(ports), "-m", "conntrack"],
+    ...(hostAddress === undefined ? [] : ["--ctorigdst", hostAddress]),
+    ...["--ctorigdstport", spellPorts(hostPorts), "--ctdir", "ORIGINAL"],
+  ];
+}
+
+function deliveredMatch({ hostAddress, ports, bridge }: AllowDelivered): Rule {
+  const to = hostAddress === undefined ? [] : ["-d", withHostMask(hostAddress)];
+  return [...to, "!", "-i", bridge, ...portMatch(ports)];
+}
+
+/** The sources of a list: whose chain ends with a drop has come from none of them. */
+function renderList(chain: string, { subnets, interfaces }: Sources): Rendered[] {
+  const rule = (match: Rule, target: string): Rendered => ({
+    table: "mangle",
+    match: ["-A", chain, ...match],
+    target: ["-j", target],
+  });
+  // What the host sends to itself comes by lo.
+  const by = ["lo", ...interfaces];
+  return [
+    ...by.map((name) => rule(["-i", name], "RETURN")),
+    ...subnets.map((subnet) => rule(["-s", subnet], "RETURN")),
+    rule([], "DROP"),
+  ];
+}
+
+const LIST = "ALLOW-";
+
+/** Of an owner and a list: the same list of the same owner is one chain, and no other's is. iptables takes 28 characters. */
+function listChain(owner: string, sources: Sources): string {
+  const hash = createHash("sha256").update(JSON.stringify([owner, sources.interfaces, sources.subnets]));
+  return `${LIST}${hash.digest("hex").slice(0, 20)}`;
+}
+
+/** Whether a chain is one of a list's. */
+export function isListChain(chain: string): boolean {
+  return chain.length === LIST.length + 20 && chain.startsWith(LIST) && /^[\da-f]+$/.test(chain.slice(LIST.length));
 }
 
 function masquerade(matches: Rule): Rendered {
@@ -131,6 +205,10 @@ function destination({ address, port, base }: Destination, { first, last }: Port
   return `${bracketed(address)}:${ports}`;
 }
 
-function portMatch({ protocol, first, last }: PortRange): Rule {
-  return ["-p", protocol, "-m", protocol, "--dport", first === last ? String(first) : `${first}:${last}`];
+function portMatch(ports: PortRange): Rule {
+  return ["-p", ports.protocol, "-m", ports.protocol, "--dport", spellPorts(ports)];
+}
+
+function spellPorts({ first, last }: PortRange): string {
+  return first === last ? String(first) : `${first}:${last}`;
 }

@@ -7,7 +7,7 @@ import type { Family } from "../model/family.ts";
 export type Rule = readonly string[];
 
 /** In the order in which fragments name them: guards first, so that no moment is wider than the end. */
-export const TABLES = ["raw", "nat", "filter"] as const;
+export const TABLES = ["raw", "mangle", "nat", "filter"] as const;
 export type Table = (typeof TABLES)[number];
 
 /** Rules by family and table, in order. A table without a rule is not there. */

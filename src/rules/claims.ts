@@ -39,8 +39,11 @@ function leadOf(rule: ContainerRule): { address: string; bridge: string | undefi
       return { address: rule.address, bridge: undefined };
     case "accept":
     case "direct-access-filter":
+    case "direct-port-filter":
+    case "allow-forwarded":
       return { address: rule.address, bridge: rule.bridge };
     case "loopback-filter":
+    case "allow-delivered":
       return undefined;
   }
 }

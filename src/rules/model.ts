@@ -66,7 +66,57 @@ export interface LoopbackFilter {
   ports: PortRange;
 }
 
-export type ContainerRule = LoopbackFilter | DirectAccessFilter | Dnat | Hairpin | Accept;
+/** Who may connect from another machine; none of both: nobody. */
+export interface Sources {
+  /** Of the rule's family, in canonical spelling, with their masks. */
+  subnets: readonly string[];
+  /** By which packets come. */
+  interfaces: readonly string[];
+}
+
+/**
+ * What the DNAT of host ports sends to a container passes from these sources alone, at each of its packets: what stands already, too.
+ * The host itself and the container's own network are not asked.
+ */
+export interface AllowForwarded {
+  kind: "allow-forwarded";
+  hostAddress: string | undefined;
+  hostPorts: PortRange;
+  address: string;
+  bridge: string;
+  ports: PortRange;
+  sources: Sources;
+}
+
+/**
+ * The same for what no DNAT takes: it comes to docker-proxy, which has a socket for what is published on IPv6 without `ipv6`, or holds a
+ * flow from before the rules.
+ */
+export interface AllowDelivered {
+  kind: "allow-delivered";
+  hostAddress: string | undefined;
+  ports: PortRange;
+  bridge: string;
+  sources: Sources;
+}
+
+/** Drops what comes to the container's ports from another interface without a DNAT. */
+export interface DirectPortFilter {
+  kind: "direct-port-filter";
+  address: string;
+  bridge: string;
+  ports: PortRange;
+}
+
+export type ContainerRule =
+  | LoopbackFilter
+  | DirectAccessFilter
+  | AllowForwarded
+  | AllowDelivered
+  | DirectPortFilter
+  | Dnat
+  | Hairpin
+  | Accept;
 
 /** A container's, by family, in the order in which they take effect. */
 export type ContainerRules = Record<Family, readonly ContainerRule[]>;

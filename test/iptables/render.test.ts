@@ -43,8 +43,31 @@ function ruleOf(family: Family): fc.Arbitrary<ContainerRule> {
       const base = kind === "mapped" && isRange ? rest.ports.first : undefined;
       return { kind: "dnat", ...rest, to: { address: to, port: same ? undefined : port, base } };
     });
+  const sources = fc.record({
+    subnets: fc.uniqueArray(
+      fc.oneof(
+        fc.constant(subnet),
+        address.map((one) => `${one}/${mask}`),
+      ),
+      { maxLength: 3 },
+    ),
+    interfaces: fc.uniqueArray(
+      word.filter((name) => name !== "lo"),
+      { maxLength: 2 },
+    ),
+  });
+  const hostAddress = fc.option(address, { nil: undefined });
+  const forwarded = fc
+    .record({ hostAddress, ports, address, bridge: word, first: fc.integer({ min: 1, max: 60_000 }), sources })
+    .map(({ first, ports, ...rest }): ContainerRule => {
+      const hostPorts = { protocol: ports.protocol, first, last: first + ports.last - ports.first };
+      return { kind: "allow-forwarded", ports, hostPorts, ...rest };
+    });
   return fc.oneof(
     dnat,
+    forwarded,
+    fc.record({ kind: fc.constant("allow-delivered" as const), hostAddress, ports, bridge: word, sources }),
+    fc.record({ kind: fc.constant("direct-port-filter" as const), address, bridge: word, ports }),
     fc.record({ kind: fc.constant("accept" as const), address, bridge: word, ports }),
     fc.record({ kind: fc.constant("direct-access-filter" as const), address, bridge: word }),
     fc.record({
@@ -67,7 +90,7 @@ test.each(FAMILIES)("what is written of %s is read back, from the fragment and f
     const inKernel = new Map(
       Object.entries(written).map(([table, lines]) => [table, lines.map(spellLive).map(readWords)]),
     );
-    const inOrder = (["raw", "nat", "filter"] as const).flatMap((table) =>
+    const inOrder = (["raw", "mangle", "nat", "filter"] as const).flatMap((table) =>
       rules.filter((rule) => tableOf(rule) === table),
     );
     expect(readMeaning(inFile)).toEqual(inOrder);
@@ -87,8 +110,9 @@ test.each(FAMILIES)("what a fragment of %s claims is what its rules claim", (fam
   fc.assert(property, RUNS);
 });
 
-function tableOf({ kind }: ContainerRule): "raw" | "nat" | "filter" {
+function tableOf({ kind }: ContainerRule): "raw" | "mangle" | "nat" | "filter" {
   if (kind === "accept") return "filter";
+  if (kind.startsWith("allow-") || kind === "direct-port-filter") return "mangle";
   return kind === "dnat" || kind === "hairpin" ? "nat" : "raw";
 }
 
@@ -101,5 +125,6 @@ test.each([
   ["another bridge", "-A FORWARD -d 172.17.0.2/32 ! -i br1 -o br0 -p tcp -m tcp --dport 80 -j ACCEPT"],
   ["a whole subnet", "-A FORWARD -d 172.17.0.0/16 ! -i br0 -o br0 -p tcp -m tcp --dport 80 -j ACCEPT"],
 ])("a rule with %s has no meaning of ours", (_what, line) => {
-  for (const table of ["raw", "nat", "filter"]) expect(readMeaning(new Map([[table, [readWords(line)]]]))).toEqual([]);
+  for (const table of ["raw", "mangle", "nat", "filter"])
+    expect(readMeaning(new Map([[table, [readWords(line)]]]))).toEqual([]);
 });
