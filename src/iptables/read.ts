@@ -3,9 +3,10 @@
 
 import ipaddr from "ipaddr.js";
 import { withoutHostMask } from "../model/addresses.ts";
+import type { Source } from "../model/allow.ts";
 import type { Claims, Ports } from "../rules/claims.ts";
 import { isRange } from "../rules/claims.ts";
-import type { ContainerRule, Destination, Dnat, PortRange, Sources } from "../rules/model.ts";
+import type { ContainerRule, Destination, Dnat, PortRange } from "../rules/model.ts";
 import type { Tables } from "./live.ts";
 import { matchOf, type ParsedRule, parseRule, targetOptionOf } from "./parse.ts";
 import { isListChain } from "./render.ts";
@@ -154,7 +155,7 @@ export function readMeaning(rules: Tables): ContainerRule[] {
 }
 
 /** The chains of lists: returns for single sources, then a drop; one with anything else is none. */
-function readLists(rules: readonly Rule[]): Map<string, Sources> {
+function readLists(rules: readonly Rule[]): Map<string, Source[]> {
   const chains = new Map<string, ParsedRule[]>();
   for (const parsed of rules.map(parseRule)) {
     const { chain } = parsed;
@@ -167,25 +168,27 @@ function readLists(rules: readonly Rule[]): Map<string, Sources> {
   return new Map(lists);
 }
 
-function sourcesOf(chain: readonly ParsedRule[]): Sources | undefined {
+function sourcesOf(chain: readonly ParsedRule[]): Source[] | undefined {
   const own = chain.map((rule) => ({
     ...rule,
     clauses: rule.clauses.filter(({ option }) => !OF_COMMENT.test(option)),
   }));
   const last = own.at(-1);
   const returns = own.slice(0, -1);
-  const isReturn = ({ target, clauses }: ParsedRule) =>
-    target === "RETURN" && clauses.length === 1 && clauses.every((one) => !one.negated && one.values.length === 1);
   if (last?.target !== "DROP" || last.clauses.length > 0 || !returns.every(isReturn)) return undefined;
-  const values = (option: string) => returns.flatMap((rule) => matchOf(rule, option) ?? []);
-  const interfaces = values("-i").filter((name) => name !== "lo");
-  return { subnets: values("-s"), interfaces };
+  const sources = returns.map((rule) => ({ subnet: matchOf(rule, "-s"), by: matchOf(rule, "-i") }));
+  return sources.filter(({ subnet, by }) => subnet !== undefined || by !== "lo");
+}
+
+function isReturn({ target, clauses }: ParsedRule): boolean {
+  const isPlain = clauses.every((one) => !one.negated && one.values.length === 1 && /^-[si]$/.test(one.option));
+  return target === "RETURN" && clauses.length > 0 && isPlain;
 }
 
 const OF_COMMENT = /^(-m|--comment)$/;
 
 /** In the mangle table a container has its lists. */
-function listedMeaning(rule: Rule, lists: ReadonlyMap<string, Sources>): ContainerRule | undefined {
+function listedMeaning(rule: Rule, lists: ReadonlyMap<string, readonly Source[]>): ContainerRule | undefined {
   const parsed = parseRule(rule);
   const [range] = portsOf(parsed);
   const notFrom = matchOf(parsed, "-i", true);

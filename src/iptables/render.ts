@@ -14,6 +14,7 @@
 
 import { createHash } from "node:crypto";
 import { withHostMask } from "../model/addresses.ts";
+import type { Source } from "../model/allow.ts";
 import type { Family } from "../model/family.ts";
 import { bracketed } from "../model/port-mapping.ts";
 import type {
@@ -24,7 +25,6 @@ import type {
   Dnat,
   HostRule,
   PortRange,
-  Sources,
 } from "../rules/model.ts";
 import { DOCKER_USER } from "./docker-rules.ts";
 import { commentOf, type Rule, type Ruleset, TABLES, type Table } from "./rule.ts";
@@ -44,7 +44,7 @@ export function renderRules(
   rendering: Rendering,
 ): Ruleset[Family] {
   const tables: Partial<Record<Table, Rule[]>> = {};
-  const lists = new Map<string, Sources>();
+  const lists = new Map<string, readonly Source[]>();
   const add = ({ table, match, target }: Rendered) => {
     tables[table] ??= [];
     // The comment is before the target, where iptables-save prints it.
@@ -139,27 +139,27 @@ function deliveredMatch({ hostAddress, ports, bridge }: AllowDelivered): Rule {
   return [...to, "!", "-i", bridge, ...portMatch(ports)];
 }
 
-/** The sources of a list: whose chain ends with a drop has come from none of them. */
-function renderList(chain: string, { subnets, interfaces }: Sources): Rendered[] {
+/** The sources of a list, each a return; what has come from none of them is dropped. What the host sends to itself comes by lo. */
+function renderList(chain: string, sources: readonly Source[]): Rendered[] {
   const rule = (match: Rule, target: string): Rendered => ({
     table: "mangle",
     match: ["-A", chain, ...match],
     target: ["-j", target],
   });
-  // What the host sends to itself comes by lo.
-  const by = ["lo", ...interfaces];
-  return [
-    ...by.map((name) => rule(["-i", name], "RETURN")),
-    ...subnets.map((subnet) => rule(["-s", subnet], "RETURN")),
-    rule([], "DROP"),
-  ];
+  const from = [{ subnet: undefined, by: "lo" }, ...sources].map(({ subnet, by }) => [
+    ...(subnet === undefined ? [] : ["-s", subnet]),
+    ...(by === undefined ? [] : ["-i", by]),
+  ]);
+  return [...from.map((match) => rule(match, "RETURN")), rule([], "DROP")];
 }
 
 const LIST = "ALLOW-";
 
 /** Of an owner and a list: the same list of the same owner is one chain, and no other's is. iptables takes 28 characters. */
-function listChain(owner: string, sources: Sources): string {
-  const hash = createHash("sha256").update(JSON.stringify([owner, sources.interfaces, sources.subnets]));
+function listChain(owner: string, sources: readonly Source[]): string {
+  const hash = createHash("sha256").update(
+    JSON.stringify([owner, ...sources.map(({ subnet, by }) => [subnet ?? "", by ?? ""])]),
+  );
   return `${LIST}${hash.digest("hex").slice(0, 20)}`;
 }
 

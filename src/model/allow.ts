@@ -4,7 +4,7 @@
 // fit a publish the most exact decides: one with an address before one without, then the one with fewer ports, then one with a protocol.
 
 import ipaddr from "ipaddr.js";
-import { canonicalSubnet } from "./addresses.ts";
+import { bitsOf, canonicalSubnet } from "./addresses.ts";
 import { excerpt, Failure } from "./errors.ts";
 import type { Family, Protocol } from "./family.ts";
 import type { PortMapping } from "./port-mapping.ts";
@@ -25,11 +25,13 @@ export interface Ports {
   protocol: Protocol | undefined;
 }
 
-export type Source =
-  /** In canonical spelling, with its mask. */
-  | { kind: "subnet"; family: Family; subnet: string }
-  /** By which a packet comes. */
-  | { kind: "interface"; name: string };
+/** From where packets come; with both, what comes from there by it. */
+export interface Source {
+  /** In canonical spelling, with its mask; undefined for every address of both families. */
+  subnet: string | undefined;
+  /** By which they come; undefined for every interface. */
+  by: string | undefined;
+}
 
 /** One list: under its key, as it was written. An empty one is for no other machine. */
 export interface AllowList {
@@ -145,8 +147,8 @@ const INTERFACE = /^[a-z_][\w-]{0,14}$/i;
 
 function readPlain(word: string, where: string): Source {
   const subnet = subnetOf(word);
-  if (subnet !== undefined) return { kind: "subnet", family: subnet.includes(":") ? "ipv6" : "ipv4", subnet };
-  if (INTERFACE.test(word)) return { kind: "interface", name: word };
+  if (subnet !== undefined) return { subnet, by: undefined };
+  if (INTERFACE.test(word)) return { subnet: undefined, by: word };
   const what = "an address, a subnet, a network interface of this host, or @NAME for a group of the settings";
   throw invalid(`'${excerpt(where, 80)}' allows '${excerpt(word, 80)}', which is no source: it must be ${what}`);
 }
@@ -159,22 +161,64 @@ function subnetOf(word: string): string | undefined {
     : undefined;
 }
 
-/** Of a group, or of `*`, both families are good: what a publish cannot have is left out. */
+/** Of a group both families are good: what a publish cannot have is left out. */
 function refuseFamily(key: string, { hostAddress }: Ports, words: readonly string[], sources: readonly Source[]): void {
   if (hostAddress === undefined || words.some((word) => word.startsWith("@"))) return;
-  const family: Family = hostAddress.includes(":") ? "ipv6" : "ipv4";
-  const other = sources.find((one) => one.kind === "subnet" && one.family !== family);
-  if (other?.kind === "subnet") throw invalid(`'${key}' allows ${other.subnet}, whose family its address has not`);
+  const family = familyOf(hostAddress);
+  const other = sources.find(({ subnet }) => subnet !== undefined && familyOf(subnet) !== family);
+  if (other !== undefined) throw invalid(`'${key}' allows ${other.subnet}, whose family its address has not`);
+}
+
+function familyOf(text: string): Family {
+  return text.includes(":") ? "ipv6" : "ipv4";
 }
 
 function invalid(message: string): Failure {
   return new Failure("arguments_invalid", `allow: ${message}`);
 }
 
+/** Those of one family, each once, and none that another holds; the same ones in the same order, however they were written. */
+export function sourcesIn(sources: readonly Source[], family: Family): Source[] {
+  const own = sources.filter(({ subnet }) => subnet === undefined || familyOf(subnet) === family);
+  const ordered = [...own].sort((a, b) => compare(a.by, b.by) || compare(a.subnet, b.subnet));
+  return ordered.filter(
+    (one, index) => !ordered.some((other, at) => holds(other, one) && (at < index || !holds(one, other))),
+  );
+}
+
+function compare(a = "", b = ""): number {
+  return a < b ? -1 : Number(a > b);
+}
+
+/** Whether what comes from the second also comes from the first. */
+function holds(wide: Source, narrow: Source): boolean {
+  if (wide.by !== undefined && wide.by !== narrow.by) return false;
+  if (wide.subnet === undefined) return true;
+  return narrow.subnet !== undefined && (bitsOf(narrow.subnet)?.startsWith(bitsOf(wide.subnet) ?? "none") ?? false);
+}
+
+/** What comes from both; and of the first list those of which something does not. */
+export function narrowed(list: readonly Source[], within: readonly Source[]): { sources: Source[]; beyond: Source[] } {
+  const sources = list.flatMap((one) => within.flatMap((other) => common(one, other) ?? []));
+  return { sources, beyond: list.filter((one) => !within.some((other) => holds(other, one))) };
+}
+
+function common(a: Source, b: Source): Source | undefined {
+  if (a.by !== undefined && b.by !== undefined && a.by !== b.by) return undefined;
+  const by = a.by ?? b.by;
+  if (a.subnet === undefined || b.subnet === undefined) return { subnet: a.subnet ?? b.subnet, by };
+  const [one, other] = [bitsOf(a.subnet) ?? "", bitsOf(b.subnet) ?? ""];
+  if (one.startsWith(other)) return { subnet: a.subnet, by };
+  return other.startsWith(one) ? { subnet: b.subnet, by } : undefined;
+}
+
+export function spellSource({ subnet, by }: Source): string {
+  if (by === undefined) return subnet ?? "everyone";
+  return subnet === undefined ? by : `${subnet} by ${by}`;
+}
+
 /** A list in words, for one family's publishes: "10.0.0.0/8, wg0", or "this host". */
 export function spellSources(sources: readonly Source[], family: Family): string {
-  const own = sources.filter((one) => one.kind === "interface" || one.family === family);
-  return own.length === 0
-    ? "this host"
-    : own.map((one) => (one.kind === "interface" ? one.name : one.subnet)).join(", ");
+  const own = sourcesIn(sources, family);
+  return own.length === 0 ? "this host" : own.map(spellSource).join(", ");
 }

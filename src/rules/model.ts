@@ -1,6 +1,7 @@
 // What the rules mean, for any backend: those of a container's published ports, and those of the host. A backend renders them
 // (iptables/render.ts) and reads its own back (iptables/read.ts). Pure.
 
+import type { Source } from "../model/allow.ts";
 import type { Family } from "../model/family.ts";
 
 /** Ports of one protocol, from the first to the last. */
@@ -66,14 +67,6 @@ export interface LoopbackFilter {
   ports: PortRange;
 }
 
-/** Who may connect from another machine; none of both: nobody. */
-export interface Sources {
-  /** Of the rule's family, in canonical spelling, with their masks. */
-  subnets: readonly string[];
-  /** By which packets come. */
-  interfaces: readonly string[];
-}
-
 /**
  * What the DNAT of host ports sends to a container passes from these sources alone, at each of its packets: what stands already, too.
  * The host itself and the container's own network are not asked.
@@ -85,7 +78,8 @@ export interface AllowForwarded {
   address: string;
   bridge: string;
   ports: PortRange;
-  sources: Sources;
+  /** Of the rule's family; none: no other machine. */
+  sources: readonly Source[];
 }
 
 /**
@@ -97,7 +91,8 @@ export interface AllowDelivered {
   hostAddress: string | undefined;
   ports: PortRange;
   bridge: string;
-  sources: Sources;
+  /** Of the rule's family; none: no other machine. */
+  sources: readonly Source[];
 }
 
 /** Drops what comes to the container's ports from another interface without a DNAT. */

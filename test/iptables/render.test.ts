@@ -43,19 +43,17 @@ function ruleOf(family: Family): fc.Arbitrary<ContainerRule> {
       const base = kind === "mapped" && isRange ? rest.ports.first : undefined;
       return { kind: "dnat", ...rest, to: { address: to, port: same ? undefined : port, base } };
     });
-  const sources = fc.record({
-    subnets: fc.uniqueArray(
-      fc.oneof(
-        fc.constant(subnet),
-        address.map((one) => `${one}/${mask}`),
-      ),
-      { maxLength: 3 },
-    ),
-    interfaces: fc.uniqueArray(
-      word.filter((name) => name !== "lo"),
-      { maxLength: 2 },
-    ),
-  });
+  const from = fc.oneof(
+    fc.constant(subnet),
+    address.map((one) => `${one}/${mask}`),
+  );
+  const by = word.filter((name) => name !== "lo");
+  const source = fc.oneof(
+    from.map((one) => ({ subnet: one, by: undefined })),
+    by.map((name) => ({ subnet: undefined, by: name })),
+    fc.record({ subnet: from, by }),
+  );
+  const sources = fc.array(source, { maxLength: 3 });
   const hostAddress = fc.option(address, { nil: undefined });
   const forwarded = fc
     .record({ hostAddress, ports, address, bridge: word, first: fc.integer({ min: 1, max: 60_000 }), sources })

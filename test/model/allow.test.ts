@@ -2,7 +2,17 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type AllowList, keysWithout, listFor, readAllow, spellSources } from "../../src/model/allow.ts";
+import {
+  type AllowList,
+  keysWithout,
+  listFor,
+  narrowed,
+  readAllow,
+  type Source,
+  sourcesIn,
+  spellSource,
+  spellSources,
+} from "../../src/model/allow.ts";
 import { Failure } from "../../src/model/errors.ts";
 import type { Protocol } from "../../src/model/family.ts";
 
@@ -39,7 +49,7 @@ describe("sources", () => {
     ["@vpn", ["wg0"]],
   ])("%s", (word, sources) => {
     const [list] = read({ "80": [word] });
-    expect(list?.sources.map((one) => (one.kind === "interface" ? one.name : one.subnet))).toEqual(sources);
+    expect(list?.sources.map(spellSource)).toEqual(sources);
   });
 
   test.each([
@@ -174,6 +184,50 @@ describe("keys", () => {
           }
         });
         expect(answers[0]).toBe(answers[1]);
+      }),
+    );
+  });
+});
+
+describe("lists", () => {
+  const BITS = 4;
+  /** A host of a small world: an address of few bits, and an interface. */
+  const arrival = fc.record({ address: fc.nat({ max: 2 ** BITS - 1 }), by: fc.constantFrom("eth0", "wg0", "wg1") });
+  const source: fc.Arbitrary<Source> = fc.record({
+    subnet: fc.option(
+      fc
+        .tuple(fc.nat({ max: 2 ** BITS - 1 }), fc.integer({ min: 32 - BITS, max: 32 }))
+        .map(([host, prefix]) => `10.0.0.${host & (~0 << (32 - prefix))}/${prefix}`),
+      { nil: undefined },
+    ),
+    by: fc.option(fc.constantFrom("eth0", "wg0"), { nil: undefined }),
+  });
+  const list = fc.array(source, { maxLength: 5 });
+  const isFrom = (sources: readonly Source[], one: { address: number; by: string }) =>
+    sources.some(({ subnet, by }) => {
+      const [, host = "0", prefix = "0"] = /^10\.0\.0\.(\d+)\/(\d+)$/.exec(subnet ?? "") ?? [];
+      const shift = 32 - Number(prefix);
+      const isWithin = subnet === undefined || one.address >> shift === Number(host) >> shift;
+      return isWithin && (by === undefined || by === one.by);
+    });
+
+  test("in order, each once, they are the same sources", () => {
+    fc.assert(
+      fc.property(list, arrival, (sources, one) => {
+        const shorter = sourcesIn(sources, "ipv4");
+        expect(isFrom(shorter, one)).toBe(isFrom(sources, one));
+        expect(sourcesIn([...sources].reverse(), "ipv4")).toEqual(shorter);
+        expect(sourcesIn(shorter, "ipv4")).toEqual(shorter);
+      }),
+    );
+  });
+
+  test("narrowed: what both have; what is beyond is named", () => {
+    fc.assert(
+      fc.property(list, list, arrival, (one, within, from) => {
+        const { sources, beyond } = narrowed(one, within);
+        expect(isFrom(sources, from)).toBe(isFrom(one, from) && isFrom(within, from));
+        if (isFrom(one, from) && !isFrom(within, from)) expect(isFrom(beyond, from)).toBe(true);
       }),
     );
   });
