@@ -1,8 +1,8 @@
 // A fragment of ours as iptables has it: its rules as the text of one file, and back. Pure.
 //
 // On disk: a line that marks the file as ours, the container's options if it has some, then a section for each table that has rules
-// (raw, nat, filter). A container's declares no chain: the host rules do. No time, no container id: the same container gives the
-// same bytes.
+// (raw, mangle, nat, filter). A container's declares no chain but those of its lists: the host rules do. No time, no container id: the
+// same container gives the same bytes.
 
 import { FAMILIES, type Family } from "../model/family.ts";
 import { headOf } from "../model/options.ts";
@@ -10,6 +10,7 @@ import { HOST_FILES, spellOwner } from "../model/owner.ts";
 import type { DesiredFragment } from "../rules/desired-fragment.ts";
 import { oneLine } from "../text/visible.ts";
 import { DOCKER_USER } from "./docker-rules.ts";
+import { isListChain } from "./list-chains.ts";
 import { renderRules } from "./render.ts";
 import { commentOf, type Rule, type Ruleset, readWords, spell, TABLES, type Table } from "./rule.ts";
 import { readTables } from "./table-text.ts";
@@ -103,8 +104,8 @@ export function fragmentText(
 ): string | undefined {
   const sections = TABLES.flatMap((table) => {
     const lines = rules[table] ?? [];
-    const chain = chains[table];
-    const declared = chain === undefined ? [] : [`:${chain} - [0:0]`];
+    const named = new Set([chains[table] ?? [], lines.map(([, chain = ""]) => chain).filter(isListChain)].flat());
+    const declared = [...named].map((chain) => `:${chain} - [0:0]`);
     return lines.length === 0 ? [] : [`*${table}`, ...declared, ...lines.map(spell), "COMMIT"];
   });
   if (sections.length === 0) return undefined;

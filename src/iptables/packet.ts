@@ -24,6 +24,8 @@ export interface Packet {
   port: number;
   /** Whether a DNAT changed its destination (conntrack's state DNAT). */
   translated: boolean;
+  /** Where it was sent, before a DNAT changed its destination (conntrack's original tuple). */
+  original: { destination: string; port: number };
 }
 
 /** What a rule or a policy does with a packet: `target` as iptables names it, "ACCEPT" or "DNAT". */
@@ -169,6 +171,12 @@ function matchesOne(
     case "--ctstate":
     case "--state":
       return value.split(",").some((state) => state === "NEW" || (state === "DNAT" && packet.translated));
+    case "--ctorigdst":
+      return within(packet.original.destination, value);
+    case "--ctorigdstport":
+      return inRange(packet.original.port, value);
+    case "--ctdir":
+      return value === "ORIGINAL";
     case "--src-type":
       return isOfType(packet.source, value, isLocal);
     case "--dst-type":

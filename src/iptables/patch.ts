@@ -12,6 +12,7 @@
 
 import { isManaged } from "./fragment-text.ts";
 import { increasing } from "./increasing.ts";
+import { idleLists } from "./list-chains.ts";
 import type { Live, LiveTable, Tables } from "./live.ts";
 import {
   byChain,
@@ -205,10 +206,13 @@ function patchTable(goal: GoalTable | undefined, running: LiveTable | undefined)
   const edits = [...touched].map((chain) =>
     patchChain(chain, goal?.chains.get(chain) ?? [], readRunning(live.get(chain) ?? [], goal?.bare ?? new Map())),
   );
+  const stays = new Set(needed);
+  const idle = idleLists(running, mayBeOurs).filter((chain) => !stays.has(chain));
   return [
     ...created.map((chain) => `-N ${chain}`),
     ...edits.flatMap(({ deletions }) => deletions),
     ...edits.flatMap(({ insertions }) => insertions),
+    ...idle.map((chain) => `-X ${chain}`),
   ];
 }
 

@@ -7,9 +7,9 @@ import type { Source } from "../model/allow.ts";
 import type { Claims, Ports } from "../rules/claims.ts";
 import { isRange } from "../rules/claims.ts";
 import type { ContainerRule, Destination, Dnat, PortRange } from "../rules/model.ts";
+import { isListChain } from "./list-chains.ts";
 import type { Tables } from "./live.ts";
 import { matchOf, type ParsedRule, parseRule, targetOptionOf } from "./parse.ts";
-import { isListChain } from "./render.ts";
 import { type Rule, TABLES, type Table } from "./rule.ts";
 
 /** Reads a DNAT rule; undefined for any other, and for one with a match that none of ours has. */

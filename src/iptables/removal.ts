@@ -4,6 +4,7 @@
 
 import { type Owner, spellOwner } from "../model/owner.ts";
 import { readFragment } from "./fragment-text.ts";
+import { idleLists } from "./list-chains.ts";
 import type { Live, Tables } from "./live.ts";
 import { commentOf, isOurs, keyOf, mayBeOurs, readChain, readComment, readWords, uncounted } from "./rule.ts";
 
@@ -45,10 +46,11 @@ function bareKeys(table: string, gone: readonly Gone[], kept: readonly { text: s
 /** The text that removes these rules; undefined when none of them is live. */
 export function removalText(lines: Lines, live: Live): string | undefined {
   const text = [...live.tables].flatMap(([name, table]) => {
-    const going = table.lines.filter((line) => lines.get(name)?.has(line));
-    return going.length === 0
-      ? []
-      : [`*${name}`, ...going.map((line) => uncounted(line).replace(/^\S+/, "-D")), "COMMIT"];
+    const isGoing = (line: string) => lines.get(name)?.has(line) ?? false;
+    const going = table.lines.filter(isGoing);
+    if (going.length === 0) return [];
+    const idle = idleLists(table, isGoing).map((chain) => `-X ${chain}`);
+    return [`*${name}`, ...going.map((line) => uncounted(line).replace(/^\S+/, "-D")), ...idle, "COMMIT"];
   });
   return text.length === 0 ? undefined : [...text, ""].join("\n");
 }

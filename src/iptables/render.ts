@@ -27,6 +27,7 @@ import type {
   PortRange,
 } from "../rules/model.ts";
 import { DOCKER_USER } from "./docker-rules.ts";
+import { listChainOf } from "./list-chains.ts";
 import { commentOf, type Rule, type Ruleset, TABLES, type Table } from "./rule.ts";
 
 /** What iptables' rules have besides their meaning. */
@@ -153,19 +154,11 @@ function renderList(chain: string, sources: readonly Source[]): Rendered[] {
   return [...from.map((match) => rule(match, "RETURN")), rule([], "DROP")];
 }
 
-const LIST = "ALLOW-";
-
-/** Of an owner and a list: the same list of the same owner is one chain, and no other's is. iptables takes 28 characters. */
+/** Of an owner and a list: the same list of the same owner is one chain, and no other's is. */
 function listChain(owner: string, sources: readonly Source[]): string {
-  const hash = createHash("sha256").update(
-    JSON.stringify([owner, ...sources.map(({ subnet, by }) => [subnet ?? "", by ?? ""])]),
-  );
-  return `${LIST}${hash.digest("hex").slice(0, 20)}`;
-}
-
-/** Whether a chain is one of a list's. */
-export function isListChain(chain: string): boolean {
-  return chain.length === LIST.length + 20 && chain.startsWith(LIST) && /^[\da-f]+$/.test(chain.slice(LIST.length));
+  const hash = createHash("sha256");
+  hash.update(JSON.stringify([owner, ...sources.map(({ subnet, by }) => [subnet ?? "", by ?? ""])]));
+  return listChainOf(hash.digest("hex"));
 }
 
 function masquerade(matches: Rule): Rendered {

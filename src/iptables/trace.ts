@@ -55,7 +55,12 @@ class Way {
   constructor(host: PacketHost, trip: Trip) {
     this.#host = host;
     this.#trip = trip;
-    this.#packet = { ...trip, to: undefined, translated: false };
+    this.#packet = {
+      ...trip,
+      to: undefined,
+      translated: false,
+      original: { destination: trip.destination, port: trip.port },
+    };
   }
 
   /** Until its destination is settled; a Stop where it ends before. */

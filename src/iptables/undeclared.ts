@@ -6,6 +6,7 @@
 import { basename } from "node:path";
 import { someOf } from "../text/words.ts";
 import { type BridgeNetwork, DOCKER_CHAINS, DOCKER_USER, type DockerRules, dockerRulesOf } from "./docker-rules.ts";
+import { isListChain } from "./list-chains.ts";
 import type { Live, LiveTable } from "./live.ts";
 import { isBareReturn, type Preserved, type PreservedTable, preservedOf } from "./preserved.ts";
 import {
@@ -257,7 +258,8 @@ function undeclaredTable(
   const theirs = new Set(foreign.filter(isDockers).map(({ at }) => at));
   const kept = foreign.filter(({ at }) => !theirs.has(at));
   const needed = new Set(kept.flatMap(({ chain, target }) => [chain, target]));
-  const isOthers = (chain: string) => !chain.startsWith("DOCKER") && !carried.chains.includes(chain);
+  const isOthers = (chain: string) =>
+    !chain.startsWith("DOCKER") && !isListChain(chain) && !carried.chains.includes(chain);
   // Empty chains that nothing jumps to stay, too, with their fellows: ufw's scripts flush some by name.
   const isKept = (chain: string) => needed.has(chain) || (kept.length > 0 && isOthers(chain));
   const chains = [...running.chains].filter(

@@ -1,12 +1,13 @@
 // PublishedContainer -> ContainerRules: the rules that publish one container's ports. Pure, and the heart of it.
 //
-// First the filters, so that nothing is open in between that is closed at the end; then the DNAT of each published port; without
-// docker-proxy the masquerade of what a container sends to itself, or to its peer on the bridge, so that replies return the same
+// First the filters and the lists of who may connect, so that nothing is open in between that is closed at the end; then the DNAT of
+// each published port; without docker-proxy the masquerade of what a container sends to itself, or to its peer on the bridge, so that replies return the same
 // way; at last the accepts of what the DNAT redirects. Contiguous ports are one rule, however many they are.
 
 import type { NothingPublished, Nowhere } from "../docker/nothing-published.ts";
 import type { Endpoint, PublishedContainer } from "../docker/published.ts";
-import { withHostMask } from "../model/addresses.ts";
+import { isLoopback, withHostMask } from "../model/addresses.ts";
+import { type Source, sourcesIn } from "../model/allow.ts";
 import { FAMILIES, FAMILY_WORDS, type Family, PROTOCOLS, type Protocol } from "../model/family.ts";
 import { type PortMapping, spellPublish } from "../model/port-mapping.ts";
 import { type ContainerRule, type ContainerRules, type Destination, NO_RULES, type PortRange } from "./model.ts";
@@ -32,10 +33,16 @@ export interface RuleOptions {
   guards: boolean;
 }
 
+/** Who may connect to a publish from another machine; undefined: everyone. */
+export type AllowedTo = (publish: PortMapping) => readonly Source[] | undefined;
+
+const EVERYONE: AllowedTo = () => undefined;
+
 /** The rules of one container, in their order; none for a family that is not wished for or not there. */
 export function makeContainerRules(
   target: PublishedContainer,
   { ipv6, guards }: Pick<RuleOptions, "ipv6" | "guards">,
+  allowedTo: AllowedTo = EVERYONE,
 ): Made {
   const rules: Record<Family, readonly ContainerRule[]> = { ...NO_RULES };
   const warnings: string[] = [];
@@ -45,7 +52,10 @@ export function makeContainerRules(
     if (warnings.length > 0) lacking.push({ kind: "ipv6_not_asked" });
   }
   for (const family of FAMILIES) {
-    if (family === "ipv6" && !ipv6) continue;
+    if (family === "ipv6" && !ipv6) {
+      rules.ipv6 = listsOfProxy(target, allowedTo);
+      continue;
+    }
     const publishes =
       target.nothingPublished === undefined ? target.publishes.filter((publish) => publish.family === family) : [];
     const endpoint = target.publishing[family];
@@ -61,11 +71,16 @@ export function makeContainerRules(
     const ranges = rangesOf(publishes);
     const ports = portsOf(publishes);
     const endpoints = target.endpoints.filter((one) => one.family === family);
+    const lists = listsOf(publishes, family, allowedTo);
     rules[family] = [
       ...ranges.flatMap(loopbackFilters),
       ...(guards ? endpoints : []).map(
         ({ address, bridge }) => ({ kind: "direct-access-filter", address, bridge }) as const,
       ),
+      ...lists.map((list) => forwardedList(list, endpoint)),
+      // With guards no port of the container's is reached without a DNAT.
+      ...(guards ? [] : endpoints).flatMap((one) => directPortFilters(lists, one)),
+      ...lists.map((list) => deliveredList(list, endpoint.bridge)),
       ...ranges.map((range) => dnatOf(range, endpoint)),
       ...ports.flatMap((some) => hairpins(some, endpoint)),
       ...ports.map(
@@ -110,16 +125,79 @@ export function rangesOf(publishes: readonly PortMapping[]): Range[] {
 
 /** Container ports that follow each other; several host ports may lead to one of them. */
 function portsOf(publishes: readonly PortMapping[]): PortRange[] {
+  return mergedPorts(publishes.map(({ protocol, containerPort: port }) => ({ protocol, first: port, last: port })));
+}
+
+/** Ranges of the same ports, none of which touch. */
+function mergedPorts(all: readonly PortRange[]): PortRange[] {
   return PROTOCOLS.flatMap((protocol) => {
-    const numbers = publishes.filter((one) => one.protocol === protocol).map((one) => one.containerPort);
-    const ports: PortRange[] = [];
-    for (const number of numbers.sort((a, b) => a - b)) {
-      const last = ports.at(-1);
-      if (last !== undefined && number <= last.last + 1) last.last = number;
-      else ports.push({ protocol, first: number, last: number });
+    const merged: PortRange[] = [];
+    for (const one of all.filter((some) => some.protocol === protocol).sort((a, b) => a.first - b.first)) {
+      const last = merged.at(-1);
+      if (last !== undefined && one.first <= last.last + 1) last.last = Math.max(last.last, one.last);
+      else merged.push({ ...one });
     }
-    return ports;
+    return merged;
   });
+}
+
+/** Ports with the same sources. */
+interface Listed {
+  range: Range;
+  sources: readonly Source[];
+}
+
+/** Contiguous ports with the same list are one rule. What is published on a loopback address no other machine reaches. */
+function listsOf(publishes: readonly PortMapping[], family: Family, allowedTo: AllowedTo): Listed[] {
+  const groups = new Map<string, { publishes: PortMapping[]; sources: readonly Source[] }>();
+  for (const publish of publishes.filter(({ hostAddress }) => !isLoopback(hostAddress ?? ""))) {
+    const allowed = allowedTo(publish);
+    if (allowed === undefined) continue;
+    const sources = sourcesIn(allowed, family);
+    const key = JSON.stringify(sources);
+    const group = groups.get(key) ?? { publishes: [], sources };
+    groups.set(key, group);
+    group.publishes.push(publish);
+  }
+  return [...groups.values()].flatMap(({ publishes, sources }) =>
+    rangesOf(publishes).map((range) => ({ range, sources })),
+  );
+}
+
+/**
+ * Without IPv6 rules docker-proxy answers IPv6 at `[::]`: also for what is published on every address of IPv4, which Docker before 20.10
+ * lists alone.
+ */
+function listsOfProxy({ publishes, publishing }: PublishedContainer, allowedTo: AllowedTo): ContainerRule[] {
+  const bridge = publishing.ipv4?.bridge ?? publishing.ipv6?.bridge;
+  if (bridge === undefined) return [];
+  const own = publishes.filter(({ family }) => family === "ipv6");
+  const twins = publishes.filter(({ family, hostAddress }) => family === "ipv4" && hostAddress === undefined);
+  const isNew = ({ protocol, hostPort }: PortMapping) =>
+    !own.some((one) => one.hostAddress === undefined && one.protocol === protocol && one.hostPort === hostPort);
+  const all = [...own, ...twins.filter(isNew)];
+  return listsOf(all, "ipv6", allowedTo).map((list) => deliveredList(list, bridge));
+}
+
+function forwardedList({ range, sources }: Listed, { address, bridge }: Endpoint): ContainerRule {
+  const { hostAddress, protocol, containerPort, count } = range;
+  const ports = { protocol, first: containerPort, last: containerPort + count - 1 };
+  return { kind: "allow-forwarded", hostAddress, hostPorts: hostPortsOf(range), address, bridge, ports, sources };
+}
+
+function deliveredList({ range, sources }: Listed, bridge: string): ContainerRule {
+  return { kind: "allow-delivered", hostAddress: range.hostAddress, ports: hostPortsOf(range), bridge, sources };
+}
+
+function directPortFilters(lists: readonly Listed[], { address, bridge }: Endpoint): ContainerRule[] {
+  const ports = mergedPorts(
+    lists.map(({ range: { protocol, containerPort, count } }) => ({
+      protocol,
+      first: containerPort,
+      last: containerPort + count - 1,
+    })),
+  );
+  return ports.map((some) => ({ kind: "direct-port-filter", address, bridge, ports: some }));
 }
 
 /** PREROUTING comes before the kernel's martian check: an on-link host that routes 127.0.0.1 to us would reach the DNAT. */

@@ -58,7 +58,7 @@ export const garbage = fc.oneof(
 
 const PACKET: Packet = {
   ...{ family: "ipv4", from: "eth0", to: undefined, source: "192.0.2.1", destination: "1.2.3.4", protocol: "tcp" },
-  ...{ port: 80, translated: false },
+  ...{ port: 80, translated: false, original: { destination: "192.0.2.1", port: 8080 } },
 };
 
 /** Everything that reads a text, each with the same one. */

@@ -208,6 +208,7 @@ test("what is left lets nobody in whom all the rules with empty sets would not",
             protocol: "tcp",
             port: Number(port),
             translated: false,
+            original: { destination: "192.0.2.1", port: 8080 },
           };
           const [now, before] = [left, all].map((one) => one && walk(one, "filter", "INPUT", packet).verdict?.target);
           if (now === "ACCEPT")

@@ -14,6 +14,7 @@ const PACKET: Packet = {
   protocol: "tcp",
   port: 80,
   translated: true,
+  original: { destination: "192.0.2.1", port: 8080 },
 };
 
 /** What FORWARD, with policy ACCEPT by default, does with the packet. */
@@ -59,6 +60,11 @@ describe.each<[match: string, matches: boolean | undefined, packet?: Partial<Pac
   ["-m conntrack --ctstate NEW", true],
   ["-m conntrack --ctstate DNAT", true],
   ["-m conntrack --ctstate DNAT", false, { translated: false }],
+  ["-m conntrack --ctorigdst 192.0.2.1 --ctorigdstport 8080 --ctdir ORIGINAL", true],
+  ["-m conntrack --ctorigdstport 8000:8100", true],
+  ["-m conntrack --ctorigdstport 80", false],
+  ["-m conntrack --ctorigdst 192.0.2.2", false],
+  ["-m conntrack --ctdir REPLY", false],
   ["-m state --state INVALID,NEW", true],
   ["-m addrtype --dst-type LOCAL", false],
   ["-m addrtype --dst-type LOCAL", true, { destination: "198.51.100.10" }],

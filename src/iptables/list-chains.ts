@@ -1,0 +1,29 @@
+// The chains of lists (render.ts): whose they are not, and when they go. Pure.
+
+import type { LiveTable } from "./live.ts";
+import { readChain, readTarget, readWords, uncounted } from "./rule.ts";
+
+const PREFIX = "ALLOW-";
+/** What follows it: as much of a hash as fits beside it in the 28 characters that iptables takes. */
+export const HASH_LENGTH = 20;
+
+/** The name of a list's chain. */
+export function listChainOf(hash: string): string {
+  return `${PREFIX}${hash.slice(0, HASH_LENGTH)}`;
+}
+
+/** Whether a chain is one of a list's. */
+export function isListChain(chain: string): boolean {
+  return chain.startsWith(PREFIX) && new RegExp(`^[\\da-f]{${HASH_LENGTH}}$`).test(chain.slice(PREFIX.length));
+}
+
+/** Those that hold nothing and to which nothing jumps, once some lines are gone. */
+export function idleLists(table: LiveTable | undefined, isGoing: (line: string) => boolean): string[] {
+  const lists = [...(table?.chains.keys() ?? [])].filter(isListChain);
+  if (table === undefined || lists.length === 0) return [];
+  const stays = table.lines
+    .filter((line) => line.includes(PREFIX) && !isGoing(line))
+    .map((line) => readWords(uncounted(line)));
+  const used = new Set(stays.flatMap((rule) => [readChain(rule), readTarget(rule)]));
+  return lists.filter((chain) => !used.has(chain));
+}
