@@ -146,11 +146,32 @@ function rawOf(values: Values): Raw {
     if (type === "boolean") {
       if (values[flag] !== undefined) raw[name] = true;
       if (values[`no-${flag}`] !== undefined) raw[name] = false;
-    } else if (values[flag] !== undefined) raw[name] = values[flag];
+    } else if (type === "object" && values[flag] !== undefined) raw[name] = readLists(flag, [values[flag]].flat());
+    else if (values[flag] !== undefined) raw[name] = values[flag];
   }
   if (values["check"] === true) raw["_ansible_check_mode"] = true;
   if (values["diff"] === true) raw["_ansible_diff"] = true;
   return raw;
+}
+
+/** `KEY=A,B` for each list; `none` takes all lists back. */
+function readLists(flag: string, given: readonly (string | boolean)[]): Record<string, string[]> {
+  const words = given.map(String);
+  if (words.length === 1 && words[0] === "none") return {};
+  const lists = words.map((word): [string, string[]] => {
+    const at = word.indexOf("=");
+    if (at < 0)
+      throw new UsageError(`--${flag} takes PORTS=SOURCES, as 8080/tcp=10.0.0.0/8,wg0, or none; not '${word}'`);
+    const sources = word
+      .slice(at + 1)
+      .split(",")
+      .map((source) => source.trim());
+    return [word.slice(0, at).trim(), sources.filter((source) => source !== "")];
+  });
+  const twice = lists.find(([key], index) => lists.slice(0, index).some(([other]) => other === key));
+  if (twice !== undefined)
+    throw new UsageError(`--${flag} is given twice for ${twice[0]}: name all its sources at once`);
+  return Object.fromEntries(lists);
 }
 
 function refuseOthersOption(verb: Verb, name: string, spelling: string): void {
@@ -167,7 +188,7 @@ type Options = NonNullable<ParseArgsConfig["options"]>;
 /** Every option that some verb takes: they may come before it. */
 function allOptions(): Options {
   const options: Options = { help: { type: "boolean", short: "h" }, version: { type: "boolean", short: "v" } };
-  for (const { name, type } of OPTIONS) options[name] ??= { type };
+  for (const { name, type, multiple } of OPTIONS) options[name] ??= { type, multiple };
   for (const { flag, type } of FLAGS) if (type === "boolean") options[`no-${flag}`] = { type };
   return options;
 }

@@ -11,6 +11,8 @@ export interface Option {
   /** As it is shown: "--guards", or "--no-guards" where yes is what holds without it. */
   spelling: string;
   type: "boolean" | "string";
+  /** Whether it may be given several times. */
+  multiple: boolean;
   /** The placeholder of its value in a usage, e.g. "SECONDS"; undefined where it takes none. */
   value: string | undefined;
   /** All values that it takes, where they can be listed. */
@@ -41,7 +43,7 @@ export const OPTIONS: readonly Option[] = [
 ];
 
 function ownOption(name: string, description: string): Option {
-  return { name, spelling: `--${name}`, type: "boolean", value: undefined, choices: [], description };
+  return { name, spelling: `--${name}`, type: "boolean", multiple: false, value: undefined, choices: [], description };
 }
 
 function optionOf({ flag, type, description, fallback, choices = [] }: (typeof FLAGS)[number]): Option {
@@ -49,14 +51,25 @@ function optionOf({ flag, type, description, fallback, choices = [] }: (typeof F
     const negated = fallback === true;
     const spelling = negated ? `--no-${flag}` : `--${flag}`;
     const said = negated ? `${DISABLES}${description}` : description;
-    return { name: flag, spelling, type, value: undefined, choices: [], description: said };
+    return { name: flag, spelling, type, multiple: false, value: undefined, choices: [], description: said };
   }
   const value =
     choices.length > 0
       ? choices.join("|")
       : type === "integer"
         ? "SECONDS"
-        : (flag.split("-").at(-1) ?? flag).toUpperCase();
+        : type === "object"
+          ? "PORTS=SOURCES"
+          : (flag.split("-").at(-1) ?? flag).toUpperCase();
   const known = fallback === undefined ? "" : ` Default: ${fallback}.`;
-  return { name: flag, spelling: `--${flag}`, type: "string", value, choices, description: `${description}${known}` };
+  const multiple = type === "object";
+  return {
+    name: flag,
+    spelling: `--${flag}`,
+    type: "string",
+    multiple,
+    value,
+    choices,
+    description: `${description}${known}`,
+  };
 }

@@ -68,7 +68,7 @@ export function readRequest(
   const complete = { ...args, container: [...new Set(args.container ?? [])] };
   return {
     args: complete,
-    ...partsOf(complete),
+    ...partsOf(complete, settings.values),
     options: optionsIn(given),
     settings,
     origins: originsOf(given, set),
@@ -80,8 +80,8 @@ export function readRequest(
 
 /** The settings that a call takes: `watch` is one of those that make the host rules. */
 function settingsFor({ base, state }: Readonly<Record<string, unknown>>, settings: Settings): Settings {
-  const { watch, ...others } = settings;
-  return base === true && state !== "absent" && watch !== undefined ? settings : others;
+  const { watch, sources: _, ...others } = settings;
+  return base === true && state !== "absent" && watch !== undefined ? { ...others, watch } : others;
 }
 
 function originsOf(given: Readonly<Record<string, unknown>>, set: Settings): Record<string, Origin> {
@@ -148,6 +148,7 @@ function coerce(name: string, { type, "x-type": special }: Property, value: unkn
   if (type === "boolean") return asBoolean(name, value);
   if (type === "integer") return asInteger(name, value);
   if (type === "array") return asList(name, value);
+  if (type === "object") return asLists(name, value);
   return asString(name, value, "str");
 }
 
@@ -186,6 +187,24 @@ function asList(name: string, value: unknown): string[] {
   if (typeof value === "string") return value.split(",").map((element) => element.replace(/^ +| +$/g, ""));
   if (typeof value === "number") return [String(value)];
   throw unconvertible(name, value, "list", `${pythonType(value)} cannot be converted to a list`);
+}
+
+/** A dictionary of lists, or its JSON (Ansible's own modules take that, too). */
+function asLists(name: string, value: unknown): Record<string, string[]> {
+  const read = typeof value === "string" ? readJson(value) : value;
+  if (typeof read !== "object" || read === null || Array.isArray(read))
+    throw unconvertible(name, value, "dict", `${pythonType(value)} cannot be converted to a dict`);
+  return Object.fromEntries(
+    Object.entries(read).map(([key, list]) => [key, list === null || list === "" ? [] : asList(name, list)]),
+  );
+}
+
+function readJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 function expandPath(path: string, { env, cwd }: Surroundings): string {

@@ -26,7 +26,7 @@ const ANSWER = ["config", "json", "debug", "verbose", "help"];
 const PREDICT = ["check", "diff"];
 const DIRECTORIES = ["iptables-dir", "ip6tables-dir", "timeout"];
 const DAEMON = ["client", "docker-host"];
-const RULES = ["chain", "ipv6", "guards", "network"];
+const RULES = ["allow", "chain", "ipv6", "guards", "network"];
 const RELOAD = ["reload", "iptables-service", "ip6tables-service"];
 const BASE = ["base", "adopt", "replace"];
 

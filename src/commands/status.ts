@@ -175,7 +175,7 @@ async function desire(observed: Observed, request: StatusRequest): Promise<Desir
   const published = new Set(publishing.map(({ name }) => name));
   const others = [...ownersIn(now)].filter((owner) => !published.has(owner));
   const containers = [
-    ...publishing.map((target) => fragmentFor(target, defaults).wanted),
+    ...publishing.map((target) => fragmentFor(target, defaults, defaults).wanted),
     ...others.map((owner) =>
       // A container that Docker cannot be asked about should be as its own file says.
       daemon.failure !== undefined || staying.has(owner)

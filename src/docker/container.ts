@@ -3,6 +3,7 @@
 
 import ipaddr from "ipaddr.js";
 import type { AttachmentDocument, ContainerDocument } from "../generated/container.ts";
+import type { Allow } from "../model/allow.ts";
 import { excerpt, Failure } from "../model/errors.ts";
 import { type Family, PROTOCOLS } from "../model/family.ts";
 import type { PortMapping } from "../model/port-mapping.ts";
@@ -33,6 +34,8 @@ export interface Container {
   ended: { exitCode: number; at: string } | undefined;
   /** False where its label `docker_iptables.enable` says so: then it is left alone unless it is named. */
   enabled: boolean;
+  /** Who may connect, as its labels say: `docker_iptables.allow.8080/tcp`, and `docker_iptables.allow` for all its ports. */
+  allow: Allow;
   mode: Mode;
   attachments: Attachment[];
   publishes: PortMapping[];
@@ -46,6 +49,7 @@ export const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,234}$/;
 const INTERFACE = /^[a-zA-Z0-9_.:@][a-zA-Z0-9_.:@-]{0,14}$/;
 
 const ENABLE_LABEL = "docker_iptables.enable";
+const ALLOW_LABEL = /^docker_iptables\.allow(?:\.(.+))?$/s;
 
 /** Throws Failure `client_answer_invalid` when a value that goes into rules is not what it claims to be. */
 export function readContainer(document: ContainerDocument): Container {
@@ -62,10 +66,21 @@ export function readContainer(document: ContainerDocument): Container {
     status: state.Status ?? (state.Restarting ? "restarting" : running ? "running" : "not running"),
     ended: running ? undefined : readEnd(state),
     enabled: document.Config?.Labels?.[ENABLE_LABEL] !== "false",
+    allow: readAllowLabels(document.Config?.Labels ?? {}),
     mode: readMode(document.HostConfig?.NetworkMode ?? ""),
     attachments: readAttachments(settings),
     ...readPorts(settings.Ports ?? {}),
   };
+}
+
+/** A label without a value is an empty list: nobody. */
+function readAllowLabels(labels: Readonly<Record<string, string | null | undefined>>): Allow {
+  const lists = Object.entries(labels).flatMap(([label, value]) => {
+    const match = ALLOW_LABEL.exec(label);
+    const words = (value ?? "").split(",").map((word) => word.trim());
+    return match === null ? [] : [[match[1] ?? "*", words.filter((word) => word !== "")] as const];
+  });
+  return Object.fromEntries(lists);
 }
 
 /** Docker's time of what has not happened is year 1; podman has a zone where Docker has Z. `at` is UTC, to the second. */

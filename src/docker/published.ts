@@ -1,6 +1,7 @@
 // Container, its networks and this host's interfaces -> Target: all that the rules need. Pure.
 
 import { isWithin } from "../model/addresses.ts";
+import type { Allow } from "../model/allow.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import type { Options } from "../model/options.ts";
@@ -42,6 +43,8 @@ export interface PublishedContainer {
   id: string;
   /** False where its label leaves it alone. */
   enabled: boolean;
+  /** Who may connect, as its labels say. */
+  allow: Allow;
   /** What it is published with, besides a call's own arguments. */
   options: Options;
   publishes: PortMapping[];
@@ -96,6 +99,7 @@ function withoutEndpoints(container: Container, places: readonly Place[], option
     name: container.name,
     id: container.id,
     enabled: container.enabled,
+    allow: container.allow,
     options,
     publishes: container.publishes,
     publishing: {},

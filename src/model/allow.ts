@@ -10,7 +10,7 @@ import type { Family, Protocol } from "./family.ts";
 import type { PortMapping } from "./port-mapping.ts";
 
 /** As it is written, in arguments, labels and settings: key -> sources. */
-export type Allow = Readonly<Record<string, readonly string[]>>;
+export type Allow = Readonly<Record<string, readonly string[] | undefined>>;
 
 /** Groups of sources, by name. */
 export type Groups = Readonly<Record<string, readonly string[]>>;
@@ -47,7 +47,7 @@ const ALL: Ports = { hostAddress: undefined, first: 0, last: 65_535, protocol: u
  * which neither is more exact than the other though a port has both.
  */
 export function readAllow(allow: Allow, groups: Groups): AllowList[] {
-  const lists = Object.entries(allow).map(([key, words]): AllowList => {
+  const lists = Object.entries(allow).map(([key, words = []]): AllowList => {
     const ports = readKey(key);
     const sources = words.flatMap((word) => readSource(word, key, groups));
     refuseFamily(key, ports, words, sources);
@@ -221,4 +221,59 @@ export function spellSource({ subnet, by }: Source): string {
 export function spellSources(sources: readonly Source[], family: Family): string {
   const own = sourcesIn(sources, family);
   return own.length === 0 ? "this host" : own.map(spellSource).join(", ");
+}
+
+/** What is said of who may connect to a container's ports, by whom. */
+export interface Said {
+  /** The call that names the container, or its last call by name. */
+  own?: Allow | undefined;
+  /** Its labels. */
+  label?: Allow | undefined;
+  /** The host's settings. */
+  host?: Allow | undefined;
+}
+
+export interface Decided {
+  /** Undefined: everyone. */
+  allowedTo: (publish: Pick<PortMapping, "hostAddress" | "hostPort" | "protocol">) => readonly Source[] | undefined;
+  /** Why all its ports are closed: what is said cannot be read. */
+  unreadable: string | undefined;
+  /** What a label allows beyond the settings, and what a key is about no port. */
+  told: string[];
+}
+
+/**
+ * For each publish the first with a list about it decides: the own, the label, the settings. A label only narrows the settings. What cannot
+ * be read closes all ports of the container to other machines: what it was to keep out is not let in.
+ */
+export function decide(said: Said, groups: Groups, publishes: readonly PortMapping[]): Decided {
+  try {
+    const own = readAllow(said.own ?? {}, groups);
+    const label = readAllow(said.label ?? {}, groups);
+    const host = readAllow(said.host ?? {}, groups);
+    const narrow = (one: AllowList, publish: Parameters<Decided["allowedTo"]>[0]) => {
+      const within = listFor(publish, host);
+      return within === undefined ? { sources: [...one.sources], beyond: [] } : narrowed(one.sources, within.sources);
+    };
+    const allowedTo: Decided["allowedTo"] = (publish) => {
+      const mine = listFor(publish, own);
+      if (mine !== undefined) return mine.sources;
+      const labelled = listFor(publish, label);
+      return labelled === undefined ? listFor(publish, host)?.sources : narrow(labelled, publish).sources;
+    };
+    const told = new Set<string>();
+    for (const publish of publishes) {
+      const labelled = listFor(publish, own) === undefined ? listFor(publish, label) : undefined;
+      const beyond = labelled === undefined ? [] : narrow(labelled, publish).beyond;
+      if (beyond.length > 0)
+        told.add(
+          `its label for ${labelled?.key} allows ${beyond.map(spellSource).join(", ")}, which the settings do not`,
+        );
+    }
+    for (const key of keysWithout(publishes, label)) told.add(`its label for ${key} is about none of its ports`);
+    return { allowedTo, unreadable: undefined, told: [...told] };
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    return { allowedTo: () => [], unreadable: error.message, told: [] };
+  }
 }

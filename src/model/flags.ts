@@ -34,9 +34,16 @@ export function flagsOf(
       const value = given[name];
       if (value === undefined || value === (set[name] ?? fallback)) return [];
       if (type === "boolean") return [value === true ? `--${flag}` : `--no-${flag}`];
+      if (type === "object") return JSON.stringify(value) === JSON.stringify(set[name]) ? [] : listFlags(flag, value);
       return [`--${flag}`, String(value)];
     },
   );
+}
+
+function listFlags(flag: string, value: unknown): string[] {
+  const lists = Object.entries(value as Readonly<Record<string, readonly string[]>>);
+  if (lists.length === 0) return [`--${flag}`, "none"];
+  return lists.flatMap(([key, sources]) => [`--${flag}`, `${key}=${sources.join(",")}`]);
 }
 
 /** The arguments that these words give: what `flagsOf` made. */

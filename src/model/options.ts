@@ -9,7 +9,7 @@
 import type { Arguments } from "../generated/arguments.ts";
 import { validate } from "../generated/validate-arguments.js";
 
-const NAMES = ["chain", "guards", "ipv6", "network"] as const;
+const NAMES = ["allow", "chain", "guards", "ipv6", "network"] as const;
 
 /** Of the arguments that are a container's options. */
 export const OPTION_NAMES: readonly string[] = NAMES;
@@ -51,9 +51,14 @@ function readJson(text: string): Record<string, unknown> {
 
 /** Options of an earlier call that a later one does not give any more, as a person writes them. */
 export function droppedOptions(former: Options, now: Options): string[] {
-  return NAMES.filter((name) => former[name] !== undefined && now[name] === undefined).map((name) =>
-    typeof former[name] === "boolean" ? `--${former[name] ? "" : "no-"}${name}` : `--${name} ${former[name]}`,
-  );
+  const { allow = {} } = former;
+  const lists = Object.entries(now.allow === undefined ? allow : {});
+  return [
+    ...lists.map(([key, sources = []]) => `--allow ${key}=${sources.join(",")}`),
+    ...NAMES.filter((name) => name !== "allow" && former[name] !== undefined && now[name] === undefined).map((name) =>
+      typeof former[name] === "boolean" ? `--${former[name] ? "" : "no-"}${name}` : `--${name} ${former[name]}`,
+    ),
+  ];
 }
 
 /** The network whose address is published; undefined where it is Docker's own choice. */

@@ -1,10 +1,11 @@
 // A request, checked and complete, in parts. Pure.
 
 import type { Arguments } from "../generated/arguments.ts";
+import type { Allow, Groups } from "./allow.ts";
 import type { Directories } from "./directories.ts";
 import type { Family } from "./family.ts";
 import type { Options } from "./options.ts";
-import type { HostSettings } from "./settings.ts";
+import type { HostSettings, Settings } from "./settings.ts";
 
 /** Where a value comes from. */
 export type Origin = "argument" | "settings" | "default";
@@ -61,7 +62,12 @@ export interface HostConfig {
 export type Client = Pick<Arguments, "client" | "docker_host" | "timeout">;
 
 /** What a container gets that says nothing else, in its fragment's head or by this call. */
-export type Defaults = Pick<Arguments, "chain" | "guards" | "ipv6" | "network">;
+export interface Defaults extends Pick<Arguments, "chain" | "guards" | "ipv6" | "network"> {
+  /** Who may connect: what the settings say, or a call that names no container. */
+  allow: Allow | undefined;
+  /** Of the settings. */
+  groups: Groups;
+}
 
 /** How the kernel gets the rules; and what becomes of those that no fragment declares. */
 export type Loading = Pick<Arguments, "reload" | "adopt" | "replace">;
@@ -69,6 +75,7 @@ export type Loading = Pick<Arguments, "reload" | "adopt" | "replace">;
 /** The parts of complete arguments. */
 export function partsOf(
   args: Arguments,
+  settings: Settings,
 ): Pick<Request, "subject" | "host" | "client" | "defaults" | "loading" | "waitTimeout" | "watches" | "confirm"> {
   const { timeout, reload } = args;
   return {
@@ -80,7 +87,15 @@ export function partsOf(
       needsIpv6: args.ipv6,
     },
     client: { client: args.client, docker_host: args.docker_host, timeout },
-    defaults: { chain: args.chain, guards: args.guards, ipv6: args.ipv6, network: args.network },
+    defaults: {
+      // A call's own lists are those of the containers that it names.
+      allow: args.container.length > 0 ? settings.allow : args.allow,
+      groups: settings.sources ?? {},
+      chain: args.chain,
+      guards: args.guards,
+      ipv6: args.ipv6,
+      network: args.network,
+    },
     loading: { reload, adopt: args.adopt, replace: args.replace },
     waitTimeout: args.wait_timeout,
     watches: args.watch,

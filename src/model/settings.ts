@@ -7,6 +7,7 @@ import schema from "../../schema/settings.schema.json" with { type: "json" };
 import type { Arguments } from "../generated/arguments.ts";
 import { validate } from "../generated/validate-arguments.js";
 import { orNearest } from "../text/suggest.ts";
+import { type Allow, type Groups, readAllow } from "./allow.ts";
 import { excerpt, Failure } from "./errors.ts";
 import { describeErrors } from "./validation.ts";
 
@@ -15,7 +16,7 @@ type Name = keyof typeof schema.properties;
 /** In the order in which they are written. */
 export const SETTING_NAMES = Object.keys(schema.properties) as Name[];
 
-export type Settings = Partial<Pick<Arguments, Name>>;
+export type Settings = Partial<Pick<Arguments, Exclude<Name, "sources">>> & { sources?: Groups };
 
 /** The settings that are in force for a call. */
 export interface HostSettings {
@@ -43,9 +44,31 @@ export function readSettings(text: string, path: string): Settings {
     throw unusable(path, `it has no setting ${words}`);
   }
   const settings = settingsIn(given);
+  const { sources: groups, ...args } = settings;
   // Of its own: the validator fills in defaults.
-  if (!validate({ container: ["any"], ...settings })) throw unusable(path, describeErrors(validate.errors ?? []));
+  if (!validate({ container: ["any"], ...args })) throw unusable(path, describeErrors(validate.errors ?? []));
+  refuseSources(groups, args.allow, path);
   return absolute(settings, path);
+}
+
+const GROUP = /^[a-z][\w-]{0,62}$/i;
+
+/** Groups that no list names, too. */
+function refuseSources(groups: unknown, allow: Allow | undefined, path: string): void {
+  const isLists = (value: unknown): value is Groups =>
+    typeof value === "object" && value !== null && !Array.isArray(value) && Object.values(value).every(isWords);
+  const isWords = (list: unknown) => Array.isArray(list) && list.every((word) => typeof word === "string");
+  if (groups !== undefined && !isLists(groups))
+    throw unusable(path, "sources must be a dictionary of lists of sources");
+  const names = Object.keys(groups ?? {});
+  const odd = names.find((name) => !GROUP.test(name));
+  if (odd !== undefined) throw unusable(path, `'${excerpt(odd, 80)}' cannot be the name of a group of sources`);
+  try {
+    readAllow({ "*": names.map((name) => `@${name}`) }, groups ?? {});
+    readAllow(allow ?? {}, groups ?? {});
+  } catch (error) {
+    throw error instanceof Failure ? unusable(path, error.message) : error;
+  }
 }
 
 function parse(text: string, path: string): Record<string, unknown> {

@@ -140,7 +140,7 @@ async function settleOne(
   });
   if (target === undefined) return goes(`the container ${name} ${describePending(why)}`);
   if (target.nothingPublished !== undefined) return goes(describeNothingPublished(name, target.nothingPublished));
-  const { wanted, warnings } = fragmentFor(target, optionsInRules(name, now, defaults));
+  const { wanted, warnings } = fragmentFor(target, optionsInRules(name, now, defaults), defaults);
   const shared = known.sharing(claimantOf(wanted));
   refuseSharedPorts({ owner: name }, shared);
   if (!target.enabled) return goes(`the container ${name} is disabled by its label`);

@@ -6,6 +6,7 @@ import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { keepsOptions, readFragment } from "../iptables/fragment-text.ts";
 import { dnatChain, dnatLeads, filtersDirectAccess } from "../iptables/read.ts";
+import { decide } from "../model/allow.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type Options, readHead } from "../model/options.ts";
 import type { Defaults } from "../model/request.ts";
@@ -16,11 +17,17 @@ import { type ContainerFragment, containerFragment } from "../rules/desired-frag
 export function fragmentFor(
   target: PublishedContainer,
   ruleOptions: RuleOptions,
+  { allow, groups }: Pick<Defaults, "allow" | "groups">,
 ): Made & { wanted: ContainerFragment } {
   const options = { ...ruleOptions, ...target.options };
-  const made = makeContainerRules(target, options);
+  const said = { own: target.options.allow, label: target.allow, host: allow };
+  const { allowedTo, unreadable, told } = decide(said, groups, target.publishes);
+  const made = makeContainerRules(target, options, allowedTo);
+  const closed =
+    unreadable === undefined ? [] : [`all ports of ${target.name} are closed to other machines: ${unreadable}`];
   return {
     ...made,
+    warnings: [...made.warnings, ...closed, ...told.map((one) => `${target.name}: ${one}`)],
     wanted: containerFragment(target.name, { meaning: made.rules, chain: options.chain }, target.options),
   };
 }

@@ -146,7 +146,7 @@ function makeAll(
   targets: readonly PublishedContainer[],
   defaults: Defaults,
 ): Pick<Selection, "wanted" | "notPublished" | "warnings"> {
-  const made = targets.map((target) => ({ target, ...fragmentFor(target, defaults) }));
+  const made = targets.map((target) => ({ target, ...fragmentFor(target, defaults, defaults) }));
   return {
     wanted: made.map(({ wanted }) => wanted),
     notPublished: made.flatMap(({ target: { name }, none }) => (none === undefined ? [] : [{ name, why: none }])),

@@ -65,7 +65,7 @@ export function outcomeOf({ args, inspect, networks, interfaces, proxying }: Giv
   };
   const located = locate(container, known, host, { asked: networkOf(options), options });
   const target = proxying === undefined ? located : withHairpins(located, setsOf(proxying), host);
-  const { warnings, wanted } = fragmentFor(target, defaults);
+  const { warnings, wanted } = fragmentFor(target, defaults, defaults);
   const { rules, texts } = writeFragment(wanted);
   return {
     name: target.name,
