@@ -4,6 +4,7 @@
 import { resolve } from "node:path/posix";
 import schema from "../../schema/arguments.schema.json" with { type: "json" };
 import { validate } from "../generated/validate-arguments.js";
+import { readAllow } from "../model/allow.ts";
 import { excerpt, Failure } from "../model/errors.ts";
 import { optionsIn } from "../model/options.ts";
 import { type Origin, partsOf, type Request } from "../model/request.ts";
@@ -65,6 +66,7 @@ export function readRequest(
   // It fills in the defaults.
   if (!validate(args)) throw new Failure("arguments_invalid", describeErrors(validate.errors ?? []));
   refuseCombinations(given, needsContainer);
+  if (args.allow !== undefined) readAllow(args.allow, settings.values.sources ?? {});
   const complete = { ...args, container: [...new Set(args.container ?? [])] };
   return {
     args: complete,

@@ -1,9 +1,11 @@
 // What a container's rules publish, for a person: the host's address and ports, and where they lead. Pure.
 
+import { isLoopback } from "../model/addresses.ts";
+import { type Source, spellSources } from "../model/allow.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { bracketed, spellPublish } from "../model/port-mapping.ts";
 import type { ContainerFragment } from "./desired-fragment.ts";
-import { type Dnat, portAt } from "./model.ts";
+import { type AllowForwarded, type Dnat, portAt } from "./model.ts";
 
 export interface PublishedPorts {
   container: string;
@@ -11,24 +13,58 @@ export interface PublishedPorts {
   publish: string;
   /** The container's address and ports, as 172.17.0.2:80. */
   to: string;
-  /** Who may connect: nobody but this host, where the address is one of its loopback's. */
-  from: "everyone" | "this host";
+  /** Who may connect from another machine: "everyone", the sources of its list, or "this host" alone. */
+  from: string;
 }
 
-/** In the order of the rules; a range of ports is one. */
+/** In the order of the rules; a range of ports is one, but for lists of its own. */
 export function publishedPorts({ owner, meaning }: ContainerFragment): PublishedPorts[] {
-  return FAMILIES.flatMap((family) =>
-    meaning[family].flatMap((rule) => (rule.kind === "dnat" ? [describe(owner.name, family, rule)] : [])),
-  );
+  return FAMILIES.flatMap((family) => {
+    const lists = meaning[family].filter((rule) => rule.kind === "allow-forwarded");
+    return meaning[family].flatMap((rule) =>
+      rule.kind === "dnat" ? partsOf(rule, lists).map((part) => describe(owner.name, family, part)) : [],
+    );
+  });
 }
 
-function describe(container: string, family: Family, { hostAddress, ports, to }: Dnat): PublishedPorts {
-  const { protocol, first, last } = ports;
+interface Part {
+  dnat: Dnat;
+  first: number;
+  last: number;
+  sources: readonly Source[] | undefined;
+}
+
+/** The ports of a DNAT, those with a list apart from each other and from those without. */
+function partsOf(dnat: Dnat, lists: readonly AllowForwarded[]): Part[] {
+  const { protocol, first, last } = dnat.ports;
+  const own = lists
+    .filter(({ hostAddress, hostPorts }) => hostAddress === dnat.hostAddress && hostPorts.protocol === protocol)
+    .map(({ hostPorts, sources }) => ({
+      first: Math.max(first, hostPorts.first),
+      last: Math.min(last, hostPorts.last),
+      sources,
+    }))
+    .filter((one) => one.first <= one.last)
+    .sort((a, b) => a.first - b.first);
+  const parts: Part[] = [];
+  let next = first;
+  for (const one of own) {
+    if (next < one.first) parts.push({ dnat, first: next, last: one.first - 1, sources: undefined });
+    parts.push({ dnat, ...one });
+    next = one.last + 1;
+  }
+  if (next <= last) parts.push({ dnat, first: next, last, sources: undefined });
+  return parts;
+}
+
+function describe(container: string, family: Family, { dnat, first, last, sources }: Part): PublishedPorts {
+  const { hostAddress, ports, to } = dnat;
   const [start, end] = [portAt(to, first), portAt(to, last)];
+  const isLocal = hostAddress !== undefined && isLoopback(hostAddress);
   return {
     container,
-    publish: spellPublish({ family, hostAddress, hostPort: first, protocol }, last - first + 1),
+    publish: spellPublish({ family, hostAddress, hostPort: first, protocol: ports.protocol }, last - first + 1),
     to: `${bracketed(to.address)}:${start === end ? start : `${start}-${end}`}`,
-    from: hostAddress !== undefined && /^(127\.|::1$)/.test(hostAddress) ? "this host" : "everyone",
+    from: isLocal ? "this host" : sources === undefined ? "everyone" : spellSources(sources, family),
   };
 }

@@ -1,8 +1,9 @@
 // Who may connect: `allow` of arguments, labels and settings, in files and kernel.
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { type FakeHost, fakeHost } from "./host.ts";
+import type { Result } from "../../src/generated/result.ts";
+import { type FakeHost, fakeHost, readAnswer } from "./host.ts";
 
 const PORTS = {
   "80/tcp": [
@@ -20,8 +21,18 @@ async function published(allow: Record<string, string[]>, more: Record<string, u
   return host;
 }
 
+/** web, with these labels. */
+function labelled(host: FakeHost, labels: Record<string, string>): void {
+  host.container("web", { ports: PORTS });
+  host.document("web", { ...JSON.parse(host.documentOf("web")), Config: { Labels: labels } });
+}
+
 const mangle = (host: FakeHost, family = "ipv4") =>
-  host.kernel("mangle", family).split("\n").filter((line) => line.startsWith("-A")).map((line) => line.replace(/ALLOW-[0-9a-f]+/, "ALLOW"));
+  host
+    .kernel("mangle", family)
+    .split("\n")
+    .filter((line) => line.startsWith("-A"))
+    .map((line) => line.replace(/ALLOW-[0-9a-f]+/, "ALLOW"));
 
 describe.concurrent("an argument", () => {
   test("lists stand in the mangle table of both families, and are live", async () => {
@@ -41,6 +52,142 @@ describe.concurrent("an argument", () => {
       `-A ALLOW -i wg0 ${comment} -j RETURN`,
       `-A ALLOW ${comment} -j DROP`,
     ]);
-    expect(await host.ask({ container: "web", allow: { "8080/tcp": ["wg0", "10.0.0.0/8"] }, reload: "restore" })).toMatchObject({ changed: true });
+  });
+
+  test.each(["restore", "patch"])(
+    "another list replaces the former one, none takes it back (reload: %s)",
+    async (reload) => {
+      const host = await published({ "8080/tcp": ["10.0.0.0/8"] }, { reload });
+      const chains = () => [...new Set(host.kernel("mangle").match(/ALLOW-[0-9a-f]{20}/g))];
+      const [first] = chains();
+      await host.ask({ container: "web", allow: { "8080/tcp": ["10.0.0.0/8", "192.0.2.7"] }, reload });
+      expect(chains()).toHaveLength(1);
+      expect(chains()).not.toEqual([first]);
+      expect(mangle(host)).toContainEqual(expect.stringContaining("-s 192.0.2.7/32"));
+      const again = await host.ask({ container: "web", reload });
+      expect(again.failed, again.msg).toBeUndefined();
+      expect(again.warnings.join()).toContain("--allow 8080/tcp=10.0.0.0/8,192.0.2.7");
+      expect(chains()).toEqual([]);
+      expect(mangle(host)).toEqual([]);
+    },
+  );
+
+  test.each(["restore", "patch", "systemd"])("absent leaves no chain (reload: %s)", async (reload) => {
+    const host = await published({ "8080/tcp": ["10.0.0.0/8"] }, { reload });
+    expect(await host.ask({ container: "web", state: "absent", reload })).toMatchObject({ changed: true });
+    expect(host.kernel("mangle")).not.toContain("ALLOW-");
+    expect(host.kernel("mangle", "ipv6")).not.toContain("ALLOW-");
+    expect(host.fragment("web")).toBeUndefined();
+  });
+
+  test.each([
+    [{ "8081": [] }, /8081.*none of its ports/],
+    [{ "8080": ["example.com"] }, /no source/],
+    [{ "8080": ["@office"] }, /no group/],
+    [{ "8080": [], "08080": [] }, /neither is more exact/],
+    [{ http: [] }, /names no ports/],
+  ])("%j is refused, and nothing is changed", async (allow, words) => {
+    const host = fakeHost();
+    await host.boot();
+    host.container("web", { ports: PORTS });
+    expect(await host.refuses({ container: "web", allow }, "arguments_invalid")).toMatchObject({
+      msg: expect.stringMatching(words),
+    });
+  });
+
+  test("it is kept over a sync, and by a call that names another container", async () => {
+    const host = await published({ "8080/tcp": ["10.0.0.0/8"] });
+    const before = [host.fragment("web"), mangle(host)];
+    host.container("db", { ports: { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8081" }] }, address: "172.17.0.3" });
+    expect(await host.ask({ container: "db", reload: "restore" })).toMatchObject({ changed: true });
+    expect(await host.ask({ all: true, reload: "restore" })).toMatchObject({ changed: false });
+    expect([host.fragment("web"), mangle(host)]).toEqual(before);
+  });
+});
+
+test.concurrent("ls and the answer say who may connect, range by range", async () => {
+  const host = fakeHost();
+  await host.boot();
+  const range = Array.from({ length: 6 }, (_, index) => [
+    `${80 + index}/tcp`,
+    [{ HostIp: "0.0.0.0", HostPort: `${8080 + index}` }],
+  ]);
+  host.container("web", {
+    ports: { ...Object.fromEntries(range), "22/tcp": [{ HostIp: "127.0.0.1", HostPort: "2222" }] },
+  });
+  const allow = { "8081-8082": ["10.0.0.0/8", "wg0"], "8084": [] };
+  const { published = [] } = await host.ask({ container: "web", allow });
+  expect(published.map(({ publish, to, from }) => `${publish} ${to} ${from}`)).toEqual([
+    "127.0.0.1:2222/tcp 172.17.0.2:22 this host",
+    "0.0.0.0:8080/tcp 172.17.0.2:80 everyone",
+    "0.0.0.0:8081-8082/tcp 172.17.0.2:81-82 10.0.0.0/8, wg0",
+    "0.0.0.0:8083/tcp 172.17.0.2:83 everyone",
+    "0.0.0.0:8084/tcp 172.17.0.2:84 this host",
+    "0.0.0.0:8085/tcp 172.17.0.2:85 everyone",
+  ]);
+  const ls: Result = JSON.parse(
+    (await host.run(["ls", "--json", "--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir])).stdout,
+  );
+  expect(ls.published?.map(({ live, ...one }) => (live ? one : live))).toEqual(published);
+});
+
+describe.concurrent("at a shell", () => {
+  test("--allow, and --allow none", async () => {
+    const host = await published({});
+    const words = [
+      "--json",
+      "--reload",
+      "restore",
+      "--iptables-dir",
+      host.iptablesDir,
+      "--ip6tables-dir",
+      host.ip6tablesDir,
+    ];
+    const ask = async (...more: string[]): Promise<Result> =>
+      readAnswer(await host.run(["create", "web", ...more, ...words]));
+    expect(await ask("--allow", "8080/tcp=10.0.0.0/8,wg0", "--allow", "*=")).toMatchObject({ changed: true });
+    expect(mangle(host)).toContainEqual(expect.stringContaining("-s 10.0.0.0/8"));
+    expect(await ask("--allow", "none")).toMatchObject({ changed: true });
+    expect(mangle(host)).toEqual([]);
+    expect((await host.run(["create", "web", "--allow", "8080"])).stderr).toContain("PORTS=SOURCES");
+  });
+});
+
+describe.concurrent("settings and labels", () => {
+  const settled = (host: FakeHost, settings: object) =>
+    writeFileSync(host.settingsPath, JSON.stringify({ reload: "restore", ...settings }), { mode: 0o644 });
+
+  test("what is published is for a group alone, and follows it", async () => {
+    const host = fakeHost();
+    await host.boot();
+    host.container("web", { ports: PORTS });
+    settled(host, { sources: { office: ["203.0.113.0/24"] }, allow: { "*": ["@office"] } });
+    await host.ask({ container: "web" });
+    expect(mangle(host)).toContainEqual(expect.stringContaining("-s 203.0.113.0/24"));
+    settled(host, { sources: { office: ["198.51.100.0/24"] }, allow: { "*": ["@office"] } });
+    expect(await host.ask({ all: true })).toMatchObject({ changed: true });
+    expect(mangle(host)).toContainEqual(expect.stringContaining("-s 198.51.100.0/24"));
+    expect(mangle(host).join()).not.toContain("203.0.113");
+  });
+
+  test("a label narrows, and no more", async () => {
+    const host = fakeHost();
+    await host.boot();
+    settled(host, { allow: { "*": ["10.0.0.0/8"] } });
+    labelled(host, { "docker_iptables.allow.8080/tcp": "10.1.0.0/16, 192.0.2.0/24" });
+    const result = await host.ask({ all: true });
+    expect(mangle(host)).toContainEqual(expect.stringContaining("-s 10.1.0.0/16"));
+    expect(mangle(host).join()).not.toContain("192.0.2.0");
+    expect(result.warnings.join()).toContain("its label for 8080/tcp allows 192.0.2.0/24, which the settings do not");
+  });
+
+  test("a broken label closes all ports, and says so", async () => {
+    const host = fakeHost();
+    await host.boot();
+    settled(host, {});
+    labelled(host, { "docker_iptables.allow.8080": "example.com" });
+    const result = await host.ask({ all: true });
+    expect(result.warnings.join()).toMatch(/all ports of web are closed to other machines: .*'example.com'/);
+    expect(mangle(host).filter((line) => line.includes("RETURN"))).toHaveLength(1);
   });
 });

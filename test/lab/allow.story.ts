@@ -1,0 +1,93 @@
+/*
+ * Who may connect, in packets: listed and unlisted machines, other containers, the host; with docker-proxy and without; connections that
+ * stand.
+ */
+
+import { expect } from "vitest";
+import type { Client } from "./client.ts";
+import { ask, until } from "./fixtures.ts";
+import type { Host } from "./host.ts";
+import { story } from "./story.ts";
+
+const BRIEF = { timeoutMs: 1500 };
+
+async function reaches(client: Client, address: string, port: number, isListed: boolean): Promise<boolean> {
+  return (await client.connect(address, port, isListed ? { timeoutMs: 15_000 } : BRIEF)).reached;
+}
+
+for (const proxy of [true, false]) {
+  story(`only what is listed reaches the port, on every address (docker-proxy: ${proxy})`, async ({ lab }) => {
+    const host: Host = await lab.host({
+      name: "listed",
+      docker: { ipv6: true, ...(proxy ? {} : { userlandProxy: false }) },
+    });
+    const friend = await lab.client("friend");
+    const stranger = await lab.client("stranger");
+    await host.run("docker_iptables", ["setup"]);
+    await host.docker.run("web", { publish: ["8080:80", "8081:80"] });
+    const open = { ipv4: host.address, ipv6: host.address6 };
+    const allow = { "8080/tcp": [friend.address, friend.address6] };
+    for (const ipv6 of [true, false]) {
+      const result = await ask(host, { container: "web", allow, ipv6 });
+      expect(result.failed, result.msg).toBeUndefined();
+      for (const address of Object.values(open)) {
+        const isServed = address === open.ipv4 || ipv6 || proxy;
+        expect(await reaches(friend, address, 8080, isServed), `${address} ipv6 ${ipv6}`).toBe(isServed);
+        expect(await reaches(stranger, address, 8080, false), `${address} ipv6 ${ipv6}`).toBe(false);
+        expect(await reaches(stranger, address, 8081, isServed), `${address} ipv6 ${ipv6}`).toBe(isServed);
+      }
+    }
+    // The host itself, and the container's own network.
+    expect(await host.connect(host.address, 8080)).toMatchObject({ reached: true });
+    await host.docker.run("peer");
+    expect(await host.docker.connect("peer", host.address, 8080)).toMatchObject({ reached: true });
+    // Another network.
+    await host.docker.cli("network", "create", "--opt", "com.docker.network.bridge.name=br-far", "far");
+    await host.run("docker_iptables", ["setup"]);
+    await host.docker.run("far", { network: "far" });
+    expect(await host.docker.connect("far", host.address, 8080, BRIEF)).toMatchObject({ reached: false });
+    expect(await host.docker.connect("far", host.address, 8081)).toMatchObject({ reached: true });
+  });
+}
+
+story("a list that shrinks ends connections that stand, and no others", async ({ lab }) => {
+  const host = await lab.host({ name: "standing" });
+  const friend = await lab.client("friend");
+  const stranger = await lab.client("stranger");
+  await host.run("docker_iptables", ["setup"]);
+  await host.docker.run("names", { publish: ["5353:53/udp"] });
+  await ask(host, { container: "names", allow: { "5353": [friend.address, stranger.address] } });
+  const flow = (client: Client) =>
+    client.connect(host.address, 5353, { protocol: "udp", sourcePort: 41_000, timeoutMs: 2500 });
+  expect([(await flow(friend)).reached, (await flow(stranger)).reached]).toEqual([true, true]);
+  await ask(host, { container: "names", allow: { "5353": [friend.address] } });
+  expect((await flow(stranger)).reached).toBe(false);
+  expect((await flow(friend)).reached).toBe(true);
+  await until(async () => (await flow(friend)).reached);
+});
+
+story("compose's labels under watch: restart, stop and start, and a reboot keep the lists", async ({ lab }) => {
+  const host = await lab.host({ name: "labelled" });
+  const friend = await lab.client("friend");
+  const stranger = await lab.client("stranger");
+  await host.run("docker_iptables", ["setup", "--watch"]);
+  const label = `docker_iptables.allow.8080/tcp=${friend.address}`;
+  await host.docker.run("web", { publish: ["8080:80"], options: ["--restart", "always", "--label", label] });
+  const both = async () => {
+    await until(async () =>
+      (await host.run("iptables-save", ["-t", "mangle"])).stdout.includes("docker_iptables: web"),
+    );
+    await until(async () => (await friend.connect(host.address, 8080)).reached);
+    expect(await reaches(stranger, host.address, 8080, false)).toBe(false);
+  };
+  await both();
+  for (const words of [
+    ["restart", "--time=0", "web"],
+    ["stop", "--time=0", "web"],
+    ["start", "web"],
+  ])
+    await host.docker.cli(...words);
+  await both();
+  await host.reboot();
+  await both();
+});
