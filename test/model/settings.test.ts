@@ -24,6 +24,7 @@ function complaint(text: string): string {
 }
 
 const name = fc.stringMatching(/^[a-z][a-z0-9_]{0,10}$/);
+const SOURCE = fc.constantFrom("192.0.2.0/24", "10.0.0.1", "wg0");
 const SETTINGS: fc.Arbitrary<Settings> = fc.record(
   {
     watch: fc.boolean(),
@@ -40,12 +41,17 @@ const SETTINGS: fc.Arbitrary<Settings> = fc.record(
     timeout: fc.integer({ min: 1, max: 3600 }),
     client: name,
     docker_host: name.map((word) => `unix:///run/${word}.sock`),
+    allow: fc.dictionary(fc.constantFrom("*", "8080", "8443/tcp", "192.0.2.1:53/udp"), fc.array(SOURCE)),
+    sources: fc.dictionary(fc.constantFrom("office", "vpn"), fc.array(SOURCE)),
   },
   { requiredKeys: [] },
 );
 
+/** The groups of sources are the host's alone. */
+const ARGUMENTS = SETTING_NAMES.filter((word) => word !== "sources");
+
 test("every setting is an argument, and the property here makes each", () => {
-  expect(Object.keys(argumentsSchema.properties)).toEqual(expect.arrayContaining(SETTING_NAMES));
+  expect(Object.keys(argumentsSchema.properties)).toEqual(expect.arrayContaining(ARGUMENTS));
   const seen = new Set(fc.sample(SETTINGS, 500).flatMap((settings) => Object.keys(settings)));
   expect([...seen].sort()).toEqual([...SETTING_NAMES].sort());
 });
@@ -127,5 +133,5 @@ describe("what cannot be used is named, with what is wrong", () => {
 
 test("the schema's references lead to the arguments", () => {
   const text = readFileSync(new URL("../../schema/settings.schema.json", import.meta.url), "utf8");
-  for (const word of SETTING_NAMES) expect(text).toContain(`"${word}": { "$ref": "arguments#/properties/${word}" }`);
+  for (const word of ARGUMENTS) expect(text).toContain(`"${word}": { "$ref": "arguments#/properties/${word}" }`);
 });
