@@ -15,7 +15,7 @@ const BUILD_ROOMS = ["ansible", "notices"];
 /** Rooms in which every file is pure. */
 const PURE_ROOMS = ["model", "text", "rules"];
 /** What computes, and reads and changes nothing. */
-const PURE_MODULES = /^(node:path|node:path\/posix|node:util|ipaddr\.js|diff|unbash)$/;
+const PURE_MODULES = /^(node:path|node:path\/posix|node:util|ipaddr\.js|diff|unbash|@noble\/hashes\/\w+\.js)$/;
 
 /** What prints, though it imports nothing that does. */
 const PRINTS = "system/verbose.ts";

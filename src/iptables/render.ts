@@ -12,7 +12,6 @@
 //
 // They are Docker's own (docker 29, iptables backend), in the chain that `--iptables=false` leaves to us.
 
-import { createHash } from "node:crypto";
 import { withHostMask } from "../model/addresses.ts";
 import type { Source } from "../model/allow.ts";
 import type { Family } from "../model/family.ts";
@@ -156,9 +155,7 @@ function renderList(chain: string, sources: readonly Source[]): Rendered[] {
 
 /** Of an owner and a list: the same list of the same owner is one chain, and no other's is. */
 function listChain(owner: string, sources: readonly Source[]): string {
-  const hash = createHash("sha256");
-  hash.update(JSON.stringify([owner, ...sources.map(({ subnet, by }) => [subnet ?? "", by ?? ""])]));
-  return listChainOf(hash.digest("hex"));
+  return listChainOf(JSON.stringify([owner, ...sources.map(({ subnet, by }) => [subnet ?? "", by ?? ""])]));
 }
 
 function masquerade(matches: Rule): Rendered {
