@@ -11,7 +11,7 @@ import { backendsWith, readKernel } from "../netfilter/iptables.ts";
 import type { Backend } from "../plan/backend.ts";
 import { warnOfBarriers } from "../plan/barriers.ts";
 import { warnOfFirewalls } from "../plan/firewalls.ts";
-import { fitDirectAccess } from "../plan/guards.ts";
+import { fitDirectAccess, lackForLists } from "../plan/guards.ts";
 import { chooseLoader } from "../plan/loader.ts";
 import { planHost } from "../plan/setup.ts";
 import { validate, warnOfDaemon, warnOfHost } from "../plan/validate.ts";
@@ -30,6 +30,7 @@ export const IPTABLES: Backend = {
   changedDnats,
 
   fit: fitDirectAccess,
+  lackForLists,
   planHost,
   validate,
   warnOfDaemon,

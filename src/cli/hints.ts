@@ -60,9 +60,15 @@ export function completeCommand(
     const verb = VERBS.find((one) => one.name === name);
     if (verb === undefined) return command;
     const there = new Set(rest.split(" "));
-    const takes = (flag: string) => verb.options.includes(flag) && !there.has(`--${flag}`);
+    // Lists that a call gives for what it names are not the host's, nor the other way round.
+    const isOthers = (flag: string) => flag === "allow" && namesAny(rest) !== subject.containers.length > 0;
+    const takes = (flag: string) => verb.options.includes(flag) && !there.has(`--${flag}`) && !isOthers(flag);
     return `'${[`docker_iptables ${name}${rest}`, ...flagsOf(known, kept, takes).map(quoted)].join(" ")}'`;
   });
+}
+
+function namesAny(words: string): boolean {
+  return words.split(" ").some((word) => word !== "" && !word.startsWith("-"));
 }
 
 /** A word for a shell. The message puts commands in single quotes, so these are double. */

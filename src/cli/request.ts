@@ -8,7 +8,7 @@ import { readAllow } from "../model/allow.ts";
 import { excerpt, Failure } from "../model/errors.ts";
 import { optionsIn } from "../model/options.ts";
 import { type Origin, partsOf, type Request } from "../model/request.ts";
-import { DEFAULT_SETTINGS_PATH, type HostSettings, type Settings } from "../model/settings.ts";
+import { argumentsIn, DEFAULT_SETTINGS_PATH, type HostSettings, type Settings } from "../model/settings.ts";
 import { describeErrors } from "../model/validation.ts";
 
 /** What a path argument may depend on: Ansible expands `~` and `$VAR` on the host. */
@@ -82,7 +82,7 @@ export function readRequest(
 
 /** The settings that a call takes: `watch` is one of those that make the host rules. */
 function settingsFor({ base, state }: Readonly<Record<string, unknown>>, settings: Settings): Settings {
-  const { watch, sources: _, ...others } = settings;
+  const { watch, ...others } = argumentsIn(settings);
   return base === true && state !== "absent" && watch !== undefined ? { ...others, watch } : others;
 }
 

@@ -34,11 +34,32 @@ import { nearest } from "../text/suggest.ts";
  */
 const BY_DANGER: readonly Problem["kind"][] = [
   ...(["unconfirmed", "settings_unusable", "daemon_unreachable", "fragment_invalid"] as const),
-  ...(["rules_orphaned", "rules_surplus", "container_gone", "container_stopped", "container_rivals"] as const),
+  ...([
+    "list_unsupported",
+    "rules_orphaned",
+    "rules_surplus",
+    "container_gone",
+    "container_stopped",
+    "container_rivals",
+  ] as const),
   ...(["fragment_untrusted", "docker_proxy_untrusted", "base_outdated", "network_uncovered"] as const),
-  ...(["rules_shadowed", "firewall_foreign", "rules_undeclared", "daemon_settings", "network_overlaps"] as const),
+  ...([
+    "list_overruled",
+    "rules_shadowed",
+    "firewall_foreign",
+    "rules_undeclared",
+    "daemon_settings",
+    "network_overlaps",
+  ] as const),
   ...(["service_unusable", "executable_missing", "service_inactive", "service_disabled", "watcher_down"] as const),
-  ...(["rules_missing", "rules_disordered", "fragment_missing", "fragment_outdated"] as const),
+  ...([
+    "list_unreadable",
+    "list_interface",
+    "rules_missing",
+    "rules_disordered",
+    "fragment_missing",
+    "fragment_outdated",
+  ] as const),
   ...(["fragment_stale", "answer_unusable"] as const),
 ];
 

@@ -15,6 +15,7 @@ import { settleConflicts } from "../plan/conflicts.ts";
 import { type HostPlan, NOTHING_PLANNED } from "../plan/host-plan.ts";
 import { type DesiredHostRules, desiredHostRules } from "../plan/host-rules.ts";
 import { hasChanges, type Item, isContainers } from "../plan/item.ts";
+import { holdLists } from "../plan/lists.ts";
 import type { Loader } from "../plan/loader.ts";
 import { type Observed, observe } from "../plan/observe.ts";
 import { type Planned, plan } from "../plan/plan.ts";
@@ -88,13 +89,14 @@ interface Desired {
 async function desire({ asked, families, live, seen, networks }: Observed, request: HostRequest): Promise<Desired> {
   const base = request.subject.base ? await desiredHostRules(networks.networks, families, request) : undefined;
   const conflicting = await settleConflicts(asked, seen.now, request);
-  const fitted = await request.host.backend.fit([...asked.wanted, ...conflicting.wanted], live, request.host.timeout);
+  const held = await holdLists([...asked.wanted, ...conflicting.wanted], families, live, request);
+  const fitted = await request.host.backend.fit(held.wanted, live, request.host.timeout);
   const [head, tail] = base?.wanted ?? [];
   return {
     wanted: [head, ...fitted.wanted, tail].filter((one) => one !== undefined),
     base,
     conflicting: conflicting.wanted,
-    warnings: [...conflicting.warnings, ...fitted.warnings],
+    warnings: [...conflicting.warnings, ...held.warnings, ...fitted.warnings],
   };
 }
 

@@ -25,7 +25,7 @@ import type { Directories } from "../model/directories.ts";
 import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import type { Options } from "../model/options.ts";
-import { containerOf, isHostFile } from "../model/owner.ts";
+import { containerOf, isHostFile, spellOwner } from "../model/owner.ts";
 import type { Defaults, HostConfig } from "../model/request.ts";
 import type { HostSettings } from "../model/settings.ts";
 import { describeUnconfirmed } from "../model/unconfirmed.ts";
@@ -36,6 +36,7 @@ import { firewallProblems } from "../plan/firewalls.ts";
 import { adviseUndeclared, declaredIn, findForeignRules } from "../plan/foreign-rules.ts";
 import { adviseHost, type DesiredHostRules, wantBase } from "../plan/host-rules.ts";
 import { byContainer, hasRules, type Item, isLive, type Kernel } from "../plan/item.ts";
+import { adviseInterfaces, adviseUnkept, type ListAdvice } from "../plan/lists.ts";
 import { type PreflightFindings, runPreflight } from "../plan/preflight.ts";
 import { type StaleFragment, sortSkipped } from "../plan/skipped.ts";
 import { familiesOf, survey } from "../plan/survey.ts";
@@ -93,6 +94,7 @@ export async function status(request: StatusRequest): Promise<Status> {
     ...(await unconfirmedProblems(request.host.directories)),
     ...settingsProblems(request.settings),
     ...(await fragmentProblems(scene, request)),
+    ...(await listProblems(scene)),
     ...(await hostProblems(scene, around, request)),
   ];
   return answer(scene, around, problems);
@@ -162,6 +164,10 @@ async function observe(request: StatusRequest): Promise<Observed> {
 /** What there should be. */
 interface Desired {
   containers: ContainerFragment[];
+  /** Why all ports of containers are closed to other machines. */
+  closed: { container: string; why: string }[];
+  /** What this host lacks for containers' lists. */
+  unkept: ListAdvice[];
   /** Left alone, and not true any more. */
   untrue: StaleFragment[];
   advice: Awaited<ReturnType<typeof adviseHost>>;
@@ -174,8 +180,9 @@ async function desire(observed: Observed, request: StatusRequest): Promise<Desir
   const { staying, untrue } = sortSkipped(daemon.running.left, now);
   const published = new Set(publishing.map(({ name }) => name));
   const others = [...ownersIn(now)].filter((owner) => !published.has(owner));
+  const made = publishing.map((target) => ({ container: target.name, ...fragmentFor(target, defaults, defaults) }));
   const containers = [
-    ...publishing.map((target) => fragmentFor(target, defaults, defaults).wanted),
+    ...made.map(({ wanted }) => wanted),
     ...others.map((owner) =>
       // A container that Docker cannot be asked about should be as its own file says.
       daemon.failure !== undefined || staying.has(owner)
@@ -186,7 +193,9 @@ async function desire(observed: Observed, request: StatusRequest): Promise<Desir
   const able = families.filter((family) => live[family] !== undefined);
   const advice = await adviseHost(daemon.networks, able, client);
   const base = await baseOf(now, able, { networks: daemon.networks, daemon: advice.daemon }, defaults);
-  return { containers, untrue, advice, base };
+  const closed = made.flatMap(({ container, closed: why }) => (why === undefined ? [] : [{ container, why }]));
+  const unkept = await adviseUnkept(containers, families, live, request);
+  return { containers, closed, unkept, untrue, advice, base };
 }
 
 interface Scene extends Observed, Desired {
@@ -245,7 +254,8 @@ async function fragmentProblems(scene: Scene, request: StatusRequest): Promise<P
   const once = loading.reload === "patch" ? "" : onceFixed(broken);
   const names = publishing.map(({ name }) => name);
   const known = { targets: daemon.running.targets, existing: daemon.existing, client: clientCommand(client) };
-  const found = items.flatMap((item) => differences(item, known, untrue, once));
+  const isUnkept = ({ owner }: Item) => scene.unkept.some(({ container }) => container === spellOwner(owner));
+  const found = items.filter((item) => !isUnkept(item)).flatMap((item) => differences(item, known, untrue, once));
   const runs = new Set([...daemon.running.targets, ...daemon.running.left].map(({ name }) => name));
   const isSaid = new Set([...found, ...daemon.unusable].map(({ container }) => container));
   const silent = scene.names.filter((name) => !runs.has(name) && !isSaid.has(name));
@@ -260,6 +270,19 @@ async function fragmentProblems(scene: Scene, request: StatusRequest): Promise<P
     ...orphans(now, live, names, once === ""),
     ...untrusted(await untrustedOf(now, [], host.directories)),
     ...uncovered(items, now, once, defaults.chain),
+  ];
+}
+
+/** What is wrong with lists of who may connect. */
+async function listProblems({ containers, closed, unkept }: Scene): Promise<Problem[]> {
+  const interfaces = await adviseInterfaces(containers);
+  return [
+    ...closed.map(({ container, why }): Problem => {
+      const hint = `correct it, and recreate the container; or 'docker_iptables create ${container} --allow PORTS=SOURCES'`;
+      return { kind: "list_unreadable", container, msg: `${container}: ${why}`, hint };
+    }),
+    ...unkept.map(({ container, what, hint }): Problem => ({ kind: "list_unsupported", container, msg: what, hint })),
+    ...interfaces.map(({ container, what, hint }): Problem => ({ kind: "list_interface", container, msg: what, hint })),
   ];
 }
 

@@ -43,6 +43,8 @@ export interface PublishedContainer {
   id: string;
   /** False where its label leaves it alone. */
   enabled: boolean;
+  /** Whether docker-proxy may answer IPv6: the host has it. */
+  hearsIpv6: boolean;
   /** Who may connect, as its labels say. */
   allow: Allow;
   /** What it is published with, besides a call's own arguments. */
@@ -75,7 +77,7 @@ export function locate(
 ): PublishedContainer {
   const places = placesOf(container, networks, interfaces);
   const chosen = choosePlaces(container, places, asked);
-  const target = withoutEndpoints(container, places, options);
+  const target = withoutEndpoints(container, places, interfaces, options);
   if (target.nothingPublished !== undefined) return target;
   const publishing = FAMILIES.flatMap((family) => {
     const place = chosen[family];
@@ -94,11 +96,17 @@ export function locate(
   };
 }
 
-function withoutEndpoints(container: Container, places: readonly Place[], options: Options): PublishedContainer {
+function withoutEndpoints(
+  container: Container,
+  places: readonly Place[],
+  { hasIpv6 }: Interfaces,
+  options: Options,
+): PublishedContainer {
   return {
     name: container.name,
     id: container.id,
     enabled: container.enabled,
+    hearsIpv6: hasIpv6,
     allow: container.allow,
     options,
     publishes: container.publishes,

@@ -3,10 +3,9 @@
 
 import ipaddr from "ipaddr.js";
 import { withoutHostMask } from "../model/addresses.ts";
-import type { Source } from "../model/allow.ts";
 import type { Claims, Ports } from "../rules/claims.ts";
 import { isRange } from "../rules/claims.ts";
-import type { ContainerRule, Destination, Dnat, PortRange } from "../rules/model.ts";
+import type { AllowForwarded, ContainerRule, Destination, Dnat, PortRange } from "../rules/model.ts";
 import { isListChain } from "./list-chains.ts";
 import type { Tables } from "./live.ts";
 import { matchOf, type ParsedRule, parseRule, targetOptionOf } from "./parse.ts";
@@ -154,64 +153,114 @@ export function readMeaning(rules: Tables): ContainerRule[] {
   );
 }
 
+/** A list, by the chain that has it. */
+type Lists = ReadonlyMap<string, Pick<AllowForwarded, "direction" | "sources">>;
+
 /** The chains of lists: returns for single sources, then a drop; one with anything else is none. */
-function readLists(rules: readonly Rule[]): Map<string, Source[]> {
+function readLists(rules: readonly Rule[]): Lists {
   const chains = new Map<string, ParsedRule[]>();
   for (const parsed of rules.map(parseRule)) {
     const { chain } = parsed;
     if (chain !== undefined && isListChain(chain)) chains.set(chain, [...(chains.get(chain) ?? []), parsed]);
   }
   const lists = [...chains].flatMap(([chain, parsed]) => {
-    const sources = sourcesOf(parsed);
-    return sources === undefined ? [] : [[chain, sources] as const];
+    const list = listIn(parsed);
+    return list === undefined ? [] : [[chain, list] as const];
   });
   return new Map(lists);
 }
 
-function sourcesOf(chain: readonly ParsedRule[]): Source[] | undefined {
+function listIn(chain: readonly ParsedRule[]): Pick<AllowForwarded, "direction" | "sources"> | undefined {
   const own = chain.map((rule) => ({
     ...rule,
     clauses: rule.clauses.filter(({ option }) => !OF_COMMENT.test(option)),
   }));
   const last = own.at(-1);
   const returns = own.slice(0, -1);
-  if (last?.target !== "DROP" || last.clauses.length > 0 || !returns.every(isReturn)) return undefined;
-  const sources = returns.map((rule) => ({ subnet: matchOf(rule, "-s"), by: matchOf(rule, "-i") }));
-  return sources.filter(({ subnet, by }) => subnet !== undefined || by !== "lo");
+  if (last?.target !== "DROP" || last.clauses.length > 0) return undefined;
+  for (const direction of ["in", "out"] as const) {
+    const [other, interfaceOf] = direction === "in" ? ["-s", "-i"] : ["-d", "-o"];
+    const sources = returns.map((rule) => ({ subnet: matchOf(rule, other), by: matchOf(rule, interfaceOf) }));
+    const [first, ...rest] = sources;
+    const isWhole = returns.every((rule) => isReturn(rule, [other, interfaceOf]));
+    if (isWhole && first?.by === "lo" && first.subnet === undefined) return { direction, sources: rest };
+  }
+  return undefined;
 }
 
-function isReturn({ target, clauses }: ParsedRule): boolean {
-  const isPlain = clauses.every((one) => !one.negated && one.values.length === 1 && /^-[si]$/.test(one.option));
+function isReturn({ target, clauses }: ParsedRule, options: readonly string[]): boolean {
+  const isPlain = clauses.every((one) => !one.negated && one.values.length === 1 && options.includes(one.option));
   return target === "RETURN" && clauses.length > 0 && isPlain;
 }
 
 const OF_COMMENT = /^(-m|--comment)$/;
 
 /** In the mangle table a container has its lists. */
-function listedMeaning(rule: Rule, lists: ReadonlyMap<string, readonly Source[]>): ContainerRule | undefined {
+function listedMeaning(rule: Rule, lists: Lists): ContainerRule | undefined {
   const parsed = parseRule(rule);
-  const [range] = portsOf(parsed);
-  const notFrom = matchOf(parsed, "-i", true);
-  if (range === undefined || notFrom === undefined || !parsed.clauses.every(isListed)) return undefined;
-  const ports = rangeOf(range);
-  const sources = lists.get(parsed.target);
-  if (parsed.chain === "INPUT" && sources !== undefined)
-    return { kind: "allow-delivered", hostAddress: range.hostAddress, ports, bridge: notFrom, sources };
-  const address = range.hostAddress;
-  if (parsed.chain !== "FORWARD" || address === undefined || matchOf(parsed, "-o") !== notFrom) return undefined;
-  if (parsed.target === "DROP" && matchOf(parsed, "--ctstate", true) === "DNAT")
-    return { kind: "direct-port-filter", address, bridge: notFrom, ports };
+  if (!parsed.clauses.every(isListed)) return undefined;
+  const list = lists.get(parsed.target);
+  switch (parsed.chain) {
+    case "INPUT":
+      return list?.direction === "in" ? deliveredMeaning(parsed, list) : undefined;
+    case "OUTPUT":
+      return list?.direction === "out" ? deliveredMeaning(parsed, list) : undefined;
+    case "FORWARD":
+      return list === undefined ? directPortMeaning(parsed) : forwardedMeaning(parsed, list);
+    default:
+      return undefined;
+  }
+}
+
+/** How a packet of one direction names the container's side, and the others'. */
+const SIDES = {
+  in: { own: "-d", port: "--dport", notBy: "-i", by: "-o", ctdir: "ORIGINAL" },
+  out: { own: "-s", port: "--sport", notBy: "-o", by: "-i", ctdir: "REPLY" },
+} as const;
+
+function deliveredMeaning(parsed: ParsedRule, list: Pick<AllowForwarded, "direction" | "sources">) {
+  const side = SIDES[list.direction];
+  const ports = rangeAt(parsed, side.port);
+  const to = matchOf(parsed, side.own);
+  const hostAddress = to === undefined ? undefined : canonicalHost(to);
+  if (ports === undefined || (to !== undefined && hostAddress === undefined)) return undefined;
+  const bridge = matchOf(parsed, side.notBy, true);
+  return { kind: "allow-delivered" as const, ...list, hostAddress, ports, bridge };
+}
+
+function forwardedMeaning(parsed: ParsedRule, list: Pick<AllowForwarded, "direction" | "sources">) {
+  const side = SIDES[list.direction];
+  const [ports, bridge] = [rangeAt(parsed, side.port), matchOf(parsed, side.by)];
+  const address = canonicalHost(matchOf(parsed, side.own) ?? "");
   const hostPorts = readPorts(matchOf(parsed, "--ctorigdstport") ?? "");
-  if (sources === undefined || hostPorts === undefined || matchOf(parsed, "--ctdir") !== "ORIGINAL") return undefined;
+  if (ports === undefined || bridge === undefined || matchOf(parsed, side.notBy, true) !== bridge) return undefined;
+  if (address === undefined || hostPorts === undefined || matchOf(parsed, "--ctdir") !== side.ctdir) return undefined;
   const to = matchOf(parsed, "--ctorigdst");
   const hostAddress = to === undefined ? undefined : canonicalHost(to);
   if (to !== undefined && hostAddress === undefined) return undefined;
   const from = { protocol: ports.protocol, ...hostPorts };
-  return { kind: "allow-forwarded", hostAddress, hostPorts: from, address, bridge: notFrom, ports, sources };
+  return { kind: "allow-forwarded" as const, ...list, hostAddress, hostPorts: from, address, bridge, ports };
+}
+
+function directPortMeaning(parsed: ParsedRule) {
+  const [ports, bridge] = [rangeAt(parsed, "--dport"), matchOf(parsed, "-o")];
+  const address = canonicalHost(matchOf(parsed, "-d") ?? "");
+  const isOurs = parsed.target === "DROP" && matchOf(parsed, "--ctstate", true) === "DNAT";
+  if (!isOurs || ports === undefined || address === undefined || bridge === undefined) return undefined;
+  return matchOf(parsed, "-i", true) === bridge
+    ? { kind: "direct-port-filter" as const, address, bridge, ports }
+    : undefined;
+}
+
+function rangeAt(parsed: ParsedRule, option: "--dport" | "--sport"): PortRange | undefined {
+  const range = readPorts(matchOf(parsed, option) ?? "");
+  return range && { protocol: matchOf(parsed, "-p") ?? "", ...range };
 }
 
 function isListed({ negated, option, values }: ParsedRule["clauses"][number]): boolean {
-  const known = negated ? /^(-i|--ctstate)$/ : /^(-[dpmo]|--dport|--comment|--ctorigdst|--ctorigdstport|--ctdir)$/;
+  const known = negated
+    ? /^(-[io]|--ctstate)$/
+    : /^(-[sdpmio]|--[sd]port|--comment|--ctorigdst|--ctorigdstport|--ctdir)$/;
   return values.length === 1 && known.test(option);
 }
 

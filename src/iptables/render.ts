@@ -3,6 +3,7 @@
 //   raw     PREROUTING   loopback-filter, direct-access-filter
 //   mangle  FORWARD      allow-forwarded, direct-port-filter
 //           INPUT        allow-delivered
+//           OUTPUT       allow-delivered, the answers
 //           ALLOW-…      the sources of one list, each a return, then a drop
 //   nat     the chain    dnat
 //           PREROUTING   published-ports, from others
@@ -13,7 +14,6 @@
 // They are Docker's own (docker 29, iptables backend), in the chain that `--iptables=false` leaves to us.
 
 import { withHostMask } from "../model/addresses.ts";
-import type { Source } from "../model/allow.ts";
 import type { Family } from "../model/family.ts";
 import { bracketed } from "../model/port-mapping.ts";
 import type {
@@ -44,19 +44,21 @@ export function renderRules(
   rendering: Rendering,
 ): Ruleset[Family] {
   const tables: Partial<Record<Table, Rule[]>> = {};
-  const lists = new Map<string, readonly Source[]>();
+  const lists = new Map<string, List>();
   const add = ({ table, match, target }: Rendered) => {
     tables[table] ??= [];
     // The comment is before the target, where iptables-save prints it.
     tables[table].push([...match, "-m", "comment", "--comment", commentOf(rendering.owner), ...target]);
   };
   for (const rule of rules) {
-    if ("sources" in rule) lists.set(listChain(rendering.owner, rule.sources), rule.sources);
+    if ("sources" in rule) lists.set(listChain(rendering.owner, rule), rule);
     add(render(rule, family, rendering));
   }
-  for (const [chain, sources] of lists) for (const one of renderList(chain, sources)) add(one);
+  for (const [chain, list] of lists) for (const one of renderList(chain, list)) add(one);
   return Object.fromEntries(TABLES.flatMap((table) => (tables[table] ? [[table, tables[table]]] : [])));
 }
+
+type List = Pick<AllowForwarded, "direction" | "sources">;
 
 interface Rendered {
   table: Table;
@@ -75,9 +77,9 @@ function render(rule: ContainerRule | HostRule, family: Family, { chain, owner }
     case "direct-access-filter":
       return raw(["-d", withHostMask(rule.address), "!", "-i", rule.bridge]);
     case "allow-forwarded":
-      return mangle("FORWARD", forwardedMatch(rule), listChain(owner, rule.sources));
+      return mangle("FORWARD", forwardedMatch(rule), listChain(owner, rule));
     case "allow-delivered":
-      return mangle("INPUT", deliveredMatch(rule), listChain(owner, rule.sources));
+      return mangle(rule.direction === "in" ? "INPUT" : "OUTPUT", deliveredMatch(rule), listChain(owner, rule));
     case "direct-port-filter": {
       const { address, bridge, ports } = rule;
       const matches = ["-d", withHostMask(address), ...entering(bridge), ...portMatch(ports)];
@@ -121,41 +123,52 @@ function raw(matches: Rule): Rendered {
   return { table: "raw", match: ["-A", "PREROUTING", ...matches], target: ["-j", "DROP"] };
 }
 
-function mangle(hook: "FORWARD" | "INPUT", matches: Rule, target: string): Rendered {
+function mangle(hook: "FORWARD" | "INPUT" | "OUTPUT", matches: Rule, target: string): Rendered {
   return { table: "mangle", match: ["-A", hook, ...matches], target: ["-j", target] };
 }
 
 /** Two host ports may lead to one container port: conntrack knows to which a connection came, and which way a packet goes. */
-function forwardedMatch({ hostAddress, hostPorts, address, bridge, ports }: AllowForwarded): Rule {
+function forwardedMatch({ direction, hostAddress, hostPorts, address, bridge, ports }: AllowForwarded): Rule {
+  const crossing =
+    direction === "in"
+      ? ["-d", withHostMask(address), ...entering(bridge), ...portMatch(ports)]
+      : ["-s", withHostMask(address), "-i", bridge, "!", "-o", bridge, ...sourcePortMatch(ports)];
+  return [...crossing, ...ofConnection(direction, hostAddress, hostPorts)];
+}
+
+function deliveredMatch({ direction, hostAddress, ports, bridge }: AllowDelivered): Rule {
+  const host = hostAddress === undefined ? [] : [direction === "in" ? "-d" : "-s", withHostMask(hostAddress)];
+  const others = bridge === undefined ? [] : ["!", direction === "in" ? "-i" : "-o", bridge];
+  if (direction === "in") return [...host, ...others, ...portMatch(ports)];
+  return [...host, ...others, ...sourcePortMatch(ports), ...ofConnection("out", undefined, ports)];
+}
+
+function ofConnection(direction: "in" | "out", hostAddress: string | undefined, hostPorts: PortRange): Rule {
   return [
-    ...["-d", withHostMask(address), ...entering(bridge), ...portMatch(ports), "-m", "conntrack"],
+    ...["-m", "conntrack"],
     ...(hostAddress === undefined ? [] : ["--ctorigdst", hostAddress]),
-    ...["--ctorigdstport", spellPorts(hostPorts), "--ctdir", "ORIGINAL"],
+    ...["--ctorigdstport", spellPorts(hostPorts), "--ctdir", direction === "in" ? "ORIGINAL" : "REPLY"],
   ];
 }
 
-function deliveredMatch({ hostAddress, ports, bridge }: AllowDelivered): Rule {
-  const to = hostAddress === undefined ? [] : ["-d", withHostMask(hostAddress)];
-  return [...to, "!", "-i", bridge, ...portMatch(ports)];
-}
-
-/** The sources of a list, each a return; what has come from none of them is dropped. What the host sends to itself comes by lo. */
-function renderList(chain: string, sources: readonly Source[]): Rendered[] {
+/** The sources of a list, each a return; what has come from none of them is dropped. What the host sends to itself goes by lo. */
+function renderList(chain: string, { direction, sources }: List): Rendered[] {
   const rule = (match: Rule, target: string): Rendered => ({
     table: "mangle",
     match: ["-A", chain, ...match],
     target: ["-j", target],
   });
-  const from = [{ subnet: undefined, by: "lo" }, ...sources].map(({ subnet, by }) => [
-    ...(subnet === undefined ? [] : ["-s", subnet]),
-    ...(by === undefined ? [] : ["-i", by]),
+  const [other, interfaceOf] = direction === "in" ? ["-s", "-i"] : ["-d", "-o"];
+  const matches = [{ subnet: undefined, by: "lo" }, ...sources].map(({ subnet, by }) => [
+    ...(subnet === undefined ? [] : [other, subnet]),
+    ...(by === undefined ? [] : [interfaceOf, by]),
   ]);
-  return [...from.map((match) => rule(match, "RETURN")), rule([], "DROP")];
+  return [...matches.map((match) => rule(match, "RETURN")), rule([], "DROP")];
 }
 
 /** Of an owner and a list: the same list of the same owner is one chain, and no other's is. */
-function listChain(owner: string, sources: readonly Source[]): string {
-  return listChainOf(JSON.stringify([owner, ...sources.map(({ subnet, by }) => [subnet ?? "", by ?? ""])]));
+function listChain(owner: string, { direction, sources }: List): string {
+  return listChainOf(JSON.stringify([owner, direction, ...sources.map(({ subnet, by }) => [subnet ?? "", by ?? ""])]));
 }
 
 function masquerade(matches: Rule): Rendered {
@@ -197,6 +210,10 @@ function destination({ address, port, base }: Destination, { first, last }: Port
 
 function portMatch(ports: PortRange): Rule {
   return ["-p", ports.protocol, "-m", ports.protocol, "--dport", spellPorts(ports)];
+}
+
+function sourcePortMatch(ports: PortRange): Rule {
+  return ["-p", ports.protocol, "-m", ports.protocol, "--sport", spellPorts(ports)];
 }
 
 function spellPorts({ first, last }: PortRange): string {

@@ -179,7 +179,10 @@ function invalid(message: string): Failure {
 
 /** Those of one family, each once, and none that another holds; the same ones in the same order, however they were written. */
 export function sourcesIn(sources: readonly Source[], family: Family): Source[] {
-  const own = sources.filter(({ subnet }) => subnet === undefined || familyOf(subnet) === family);
+  const own = sources
+    .filter(({ subnet }) => subnet === undefined || familyOf(subnet) === family)
+    // As iptables prints it, which leaves out what matches all.
+    .map(({ subnet, by }) => ({ subnet: subnet?.endsWith("/0") ? undefined : subnet, by }));
   const ordered = [...own].sort((a, b) => compare(a.by, b.by) || compare(a.subnet, b.subnet));
   return ordered.filter(
     (one, index) => !ordered.some((other, at) => holds(other, one) && (at < index || !holds(one, other))),
@@ -212,6 +215,11 @@ function common(a: Source, b: Source): Source | undefined {
   return other.startsWith(one) ? { subnet: b.subnet, by } : undefined;
 }
 
+/** Whether a list of one family's sources keeps nobody out. */
+export function isForEveryone(sources: readonly Source[]): boolean {
+  return sources.some(({ subnet, by }) => subnet === undefined && by === undefined);
+}
+
 export function spellSource({ subnet, by }: Source): string {
   if (by === undefined) return subnet ?? "everyone";
   return subnet === undefined ? by : `${subnet} by ${by}`;
@@ -231,49 +239,76 @@ export interface Said {
   label?: Allow | undefined;
   /** The host's settings. */
   host?: Allow | undefined;
+  /** Whether the label decides in the place of the settings, instead of narrowing them. */
+  trustsLabels?: boolean | undefined;
 }
 
 export interface Decided {
   /** Undefined: everyone. */
-  allowedTo: (publish: Pick<PortMapping, "hostAddress" | "hostPort" | "protocol">) => readonly Source[] | undefined;
-  /** Why all its ports are closed: what is said cannot be read. */
-  unreadable: string | undefined;
+  allowedTo: (publish: Publish) => readonly Source[] | undefined;
+  /** Which ports are closed to other machines because what is said of them cannot be read, and why; a sentence. */
+  closed: string | undefined;
   /** What a label allows beyond the settings, and what a key is about no port. */
   told: string[];
 }
 
+type Publish = Pick<PortMapping, "hostAddress" | "hostPort" | "protocol">;
+
 /**
- * For each publish the first with a list about it decides: the own, the label, the settings. A label only narrows the settings. What cannot
- * be read closes all ports of the container to other machines: what it was to keep out is not let in.
+ * For each publish the first with a list about it decides: the own, the label, the settings. A label only narrows the settings, unless they
+ * trust it. What cannot be read closes the ports that it could decide about to other machines: whom it was to keep out is not let in.
  */
 export function decide(said: Said, groups: Groups, publishes: readonly PortMapping[]): Decided {
+  const own = readOf("its own lists", said.own, groups);
+  const label = readOf("its label", said.label, groups);
+  const host = readOf("the settings", said.host, groups);
+  const unreadable = [own, host].find(isFailure);
+  if (isFailure(own) || isFailure(host)) return closedAll(unreadable);
+  const isOwn = (publish: Publish) => listFor(publish, own) !== undefined;
+  if (isFailure(label)) {
+    if (!publishes.some(isOwn)) return closedAll(label);
+    const allowedTo = (publish: Publish) => listFor(publish, own)?.sources ?? [];
+    const closed = publishes.every(isOwn)
+      ? undefined
+      : `the ports without a list of its own are closed to other machines: ${label.message}`;
+    return { allowedTo, closed, told: [] };
+  }
+  const within = (publish: Publish) => (said.trustsLabels ? undefined : listFor(publish, host)?.sources);
+  return {
+    allowedTo: (publish) => {
+      const labelled = listFor(publish, label)?.sources;
+      const limits = within(publish);
+      const narrow = labelled && limits ? narrowed(labelled, limits).sources : labelled;
+      return listFor(publish, own)?.sources ?? narrow ?? listFor(publish, host)?.sources;
+    },
+    closed: undefined,
+    told: [
+      ...publishes.filter((publish) => !isOwn(publish)).flatMap((publish) => beyond(publish, label, within(publish))),
+      ...keysWithout(publishes, label).map((key) => `its label for ${key} is about none of its ports`),
+    ].filter((one, at, all) => all.indexOf(one) === at),
+  };
+}
+
+function closedAll(why: Failure | undefined): Decided {
+  return { allowedTo: () => [], closed: `all ports are closed to other machines: ${why?.message}`, told: [] };
+}
+
+function beyond(publish: Publish, label: readonly AllowList[], limits: readonly Source[] | undefined): string[] {
+  const labelled = listFor(publish, label);
+  const more = labelled && limits ? narrowed(labelled.sources, limits).beyond : [];
+  if (more.length === 0) return [];
+  return [`its label for ${labelled?.key} allows ${more.map(spellSource).join(", ")}, which the settings do not`];
+}
+
+function readOf(whose: string, allow: Allow = {}, groups: Groups): AllowList[] | Failure {
   try {
-    const own = readAllow(said.own ?? {}, groups);
-    const label = readAllow(said.label ?? {}, groups);
-    const host = readAllow(said.host ?? {}, groups);
-    const narrow = (one: AllowList, publish: Parameters<Decided["allowedTo"]>[0]) => {
-      const within = listFor(publish, host);
-      return within === undefined ? { sources: [...one.sources], beyond: [] } : narrowed(one.sources, within.sources);
-    };
-    const allowedTo: Decided["allowedTo"] = (publish) => {
-      const mine = listFor(publish, own);
-      if (mine !== undefined) return mine.sources;
-      const labelled = listFor(publish, label);
-      return labelled === undefined ? listFor(publish, host)?.sources : narrow(labelled, publish).sources;
-    };
-    const told = new Set<string>();
-    for (const publish of publishes) {
-      const labelled = listFor(publish, own) === undefined ? listFor(publish, label) : undefined;
-      const beyond = labelled === undefined ? [] : narrow(labelled, publish).beyond;
-      if (beyond.length > 0)
-        told.add(
-          `its label for ${labelled?.key} allows ${beyond.map(spellSource).join(", ")}, which the settings do not`,
-        );
-    }
-    for (const key of keysWithout(publishes, label)) told.add(`its label for ${key} is about none of its ports`);
-    return { allowedTo, unreadable: undefined, told: [...told] };
+    return readAllow(allow, groups);
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    return { allowedTo: () => [], unreadable: error.message, told: [] };
+    return new Failure(error.code, `in ${whose}, ${error.message.replace(/^allow: /, "")}`);
   }
+}
+
+function isFailure(one: AllowList[] | Failure): one is Failure {
+  return one instanceof Failure;
 }

@@ -51,7 +51,8 @@ export function readFlags(words: readonly string[]): Partial<Arguments> {
   const args: Record<string, unknown> = {};
   for (const [index, word] of words.entries()) {
     const known = FLAGS.find(({ flag }) => word === `--${flag}` || word === `--no-${flag}`);
-    if (known === undefined) continue;
+    // Lists are no service's.
+    if (known === undefined || known.type === "object") continue;
     const value = words[index + 1] ?? "";
     args[known.name] =
       known.type === "boolean" ? word === `--${known.flag}` : known.type === "integer" ? Number(value) : value;

@@ -67,6 +67,8 @@ export interface Defaults extends Pick<Arguments, "chain" | "guards" | "ipv6" | 
   allow: Allow | undefined;
   /** Of the settings. */
   groups: Groups;
+  /** Whether a container's labels decide in the place of the settings, instead of narrowing them. */
+  trustsLabels: boolean;
 }
 
 /** How the kernel gets the rules; and what becomes of those that no fragment declares. */
@@ -91,6 +93,7 @@ export function partsOf(
       // A call's own lists are those of the containers that it names.
       allow: args.container.length > 0 ? settings.allow : args.allow,
       groups: settings.sources ?? {},
+      trustsLabels: settings.labels === "trusted",
       chain: args.chain,
       guards: args.guards,
       ipv6: args.ipv6,

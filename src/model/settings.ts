@@ -16,7 +16,15 @@ type Name = keyof typeof schema.properties;
 /** In the order in which they are written. */
 export const SETTING_NAMES = Object.keys(schema.properties) as Name[];
 
-export type Settings = Partial<Pick<Arguments, Exclude<Name, "sources">>> & { sources?: Groups };
+/** Those that are no arguments. */
+type OwnSettings = { sources?: Groups; labels?: "narrow" | "trusted" };
+
+export type Settings = Partial<Pick<Arguments, Exclude<Name, keyof OwnSettings>>> & OwnSettings;
+
+/** What of the settings is a default of arguments. */
+export function argumentsIn({ sources: _sources, labels: _labels, ...args }: Settings): Partial<Arguments> {
+  return args;
+}
 
 /** The settings that are in force for a call. */
 export interface HostSettings {
@@ -44,13 +52,17 @@ export function readSettings(text: string, path: string): Settings {
     throw unusable(path, `it has no setting ${words}`);
   }
   const settings = settingsIn(given);
-  const { sources: groups, ...args } = settings;
+  const { sources: groups, labels } = settings;
+  const args = argumentsIn(settings);
+  if (labels !== undefined && !LABELS.includes(labels))
+    throw unusable(path, `labels must be ${LABELS.join(" or ")}, got: ${excerpt(JSON.stringify(labels), 80)}`);
   // Of its own: the validator fills in defaults.
   if (!validate({ container: ["any"], ...args })) throw unusable(path, describeErrors(validate.errors ?? []));
   refuseSources(groups, args.allow, path);
   return absolute(settings, path);
 }
 
+const LABELS: readonly unknown[] = schema.properties.labels.enum;
 const GROUP = /^[a-z][\w-]{0,62}$/i;
 
 /** Groups that no list names, too. */

@@ -12,6 +12,7 @@ import type { Owner } from "../model/owner.ts";
 import type { HostConfig, Request } from "../model/request.ts";
 import type { ContainerFragment, DesiredFragment } from "../rules/desired-fragment.ts";
 import type { Changes } from "../rules/flows.ts";
+import type { Advice } from "../text/advice.ts";
 import type { HostPlan } from "./host-plan.ts";
 import type { Item, Kernel } from "./item.ts";
 import type { Loadable, Loader } from "./loader.ts";
@@ -49,6 +50,8 @@ export interface Backend {
     live: Kernel,
     timeoutSeconds: number,
   ): Promise<{ wanted: ContainerFragment[]; warnings: string[] }>;
+  /** What of this family's kernel a list of who may connect needs, and is not there. Throws Failure of its program. */
+  lackForLists(family: Family, live: Live | undefined, timeoutSeconds: number): Promise<Advice | undefined>;
   /** What there is to do for the host besides its own fragments. Throws Failure for what cannot work. */
   planHost(scene: HostScene, request: HostPlanRequest): Promise<HostPlan>;
   /** Throws Failure where the fragments, as they will be, cannot be loaded. Pure. */

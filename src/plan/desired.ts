@@ -13,21 +13,23 @@ import type { Defaults } from "../model/request.ts";
 import { type Made, makeContainerRules, type RuleOptions } from "../rules/container-rules.ts";
 import { type ContainerFragment, containerFragment } from "../rules/desired-fragment.ts";
 
-/** A container's fragment as it should be, with the rules of its own options, and for the rest `ruleOptions`. */
+/**
+ * A container's fragment as it should be, with the rules of its own options, and for the rest `ruleOptions`; `closed` says why all its
+ * ports are closed to other machines.
+ */
 export function fragmentFor(
   target: PublishedContainer,
   ruleOptions: RuleOptions,
-  { allow, groups }: Pick<Defaults, "allow" | "groups">,
-): Made & { wanted: ContainerFragment } {
+  { allow, groups, trustsLabels }: Pick<Defaults, "allow" | "groups" | "trustsLabels">,
+): Made & { wanted: ContainerFragment; closed: string | undefined } {
   const options = { ...ruleOptions, ...target.options };
-  const said = { own: target.options.allow, label: target.allow, host: allow };
-  const { allowedTo, unreadable, told } = decide(said, groups, target.publishes);
+  const said = { own: target.options.allow, label: target.allow, host: allow, trustsLabels };
+  const { allowedTo, closed, told } = decide(said, groups, target.publishes);
   const made = makeContainerRules(target, options, allowedTo);
-  const closed =
-    unreadable === undefined ? [] : [`all ports of ${target.name} are closed to other machines: ${unreadable}`];
   return {
     ...made,
-    warnings: [...made.warnings, ...closed, ...told.map((one) => `${target.name}: ${one}`)],
+    warnings: [...made.warnings, ...[closed ?? [], told].flat().map((one) => `${target.name}: ${one}`)],
+    closed,
     wanted: containerFragment(target.name, { meaning: made.rules, chain: options.chain }, target.options),
   };
 }
@@ -80,7 +82,8 @@ export function optionsInRules(name: string, now: Fragments, { chain }: Pick<Def
   const fragments = textsOf(name, now).map(readFragment);
   return {
     chain: fragments.map(dnatChain).find(Boolean) ?? chain,
-    ipv6: textIn(now, "ipv6", name) !== undefined,
+    // Lists alone are there without it, too.
+    ipv6: dnatChain(readFragment(textIn(now, "ipv6", name) ?? "")) !== undefined,
     guards: fragments.some(filtersDirectAccess),
   };
 }

@@ -1,9 +1,12 @@
-// The guards are in the raw table, which a kernel may lack: then they are left out, and a warning says what stays open.
+// The guards are in the raw table, which a kernel may lack: then they are left out, and a warning says what stays open. Lists of who may
+// connect are in mangle, and are not left out.
 
+import type { Live } from "../iptables/live.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { hasTable } from "../netfilter/iptables.ts";
 import type { ContainerFragment } from "../rules/desired-fragment.ts";
 import type { ContainerRule } from "../rules/model.ts";
+import type { Advice } from "../text/advice.ts";
 import type { Kernel } from "./item.ts";
 
 /**
@@ -26,6 +29,19 @@ export async function fitDirectAccess(
     wanted: lacking.length === 0 ? [...wanted] : wanted.map((one) => withoutFilters(one, lacking)),
     warnings: lacking.flatMap((family) => unguarded(wanted, family)),
   };
+}
+
+/** Throws Failure of iptables-save. */
+export async function lackForLists(
+  family: Family,
+  running: Live | undefined,
+  timeoutSeconds: number,
+): Promise<Advice | undefined> {
+  if (running === undefined || running.tables.has("mangle")) return undefined;
+  if (await hasTable(family, "mangle", timeoutSeconds)) return undefined;
+  const [word, module] = family === "ipv4" ? ["IPv4", "iptable_mangle"] : ["IPv6", "ip6table_mangle"];
+  const what = `this kernel has no mangle table for ${word}`;
+  return { what, hint: `'modprobe ${module}', or a kernel that has it` };
 }
 
 function withoutFilters(one: ContainerFragment, families: readonly Family[]): ContainerFragment {

@@ -6,12 +6,10 @@ import { describePending, findPublished, findRunning, type Listener, withNearNam
 import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
-import { type Allow, type Groups, keysWithout, readAllow } from "../model/allow.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { droppedOptions, type Options, readHead } from "../model/options.ts";
 import { containerOf, containersAmong } from "../model/owner.ts";
-import { spellPublish } from "../model/port-mapping.ts";
 import type { Defaults, Request } from "../model/request.ts";
 import { type Addresses, ClaimIndex, claimantOf } from "../rules/claim-index.ts";
 import type { NoRules } from "../rules/container-rules.ts";
@@ -19,6 +17,7 @@ import { type ContainerFragment, containerFragment } from "../rules/desired-frag
 import type { Host, HostRequest } from "./backend.ts";
 import { fragmentFor, keptOptions, optionsOf } from "./desired.ts";
 import { hasChanges, type Kernel } from "./item.ts";
+import { refuseKeys, refusePorts } from "./lists.ts";
 import { describeStale, sortSkipped } from "./skipped.ts";
 import { familiesOf, survey } from "./survey.ts";
 
@@ -101,7 +100,9 @@ export async function selectNamed(
   const { network } = defaults;
   const found = await findPublished(subject.containers, client, () => options, { wait, signal, listener, network });
   const { targets, pending, waited } = found;
-  refuseKeys(targets, pending.length > 0 ? {} : (options.allow ?? {}), defaults.groups);
+  const { allow = {} } = options;
+  if (pending.length === 0) refuseKeys(targets, allow, defaults.groups);
+  await refusePorts(allow, defaults.groups);
   const { wanted, notPublished, warnings } = makeAll(targets, defaults);
   const dropped = targets.flatMap(({ name }) => warnOfDropped(name, options, here));
   const unknown = (await withNearNames(pending, client)).map(
@@ -130,20 +131,6 @@ function hasHostRules(here: Fragments): boolean {
 function notSetUp(names: readonly string[]): Selection {
   const warning = `this host is not set up: the rules of ${names.join(", ")} cannot be predicted until 'docker_iptables setup' has run`;
   return { ...NOBODY, pending: [...names], warnings: [warning] };
-}
-
-/** A key that is about no port of what a call names is a mistake. Throws Failure `arguments_invalid`. */
-function refuseKeys(targets: readonly PublishedContainer[], allow: Allow, groups: Groups): void {
-  const publishes = targets.flatMap((target) => target.publishes);
-  const [key] = keysWithout(publishes, readAllow(allow, groups));
-  if (key === undefined) return;
-  const shown =
-    publishes
-      .map((publish) => spellPublish(publish))
-      .slice(0, 10)
-      .join(", ") || "nothing";
-  const names = targets.map(({ name }) => name).join(", ");
-  throw new Failure("arguments_invalid", `allow: '${key}' is about none of its ports: ${names} publishes ${shown}`);
 }
 
 /** A call that names a container is declarative: what an earlier one gave, and this one does not, is gone. */

@@ -23,11 +23,11 @@ export function planSettings(request: SettingsRequest): FileChange | undefined {
 
 /**
  * What a setup is given that is a choice for the host. `reload: none` is not, unless a watcher has it: a host image is prepared so, and
- * the host that boots from it loads its rules. Nor are the network of containers that the call names, and how long it waits for them.
+ * the host that boots from it loads its rules. Nor are the lists and the network of containers that the call names, and how long it waits for them.
  */
 function choicesOf({ args, origins, subject }: SettingsRequest): Settings {
   const given = Object.entries(args).filter(([name]) => origins[name] === "argument");
-  const names = subject.containers.length > 0 ? ["network", "wait_timeout"] : [];
+  const names = subject.containers.length > 0 ? ["allow", "network", "wait_timeout"] : [];
   const isChoice = ([name, value]: [string, unknown]) =>
     !names.includes(name) && (args.watch || name !== "reload" || value !== "none");
   return settingsIn(Object.fromEntries(given.filter(isChoice)));
@@ -46,7 +46,9 @@ export function settingsAfter(request: SettingsRequest): HostSettings {
 export function warnOfSettings(request: SettingsRequest, now: Fragments): string[] {
   const { args, settings, subject } = request;
   const former: Readonly<Record<string, unknown>> = { ...settings.values };
-  const changed = Object.entries(choicesOf(request)).filter(([name, value]) => former[name] !== value);
+  const changed = Object.entries(choicesOf(request)).filter(
+    ([name, value]) => JSON.stringify(former[name]) !== JSON.stringify(value),
+  );
   const names = changed.map(([name]) => name).filter((name) => OPTION_NAMES.includes(name));
   const taken = settings.takenFrom;
   return [

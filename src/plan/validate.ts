@@ -37,7 +37,9 @@ export function validate(
   const families = new Set(items.filter(hasRules).map(({ family }) => family));
   for (const family of families) {
     const fragments = future[family] ?? [];
-    refuseUnreachedChain(fragments, defaults.chain, host.directories[family]);
+    const own = items.filter((item) => item.family === family);
+    if (own.some(({ wanted }) => dnatChain(wanted) !== undefined || wanted.has("filter")))
+      refuseUnreachedChain(fragments, defaults.chain, host.directories[family]);
     // A patch loads nothing of others, so their broken fragment is no obstacle.
     const loaded = reload === "patch" ? fragments.filter(({ text }) => isManaged(text)) : fragments;
     if (reload === "restore" || reload === "patch") {

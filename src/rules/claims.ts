@@ -40,8 +40,10 @@ function leadOf(rule: ContainerRule): { address: string; bridge: string | undefi
     case "accept":
     case "direct-access-filter":
     case "direct-port-filter":
-    case "allow-forwarded":
       return { address: rule.address, bridge: rule.bridge };
+    case "allow-forwarded":
+      // Of the answers the container is the source.
+      return rule.direction === "in" ? { address: rule.address, bridge: rule.bridge } : undefined;
     case "loopback-filter":
     case "allow-delivered":
       return undefined;

@@ -7,7 +7,7 @@
 import type { NothingPublished, Nowhere } from "../docker/nothing-published.ts";
 import type { Endpoint, PublishedContainer } from "../docker/published.ts";
 import { isLoopback, withHostMask } from "../model/addresses.ts";
-import { type Source, sourcesIn } from "../model/allow.ts";
+import { isForEveryone, type Source, sourcesIn } from "../model/allow.ts";
 import { FAMILIES, FAMILY_WORDS, type Family, PROTOCOLS, type Protocol } from "../model/family.ts";
 import { type PortMapping, spellPublish } from "../model/port-mapping.ts";
 import { type ContainerRule, type ContainerRules, type Destination, NO_RULES, type PortRange } from "./model.ts";
@@ -52,14 +52,13 @@ export function makeContainerRules(
     if (warnings.length > 0) lacking.push({ kind: "ipv6_not_asked" });
   }
   for (const family of FAMILIES) {
-    if (family === "ipv6" && !ipv6) {
-      rules.ipv6 = listsOfProxy(target, allowedTo);
-      continue;
-    }
-    const publishes =
-      target.nothingPublished === undefined ? target.publishes.filter((publish) => publish.family === family) : [];
-    const endpoint = target.publishing[family];
-    if (publishes.length === 0) continue;
+    if (target.nothingPublished !== undefined) continue;
+    const publishes = target.publishes.filter((publish) => publish.family === family);
+    const endpoint = family === "ipv6" && !ipv6 ? undefined : target.publishing[family];
+    const lists = listsOf(publishes, family, allowedTo);
+    const delivered = deliveredLists(target, family, allowedTo);
+    if (endpoint === undefined) rules[family] = delivered;
+    if (publishes.length === 0 || (family === "ipv6" && !ipv6)) continue;
     if (endpoint === undefined) {
       // Of an address that is not to be used, and where no family has one, the target itself says so.
       const isAstray = target.astray.includes(family);
@@ -71,16 +70,14 @@ export function makeContainerRules(
     const ranges = rangesOf(publishes);
     const ports = portsOf(publishes);
     const endpoints = target.endpoints.filter((one) => one.family === family);
-    const lists = listsOf(publishes, family, allowedTo);
     rules[family] = [
       ...ranges.flatMap(loopbackFilters),
       ...(guards ? endpoints : []).map(
         ({ address, bridge }) => ({ kind: "direct-access-filter", address, bridge }) as const,
       ),
-      ...lists.map((list) => forwardedList(list, endpoint)),
-      // With guards no port of the container's is reached without a DNAT.
-      ...(guards ? [] : endpoints).flatMap((one) => directPortFilters(lists, one)),
-      ...lists.map((list) => deliveredList(list, endpoint.bridge)),
+      ...lists.flatMap((list) => forwardedLists(list, endpoint)),
+      ...endpoints.flatMap((one) => directPortFilters(lists, one)),
+      ...delivered,
       ...ranges.map((range) => dnatOf(range, endpoint)),
       ...ports.flatMap((some) => hairpins(some, endpoint)),
       ...ports.map(
@@ -88,7 +85,7 @@ export function makeContainerRules(
       ),
     ];
   }
-  const isEmpty = FAMILIES.every((family) => rules[family].length === 0);
+  const isEmpty = FAMILIES.every((family) => !rules[family].some(({ kind }) => kind === "dnat"));
   if (target.nothingPublished !== undefined)
     return { rules, none: { kind: "nothing_published", nothingPublished: target.nothingPublished }, warnings };
   return { rules, none: isEmpty ? lacking.at(-1) : undefined, warnings };
@@ -154,6 +151,7 @@ function listsOf(publishes: readonly PortMapping[], family: Family, allowedTo: A
     const allowed = allowedTo(publish);
     if (allowed === undefined) continue;
     const sources = sourcesIn(allowed, family);
+    if (isForEveryone(sources)) continue;
     const key = JSON.stringify(sources);
     const group = groups.get(key) ?? { publishes: [], sources };
     groups.set(key, group);
@@ -165,28 +163,42 @@ function listsOf(publishes: readonly PortMapping[], family: Family, allowedTo: A
 }
 
 /**
- * Without IPv6 rules docker-proxy answers IPv6 at `[::]`: also for what is published on every address of IPv4, which Docker before 20.10
- * lists alone.
+ * What no DNAT takes: docker-proxy has a socket for it, at `[::]` also for what is published on every address of IPv4, which Docker before
+ * 20.10 lists alone.
  */
-function listsOfProxy({ publishes, publishing }: PublishedContainer, allowedTo: AllowedTo): ContainerRule[] {
-  const bridge = publishing.ipv4?.bridge ?? publishing.ipv6?.bridge;
-  if (bridge === undefined) return [];
-  const own = publishes.filter(({ family }) => family === "ipv6");
-  const twins = publishes.filter(({ family, hostAddress }) => family === "ipv4" && hostAddress === undefined);
+function deliveredLists(target: PublishedContainer, family: Family, allowedTo: AllowedTo): ContainerRule[] {
+  const { publishes, publishing, endpoints, hearsIpv6 } = target;
+  if (family === "ipv6" && !hearsIpv6) return [];
+  const own = publishes.filter((one) => one.family === family);
   const isNew = ({ protocol, hostPort }: PortMapping) =>
     !own.some((one) => one.hostAddress === undefined && one.protocol === protocol && one.hostPort === hostPort);
-  const all = [...own, ...twins.filter(isNew)];
-  return listsOf(all, "ipv6", allowedTo).map((list) => deliveredList(list, bridge));
+  const twins = publishes.filter(
+    (one) => family === "ipv6" && one.family === "ipv4" && one.hostAddress === undefined && isNew(one),
+  );
+  const bridge = (publishing[family] ?? publishing.ipv4 ?? publishing.ipv6 ?? endpoints[0])?.bridge;
+  return listsOf([...own, ...twins], family, allowedTo).flatMap(({ range, sources }) =>
+    directionsOf(range, sources).map((direction) => ({
+      kind: "allow-delivered",
+      ...{ direction, hostAddress: range.hostAddress, ports: hostPortsOf(range), bridge, sources },
+    })),
+  );
 }
 
-function forwardedList({ range, sources }: Listed, { address, bridge }: Endpoint): ContainerRule {
+function forwardedLists({ range, sources }: Listed, { address, bridge }: Endpoint): ContainerRule[] {
   const { hostAddress, protocol, containerPort, count } = range;
   const ports = { protocol, first: containerPort, last: containerPort + count - 1 };
-  return { kind: "allow-forwarded", hostAddress, hostPorts: hostPortsOf(range), address, bridge, ports, sources };
+  return directionsOf(range, sources).map((direction) => ({
+    kind: "allow-forwarded",
+    ...{ direction, hostAddress, hostPorts: hostPortsOf(range), address, bridge, ports, sources },
+  }));
 }
 
-function deliveredList({ range, sources }: Listed, bridge: string): ContainerRule {
-  return { kind: "allow-delivered", hostAddress: range.hostAddress, ports: hostPortsOf(range), bridge, sources };
+/**
+ * TCP and SCTP end where no acknowledgement comes. Over UDP a container may go on sending to who was allowed before; by which interface
+ * that one came its answers do not say.
+ */
+function directionsOf({ protocol }: Range, sources: readonly Source[]): ("in" | "out")[] {
+  return protocol === "udp" && sources.every(({ by }) => by === undefined) ? ["in", "out"] : ["in"];
 }
 
 function directPortFilters(lists: readonly Listed[], { address, bridge }: Endpoint): ContainerRule[] {

@@ -73,6 +73,8 @@ export interface LoopbackFilter {
  */
 export interface AllowForwarded {
   kind: "allow-forwarded";
+  /** "out": the answers, to these sources alone. */
+  direction: "in" | "out";
   hostAddress: string | undefined;
   hostPorts: PortRange;
   address: string;
@@ -88,9 +90,12 @@ export interface AllowForwarded {
  */
 export interface AllowDelivered {
   kind: "allow-delivered";
+  /** "out": the answers, to these sources alone. */
+  direction: "in" | "out";
   hostAddress: string | undefined;
   ports: PortRange;
-  bridge: string;
+  /** The container's own, which is not asked; undefined where no bridge is known. */
+  bridge: string | undefined;
   /** Of the rule's family; none: no other machine. */
   sources: readonly Source[];
 }

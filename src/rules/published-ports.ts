@@ -20,11 +20,15 @@ export interface PublishedPorts {
 /** In the order of the rules; a range of ports is one, but for lists of its own. */
 export function publishedPorts({ owner, meaning }: ContainerFragment): PublishedPorts[] {
   return FAMILIES.flatMap((family) => {
-    const lists = meaning[family].filter((rule) => rule.kind === "allow-forwarded");
+    const lists = meaning[family].filter((rule) => rule.kind === "allow-forwarded").filter(isIn);
     return meaning[family].flatMap((rule) =>
       rule.kind === "dnat" ? partsOf(rule, lists).map((part) => describe(owner.name, family, part)) : [],
     );
   });
+}
+
+function isIn({ direction }: AllowForwarded): boolean {
+  return direction === "in";
 }
 
 interface Part {

@@ -73,6 +73,7 @@ export class MemoryBackend implements Backend {
 
   changedDnats = () => new Map();
   fit = async (wanted: Parameters<Backend["fit"]>[0]) => ({ wanted: [...wanted], warnings: [] });
+  lackForLists = async () => undefined;
   planHost = async () => NOTHING_PLANNED;
 
   validate = (items: readonly Item[]) => {

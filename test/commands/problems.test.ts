@@ -33,7 +33,7 @@ function targetOf(name: string, address: string, HostPort = "8080") {
     },
   });
   const names = new Set(SUBNETS.map((one) => one.name));
-  return locate(container, [NETWORK], { names, subnets: SUBNETS, routes: [] });
+  return locate(container, [NETWORK], { names, subnets: SUBNETS, routes: [], hasIpv6: true });
 }
 
 interface Rules {

@@ -8,7 +8,7 @@ import { routeTo } from "../../src/system/routes.ts";
 
 const ID = { mine: "a".repeat(64), other: "b".repeat(64) };
 const BRIDGE = { mine: "br-aaaaaaaaaaaa", other: "br-bbbbbbbbbbbb" };
-const interfaces = { names: new Set(Object.values(BRIDGE)), subnets: [], routes: [] };
+const interfaces = { names: new Set(Object.values(BRIDGE)), subnets: [], routes: [], hasIpv6: true };
 
 function container(Networks: Record<string, Record<string, string>>): Container {
   const Ports = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
@@ -66,6 +66,7 @@ describe("a bridge that no fragment names", () => {
       { name: "lan", cidr: "192.0.2.1/24" },
     ],
     routes: routeTo("nerdctl0", "10.4.0.0/24"),
+    hasIpv6: true,
   };
   const at = (IPAddress: string) => container({ "unknown-eth0": { IPAddress } });
 
@@ -100,6 +101,7 @@ describe("the bridge that the network's id names", () => {
     names: new Set(subnets.map(([name]) => name)),
     subnets: subnets.map(([name, cidr]) => ({ name, cidr })),
     routes: subnets.flatMap(([name, cidr]) => routeTo(name, cidr)),
+    hasIpv6: true,
   });
   const NETWORK = { NetworkID: ID.mine, IPAddress: "172.18.0.2", Gateway: "172.18.0.1" };
   const web = container({ front: NETWORK });

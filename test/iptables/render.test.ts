@@ -55,8 +55,17 @@ function ruleOf(family: Family): fc.Arbitrary<ContainerRule> {
   );
   const sources = fc.array(source, { maxLength: 3 });
   const hostAddress = fc.option(address, { nil: undefined });
+  const direction = fc.constantFrom("in" as const, "out" as const);
   const forwarded = fc
-    .record({ hostAddress, ports, address, bridge: word, first: fc.integer({ min: 1, max: 60_000 }), sources })
+    .record({
+      direction,
+      hostAddress,
+      ports,
+      address,
+      bridge: word,
+      first: fc.integer({ min: 1, max: 60_000 }),
+      sources,
+    })
     .map(({ first, ports, ...rest }): ContainerRule => {
       const hostPorts = { protocol: ports.protocol, first, last: first + ports.last - ports.first };
       return { kind: "allow-forwarded", ports, hostPorts, ...rest };
@@ -64,7 +73,11 @@ function ruleOf(family: Family): fc.Arbitrary<ContainerRule> {
   return fc.oneof(
     dnat,
     forwarded,
-    fc.record({ kind: fc.constant("allow-delivered" as const), hostAddress, ports, bridge: word, sources }),
+    fc.record({
+      kind: fc.constant("allow-delivered" as const),
+      ...{ direction, hostAddress, ports, sources },
+      bridge: fc.option(word, { nil: undefined }),
+    }),
     fc.record({ kind: fc.constant("direct-port-filter" as const), address, bridge: word, ports }),
     fc.record({ kind: fc.constant("accept" as const), address, bridge: word, ports }),
     fc.record({ kind: fc.constant("direct-access-filter" as const), address, bridge: word }),

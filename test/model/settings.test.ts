@@ -42,13 +42,14 @@ const SETTINGS: fc.Arbitrary<Settings> = fc.record(
     client: name,
     docker_host: name.map((word) => `unix:///run/${word}.sock`),
     allow: fc.dictionary(fc.constantFrom("*", "8080", "8443/tcp", "192.0.2.1:53/udp"), fc.array(SOURCE)),
+    labels: fc.constantFrom("narrow", "trusted"),
     sources: fc.dictionary(fc.constantFrom("office", "vpn"), fc.array(SOURCE)),
   },
   { requiredKeys: [] },
 );
 
-/** The groups of sources are the host's alone. */
-const ARGUMENTS = SETTING_NAMES.filter((word) => word !== "sources");
+/** What is the host's alone is no argument. */
+const ARGUMENTS = SETTING_NAMES.filter((word) => word !== "sources" && word !== "labels");
 
 test("every setting is an argument, and the property here makes each", () => {
   expect(Object.keys(argumentsSchema.properties)).toEqual(expect.arrayContaining(ARGUMENTS));
@@ -120,6 +121,9 @@ describe("what cannot be used is named, with what is wrong", () => {
       '{"reload": "pach"}',
       "value of reload must be one of: systemd, restore, patch, none, got: pach",
     ],
+    ["trust that is none", '{"labels": "all"}', 'labels must be narrow or trusted, got: "all"'],
+    ["a group that holds a name", '{"sources": {"office": ["example.com"]}}', "allow: '@office' allows 'example.com'"],
+    ["a list with an unknown group", '{"allow": {"*": ["@office"]}}', "allow: '*' allows @office, which is no group"],
     ["Docker's own chain", '{"chain": "DOCKER"}', "chain must not be DOCKER or DOCKER-*"],
     ["a relative path", '{"iptables_dir": "rules.d"}', 'iptables_dir must be an absolute path, got: "rules.d"'],
     ["a control character", '{"client": "/bin/\\u001b[2J"}', "client must be the name or the absolute path"],

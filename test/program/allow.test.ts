@@ -1,6 +1,7 @@
 // Who may connect: `allow` of arguments, labels and settings, in files and kernel.
 
-import { writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
 import { type FakeHost, fakeHost, readAnswer } from "./host.ts";
@@ -27,6 +28,11 @@ function labelled(host: FakeHost, labels: Record<string, string>): void {
   host.document("web", { ...JSON.parse(host.documentOf("web")), Config: { Labels: labels } });
 }
 
+async function status(host: FakeHost): Promise<Result> {
+  const words = ["status", "--json", "--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
+  return JSON.parse((await host.run(words)).stdout);
+}
+
 const mangle = (host: FakeHost, family = "ipv4") =>
   host
     .kernel("mangle", family)
@@ -40,6 +46,7 @@ describe.concurrent("an argument", () => {
     const comment = '-m comment --comment "docker_iptables: web"';
     expect(mangle(host)).toEqual([
       `-A FORWARD -d 172.17.0.2/32 ! -i lo -o lo -p tcp -m tcp --dport 80 -m conntrack --ctorigdstport 8080 --ctdir ORIGINAL ${comment} -j ALLOW`,
+      `-A FORWARD -d 172.17.0.2/32 ! -i lo -o lo -p tcp -m tcp --dport 80 -m conntrack ! --ctstate DNAT ${comment} -j DROP`,
       `-A INPUT ! -i lo -p tcp -m tcp --dport 8080 ${comment} -j ALLOW`,
       `-A ALLOW -i lo ${comment} -j RETURN`,
       `-A ALLOW -s 10.0.0.0/8 ${comment} -j RETURN`,
@@ -92,6 +99,136 @@ describe.concurrent("an argument", () => {
     host.container("web", { ports: PORTS });
     expect(await host.refuses({ container: "web", allow }, "arguments_invalid")).toMatchObject({
       msg: expect.stringMatching(words),
+    });
+  });
+
+  test("over UDP the answers to others are dropped, too; by which interface one came they do not say", async () => {
+    const host = fakeHost();
+    await host.boot();
+    host.container("dns", { ports: { "53/udp": [{ HostIp: "192.0.2.9", HostPort: "5353" }] } });
+    const answers = () => mangle(host).filter((line) => line.includes("--sport"));
+    await host.ask({ container: "dns", allow: { "5353": ["10.0.0.0/8"] }, reload: "restore" });
+    const comment = '-m comment --comment "docker_iptables: dns"';
+    const reply = "-m conntrack --ctorigdst 192.0.2.9 --ctorigdstport 5353 --ctdir REPLY";
+    expect(answers()).toEqual([
+      `-A FORWARD -s 172.17.0.2/32 -i lo ! -o lo -p udp -m udp --sport 53 ${reply} ${comment} -j ALLOW`,
+      `-A OUTPUT -s 192.0.2.9/32 ! -o lo -p udp -m udp --sport 5353 ${reply.replace("--ctorigdst 192.0.2.9 ", "")} ${comment} -j ALLOW`,
+    ]);
+    expect(mangle(host)).toContain(`-A ALLOW -d 10.0.0.0/8 ${comment} -j RETURN`);
+    await host.ask({ container: "dns", allow: { "5353": ["10.0.0.0/8", "wg0"] }, reload: "restore" });
+    expect(answers()).toEqual([]);
+  });
+
+  test("a list for everyone is none; the other family's is one", async () => {
+    const host = await published({ "8080": ["0.0.0.0/0", "10.0.0.0/8"] });
+    expect(mangle(host)).toEqual([]);
+    expect(mangle(host, "ipv6").at(-1)).toContain("-j DROP");
+  });
+
+  test("IPv6 that docker-proxy answers for a container without an IPv6 address is closed, asked for or not", async () => {
+    for (const ipv6 of [true, false]) {
+      const host = fakeHost();
+      await host.boot();
+      // As Docker before 20.10 lists them: it listens at [::] all the same.
+      host.container("web", { ports: { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] } });
+      const result = await host.ask({ container: "web", allow: { "8080": ["10.0.0.0/8"] }, reload: "restore", ipv6 });
+      expect(result.failed, result.msg).toBeUndefined();
+      expect(mangle(host, "ipv6")[0]).toMatch(/^-A INPUT ! -i lo -p tcp -m tcp --dport 8080 .* -j ALLOW$/);
+      expect(host.kernel("nat", "ipv6")).not.toContain("web");
+    }
+  });
+
+  test("a host without IPv6 gets none of it", async () => {
+    const host = fakeHost();
+    await host.boot();
+    rmSync(join(host.fake, "machine/proc/net/if_inet6"));
+    host.container("web", { ports: PORTS });
+    expect(await host.ask({ container: "web", allow: { "8080": [] }, reload: "restore" })).toMatchObject({
+      changed: true,
+    });
+    expect(mangle(host)).not.toEqual([]);
+    expect(mangle(host, "ipv6")).toEqual([]);
+  });
+
+  describe("what this host lacks is said, and nothing is changed", () => {
+    const refused = async (host: FakeHost) => {
+      host.container("web", { ports: PORTS });
+      return host.refuses({ container: "web", allow: { "8080": [] }, reload: "restore" }, "list_unsupported");
+    };
+    const lacking = {
+      "no ip6tables": [(host: FakeHost) => rmSync(join(host.bin, "ip6tables-save")), /no ip6tables to close it/],
+      "no directory": [
+        (host: FakeHost) => rmSync(host.ip6tablesDir, { recursive: true }),
+        /there is no \S+ip6tables.d for what closes it; 'docker_iptables setup --iptables-dir \S+ --ip6tables-dir \S+ --reload restore' makes it/,
+      ],
+      "no mangle table": [
+        (host: FakeHost) =>
+          host.on("iptables-save", 'case "$*" in *mangle*) echo "Table does not exist" >&2; exit 1 ;; esac'),
+        /no mangle table for IPv4; 'modprobe iptable_mangle'/,
+      ],
+    } as const;
+    test.each(Object.keys(lacking) as (keyof typeof lacking)[])("%s", async (name) => {
+      const [prepare, words] = lacking[name];
+      const host = fakeHost();
+      await host.boot();
+      prepare(host);
+      expect(await refused(host)).toMatchObject({ msg: expect.stringMatching(words) });
+      // Without lists it works as before.
+      expect(await host.ask({ container: "web", reload: "restore" })).toMatchObject({ changed: true });
+    });
+
+    test("a sync leaves such a container as it is, and goes on with the others", async () => {
+      const host = fakeHost();
+      await host.boot();
+      rmSync(join(host.bin, "ip6tables-save"));
+      labelled(host, { "docker_iptables.allow": "10.0.0.0/8" });
+      host.container("db", { ports: { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8081" }] }, address: "172.17.0.3" });
+      const result = await host.ask({ all: true, reload: "restore" });
+      expect(result).toMatchObject({
+        changed: true,
+        warnings: [expect.stringMatching(/^web is skipped: the lists of web/)],
+      });
+      expect([host.fragment("web"), host.fragment("db")]).toEqual([undefined, expect.anything()]);
+      expect((await status(host)).problems).toContainEqual(
+        expect.objectContaining({ kind: "list_unsupported", container: "web" }),
+      );
+    });
+  });
+
+  describe("interfaces", () => {
+    test("one that is not there gets its rule, a warning, and a problem until it is there", async () => {
+      const host = await published({ "8080": ["wg0"] });
+      const list = { kind: "list_interface", container: "web" };
+      const kinds = async () => ((await status(host)).problems ?? []).filter(({ kind }) => kind === "list_interface");
+      expect(await kinds()).toMatchObject([{ ...list, msg: expect.stringMatching(/wg0 is no network interface/) }]);
+      const again = await host.ask({ container: "web", allow: { "8080": ["wg0"] }, reload: "restore" });
+      expect(again).toMatchObject({
+        changed: false,
+        warnings: [expect.stringContaining("wg0 is no network interface")],
+      });
+      host.interfaces({ lo: ["127.0.0.1/8", "::1/128"], wg0: ["10.9.0.1/24"] });
+      expect(await kinds()).toEqual([]);
+    });
+
+    test("a bridge's port is refused, with the bridge's name; where it became one later, it is a problem", async () => {
+      const enslave = (host: FakeHost) => {
+        mkdirSync(join(host.fake, "machine/sys/class/net/eth1"), { recursive: true });
+        symlinkSync("../br0", join(host.fake, "machine/sys/class/net/eth1/master"));
+      };
+      const there = { lo: ["127.0.0.1/8", "::1/128"], eth1: [], br0: ["192.0.2.1/24"] };
+      const host = await published({ "8080": ["br0"] });
+      host.interfaces(there);
+      enslave(host);
+      const { msg } = await host.refuses({ container: "web", allow: { "8080": ["eth1"] } }, "arguments_invalid");
+      expect(msg).toBe(
+        "allow: eth1 is a port of br0, and the rules see what comes by it as br0's, so it lets nobody in; name br0",
+      );
+      const later = await published({ "8080": ["eth1"] });
+      later.interfaces(there);
+      enslave(later);
+      expect((await status(later)).problems).toContainEqual(
+        expect.objectContaining({ kind: "list_interface", msg: expect.stringContaining("eth1 is a port of br0") }),
+      );
     });
   });
 
@@ -187,7 +324,29 @@ describe.concurrent("settings and labels", () => {
     settled(host, {});
     labelled(host, { "docker_iptables.allow.8080": "example.com" });
     const result = await host.ask({ all: true });
-    expect(result.warnings.join()).toMatch(/all ports of web are closed to other machines: .*'example.com'/);
+    expect(result.warnings.join()).toMatch(
+      /web: all ports are closed to other machines: in its label, .*'example.com'/,
+    );
     expect(mangle(host).filter((line) => line.includes("RETURN"))).toHaveLength(1);
+    const { problems } = await status(host);
+    expect(problems).toMatchObject([
+      { kind: "list_unreadable", container: "web", msg: expect.stringContaining("in its label, '8080' allows") },
+    ]);
+    // Who names the container decides.
+    expect(await host.ask({ container: "web", allow: { "8080": ["10.0.0.1"] } })).toMatchObject({
+      changed: true,
+      warnings: [],
+    });
+    expect(mangle(host)).toContainEqual(expect.stringContaining("-s 10.0.0.1/32"));
+  });
+
+  test("a label that the settings trust decides in their place", async () => {
+    const host = fakeHost();
+    await host.boot();
+    settled(host, { allow: { "*": ["10.0.0.0/8"] }, labels: "trusted" });
+    labelled(host, { "docker_iptables.allow.8080/tcp": "192.0.2.0/24" });
+    expect((await host.ask({ all: true })).warnings).toEqual([]);
+    expect(mangle(host)).toContainEqual(expect.stringContaining("-s 192.0.2.0/24"));
+    expect(mangle(host).join()).not.toContain("10.0.0.0");
   });
 });

@@ -16,6 +16,7 @@ export function textsOf(all: Addresses): Record<string, string> {
   const routes = subnets.filter(([name, cidr]) => name !== "lo" && !cidr.includes(":")).map(route);
   return {
     "/interfaces.json": JSON.stringify(Object.fromEntries(found)),
+    "/proc/net/if_inet6": "",
     "/proc/net/dev": `\n\n${Object.keys(all)
       .map((name) => `${name}: 0\n`)
       .join("")}`,

@@ -62,6 +62,7 @@ export function outcomeOf({ args, inspect, networks, interfaces, proxying }: Giv
     names: new Set(names),
     subnets,
     routes: [...subnets, ...routes].flatMap(({ name, cidr }) => routeTo(name, cidr)),
+    hasIpv6: true,
   };
   const located = locate(container, known, host, { asked: networkOf(options), options });
   const target = proxying === undefined ? located : withHairpins(located, setsOf(proxying), host);
