@@ -150,15 +150,16 @@ function statusTable(statuses: readonly StatusRow[], problems: readonly Problem[
   return [
     ...(statuses.length === 0 ? [] : [...tableOf([HEAD, ...rows]), ""]),
     ...statuses.flatMap(({ container, options }) => ownOptions(container, options)),
+    ...statuses.flatMap(({ container, lists }) =>
+      lists.map(({ publish, from }) => `${publish} of ${container} is open to: ${from}`),
+    ),
     ...problems.flatMap((problem) => problemLines(problem, reader)),
   ];
 }
 
 /** What a container has of its own. */
 function ownOptions(container: string, options: StatusRow["options"]): string[] {
-  const flags = Object.entries(options).map(([name, value]) =>
-    typeof value === "boolean" ? `--${value ? "" : "no-"}${name}` : `--${name} ${value}`,
-  );
+  const flags = flagsOf(options);
   return flags.length === 0 ? [] : [`${container} has options of its own: ${flags.join(" ")}`];
 }
 

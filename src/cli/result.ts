@@ -32,7 +32,7 @@ import {
 } from "../plan/item.ts";
 import { rangesOf } from "../rules/container-rules.ts";
 import { type DesiredFragment, isContainerFragment, isEmpty } from "../rules/desired-fragment.ts";
-import { publishedPorts } from "../rules/published-ports.ts";
+import { listedPorts, publishedPorts } from "../rules/published-ports.ts";
 import { allVisible, oneLine } from "../text/visible.ts";
 import { describeNotPublished } from "./not-published.ts";
 import { describeOrigin } from "./origins.ts";
@@ -235,6 +235,7 @@ function statusResult({ name, target, options, items }: ContainerStatus): Status
     addresses: Object.values(target?.publishing ?? {}).map(({ address }) => address),
     options: { ...options },
     fragments: items.filter(({ before }) => before !== undefined).map(({ path }) => path),
+    lists: items.flatMap(({ family, meaning }) => listedPorts(family, meaning)),
     live: isLive(items),
   };
 }

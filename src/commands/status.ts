@@ -20,6 +20,7 @@ import { sortByBoot } from "../fragments/confirmed.ts";
 import type { Problem } from "../generated/result.ts";
 import { isManaged, readFragment } from "../iptables/fragment-text.ts";
 import { readMeaning } from "../iptables/read.ts";
+import type { PacketHost } from "../iptables/trace.ts";
 import { describeCopies } from "../iptables/undeclared.ts";
 import type { Directories } from "../model/directories.ts";
 import { asFailure, Failure } from "../model/errors.ts";
@@ -330,6 +331,7 @@ function answer(scene: Scene, around: Around, problems: readonly Problem[]): Sta
       ...around.services.warnings,
       ...FAMILIES.flatMap((family) => describeCopies(around.declared[family] ?? [])),
       ...around.firewalls.warnings,
+      ...warnOfStart(publishing, items, around.host),
       ...unknown.map((name) =>
         daemon.existing.get(name)?.enabled === false
           ? `${name} is left out by its label, and has no fragment`
@@ -337,6 +339,24 @@ function answer(scene: Scene, around: Around, problems: readonly Problem[]): Sta
       ),
     ],
   };
+}
+
+/** Docker starts docker-proxy with the container, and a container's rules come after its start. */
+function warnOfStart(
+  targets: readonly PublishedContainer[],
+  items: readonly Item[],
+  { proxies }: PacketHost,
+): string[] {
+  const owned = byContainer(items);
+  const proxied = new Set(proxies.map(({ address }) => address));
+  const names = targets
+    .filter(({ name }) => owned.get(name)?.some(({ meaning }) => meaning.some((rule) => "sources" in rule)))
+    .filter(({ endpoints }) => endpoints.some(({ address }) => proxied.has(address)))
+    .map(({ name }) => name);
+  if (names.length === 0) return [];
+  return [
+    `docker-proxy answers everybody between the start of a container and its rules, lists or not (${names.join(", ")}); "userland-proxy": false in daemon.json closes that`,
+  ];
 }
 
 /** Where iptables-restore cannot be run, who else filters is the smaller trouble. */

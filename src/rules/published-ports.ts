@@ -5,7 +5,7 @@ import { type Source, spellSources } from "../model/allow.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { bracketed, spellPublish } from "../model/port-mapping.ts";
 import type { ContainerFragment } from "./desired-fragment.ts";
-import { type AllowForwarded, type Dnat, portAt } from "./model.ts";
+import { type AllowForwarded, type ContainerRule, type Dnat, portAt } from "./model.ts";
 
 export interface PublishedPorts {
   container: string;
@@ -24,6 +24,20 @@ export function publishedPorts({ owner, meaning }: ContainerFragment): Published
     return meaning[family].flatMap((rule) =>
       rule.kind === "dnat" ? partsOf(rule, lists).map((part) => describe(owner.name, family, part)) : [],
     );
+  });
+}
+
+/** The ports that have a list, as 0.0.0.0:8080/tcp, and who may connect to them from another machine. */
+export function listedPorts(
+  family: Family,
+  rules: readonly ContainerRule[],
+): Pick<PublishedPorts, "publish" | "from">[] {
+  return rules.flatMap((rule) => {
+    if (rule.kind !== "allow-delivered" || rule.direction !== "in") return [];
+    const { hostAddress, ports, sources } = rule;
+    const count = ports.last - ports.first + 1;
+    const publish = spellPublish({ family, hostAddress, hostPort: ports.first, protocol: ports.protocol }, count);
+    return [{ publish, from: spellSources(sources, family) }];
   });
 }
 

@@ -212,8 +212,12 @@ test("status shows what the host's settings say, and what a container has of its
         container: "web",
         publishes: [],
         addresses: [],
-        options: { guards: false, network: "front" },
+        options: { guards: false, network: "front", allow: { "8080": ["10.0.0.0/8", "wg0"] } },
         fragments: [],
+        lists: [
+          { publish: "0.0.0.0:8080/tcp", from: "10.0.0.0/8, wg0" },
+          { publish: "[::]:8080/tcp", from: "this host" },
+        ],
         live: true,
       },
     ],
@@ -224,7 +228,10 @@ test("status shows what the host's settings say, and what a container has of its
     },
   });
   const { stdout } = printForPerson(told);
-  expect(stdout).toContain("\nweb has options of its own: --no-guards --network front\n");
+  expect(stdout).toContain("\nweb has options of its own: --no-guards --allow 8080=10.0.0.0/8,wg0 --network front\n");
+  expect(stdout).toContain(
+    "\n0.0.0.0:8080/tcp of web is open to: 10.0.0.0/8, wg0\n[::]:8080/tcp of web is open to: this host\n",
+  );
   expect(stdout).toContain("\nsettings of this host: --ipv6 --reload patch\n");
 });
 
