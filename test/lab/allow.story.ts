@@ -91,3 +91,48 @@ story("compose's labels under watch: restart, stop and start, and a reboot keep 
   await host.reboot();
   await both();
 });
+
+story("a group that shrinks, a label that is broken, an image that carries one", async ({ lab }) => {
+  const host = await lab.host({ name: "grouped" });
+  const friend = await lab.client("friend");
+  const stranger = await lab.client("stranger");
+  await host.run("docker_iptables", ["setup"]);
+  const settle = (office: string[]) =>
+    host.write("/etc/docker_iptables.json", JSON.stringify({ sources: { office }, allow: { "*": ["@office"] } }));
+  const sync = async () => JSON.parse((await host.run("docker_iptables", ["sync", "--json"])).stdout);
+  const both = async (port: number) => [
+    await reaches(friend, host.address, port, true),
+    await reaches(stranger, host.address, port, false),
+  ];
+  await settle([friend.address, stranger.address]);
+  await host.docker.run("names", { publish: ["5353:53/udp"] });
+  await host.docker.run("web", { publish: ["8080:80"] });
+  expect(await sync()).toMatchObject({ changed: true, warnings: [] });
+  const flow = async (client: Client) =>
+    (await client.connect(host.address, 5353, { protocol: "udp", sourcePort: 41_000, timeoutMs: 2500 })).reached;
+  expect([await flow(friend), await flow(stranger)]).toEqual([true, true]);
+  await settle([friend.address]);
+  expect(await sync()).toMatchObject({ changed: true });
+  expect([await flow(friend), await flow(stranger), ...(await both(8080))]).toEqual([true, false, true, false]);
+
+  // Whoever makes an image may write what he likes into it: beyond the settings it opens nothing.
+  await host.docker.cli("commit", "--change", "LABEL docker_iptables.allow=0.0.0.0/0,::/0", "web", "greedy");
+  await host.docker.cli("run", "--detach", "--name", "greedy", "--publish", "8081:80", "greedy", "80");
+  const { warnings } = await sync();
+  expect(warnings).toEqual([
+    expect.stringMatching(/^greedy: its label for \* allows .*0\.0\.0\.0\/0.*which the settings do not$/),
+  ]);
+  expect(await both(8081)).toEqual([true, false]);
+
+  await host.docker.run("broken", {
+    publish: ["8082:80"],
+    options: ["--label", `docker_iptables.allow.8082=${friend.address},example.com`],
+  });
+  await sync();
+  expect([
+    await reaches(friend, host.address, 8082, false),
+    await reaches(stranger, host.address, 8082, false),
+  ]).toEqual([false, false]);
+  const { stdout } = await host.run("docker_iptables", ["status", "--json"], { check: false });
+  expect(JSON.parse(stdout).problems).toMatchObject([{ kind: "list_unreadable", container: "broken" }]);
+});
