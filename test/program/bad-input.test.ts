@@ -201,7 +201,7 @@ describe.concurrent("wrong types, in Ansible's words", () => {
     const message = await refusal({ container: "web", colour: "red", adress: "x" });
     expect(message).toContain("Unsupported parameters for (docker_iptables) module: adress, colour. ");
     expect(message).toMatch(
-      /Supported parameters include: adopt, all, base, chain, client, config, confirm, container \(name\), .*wait_timeout, watch\.$/,
+      /Supported parameters include: adopt, all, allow, base, chain, client, config, confirm, container \(name\), .*wait_timeout, watch\.$/,
     );
   });
 

@@ -84,6 +84,7 @@ describe.concurrent("all is well", () => {
         addresses: ["172.17.0.2"],
         options: {},
         fragments: [fileOf(host)],
+        lists: [],
         live: true,
       },
     ]);
@@ -514,7 +515,9 @@ describe.concurrent("found", () => {
       "fragment_untrusted",
       "network_overlaps",
     ];
-    const others = ["base_outdated", "daemon_settings", "unconfirmed", "rules_disordered", ...elsewhere];
+    // allow.test.ts has those of lists.
+    const lists = ["list_interface", "list_overruled", "list_unreadable", "list_unsupported"];
+    const others = ["base_outdated", "daemon_settings", "unconfirmed", "rules_disordered", ...elsewhere, ...lists];
     expect(all.filter((kind) => !here.has(kind))).toEqual(others.sort());
   });
 });
@@ -526,7 +529,7 @@ describe.concurrent("with the daemon down", () => {
     const well = await status(host);
     expect(kinds(well)).toEqual(["daemon_unreachable"]);
     expect(well.status).toEqual([
-      { container: "web", publishes: [], addresses: [], options: {}, fragments: [fileOf(host)], live: true },
+      { container: "web", publishes: [], addresses: [], options: {}, fragments: [fileOf(host)], lists: [], live: true },
     ]);
     host.flush("filter");
     const result = await status(host);
