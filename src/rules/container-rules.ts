@@ -56,8 +56,9 @@ export function makeContainerRules(
     const publishes = target.publishes.filter((publish) => publish.family === family);
     const endpoint = family === "ipv6" && !ipv6 ? undefined : target.publishing[family];
     const lists = listsOf(publishes, family, allowedTo);
-    const delivered = deliveredLists(target, family, allowedTo);
-    if (endpoint === undefined) rules[family] = delivered;
+    const endpoints = target.endpoints.filter((one) => one.family === family);
+    const closing = closingRules(target, family, allowedTo);
+    rules[family] = closing;
     if (publishes.length === 0 || (family === "ipv6" && !ipv6)) continue;
     if (endpoint === undefined) {
       // Of an address that is not to be used, and where no family has one, the target itself says so.
@@ -69,15 +70,13 @@ export function makeContainerRules(
     }
     const ranges = rangesOf(publishes);
     const ports = portsOf(publishes);
-    const endpoints = target.endpoints.filter((one) => one.family === family);
     rules[family] = [
       ...ranges.flatMap(loopbackFilters),
       ...(guards ? endpoints : []).map(
         ({ address, bridge }) => ({ kind: "direct-access-filter", address, bridge }) as const,
       ),
       ...lists.flatMap((list) => forwardedLists(list, endpoint)),
-      ...endpoints.flatMap((one) => directPortFilters(lists, one)),
-      ...delivered,
+      ...closing,
       ...ranges.map((range) => dnatOf(range, endpoint)),
       ...ports.flatMap((some) => hairpins(some, endpoint)),
       ...ports.map(
@@ -163,25 +162,34 @@ function listsOf(publishes: readonly PortMapping[], family: Family, allowedTo: A
 }
 
 /**
- * What no DNAT takes: docker-proxy has a socket for it, at `[::]` also for what is published on every address of IPv4, which Docker before
- * 20.10 lists alone.
+ * Closes the ways past the DNAT of ports that have lists: straight to an address of the container's, and to docker-proxy. That one has a
+ * socket at `[::]` also for what is published on every address of IPv4, which Docker before 20.10 lists alone.
  */
-function deliveredLists(target: PublishedContainer, family: Family, allowedTo: AllowedTo): ContainerRule[] {
+function closingRules(target: PublishedContainer, family: Family, allowedTo: AllowedTo): ContainerRule[] {
   const { publishes, publishing, endpoints, hearsIpv6 } = target;
   if (family === "ipv6" && !hearsIpv6) return [];
   const own = publishes.filter((one) => one.family === family);
-  const isNew = ({ protocol, hostPort }: PortMapping) =>
-    !own.some((one) => one.hostAddress === undefined && one.protocol === protocol && one.hostPort === hostPort);
+  const known = new Set(own.filter(({ hostAddress }) => hostAddress === undefined).map(portOf));
   const twins = publishes.filter(
-    (one) => family === "ipv6" && one.family === "ipv4" && one.hostAddress === undefined && isNew(one),
+    (one) => family === "ipv6" && one.family === "ipv4" && one.hostAddress === undefined && !known.has(portOf(one)),
   );
+  const lists = listsOf([...own, ...twins], family, allowedTo);
   const bridge = (publishing[family] ?? publishing.ipv4 ?? publishing.ipv6 ?? endpoints[0])?.bridge;
-  return listsOf([...own, ...twins], family, allowedTo).flatMap(({ range, sources }) =>
-    directionsOf(range, sources).map((direction) => ({
-      kind: "allow-delivered",
-      ...{ direction, hostAddress: range.hostAddress, ports: hostPortsOf(range), bridge, sources },
-    })),
-  );
+  return [
+    ...endpoints.filter((one) => one.family === family).flatMap((one) => directPortFilters(lists, one)),
+    ...lists.flatMap(({ range, sources }) =>
+      directionsOf(range, sources).map(
+        (direction): ContainerRule => ({
+          kind: "allow-delivered",
+          ...{ direction, hostAddress: range.hostAddress, ports: hostPortsOf(range), bridge, sources },
+        }),
+      ),
+    ),
+  ];
+}
+
+function portOf({ protocol, hostPort }: PortMapping): string {
+  return `${protocol} ${hostPort}`;
 }
 
 function forwardedLists({ range, sources }: Listed, { address, bridge }: Endpoint): ContainerRule[] {

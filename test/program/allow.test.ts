@@ -54,6 +54,7 @@ describe.concurrent("an argument", () => {
       `-A ALLOW ${comment} -j DROP`,
     ]);
     expect(mangle(host, "ipv6")).toEqual([
+      `-A FORWARD -d fd00::2/128 ! -i lo -o lo -p tcp -m tcp --dport 80 -m conntrack ! --ctstate DNAT ${comment} -j DROP`,
       `-A INPUT ! -i lo -p tcp -m tcp --dport 8080 ${comment} -j ALLOW`,
       `-A ALLOW -i lo ${comment} -j RETURN`,
       `-A ALLOW -i wg0 ${comment} -j RETURN`,
