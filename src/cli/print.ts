@@ -216,11 +216,11 @@ function newlyPublished({ published = [], containers = [] }: Result): string[] {
 
 type Explained = NonNullable<Result["explained"]>[number];
 
-function explained({ container, publish, views }: Explained, { columns, stdout }: Reader): string[] {
+function explained({ container, publish, from: sources, views }: Explained, { columns, stdout }: Reader): string[] {
   const widest = (texts: string[]) => Math.max(...texts.map((text) => text.length));
   const [from, to] = [widest(views.map((view) => view.from)), widest(views.map((view) => view.to))];
   return [
-    `${publish} of ${container}`,
+    `${publish} of ${container}${sources === undefined ? "" : `, from ${sources} only`}`,
     ...views.flatMap((view) => [
       ...verdictLines(`  ${view.from.padEnd(from)}  ${view.to.padEnd(to)}`, view, { columns, stdout }),
       ...view.by.map((what) => `      ${what}`),

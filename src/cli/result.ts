@@ -13,6 +13,7 @@ import { restoreCommand } from "../iptables/commands.ts";
 import { hasDrift } from "../iptables/live.ts";
 import { type Rule, spellLive } from "../iptables/rule.ts";
 import { warnOfAccess } from "../model/access.ts";
+import { spellSources } from "../model/allow.ts";
 import { asFailure, type Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
 import { containersAmong } from "../model/owner.ts";
@@ -35,7 +36,7 @@ import { type DesiredFragment, isContainerFragment, isEmpty } from "../rules/des
 import { listedPorts, publishedPorts } from "../rules/published-ports.ts";
 import { allVisible, oneLine } from "../text/visible.ts";
 import { describeNotPublished } from "./not-published.ts";
-import { describeOrigin } from "./origins.ts";
+import { describeClients } from "./origins.ts";
 
 type ContainerResult = NonNullable<Result["containers"]>[number];
 type BaseResult = NonNullable<Result["base"]>;
@@ -162,24 +163,26 @@ export function resultOfExplain(request: Request, { explained, notPublished, war
     changed: false,
     msg,
     comment: msg,
-    explained: explained.map(({ container, publish, count: ports, addresses, views }) => ({
+    explained: explained.map(({ container, publish, count: ports, addresses, allowed, views }) => ({
       container,
       publish: spellPublish(publish, ports),
+      ...(allowed === undefined ? {} : { from: spellSources(allowed, publish.family) }),
       views: views.map((view) => viewResult(view, container, addresses)),
     })),
     warnings: [...request.warnings, ...warnings],
   });
 }
 
-function viewResult(
-  { from, trip, arrival }: Explained["views"][number],
-  container: string,
-  addresses: readonly string[],
-): ViewResult {
+function viewResult(view: Explained["views"][number], container: string, addresses: readonly string[]): ViewResult {
+  const { trip, arrival, sources, interfaces } = view;
   const { reached, why, by, doubts } = arrival;
   const reaches = reached !== undefined && addresses.includes(reached.address);
   return {
-    from: describeOrigin(from, container),
+    from: describeClients(view, container),
+    source: trip.source,
+    interface: trip.from ?? null,
+    ...(sources ? { sources: [...sources.subnets, ...(sources.rest === undefined ? [] : [sources.rest])] } : {}),
+    ...(interfaces ? { interfaces: [...interfaces] } : {}),
     to: `${bracketed(trip.destination)}:${trip.port}`,
     reaches,
     seen_as: reached?.seenAs ?? null,

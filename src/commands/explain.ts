@@ -8,12 +8,16 @@ import type { Network } from "../docker/network.ts";
 import type { NothingPublished } from "../docker/nothing-published.ts";
 import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
-import { liveOwners, readLive } from "../iptables/live.ts";
-import { type PacketHost, type TraceResult, trace } from "../iptables/trace.ts";
+import { type Live, liveOwners, readLive } from "../iptables/live.ts";
+import { readMeaning } from "../iptables/read.ts";
+import { mayBeOurs, readWords, uncounted } from "../iptables/rule.ts";
+import type { PacketHost } from "../iptables/trace.ts";
+import { type View, viewsOf } from "../iptables/views.ts";
+import type { Source } from "../model/allow.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { containersAmong } from "../model/owner.ts";
-import type { PortMapping } from "../model/port-mapping.ts";
+import { type PortMapping, spellPublish } from "../model/port-mapping.ts";
 import { foreignTables, otherBackend } from "../netfilter/foreign-firewalls.ts";
 import { decides } from "../netfilter/nft-tables.ts";
 import type { HostRequest } from "../plan/backend.ts";
@@ -21,7 +25,8 @@ import { optionsOf } from "../plan/desired.ts";
 import { readDirectories } from "../plan/directories.ts";
 import type { Kernel } from "../plan/item.ts";
 import { rangesOf } from "../rules/container-rules.ts";
-import { type ProbeOrigin, probesOf, type Trip } from "../rules/probe.ts";
+import type { AllowDelivered, AllowForwarded } from "../rules/model.ts";
+import { probesOf } from "../rules/probe.ts";
 import { readHost } from "./host.ts";
 
 /** One published port, or a range, represented by its first one. */
@@ -32,7 +37,11 @@ export interface Explained {
   count: number;
   /** The container's own addresses. */
   addresses: string[];
-  views: { from: ProbeOrigin; trip: Trip; arrival: TraceResult }[];
+  /** Who may connect, as its live rules say; undefined: everyone. */
+  allowed: readonly Source[] | undefined;
+  views: View[];
+  /** How many subnets that rules name were not asked for: they are too many. */
+  left: number;
 }
 
 export interface Explanation {
@@ -50,7 +59,8 @@ export async function explain(request: ExplainRequest, signal: AbortSignal): Pro
   const { targets, networks, live } = observed;
   const bridges = networks.networks.flatMap(({ bridge }) => bridge ?? []);
   const host = await readHost(live, bridges);
-  const explained = targets.flatMap((target) => follow(target, networks.networks, host));
+  const lists = { ipv4: listsIn(live.ipv4), ipv6: listsIn(live.ipv6) };
+  const explained = targets.flatMap((target) => follow(target, networks.networks, host, lists));
   const inUse = FAMILIES.filter((family) => explained.some(({ publish }) => publish.family === family));
   return {
     explained,
@@ -61,6 +71,7 @@ export async function explain(request: ExplainRequest, signal: AbortSignal): Pro
       ...networks.unusable.map(({ msg }) => `${msg}; it is skipped`),
       ...new Set(targets.flatMap(({ warnings }) => warnings)),
       ...warnOfUntrusted(host.untrusted),
+      ...explained.flatMap(warnOfLeft),
       ...(await forwardingWarnings(forwardedOf(inUse, observed))),
       ...(await othersWarnings(inUse, request.host.timeout)),
     ],
@@ -87,18 +98,49 @@ async function observe(request: ExplainRequest, signal: AbortSignal): Promise<Ob
 }
 
 /** Each of a container's ports, from everywhere. */
-function follow(target: PublishedContainer, networks: readonly Network[], host: PacketHost): Explained[] {
-  return publishesOf(target).map(({ publish, count }) => ({
-    container: target.name,
-    publish,
-    count,
-    addresses: target.endpoints.map(({ address }) => address),
-    views: probesOf(publish, target, networks, host).map(({ from, trip }) => ({
-      from,
-      trip,
-      arrival: trace(host, trip),
-    })),
-  }));
+function follow(target: PublishedContainer, networks: readonly Network[], host: PacketHost, lists: Lists): Explained[] {
+  return publishesOf(target, lists).map(({ publish, count, allowed }) => {
+    const by = allowed?.flatMap((one) => one.by ?? []);
+    const found = probesOf(publish, target, networks, host, by).map((probe) => viewsOf(host, probe, allowed));
+    return {
+      ...{ container: target.name, publish, count, allowed },
+      addresses: target.endpoints.map(({ address }) => address),
+      views: found.flatMap(({ views }) => views),
+      left: Math.max(0, ...found.map(({ left }) => left)),
+    };
+  });
+}
+
+function warnOfLeft({ publish, count, left }: Explained): string[] {
+  if (left === 0) return [];
+  return [
+    `rules name too many sources on the way to ${spellPublish(publish, count)}: ${left} of them are not asked for`,
+  ];
+}
+
+type Lists = Record<Family, readonly (AllowForwarded | AllowDelivered)[]>;
+
+/** Of the kernel's rules those of ours that ask for lists. */
+function listsIn(live: Live | undefined): (AllowForwarded | AllowDelivered)[] {
+  const lines = live?.tables.get("mangle")?.lines ?? [];
+  const rules = lines.filter(mayBeOurs).map((line) => readWords(uncounted(line)));
+  return readMeaning(new Map([["mangle", rules]])).flatMap((one) => ("sources" in one ? [one] : []));
+}
+
+/** Who may connect to a port: by its DNAT, else through docker-proxy. */
+function allowedTo(
+  publish: PortMapping,
+  { endpoints }: PublishedContainer,
+  lists: Lists,
+): readonly Source[] | undefined {
+  const { family, hostAddress, hostPort, protocol } = publish;
+  const about = lists[family].filter((one) => {
+    const ports = one.kind === "allow-forwarded" ? one.hostPorts : one.ports;
+    const isFor = ports.protocol === protocol && ports.first <= hostPort && hostPort <= ports.last;
+    return isFor && (one.hostAddress === undefined || one.hostAddress === hostAddress);
+  });
+  const own = about.find((one) => one.kind === "allow-forwarded" && endpoints.some((at) => at.address === one.address));
+  return (own ?? about.find(({ kind }) => kind === "allow-delivered"))?.sources;
 }
 
 /** IPv6 that docker-proxy alone answers, because no rules were requested, need not be forwarded. */
@@ -107,15 +149,28 @@ function forwardedOf(inUse: readonly Family[], { targets, live }: Observed): Fam
   return inUse.filter((family) => family === "ipv4" || targets.some(({ name }) => owners.has(name)));
 }
 
-/** Contiguous ports as one: their rules are one, too. */
-function publishesOf({ publishes, nothingPublished }: PublishedContainer): { publish: PortMapping; count: number }[] {
-  if (nothingPublished !== undefined) return [];
-  return FAMILIES.flatMap((family) =>
-    rangesOf(publishes.filter((publish) => publish.family === family)).map(({ count, ...range }) => ({
-      publish: { family, ...range },
-      count,
-    })),
-  );
+interface PublishedRange {
+  publish: PortMapping;
+  count: number;
+  allowed: readonly Source[] | undefined;
+}
+
+/** Contiguous ports with one list as one: their rules are one, too. */
+function publishesOf(target: PublishedContainer, lists: Lists): PublishedRange[] {
+  if (target.nothingPublished !== undefined) return [];
+  return FAMILIES.flatMap((family) => {
+    const byList = new Map<string, { publishes: PortMapping[]; allowed: readonly Source[] | undefined }>();
+    for (const publish of target.publishes.filter((one) => one.family === family)) {
+      const allowed = allowedTo(publish, target, lists);
+      const key = JSON.stringify(allowed ?? null);
+      const same = byList.get(key) ?? { publishes: [], allowed };
+      byList.set(key, same);
+      same.publishes.push(publish);
+    }
+    return [...byList.values()].flatMap(({ publishes, allowed }) =>
+      rangesOf(publishes).map(({ count, ...range }) => ({ publish: { family, ...range }, count, allowed })),
+    );
+  });
 }
 
 /** Who else decides about packets, and is not looked at. */

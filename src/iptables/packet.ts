@@ -2,13 +2,12 @@
 //
 // It knows the matches that firewalls decide by: addresses, interfaces, protocol, ports, connection state, address types. Of any
 // other match (a set, a mark, a limit, an owner) it cannot say whether it holds: such a rule is listed as a doubt, and the walk
-// continues as if it did not match.
+// continues as if it did not match. A target that it does not know, and one that leaves the packet to a program, are doubts, too.
 
-import ipaddr from "ipaddr.js";
-import { isWithin } from "../model/addresses.ts";
+import { bitsOf } from "../model/addresses.ts";
 import type { Family } from "../model/family.ts";
 import type { Live } from "./live.ts";
-import { type ParsedRule, parseRule } from "./parse.ts";
+import { type Clause, type ParsedRule, parseRule } from "./parse.ts";
 import { byChain, readWords } from "./rule.ts";
 
 export interface Packet {
@@ -26,6 +25,8 @@ export interface Packet {
   translated: boolean;
   /** Where it was sent, before a DNAT changed its destination (conntrack's original tuple). */
   original: { destination: string; port: number };
+  /** What conntrack knows of it, NEW if it is not said: UNTRACKED after a NOTRACK, INVALID before conntrack has seen it. */
+  state?: "NEW" | "UNTRACKED" | "INVALID";
 }
 
 /** What a rule or a policy does with a packet: `target` as iptables names it, "ACCEPT" or "DNAT". */
@@ -37,15 +38,28 @@ export interface Verdict {
   options: readonly string[];
 }
 
+/** A rule that would decide otherwise if it does what is unknown. */
+export interface Doubt {
+  rule: string;
+  /** What it does then: the packet ends, passes the table, or anything. */
+  may: "end" | "pass" | "anything";
+}
+
 export interface Walk {
   /** Undefined where the table is not there. */
   verdict: Verdict | undefined;
-  /** Rules that would decide otherwise if they match, which is unknown. */
-  doubts: string[];
+  doubts: Doubt[];
+  /** Whether a rule on the way takes the packet from conntrack. */
+  untracked: boolean;
+  /** The subnets by which rules on the way tell sources apart, in order. */
+  asked: string[];
 }
 
 interface LineRule extends ParsedRule {
   line: string;
+  /** Of its matches, those of the source. */
+  ofSource: readonly Clause[];
+  others: readonly Clause[];
 }
 
 /** One family's rules, read once for many packets. */
@@ -74,66 +88,141 @@ export function withoutChain({ tables, isLocal }: Ruling, table: string, chain: 
 }
 
 function readLine(line: string): LineRule {
-  return { line, ...parseRule(readWords(line)) };
+  const parsed = parseRule(readWords(line));
+  const isOfSource = ({ option }: Clause) => option === "-s" || option === "--ctorigsrc";
+  const others = parsed.clauses.filter((one) => !isOfSource(one));
+  return { line, ...parsed, ofSource: parsed.clauses.filter(isOfSource), others };
 }
 
 /** What a built-in chain does with a packet. */
 export function walk(ruling: Ruling, table: string, chain: string, packet: Packet): Walk {
-  const doubts: string[] = [];
   const found = ruling.tables.get(table);
-  if (found === undefined) return { verdict: undefined, doubts };
+  if (found === undefined) return { verdict: undefined, doubts: [], untracked: false, asked: [] };
+  const walker = new Walker(found, packet, ruling.isLocal);
   const policy = found.policies.get(chain) ?? "ACCEPT";
-  const verdict = walkChain(found.chains, chain, packet, ruling.isLocal, doubts, 0);
-  const byPolicy = { target: policy, rule: `:${chain} ${policy}`, options: [] };
-  return { verdict: verdict === undefined || verdict === "return" ? byPolicy : verdict, doubts };
+  const decided = walker.follow(chain, 0);
+  const verdict = typeof decided === "object" ? decided : { target: policy, rule: `:${chain} ${policy}`, options: [] };
+  const { untracked, asked } = walker;
+  // To pass the table early changes nothing where it is passed anyway.
+  const changesNothing = table !== "nat" && verdict.target === "ACCEPT" && !untracked;
+  const doubts = changesNothing ? walker.doubts.filter(({ may }) => may !== "pass") : walker.doubts;
+  return { verdict, doubts, untracked, asked: [...asked] };
 }
 
 /** Deeper than any ruleset that the kernel takes. */
 const DEEPEST = 64;
-const ENDS = /^(ACCEPT|DROP|REJECT|QUEUE|NFQUEUE|DNAT|SNAT|MASQUERADE|REDIRECT|NETMAP)$/;
+const ENDS = /^(ACCEPT|DROP|REJECT|QUEUE|NFQUEUE|TPROXY|DNAT|SNAT|MASQUERADE|REDIRECT|NETMAP)$/;
+/** What becomes of it is a program's to say. */
+const LEAVES_IT = /^(QUEUE|NFQUEUE|TPROXY)$/;
+/** After these the walk goes on, and nothing is decided. */
+const GOES_ON =
+  /^(|LOG|NFLOG|ULOG|MARK|CONNMARK|SECMARK|CONNSECMARK|CLASSIFY|DSCP|TOS|TTL|HL|ECN|SET|AUDIT|CHECKSUM|TCPMSS|TCPOPTSTRIP|TEE|TRACE|LED|IDLETIMER|RATEEST|HMARK|CT)$/;
 
-function walkChain(
-  chains: ReadonlyMap<string, LineRule[]>,
-  chain: string,
-  packet: Packet,
-  isLocal: (address: string) => boolean,
-  doubts: string[],
-  depth: number,
-): Verdict | "return" | undefined {
-  if (depth > DEEPEST) return undefined;
-  for (const rule of chains.get(chain) ?? []) {
-    const matches = matchesAll(rule, packet, isLocal);
-    if (matches === false) continue;
-    if (rule.target === "RETURN") {
-      if (matches === true) return "return";
-      doubts.push(rule.line);
-    } else if (ENDS.test(rule.target)) {
-      if (matches === true) return { target: rule.target, rule: rule.line, options: rule.targetOptions };
-      doubts.push(rule.line);
-    } else if (chains.has(rule.target)) {
-      const inner: string[] = [];
-      const verdict = walkChain(chains, rule.target, packet, isLocal, inner, depth + 1);
-      const decides = verdict !== undefined && verdict !== "return";
-      if (matches !== true) {
-        if (decides || inner.length > 0) doubts.push(rule.line);
-        continue;
-      }
-      doubts.push(...inner);
-      if (decides) return verdict;
-      if (rule.isGoto) return "return";
-    }
+class Walker {
+  readonly asked = new Set<string>();
+  doubts: Doubt[] = [];
+  untracked = false;
+  readonly #table: { policies: ReadonlyMap<string, string>; chains: ReadonlyMap<string, LineRule[]> };
+  readonly #packet: Packet;
+  readonly #isLocal: (address: string) => boolean;
+
+  constructor(
+    table: Ruling["tables"] extends ReadonlyMap<string, infer T> ? T : never,
+    packet: Packet,
+    isLocal: Ruling["isLocal"],
+  ) {
+    this.#table = table;
+    this.#packet = { ...packet };
+    this.#isLocal = isLocal;
   }
-  return undefined;
+
+  /** "return": a RETURN, or the end of a chain that was gone to: the caller of the chain goes on. */
+  follow(chain: string, depth: number): Verdict | "return" | undefined {
+    if (depth > DEEPEST) return undefined;
+    for (const rule of this.#table.chains.get(chain) ?? []) {
+      const matches = this.#matches(rule);
+      if (matches === false) continue;
+      const end = this.#isChain(rule.target) ? this.#enter(rule, matches, depth) : this.#obey(rule, matches);
+      if (end !== undefined) return end;
+    }
+    return undefined;
+  }
+
+  /** iptables-save declares chains that have no rule, too. */
+  #isChain(name: string): boolean {
+    return this.#table.chains.has(name) || this.#table.policies.get(name) === "-";
+  }
+
+  #obey(rule: LineRule, matches: Answer): Verdict | "return" | undefined {
+    const { target, targetOptions: options, line } = rule;
+    if (target === "RETURN") {
+      if (matches === true) return "return";
+      this.#doubt(line);
+    } else if (ENDS.test(target)) {
+      if (matches !== true || LEAVES_IT.test(target)) this.#doubt(line, target);
+      if (matches === true) return { target, rule: line, options };
+    } else if (target === "NOTRACK" || (target === "CT" && options.includes("--notrack"))) {
+      if (matches !== true) this.#doubt(line);
+      else {
+        this.untracked = true;
+        this.#packet.state = "UNTRACKED";
+      }
+    } else if (!GOES_ON.test(target)) this.#doubt(line);
+    return undefined;
+  }
+
+  #enter(rule: LineRule, matches: Answer, depth: number): Verdict | "return" | undefined {
+    const [before, wasUntracked] = [this.doubts, this.untracked];
+    const state = this.#packet.state;
+    this.doubts = [];
+    const verdict = this.follow(rule.target, depth + 1);
+    const inner = this.doubts;
+    this.doubts = before;
+    const decides = typeof verdict === "object";
+    if (matches !== true) {
+      const isUntracked = this.untracked !== wasUntracked;
+      this.untracked = wasUntracked;
+      if (state === undefined) delete this.#packet.state;
+      else this.#packet.state = state;
+      // What a chain does that was gone to, or what it does not, ends this one.
+      if (decides && inner.length === 0 && !isUntracked) this.#doubt(rule.line, verdict.target);
+      else if (decides || inner.length > 0 || isUntracked || rule.isGoto) this.#doubt(rule.line);
+      return undefined;
+    }
+    this.doubts.push(...inner);
+    if (decides) return verdict;
+    return rule.isGoto ? "return" : undefined;
+  }
+
+  #doubt(rule: string, target = ""): void {
+    const may = /^(DROP|REJECT)$/.test(target) ? "end" : target === "ACCEPT" ? "pass" : "anything";
+    this.doubts.push({ rule, may });
+  }
+
+  #matches({ clauses, ofSource, others }: LineRule): Answer {
+    const packet = this.#packet;
+    const hasState = clauses.some(({ option }) => /^--(ct)?state$/.test(option));
+    const ask = ({ negated, option, values }: Clause): Answer => {
+      // Of what conntrack does not know it matches the state alone (xt_conntrack.c).
+      if (/^--ct(?!state)/.test(option) && (packet.state ?? "NEW") !== "NEW") return hasState;
+      const plain = matchesOne(option, values, packet, this.#isLocal);
+      return plain === undefined ? undefined : plain !== negated;
+    };
+    const answer = allOf(others, ask);
+    if (answer === false || ofSource.length === 0) return answer;
+    for (const { values } of ofSource) this.asked.add(values[0] ?? "");
+    const from = allOf(ofSource, ask);
+    return from === true ? answer : from;
+  }
 }
 
 /** True, false, or undefined where it is unknown. */
 type Answer = boolean | undefined;
 
-function matchesAll({ clauses }: LineRule, packet: Packet, isLocal: (address: string) => boolean): Answer {
+function allOf(clauses: readonly Clause[], ask: (clause: Clause) => Answer): Answer {
   let answer: Answer = true;
-  for (const { negated, option, values } of clauses) {
-    const plain = matchesOne(option, values, packet, isLocal);
-    const one = plain === undefined ? undefined : plain !== negated;
+  for (const clause of clauses) {
+    const one = ask(clause);
     if (one === false) return false;
     if (one === undefined) answer = undefined;
   }
@@ -152,6 +241,7 @@ function matchesOne(
   const value = values[0] ?? "";
   switch (option) {
     case "-s":
+    case "--ctorigsrc":
       return within(packet.source, value);
     case "-d":
       return within(packet.destination, value);
@@ -170,7 +260,7 @@ function matchesOne(
       return value.split(",").some((range) => inRange(packet.port, range));
     case "--ctstate":
     case "--state":
-      return value.split(",").some((state) => state === "NEW" || (state === "DNAT" && packet.translated));
+      return value.split(",").some((one) => isInState(packet, one));
     case "--ctorigdst":
       return within(packet.original.destination, value);
     case "--ctorigdstport":
@@ -183,6 +273,8 @@ function matchesOne(
       return isOfType(packet.destination, value, isLocal);
     case "--syn":
       return true;
+    case "-f":
+      return false;
     case "--tcp-flags":
       return values.join(" ") === "FIN,SYN,RST,ACK SYN" ? true : undefined;
     default:
@@ -190,9 +282,25 @@ function matchesOne(
   }
 }
 
+function isInState({ state = "NEW", translated }: Packet, asked: string): boolean {
+  return asked === state || (asked === "DNAT" && translated && state === "NEW");
+}
+
+/** Undefined for a name, and for a mask that is no prefix. */
 function within(address: string, subnet: string): Answer {
-  if (!/\/\d+$/.test(subnet)) return ipaddr.isValid(subnet) ? address === subnet : undefined;
-  return isWithin(address, subnet);
+  const [one, all] = [knownBits(address), knownBits(subnet)];
+  return one === undefined || all === undefined ? undefined : one.startsWith(all);
+}
+
+/** The same few are asked for each rule and each source. */
+const BITS = new Map<string, string | undefined>();
+
+function knownBits(text: string): string | undefined {
+  if (!BITS.has(text)) {
+    if (BITS.size > 20_000) BITS.clear();
+    BITS.set(text, bitsOf(text));
+  }
+  return BITS.get(text);
 }
 
 /** iptables(8): a trailing + matches any rest. */

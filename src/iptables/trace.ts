@@ -2,11 +2,19 @@
 // the kernel's order, routing, docker-proxy. Pure.
 
 import type { DockerProxy } from "../docker/proxy.ts";
-import { interfaceTowards, isLoopback, isWithin, withoutPrefix } from "../model/addresses.ts";
+import {
+  bitsOf,
+  interfaceTowards,
+  isLoopback,
+  isWithin,
+  subnetOf,
+  withoutHostMask,
+  withoutPrefix,
+} from "../model/addresses.ts";
 import type { Family } from "../model/family.ts";
 import { portAt } from "../rules/model.ts";
 import type { Trip } from "../rules/probe.ts";
-import { type Packet, type Ruling, type Verdict, walk } from "./packet.ts";
+import { type Doubt, type Packet, type Ruling, type Verdict, walk } from "./packet.ts";
 import { readDestination } from "./read.ts";
 
 /** What of this host decides. */
@@ -34,23 +42,29 @@ export interface TraceResult {
   by: string[];
   /** Rules that may decide otherwise. */
   doubts: string[];
+  /** The subnets by which rules on the way tell sources apart, in order. */
+  asked: string[];
 }
 
 /** Follows one connection. A family without rules at hand is as one without rules. */
 export function trace(host: PacketHost, trip: Trip): TraceResult {
   const way = new Way(host, trip);
-  const stop = way.arrive() ?? way.goOn();
-  return { reached: undefined, why: "", ...stop, by: way.by, doubts: [...new Set(way.doubts)] };
+  const end: Pick<TraceResult, "reached" | "why"> = { reached: undefined, why: "", ...(way.arrive() ?? way.goOn()) };
+  // One more rule that only drops changes nothing of what does not arrive.
+  const doubts = way.doubts.filter(({ may }) => end.reached !== undefined || may !== "end").map(({ rule }) => rule);
+  return { ...end, by: way.by, doubts: [...new Set(doubts)], asked: [...way.asked] };
 }
 
 type Stop = Pick<TraceResult, "reached"> | Pick<TraceResult, "why">;
 
 class Way {
   readonly by: string[] = [];
-  readonly doubts: string[] = [];
+  readonly doubts: Doubt[] = [];
+  readonly asked = new Set<string>();
   readonly #host: PacketHost;
   readonly #trip: Trip;
   readonly #packet: Packet;
+  #isUntracked = false;
 
   constructor(host: PacketHost, trip: Trip) {
     this.#host = host;
@@ -71,17 +85,25 @@ class Way {
       return { why: "the kernel accepts no packet to ::1 from outside" };
     const hook = from === undefined ? "OUTPUT" : "PREROUTING";
     if (from === undefined) packet.to = this.#route(destination);
-    const stop = this.#refusedBy("raw", hook) ?? this.#refusedBy("mangle", hook);
+    const stop = this.#first(hook) ?? this.#translate(hook);
     if (stop) return stop;
-    this.#translate(this.#walk("nat", hook));
     if (from !== undefined && isLoopback(packet.destination)) {
       return { why: "the kernel accepts no packet to a loopback address from outside" };
     }
     if (from === undefined) {
       packet.to = this.#route(packet.destination);
-      return this.#refusedBy("filter", "OUTPUT");
+      return this.#refusedBy("filter", "OUTPUT") ?? this.#refusedBy("security", "OUTPUT");
     }
     return undefined;
+  }
+
+  /** Before the destination is asked about: raw, then conntrack, unless raw takes the packet from it, then mangle. */
+  #first(hook: "OUTPUT" | "PREROUTING"): Stop | undefined {
+    const packet = this.#packet;
+    packet.state = "INVALID";
+    const stop = this.#refusedBy("raw", hook);
+    packet.state = this.#isUntracked ? "UNTRACKED" : "NEW";
+    return stop ?? this.#refusedBy("mangle", hook);
   }
 
   goOn(): Stop {
@@ -91,9 +113,7 @@ class Way {
   /** To a process of the host's: docker-proxy, if one listens there. */
   #deliver(): Stop {
     const packet = this.#packet;
-    packet.from = this.#trip.from ?? "lo";
-    packet.to = undefined;
-    const stop = this.#refusedBy("mangle", "INPUT") ?? this.#refusedBy("filter", "INPUT");
+    const stop = this.#loop() ?? this.#enter();
     if (stop) return stop;
     const proxy = this.#host.proxies.find(
       ({ protocol, hostAddress, hostPort }) =>
@@ -101,13 +121,48 @@ class Way {
     );
     if (proxy === undefined) return { why: "no DNAT rule matches, and no docker-proxy listens there" };
     this.by.push(PROXY);
-    const { address, port } = proxy;
     const answers = this.#answersFrom(proxy);
     if (answers !== packet.destination) {
       return { why: `docker-proxy replies from ${answers}, not from the address that the client used` };
     }
+    return this.#ask(proxy);
+  }
+
+  /** What the host sends to itself leaves by lo, and comes in by it. */
+  #loop(): Stop | undefined {
+    const packet = this.#packet;
+    if (this.#trip.from !== undefined) return undefined;
+    packet.to = "lo";
+    const left = this.#refusedBy("mangle", "POSTROUTING") ?? this.#endedBy(this.#walkNat("POSTROUTING"));
+    if (left) return left;
+    packet.from = "lo";
+    packet.to = undefined;
+    return this.#refusedBy("raw", "PREROUTING") ?? this.#refusedBy("mangle", "PREROUTING");
+  }
+
+  #enter(): Stop | undefined {
+    this.#packet.from = this.#trip.from ?? "lo";
+    this.#packet.to = undefined;
+    const tables = ["mangle", "filter", "security"];
+    for (const table of tables) {
+      const stop = this.#refusedBy(table, "INPUT");
+      if (stop) return stop;
+    }
+    return this.#trip.from === undefined ? undefined : this.#endedBy(this.#walkNat("INPUT"));
+  }
+
+  /** docker-proxy has a connection of its own to the container. */
+  #ask({ address, port, protocol }: DockerProxy): Stop {
     const bridge = this.#route(address);
-    return { reached: { address, port, seenAs: this.#addressOf(bridge, address) } };
+    const source = this.#addressOf(bridge, address);
+    if (bridge === undefined || source === "") return { reached: { address, port, seenAs: source } };
+    const family = address.includes(":") ? "ipv6" : "ipv4";
+    const way = new Way(this.#host, { family, from: undefined, source, destination: address, protocol, port });
+    const end = way.arrive() ?? way.#forward();
+    this.doubts.push(...way.doubts);
+    if ("reached" in end) return end;
+    this.by.push(...way.by);
+    return { why: `docker-proxy does not reach the container: ${end.why}` };
   }
 
   /** A UDP socket on every address answers from the one that the kernel prefers towards the client (tried, 20.10). */
@@ -123,12 +178,17 @@ class Way {
     const bridge = this.#route(packet.destination);
     if (bridge === undefined) return { why: `${packet.destination} is in no network of this host` };
     packet.to = bridge;
-    if (from !== undefined) {
-      const stop = this.#refusedBy("mangle", "FORWARD") ?? this.#refusedBy("filter", "FORWARD");
+    for (const table of from === undefined ? [] : ["mangle", "filter", "security"]) {
+      const stop = this.#refusedBy(table, "FORWARD");
       if (stop) return stop;
     }
     packet.from = undefined;
-    const seenAs = this.#sourceAfter(this.#walk("nat", "POSTROUTING"), bridge);
+    const left = this.#refusedBy("mangle", "POSTROUTING");
+    if (left) return left;
+    const verdict = this.#walkNat("POSTROUTING");
+    const ended = this.#endedBy(verdict);
+    if (ended) return ended;
+    const seenAs = this.#sourceAfter(verdict, bridge);
     const masked = seenAs !== source;
     // IPv6 has no route_localnet: replies to ::1 never return (tried, 6.18).
     if (isLoopback(source) && !(packet.family === "ipv4" && masked && this.#host.routed.has(bridge))) {
@@ -147,24 +207,41 @@ class Way {
   #walk(table: string, chain: string): Verdict | undefined {
     const ruling = this.#host.rulings[this.#packet.family];
     if (ruling === undefined) return undefined;
-    const { verdict, doubts } = walk(ruling, table, chain, this.#packet);
+    const { verdict, doubts, untracked, asked } = walk(ruling, table, chain, this.#packet);
     this.doubts.push(...doubts);
+    for (const one of asked) this.asked.add(one);
+    this.#isUntracked ||= untracked;
     return verdict;
+  }
+
+  /** The nat table sees what conntrack knows. */
+  #walkNat(chain: string): Verdict | undefined {
+    return this.#isUntracked ? undefined : this.#walk("nat", chain);
   }
 
   #refusedBy(table: string, chain: string): Stop | undefined {
     const verdict = this.#walk(table, chain);
-    if (verdict === undefined) return undefined;
-    if (verdict.target === "ACCEPT") {
-      if (table === "filter" && !verdict.rule.startsWith(":")) this.by.push(verdict.rule);
-      return undefined;
-    }
-    this.by.push(verdict.rule);
-    return { why: verdict.target === "REJECT" ? "rejected by a rule" : "dropped by a rule" };
+    if (table === "filter" && verdict?.target === "ACCEPT" && !verdict.rule.startsWith(":")) this.by.push(verdict.rule);
+    return this.#endedBy(verdict);
   }
 
-  #translate(verdict: Verdict | undefined): void {
-    if (verdict === undefined || verdict.rule.startsWith(":")) return;
+  /** Undefined where the packet goes on. What becomes of it in a program is a doubt (packet.ts). */
+  #endedBy(verdict: Verdict | undefined): Stop | undefined {
+    const { target = "ACCEPT", rule = "", options = [] } = verdict ?? {};
+    const isQueued = /^(NFQUEUE|QUEUE)$/.test(target);
+    // iptables-extensions(8): where no program listens, it is as an ACCEPT.
+    const passes = isQueued && options.includes("--queue-bypass");
+    if (passes || !/^(DROP|REJECT|NFQUEUE|QUEUE|TPROXY)$/.test(target)) return undefined;
+    this.by.push(rule);
+    if (isQueued) return { why: "a rule leaves it to a program, and where none listens it is dropped" };
+    if (target === "TPROXY") return { why: "a rule hands it to a program of this host" };
+    return { why: target === "REJECT" ? "rejected by a rule" : "dropped by a rule" };
+  }
+
+  #translate(hook: "OUTPUT" | "PREROUTING"): Stop | undefined {
+    const verdict = this.#walkNat(hook);
+    const ended = this.#endedBy(verdict);
+    if (ended || verdict === undefined || verdict.rule.startsWith(":")) return ended;
     const packet = this.#packet;
     const option = (name: string) => verdict.options[verdict.options.indexOf(name) + 1] ?? "";
     // ACCEPT ends the table, too: then nothing is translated.
@@ -176,20 +253,34 @@ class Way {
       packet.destination = from === undefined ? loopback : this.#addressOf(from, source);
       packet.translated = true;
     }
-    if (verdict.target !== "DNAT") return;
-    const to = readDestination(option("--to-destination"));
-    if (to === undefined) return;
-    packet.port = portAt(to, packet.port);
-    packet.destination = to.address;
+    if (verdict.target === "NETMAP") {
+      packet.destination = mapped(packet.destination, option("--to"));
+      packet.translated = true;
+    }
+    if (verdict.target !== "DNAT") return undefined;
+    const text = option("--to-destination");
+    const to = readDestination(text);
+    const [, port] = /^(?:\[\])?:(\d+)$/.exec(text) ?? [];
+    if (to === undefined && port === undefined) {
+      this.doubts.push({ rule: verdict.rule, may: "anything" });
+      return { why: `a rule sends it to ${text}` };
+    }
+    packet.port = to === undefined ? Number(port) : portAt(to, packet.port);
+    packet.destination = to?.address ?? packet.destination;
     packet.translated = true;
+    return undefined;
   }
 
   #sourceAfter(verdict: Verdict | undefined, bridge: string): string {
     const { source, destination } = this.#packet;
-    if (verdict?.target !== "MASQUERADE" && verdict?.target !== "SNAT") return source;
-    this.by.push(verdict.rule);
-    const given = verdict.options[verdict.options.indexOf("--to-source") + 1]?.split(":")[0];
-    return verdict.target === "SNAT" && given !== undefined ? given : this.#addressOf(bridge, destination);
+    const { target = "", options = [], rule = "" } = verdict ?? {};
+    if (!/^(MASQUERADE|SNAT|NETMAP)$/.test(target)) return source;
+    this.by.push(rule);
+    const option = (name: string) => options[options.indexOf(name) + 1] ?? "";
+    if (target === "NETMAP") return mapped(source, option("--to"));
+    const text = option("--to-source");
+    const given = target === "SNAT" ? (readDestination(text)?.address ?? text.split("-")[0]) : undefined;
+    return given || this.#addressOf(bridge, destination);
   }
 
   /** The interface in the narrowest subnet that holds an address; lo for the host's own. */
@@ -207,6 +298,13 @@ class Way {
   #isLocal(address: string): boolean {
     return isLoopback(address) || this.#host.subnets.some(({ cidr }) => withoutPrefix(cidr) === address);
   }
+}
+
+/** NETMAP: the subnet of one address, the host in it of the other. */
+function mapped(address: string, to: string): string {
+  const [host, net] = [bitsOf(address), bitsOf(to)];
+  if (host === undefined || net === undefined || host[0] !== net[0]) return address;
+  return withoutHostMask(subnetOf(net + host.slice(net.length)));
 }
 
 function sameFamily(a: string, b: string): boolean {

@@ -48,7 +48,7 @@ export function bitsOf(text: string): string | undefined {
 }
 
 /** The subnet of which `bitsOf` gives these bits, in canonical spelling. */
-function subnetOf(bits: string): string {
+export function subnetOf(bits: string): string {
   const [family, prefix] = [bits.slice(0, 1), bits.slice(1)];
   const bytes = prefix.padEnd(family === "4" ? 32 : 128, "0").match(/.{8}/g) ?? [];
   const address = ipaddr.fromByteArray(bytes.map((byte) => Number.parseInt(byte, 2)));

@@ -34,86 +34,130 @@ export type ProbeOrigin =
   /** Another container: on the same bridge, or on another. */
   | { kind: "bridge_peer" | "other_bridge"; bridge: string };
 
-/** Who tries, and the connection that they open. */
+/** A place from which one kind of client tries, and the connection that one of them opens. */
+export interface Vantage {
+  trip: Trip;
+  /** The subnet that its clients' addresses are in; undefined: anywhere. */
+  within: string | undefined;
+}
+
+/** Who tries, from where. */
 export interface Probe {
   from: ProbeOrigin;
+  /** The connection of the first place. */
   trip: Trip;
+  /** More than one where they come by several interfaces. */
+  vantages: readonly Vantage[];
+  /** Whose clients are many: addresses and subnets that none of them has. Undefined for a single client. */
+  except: readonly string[] | undefined;
 }
 
 /** Example addresses of machines elsewhere (RFC 5737, RFC 3849). */
 const ELSEWHERE: Record<Family, string> = { ipv4: "203.0.113.9", ipv6: "2001:db8:ffff::9" };
 const LOOPBACK: Record<Family, string> = { ipv4: "127.0.0.1", ipv6: "::1" };
+/** What no machine has as its address; a link-local one does not connect to an address that is none. */
+const NOBODY: Record<Family, readonly string[]> = {
+  ipv4: ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"],
+  ipv6: ["::/127", "fe80::/10", "ff00::/8"],
+};
 
-/** Every vantage point from which one published port is worth looking at; `networks` are all of the daemon's. */
+/**
+ * Every vantage point from which one published port is worth looking at; `networks` are all of the daemon's, `by` interfaces by which
+ * others may come, besides those that have addresses.
+ */
 export function probesOf(
   publish: PortMapping,
   target: PublishedContainer,
   networks: readonly Network[],
   host: Surroundings,
+  by: readonly string[] = [],
 ): Probe[] {
   const { family, protocol, hostPort, containerPort } = publish;
   const bridges = new Set(networks.flatMap(({ bridge }) => bridge ?? []));
-  const outside = outsideOf(publish, bridges, host);
+  const outsides = outsidesOf(publish, bridges, host);
+  const outside = outsides[0];
   const to = publish.hostAddress ?? outside?.address;
   const own = target.publishing[family] ?? target.endpoints.find((one) => one.family === family);
   const trip = (from: string | undefined, source: string, destination: string, port = hostPort): Trip => ({
     ...{ family, from, source, destination, protocol, port },
   });
+  const isOfFamily = ({ cidr }: { cidr: string }) => cidr.includes(":") === (family === "ipv6");
+  const locals = host.subnets.filter(isOfFamily).map(({ cidr }) => withoutPrefix(cidr));
+  const inside = host.subnets.filter((one) => isOfFamily(one) && bridges.has(one.name)).map(({ cidr }) => cidr);
+  const notOutside = [...NOBODY[family], ...locals, ...inside];
+  const mine = target.endpoints.filter((one) => one.family === family).map(({ address }) => address);
+  const single = (from: ProbeOrigin, one: Trip): Probe => ({
+    ...{ from, trip: one, vantages: [{ trip: one, within: undefined }], except: undefined },
+  });
+  const many = (from: ProbeOrigin, vantages: Vantage[], except: readonly string[]): Probe[] =>
+    vantages.slice(0, 1).map((first) => ({ from, trip: first.trip, vantages, except }));
+  const ways = [
+    ...outsides,
+    ...by
+      .filter((name) => name !== "lo" && !bridges.has(name) && !outsides.some((one) => one.name === name))
+      .flatMap((name) => (outside === undefined ? [] : [{ name, address: outside.address }])),
+  ];
+  const fromOutside = (destination?: string, port?: number): Vantage[] =>
+    ways.map(({ name, address }) => ({
+      trip: trip(name, ELSEWHERE[family], destination ?? publish.hostAddress ?? address, port),
+      within: undefined,
+    }));
   const found: Probe[] = [];
-  if (outside !== undefined && to !== undefined && !isLoopback(to)) {
-    found.push({ from: { kind: "machine" }, trip: trip(outside.name, ELSEWHERE[family], to) });
-  }
-  if (outside !== undefined && to !== undefined && isLoopback(to)) {
-    found.push({ from: { kind: "loopback_router", address: to }, trip: trip(outside.name, ELSEWHERE[family], to) });
-  }
+  if (to !== undefined && !isLoopback(to)) found.push(...many({ kind: "machine" }, fromOutside(), notOutside));
+  if (to !== undefined && isLoopback(to))
+    found.push(...many({ kind: "loopback_router", address: to }, fromOutside(), notOutside));
   const local = publish.hostAddress === undefined ? [LOOPBACK[family], to] : [to];
   for (const address of local) {
-    if (address !== undefined) found.push({ from: { kind: "host" }, trip: trip(undefined, address, address) });
+    if (address !== undefined) found.push(single({ kind: "host" }, trip(undefined, address, address)));
   }
   if (own !== undefined && to !== undefined && !isLoopback(to)) {
-    found.push({ from: { kind: "container" }, trip: trip(own.bridge, own.address, to) });
+    found.push(single({ kind: "container" }, trip(own.bridge, own.address, to)));
     const peer = neighbourOf(own, host);
-    if (peer !== undefined)
-      found.push({ from: { kind: "bridge_peer", bridge: own.bridge }, trip: trip(own.bridge, peer, to) });
-  }
-  const far = networks.find(
-    ({ bridge, internal, subnets }) =>
-      bridge !== undefined &&
-      !internal &&
-      subnets[family].length > 0 &&
-      !target.endpoints.some((one) => one.bridge === bridge),
-  );
-  if (far?.bridge !== undefined && to !== undefined && !isLoopback(to)) {
-    const source = lastOf(far.subnets[family][0] ?? "");
-    if (source !== undefined) {
-      found.push({ from: { kind: "other_bridge", bridge: far.bridge }, trip: trip(far.bridge, source, to) });
+    const subnet = subnetOf(own, host);
+    if (peer !== undefined) {
+      const among = { trip: trip(own.bridge, peer, to), within: subnet };
+      found.push(...many({ kind: "bridge_peer", bridge: own.bridge }, [among], [...mine, ...locals]));
     }
   }
-  if (own !== undefined && outside !== undefined) {
-    const straight = trip(outside.name, ELSEWHERE[family], own.address, containerPort);
-    found.push({ from: { kind: "container_router" }, trip: straight });
+  if (to !== undefined && !isLoopback(to)) {
+    const far = networks.flatMap(({ bridge, internal, subnets }): Vantage[] => {
+      const [within = ""] = subnets[family];
+      const source = lastOf(within);
+      if (bridge === undefined || internal || source === undefined) return [];
+      if (target.endpoints.some((one) => one.bridge === bridge)) return [];
+      return [{ trip: trip(bridge, source, to), within }];
+    });
+    const bridge = far[0]?.trip.from;
+    if (bridge !== undefined) found.push(...many({ kind: "other_bridge", bridge }, far, locals));
   }
+  if (own !== undefined)
+    found.push(...many({ kind: "container_router" }, fromOutside(own.address, containerPort), notOutside));
   return found;
 }
 
-/** The interface by which others come, and its address: the one that has the published address, else the first. */
-function outsideOf({ family, hostAddress }: PortMapping, bridges: ReadonlySet<string>, { subnets }: Surroundings) {
+/** The interfaces by which others come, with their addresses: first the one that has the published address. */
+function outsidesOf({ family, hostAddress }: PortMapping, bridges: ReadonlySet<string>, { subnets }: Surroundings) {
   const candidates = subnets
     .map(({ name, cidr }) => ({ name, address: withoutPrefix(cidr) }))
     .filter(({ name, address }) => {
       const isOurs = name === "lo" || bridges.has(name) || isLoopback(address) || address.startsWith("fe80:");
       return !isOurs && address.includes(":") === (family === "ipv6");
     });
-  return candidates.find(({ address }) => address === hostAddress) ?? candidates[0];
+  const named = candidates.filter(({ address }) => address === hostAddress);
+  const all = [...named, ...candidates];
+  return all.filter(({ name }, index) => all.findIndex((one) => one.name === name) === index);
 }
 
 /** An address that another container of the same bridge could have. */
-function neighbourOf({ bridge, address, family }: Endpoint, { subnets }: Surroundings): string | undefined {
-  const subnet = subnets.find(
+function neighbourOf(own: Endpoint, host: Surroundings): string | undefined {
+  const last = lastOf(subnetOf(own, host) ?? "");
+  return last === own.address ? undefined : last;
+}
+
+function subnetOf({ bridge, family }: Endpoint, { subnets }: Surroundings): string | undefined {
+  return subnets.find(
     ({ name, cidr }) => name === bridge && cidr.includes(":") === (family === "ipv6") && !cidr.startsWith("fe80:"),
-  );
-  const last = subnet && lastOf(subnet.cidr);
-  return last === address ? undefined : last;
+  )?.cidr;
 }
 
 /** The last address of a subnet that a host may have. */

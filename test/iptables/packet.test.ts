@@ -21,7 +21,8 @@ const PACKET: Packet = {
 function forward(lines: string[], packet: Partial<Packet> = {}, chains: string[] = [":FORWARD ACCEPT [0:0]"]) {
   const live = readLive(["*filter", ...chains, ...lines, "COMMIT", ""].join("\n"));
   const ruling = ruleWith(live, (address) => address === "198.51.100.10" || address.startsWith("127."));
-  return walk(ruling, "filter", "FORWARD", { ...PACKET, ...packet });
+  const { doubts, ...walked } = walk(ruling, "filter", "FORWARD", { ...PACKET, ...packet });
+  return { ...walked, doubts: doubts.map(({ rule }) => rule), doubted: doubts };
 }
 
 /** A rule's match, and whether the packet is matched: undefined where it is unknown. */
