@@ -60,6 +60,8 @@ interface LineRule extends ParsedRule {
   /** Of its matches, those of the source. */
   ofSource: readonly Clause[];
   others: readonly Clause[];
+  /** Whether one of them is about conntrack's state. */
+  hasState: boolean;
 }
 
 /** One family's rules, read once for many packets. */
@@ -91,7 +93,8 @@ function readLine(line: string): LineRule {
   const parsed = parseRule(readWords(line));
   const isOfSource = ({ option }: Clause) => option === "-s" || option === "--ctorigsrc";
   const others = parsed.clauses.filter((one) => !isOfSource(one));
-  return { line, ...parsed, ofSource: parsed.clauses.filter(isOfSource), others };
+  const hasState = others.some(({ option }) => /^--(ct)?state$/.test(option));
+  return { line, ...parsed, ofSource: parsed.clauses.filter(isOfSource), others, hasState };
 }
 
 /** What a built-in chain does with a packet. */
@@ -199,12 +202,12 @@ class Walker {
     this.doubts.push({ rule, may });
   }
 
-  #matches({ clauses, ofSource, others }: LineRule): Answer {
+  #matches({ ofSource, others, hasState }: LineRule): Answer {
     const packet = this.#packet;
-    const hasState = clauses.some(({ option }) => /^--(ct)?state$/.test(option));
+    const isKnown = (packet.state ?? "NEW") === "NEW";
     const ask = ({ negated, option, values }: Clause): Answer => {
       // Of what conntrack does not know it matches the state alone (xt_conntrack.c).
-      if (/^--ct(?!state)/.test(option) && (packet.state ?? "NEW") !== "NEW") return hasState;
+      if (!isKnown && /^--ct(?!state)/.test(option)) return hasState;
       const plain = matchesOne(option, values, packet, this.#isLocal);
       return plain === undefined ? undefined : plain !== negated;
     };

@@ -1,7 +1,7 @@
 // Who reaches a published port, as few views as tell the truth: where rules tell sources or interfaces apart, each group of clients
 // that fares alike has one. Pure.
 
-import { bitsOf, interfaceTowards, isWithin, subnetOf } from "../model/addresses.ts";
+import { bitsOf, interfaceTowards, subnetOf } from "../model/addresses.ts";
 import type { Source } from "../model/allow.ts";
 import type { Probe, ProbeOrigin, Trip, Vantage } from "../rules/probe.ts";
 import { type PacketHost, type TraceResult, trace } from "./trace.ts";
@@ -79,6 +79,8 @@ function ask(
   const places = vantages.map((vantage) => ({ vantage, cells: new Map<string, Ended>() }));
   const family = vantages[0]?.trip.family === "ipv6" ? "6" : "4";
   const known = new Set<string>(bitsOfAll((list ?? []).flatMap(({ subnet }) => subnet ?? [])));
+  const named = new Set<string>();
+  const allowed = list?.map(({ subnet, by }) => ({ bits: subnet === undefined ? "" : bitsOf(subnet), by }));
   const outside = new Set(vantages.flatMap(({ trip }) => trip.from ?? []));
   for (let before = -1; before < known.size; ) {
     before = known.size;
@@ -92,13 +94,15 @@ function ask(
         if (source === undefined || (cell !== ALL && isElsewhere(source, vantage, outside, host))) continue;
         const trip = { ...vantage.trip, source };
         const arrival = trace(host, trip);
-        for (const bits of bitsOfAll(arrival.asked)) known.add(bits);
-        ended.set(cell, { trip, arrival, key: keyOf(trip, arrival, list) });
+        const news = arrival.asked.filter((one) => !named.has(one));
+        for (const one of news) named.add(one);
+        for (const bits of bitsOfAll(news)) known.add(bits);
+        ended.set(cell, { trip, arrival, key: keyOf(trip, arrival, allowed) });
       }
     }
   }
-  const named = [...known].filter((one) => one.startsWith(family) && one.length > 1);
-  return { asked: places, left: Math.max(0, named.length - MOST_SOURCES) };
+  const all = [...known].filter((one) => one.startsWith(family) && one.length > 1);
+  return { asked: places, left: Math.max(0, all.length - MOST_SOURCES) };
 }
 
 /** What is on the link of another interface does not come by this one. */
@@ -113,16 +117,17 @@ function isElsewhere(
 }
 
 /** Who fares alike: where they end, as whom, for which reason, unless what; and whether the list allows them. */
-function keyOf(trip: Trip, { reached, why, doubts }: TraceResult, list: readonly Source[] | undefined): string {
-  const seenAs = reached?.seenAs === trip.source ? "itself" : reached?.seenAs;
-  const isAllowed = list?.some(
-    ({ subnet, by }) => (by === undefined || by === trip.from) && holds(subnet, trip.source),
+function keyOf(
+  { source, from }: Trip,
+  { reached, why, doubts }: TraceResult,
+  allowed: readonly { bits: string | undefined; by: string | undefined }[] | undefined,
+): string {
+  const seenAs = reached?.seenAs === source ? "itself" : reached?.seenAs;
+  const own = bitsOf(source) ?? "";
+  const isAllowed = allowed?.some(
+    ({ bits, by }) => (by === undefined || by === from) && bits !== undefined && own.startsWith(bits),
   );
   return JSON.stringify([reached?.address, reached?.port, seenAs, why, doubts, isAllowed]);
-}
-
-function holds(subnet: string | undefined, address: string): boolean {
-  return subnet === undefined || isWithin(address, subnet) === true;
 }
 
 /** An address of a cell that is in no narrower one; the former one as long as it is right. Undefined where there is none. */
@@ -143,7 +148,11 @@ function sourceIn(
   const isFree = (bits: string | undefined) =>
     bits?.startsWith(start) === true && !holes.some((hole) => bits.startsWith(hole));
   const preferred = former ?? trip.source;
-  return isFree(bitsOf(preferred)) ? preferred : addressIn(freeIn(start, holes), trip.family === "ipv6" ? 129 : 33);
+  if (isFree(bitsOf(preferred))) return preferred;
+  const length = trip.family === "ipv6" ? 129 : 33;
+  // A subnet's first address is no host's, unless it is one of two.
+  const first = start.length < length - 1 ? [start.padEnd(length, "0")] : [];
+  return addressIn(freeIn(start, [...holes, ...first]) ?? freeIn(start, holes), length);
 }
 
 /** The first subnet that has no hole. */
