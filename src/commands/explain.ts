@@ -167,9 +167,11 @@ function publishesOf(target: PublishedContainer, lists: Lists): PublishedRange[]
       byList.set(key, same);
       same.publishes.push(publish);
     }
-    return [...byList.values()].flatMap(({ publishes, allowed }) =>
+    const ranges = [...byList.values()].flatMap(({ publishes, allowed }) =>
       rangesOf(publishes).map(({ count, ...range }) => ({ publish: { family, ...range }, count, allowed })),
     );
+    const isEverywhere = ({ publish }: PublishedRange) => Number(publish.hostAddress === undefined);
+    return ranges.sort((a, b) => isEverywhere(a) - isEverywhere(b));
   });
 }
 
