@@ -25,7 +25,7 @@ import { optionsOf } from "../plan/desired.ts";
 import { readDirectories } from "../plan/directories.ts";
 import type { Kernel } from "../plan/item.ts";
 import { rangesOf } from "../rules/container-rules.ts";
-import type { AllowDelivered, AllowForwarded } from "../rules/model.ts";
+import type { AllowDelivered, AllowForwarded, PortRange } from "../rules/model.ts";
 import { probesOf } from "../rules/probe.ts";
 import { readHost } from "./host.ts";
 
@@ -127,20 +127,27 @@ function listsIn(live: Live | undefined): (AllowForwarded | AllowDelivered)[] {
   return readMeaning(new Map([["mangle", rules]])).flatMap((one) => ("sources" in one ? [one] : []));
 }
 
-/** Who may connect to a port: by its DNAT, else through docker-proxy. */
+/** Who may connect to a port: by its DNAT, else through docker-proxy; what is about its address alone comes first. */
 function allowedTo(
   publish: PortMapping,
   { endpoints }: PublishedContainer,
   lists: Lists,
 ): readonly Source[] | undefined {
-  const { family, hostAddress, hostPort, protocol } = publish;
-  const about = lists[family].filter((one) => {
-    const ports = one.kind === "allow-forwarded" ? one.hostPorts : one.ports;
-    const isFor = ports.protocol === protocol && ports.first <= hostPort && hostPort <= ports.last;
-    return isFor && (one.hostAddress === undefined || one.hostAddress === hostAddress);
-  });
-  const own = about.find((one) => one.kind === "allow-forwarded" && endpoints.some((at) => at.address === one.address));
-  return (own ?? about.find(({ kind }) => kind === "allow-delivered"))?.sources;
+  const { family, hostAddress, hostPort, containerPort, protocol } = publish;
+  const isIn = (ports: PortRange, port: number) =>
+    ports.protocol === protocol && ports.first <= port && port <= ports.last;
+  const about = lists[family].filter((one) =>
+    one.kind === "allow-delivered"
+      ? isIn(one.ports, hostPort)
+      : isIn(one.hostPorts, hostPort) &&
+        isIn(one.ports, containerPort) &&
+        endpoints.some(({ address }) => address === one.address),
+  );
+  const fitting = [
+    ...about.filter((one) => one.hostAddress === hostAddress),
+    ...about.filter((one) => one.hostAddress === undefined),
+  ];
+  return (fitting.find(({ kind }) => kind === "allow-forwarded") ?? fitting[0])?.sources;
 }
 
 /** IPv6 that docker-proxy alone answers, because no rules were requested, need not be forwarded. */

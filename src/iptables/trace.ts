@@ -90,11 +90,10 @@ class Way {
     if (from !== undefined && isLoopback(packet.destination)) {
       return { why: "the kernel accepts no packet to a loopback address from outside" };
     }
-    if (from === undefined) {
-      packet.to = this.#route(packet.destination);
-      return this.#refusedBy("filter", "OUTPUT") ?? this.#refusedBy("security", "OUTPUT");
-    }
-    return undefined;
+    // What a DNAT sends elsewhere leaves by another interface, of which this hook is not told (tried, 6.18).
+    return from === undefined
+      ? (this.#refusedBy("filter", "OUTPUT") ?? this.#refusedBy("security", "OUTPUT"))
+      : undefined;
   }
 
   /** Before the destination is asked about: raw, then conntrack, unless raw takes the packet from it, then mangle. */

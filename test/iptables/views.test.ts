@@ -245,6 +245,13 @@ describe("it is never said closed where it is open, nor open where it is closed"
     expect(new Set(told(views(hostWith({ nat: [], ...tables }, ONE, PROXIES), "host")))).toEqual(new Set(["no"]));
   });
 
+  test("where a DNAT sends it, the hook that it leaves by is told the first interface", () => {
+    const nat = [DNAT, "-A OUTPUT -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80"];
+    const answers = (rule: string) => told(views(hostWith({ nat, filter: [rule] }), "host")).at(-1);
+    expect(answers("-A OUTPUT -o br0 -j DROP")).toBe("yes");
+    expect(answers("-A OUTPUT -o lo -j DROP")).toBe("no");
+  });
+
   test("what would only drop it once more is no unless, nor is what would only accept it once more", () => {
     const banned = "-A FORWARD -m set --match-set banned src -j DROP";
     const limited = "-A FORWARD -m limit --limit 5/min -j ACCEPT";

@@ -96,7 +96,9 @@ const STRANGERS: Record<string, string[][]> = {
   "the security table": [["-t", "security", "-I", "FORWARD", "-p", "tcp", "-j", "DROP"]],
   "no conntrack": [["-t", "raw", "-I", "PREROUTING", "-p", "tcp", "--dport", "8080", "-j", "CT", "--notrack"]],
   "another subnet": [["-t", "nat", "-I", "PREROUTING", "-i", "eth0", "-j", "NETMAP", "--to", "192.168.77.0/24"]],
-  "a local program": [["-t", "mangle", "-I", "PREROUTING", "-p", "tcp", "-j", "TPROXY", "--on-port", "9"]],
+  "a local program": [
+    ["-t", "mangle", "-I", "PREROUTING", "-p", "tcp", "--dport", "8080", "-j", "TPROXY", "--on-port", "9"],
+  ],
   "what docker-proxy sends": [["-I", "OUTPUT", "-o", "docker0", "-j", "DROP"]],
   "packets to itself": [["-t", "raw", "-I", "PREROUTING", "-i", "lo", "-p", "tcp", "--dport", "8080", "-j", "DROP"]],
 };
