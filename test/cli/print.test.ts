@@ -259,3 +259,25 @@ test("a verdict of explain is below its packet where a terminal has no room for 
   // In a pipe all of it is one line.
   expect(printForPerson(told).stdout).toContain("172.17.0.2:80  no: dropped by a rule\n");
 });
+
+test("explain names a list beside its port", () => {
+  const view = {
+    from: "this host",
+    to: "127.0.0.1:8080",
+    reaches: true,
+    seen_as: "172.17.0.1",
+    why: "",
+    by: [],
+    unless: [],
+  };
+  const one = { container: "web", publish: "0.0.0.0:8080/tcp", views: [view] };
+  const told = result({ explained: [{ ...one, from: "10.0.0.0/8, wg0" }, { ...one, from: "this host" }, one] });
+  const heads = printForPerson(told)
+    .stdout.split("\n")
+    .filter((line) => line.includes(" of web"));
+  expect(heads).toEqual([
+    "0.0.0.0:8080/tcp of web, from 10.0.0.0/8, wg0 only",
+    "0.0.0.0:8080/tcp of web, from this host only",
+    "0.0.0.0:8080/tcp of web",
+  ]);
+});

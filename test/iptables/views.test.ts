@@ -252,6 +252,36 @@ describe("it is never said closed where it is open, nor open where it is closed"
     expect(answers("-A OUTPUT -o lo -j DROP")).toBe("no");
   });
 
+  test("IPv6: sources by subnet, a single one, and never one that is link-local", () => {
+    const rules = [
+      ...["*nat", ":PREROUTING ACCEPT [0:0]"],
+      "-A PREROUTING ! -s fe80::/10 -p tcp -m tcp --dport 8080 -j DNAT --to-destination [fd00::2]:80",
+      ...["COMMIT", "*filter", ":FORWARD DROP [0:0]", "-A FORWARD -s 2001:db8:5::/48 -j ACCEPT"],
+      ...["-A FORWARD -s 2001:db8:6::6/128 -j ACCEPT", "COMMIT", ""],
+    ];
+    const subnets = [
+      { name: "eth0", cidr: "2001:db8::1/64" },
+      { name: "br0", cidr: "fd00::1/64" },
+    ];
+    const host: PacketHost = {
+      ...hostWith({}, subnets),
+      rulings: { ipv6: ruleWith(readLive(rules.join("\n")), () => false) },
+    };
+    const target = { ...webOn(ONE), publishing: {}, endpoints: [] };
+    const publish = {
+      family: "ipv6",
+      hostAddress: undefined,
+      hostPort: 8080,
+      containerPort: 80,
+      protocol: "tcp",
+    } as const;
+    const [probe] = probesOf(publish, target, NETWORKS, host);
+    if (probe === undefined) throw new Error("no probe");
+    const { views: found } = viewsOf(host, probe, undefined);
+    expect(told(found)).toEqual(["yes 2001:db8:5::/48 2001:db8:6::6/128", "no *"]);
+    expect(found.map(({ trip }) => trip.source)).toEqual(["2001:db8:5::1", "2001:db8:ffff::9"]);
+  });
+
   test("what would only drop it once more is no unless, nor is what would only accept it once more", () => {
     const banned = "-A FORWARD -m set --match-set banned src -j DROP";
     const limited = "-A FORWARD -m limit --limit 5/min -j ACCEPT";
@@ -379,8 +409,8 @@ test("what the views say is what becomes of each single address, by each interfa
       }
     },
   );
-  fc.assert(property, { seed: 17, numRuns: 200 });
-  expect(split).toBeGreaterThan(50);
+  fc.assert(property, { seed: 17, numRuns: 120 });
+  expect(split).toBeGreaterThan(30);
 });
 
 /** The views that an address is of. */
