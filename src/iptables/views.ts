@@ -139,10 +139,11 @@ function sourceIn(
   former: string | undefined,
 ): string | undefined {
   const all = bitsOf(within ?? "") ?? (trip.family === "ipv6" ? "6" : "4");
-  if (cell !== ALL && !cell.startsWith(all)) return undefined;
+  // What holds all of them tells none apart.
+  if (cell !== ALL && (!cell.startsWith(all) || cell.length === all.length)) return undefined;
   const start = cell === ALL ? all : cell;
   const holes = [
-    ...cells.filter((one) => one.startsWith(start) && (cell === ALL || one.length > cell.length)),
+    ...cells.filter((one) => one.startsWith(start) && one.length > start.length),
     ...except.filter((one) => one.startsWith(start) || start.startsWith(one)),
   ];
   const isFree = (bits: string | undefined) =>

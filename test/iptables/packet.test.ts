@@ -67,6 +67,16 @@ describe.each<[match: string, matches: boolean | undefined, packet?: Partial<Pac
   ["-m conntrack --ctorigdst 192.0.2.2", false],
   ["-m conntrack --ctdir REPLY", false],
   ["-m state --state INVALID,NEW", true],
+  ["-m conntrack --ctorigsrc 203.0.113.0/24", true],
+  ["-m conntrack --ctstate NEW", false, { state: "UNTRACKED" }],
+  ["-m conntrack --ctstate UNTRACKED", true, { state: "UNTRACKED" }],
+  ["-m conntrack --ctstate DNAT", false, { state: "UNTRACKED" }],
+  ["-m conntrack ! --ctstate DNAT", true, { state: "UNTRACKED" }],
+  ["-m conntrack --ctdir ORIGINAL", false, { state: "UNTRACKED" }],
+  ["-m conntrack ! --ctorigdstport 22", false, { state: "UNTRACKED" }],
+  ["-m conntrack --ctstate INVALID --ctdir REPLY", true, { state: "INVALID" }],
+  ["-f", false],
+  ["! -f", true],
   ["-m addrtype --dst-type LOCAL", false],
   ["-m addrtype --dst-type LOCAL", true, { destination: "198.51.100.10" }],
   ["-m addrtype ! --dst-type LOCAL", true],
@@ -114,6 +124,40 @@ test("a chain that was called returns, one that was gone to does not", () => {
   const inner = ["-A INNER -p udp -j DROP", "-A FORWARD -j DROP"];
   expect(forward(["-A FORWARD -j INNER", ...inner], {}, chains).verdict?.rule).toBe("-A FORWARD -j DROP");
   expect(forward(["-A FORWARD -g INNER", ...inner], {}, chains).verdict?.rule).toBe(":FORWARD ACCEPT");
+  // A chain without rules is declared alone.
+  expect(forward(["-A FORWARD -g INNER", "-A FORWARD -j DROP"], {}, chains).verdict?.rule).toBe(":FORWARD ACCEPT");
+  expect(forward(["-A FORWARD -j INNER", "-A FORWARD -j DROP"], {}, chains).verdict?.rule).toBe("-A FORWARD -j DROP");
+});
+
+test("what tells sources apart is asked of rules that only the source keeps from matching", () => {
+  const chains = [":FORWARD ACCEPT [0:0]", ":INNER - [0:0]"];
+  const { asked } = forward(
+    [
+      "-A FORWARD -s 10.0.0.0/8 -p udp -j DROP",
+      "-A FORWARD -s 10.1.0.0/16 -p tcp -j INNER",
+      "-A FORWARD ! -s 10.2.0.0/16 -m mark --mark 1 -j DROP",
+      "-A FORWARD -m conntrack --ctorigsrc 10.3.0.0/16 -j DROP",
+      "-A INNER -s 10.4.0.0/16 -j DROP",
+      "-A FORWARD -j ACCEPT",
+      "-A FORWARD -s 10.5.0.0/16 -j DROP",
+    ],
+    {},
+    chains,
+  );
+  expect(asked).toEqual(["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"]);
+});
+
+test.each<[string, string, string]>([
+  ["drops", "-A FORWARD -m mark --mark 1 -j DROP", "end"],
+  ["enters a chain that drops", "-A FORWARD -m mark --mark 1 -j INNER", "end"],
+  ["goes to a chain that may not decide", "-A FORWARD -m mark --mark 1 -g EMPTY", "anything"],
+  ["accepts", "-A FORWARD -m mark --mark 1 -j ACCEPT", "pass"],
+  ["leaves it to a program", "-A FORWARD -m mark --mark 1 -j NFQUEUE --queue-num 1", "anything"],
+  ["is of a target that is not known", "-A FORWARD -j SYNPROXY --mss 1460", "anything"],
+])("what a doubt may do: it %s", (_what, rule, may) => {
+  const chains = [":FORWARD ACCEPT [0:0]", ":INNER - [0:0]", ":EMPTY - [0:0]"];
+  const { doubted } = forward([rule, "-A INNER -j DROP", "-A FORWARD -j REJECT"], {}, chains);
+  expect(doubted).toEqual([{ rule, may }]);
 });
 
 test("a doubt inside a chain is reported with the rule itself", () => {

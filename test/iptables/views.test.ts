@@ -337,6 +337,19 @@ describe("a list", () => {
     expect(told(views(hostWith(listed(sources), subnets), "machine", sources))).toEqual(expected);
   });
 
+  test("of another network, by its subnet or its bridge", () => {
+    for (const source of [from("172.18.0.0/16"), from("172.16.0.0/14"), from(undefined, "br1")]) {
+      const expected = source.subnet === "172.16.0.0/14" ? ["yes"] : ["yes by br1", "no by br2"];
+      expect(told(views(hostWith(listed([source])), "other_bridge", [source])), JSON.stringify(source)).toEqual(
+        expected,
+      );
+    }
+    // The list is none of its own network's.
+    expect(told(views({ ...hostWith(listed([])), filtered: new Set(["ipv4"] as const) }, "bridge_peer", []))).toEqual([
+      "yes",
+    ]);
+  });
+
   test("that another rule overrules is asked for all the same", () => {
     const sources = [from("10.0.0.0/8")];
     const closed = { ...listed(sources), filter: ["-A FORWARD -j DROP"] };
