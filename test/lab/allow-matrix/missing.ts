@@ -14,7 +14,7 @@ export const UNGUARDED: Regime = { ipv6: false, guards: false, bridgeNf: true, b
 interface Missing {
   words: string;
   family: Family;
-  /** The rule, among the mangle table's. */
+  /** The rule, among those of web in the mangle table. */
   find: (rules: readonly string[]) => string | undefined;
   /** Of the probes of its family that lists close. */
   opens: (probe: Probe) => boolean;
@@ -61,7 +61,7 @@ export const MISSING: readonly Missing[] = [
 export async function without(host: Host, { words, family, find }: Missing, works: () => Promise<void>): Promise<void> {
   const command = family === "ipv4" ? "iptables" : "ip6tables";
   const { stdout } = await host.run(command, ["-t", "mangle", "-S"]);
-  const rule = find(stdout.split("\n"));
+  const rule = find(stdout.split("\n").filter((line) => line.includes('"docker_iptables: web"')));
   if (rule === undefined) throw new Error(`${words} is not there:\n${stdout}`);
   await host.run("sh", ["-c", `${command} -t mangle ${rule.replace(/^-A/, "-D")}`]);
   await works();
