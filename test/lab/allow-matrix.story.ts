@@ -167,3 +167,25 @@ story("where a port of a range is taken, no other port's list is passed by", asy
     expect.soft(found, JSON.stringify(allow)).not.toMatchObject({ port: 82 });
   }
 });
+
+story("what stands on another port of a range ends by the list of the port that it asked for", async ({ lab }) => {
+  const host = await lab.host({ name: "shifted", docker: { ipv6: true } });
+  const stranger = await lab.client("stranger");
+  const publish = ["7001:81/tcp", "7002:81/tcp", "7003:82/tcp"];
+  await host.docker.run("web", { publish, ports: ["hold:81-82", 80] });
+  await host.run("docker_iptables", ["setup"]);
+  done(await ask(host, { container: "web" }));
+  const flows: Flow[] = [];
+  for (const port of [7001, 7002]) {
+    const flow = new Flow(lab.world, stranger, { protocol: "tcp", address: host.address, port, sourcePort: 41_000 });
+    expect(await flow.isAnswered("hello", LONG_MS)).toBe(true);
+    flows.push(flow);
+  }
+  const { stdout } = await host.run("conntrack", ["--dump", "--proto", "tcp", "--orig-port-dst", "7002"]);
+  expect(stdout, "the kernel took the range's other port").toContain("sport=82 ");
+  done(await ask(host, { container: "web", allow: { 7002: [], 7003: ["192.0.2.1"] } }));
+  const [open, shifted] = await Promise.all(
+    flows.map((flow, at) => flow.isAnswered("hello", at === 0 ? LONG_MS : BRIEF_MS)),
+  );
+  expect([open, shifted]).toEqual([true, false]);
+});

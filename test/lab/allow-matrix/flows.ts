@@ -14,6 +14,7 @@ export interface Kind {
   protocol: "tcp" | "udp";
   address: string;
   port: number;
+  sourcePort?: number;
 }
 
 /** What does not answer for so long is silent; a server that pushes talks ten times as often. */
@@ -63,10 +64,11 @@ export class Flow {
   }
 }
 
-function startProcess(world: World, client: Client, { protocol, address, port }: Kind) {
+function startProcess(world: World, client: Client, { protocol, address, port, sourcePort = 0 }: Kind) {
   const script = fileURLToPath(new URL("flow.mjs", import.meta.url));
   const enter = [`--pid=/proc/${world.pid}/ns/pid`, `--net=${world.path(`/run/netns/${client.name}`)}`];
-  return execa("nsenter", [...enter, "--", process.execPath, script, protocol, address, String(port)], {
+  const words = [protocol, address, String(port), String(sourcePort)];
+  return execa("nsenter", [...enter, "--", process.execPath, script, ...words], {
     reject: false,
     buffer: false,
     stdio: ["pipe", "pipe", "inherit"],
