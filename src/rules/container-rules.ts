@@ -56,6 +56,7 @@ export function makeContainerRules(
     const publishes = target.publishes.filter((publish) => publish.family === family);
     const endpoint = family === "ipv6" && !ipv6 ? undefined : target.publishing[family];
     const lists = listsOf(publishes, family, allowedTo);
+    const listOf = (publish: PortMapping) => JSON.stringify(listedSources(publish, family, allowedTo));
     const endpoints = target.endpoints.filter((one) => one.family === family);
     const closing = closingRules(target, family, allowedTo);
     rules[family] = closing;
@@ -77,7 +78,8 @@ export function makeContainerRules(
       ),
       ...lists.flatMap((list) => forwardedLists(list, endpoint)),
       ...closing,
-      ...ranges.map((range) => dnatOf(range, endpoint)),
+      // Where a flow's way is taken the kernel takes another port of the DNAT's range (tried, 6.18): each of them has the same list.
+      ...rangesOf(publishes, listOf).map((range) => dnatOf(range, endpoint)),
       ...ports.flatMap((some) => hairpins(some, endpoint)),
       ...ports.map(
         (some) => ({ kind: "accept", address: endpoint.address, bridge: endpoint.bridge, ports: some }) as const,
@@ -100,11 +102,15 @@ export interface Range {
 }
 
 /** As few as they can be. Those on one address come first: one on every address would take their packets. */
-export function rangesOf(publishes: readonly PortMapping[]): Range[] {
+export function rangesOf(
+  publishes: readonly PortMapping[],
+  apart: (publish: PortMapping) => string = () => "",
+): Range[] {
   const ranges: Range[] = [];
   const open = new Map<string, Range>();
-  for (const { hostAddress, protocol, hostPort, containerPort } of publishes) {
-    const key = `${hostAddress} ${protocol} ${hostPort - containerPort}`;
+  for (const publish of publishes) {
+    const { hostAddress, protocol, hostPort, containerPort } = publish;
+    const key = `${hostAddress} ${protocol} ${hostPort - containerPort} ${apart(publish)}`;
     const last = open.get(key);
     if (last !== undefined && hostPort === last.hostPort + last.count) last.count++;
     else {
@@ -143,14 +149,23 @@ interface Listed {
   sources: readonly Source[];
 }
 
+/**
+ * Where a flow's way to a container port is taken, the kernel's DNAT takes another port of its range: so a range has one list, or what one
+ * port's list keeps out would come in by another port.
+ */
+/** Of a publish's list those of one family; undefined where it keeps nobody out. */
+function listedSources(publish: PortMapping, family: Family, allowedTo: AllowedTo): Source[] | undefined {
+  const allowed = allowedTo(publish);
+  const sources = allowed && sourcesIn(allowed, family);
+  return sources === undefined || isForEveryone(sources) ? undefined : sources;
+}
+
 /** Contiguous ports with the same list are one rule. What is published on a loopback address no other machine reaches. */
 function listsOf(publishes: readonly PortMapping[], family: Family, allowedTo: AllowedTo): Listed[] {
   const groups = new Map<string, { publishes: PortMapping[]; sources: readonly Source[] }>();
   for (const publish of publishes.filter(({ hostAddress }) => !isLoopback(hostAddress ?? ""))) {
-    const allowed = allowedTo(publish);
-    if (allowed === undefined) continue;
-    const sources = sourcesIn(allowed, family);
-    if (isForEveryone(sources)) continue;
+    const sources = listedSources(publish, family, allowedTo);
+    if (sources === undefined) continue;
     const key = JSON.stringify(sources);
     const group = groups.get(key) ?? { publishes: [], sources };
     groups.set(key, group);
