@@ -8,7 +8,7 @@ import type { Network } from "../docker/network.ts";
 import type { NothingPublished } from "../docker/nothing-published.ts";
 import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
-import { type Live, liveOwners, readLive } from "../iptables/live.ts";
+import { type Live, liveOwners } from "../iptables/live.ts";
 import { readMeaning } from "../iptables/read.ts";
 import { mayBeOurs, readWords, uncounted } from "../iptables/rule.ts";
 import type { PacketHost } from "../iptables/trace.ts";
@@ -25,7 +25,7 @@ import { optionsOf } from "../plan/desired.ts";
 import { readDirectories } from "../plan/directories.ts";
 import type { Kernel } from "../plan/item.ts";
 import { rangesOf } from "../rules/container-rules.ts";
-import type { AllowDelivered, AllowForwarded, PortRange } from "../rules/model.ts";
+import type { AllowDelivered, AllowForwarded } from "../rules/model.ts";
 import { probesOf } from "../rules/probe.ts";
 import { readHost } from "./host.ts";
 
@@ -124,7 +124,9 @@ type Lists = Record<Family, readonly (AllowForwarded | AllowDelivered)[]>;
 function listsIn(live: Live | undefined): (AllowForwarded | AllowDelivered)[] {
   const lines = live?.tables.get("mangle")?.lines ?? [];
   const rules = lines.filter(mayBeOurs).map((line) => readWords(uncounted(line)));
-  return readMeaning(new Map([["mangle", rules]])).flatMap((one) => ("sources" in one ? [one] : []));
+  return readMeaning(new Map([["mangle", rules]])).flatMap((one) =>
+    "sources" in one && one.direction === "in" ? [one] : [],
+  );
 }
 
 /** Who may connect to a port: by its DNAT, else through docker-proxy; what is about its address alone comes first. */
@@ -133,15 +135,13 @@ function allowedTo(
   { endpoints }: PublishedContainer,
   lists: Lists,
 ): readonly Source[] | undefined {
-  const { family, hostAddress, hostPort, containerPort, protocol } = publish;
-  const isIn = (ports: PortRange, port: number) =>
-    ports.protocol === protocol && ports.first <= port && port <= ports.last;
-  const about = lists[family].filter((one) =>
-    one.kind === "allow-delivered"
-      ? isIn(one.ports, hostPort)
-      : isIn(one.hostPorts, hostPort) &&
-        isIn(one.ports, containerPort) &&
-        endpoints.some(({ address }) => address === one.address),
+  const { family, hostAddress, hostPort, protocol } = publish;
+  const about = lists[family].filter(
+    ({ ports, ...one }) =>
+      ports.protocol === protocol &&
+      ports.first <= hostPort &&
+      hostPort <= ports.last &&
+      (one.kind === "allow-delivered" || endpoints.some(({ address }) => address === one.address)),
   );
   const fitting = [
     ...about.filter((one) => one.hostAddress === hostAddress),
@@ -152,7 +152,8 @@ function allowedTo(
 
 /** IPv6 that docker-proxy alone answers, because no rules were requested, need not be forwarded. */
 function forwardedOf(inUse: readonly Family[], { targets, live }: Observed): Family[] {
-  const owners = new Set(containersAmong(liveOwners(live.ipv6 ?? readLive(""))));
+  const published = new Map([...(live.ipv6?.tables ?? [])].filter(([table]) => table === "nat"));
+  const owners = new Set(containersAmong(liveOwners({ tables: published })));
   return inUse.filter((family) => family === "ipv4" || targets.some(({ name }) => owners.has(name)));
 }
 

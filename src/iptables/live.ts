@@ -85,7 +85,7 @@ function liveTable(chains: Map<string, string>, lines: string[]): LiveTable {
 }
 
 /** The owners of our live rules, each once: a comment may contain anything. */
-export function liveOwners({ tables }: Live): Owner[] {
+export function liveOwners({ tables }: Pick<Live, "tables">): Owner[] {
   const comments = new Set([...tables.values()].flatMap(({ byComment }) => [...byComment.keys()]));
   return [...comments].map((comment) => readOwner(comment.slice(commentOf("").length)));
 }

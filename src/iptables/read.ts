@@ -161,7 +161,10 @@ function readLists(rules: readonly Rule[]): Lists {
   const chains = new Map<string, ParsedRule[]>();
   for (const parsed of rules.map(parseRule)) {
     const { chain } = parsed;
-    if (chain !== undefined && isListChain(chain)) chains.set(chain, [...(chains.get(chain) ?? []), parsed]);
+    if (chain === undefined || !isListChain(chain)) continue;
+    const known = chains.get(chain);
+    if (known === undefined) chains.set(chain, [parsed]);
+    else known.push(parsed);
   }
   const lists = [...chains].flatMap(([chain, parsed]) => {
     const list = listIn(parsed);
@@ -230,16 +233,16 @@ function deliveredMeaning(parsed: ParsedRule, list: Pick<AllowForwarded, "direct
 
 function forwardedMeaning(parsed: ParsedRule, list: Pick<AllowForwarded, "direction" | "sources">) {
   const side = SIDES[list.direction];
-  const [ports, bridge] = [rangeAt(parsed, side.port), matchOf(parsed, side.by)];
+  const bridge = matchOf(parsed, side.by);
   const address = canonicalHost(matchOf(parsed, side.own) ?? "");
-  const hostPorts = readPorts(matchOf(parsed, "--ctorigdstport") ?? "");
-  if (ports === undefined || bridge === undefined || matchOf(parsed, side.notBy, true) !== bridge) return undefined;
-  if (address === undefined || hostPorts === undefined || matchOf(parsed, "--ctdir") !== side.ctdir) return undefined;
+  const range = readPorts(matchOf(parsed, "--ctorigdstport") ?? "");
+  if (bridge === undefined || matchOf(parsed, side.notBy, true) !== bridge) return undefined;
+  if (address === undefined || range === undefined || matchOf(parsed, "--ctdir") !== side.ctdir) return undefined;
   const to = matchOf(parsed, "--ctorigdst");
   const hostAddress = to === undefined ? undefined : canonicalHost(to);
-  if (to !== undefined && hostAddress === undefined) return undefined;
-  const from = { protocol: ports.protocol, ...hostPorts };
-  return { kind: "allow-forwarded" as const, ...list, hostAddress, hostPorts: from, address, bridge, ports };
+  if ((to !== undefined && hostAddress === undefined) || matchOf(parsed, "--ctstate") !== "DNAT") return undefined;
+  const ports = { protocol: matchOf(parsed, "-p") ?? "", ...range };
+  return { kind: "allow-forwarded" as const, ...list, hostAddress, ports, address, bridge };
 }
 
 function directPortMeaning(parsed: ParsedRule) {
@@ -260,7 +263,7 @@ function rangeAt(parsed: ParsedRule, option: "--dport" | "--sport"): PortRange |
 function isListed({ negated, option, values }: ParsedRule["clauses"][number]): boolean {
   const known = negated
     ? /^(-[io]|--ctstate)$/
-    : /^(-[sdpmio]|--[sd]port|--comment|--ctorigdst|--ctorigdstport|--ctdir)$/;
+    : /^(-[sdpmio]|--[sd]port|--comment|--ctstate|--ctorigdst|--ctorigdstport|--ctdir)$/;
   return values.length === 1 && known.test(option);
 }
 

@@ -14,6 +14,7 @@
 // They are Docker's own (docker 29, iptables backend), in the chain that `--iptables=false` leaves to us.
 
 import { withHostMask } from "../model/addresses.ts";
+import type { Source } from "../model/allow.ts";
 import type { Family } from "../model/family.ts";
 import { bracketed } from "../model/port-mapping.ts";
 import type {
@@ -45,15 +46,21 @@ export function renderRules(
 ): Ruleset[Family] {
   const tables: Partial<Record<Table, Rule[]>> = {};
   const lists = new Map<string, List>();
+  // Many rules share a list, which may be long.
+  const names = { in: new Map<readonly Source[], string>(), out: new Map<readonly Source[], string>() };
+  const chainOf = (list: List): string => {
+    const known = names[list.direction];
+    const name = known.get(list.sources) ?? listChain(rendering.owner, list);
+    known.set(list.sources, name);
+    lists.set(name, list);
+    return name;
+  };
   const add = ({ table, match, target }: Rendered) => {
     tables[table] ??= [];
     // The comment is before the target, where iptables-save prints it.
     tables[table].push([...match, "-m", "comment", "--comment", commentOf(rendering.owner), ...target]);
   };
-  for (const rule of rules) {
-    if ("sources" in rule) lists.set(listChain(rendering.owner, rule), rule);
-    add(render(rule, family, rendering));
-  }
+  for (const rule of rules) add(render(rule, family, rendering.chain, chainOf));
   for (const [chain, list] of lists) for (const one of renderList(chain, list)) add(one);
   return Object.fromEntries(TABLES.flatMap((table) => (tables[table] ? [[table, tables[table]]] : [])));
 }
@@ -70,16 +77,21 @@ interface Rendered {
 const LOOPBACK: Record<Family, string> = { ipv4: "127.0.0.0/8", ipv6: "::1/128" };
 const LOCAL_DESTINATION = ["-m", "addrtype", "--dst-type", "LOCAL"];
 
-function render(rule: ContainerRule | HostRule, family: Family, { chain, owner }: Rendering): Rendered {
+function render(
+  rule: ContainerRule | HostRule,
+  family: Family,
+  chain: string,
+  chainOf: (list: List) => string,
+): Rendered {
   switch (rule.kind) {
     case "loopback-filter":
       return raw(["-d", withHostMask(rule.hostAddress), "!", "-i", "lo", ...portMatch(rule.ports)]);
     case "direct-access-filter":
       return raw(["-d", withHostMask(rule.address), "!", "-i", rule.bridge]);
     case "allow-forwarded":
-      return mangle("FORWARD", forwardedMatch(rule), listChain(owner, rule));
+      return mangle("FORWARD", forwardedMatch(rule), chainOf(rule));
     case "allow-delivered":
-      return mangle(rule.direction === "in" ? "INPUT" : "OUTPUT", deliveredMatch(rule), listChain(owner, rule));
+      return mangle(rule.direction === "in" ? "INPUT" : "OUTPUT", deliveredMatch(rule), chainOf(rule));
     case "direct-port-filter": {
       const { address, bridge, ports } = rule;
       const matches = ["-d", withHostMask(address), ...entering(bridge), ...portMatch(ports)];
@@ -127,28 +139,31 @@ function mangle(hook: "FORWARD" | "INPUT" | "OUTPUT", matches: Rule, target: str
   return { table: "mangle", match: ["-A", hook, ...matches], target: ["-j", target] };
 }
 
-/** Two host ports may lead to one container port: conntrack knows to which a connection came, and which way a packet goes. */
-function forwardedMatch({ direction, hostAddress, hostPorts, address, bridge, ports }: AllowForwarded): Rule {
+/**
+ * Two host ports may lead to one container port, and the kernel may take another one of a DNAT's range: conntrack knows to which port a
+ * connection came, and which way a packet goes.
+ */
+function forwardedMatch({ direction, hostAddress, ports, address, bridge }: AllowForwarded): Rule {
   const crossing =
     direction === "in"
-      ? ["-d", withHostMask(address), ...entering(bridge), ...portMatch(ports)]
-      : ["-s", withHostMask(address), "-i", bridge, "!", "-o", bridge, ...sourcePortMatch(ports)];
-  return [...crossing, ...ofConnection(direction, hostAddress, hostPorts)];
+      ? ["-d", withHostMask(address), ...entering(bridge)]
+      : ["-s", withHostMask(address), "-i", bridge, "!", "-o", bridge];
+  return [
+    ...[...crossing, "-p", ports.protocol, "-m", "conntrack", "--ctstate", "DNAT"],
+    ...(hostAddress === undefined ? [] : ["--ctorigdst", hostAddress]),
+    ...connectionOf(direction, ports),
+  ];
 }
 
 function deliveredMatch({ direction, hostAddress, ports, bridge }: AllowDelivered): Rule {
   const host = hostAddress === undefined ? [] : [direction === "in" ? "-d" : "-s", withHostMask(hostAddress)];
   const others = bridge === undefined ? [] : ["!", direction === "in" ? "-i" : "-o", bridge];
   if (direction === "in") return [...host, ...others, ...portMatch(ports)];
-  return [...host, ...others, ...sourcePortMatch(ports), ...ofConnection("out", undefined, ports)];
+  return [...host, ...others, ...sourcePortMatch(ports), "-m", "conntrack", ...connectionOf("out", ports)];
 }
 
-function ofConnection(direction: "in" | "out", hostAddress: string | undefined, hostPorts: PortRange): Rule {
-  return [
-    ...["-m", "conntrack"],
-    ...(hostAddress === undefined ? [] : ["--ctorigdst", hostAddress]),
-    ...["--ctorigdstport", spellPorts(hostPorts), "--ctdir", direction === "in" ? "ORIGINAL" : "REPLY"],
-  ];
+function connectionOf(direction: "in" | "out", ports: PortRange): Rule {
+  return ["--ctorigdstport", spellPorts(ports), "--ctdir", direction === "in" ? "ORIGINAL" : "REPLY"];
 }
 
 /** The sources of a list, each a return; what has come from none of them is dropped. What the host sends to itself goes by lo. */

@@ -53,15 +53,11 @@ export function readAllow(allow: Allow, groups: Groups): AllowList[] {
     refuseFamily(key, ports, words, sources);
     return { key, ports, sources };
   });
-  for (const [index, one] of lists.entries()) {
-    const rival = lists
-      .slice(index + 1)
-      .find((other) => overlap(one.ports, other.ports) && exactness(one, other) === 0);
-    if (rival !== undefined)
-      throw invalid(
-        `'${one.key}' and '${rival.key}' are about the same ports, and neither is more exact than the other`,
-      );
-  }
+  const [one, other] = rivalsAmong(lists) ?? [];
+  if (one !== undefined && other !== undefined)
+    throw invalid(
+      `'${excerpt(one.key, 80)}' and '${excerpt(other.key, 80)}' are about the same ports, and neither is more exact than the other`,
+    );
   return lists;
 }
 
@@ -70,8 +66,10 @@ export function listFor(
   publish: Pick<PortMapping, "hostAddress" | "hostPort" | "protocol">,
   lists: readonly AllowList[],
 ) {
-  const fitting = lists.filter(({ ports }) => isAbout(ports, publish));
-  return fitting.sort(exactness)[0];
+  let most: AllowList | undefined;
+  for (const one of lists)
+    if (isAbout(one.ports, publish) && (most === undefined || exactness(one, most) < 0)) most = one;
+  return most;
 }
 
 /** The keys that are about none of these publishes; `*` is about whatever there is. */
@@ -101,11 +99,27 @@ function exactness({ ports: a }: Pick<AllowList, "ports">, { ports: b }: Pick<Al
   );
 }
 
-/** Whether there may be a publish that both are about. */
-function overlap(a: Ports, b: Ports): boolean {
-  const same = <T>(one: T | undefined, other: T | undefined) =>
-    one === undefined || other === undefined || one === other;
-  return a.first <= b.last && b.first <= a.last && same(a.protocol, b.protocol) && same(a.hostAddress, b.hostAddress);
+/**
+ * Two of which neither is more exact, though there may be a publish that both are about: they have as many ports, and the same address and
+ * protocol, if any. So in the order of their ports they are neighbours.
+ */
+function rivalsAmong(lists: readonly AllowList[]): [AllowList, AllowList] | undefined {
+  const alike = new Map<string, AllowList[]>();
+  for (const list of lists) {
+    const { hostAddress, first, last, protocol } = list.ports;
+    const kind = `${hostAddress} ${protocol} ${last - first}`;
+    const known = alike.get(kind);
+    if (known === undefined) alike.set(kind, [list]);
+    else known.push(list);
+  }
+  for (const some of alike.values()) {
+    some.sort((a, b) => a.ports.first - b.ports.first);
+    for (const [at, one] of some.entries()) {
+      const next = some[at + 1];
+      if (next !== undefined && next.ports.first <= one.ports.last) return [one, next];
+    }
+  }
+  return undefined;
 }
 
 const KEY = /^(?:(?:\[([\da-f:.]+)\]|([\d.]+)):)?(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp|sctp))?$/i;
@@ -126,8 +140,13 @@ function readKey(key: string): Ports {
 
 function canonicalAddress(text: string | undefined, family: Family): string | undefined {
   if (text === undefined) return undefined;
-  if (family === "ipv4") return ipaddr.IPv4.isValidFourPartDecimal(text) ? text.replace(/\b0+(?=\d)/g, "") : undefined;
-  return ipaddr.IPv6.isValid(text) ? ipaddr.IPv6.parse(text).toRFC5952String() : undefined;
+  const address =
+    family === "ipv4"
+      ? ipaddr.IPv4.isValidFourPartDecimal(text) && ipaddr.IPv4.parse(text)
+      : ipaddr.IPv6.isValid(text) && ipaddr.IPv6.parse(text);
+  // Docker's publishes on every address have none, and those on IPv4 are not written as IPv6: such a key would be about nothing.
+  if (!address || /^(unspecified|ipv4Mapped)$/.test(address.range())) return undefined;
+  return "toRFC5952String" in address ? address.toRFC5952String() : address.toString();
 }
 
 /** A group names no other group. */
@@ -153,13 +172,17 @@ function readPlain(word: string, where: string): Source {
   throw invalid(`'${excerpt(where, 80)}' allows '${excerpt(word, 80)}', which is no source: it must be ${what}`);
 }
 
+/** No packet comes from IPv4 as IPv6 writes it (::ffff:192.0.2.1), and an interface beside an address (fe80::1%eth0) would be lost. */
 function subnetOf(word: string): string | undefined {
   if (ipaddr.IPv4.isValidFourPartDecimal(word)) return canonicalSubnet(`${word}/32`);
-  if (ipaddr.IPv6.isValid(word) && !word.includes("%")) return canonicalSubnet(`${word}/128`);
-  return ipaddr.IPv4.isValidCIDRFourPartDecimal(word) || (word.includes(":") && ipaddr.IPv6.isValidCIDR(word))
-    ? canonicalSubnet(word)
-    : undefined;
+  if (ipaddr.IPv4.isValidCIDRFourPartDecimal(word)) return canonicalSubnet(word);
+  if (!word.includes(":") || word.includes("%")) return undefined;
+  const subnet = canonicalSubnet(ipaddr.IPv6.isValid(word) ? `${word}/128` : word);
+  return subnet === undefined || bitsOf(subnet)?.startsWith(MAPPED) ? undefined : subnet;
 }
+
+/** ::ffff:0:0/96 */
+const MAPPED = `6${"0".repeat(80)}${"1".repeat(16)}`;
 
 /** Of a group both families are good: what a publish cannot have is left out. */
 function refuseFamily(key: string, { hostAddress }: Ports, words: readonly string[], sources: readonly Source[]): void {
@@ -177,42 +200,83 @@ function invalid(message: string): Failure {
   return new Failure("arguments_invalid", `allow: ${message}`);
 }
 
-/** Those of one family, each once, and none that another holds; the same ones in the same order, however they were written. */
+/**
+ * Those of one family, each once, and none that another holds; the same ones in the same order, however they were written. What comes by
+ * the loopback interface is the host's own, which no list is about.
+ */
 export function sourcesIn(sources: readonly Source[], family: Family): Source[] {
   const own = sources
-    .filter(({ subnet }) => subnet === undefined || familyOf(subnet) === family)
+    .filter(({ subnet, by }) => by !== "lo" && (subnet === undefined || familyOf(subnet) === family))
     // As iptables prints it, which leaves out what matches all.
     .map(({ subnet, by }) => ({ subnet: subnet?.endsWith("/0") ? undefined : subnet, by }));
-  const ordered = [...own].sort((a, b) => compare(a.by, b.by) || compare(a.subnet, b.subnet));
-  return ordered.filter(
-    (one, index) => !ordered.some((other, at) => holds(other, one) && (at < index || !holds(one, other))),
-  );
+  const all = new SourceIndex(own);
+  const once = new Map(own.map((one) => [keyOf(one), one]));
+  return [...once.values()]
+    .filter((one) => all.holdersOf(one).every((other) => keyOf(other) === keyOf(one)))
+    .sort((a, b) => compare(a.by, b.by) || compare(a.subnet, b.subnet));
+}
+
+function keyOf({ subnet = "", by = "" }: Source): string {
+  return `${by} ${subnet}`;
 }
 
 function compare(a = "", b = ""): number {
   return a < b ? -1 : Number(a > b);
 }
 
-/** Whether what comes from the second also comes from the first. */
-function holds(wide: Source, narrow: Source): boolean {
-  if (wide.by !== undefined && wide.by !== narrow.by) return false;
-  if (wide.subnet === undefined) return true;
-  return narrow.subnet !== undefined && (bitsOf(narrow.subnet)?.startsWith(bitsOf(wide.subnet) ?? "none") ?? false);
-}
-
 /** What comes from both; and of the first list those of which something does not. */
 export function narrowed(list: readonly Source[], within: readonly Source[]): { sources: Source[]; beyond: Source[] } {
-  const sources = list.flatMap((one) => within.flatMap((other) => common(one, other) ?? []));
-  return { sources, beyond: list.filter((one) => !within.some((other) => holds(other, one))) };
+  const [inner, outer] = [new SourceIndex(list), new SourceIndex(within)];
+  const meet = (one: Source, { by }: Source): Source => ({ subnet: one.subnet, by: one.by ?? by });
+  return {
+    sources: [
+      ...list.flatMap((one) => outer.around(one).map((other) => meet(one, other))),
+      ...within.flatMap((one) => inner.around(one).map((other) => meet(one, other))),
+    ],
+    beyond: list.filter((one) => outer.holdersOf(one).length === 0),
+  };
 }
 
-function common(a: Source, b: Source): Source | undefined {
-  if (a.by !== undefined && b.by !== undefined && a.by !== b.by) return undefined;
-  const by = a.by ?? b.by;
-  if (a.subnet === undefined || b.subnet === undefined) return { subnet: a.subnet ?? b.subnet, by };
-  const [one, other] = [bitsOf(a.subnet) ?? "", bitsOf(b.subnet) ?? ""];
-  if (one.startsWith(other)) return { subnet: a.subnet, by };
-  return other.startsWith(one) ? { subnet: b.subnet, by } : undefined;
+/** Sources by interface and by the bits with which their addresses begin: none asks all others. */
+class SourceIndex {
+  /** By interface, "" for every one; then by the bits, "" for every address. */
+  readonly #places = new Map<string, Map<string, Source>>();
+  readonly #lengths: readonly number[];
+
+  constructor(sources: readonly Source[]) {
+    const lengths = new Set<number>();
+    for (const one of sources) {
+      const bits = firstBits(one);
+      const place = this.#places.get(one.by ?? "") ?? new Map<string, Source>();
+      this.#places.set(one.by ?? "", place);
+      place.set(bits, one);
+      lengths.add(bits.length);
+    }
+    this.#lengths = [...lengths].sort((a, b) => a - b);
+  }
+
+  /** From which comes whatever comes from this one. */
+  holdersOf(one: Source): Source[] {
+    return this.#in(one.by === undefined ? [""] : ["", one.by], firstBits(one));
+  }
+
+  /** Whose addresses are at least those of this one, and from which something comes by the same interface. */
+  around(one: Source): Source[] {
+    return this.#in(one.by === undefined ? this.#places.keys() : ["", one.by], firstBits(one));
+  }
+
+  #in(places: Iterable<string>, bits: string): Source[] {
+    return [...places].flatMap((place) =>
+      this.#lengths
+        .filter((length) => length <= bits.length)
+        .flatMap((length) => this.#places.get(place)?.get(bits.slice(0, length)) ?? []),
+    );
+  }
+}
+
+/** With which the addresses of a source begin, the family's digit first. */
+function firstBits({ subnet }: Source): string {
+  return subnet === undefined ? "" : (bitsOf(subnet) ?? `none ${subnet}`);
 }
 
 /** Whether a list of one family's sources keeps nobody out. */
@@ -252,6 +316,9 @@ export interface Decided {
   told: string[];
 }
 
+/** What a label allows, of that what the settings do, too; and what they do not. */
+type Labelled = { key: string; sources: readonly Source[]; beyond: readonly Source[] };
+
 type Publish = Pick<PortMapping, "hostAddress" | "hostPort" | "protocol">;
 
 /**
@@ -273,31 +340,35 @@ export function decide(said: Said, groups: Groups, publishes: readonly PortMappi
       : `the ports without a list of its own are closed to other machines: ${label.message}`;
     return { allowedTo, closed, told: [] };
   }
-  const within = (publish: Publish) => (said.trustsLabels ? undefined : listFor(publish, host)?.sources);
+  // Many ports share their lists, which may be long.
+  const known = new Map<AllowList, Map<AllowList | undefined, Labelled>>();
+  const labelled = (publish: Publish): Labelled | undefined => {
+    const list = listFor(publish, label);
+    if (list === undefined) return undefined;
+    const limits = said.trustsLabels ? undefined : listFor(publish, host);
+    const ofList = known.get(list) ?? new Map<AllowList | undefined, Labelled>();
+    const made = ofList.get(limits) ?? {
+      key: list.key,
+      ...(limits ? narrowed(list.sources, limits.sources) : { sources: list.sources, beyond: [] }),
+    };
+    known.set(list, ofList.set(limits, made));
+    return made;
+  };
+  const told = new Set<string>();
+  for (const one of new Set(publishes.filter((publish) => !isOwn(publish)).map(labelled)))
+    if (one !== undefined && one.beyond.length > 0)
+      told.add(`its label for ${one.key} allows ${one.beyond.map(spellSource).join(", ")}, which the settings do not`);
+  for (const key of keysWithout(publishes, label)) told.add(`its label for ${key} is about none of its ports`);
   return {
-    allowedTo: (publish) => {
-      const labelled = listFor(publish, label)?.sources;
-      const limits = within(publish);
-      const narrow = labelled && limits ? narrowed(labelled, limits).sources : labelled;
-      return listFor(publish, own)?.sources ?? narrow ?? listFor(publish, host)?.sources;
-    },
+    allowedTo: (publish) =>
+      listFor(publish, own)?.sources ?? labelled(publish)?.sources ?? listFor(publish, host)?.sources,
     closed: undefined,
-    told: [
-      ...publishes.filter((publish) => !isOwn(publish)).flatMap((publish) => beyond(publish, label, within(publish))),
-      ...keysWithout(publishes, label).map((key) => `its label for ${key} is about none of its ports`),
-    ].filter((one, at, all) => all.indexOf(one) === at),
+    told: [...told],
   };
 }
 
 function closedAll(why: Failure | undefined): Decided {
   return { allowedTo: () => [], closed: `all ports are closed to other machines: ${why?.message}`, told: [] };
-}
-
-function beyond(publish: Publish, label: readonly AllowList[], limits: readonly Source[] | undefined): string[] {
-  const labelled = listFor(publish, label);
-  const more = labelled && limits ? narrowed(labelled.sources, limits).beyond : [];
-  if (more.length === 0) return [];
-  return [`its label for ${labelled?.key} allows ${more.map(spellSource).join(", ")}, which the settings do not`];
 }
 
 function readOf(whose: string, allow: Allow = {}, groups: Groups): AllowList[] | Failure {

@@ -55,10 +55,9 @@ export function makeContainerRules(
     if (target.nothingPublished !== undefined) continue;
     const publishes = target.publishes.filter((publish) => publish.family === family);
     const endpoint = family === "ipv6" && !ipv6 ? undefined : target.publishing[family];
-    const lists = listsOf(publishes, family, allowedTo);
-    const listOf = (publish: PortMapping) => JSON.stringify(listedSources(publish, family, allowedTo));
+    const listOf = listIn(family, allowedTo);
     const endpoints = target.endpoints.filter((one) => one.family === family);
-    const closing = closingRules(target, family, allowedTo);
+    const closing = closingRules(target, family, listOf);
     rules[family] = closing;
     if (publishes.length === 0 || (family === "ipv6" && !ipv6)) continue;
     if (endpoint === undefined) {
@@ -76,10 +75,10 @@ export function makeContainerRules(
       ...(guards ? endpoints : []).map(
         ({ address, bridge }) => ({ kind: "direct-access-filter", address, bridge }) as const,
       ),
-      ...lists.flatMap((list) => forwardedLists(list, endpoint)),
+      ...listsOf(publishes, listOf).flatMap((list) => forwardedLists(list, endpoint)),
       ...closing,
       // Where a flow's way is taken the kernel takes another port of the DNAT's range (tried, 6.18): each of them has the same list.
-      ...rangesOf(publishes, listOf).map((range) => dnatOf(range, endpoint)),
+      ...rangesOf(publishes, (one) => listOf(one)?.key ?? "").map((range) => dnatOf(range, endpoint)),
       ...ports.flatMap((some) => hairpins(some, endpoint)),
       ...ports.map(
         (some) => ({ kind: "accept", address: endpoint.address, bridge: endpoint.bridge, ports: some }) as const,
@@ -149,26 +148,31 @@ interface Listed {
   sources: readonly Source[];
 }
 
-/**
- * Where a flow's way to a container port is taken, the kernel's DNAT takes another port of its range: so a range has one list, or what one
- * port's list keeps out would come in by another port.
- */
-/** Of a publish's list those of one family; undefined where it keeps nobody out. */
-function listedSources(publish: PortMapping, family: Family, allowedTo: AllowedTo): Source[] | undefined {
-  const allowed = allowedTo(publish);
-  const sources = allowed && sourcesIn(allowed, family);
-  return sources === undefined || isForEveryone(sources) ? undefined : sources;
+/** The list of a publish in one family, and what tells it from others; undefined where it keeps nobody out. */
+type ListOf = (publish: PortMapping) => { sources: readonly Source[]; key: string } | undefined;
+
+function listIn(family: Family, allowedTo: AllowedTo): ListOf {
+  // Many ports share a list, which may be long.
+  const known = new Map<readonly Source[], ReturnType<ListOf>>();
+  return (publish) => {
+    const allowed = allowedTo(publish);
+    if (allowed === undefined) return undefined;
+    if (!known.has(allowed)) {
+      const sources = sourcesIn(allowed, family);
+      known.set(allowed, isForEveryone(sources) ? undefined : { sources, key: JSON.stringify(sources) });
+    }
+    return known.get(allowed);
+  };
 }
 
 /** Contiguous ports with the same list are one rule. What is published on a loopback address no other machine reaches. */
-function listsOf(publishes: readonly PortMapping[], family: Family, allowedTo: AllowedTo): Listed[] {
+function listsOf(publishes: readonly PortMapping[], listOf: ListOf): Listed[] {
   const groups = new Map<string, { publishes: PortMapping[]; sources: readonly Source[] }>();
   for (const publish of publishes.filter(({ hostAddress }) => !isLoopback(hostAddress ?? ""))) {
-    const sources = listedSources(publish, family, allowedTo);
-    if (sources === undefined) continue;
-    const key = JSON.stringify(sources);
-    const group = groups.get(key) ?? { publishes: [], sources };
-    groups.set(key, group);
+    const list = listOf(publish);
+    if (list === undefined) continue;
+    const group = groups.get(list.key) ?? { publishes: [], sources: list.sources };
+    groups.set(list.key, group);
     group.publishes.push(publish);
   }
   return [...groups.values()].flatMap(({ publishes, sources }) =>
@@ -180,7 +184,7 @@ function listsOf(publishes: readonly PortMapping[], family: Family, allowedTo: A
  * Closes the ways past the DNAT of ports that have lists: straight to an address of the container's, and to docker-proxy. That one has a
  * socket at `[::]` also for what is published on every address of IPv4, which Docker before 20.10 lists alone.
  */
-function closingRules(target: PublishedContainer, family: Family, allowedTo: AllowedTo): ContainerRule[] {
+function closingRules(target: PublishedContainer, family: Family, listOf: ListOf): ContainerRule[] {
   const { publishes, publishing, endpoints, hearsIpv6 } = target;
   if (family === "ipv6" && !hearsIpv6) return [];
   const own = publishes.filter((one) => one.family === family);
@@ -188,7 +192,7 @@ function closingRules(target: PublishedContainer, family: Family, allowedTo: All
   const twins = publishes.filter(
     (one) => family === "ipv6" && one.family === "ipv4" && one.hostAddress === undefined && !known.has(portOf(one)),
   );
-  const lists = listsOf([...own, ...twins], family, allowedTo);
+  const lists = listsOf([...own, ...twins], listOf);
   const bridge = (publishing[family] ?? publishing.ipv4 ?? publishing.ipv6 ?? endpoints[0])?.bridge;
   return [
     ...endpoints.filter((one) => one.family === family).flatMap((one) => directPortFilters(lists, one)),
@@ -208,11 +212,9 @@ function portOf({ protocol, hostPort }: PortMapping): string {
 }
 
 function forwardedLists({ range, sources }: Listed, { address, bridge }: Endpoint): ContainerRule[] {
-  const { hostAddress, protocol, containerPort, count } = range;
-  const ports = { protocol, first: containerPort, last: containerPort + count - 1 };
   return directionsOf(range, sources).map((direction) => ({
     kind: "allow-forwarded",
-    ...{ direction, hostAddress, hostPorts: hostPortsOf(range), address, bridge, ports, sources },
+    ...{ direction, hostAddress: range.hostAddress, ports: hostPortsOf(range), address, bridge, sources },
   }));
 }
 

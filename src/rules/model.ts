@@ -76,10 +76,10 @@ export interface AllowForwarded {
   /** "out": the answers, to these sources alone. */
   direction: "in" | "out";
   hostAddress: string | undefined;
-  hostPorts: PortRange;
+  /** Those of the host to which the connection came. */
+  ports: PortRange;
   address: string;
   bridge: string;
-  ports: PortRange;
   /** Of the rule's family; none: no other machine. */
   sources: readonly Source[];
 }

@@ -56,10 +56,10 @@ interface Part {
 function partsOf(dnat: Dnat, lists: readonly AllowForwarded[]): Part[] {
   const { protocol, first, last } = dnat.ports;
   const own = lists
-    .filter(({ hostAddress, hostPorts }) => hostAddress === dnat.hostAddress && hostPorts.protocol === protocol)
-    .map(({ hostPorts, sources }) => ({
-      first: Math.max(first, hostPorts.first),
-      last: Math.min(last, hostPorts.last),
+    .filter(({ hostAddress, ports }) => hostAddress === dnat.hostAddress && ports.protocol === protocol)
+    .map(({ ports, sources }) => ({
+      first: Math.max(first, ports.first),
+      last: Math.min(last, ports.last),
       sources,
     }))
     .filter((one) => one.first <= one.last)

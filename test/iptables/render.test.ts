@@ -56,20 +56,10 @@ function ruleOf(family: Family): fc.Arbitrary<ContainerRule> {
   const sources = fc.array(source, { maxLength: 3 });
   const hostAddress = fc.option(address, { nil: undefined });
   const direction = fc.constantFrom("in" as const, "out" as const);
-  const forwarded = fc
-    .record({
-      direction,
-      hostAddress,
-      ports,
-      address,
-      bridge: word,
-      first: fc.integer({ min: 1, max: 60_000 }),
-      sources,
-    })
-    .map(({ first, ports, ...rest }): ContainerRule => {
-      const hostPorts = { protocol: ports.protocol, first, last: first + ports.last - ports.first };
-      return { kind: "allow-forwarded", ports, hostPorts, ...rest };
-    });
+  const forwarded = fc.record({
+    kind: fc.constant("allow-forwarded" as const),
+    ...{ direction, hostAddress, ports, address, bridge: word, sources },
+  });
   return fc.oneof(
     dnat,
     forwarded,

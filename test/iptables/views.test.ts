@@ -67,7 +67,12 @@ function webOn(subnets: typeof ONE) {
       Networks: { br0: { IPAddress: "172.17.0.2", Gateway: "172.17.0.1" } },
     },
   });
-  return locate(container, NETWORKS, { names: new Set(subnets.map(({ name }) => name)), subnets, routes: [], hasIpv6: true });
+  return locate(container, NETWORKS, {
+    names: new Set(subnets.map(({ name }) => name)),
+    subnets,
+    routes: [],
+    hasIpv6: true,
+  });
 }
 
 /** All views of one kind of client. */

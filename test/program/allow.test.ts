@@ -45,7 +45,7 @@ describe.concurrent("an argument", () => {
     const host = await published({ "8080/tcp": ["10.0.0.0/8", "wg0"] });
     const comment = '-m comment --comment "docker_iptables: web"';
     expect(mangle(host)).toEqual([
-      `-A FORWARD -d 172.17.0.2/32 ! -i lo -o lo -p tcp -m tcp --dport 80 -m conntrack --ctorigdstport 8080 --ctdir ORIGINAL ${comment} -j ALLOW`,
+      `-A FORWARD -d 172.17.0.2/32 ! -i lo -o lo -p tcp -m conntrack --ctstate DNAT --ctorigdstport 8080 --ctdir ORIGINAL ${comment} -j ALLOW`,
       `-A FORWARD -d 172.17.0.2/32 ! -i lo -o lo -p tcp -m tcp --dport 80 -m conntrack ! --ctstate DNAT ${comment} -j DROP`,
       `-A INPUT ! -i lo -p tcp -m tcp --dport 8080 ${comment} -j ALLOW`,
       `-A ALLOW -i lo ${comment} -j RETURN`,
@@ -110,10 +110,10 @@ describe.concurrent("an argument", () => {
     const answers = () => mangle(host).filter((line) => line.includes("--sport"));
     await host.ask({ container: "dns", allow: { "5353": ["10.0.0.0/8"] }, reload: "restore" });
     const comment = '-m comment --comment "docker_iptables: dns"';
-    const reply = "-m conntrack --ctorigdst 192.0.2.9 --ctorigdstport 5353 --ctdir REPLY";
+    const reply = "--ctorigdstport 5353 --ctdir REPLY";
     expect(answers()).toEqual([
-      `-A FORWARD -s 172.17.0.2/32 -i lo ! -o lo -p udp -m udp --sport 53 ${reply} ${comment} -j ALLOW`,
-      `-A OUTPUT -s 192.0.2.9/32 ! -o lo -p udp -m udp --sport 5353 ${reply.replace("--ctorigdst 192.0.2.9 ", "")} ${comment} -j ALLOW`,
+      `-A FORWARD -s 172.17.0.2/32 -i lo ! -o lo -p udp -m conntrack --ctstate DNAT --ctorigdst 192.0.2.9 ${reply} ${comment} -j ALLOW`,
+      `-A OUTPUT -s 192.0.2.9/32 ! -o lo -p udp -m udp --sport 5353 -m conntrack ${reply} ${comment} -j ALLOW`,
     ]);
     expect(mangle(host)).toContain(`-A ALLOW -d 10.0.0.0/8 ${comment} -j RETURN`);
     await host.ask({ container: "dns", allow: { "5353": ["10.0.0.0/8", "wg0"] }, reload: "restore" });
