@@ -49,7 +49,7 @@ export const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,234}$/;
 const INTERFACE = /^[a-zA-Z0-9_.:@][a-zA-Z0-9_.:@-]{0,14}$/;
 
 const ENABLE_LABEL = "docker_iptables.enable";
-const ALLOW_LABEL = /^docker_iptables\.allow(?:\.(.+))?$/s;
+const ALLOW_LABEL = /^docker_iptables\.allow(?:\.(.*))?$/s;
 
 /** Throws Failure `client_answer_invalid` when a value that goes into rules is not what it claims to be. */
 export function readContainer(document: ContainerDocument): Container {

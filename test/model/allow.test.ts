@@ -60,6 +60,13 @@ describe("sources", () => {
     "10.0.0.0/-1",
     "2001:db8::g",
     "fe80::1%eth0",
+    "fe80::1%eth0/64",
+    "fe80::%1/10",
+    "::ffff:192.0.2.1",
+    "::FFFF:c000:0201",
+    "::ffff:192.0.2.0/120",
+    "٣.0.0.1",
+    "10.0.0.0/８",
     "::1/129",
     "office.example.com",
     "eth0.100",
@@ -77,6 +84,10 @@ describe("sources", () => {
     "@toString",
   ])("%j is none", (word) => {
     expect(refusal({ "80": [word] })).toMatch(/which is no (source|group): /);
+  });
+
+  test("what comes by the loopback interface is the host's own, and no source", () => {
+    expect(sourcesIn(read({ "80": ["lo"] })[0]?.sources ?? [], "ipv4")).toEqual([]);
   });
 
   test("a group has no groups", () => {
@@ -113,6 +124,11 @@ describe("keys", () => {
     "2001:db8::1:80",
     "[192.0.2.1]:80",
     "[2001:db8::g]:80",
+    "[fe80::1%eth0]:80",
+    "0.0.0.0:80",
+    "[::]:80",
+    "[::ffff:192.0.2.1]:80",
+    "８０",
     "*/tcp",
     "**",
     "80 ",
