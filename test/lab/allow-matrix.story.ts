@@ -14,7 +14,7 @@ import type { Client } from "./client.ts";
 import { ask } from "./fixtures.ts";
 import { story } from "./story.ts";
 
-/** Every two values of any two columns meet in some row. */
+/** Any two values of `ipv6`, `guards`, `bridgeNf` and `base` meet in some row. */
 const REGIMES: readonly Regime[] = [
   { ipv6: true, guards: true, bridgeNf: false, base: "ours", reload: "restore" },
   { ipv6: false, guards: false, bridgeNf: true, base: "ours", reload: "restore" },
