@@ -107,7 +107,7 @@ describe.concurrent("an argument", () => {
     const host = fakeHost();
     await host.boot();
     host.container("dns", { ports: { "53/udp": [{ HostIp: "192.0.2.9", HostPort: "5353" }] } });
-    const answers = () => mangle(host).filter((line) => line.includes("--sport"));
+    const answers = () => mangle(host).filter((line) => line.includes("--ctdir REPLY"));
     await host.ask({ container: "dns", allow: { "5353": ["10.0.0.0/8"] }, reload: "restore" });
     const comment = '-m comment --comment "docker_iptables: dns"';
     const reply = "--ctorigdstport 5353 --ctdir REPLY";
