@@ -347,7 +347,8 @@ export function shadows(
   });
 }
 
-function withoutUsers(host: PacketHost): PacketHost {
+/** As if the user had no rules in DOCKER-USER. */
+export function withoutUsers(host: PacketHost): PacketHost {
   const rulings = Object.entries(host.rulings).map(([family, ruling]) => [
     family,
     withoutChain(ruling, "filter", DOCKER_USER),

@@ -49,6 +49,7 @@ import { findUnconfirmed, readNow } from "../system/unconfirmed-file.ts";
 import { recordedSettings } from "../systemd/install.ts";
 import type { Advice } from "../text/advice.ts";
 import { readHost } from "./host.ts";
+import { disagreements } from "./list-problems.ts";
 import {
   brokenFragments,
   byDanger,
@@ -91,14 +92,16 @@ export type StatusRequest = Pick<HostRequest, "settings" | "subject" | "host" | 
 export async function status(request: StatusRequest): Promise<Status> {
   const scene = await look(request);
   const around = await lookAround(scene, request);
+  const lists = disagreements(scene.items, scene.publishing, scene.daemon.networks, around.host);
   const problems = [
     ...(await unconfirmedProblems(request.host.directories)),
     ...settingsProblems(request.settings),
     ...(await fragmentProblems(scene, request)),
     ...(await listProblems(scene)),
+    ...lists.problems,
     ...(await hostProblems(scene, around, request)),
   ];
-  return answer(scene, around, problems);
+  return answer(scene, around, problems, lists.warnings);
 }
 
 /** What the containers that are named publish, or all, and whether it is live. Throws Failure of the client, and as `status`. */
@@ -308,7 +311,7 @@ function problemsOf(kind: Problem["kind"], all: readonly Advice[]): Problem[] {
 }
 
 /** What is wrong with the host is wrong for each requested container (`names`; none names all). */
-function answer(scene: Scene, around: Around, problems: readonly Problem[]): Status {
+function answer(scene: Scene, around: Around, problems: readonly Problem[], listed: readonly string[]): Status {
   const { names, containers, publishing, items, daemon } = scene;
   const isAskedFor = (container: string | undefined) =>
     names.length === 0 || container === undefined || names.includes(container);
@@ -331,6 +334,7 @@ function answer(scene: Scene, around: Around, problems: readonly Problem[]): Sta
       ...around.services.warnings,
       ...FAMILIES.flatMap((family) => describeCopies(around.declared[family] ?? [])),
       ...around.firewalls.warnings,
+      ...new Set(listed),
       ...warnOfStart(publishing, items, around.host),
       ...unknown.map((name) =>
         daemon.existing.get(name)?.enabled === false

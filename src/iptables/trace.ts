@@ -220,7 +220,7 @@ class Way {
 
   #refusedBy(table: string, chain: string): Stop | undefined {
     const verdict = this.#walk(table, chain);
-    if (table === "filter" && verdict?.target === "ACCEPT" && !verdict.rule.startsWith(":")) this.by.push(verdict.rule);
+    if (verdict?.target === "ACCEPT" && !verdict.rule.startsWith(":")) this.by.push(verdict.rule);
     return this.#endedBy(verdict);
   }
 

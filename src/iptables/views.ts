@@ -24,7 +24,7 @@ export interface Sources {
   rest: string | undefined;
 }
 
-/** More subnets are not tried: each is a walk through all rules. */
+/** More subnets are not tried, unless it is said: each is a walk through all rules. */
 const MOST_SOURCES = 500;
 
 /** How one client fared. */
@@ -51,13 +51,14 @@ export function viewsOf(
   host: PacketHost,
   { from, trip, vantages, except }: Probe,
   list: readonly Source[] | undefined,
+  most = MOST_SOURCES,
 ): { views: View[]; left: number } {
   if (except === undefined) {
     return { views: [{ from, trip, arrival: trace(host, trip), sources: undefined, interfaces: undefined }], left: 0 };
   }
   // The container's own network is not asked for a list.
   const listed = from.kind === "machine" || from.kind === "other_bridge" ? list : undefined;
-  const { asked, left } = ask(host, vantages, bitsOfAll(except), listed);
+  const { asked, left } = ask(host, vantages, bitsOfAll(except), listed, most);
   const classes = alike(asked);
   const views = classes.flatMap((some) => {
     const names = some.map(({ vantage }) => vantage.trip.from ?? "");
@@ -75,16 +76,24 @@ function ask(
   vantages: readonly Vantage[],
   except: readonly string[],
   list: readonly Source[] | undefined,
+  most: number,
 ): { asked: Asked[]; left: number } {
   const places = vantages.map((vantage) => ({ vantage, cells: new Map<string, Ended>() }));
   const family = vantages[0]?.trip.family === "ipv6" ? "6" : "4";
-  const known = new Set<string>(bitsOfAll((list ?? []).flatMap(({ subnet }) => subnet ?? [])));
+  const ofList = new Set(bitsOfAll((list ?? []).flatMap(({ subnet }) => subnet ?? [])));
+  const known = new Set<string>(ofList);
+  // One that the list names, then those that other rules tell apart.
+  const inOrder = () => {
+    const all = [...known].filter((one) => one.startsWith(family) && one.length > 1);
+    const [first, ...rest] = all.filter((one) => ofList.has(one));
+    return [...(first === undefined ? [] : [first]), ...all.filter((one) => !ofList.has(one)), ...rest];
+  };
   const named = new Set<string>();
   const allowed = list?.map(({ subnet, by }) => ({ bits: subnet === undefined ? "" : bitsOf(subnet), by }));
   const outside = new Set(vantages.flatMap(({ trip }) => trip.from ?? []));
   for (let before = -1; before < known.size; ) {
     before = known.size;
-    const cells = [...known].filter((one) => one.startsWith(family) && one.length > 1).slice(0, MOST_SOURCES);
+    const cells = inOrder().slice(0, most);
     for (const { vantage, cells: ended } of places) {
       for (const cell of [...cells, ALL]) {
         const former = ended.get(cell);
@@ -101,8 +110,7 @@ function ask(
       }
     }
   }
-  const all = [...known].filter((one) => one.startsWith(family) && one.length > 1);
-  return { asked: places, left: Math.max(0, all.length - MOST_SOURCES) };
+  return { asked: places, left: Math.max(0, inOrder().length - most) };
 }
 
 /** What is on the link of another interface does not come by this one. */

@@ -4,7 +4,7 @@
 // fit a publish the most exact decides: one with an address before one without, then the one with fewer ports, then one with a protocol.
 
 import ipaddr from "ipaddr.js";
-import { bitsOf, canonicalSubnet } from "./addresses.ts";
+import { bitsOf, canonicalSubnet, isWithin } from "./addresses.ts";
 import { excerpt, Failure } from "./errors.ts";
 import type { Family, Protocol } from "./family.ts";
 import type { PortMapping } from "./port-mapping.ts";
@@ -277,6 +277,13 @@ class SourceIndex {
 /** With which the addresses of a source begin, the family's digit first. */
 function firstBits({ subnet }: Source): string {
   return subnet === undefined ? "" : (bitsOf(subnet) ?? `none ${subnet}`);
+}
+
+/** Whether what comes from an address, by an interface, is on a list. */
+export function allows(sources: readonly Source[], address: string, by: string | undefined): boolean {
+  return sources.some(
+    (one) => (one.by === undefined || one.by === by) && (one.subnet === undefined || isWithin(address, one.subnet)),
+  );
 }
 
 /** Whether a list of one family's sources keeps nobody out. */
