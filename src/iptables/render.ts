@@ -151,19 +151,15 @@ function forwardedMatch({ direction, hostAddress, ports, address, bridge }: Allo
   return [
     ...[...crossing, "-p", ports.protocol, "-m", "conntrack", "--ctstate", "DNAT"],
     ...(hostAddress === undefined ? [] : ["--ctorigdst", hostAddress]),
-    ...connectionOf(direction, ports),
+    ...["--ctorigdstport", spellPorts(ports), "--ctdir", direction === "in" ? "ORIGINAL" : "REPLY"],
   ];
 }
 
 function deliveredMatch({ direction, hostAddress, ports, bridge }: AllowDelivered): Rule {
   const host = hostAddress === undefined ? [] : [direction === "in" ? "-d" : "-s", withHostMask(hostAddress)];
   const others = bridge === undefined ? [] : ["!", direction === "in" ? "-i" : "-o", bridge];
-  if (direction === "in") return [...host, ...others, ...portMatch(ports)];
-  return [...host, ...others, ...sourcePortMatch(ports), "-m", "conntrack", ...connectionOf("out", ports)];
-}
-
-function connectionOf(direction: "in" | "out", ports: PortRange): Rule {
-  return ["--ctorigdstport", spellPorts(ports), "--ctdir", direction === "in" ? "ORIGINAL" : "REPLY"];
+  // Conntrack takes what it sees of a standing flow first for its first packet, and that may be an answer (tried, 6.18).
+  return [...host, ...others, ...(direction === "in" ? portMatch(ports) : sourcePortMatch(ports))];
 }
 
 /** The sources of a list, each a return; what has come from none of them is dropped. What the host sends to itself goes by lo. */

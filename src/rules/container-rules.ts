@@ -193,11 +193,13 @@ function closingRules(target: PublishedContainer, family: Family, listOf: ListOf
     (one) => family === "ipv6" && one.family === "ipv4" && one.hostAddress === undefined && !known.has(portOf(one)),
   );
   const lists = listsOf([...own, ...twins], listOf);
-  const bridge = (publishing[family] ?? publishing.ipv4 ?? publishing.ipv6 ?? endpoints[0])?.bridge;
+  const { bridge, hairpin } = publishing[family] ?? publishing.ipv4 ?? publishing.ipv6 ?? endpoints[0] ?? {};
+  // Without docker-proxy it is another program of this host that sends from such a port.
+  const isAnswered = hairpin === undefined;
   return [
     ...endpoints.filter((one) => one.family === family).flatMap((one) => directPortFilters(lists, one)),
     ...lists.flatMap(({ range, sources }) =>
-      directionsOf(range, sources).map(
+      directionsOf(range, sources, isAnswered).map(
         (direction): ContainerRule => ({
           kind: "allow-delivered",
           ...{ direction, hostAddress: range.hostAddress, ports: hostPortsOf(range), bridge, sources },
@@ -222,8 +224,8 @@ function forwardedLists({ range, sources }: Listed, { address, bridge }: Endpoin
  * TCP and SCTP end where no acknowledgement comes. Over UDP a container may go on sending to who was allowed before; by which interface
  * that one came its answers do not say.
  */
-function directionsOf({ protocol }: Range, sources: readonly Source[]): ("in" | "out")[] {
-  return protocol === "udp" && sources.every(({ by }) => by === undefined) ? ["in", "out"] : ["in"];
+function directionsOf({ protocol }: Range, sources: readonly Source[], isAnswered = true): ("in" | "out")[] {
+  return isAnswered && protocol === "udp" && sources.every(({ by }) => by === undefined) ? ["in", "out"] : ["in"];
 }
 
 function directPortFilters(lists: readonly Listed[], { address, bridge }: Endpoint): ContainerRule[] {
