@@ -51,13 +51,15 @@ export function makeContainerRules(
     warnings.push(...onlyIpv6(target));
     if (warnings.length > 0) lacking.push({ kind: "ipv6_not_asked" });
   }
+  // A port with a list is closed where it is not published, too.
+  const listedPorts = portsOf(target.publishes.filter((publish) => allowedTo(publish) !== undefined));
   for (const family of FAMILIES) {
     if (target.nothingPublished !== undefined) continue;
     const publishes = target.publishes.filter((publish) => publish.family === family);
     const endpoint = family === "ipv6" && !ipv6 ? undefined : target.publishing[family];
     const listOf = listIn(family, allowedTo);
     const endpoints = target.endpoints.filter((one) => one.family === family);
-    const closing = closingRules(target, family, listOf);
+    const closing = closingRules(target, family, listedPorts, listOf);
     rules[family] = closing;
     if (publishes.length === 0 || (family === "ipv6" && !ipv6)) continue;
     if (endpoint === undefined) {
@@ -126,19 +128,15 @@ export function rangesOf(
 
 /** Container ports that follow each other; several host ports may lead to one of them. */
 function portsOf(publishes: readonly PortMapping[]): PortRange[] {
-  return mergedPorts(publishes.map(({ protocol, containerPort: port }) => ({ protocol, first: port, last: port })));
-}
-
-/** Ranges of the same ports, none of which touch. */
-function mergedPorts(all: readonly PortRange[]): PortRange[] {
   return PROTOCOLS.flatMap((protocol) => {
-    const merged: PortRange[] = [];
-    for (const one of all.filter((some) => some.protocol === protocol).sort((a, b) => a.first - b.first)) {
-      const last = merged.at(-1);
-      if (last !== undefined && one.first <= last.last + 1) last.last = Math.max(last.last, one.last);
-      else merged.push({ ...one });
+    const numbers = publishes.filter((one) => one.protocol === protocol).map((one) => one.containerPort);
+    const ports: PortRange[] = [];
+    for (const number of numbers.sort((a, b) => a - b)) {
+      const last = ports.at(-1);
+      if (last !== undefined && number <= last.last + 1) last.last = number;
+      else ports.push({ protocol, first: number, last: number });
     }
-    return merged;
+    return ports;
   });
 }
 
@@ -184,7 +182,12 @@ function listsOf(publishes: readonly PortMapping[], listOf: ListOf): Listed[] {
  * Closes the ways past the DNAT of ports that have lists: straight to an address of the container's, and to docker-proxy. That one has a
  * socket at `[::]` also for what is published on every address of IPv4, which Docker before 20.10 lists alone.
  */
-function closingRules(target: PublishedContainer, family: Family, listOf: ListOf): ContainerRule[] {
+function closingRules(
+  target: PublishedContainer,
+  family: Family,
+  listedPorts: readonly PortRange[],
+  listOf: ListOf,
+): ContainerRule[] {
   const { publishes, publishing, endpoints, hearsIpv6 } = target;
   if (family === "ipv6" && !hearsIpv6) return [];
   const own = publishes.filter((one) => one.family === family);
@@ -197,7 +200,11 @@ function closingRules(target: PublishedContainer, family: Family, listOf: ListOf
   // Without docker-proxy it is another program of this host that sends from such a port.
   const isAnswered = hairpin === undefined;
   return [
-    ...endpoints.filter((one) => one.family === family).flatMap((one) => directPortFilters(lists, one)),
+    ...endpoints
+      .filter((one) => one.family === family)
+      .flatMap(({ address, bridge }) =>
+        listedPorts.map((ports): ContainerRule => ({ kind: "direct-port-filter", address, bridge, ports })),
+      ),
     ...lists.flatMap(({ range, sources }) =>
       directionsOf(range, sources, isAnswered).map(
         (direction): ContainerRule => ({
@@ -226,17 +233,6 @@ function forwardedLists({ range, sources }: Listed, { address, bridge }: Endpoin
  */
 function directionsOf({ protocol }: Range, sources: readonly Source[], isAnswered = true): ("in" | "out")[] {
   return isAnswered && protocol === "udp" && sources.every(({ by }) => by === undefined) ? ["in", "out"] : ["in"];
-}
-
-function directPortFilters(lists: readonly Listed[], { address, bridge }: Endpoint): ContainerRule[] {
-  const ports = mergedPorts(
-    lists.map(({ range: { protocol, containerPort, count } }) => ({
-      protocol,
-      first: containerPort,
-      last: containerPort + count - 1,
-    })),
-  );
-  return ports.map((some) => ({ kind: "direct-port-filter", address, bridge, ports: some }));
 }
 
 /** PREROUTING comes before the kernel's martian check: an on-link host that routes 127.0.0.1 to us would reach the DNAT. */
