@@ -50,7 +50,7 @@ export function readAllow(allow: Allow, groups: Groups): AllowList[] {
   const lists = Object.entries(allow).map(([key, words = []]): AllowList => {
     const ports = readKey(key);
     const sources = words.flatMap((word) => readSource(word, key, groups));
-    refuseFamily(key, ports, words, sources);
+    refuseFamily(key, ports, words);
     return { key, ports, sources };
   });
   const [one, other] = rivalsAmong(lists) ?? [];
@@ -185,11 +185,12 @@ function subnetOf(word: string): string | undefined {
 const MAPPED = `6${"0".repeat(80)}${"1".repeat(16)}`;
 
 /** Of a group both families are good: what a publish cannot have is left out. */
-function refuseFamily(key: string, { hostAddress }: Ports, words: readonly string[], sources: readonly Source[]): void {
-  if (hostAddress === undefined || words.some((word) => word.startsWith("@"))) return;
+function refuseFamily(key: string, { hostAddress }: Ports, words: readonly string[]): void {
+  if (hostAddress === undefined) return;
   const family = familyOf(hostAddress);
-  const other = sources.find(({ subnet }) => subnet !== undefined && familyOf(subnet) !== family);
-  if (other !== undefined) throw invalid(`'${key}' allows ${other.subnet}, whose family its address has not`);
+  const subnets = words.filter((word) => !word.startsWith("@")).flatMap((word) => readPlain(word, key).subnet ?? []);
+  const other = subnets.find((subnet) => familyOf(subnet) !== family);
+  if (other !== undefined) throw invalid(`'${excerpt(key, 80)}' allows ${other}, whose family its address has not`);
 }
 
 function familyOf(text: string): Family {

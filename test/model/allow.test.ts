@@ -97,6 +97,7 @@ describe("sources", () => {
   test("those of a family that the key's address cannot have", () => {
     expect(refusal({ "192.0.2.1:80": ["2001:db8::/32"] })).toContain("2001:db8::/32, whose family");
     expect(refusal({ "[2001:db8::1]:80": ["10.0.0.0/8"] })).toContain("10.0.0.0/8, whose family");
+    expect(refusal({ "192.0.2.1:80": ["@office", "::/0"] })).toContain("::/0, whose family");
     expect(read({ "192.0.2.1:80": ["@office"] })).toHaveLength(1);
   });
 
