@@ -13,8 +13,9 @@ import { writeFragment } from "../../src/iptables/fragment-text.ts";
 import type { Ruleset } from "../../src/iptables/rule.ts";
 import { Failure } from "../../src/model/errors.ts";
 import { networkOf } from "../../src/model/options.ts";
-import { NO_SETTINGS } from "../../src/model/settings.ts";
+import { NO_SETTINGS, readSettings } from "../../src/model/settings.ts";
 import { fragmentFor } from "../../src/plan/desired.ts";
+import type { ContainerFragment } from "../../src/rules/desired-fragment.ts";
 import { routeTo } from "../../src/system/routes.ts";
 
 export interface Given {
@@ -26,6 +27,8 @@ export interface Given {
   networks: unknown[];
   /** Routes besides those of the interfaces' own subnets. */
   interfaces: { names: string[]; subnets: { name: string; cidr: string }[]; routes?: { name: string; cidr: string }[] };
+  /** Of the host; left out where it has none. */
+  settings?: Record<string, unknown>;
   /** What the host says of docker-proxy; left out where it serves all containers. */
   proxying?: { routed: string[]; proxied: string[]; filtered: ("ipv4" | "ipv6")[] };
 }
@@ -36,11 +39,14 @@ export interface Outcome {
   warnings: string[];
   rules: Ruleset;
   fragments: Record<"ipv4" | "ipv6", string | undefined>;
+  wanted: ContainerFragment;
 }
 
 /** Throws Failure as the product would; for documents that the schema refuses it is `client_answer_invalid`. */
-export function outcomeOf({ args, inspect, networks, interfaces, proxying }: Given): Outcome {
-  const { defaults, options } = readRequest(args, { env: {}, cwd: "/" }, NO_SETTINGS);
+export function outcomeOf({ args, inspect, networks, interfaces, settings, proxying }: Given): Outcome {
+  const { path } = NO_SETTINGS;
+  const values = settings === undefined ? {} : readSettings(JSON.stringify(settings), path);
+  const { defaults, options } = readRequest(args, { env: {}, cwd: "/" }, { ...NO_SETTINGS, values });
   const [document] = inspect;
   if (!validateContainer(document)) throw new Failure("client_answer_invalid", "not what inspect prints");
   const container = readContainer(document);
@@ -74,6 +80,7 @@ export function outcomeOf({ args, inspect, networks, interfaces, proxying }: Giv
     warnings: [...target.warnings, ...warnings],
     rules,
     fragments: { ipv4: texts.ipv4, ipv6: texts.ipv6 },
+    wanted,
   };
 }
 
