@@ -215,11 +215,16 @@ const publishes = (port: number): fc.Arbitrary<readonly Publish[]> => {
         protocol,
       })).flatMap((each) => ["0.0.0.0", "::"].map((hostIp) => ({ ...each, hostIp }))),
     );
+  /** Each address its own socket, all for one port of the container's. */
+  const apart = fc
+    .record({ ...ports, protocol: fc.constantFrom(...PROTOCOLS) })
+    .map((each) => ADDRESSES.map((hostIp) => ({ ...each, hostIp })));
   return fc
     .array(
       fc.oneof(
         one.map((each) => [each]),
         both,
+        apart,
       ),
       { minLength: 1, maxLength: 4 },
     )
@@ -243,7 +248,7 @@ const box = (name: string, port: number, networks: fc.Arbitrary<number[]>): fc.A
     name: fc.constant(name),
     publishes: publishes(port),
     networks,
-    own: fc.option(lists(port), { nil: undefined }),
+    own: fc.option(lists(port), { nil: undefined, freq: 1 }),
     label: lists(port),
   });
 
@@ -252,7 +257,7 @@ export const world: fc.Arbitrary<World> = fc.record({
     box("web", 8000, fc.constantFrom([0], [0], [0], [0, 1])),
     box("db", 8010, fc.constantFrom([0], [1], [1])),
   ),
-  host: fc.oneof({ weight: 2, arbitrary: fc.constant([]) }, lists(8000)),
+  host: fc.oneof({ weight: 1, arbitrary: fc.constant([]) }, { weight: 3, arbitrary: lists(8000) }),
   groups: fc.record({ office: fc.array(plain, { maxLength: 3 }), vpn: fc.constant([{ by: "wg0" }]) }),
   ipv6: fc.boolean(),
   guards: fc.boolean(),
