@@ -1,21 +1,34 @@
 // `npm run bench`: how fast we are, against what we must start and against what does the same (README.md). It needs root
-// and a quiet machine, and takes some five minutes; `npm run bench -- small` tries it out with few ports and writes nothing.
+// and a quiet machine, and takes some five minutes; `npm run bench -- small` tries it out with few ports and writes nothing, as
+// `npm run bench -- sources` does, with the benchmarks that are named.
 
 import { writeFile } from "node:fs/promises";
 import { availableParallelism, cpus, loadavg, release, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
 import type { Host } from "../lab/host.ts";
 import { startLab } from "../lab/lab.ts";
-import { atOnce, besideMany, type Figure, memory, ports, range, type Series, unchanged } from "./benchmarks.ts";
+import {
+  atOnce,
+  besideMany,
+  type Figure,
+  memory,
+  ports,
+  range,
+  type Series,
+  sources,
+  unchanged,
+} from "./benchmarks.ts";
 import { NATIVE, PACKAGES, startPlace } from "./place.ts";
 import { plot } from "./plot.ts";
 import { report } from "./report.ts";
 import { watched } from "./watched.ts";
 
-const small = process.argv.includes("small");
+const words = process.argv.slice(2);
+const small = words.includes("small");
+const chosen = words.filter((word) => word !== "small");
 const size = small
-  ? { ports: [1, 10], range: 100, processes: 5, rules: 400, starts: 3 }
-  : { ports: [1, 10, 100, 1000, 10_000], range: 10_000, processes: 100, rules: 20_000, starts: 15 };
+  ? { ports: [1, 10], range: 100, processes: 5, rules: 400, sources: 100, starts: 3 }
+  : { ports: [1, 10, 100, 1000, 10_000], range: 10_000, processes: 100, rules: 20_000, sources: 1000, starts: 15 };
 
 async function machineOf(host: Host, load: number): Promise<string[]> {
   const version = async (...command: string[]) =>
@@ -43,12 +56,14 @@ const benchmarks: Record<string, () => Promise<Figure[]>> = {
     return measured.figures;
   },
   range: () => range(place, size.range),
+  sources: () => sources(place, size.sources),
   "at once": () => atOnce(place, size.processes),
   "beside many": () => besideMany(place, size.rules),
   memory: () => memory(place),
   watched: () => watched(lab, size.starts),
 };
 for (const [name, benchmark] of Object.entries(benchmarks)) {
+  if (chosen.length > 0 && !chosen.includes(name)) continue;
   const start = Date.now();
   figures.push(...(await benchmark()));
   console.log(`${name}: measured within ${Math.round((Date.now() - start) / 1000)} s`);
@@ -56,9 +71,8 @@ for (const [name, benchmark] of Object.entries(benchmarks)) {
 const text = report(figures, await machineOf(place.host, load));
 console.log(text);
 const title = "From nothing to live: one container's ports that are no range";
-const image = plot(series, title);
-if (!small) {
+if (!small && chosen.length === 0) {
   const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
   await writeFile(file("results.md"), text);
-  await writeFile(file("results.svg"), image);
+  await writeFile(file("results.svg"), plot(series, title));
 }

@@ -122,6 +122,31 @@ async function measurePorts(place: Place, count: number): Promise<Map<string, Sa
   return measure(host, [restore, ...mine, ...rivals]);
 }
 
+/** Shell: the lists are gone, too. */
+const UNLISTED = `${BARE}; for command in iptables ip6tables; do $command -t mangle -F; $command -t mangle -X; done`;
+
+/** 8: so many sources on one port; and as many ports that share a list of a hundredth as many. */
+export async function sources(place: Place, count: number): Promise<Figure[]> {
+  const { host, native } = place;
+  const figures: Figure[] = [];
+  for (const [ports, size] of [
+    [1, count],
+    [count, count / 100],
+  ] as const) {
+    await pretend(place, "web", apart(ports));
+    const from = Array.from({ length: size }, (_, index) => `10.${index >> 8}.${index & 255}.7`);
+    const given = { container: "web", reload: "restore", client: FAKE_CLIENT, allow: { "*": from } };
+    const mine = await ours(host, native, given, { before: UNLISTED, expect: CHANGED, rounds: 9 });
+    const rules = `/root/rules-sources-${ports}`;
+    await host.run("sh", ["-c", `${UNLISTED}; docker_iptables < ${mine.stdin} && iptables-save > ${rules}`]);
+    const restore = { name: "iptables-restore", argv: ["iptables-restore"], stdin: rules, before: UNLISTED, rounds: 9 };
+    const samples = await measure(host, [restore, mine]);
+    const what = `${size} sources on ${ports} ${ports === 1 ? "port" : "ports"}, \`reload: restore\`, native`;
+    figures.push(compare(what, samples, ["native", "iptables-restore"], ports === 1 ? { most: 3 } : undefined));
+  }
+  return figures;
+}
+
 /** 3: many ports that are one range. */
 export async function range(place: Place, count: number): Promise<Figure[]> {
   const { host, native } = place;
