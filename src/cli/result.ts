@@ -166,7 +166,7 @@ export function resultOfExplain(request: Request, { explained, notPublished, war
     explained: explained.map(({ container, publish, count: ports, addresses, allowed, views }) => ({
       container,
       publish: spellPublish(publish, ports),
-      ...(allowed === undefined ? {} : { from: spellSources(allowed, publish.family) }),
+      ...(allowed === undefined ? {} : { from: spellSources(allowed) }),
       views: views.map((view) => viewResult(view, container, addresses)),
     })),
     warnings: [...request.warnings, ...warnings],

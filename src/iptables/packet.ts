@@ -8,7 +8,7 @@ import { bitsOf } from "../model/addresses.ts";
 import type { Family } from "../model/family.ts";
 import type { Live } from "./live.ts";
 import { type Clause, type ParsedRule, parseRule } from "./parse.ts";
-import { byChain, readWords } from "./rule.ts";
+import { byChain, mayBeOurs, readWords } from "./rule.ts";
 
 export interface Packet {
   family: Family;
@@ -62,6 +62,8 @@ interface LineRule extends ParsedRule {
   others: readonly Clause[];
   /** Whether one of them is about conntrack's state. */
   hasState: boolean;
+  /** One of ours about what docker-proxy answers, which is no new connection. */
+  isOfAnswers: boolean;
 }
 
 /** One family's rules, read once for many packets. */
@@ -94,7 +96,8 @@ function readLine(line: string): LineRule {
   const isOfSource = ({ option }: Clause) => option === "-s" || option === "--ctorigsrc";
   const others = parsed.clauses.filter((one) => !isOfSource(one));
   const hasState = others.some(({ option }) => /^--(ct)?state$/.test(option));
-  return { line, ...parsed, ofSource: parsed.clauses.filter(isOfSource), others, hasState };
+  const isOfAnswers = mayBeOurs(line) && others.some(({ option }) => option === "--sport");
+  return { line, ...parsed, ofSource: parsed.clauses.filter(isOfSource), others, hasState, isOfAnswers };
 }
 
 /** What a built-in chain does with a packet. */
@@ -143,7 +146,7 @@ class Walker {
   follow(chain: string, depth: number): Verdict | "return" | undefined {
     if (depth > DEEPEST) return undefined;
     for (const rule of this.#table.chains.get(chain) ?? []) {
-      const matches = this.#matches(rule);
+      const matches = rule.isOfAnswers ? false : this.#matches(rule);
       if (matches === false) continue;
       const end = this.#isChain(rule.target) ? this.#enter(rule, matches, depth) : this.#obey(rule, matches);
       if (end !== undefined) return end;

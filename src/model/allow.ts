@@ -297,10 +297,14 @@ export function spellSource({ subnet, by }: Source): string {
   return subnet === undefined ? by : `${subnet} by ${by}`;
 }
 
-/** A list in words, for one family's publishes: "10.0.0.0/8, wg0", or "this host". */
-export function spellSources(sources: readonly Source[], family: Family): string {
-  const own = sourcesIn(sources, family);
-  return own.length === 0 ? "this host" : own.map(spellSource).join(", ");
+/** More are only counted: an answer has them for each port. */
+const MOST_SPELLED = 20;
+
+/** A list of one family in words: "10.0.0.0/8, wg0", or "this host". */
+export function spellSources(sources: readonly Source[]): string {
+  const more = sources.length - MOST_SPELLED;
+  const words = sources.slice(0, MOST_SPELLED).map(spellSource);
+  return [...words, ...(more > 0 ? [`${more} more`] : [])].join(", ") || "this host";
 }
 
 /** What is said of who may connect to a container's ports, by whom. */

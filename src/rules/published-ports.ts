@@ -37,7 +37,7 @@ export function listedPorts(
     const { hostAddress, ports, sources } = rule;
     const count = ports.last - ports.first + 1;
     const publish = spellPublish({ family, hostAddress, hostPort: ports.first, protocol: ports.protocol }, count);
-    return [{ publish, from: spellSources(sources, family) }];
+    return [{ publish, from: spellSources(sources) }];
   });
 }
 
@@ -83,6 +83,6 @@ function describe(container: string, family: Family, { dnat, first, last, source
     container,
     publish: spellPublish({ family, hostAddress, hostPort: first, protocol: ports.protocol }, last - first + 1),
     to: `${bracketed(to.address)}:${start === end ? start : `${start}-${end}`}`,
-    from: isLocal ? "this host" : sources === undefined ? "everyone" : spellSources(sources, family),
+    from: isLocal ? "this host" : sources === undefined ? "everyone" : spellSources(sources),
   };
 }

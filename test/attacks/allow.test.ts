@@ -195,7 +195,7 @@ describe("a label closes its container to all other machines, and says so; db is
       chains.set(chain, [...(chains.get(chain) ?? []), rule.replace(/-m comment --comment "[^"]*" /, "")]);
     for (const index of broken.keys()) {
       const told = result.warnings.filter((one) =>
-        one.startsWith(`all ports of c${index} are closed to other machines: `),
+        one.startsWith(`c${index}: all ports are closed to other machines: `),
       );
       expect(told, broken[index]?.join("=").slice(0, 80)).toHaveLength(1);
       expectClear(told.join(""));
@@ -215,7 +215,7 @@ describe("a label closes its container to all other machines, and says so; db is
 
 describe("what is odd, and good", () => {
   test.each<[source: string, written: string[]]>([
-    ["0.0.0.0/0", ["-s 0.0.0.0/0"]],
+    ["0.0.0.0/1", ["-s 0.0.0.0/1"]],
     ["10.1.2.3/8", ["-s 10.0.0.0/8"]],
     ["COMMIT", ["-i COMMIT"]],
     ["lo", []],

@@ -103,9 +103,11 @@ describe("sources", () => {
 
   test("in words, of each family", () => {
     const [list] = read({ "*": ["@office", "wg0"] });
-    expect(spellSources(list?.sources ?? [], "ipv4")).toBe("203.0.113.0/24, wg0");
-    expect(spellSources(list?.sources ?? [], "ipv6")).toBe("2001:db8:5::/48, wg0");
-    expect(spellSources([], "ipv6")).toBe("this host");
+    expect(spellSources(sourcesIn(list?.sources ?? [], "ipv4"))).toBe("203.0.113.0/24, wg0");
+    expect(spellSources(sourcesIn(list?.sources ?? [], "ipv6"))).toBe("2001:db8:5::/48, wg0");
+    expect(spellSources([])).toBe("this host");
+    const many = Array.from({ length: 22 }, (_, index) => ({ subnet: `192.0.2.${index}/32`, by: undefined }));
+    expect(spellSources(many)).toMatch(/^192\.0\.2\.0\/32, .*192\.0\.2\.19\/32, 2 more$/);
   });
 });
 
