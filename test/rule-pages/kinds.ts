@@ -31,6 +31,64 @@ export const KINDS: readonly Kind[] = [
       "to it, because the ACCEPT in FORWARD matches only the container's address.",
   },
   {
+    table: "mangle",
+    matches: /^-A FORWARD -d \S+ ! -i (\S+) -o \1 -p .* --ctorigdstport \S+ --ctdir ORIGINAL -j ALLOW-/,
+    form: "FORWARD -d CONTAINER … --ctorigdstport PORT --ctdir ORIGINAL -j ALLOW-…",
+    why:
+      "Asks the list of a port of the host about each packet that the DNAT sends from there to the container, those of connections that stand included. conntrack " +
+      "knows to which port a connection came: two that lead to one container port have lists of their own. Without it everyone reaches the port.",
+  },
+  {
+    table: "mangle",
+    matches: /^-A FORWARD -s \S+ -i (\S+) ! -o \1 -p udp .* --ctdir REPLY -j ALLOW-/,
+    form: "FORWARD -s CONTAINER … --ctorigdstport PORT --ctdir REPLY -j ALLOW-…",
+    why:
+      "Over UDP, where nothing is acknowledged: without it the container goes on sending to who was allowed before. There is none where the list names an " +
+      "interface, because the answers do not say by which one somebody came.",
+  },
+  {
+    table: "mangle",
+    matches: /^-A FORWARD -d \S+ ! -i (\S+) -o \1 -p .* ! --ctstate DNAT.* -j DROP$/,
+    form: "FORWARD -d CONTAINER … --dport PORT … ! --ctstate DNAT -j DROP",
+    why:
+      "For container ports to which a port with a list leads, also with `guards: false`: without it a host that addresses the container directly, and has not come " +
+      "through the port of the host, goes round the list.",
+  },
+  {
+    table: "mangle",
+    matches: /^-A INPUT .*-p .* --dport \S+ -j ALLOW-/,
+    form: "INPUT ! -i BRIDGE … --dport PORT -j ALLOW-…",
+    why:
+      "Asks the list about what no DNAT takes, and docker-proxy would answer: IPv6 without `ipv6: true`, and connections that docker-proxy holds from before " +
+      "the rules. Without it docker-proxy is a way round the list.",
+  },
+  {
+    table: "mangle",
+    matches: /^-A OUTPUT .*-p udp .* --ctdir REPLY -j ALLOW-/,
+    form: "OUTPUT ! -o BRIDGE … --sport PORT … --ctdir REPLY -j ALLOW-…",
+    why: "The same for docker-proxy's answers over UDP. Without it they go on to who was allowed before.",
+  },
+  {
+    table: "mangle",
+    matches: /^-A ALLOW-\S+ -[io] lo -j RETURN$/,
+    form: "ALLOW-… -i lo -j RETURN",
+    why: "The host itself is not asked: what it sends to its own addresses goes by `lo`. Without it the host does not reach the port through docker-proxy.",
+  },
+  {
+    table: "mangle",
+    matches: /^-A ALLOW-\S+ (?:-[sd] \S+|-[io] (?!lo )\S+|-s \S+ -i (?!lo )\S+) -j RETURN$/,
+    form: "ALLOW-… -s SOURCE -j RETURN",
+    why:
+      "One for each source of the list, in the chain of the list (over UDP `-d` in that of the answers). It only leaves the chain: the filter table, DOCKER-USER and " +
+      "rules of your own go on to decide.",
+  },
+  {
+    table: "mangle",
+    matches: /^-A ALLOW-\S+ -j DROP$/,
+    form: "ALLOW-… -j DROP",
+    why: "What no source of the list has matched is dropped. Without it the list would say nothing.",
+  },
+  {
     table: "nat",
     matches: /^-A PREROUTING -m addrtype --dst-type LOCAL -j /,
     form: "PREROUTING … --dst-type LOCAL -j CHAIN",

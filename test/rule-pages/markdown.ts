@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { flagsOf } from "../../src/model/flags.ts";
 import { KINDS, kindsIn } from "./kinds.ts";
 import { type Example, PAGES, type Page } from "./pages.ts";
 
@@ -46,7 +47,7 @@ function indexText(): string {
     "# The rules, by configuration",
     MADE,
     "Which rules a container and the host get, and why. Each page shows how the container is started, what inspect says of it (the part that matters), the " +
-      "fragments as they are written, and what breaks without each kind of rule. They are the rules that Docker 29 makes itself, in files of the host's own; " +
+      "fragments as they are written, and what breaks without each kind of rule. But for [lists of who may connect](allow.md) they are the rules that Docker 29 makes itself, in files of the host's own; " +
       "the path of a packet through them is drawn in the [README](../../README.md#what-the-rules-do).",
     `| page | |\n| --- | --- |\n${PAGES.map(({ file, title, about }) => `| [${title}](${file}.md) | ${about} |`).join("\n")}`,
     "## All kinds of rules",
@@ -94,8 +95,8 @@ function hasIpv6({ networks }: Case): boolean {
 }
 
 function flags({ container: _, ...args }: Json): string {
-  return Object.entries(args)
-    .map(([name, value]) => (typeof value === "boolean" ? ` --${value ? "" : "no-"}${name}` : ` --${name} ${value}`))
+  return flagsOf(args)
+    .map((word) => (word.includes("*") ? ` '${word}'` : ` ${word}`))
     .join("");
 }
 
@@ -132,13 +133,17 @@ function networksText(networks: readonly Json[]): string {
 /** The part of both documents that matters to rules; networks that are Docker's default one say nothing new. */
 function excerptOf({ inspect = [], networks }: Case): Json {
   const document = inspect[0] as {
+    Config?: { Labels?: Json };
     HostConfig?: Json;
     NetworkSettings?: { Ports?: unknown; Networks?: Record<string, Json> };
   };
   const { Ports = {}, Networks = {} } = document.NetworkSettings ?? {};
   const mode = document.HostConfig?.["NetworkMode"];
   const known = networks.map((one) => picked(one, NETWORK_KEYS)).filter(({ Name }) => Name !== "bridge");
+  const labels = document.Config?.Labels ?? {};
+  const ours = Object.keys(labels).filter((label) => label.startsWith("docker_iptables."));
   return {
+    ...(ours.length === 0 ? {} : { Labels: picked(labels, ours) }),
     ...(mode === undefined ? {} : { NetworkMode: mode }),
     Ports,
     Networks: Object.fromEntries(Object.entries(Networks).map(([name, place]) => [name, picked(place, PLACE_KEYS)])),

@@ -159,6 +159,56 @@ export const PAGES: readonly Page[] = [
     ],
   },
   {
+    file: "allow",
+    title: "Who may connect",
+    about:
+      "A list of sources for a port: its rules are in the mangle table, and the sources in a chain of the list's own, whose name is a hash. What a list is, and which " +
+      "one decides: [Who may connect](../who-may-connect.md).",
+    of: "container",
+    examples: [
+      {
+        name: "allow",
+        title: "A subnet and an interface, for one of two ports",
+        shell: `${RUN} --publish 8080:80 --publish 8081:80 IMAGE`,
+        says:
+          "8081 stays open to everyone, though both lead to port 80 of the container. Without `--ipv6` there is an IPv6 fragment all the same: docker-proxy answers " +
+          "IPv6, so its list is asked in INPUT. It has the interface alone: a subnet of IPv4 is no source of IPv6.",
+      },
+      {
+        name: "allow-ipv6",
+        title: "Both families, all ports, with `--ipv6`",
+        shell: `${RUN} --publish 8080:80 IMAGE`,
+        says: "Each family has the sources of its own.",
+      },
+      {
+        name: "allow-nobody",
+        title: "No other machine, for a range, with `--no-guards`",
+        shell: `${RUN} --publish 8000-8002:80-82 IMAGE`,
+        says:
+          "An empty list: only the host itself, and the container's own network. Contiguous ports are one rule. What addresses the container directly is dropped for " +
+          "these ports though the guards are off.",
+      },
+      {
+        name: "allow-udp",
+        title: "UDP, on one address of the host",
+        shell: `${RUN} --publish 192.0.2.10:53:53/udp IMAGE`,
+        says: "The answers are restricted, too, by a second chain, which has the sources as destinations.",
+      },
+      {
+        name: "allow-label",
+        title: "Labels",
+        shell: `${RUN} --publish 8080:80 --publish 8443:443 --label docker_iptables.allow=10.0.0.0/8 --label "docker_iptables.allow.8443/tcp=10.20.0.0/16, 10.30.0.7" IMAGE`,
+        says: "The more exact label decides about its port, alone.",
+      },
+      {
+        name: "allow-label-unreadable",
+        title: "A label that cannot be read",
+        shell: `${RUN} --publish 8080:80 --label docker_iptables.allow.8080=office.example.com IMAGE`,
+        says: "A host name is no source. Whom the label was to keep out is not let in: the ports are closed to other machines.",
+      },
+    ],
+  },
+  {
     file: "user-defined-network",
     title: "A user-defined network",
     about:
