@@ -18,6 +18,7 @@ interface Property {
 function puppetType({ type, enum: choices, minimum, maximum }: Property): string {
   if (choices) return `Enum[${choices.join(", ")}]`;
   if (type === "integer") return `Integer[${minimum}, ${maximum}]`;
+  if (type === "object") return "Hash[String[1], Array[String[1]]]";
   if (type === "array") return "Variant[String[1], Array[String[1], 1]]";
   return type === "boolean" ? "Boolean" : "String[1]";
 }

@@ -68,6 +68,7 @@ const pages: Record<string, Record<string, string>> = {
     "site.yml": await playbook("site.yml"),
     "publish.yml": await playbook("publish.yml"),
     "confirm.yml": await playbook("confirm.yml"),
+    "allow.yml": await playbook("allow.yml"),
   },
 };
 

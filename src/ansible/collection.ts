@@ -13,7 +13,7 @@ const ROOT = new URL("../../", import.meta.url);
 const SOURCE = new URL("collection/", import.meta.url);
 
 /** The plays that are the module's EXAMPLES, in the order of what a newcomer does. */
-export const EXAMPLES = ["base", "confirm", "publish", "all", "unpublish", "site"].map(
+export const EXAMPLES = ["base", "confirm", "publish", "allow", "all", "unpublish", "site"].map(
   (name) => `examples/ansible/${name}.yml`,
 );
 

@@ -71,6 +71,7 @@ export const VERBS: readonly Verb[] = [
       ["create web", "publish it"],
       ["create web --check --diff", "show what would change, change nothing"],
       ["create web db --ipv6 --json", "one inspect, one reload, one line of JSON"],
+      ["create web --allow 8080/tcp=10.0.0.0/8", "only from that subnet"],
       ["create web --reload patch", "change only its own rules, beside another firewall; needs no service"],
     ],
   },

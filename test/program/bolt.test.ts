@@ -38,6 +38,14 @@ function fits(type: string): (value: unknown) => boolean {
       const [from] = numbers();
       return (value) => typeof value === "string" && value.length >= from;
     }
+    case "Hash": {
+      const [key = "", element = ""] = parts;
+      return (value) =>
+        typeof value === "object" &&
+        value !== null &&
+        !Array.isArray(value) &&
+        Object.entries(value).every(([name, one]) => fits(key)(name) && fits(element)(one));
+    }
     case "Array": {
       const [element = "", from = "0"] = parts;
       return (value) => Array.isArray(value) && value.length >= Number(from) && value.every(fits(element));
@@ -90,18 +98,30 @@ describe("the metadata", () => {
     [{ container: "web", wait_timeout: 86401 }, false],
     [{ container: "web", timeout: "10" }, false],
     [{ container: "web", ipv6: "yes" }, false],
+    [{ container: "web", allow: { "8080/tcp": ["10.0.0.0/8", "wg0"], "8443": [] } }, true],
+    [{ container: "web", allow: { "8080/tcp": "10.0.0.0/8" } }, false],
     [{ container: "web", colour: "red" }, false],
   ])("%j", (given, accepted) => {
     expect(accepts(given)).toBe(accepted);
   });
 
-  test("the plan's parameters are the task's", () => {
-    const plan = readFileSync(new URL("plans/publish.yaml", MODULE), "utf8");
+  test.each([
+    ["publish", ["base", "container"]],
+    ["allow", ["container", "allow"]],
+  ])("the parameters of the plan %s are the task's", (name, expected) => {
+    const plan = readFileSync(new URL(`plans/${name}.yaml`, MODULE), "utf8");
     expect(plan).toContain("task: docker_iptables::docker_iptables");
     const [, given = ""] = /^ {4}parameters:\n((?: {6}.*\n)+)/m.exec(plan) ?? [];
-    const names = [...given.matchAll(/^ {6}(\w+):/gm)].map(([, name]) => name ?? "");
-    expect(names).toEqual(["base", "container"]);
-    for (const name of names) expect(metadata.parameters).toHaveProperty(name);
+    const names = [...given.matchAll(/^ {6}(\w+):/gm)].map(([, one]) => one ?? "");
+    expect(names).toEqual(expected);
+    for (const one of names) expect(metadata.parameters).toHaveProperty(one);
+  });
+
+  test("each allow that README and plan show is accepted", () => {
+    const texts = ["../README.md", "plans/allow.yaml"].map((path) => readFileSync(new URL(path, MODULE), "utf8"));
+    const shown = texts.flatMap((text) => [...text.matchAll(/ allow='([^']*)'/g)].map(([, json = ""]) => json));
+    expect(shown).toHaveLength(3);
+    for (const json of shown) expect(accepts({ container: "db", allow: JSON.parse(json) })).toBe(true);
   });
 });
 
@@ -134,6 +154,17 @@ describe.concurrent("the task", () => {
     expect(await runTask(host, { container: "web" }, true)).toMatchObject({ changed: false });
     expect(await runTask(host, { container: ["web"] })).toMatchObject({ changed: false });
     expect(await runTask(host, { container: "web", state: "absent" })).toMatchObject({ changed: true });
+  });
+
+  test("who may connect, to a container and to what has no list of its own", async () => {
+    const host = fakeHost();
+    host.container("db", { ports: { "5432/tcp": [{ HostIp: "0.0.0.0", HostPort: "5432" }] } });
+    const allow = { "5432/tcp": ["10.20.0.0/24"] };
+    expect(await runTask(host, { container: "db", allow })).toMatchObject({
+      changed: true,
+      published: [{ from: "10.20.0.0/24" }],
+    });
+    expect(await runTask(host, { container: "db", allow })).toMatchObject({ changed: false });
   });
 
   test("a failure is Bolt's _error", async () => {
