@@ -94,6 +94,22 @@ const AFTER: Record<string, Record<string, string>> = {
   "docker_iptables create web --allow 8443/tcp=0.0.0.0/0,::/0": { "8080/tcp": OFFICE, "8443/tcp": "everyone" },
 };
 
+test.concurrent("a group that changes: status says so, and a sync brings it to all lists that name it", async () => {
+  const settings = JSON.parse(read("examples/docker_iptables.json"));
+  const one = await host(settings);
+  one.container("web", { ports: { "80/tcp": ON_ALL("8080") } });
+  one.container("db", { ports: { "5432/tcp": ON_ALL("5432") }, address: "172.17.0.3" });
+  await one.run(["sync"]);
+  settle(one, { ...settings, sources: { ...settings.sources, office: ["198.51.100.0/24"] } });
+  const { problems } = JSON.parse((await one.run(["status", "--json"])).stdout);
+  const outdated = (problems as { kind: string; container: string }[]).filter(
+    ({ kind }) => kind === "fragment_outdated",
+  );
+  expect([...new Set(outdated.map(({ container }) => container))].sort()).toEqual(["db", "web"]);
+  expect(await one.ask({ all: true })).toMatchObject({ changed: true });
+  expect(await open(one)).toEqual({ "5432/tcp": "198.51.100.0/24", "8080/tcp": "198.51.100.0/24" });
+});
+
 test.concurrent("the compose file, under a watcher or a sync", async () => {
   const { services }: Compose = parse(read("examples/compose/compose.yml"));
   const one = await host();
