@@ -20,7 +20,7 @@ import {
   put,
   ansibleStory as story,
 } from "./ansible.ts";
-import { baseRules, ourRules, until } from "./fixtures.ts";
+import { baseRules, example, ourRules, until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
 import type { Lab } from "./lab.ts";
 import { storyWith } from "./story.ts";
@@ -102,6 +102,29 @@ story("the examples unchanged, with --check and --diff first", patience, async (
   });
   expect(asked.stdout).toContain("web runs and publishes ports, but there is no /etc/iptables.d/");
   expect(await ourRules(host)).toHaveLength(3);
+});
+
+story("who may connect, as its play has it; the second run changes nothing", patience, async ({ lab }) => {
+  const host = await controller(lab);
+  const office = await lab.client("office");
+  const application = await lab.client("application");
+  await host.docker.run("web", { publish: ["8080:80"] });
+  await host.docker.run("db", { publish: ["5432:80"] });
+  const text = example("ansible/allow.yml")
+    .replace("203.0.113.0/24", office.address)
+    .replace("10.20.0.0/24", application.address);
+  const first = await play(host, text);
+  expect([first.exitCode, first.exitCode === 0 ? "" : first.stdout]).toEqual([0, ""]);
+  expect((await play(host, text)).results.map(({ changed }) => changed)).toEqual([false, false, false]);
+  for (const [client, port, reached] of [
+    [office, 8080, true],
+    [application, 5432, true],
+    [application, 8080, false],
+    [office, 5432, false],
+  ] as const) {
+    const tried = await client.connect(host.address, port, { timeoutMs: reached ? 15_000 : 1500 });
+    expect([client.name, port, tried.reached]).toEqual([client.name, port, reached]);
+  }
 });
 
 storyWith({ packages: ["ansible-lint", "git"] })(

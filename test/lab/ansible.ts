@@ -52,7 +52,7 @@ export function asUser(host: Host, words: readonly string[], env: Record<string,
 export async function installCollection(host: Host): Promise<string> {
   const tarball = tarballName(packageJson);
   await put(host, `${plays}/${tarball}`, readFileSync(new URL(tarball, dist)));
-  for (const name of ["base", "confirm", "publish", "all", "unpublish", "info", "site", "inventory"]) {
+  for (const name of ["base", "confirm", "publish", "allow", "all", "unpublish", "info", "site", "inventory"]) {
     await host.write(`${plays}/${name}.yml`, example(`ansible/${name}.yml`));
   }
   // The module itself is run below a home of ES modules.
