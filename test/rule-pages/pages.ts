@@ -181,12 +181,26 @@ export const PAGES: readonly Page[] = [
         says: "Each family has the sources of its own.",
       },
       {
+        name: "allow-ipv6-not-asked",
+        title: "A container with an IPv6 address, without `--ipv6`",
+        shell: `${RUN} --publish 8080:80 IMAGE`,
+        says: "Nothing leads to that address, and what is sent there itself is dropped for the port with the list, with guards and without.",
+      },
+      {
         name: "allow-nobody",
         title: "No other machine, for a range, with `--no-guards`",
         shell: `${RUN} --publish 8000-8002:80-82 IMAGE`,
         says:
           "An empty list: only the host itself, and the container's own network. Contiguous ports are one rule. What addresses the container directly is dropped for " +
           "these ports though the guards are off.",
+      },
+      {
+        name: "allow-range",
+        title: "Another list for one port of a range",
+        shell: `${RUN} --publish 8000-8003:80-83 IMAGE`,
+        says:
+          "A DNAT has ports of one list alone: where a flow's way to a container port is taken, the kernel takes another port of the DNAT's range, and so another " +
+          "list's.",
       },
       {
         name: "allow-udp",
