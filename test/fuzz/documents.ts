@@ -26,13 +26,19 @@ const hostileCase = fc
   );
 
 /** A rule as we write one, from its first to its last letter: nothing that is read elsewhere can hide in it. */
+const LIST = String.raw`ALLOW-[\da-f]{20}`;
+const OF_CONNECTION = String.raw`(?:--ctorigdst [\d.:a-f]+ )?--ctorigdstport \d+(?::\d+)? --ctdir (?:ORIGINAL|REPLY)`;
 const RULE = new RegExp(
-  String.raw`^-A [A-Z_]+(?: (?:! )?-[sd] [\d.:a-f]+/\d+| (?:! )?-[io] [\w.:@][\w.:@-]*| -p (\w+) -m \1 --dport \d+(?::\d+)?)*` +
+  String.raw`^-A (?:[A-Z_]+|${LIST})(?: (?:! )?-[sd] [\d.:a-f]+/\d+| (?:! )?-[io] [\w.:@][\w.:@-]*| -p (\w+) -m \1 --[sd]port \d+(?::\d+)?)*` +
+    `(?: -m conntrack (?:! --ctstate DNAT|${OF_CONNECTION}))?` +
     String.raw` -m comment --comment "docker_iptables: [a-zA-Z0-9][\w.-]*" -j` +
-    String.raw` (?:ACCEPT|DROP|MASQUERADE|DNAT --to-destination [\d.:a-f\[\]]+(?:-\d+/\d+)?)$`,
+    String.raw` (?:ACCEPT|DROP|RETURN|${LIST}|MASQUERADE|DNAT --to-destination [\d.:a-f\[\]]+(?:-\d+/\d+)?)$`,
 );
-const LINE =
-  /^(?:\*(?:raw|nat|filter)|COMMIT|# docker_iptables: [a-zA-Z0-9][\w.-]* \(generated: do not edit\)|# options: \{("\w+":("[\w.-]+"|true|false),?)+\}|)$/;
+/** The options are arguments, which are not hostile here. */
+const LINE = new RegExp(
+  String.raw`^(?:\*(?:raw|mangle|nat|filter)|COMMIT|:${LIST} - \[0:0\]|# docker_iptables: [a-zA-Z0-9][\w.-]* \(generated: do not edit\)` +
+    String.raw`|# options: \{("\w+":("[\w.-]+"|true|false|\{("[\w./*-]+":\[("[\w.:/]+",?)*\],?)+\}),?)+\}|)$`,
+);
 
 const CODES = [
   "client_answer_invalid",
@@ -48,7 +54,8 @@ function holdsFor(given: Given): void {
     for (const line of Object.values(fragments).flatMap((text) => (text ?? "").split("\n")))
       expect(LINE.test(line) || RULE.test(line), line).toBe(true);
     const words = Object.values(rules).flatMap((tables) => Object.values(tables).flat());
-    for (const rule of words) {
+    // In a list's own chain an interface is what its label says: a word, by the form of the rule.
+    for (const rule of words.filter(([, chain]) => !new RegExp(`^${LIST}$`).test(chain ?? ""))) {
       const interfaces = rule.filter((_, at) => /^-[io]$/.test(rule[at - 1] ?? ""));
       for (const name of interfaces) expect([...given.interfaces.names, "lo"]).toContain(name);
     }
