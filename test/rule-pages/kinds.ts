@@ -33,7 +33,7 @@ export const KINDS: readonly Kind[] = [
   {
     table: "mangle",
     matches: /^-A FORWARD -d \S+ ! -i (\S+) -o \1 -p .* --ctorigdstport \S+ --ctdir ORIGINAL -j ALLOW-/,
-    form: "FORWARD -d CONTAINER … --ctorigdstport PORT --ctdir ORIGINAL -j ALLOW-…",
+    form: "FORWARD -d CONTAINER … --ctstate DNAT --ctorigdstport PORT --ctdir ORIGINAL -j ALLOW-…",
     why:
       "Asks the list of a port of the host about each packet that the DNAT sends from there to the container, those of connections that stand included. conntrack " +
       "knows to which port a connection came: two that lead to one container port have lists of their own. Without it everyone reaches the port.",
@@ -41,7 +41,7 @@ export const KINDS: readonly Kind[] = [
   {
     table: "mangle",
     matches: /^-A FORWARD -s \S+ -i (\S+) ! -o \1 -p udp .* --ctdir REPLY -j ALLOW-/,
-    form: "FORWARD -s CONTAINER … --ctorigdstport PORT --ctdir REPLY -j ALLOW-…",
+    form: "FORWARD -s CONTAINER … --ctstate DNAT --ctorigdstport PORT --ctdir REPLY -j ALLOW-…",
     why:
       "Over UDP, where nothing is acknowledged: without it the container goes on sending to who was allowed before. There is none where the list names an " +
       "interface, because the answers do not say by which one somebody came.",
@@ -64,9 +64,11 @@ export const KINDS: readonly Kind[] = [
   },
   {
     table: "mangle",
-    matches: /^-A OUTPUT .*-p udp .* --ctdir REPLY -j ALLOW-/,
-    form: "OUTPUT ! -o BRIDGE … --sport PORT … --ctdir REPLY -j ALLOW-…",
-    why: "The same for docker-proxy's answers over UDP. Without it they go on to who was allowed before.",
+    matches: /^-A OUTPUT .*-p udp -m udp --sport \S+ -j ALLOW-/,
+    form: "OUTPUT ! -o BRIDGE … --sport PORT -j ALLOW-…",
+    why:
+      "The same for docker-proxy's answers over UDP. Without it they go on to who was allowed before. conntrack is not asked: of a flow that it sees from the middle " +
+      "on, it may take the answer for the first packet.",
   },
   {
     table: "mangle",
