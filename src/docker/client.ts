@@ -7,7 +7,7 @@ import type { Client } from "../model/request.ts";
 import { commandFailure, follow, type Ran, run } from "../system/exec.ts";
 import { spellCommand } from "../system/verbose.ts";
 import type { Container } from "./container.ts";
-import { type Answered, readContainers, readNetworks } from "./documents.ts";
+import { type Answered, readContainers, readImages, readNetworks } from "./documents.ts";
 import type { Network } from "./network.ts";
 import { askDaemon } from "./socket.ts";
 
@@ -73,6 +73,16 @@ export async function inspectNetworks(client: Client, names: readonly string[]):
   return readNetworks(documents, command);
 }
 
+/** The labels of those images that exist, by the id or name that was asked for. Throws Failure: see `ask`. */
+export async function inspectImages(
+  client: Client,
+  names: readonly string[],
+): Promise<Map<string, Readonly<Record<string, string>>>> {
+  const paths = names.map((name) => `/images/${name}/json`);
+  const { documents } = await askForDocuments(client, paths, ["image", "inspect", ...names]);
+  return readImages(documents);
+}
+
 /** Of the daemon's paths, or else of a client's command. Throws Failure: see `ask`. */
 async function askForDocuments(
   client: Client,
@@ -116,7 +126,8 @@ const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 /** How each client names the option for its daemon's socket; docker's own is the common one. */
 const HOST_OPTION = new Map([["podman", "--url"]]);
 
-const NOT_FOUND = /no such (object|container|image or container|network)|network \S+ not found|no container with name/i;
+const NOT_FOUND =
+  /no such (object|container|image|image or container|network)|network \S+ not found|no container with name/i;
 const NO_RIGHTS = /permission denied|must be run as root|operation not permitted/i;
 const NO_DAEMON =
   /cannot connect|is the docker daemon running|is the containerd daemon running|connection refused|cannot access containerd socket|unable to connect/i;

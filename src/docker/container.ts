@@ -36,6 +36,10 @@ export interface Container {
   enabled: boolean;
   /** Who may connect, as its labels say: `docker_iptables.allow.8080/tcp`, and `docker_iptables.allow` for all its ports. */
   allow: Allow;
+  /** Those among them that its image carries; until the image is asked, none. */
+  imageAllow: Allow;
+  /** Of its image, as the client asks for it; "" where it has none. */
+  image: string;
   mode: Mode;
   attachments: Attachment[];
   publishes: PortMapping[];
@@ -67,19 +71,31 @@ export function readContainer(document: ContainerDocument): Container {
     ended: running ? undefined : readEnd(state),
     enabled: document.Config?.Labels?.[ENABLE_LABEL] !== "false",
     allow: readAllowLabels(document.Config?.Labels ?? {}),
+    imageAllow: {},
+    image: readImageId(document.Image ?? ""),
     mode: readMode(document.HostConfig?.NetworkMode ?? ""),
     attachments: readAttachments(settings),
     ...readPorts(settings.Ports ?? {}),
   };
 }
 
-/** A label without a value is an empty list: nobody. */
-function readAllowLabels(labels: Readonly<Record<string, string | null | undefined>>): Allow {
-  const lists = Object.entries(labels).flatMap(([label, value]) => {
+/** Docker and podman have an id, nerdctl a name. */
+function readImageId(image: string): string {
+  const bare = image.replace(/^sha256:/, "");
+  return /^[a-zA-Z0-9][\w.:/@-]*$/.test(bare) ? bare : "";
+}
+
+/** A label without a value is an empty list: nobody. Of two labels for all ports neither decides: that cannot be read. */
+export function readAllowLabels(labels: Readonly<Record<string, string | null | undefined>>): Allow {
+  const lists = new Map<string, string[]>();
+  for (const [label, value] of Object.entries(labels)) {
     const match = ALLOW_LABEL.exec(label);
+    if (match === null) continue;
+    const key = match[1] ?? "*";
     const words = (value ?? "").split(",").map((word) => word.trim());
-    return match === null ? [] : [[match[1] ?? "*", words.filter((word) => word !== "")] as const];
-  });
+    const isTwice = lists.has(key);
+    lists.set(key, isTwice ? [`another list in ${label}`] : words.filter((word) => word !== ""));
+  }
   return Object.fromEntries(lists);
 }
 

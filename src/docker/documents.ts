@@ -48,6 +48,21 @@ export function readNetworks(documents: readonly unknown[], command: string): An
   });
 }
 
+/** The labels of images, by id without its algorithm and by name. One that cannot be read is left out. */
+export function readImages(documents: readonly unknown[]): Map<string, Readonly<Record<string, string>>> {
+  const images = new Map<string, Readonly<Record<string, string>>>();
+  for (const document of documents) {
+    const { Id, RepoTags, Config } = fieldsOf(document);
+    const labels = Object.entries(fieldsOf(fieldsOf(Config)["Labels"])).filter(
+      ([, value]) => typeof value === "string",
+    );
+    const names = [typeof Id === "string" ? Id.replace(/^sha256:/, "") : undefined, RepoTags].flat();
+    for (const name of names)
+      if (typeof name === "string") images.set(name, Object.fromEntries(labels) as Record<string, string>);
+  }
+  return images;
+}
+
 /** Who it is, and what is wrong with it, in a sentence without control characters. */
 export function describe({ kind, name, id, failure }: Unusable): string {
   return `the ${kind} ${printable(name || id.slice(0, 12)) || "without a name"} cannot be used: ${printable(failure.message, 300)}`;
@@ -71,8 +86,12 @@ function readEach<T>(
   return answered;
 }
 
+function fieldsOf(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null ? { ...value } : {};
+}
+
 function identityOf(document: unknown): Pick<Unusable, "name" | "id"> {
-  const fields: Record<string, unknown> = typeof document === "object" && document !== null ? { ...document } : {};
+  const fields = fieldsOf(document);
   const first = (...keys: string[]) => keys.map((key) => fields[key]).find((value) => typeof value === "string") ?? "";
   return { name: first("Name", "name").replace(/^\//, ""), id: first("Id", "ID", "id") };
 }

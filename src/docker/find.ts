@@ -1,14 +1,22 @@
 // Names -> Targets: waits until every container runs, then asks for their networks. The effects of this room.
 
 import { setTimeout as sleep } from "node:timers/promises";
+import { apartFromImage } from "../model/allow.ts";
 import { Failure } from "../model/errors.ts";
 import { networkOf, type Options } from "../model/options.ts";
 import type { Client } from "../model/request.ts";
 import { type Interfaces, readInterfaces } from "../system/interfaces.ts";
 import { verbose } from "../system/verbose.ts";
 import { didYouMean, nearest } from "../text/suggest.ts";
-import { inspectAllNetworks, inspectContainers, inspectNetworks, listContainers, listNames } from "./client.ts";
-import { type Attachment, type Container, compareText } from "./container.ts";
+import {
+  inspectAllNetworks,
+  inspectContainers,
+  inspectImages,
+  inspectNetworks,
+  listContainers,
+  listNames,
+} from "./client.ts";
+import { type Attachment, type Container, compareText, readAllowLabels } from "./container.ts";
 import { type Answered, describe, type Unusable } from "./documents.ts";
 import { GATEWAY_BRIDGE, type Network } from "./network.ts";
 import { describeNothingPublished, describeSkipped, type SkipReason } from "./nothing-published.ts";
@@ -271,12 +279,13 @@ export interface FindOptions {
 
 /** `apart` are those that get no Target, and of which only the places are asked. Throws Failure of the client. */
 async function locateAll(
-  containers: readonly Container[],
+  all: readonly Container[],
   apart: readonly Placed[],
   { optionsOf, network }: FindOptions,
   client: Client,
 ): Promise<Located> {
   const interfaces = await readInterfaces();
+  const containers = await withImages(all, client);
   const publishing = containers.filter(({ publishes, mode }) => publishes.length > 0 && mode.kind === "networks");
   const unsure = [...publishing, ...apart].filter((one) => !isOnKnownBridge(one, interfaces));
   const ids = networksOf(unsure);
@@ -304,6 +313,20 @@ async function locateAll(
   const sureOf = (attachments: readonly Attachment[]) => attachments.filter((one) => unusableOf(one) === undefined);
   const holdings = (one: Placed) => holdingsOf({ ...one, attachments: sureOf(one.attachments) }, known, interfaces);
   return { located, holdings, interfaces };
+}
+
+/** Where a container has labels that say who may connect, its image is asked which of them it carries. Throws Failure of the client. */
+async function withImages(containers: readonly Container[], client: Client): Promise<Container[]> {
+  const isLabelled = ({ allow }: Container) => Object.keys(allow).length > 0;
+  const images = [...new Set(containers.filter(isLabelled).map(({ image }) => image))].filter((image) => image !== "");
+  if (images.length === 0 && !containers.some(isLabelled)) return [...containers];
+  const labels = images.length === 0 ? new Map() : await inspectImages(client, images);
+  return containers.map((container) => {
+    if (!isLabelled(container)) return container;
+    const known = labels.get(container.image);
+    const { label, image } = apartFromImage(container.allow, known && readAllowLabels(known));
+    return { ...container, allow: label, imageAllow: image };
+  });
 }
 
 /** podman has names where the others have ids; a name that is another network's id is no use. */

@@ -47,6 +47,8 @@ export interface PublishedContainer {
   hearsIpv6: boolean;
   /** Who may connect, as its labels say. */
   allow: Allow;
+  /** Those among them that its image carries. */
+  imageAllow: Allow;
   /** What it is published with, besides a call's own arguments. */
   options: Options;
   publishes: PortMapping[];
@@ -108,6 +110,7 @@ function withoutEndpoints(
     enabled: container.enabled,
     hearsIpv6: hasIpv6,
     allow: container.allow,
+    imageAllow: container.imageAllow,
     options,
     publishes: container.publishes,
     publishing: {},

@@ -248,7 +248,8 @@ function forwardedMeaning(parsed: ParsedRule, list: Pick<AllowForwarded, "direct
 function directPortMeaning(parsed: ParsedRule) {
   const [ports, bridge] = [rangeAt(parsed, "--dport"), matchOf(parsed, "-o")];
   const address = canonicalHost(matchOf(parsed, "-d") ?? "");
-  const isOurs = parsed.target === "DROP" && matchOf(parsed, "--ctstate", true) === "DNAT";
+  const isOfDirect = matchOf(parsed, "--ctstate", true) === "DNAT" && matchOf(parsed, "--ctdir") === "ORIGINAL";
+  const isOurs = parsed.target === "DROP" && isOfDirect;
   if (!isOurs || ports === undefined || address === undefined || bridge === undefined) return undefined;
   return matchOf(parsed, "-i", true) === bridge
     ? { kind: "direct-port-filter" as const, address, bridge, ports }

@@ -93,9 +93,14 @@ function render(
     case "allow-delivered":
       return mangle(rule.direction === "in" ? "INPUT" : "OUTPUT", deliveredMatch(rule), chainOf(rule));
     case "direct-port-filter": {
+      // Not the answers to what the container sends from such a port.
       const { address, bridge, ports } = rule;
       const matches = ["-d", withHostMask(address), ...entering(bridge), ...portMatch(ports)];
-      return mangle("FORWARD", [...matches, "-m", "conntrack", "!", "--ctstate", "DNAT"], "DROP");
+      return mangle(
+        "FORWARD",
+        [...matches, "-m", "conntrack", "!", "--ctstate", "DNAT", "--ctdir", "ORIGINAL"],
+        "DROP",
+      );
     }
     case "dnat":
       return dnat(rule, family, chain);

@@ -313,10 +313,23 @@ export interface Said {
   own?: Allow | undefined;
   /** Its labels. */
   label?: Allow | undefined;
+  /** Those among its labels that its image carries: who makes an image may write into it what he likes. */
+  image?: Allow | undefined;
   /** The host's settings. */
   host?: Allow | undefined;
-  /** Whether the label decides in the place of the settings, instead of narrowing them. */
+  /** Whether the label decides in the place of the settings, instead of narrowing them; of an image it never does. */
   trustsLabels?: boolean | undefined;
+}
+
+/** Which of a container's labels are its image's: all of them where that cannot be known. */
+export function apartFromImage(labels: Allow, image: Allow | undefined): { label: Allow; image: Allow } {
+  const isImages = ([key, words]: [string, Allow[string]]) =>
+    image === undefined || (Object.hasOwn(image, key) && image[key]?.join() === words?.join());
+  const all = Object.entries(labels);
+  return {
+    label: Object.fromEntries(all.filter((one) => !isImages(one))),
+    image: Object.fromEntries(all.filter(isImages)),
+  };
 }
 
 export interface Decided {
@@ -328,49 +341,46 @@ export interface Decided {
   told: string[];
 }
 
-/** What a label allows, of that what the settings do, too; and what they do not. */
-type Labelled = { key: string; sources: readonly Source[]; beyond: readonly Source[] };
+/** What the labels allow, of that what narrows them does, too; and what it does not. */
+interface Labelled {
+  key: string;
+  sources: readonly Source[];
+  beyond: readonly Source[];
+}
 
 type Publish = Pick<PortMapping, "hostAddress" | "hostPort" | "protocol">;
 
 /**
  * For each publish the first with a list about it decides: the own, the label, the settings. A label only narrows the settings, unless they
- * trust it. What cannot be read closes the ports that it could decide about to other machines: whom it was to keep out is not let in.
+ * trust it; the label of an image only narrows whatever else there is. What cannot be read closes the ports that it could decide about to
+ * other machines: whom it was to keep out is not let in.
  */
 export function decide(said: Said, groups: Groups, publishes: readonly PortMapping[]): Decided {
   const own = readOf("its own lists", said.own, groups);
-  const label = readOf("its label", said.label, groups);
   const host = readOf("the settings", said.host, groups);
-  const unreadable = [own, host].find(isFailure);
-  if (isFailure(own) || isFailure(host)) return closedAll(unreadable);
+  if (isFailure(own)) return closedAll(own);
+  if (isFailure(host)) return closedAll(host);
   const isOwn = (publish: Publish) => listFor(publish, own) !== undefined;
-  if (isFailure(label)) {
-    if (!publishes.some(isOwn)) return closedAll(label);
+  const label = readOf("its label", said.label, groups);
+  const image = readOf("its image's label", said.image, groups);
+  if (isFailure(label) || isFailure(image)) {
+    const why = [label, image].find(isFailure) as Failure;
+    if (!publishes.some(isOwn)) return closedAll(why);
     const allowedTo = (publish: Publish) => listFor(publish, own)?.sources ?? [];
     const closed = publishes.every(isOwn)
       ? undefined
-      : `the ports without a list of its own are closed to other machines: ${label.message}`;
+      : `the ports without a list of its own are closed to other machines: ${why.message}`;
     return { allowedTo, closed, told: [] };
   }
-  // Many ports share their lists, which may be long.
-  const known = new Map<AllowList, Map<AllowList | undefined, Labelled>>();
-  const labelled = (publish: Publish): Labelled | undefined => {
-    const list = listFor(publish, label);
-    if (list === undefined) return undefined;
-    const limits = said.trustsLabels ? undefined : listFor(publish, host);
-    const ofList = known.get(list) ?? new Map<AllowList | undefined, Labelled>();
-    const made = ofList.get(limits) ?? {
-      key: list.key,
-      ...(limits ? narrowed(list.sources, limits.sources) : { sources: list.sources, beyond: [] }),
-    };
-    known.set(list, ofList.set(limits, made));
-    return made;
-  };
+  const labelled = labelledBy({ label, image, host }, said.trustsLabels ?? false);
   const told = new Set<string>();
-  for (const one of new Set(publishes.filter((publish) => !isOwn(publish)).map(labelled)))
-    if (one !== undefined && one.beyond.length > 0)
-      told.add(`its label for ${one.key} allows ${one.beyond.map(spellSource).join(", ")}, which the settings do not`);
-  for (const key of keysWithout(publishes, label)) told.add(`its label for ${key} is about none of its ports`);
+  for (const one of new Set(publishes.filter((publish) => !isOwn(publish)).map(labelled))) {
+    if (one === undefined || one.beyond.length === 0) continue;
+    const narrower = image.length === 0 ? "the settings" : "the settings, or a label of its image,";
+    told.add(`its label for ${one.key} allows ${one.beyond.map(spellSource).join(", ")}, which ${narrower} do not`);
+  }
+  for (const key of keysWithout(publishes, [...label, ...image]))
+    told.add(`its label for ${key} is about none of its ports`);
   return {
     allowedTo: (publish) =>
       listFor(publish, own)?.sources ?? labelled(publish)?.sources ?? listFor(publish, host)?.sources,
@@ -379,8 +389,32 @@ export function decide(said: Said, groups: Groups, publishes: readonly PortMappi
   };
 }
 
-function closedAll(why: Failure | undefined): Decided {
-  return { allowedTo: () => [], closed: `all ports are closed to other machines: ${why?.message}`, told: [] };
+type Lists = Record<"label" | "image" | "host", readonly AllowList[]>;
+
+/** What a publish's labels allow; undefined where none is about it. */
+function labelledBy({ label, image, host }: Lists, trusts: boolean): (publish: Publish) => Labelled | undefined {
+  // Many ports share their lists, which may be long.
+  const known = new Map<string, Labelled>();
+  return (publish) => {
+    const [own, images] = [listFor(publish, label), listFor(publish, image)];
+    const list = own ?? images;
+    if (list === undefined) return undefined;
+    const limits = [own && images, trusts && own ? undefined : listFor(publish, host)];
+    const key = [list, ...limits].map((one) => one?.key ?? "").join("\n");
+    const made = known.get(key) ?? limits.reduce(narrowedBy, { ...list, beyond: [] });
+    known.set(key, made);
+    return made;
+  };
+}
+
+function narrowedBy({ key, sources, beyond }: Labelled, within: AllowList | undefined): Labelled {
+  if (within === undefined) return { key, sources, beyond };
+  const made = narrowed(sources, within.sources);
+  return { key, sources: made.sources, beyond: [...beyond, ...made.beyond] };
+}
+
+function closedAll({ message }: Failure): Decided {
+  return { allowedTo: () => [], closed: `all ports are closed to other machines: ${message}`, told: [] };
 }
 
 function readOf(whose: string, allow: Allow = {}, groups: Groups): AllowList[] | Failure {

@@ -23,7 +23,7 @@ export function fragmentFor(
   { allow, groups, trustsLabels }: Pick<Defaults, "allow" | "groups" | "trustsLabels">,
 ): Made & { wanted: ContainerFragment; closed: string | undefined } {
   const options = { ...ruleOptions, ...target.options };
-  const said = { own: target.options.allow, label: target.allow, host: allow, trustsLabels };
+  const said = { own: target.options.allow, label: target.allow, image: target.imageAllow, host: allow, trustsLabels };
   const { allowedTo, closed, told } = decide(said, groups, target.publishes);
   const made = makeContainerRules(target, options, allowedTo);
   return {

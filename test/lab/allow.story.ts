@@ -124,6 +124,15 @@ story("a group that shrinks, a label that is broken, an image that carries one",
   ]);
   expect(await both(8081)).toEqual([true, false]);
 
+  // Not beside a wider label of the container's own either, nor where the settings trust labels.
+  const own = ["--label", `docker_iptables.allow.8083=${friend.address}`];
+  await host.docker.cli("commit", "--change", "LABEL docker_iptables.allow.8083/tcp=0.0.0.0/0", "web", "exact");
+  await host.write("/etc/docker_iptables.json", JSON.stringify({ labels: "trusted" }));
+  await host.docker.cli("run", "--detach", "--name", "exact", "--publish", "8083:80", ...own, "exact", "80");
+  expect((await sync()).warnings).toEqual([]);
+  expect(await both(8083)).toEqual([true, false]);
+  await settle([friend.address]);
+
   await host.docker.run("broken", {
     publish: ["8082:80"],
     options: ["--label", `docker_iptables.allow.8082=${friend.address},example.com`],

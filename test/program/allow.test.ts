@@ -22,10 +22,12 @@ async function published(allow: Record<string, string[]>, more: Record<string, u
   return host;
 }
 
-/** web, with these labels. */
-function labelled(host: FakeHost, labels: Record<string, string>): void {
+/** web, with these labels, of which its image carries some. */
+function labelled(host: FakeHost, labels: Record<string, string>, carried: Record<string, string> = {}): void {
+  host.image("abc", carried);
   host.container("web", { ports: PORTS });
-  host.document("web", { ...JSON.parse(host.documentOf("web")), Config: { Labels: labels } });
+  const document = { ...JSON.parse(host.documentOf("web")), Image: "sha256:abc" };
+  host.document("web", { ...document, Config: { Labels: { ...carried, ...labels } } });
 }
 
 async function status(host: FakeHost): Promise<Result> {
@@ -46,7 +48,7 @@ describe.concurrent("an argument", () => {
     const comment = '-m comment --comment "docker_iptables: web"';
     expect(mangle(host)).toEqual([
       `-A FORWARD -d 172.17.0.2/32 ! -i lo -o lo -p tcp -m conntrack --ctstate DNAT --ctorigdstport 8080 --ctdir ORIGINAL ${comment} -j ALLOW`,
-      `-A FORWARD -d 172.17.0.2/32 ! -i lo -o lo -p tcp -m tcp --dport 80 -m conntrack ! --ctstate DNAT ${comment} -j DROP`,
+      `-A FORWARD -d 172.17.0.2/32 ! -i lo -o lo -p tcp -m tcp --dport 80 -m conntrack ! --ctstate DNAT --ctdir ORIGINAL ${comment} -j DROP`,
       `-A INPUT ! -i lo -p tcp -m tcp --dport 8080 ${comment} -j ALLOW`,
       `-A ALLOW -i lo ${comment} -j RETURN`,
       `-A ALLOW -s 10.0.0.0/8 ${comment} -j RETURN`,
@@ -54,7 +56,7 @@ describe.concurrent("an argument", () => {
       `-A ALLOW ${comment} -j DROP`,
     ]);
     expect(mangle(host, "ipv6")).toEqual([
-      `-A FORWARD -d fd00::2/128 ! -i lo -o lo -p tcp -m tcp --dport 80 -m conntrack ! --ctstate DNAT ${comment} -j DROP`,
+      `-A FORWARD -d fd00::2/128 ! -i lo -o lo -p tcp -m tcp --dport 80 -m conntrack ! --ctstate DNAT --ctdir ORIGINAL ${comment} -j DROP`,
       `-A INPUT ! -i lo -p tcp -m tcp --dport 8080 ${comment} -j ALLOW`,
       `-A ALLOW -i lo ${comment} -j RETURN`,
       `-A ALLOW -i wg0 ${comment} -j RETURN`,
@@ -340,6 +342,66 @@ describe.concurrent("settings and labels", () => {
       warnings: [],
     });
     expect(mangle(host)).toContainEqual(expect.stringContaining("-s 10.0.0.1/32"));
+  });
+
+  describe("a label that an image carries opens nothing", () => {
+    const ALL = "docker_iptables.allow";
+    const ONE = "docker_iptables.allow.8080/tcp";
+    const sources = async (host: FakeHost, settings: object) => {
+      settled(host, settings);
+      const { warnings } = await host.ask({ all: true });
+      const lines = mangle(host).filter((line) => line.includes("RETURN") && !line.includes("-i lo"));
+      return { warnings, sources: lines.map((line) => / -s (\S+)/.exec(line)?.[1] ?? line) };
+    };
+
+    test.each([
+      [
+        "beside a wider key of the container's own",
+        { [ALL]: "10.0.0.0/8" },
+        { [ONE]: "0.0.0.0/0" },
+        {},
+        ["10.0.0.0/8"],
+      ],
+      ["beside a more exact one", { [ONE]: "10.0.0.0/8" }, { [ALL]: "10.1.0.0/16" }, {}, ["10.1.0.0/16"]],
+      ["that is the container's own no more", { [ONE]: "10.0.0.0/8" }, { [ONE]: "10.1.0.0/16" }, {}, ["10.0.0.0/8"]],
+      ["alone", {}, { [ONE]: "10.1.0.0/16" }, {}, ["10.1.0.0/16"]],
+      [
+        "though the settings trust labels",
+        {},
+        { [ONE]: "0.0.0.0/0" },
+        { allow: { "*": ["10.0.0.0/8"] }, labels: "trusted" },
+        ["10.0.0.0/8"],
+      ],
+      [
+        "beside one of the container's own that the settings trust",
+        { [ALL]: "192.0.2.0/24" },
+        { [ONE]: "192.0.2.0/25,10.0.0.0/8" },
+        { allow: { "*": ["10.0.0.0/8"] }, labels: "trusted" },
+        ["192.0.2.0/25"],
+      ],
+    ])("%s", async (_, labels, carried, settings, expected) => {
+      const host = fakeHost();
+      await host.boot();
+      labelled(host, labels as Record<string, string>, carried as Record<string, string>);
+      expect((await sources(host, settings)).sources).toEqual(expected);
+    });
+
+    test("what is beyond it is told; two labels for all ports are none; without the image all labels count as its own", async () => {
+      const host = fakeHost();
+      await host.boot();
+      labelled(host, { [ALL]: "10.0.0.0/8" }, { [ONE]: "10.1.0.0/16" });
+      expect((await sources(host, {})).warnings).toEqual([
+        "web: its label for * allows 10.0.0.0/8, which the settings, or a label of its image, do not",
+      ]);
+      labelled(host, { [ALL]: "10.0.0.0/8" }, { [`${ALL}.*`]: "0.0.0.0/0" });
+      const twice = await sources(host, {});
+      expect(twice.sources).toEqual([]);
+      expect(twice.warnings.join()).toMatch(/web: all ports are closed to other machines: .*another list in/);
+      labelled(host, { [ONE]: "192.0.2.0/24" });
+      rmSync(join(host.fake, "images/abc.json"));
+      const settings = { allow: { "*": ["10.0.0.0/8"] }, labels: "trusted" };
+      expect((await sources(host, settings)).sources).toEqual([]);
+    });
   });
 
   test("a label that the settings trust decides in their place", async () => {

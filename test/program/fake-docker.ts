@@ -8,8 +8,9 @@ import { type Answer, type Asked, namesIn } from "./fake-call.ts";
 export function docker({ args: [...args], folder }: Asked): Answer | undefined {
   if (args[0] === "--host" || args[0] === "--url") args.splice(0, 2);
   const isNetwork = args[0] === "network";
-  if (isNetwork) args.shift();
-  const documents = join(folder, isNetwork ? "networks" : "containers");
+  const isImage = args[0] === "image";
+  if (isNetwork || isImage) args.shift();
+  const documents = join(folder, isNetwork ? "networks" : isImage ? "images" : "containers");
   const [verb, ...words] = args;
   switch (verb) {
     case "version":
@@ -19,7 +20,7 @@ export function docker({ args: [...args], folder }: Asked): Answer | undefined {
     case "ps":
       return { stdout: lines(list(documents, words)) };
     case "inspect":
-      return inspect(documents, words, isNetwork ? "network" : "object");
+      return inspect(documents, words, isNetwork ? "network" : isImage ? "image" : "object");
   }
   return undefined;
 }

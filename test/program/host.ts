@@ -90,7 +90,7 @@ export class FakeHost {
 
   constructor() {
     for (const name of [
-      ...["containers", "networks", "units", "enabled", "active", "known", "flows"],
+      ...["containers", "networks", "images", "units", "enabled", "active", "known", "flows"],
       ...["kernel/ipv4", "kernel/ipv6", "legacy/ipv4", "legacy/ipv6"],
     ]) {
       mkdirSync(join(this.fake, name), { recursive: true });
@@ -190,6 +190,12 @@ if [ -z "$TRIAL" ] && [ -e "$FAKE/on-$name" ]; then . "$FAKE/on-$name"; fi
 
   document(name: string, document: unknown): void {
     writeFileSync(join(this.fake, "containers", `${name}.json`), JSON.stringify(document));
+  }
+
+  /** What the client has for an image. */
+  image(id: string, labels: Record<string, string> = {}): void {
+    const document = { Id: `sha256:${id}`, RepoTags: [], Config: { Labels: labels } };
+    writeFileSync(join(this.fake, "images", `${id}.json`), JSON.stringify(document));
   }
 
   /** The text that the client has for a container. */

@@ -20,7 +20,7 @@ const addresses = (count: number, first = 10) =>
 function container(ports: number, label: Allow): PublishedContainer {
   const endpoint = { family: "ipv4", address: "172.17.0.2", bridge: "docker0" } as const;
   return {
-    ...{ name: "web", id: "1", enabled: true, allow: label, options: {}, hearsIpv6: true },
+    ...{ name: "web", id: "1", enabled: true, allow: label, options: {}, hearsIpv6: true, imageAllow: {} },
     publishes: Array.from({ length: ports }, (_, index) => ({
       ...({ family: "ipv4", hostAddress: undefined, protocol: "tcp" } as const),
       ...{ hostPort: 1024 + 2 * index, containerPort: 1024 + 2 * index },
