@@ -30,7 +30,7 @@ const LIST = String.raw`ALLOW-[\da-f]{20}`;
 const OF_CONNECTION = String.raw`--ctstate DNAT (?:--ctorigdst [\d.:a-f]+ )?--ctorigdstport \d+(?::\d+)? --ctdir (?:ORIGINAL|REPLY)`;
 const RULE = new RegExp(
   String.raw`^-A (?:[A-Z_]+|${LIST})(?: (?:! )?-[sd] [\d.:a-f]+/\d+| (?:! )?-[io] [\w.:@][\w.:@-]*| -p (\w+)(?: -m \1 --[sd]port \d+(?::\d+)?)?)*` +
-    `(?: -m conntrack (?:! --ctstate DNAT|${OF_CONNECTION}))?` +
+    `(?: -m conntrack (?:! --ctstate DNAT --ctdir ORIGINAL|${OF_CONNECTION}))?` +
     String.raw` -m comment --comment "docker_iptables: [a-zA-Z0-9][\w.-]*" -j` +
     String.raw` (?:ACCEPT|DROP|RETURN|${LIST}|MASQUERADE|DNAT --to-destination [\d.:a-f\[\]]+(?:-\d+/\d+)?)$`,
 );
