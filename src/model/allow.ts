@@ -343,6 +343,9 @@ export interface Decided {
 
 /** What the labels allow, of that what narrows them does, too; and what it does not. */
 interface Labelled {
+  /** Which label, and what narrows it, for a message. */
+  whose: string;
+  within: string;
   key: string;
   sources: readonly Source[];
   beyond: readonly Source[];
@@ -376,8 +379,9 @@ export function decide(said: Said, groups: Groups, publishes: readonly PortMappi
   const told = new Set<string>();
   for (const one of new Set(publishes.filter((publish) => !isOwn(publish)).map(labelled))) {
     if (one === undefined || one.beyond.length === 0) continue;
-    const narrower = image.length === 0 ? "the settings" : "the settings, or a label of its image,";
-    told.add(`its label for ${one.key} allows ${one.beyond.map(spellSource).join(", ")}, which ${narrower} do not`);
+    told.add(
+      `${one.whose} for ${one.key} allows ${one.beyond.map(spellSource).join(", ")}, which ${one.within} do not`,
+    );
   }
   for (const key of keysWithout(publishes, [...label, ...image]))
     told.add(`its label for ${key} is about none of its ports`);
@@ -401,16 +405,22 @@ function labelledBy({ label, image, host }: Lists, trusts: boolean): (publish: P
     if (list === undefined) return undefined;
     const limits = [own && images, trusts && own ? undefined : listFor(publish, host)];
     const key = [list, ...limits].map((one) => one?.key ?? "").join("\n");
-    const made = known.get(key) ?? limits.reduce(narrowedBy, { ...list, beyond: [] });
+    const made =
+      known.get(key) ??
+      limits.reduce(narrowedBy, {
+        whose: own ? "its label" : "its image's label",
+        within: own && images ? "the settings, or its image's label," : "the settings",
+        ...{ key: list.key, sources: list.sources, beyond: [] },
+      });
     known.set(key, made);
     return made;
   };
 }
 
-function narrowedBy({ key, sources, beyond }: Labelled, within: AllowList | undefined): Labelled {
-  if (within === undefined) return { key, sources, beyond };
-  const made = narrowed(sources, within.sources);
-  return { key, sources: made.sources, beyond: [...beyond, ...made.beyond] };
+function narrowedBy(labelled: Labelled, within: AllowList | undefined): Labelled {
+  if (within === undefined) return labelled;
+  const { sources, beyond } = narrowed(labelled.sources, within.sources);
+  return { ...labelled, sources, beyond: [...labelled.beyond, ...beyond] };
 }
 
 function closedAll({ message }: Failure): Decided {

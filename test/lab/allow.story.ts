@@ -120,7 +120,7 @@ story("a group that shrinks, a label that is broken, an image that carries one",
   await host.docker.cli("run", "--detach", "--name", "greedy", "--publish", "8081:80", "greedy", "80");
   const { warnings } = await sync();
   expect(warnings).toEqual([
-    expect.stringMatching(/^greedy: its label for \* allows .*0\.0\.0\.0\/0.*which the settings do not$/),
+    expect.stringMatching(/^greedy: its image's label for \* allows .*0\.0\.0\.0\/0.*which the settings do not$/),
   ]);
   expect(await both(8081)).toEqual([true, false]);
 

@@ -391,7 +391,7 @@ describe.concurrent("settings and labels", () => {
       await host.boot();
       labelled(host, { [ALL]: "10.0.0.0/8" }, { [ONE]: "10.1.0.0/16" });
       expect((await sources(host, {})).warnings).toEqual([
-        "web: its label for * allows 10.0.0.0/8, which the settings, or a label of its image, do not",
+        "web: its label for * allows 10.0.0.0/8, which the settings, or its image's label, do not",
       ]);
       labelled(host, { [ALL]: "10.0.0.0/8" }, { [`${ALL}.*`]: "0.0.0.0/0" });
       const twice = await sources(host, {});
