@@ -157,7 +157,10 @@ function rawOf(values: Values): Raw {
 /** `KEY=A,B` for each list; `none` takes all lists back. */
 function readLists(flag: string, given: readonly (string | boolean)[]): Record<string, string[]> {
   const words = given.map(String);
-  if (words.length === 1 && words[0] === "none") return {};
+  if (words.includes("none")) {
+    if (words.length > 1) throw new UsageError(`--${flag} none takes all lists back, and stands alone`);
+    return {};
+  }
   const lists = words.map((word): [string, string[]] => {
     const at = word.indexOf("=");
     if (at < 0)

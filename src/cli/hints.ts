@@ -61,14 +61,16 @@ export function completeCommand(
     if (verb === undefined) return command;
     const there = new Set(rest.split(" "));
     // Lists that a call gives for what it names are not the host's, nor the other way round.
-    const isOthers = (flag: string) => flag === "allow" && namesAny(rest) !== subject.containers.length > 0;
+    const isOthers = (flag: string) => flag === "allow" && !isAboutTheSame(rest, subject.containers);
     const takes = (flag: string) => verb.options.includes(flag) && !there.has(`--${flag}`) && !isOthers(flag);
     return `'${[`docker_iptables ${name}${rest}`, ...flagsOf(known, kept, takes).map(quoted)].join(" ")}'`;
   });
 }
 
-function namesAny(words: string): boolean {
-  return words.split(" ").some((word) => word !== "" && !word.startsWith("-"));
+/** Whether a command names containers that the call named, or none as the call did. */
+function isAboutTheSame(rest: string, containers: readonly string[]): boolean {
+  const [first = ""] = rest.trim().split(" ");
+  return first === "" || first.startsWith("-") ? containers.length === 0 : containers.includes(first);
 }
 
 /** A word for a shell. The message puts commands in single quotes, so these are double. */

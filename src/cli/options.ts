@@ -63,6 +63,9 @@ function optionOf({ flag, type, description, fallback, choices = [] }: (typeof F
           : (flag.split("-").at(-1) ?? flag).toUpperCase();
   const known = fallback === undefined ? "" : ` Default: ${fallback}.`;
   const multiple = type === "object";
+  const repeated = multiple
+    ? " Once for each key, as 8080/tcp=10.0.0.0/8,wg0; 8080/tcp= is nobody, none alone takes all back."
+    : "";
   return {
     name: flag,
     spelling: `--${flag}`,
@@ -70,6 +73,6 @@ function optionOf({ flag, type, description, fallback, choices = [] }: (typeof F
     multiple,
     value,
     choices,
-    description: `${description}${known}`,
+    description: `${description}${known}${repeated}`,
   };
 }

@@ -3,6 +3,7 @@
 import { createTwoFilesPatch } from "diff";
 import type { Problem, Result } from "../generated/result.ts";
 import { FLAGS, flagsOf } from "../model/flags.ts";
+import { optionWords } from "../model/options.ts";
 import { containerOf } from "../model/owner.ts";
 import { printUndone } from "../model/rolled-back.ts";
 import { wrapped } from "../text/wrap.ts";
@@ -159,7 +160,7 @@ function statusTable(statuses: readonly StatusRow[], problems: readonly Problem[
 
 /** What a container has of its own. */
 function ownOptions(container: string, options: StatusRow["options"]): string[] {
-  const flags = flagsOf(options);
+  const flags = optionWords(options);
   return flags.length === 0 ? [] : [`${container} has options of its own: ${flags.join(" ")}`];
 }
 

@@ -18,6 +18,7 @@ import { type Access, closingOf, describeAccess } from "../model/access.ts";
 import { isLoopback } from "../model/addresses.ts";
 import type { Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
+import { readHead } from "../model/options.ts";
 import { containerOf, fileOf, type Owner, spellOwner } from "../model/owner.ts";
 import { spellPublish } from "../model/port-mapping.ts";
 import { byContainer, hasFileChanges, hasRules, type Item, type Kernel } from "../plan/item.ts";
@@ -53,6 +54,7 @@ const BY_DANGER: readonly Problem["kind"][] = [
   ] as const),
   ...(["service_unusable", "executable_missing", "service_inactive", "service_disabled", "watcher_down"] as const),
   ...([
+    "list_unused",
     "list_unreadable",
     "list_interface",
     "rules_missing",
@@ -96,10 +98,7 @@ function aboutOf({ owner, path }: Item): Pick<Problem, "container" | "path"> {
 function driftProblems(item: Item, drift: Drift, once: string): Problem[] {
   const [first] = drift.missing;
   const rules = `${FAMILY_WORDS[item.family]} rules of ${item.owner.kind === "container" ? item.owner.name : item.owner.file}`;
-  const mend =
-    item.owner.kind === "container"
-      ? `'docker_iptables create ${item.owner.name}' or 'docker_iptables sync'`
-      : "'docker_iptables setup'";
+  const mend = item.owner.kind === "container" ? republishing(item.owner.name, item.after) : "'docker_iptables setup'";
   const problem = (kind: Problem["kind"], msg: string, hint: string, rule?: string): Problem => ({
     ...{ kind, ...aboutOf(item), ...(rule === undefined ? {} : { rule }) },
     ...{ msg, hint: `${hint}${once}` },
@@ -131,6 +130,12 @@ function driftProblems(item: Item, drift: Drift, once: string): Problem[] {
   return problems;
 }
 
+/** What publishes a container again, as it was: a call by name drops the options that its fragment keeps, lists among them. */
+export function republishing(name: string, fragment: string | undefined): string {
+  const hasOptions = fragment !== undefined && Object.keys(readHead(fragment)).length > 0;
+  return hasOptions ? "'docker_iptables sync'" : `'docker_iptables create ${name}' or 'docker_iptables sync'`;
+}
+
 function fileProblem(
   item: Item,
   known: Known,
@@ -138,7 +143,7 @@ function fileProblem(
   once: string,
 ): Pick<Problem, "kind" | "msg" | "hint" | "since"> {
   const { path, before, owner } = item;
-  const publish = owner.kind === "host" ? "" : `'docker_iptables create ${owner.name}' or 'docker_iptables sync'`;
+  const publish = owner.kind === "host" ? "" : republishing(owner.name, item.after);
   if (owner.kind === "host") {
     const msg = `${path} does not match the daemon's networks, or the settings`;
     return { kind: "base_outdated", msg, hint: `'docker_iptables setup' fixes it${once}` };

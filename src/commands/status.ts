@@ -22,6 +22,7 @@ import { isManaged, readFragment } from "../iptables/fragment-text.ts";
 import { readMeaning } from "../iptables/read.ts";
 import type { PacketHost } from "../iptables/trace.ts";
 import { describeCopies } from "../iptables/undeclared.ts";
+import type { Decided } from "../model/allow.ts";
 import type { Directories } from "../model/directories.ts";
 import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
@@ -58,6 +59,7 @@ import {
   onceFixed,
   orphans,
   refusedFragment,
+  republishing,
   rivals,
   shadows,
   uncovered,
@@ -168,8 +170,8 @@ async function observe(request: StatusRequest): Promise<Observed> {
 /** What there should be. */
 interface Desired {
   containers: ContainerFragment[];
-  /** Why all ports of containers are closed to other machines. */
-  closed: { container: string; why: string }[];
+  /** What is wrong with containers' lists, and what to do. */
+  listed: Problem[];
   /** What this host lacks for containers' lists. */
   unkept: ListAdvice[];
   /** Left alone, and not true any more. */
@@ -197,9 +199,9 @@ async function desire(observed: Observed, request: StatusRequest): Promise<Desir
   const able = families.filter((family) => live[family] !== undefined);
   const advice = await adviseHost(daemon.networks, able, client);
   const base = await baseOf(now, able, { networks: daemon.networks, daemon: advice.daemon }, defaults);
-  const closed = made.flatMap(({ container, closed: why }) => (why === undefined ? [] : [{ container, why }]));
+  const listed = made.flatMap(problemsOfLists);
   const unkept = await adviseUnkept(containers, families, live, request);
-  return { containers, closed, unkept, untrue, advice, base };
+  return { containers, listed, unkept, untrue, advice, base };
 }
 
 interface Scene extends Observed, Desired {
@@ -278,15 +280,25 @@ async function fragmentProblems(scene: Scene, request: StatusRequest): Promise<P
 }
 
 /** What is wrong with lists of who may connect. */
-async function listProblems({ containers, closed, unkept }: Scene): Promise<Problem[]> {
+async function listProblems({ containers, listed, unkept }: Scene): Promise<Problem[]> {
   const interfaces = await adviseInterfaces(containers);
   return [
-    ...closed.map(({ container, why }): Problem => {
-      const hint = `correct it, and recreate the container; or 'docker_iptables create ${container} --allow PORTS=SOURCES'`;
-      return { kind: "list_unreadable", container, msg: `${container}: ${why}`, hint };
-    }),
+    ...listed,
     ...unkept.map(({ container, what, hint }): Problem => ({ kind: "list_unsupported", container, msg: what, hint })),
     ...interfaces.map(({ container, what, hint }): Problem => ({ kind: "list_interface", container, msg: what, hint })),
+  ];
+}
+
+function problemsOfLists({ container, closed, unused }: { container: string } & Pick<Decided, "closed" | "unused">) {
+  return [
+    ...(closed === undefined
+      ? []
+      : [{ kind: "list_unreadable" as const, container, msg: `${container}: ${closed.what}`, hint: closed.hint }]),
+    ...unused.map((key) => {
+      const msg = `the list of ${container} for ${key} is about none of its ports: perhaps it publishes another one now`;
+      const hint = `'docker_iptables ls ${container}' shows them, 'docker_iptables create ${container} --allow PORTS=SOURCES' gives it other lists`;
+      return { kind: "list_unused" as const, container, msg, hint };
+    }),
   ];
 }
 
@@ -475,10 +487,10 @@ async function staleOf(
   return sorted
     .flatMap(({ stale }) => stale)
     .filter(({ path }) => !going.has(path))
-    .map(({ path }) => {
+    .map(({ path, text }) => {
       const container = containerOf(path) ?? "";
       const msg = `${path} is from before this boot, and is not loaded until it is confirmed`;
-      const hint = `'docker_iptables create ${container}' or 'docker_iptables sync' confirms it${once}`;
+      const hint = `${republishing(container, text)} confirms it${once}`;
       return { kind: "fragment_stale", container, path, msg, hint };
     });
 }

@@ -4,6 +4,7 @@
 // fit a publish the most exact decides: one with an address before one without, then the one with fewer ports, then one with a protocol.
 
 import ipaddr from "ipaddr.js";
+import type { Advice } from "../text/advice.ts";
 import { bitsOf, canonicalSubnet, isWithin } from "./addresses.ts";
 import { excerpt, Failure } from "./errors.ts";
 import type { Family, Protocol } from "./family.ts";
@@ -168,7 +169,8 @@ function readPlain(word: string, where: string): Source {
   const subnet = subnetOf(word);
   if (subnet !== undefined) return { subnet, by: undefined };
   if (INTERFACE.test(word)) return { subnet: undefined, by: word };
-  const what = "an address, a subnet, a network interface of this host, or @NAME for a group of the settings";
+  const what =
+    "an address, a subnet, a network interface of this host (without a dot, at most 15 characters), or @NAME for a group of the settings";
   throw invalid(`'${excerpt(where, 80)}' allows '${excerpt(word, 80)}', which is no source: it must be ${what}`);
 }
 
@@ -335,10 +337,12 @@ export function apartFromImage(labels: Allow, image: Allow | undefined): { label
 export interface Decided {
   /** Undefined: everyone. */
   allowedTo: (publish: Publish) => readonly Source[] | undefined;
-  /** Which ports are closed to other machines because what is said of them cannot be read, and why; a sentence. */
-  closed: string | undefined;
-  /** What a label allows beyond the settings, and what a key is about no port. */
+  /** Which ports are closed to other machines because what is said of them cannot be read, and why. */
+  closed: Advice | undefined;
+  /** What a label allows beyond the settings, and which of its keys is about no port. */
   told: string[];
+  /** Keys of its own lists that are about none of its ports: what they were to keep out of another one comes in. */
+  unused: string[];
 }
 
 /** What the labels allow, of that what narrows them does, too; and what it does not. */
@@ -353,27 +357,33 @@ interface Labelled {
 
 type Publish = Pick<PortMapping, "hostAddress" | "hostPort" | "protocol">;
 
+const OWN = {
+  whose: "its own lists",
+  remedy: "correct the settings, then 'docker_iptables sync'; or give it new lists",
+};
+const LABEL = { whose: "its label", remedy: "correct the label, and recreate the container" };
+const IMAGE = { whose: "its image's label", remedy: "give the container a label of that name, and recreate it" };
+const HOST = { whose: "the settings", remedy: "correct them" };
+
 /**
  * For each publish the first with a list about it decides: the own, the label, the settings. A label only narrows the settings, unless they
- * trust it; the label of an image only narrows whatever else there is. What cannot be read closes the ports that it could decide about to
- * other machines: whom it was to keep out is not let in.
+ * trust it; the label of an image only narrows whatever else there is. What cannot be read closes all ports of the container to other machines
+ * but those that a list of its own decides about: whom it was to keep out is not let in.
  */
 export function decide(said: Said, groups: Groups, publishes: readonly PortMapping[]): Decided {
-  const own = readOf("its own lists", said.own, groups);
-  const host = readOf("the settings", said.host, groups);
-  if (isFailure(own)) return closedAll(own);
-  if (isFailure(host)) return closedAll(host);
+  const own = readOf(OWN, said.own, groups);
+  const host = readOf(HOST, said.host, groups);
+  if (isUnreadable(own)) return closedAll(own);
+  if (isUnreadable(host)) return closedAll(host);
   const isOwn = (publish: Publish) => listFor(publish, own) !== undefined;
-  const label = readOf("its label", said.label, groups);
-  const image = readOf("its image's label", said.image, groups);
-  if (isFailure(label) || isFailure(image)) {
-    const why = [label, image].find(isFailure) as Failure;
+  const label = readOf(LABEL, said.label, groups);
+  const image = readOf(IMAGE, said.image, groups);
+  if (isUnreadable(label) || isUnreadable(image)) {
+    const why = [label, image].find(isUnreadable) as Unreadable;
     if (!publishes.some(isOwn)) return closedAll(why);
     const allowedTo = (publish: Publish) => listFor(publish, own)?.sources ?? [];
-    const closed = publishes.every(isOwn)
-      ? undefined
-      : `the ports without a list of its own are closed to other machines: ${why.message}`;
-    return { allowedTo, closed, told: [] };
+    const closed = publishes.every(isOwn) ? undefined : adviseClosed("the ports without a list of its own", why);
+    return { allowedTo, closed, told: [], unused: keysWithout(publishes, own) };
   }
   const labelled = labelledBy({ label, image, host }, said.trustsLabels ?? false);
   const told = new Set<string>();
@@ -390,6 +400,7 @@ export function decide(said: Said, groups: Groups, publishes: readonly PortMappi
       listFor(publish, own)?.sources ?? labelled(publish)?.sources ?? listFor(publish, host)?.sources,
     closed: undefined,
     told: [...told],
+    unused: keysWithout(publishes, own),
   };
 }
 
@@ -423,19 +434,35 @@ function narrowedBy(labelled: Labelled, within: AllowList | undefined): Labelled
   return { ...labelled, sources, beyond: [...labelled.beyond, ...beyond] };
 }
 
-function closedAll({ message }: Failure): Decided {
-  return { allowedTo: () => [], closed: `all ports are closed to other machines: ${message}`, told: [] };
+function closedAll(why: Unreadable): Decided {
+  return { allowedTo: () => [], closed: adviseClosed("all ports", why), told: [], unused: [] };
 }
 
-function readOf(whose: string, allow: Allow = {}, groups: Groups): AllowList[] | Failure {
+function adviseClosed(ports: string, { whose, message, remedy }: Unreadable): Advice {
+  return { what: `${ports} are closed to other machines: in ${whose}, ${message}`, hint: remedy };
+}
+
+/** Lists that cannot be read. */
+interface Unreadable {
+  whose: string;
+  message: string;
+  /** What puts that right. */
+  remedy: string;
+}
+
+function readOf(
+  { whose, remedy }: Omit<Unreadable, "message">,
+  allow: Allow = {},
+  groups: Groups,
+): AllowList[] | Unreadable {
   try {
     return readAllow(allow, groups);
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    return new Failure(error.code, `in ${whose}, ${error.message.replace(/^allow: /, "")}`);
+    return { whose, remedy, message: error.message.replace(/^allow: /, "") };
   }
 }
 
-function isFailure(one: AllowList[] | Failure): one is Failure {
-  return one instanceof Failure;
+function isUnreadable(one: AllowList[] | Unreadable): one is Unreadable {
+  return !Array.isArray(one);
 }

@@ -51,14 +51,28 @@ function readJson(text: string): Record<string, unknown> {
 
 /** Options of an earlier call that a later one does not give any more, as a person writes them. */
 export function droppedOptions(former: Options, now: Options): string[] {
-  const { allow = {} } = former;
-  const lists = Object.entries(now.allow === undefined ? allow : {});
-  return [
-    ...lists.map(([key, sources = []]) => `--allow ${key}=${sources.join(",")}`),
-    ...NAMES.filter((name) => name !== "allow" && former[name] !== undefined && now[name] === undefined).map((name) =>
-      typeof former[name] === "boolean" ? `--${former[name] ? "" : "no-"}${name}` : `--${name} ${former[name]}`,
-    ),
-  ];
+  return optionWords(
+    Object.fromEntries(NAMES.filter((name) => now[name] === undefined).map((name) => [name, former[name]])),
+  );
+}
+
+/** As a person writes them at a shell. */
+export function optionWords({ allow, ...options }: Options): string[] {
+  const lists = Object.entries(allow ?? {}).map(([key, sources = []]) => `--allow ${listWord(key, sources)}`);
+  const others = Object.entries(options).flatMap(([name, value]) => {
+    if (value === undefined) return [];
+    return [typeof value === "boolean" ? `--${value ? "" : "no-"}${name}` : `--${name} ${value}`];
+  });
+  return [...(allow !== undefined && lists.length === 0 ? ["--allow none"] : lists), ...others];
+}
+
+/** More sources are not shown. */
+const MOST_SHOWN = 20;
+
+function listWord(key: string, sources: readonly string[]): string {
+  const more = sources.length > MOST_SHOWN ? [`… (${sources.length} sources)`] : [];
+  const word = `${key}=${[...sources.slice(0, MOST_SHOWN), ...more].join(",")}`;
+  return /^[\w@:,./=-]+$/.test(word) ? word : `'${word}'`;
 }
 
 /** The network whose address is published; undefined where it is Docker's own choice. */

@@ -6,30 +6,33 @@ import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { keepsOptions, readFragment } from "../iptables/fragment-text.ts";
 import { dnatChain, dnatLeads, filtersDirectAccess } from "../iptables/read.ts";
-import { decide } from "../model/allow.ts";
+import { type Decided, decide } from "../model/allow.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type Options, readHead } from "../model/options.ts";
 import type { Defaults } from "../model/request.ts";
 import { type Made, makeContainerRules, type RuleOptions } from "../rules/container-rules.ts";
 import { type ContainerFragment, containerFragment } from "../rules/desired-fragment.ts";
+import { adviceSentence } from "../text/advice.ts";
 
 /**
- * A container's fragment as it should be, with the rules of its own options, and for the rest `ruleOptions`; `closed` says why all its
- * ports are closed to other machines.
+ * A container's fragment as it should be, with the rules of its own options, and for the rest `ruleOptions`; `closed` and `unused` say
+ * what is wrong with its lists.
  */
 export function fragmentFor(
   target: PublishedContainer,
   ruleOptions: RuleOptions,
   { allow, groups, trustsLabels }: Pick<Defaults, "allow" | "groups" | "trustsLabels">,
-): Made & { wanted: ContainerFragment; closed: string | undefined } {
+): Made & { wanted: ContainerFragment } & Pick<Decided, "closed" | "unused"> {
   const options = { ...ruleOptions, ...target.options };
   const said = { own: target.options.allow, label: target.allow, image: target.imageAllow, host: allow, trustsLabels };
-  const { allowedTo, closed, told } = decide(said, groups, target.publishes);
+  const { allowedTo, closed, told, unused } = decide(said, groups, target.publishes);
   const made = makeContainerRules(target, options, allowedTo);
+  const unusedKeys = unused.map((key) => `its own list for ${key} is about none of its ports`);
+  const aside = [...(closed === undefined ? [] : [adviceSentence(closed)]), ...told, ...unusedKeys];
   return {
     ...made,
-    warnings: [...made.warnings, ...[closed ?? [], told].flat().map((one) => `${target.name}: ${one}`)],
-    closed,
+    warnings: [...made.warnings, ...aside.map((one) => `${target.name}: ${one}`)],
+    ...{ closed, unused },
     wanted: containerFragment(target.name, { meaning: made.rules, chain: options.chain }, target.options),
   };
 }

@@ -42,7 +42,7 @@ export async function refusePorts(allow: Allow, groups: Groups): Promise<void> {
 
 function enslaved(name: string, master: string): Advice {
   const what = `${name} is a port of ${master}, and the rules see what comes by it as ${master}'s, so it lets nobody in`;
-  return { what, hint: `name ${master}` };
+  return { what, hint: `name ${master} in its place` };
 }
 
 /** Interfaces that lists name, and by which nobody comes in: they are not there, or not seen. */
@@ -104,17 +104,15 @@ async function lackOf(
   live: Kernel,
   host: HostRequest["host"],
 ): Promise<Advice | undefined> {
-  if (!families.includes(family)) {
-    const what = `docker-proxy answers IPv6, too, and there is no ${host.directories[family]} for what closes it`;
-    return { what, hint: "'docker_iptables setup' makes it" };
-  }
   // Where the kernel is asked at all, a family that is not there has no command.
-  if (family === "ipv6" && live.ipv4 !== undefined && live.ipv6 === undefined) {
-    const what = "docker-proxy answers IPv6, too, and there is no ip6tables to close it";
-    return {
-      what,
-      hint: "install it, or start the daemon with 'userland-proxy': false and the host with ipv6.disable=1",
-    };
+  if (live.ipv4 !== undefined && families.includes(family) && live[family] === undefined) {
+    const what = "what docker-proxy answers over IPv6 must be closed, too, and there is no ip6tables";
+    return { what, hint: "install it, or boot the host with ipv6.disable=1" };
+  }
+  if (!families.includes(family)) {
+    const directory = host.directories[family];
+    const what = `what docker-proxy answers over IPv6 must be closed, too, and there is no ${directory} for that`;
+    return { what, hint: "'docker_iptables setup' makes it where there is ip6tables" };
   }
   return host.backend.lackForLists(family, live[family], host.timeout);
 }
@@ -137,7 +135,7 @@ export async function holdLists(
   return {
     wanted: wanted.filter(({ owner }) => !names.has(owner.name)),
     warnings: [
-      ...unkept.map((one) => `${one.container} is skipped: ${adviceSentence(one)}`),
+      ...unkept.map((one) => `${one.container} is skipped, and everybody may reach its ports: ${adviceSentence(one)}`),
       ...(await adviseInterfaces(wanted)).map(adviceSentence),
     ],
   };

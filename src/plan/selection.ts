@@ -1,11 +1,12 @@
 // Which containers a call is about, and the fragments that they should have. Reads, and changes nothing.
 
 import { inspectContainers } from "../docker/client.ts";
-import { NAME } from "../docker/container.ts";
+import { type Container, NAME } from "../docker/container.ts";
 import { describePending, findPublished, findRunning, type Listener, withNearNames } from "../docker/find.ts";
 import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
+import { keysWithout, readAllow } from "../model/allow.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { droppedOptions, type Options, readHead } from "../model/options.ts";
@@ -98,7 +99,8 @@ export async function selectNamed(
 ): Promise<Selection> {
   const wait = check ? undefined : waitTimeout;
   const { network } = defaults;
-  const found = await findPublished(subject.containers, client, () => options, { wait, signal, listener, network });
+  const ofOne = (container: Container) => (subject.containers.length > 1 ? aboutPorts(options, container) : options);
+  const found = await findPublished(subject.containers, client, ofOne, { wait, signal, listener, network });
   const { targets, pending, waited } = found;
   const { allow = {} } = options;
   if (pending.length === 0) refuseKeys(targets, allow, defaults.groups);
@@ -118,6 +120,16 @@ export async function selectNamed(
     waited,
     warnings: [...unknown, ...found.warnings, ...warnings, ...dropped],
   };
+}
+
+/** Of lists that several containers are given, those about the ports of one. */
+function aboutPorts({ allow, ...options }: Options, { publishes }: Container): Options {
+  if (allow === undefined) return options;
+  // What they allow was looked at before.
+  const idle = new Set(
+    keysWithout(publishes, readAllow(Object.fromEntries(Object.keys(allow).map((key) => [key, []])), {})),
+  );
+  return { ...options, allow: Object.fromEntries(Object.entries(allow).filter(([key]) => !idle.has(key))) };
 }
 
 /** Whether there is any fragment that is no container's. */

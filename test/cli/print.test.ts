@@ -228,7 +228,7 @@ test("status shows what the host's settings say, and what a container has of its
     },
   });
   const { stdout } = printForPerson(told);
-  expect(stdout).toContain("\nweb has options of its own: --no-guards --allow 8080=10.0.0.0/8,wg0 --network front\n");
+  expect(stdout).toContain("\nweb has options of its own: --allow 8080=10.0.0.0/8,wg0 --no-guards --network front\n");
   expect(stdout).toContain(
     "\n0.0.0.0:8080/tcp of web is open to: 10.0.0.0/8, wg0\n[::]:8080/tcp of web is open to: this host\n",
   );

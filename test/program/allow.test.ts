@@ -1,6 +1,6 @@
 // Who may connect: `allow` of arguments, labels and settings, in files and kernel.
 
-import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
@@ -160,10 +160,13 @@ describe.concurrent("an argument", () => {
       return host.refuses({ container: "web", allow: { "8080": [] }, reload: "restore" }, "list_unsupported");
     };
     const lacking = {
-      "no ip6tables": [(host: FakeHost) => rmSync(join(host.bin, "ip6tables-save")), /no ip6tables to close it/],
+      "no ip6tables": [
+        (host: FakeHost) => rmSync(join(host.bin, "ip6tables-save")),
+        /there is no ip6tables; install it/,
+      ],
       "no directory": [
         (host: FakeHost) => rmSync(host.ip6tablesDir, { recursive: true }),
-        /there is no \S+ip6tables.d for what closes it; 'docker_iptables setup --iptables-dir \S+ --ip6tables-dir \S+ --reload restore' makes it/,
+        /there is no \S+ip6tables.d for that; 'docker_iptables setup --iptables-dir \S+ --ip6tables-dir \S+ --reload restore' makes it/,
       ],
       "no mangle table": [
         (host: FakeHost) =>
@@ -190,7 +193,7 @@ describe.concurrent("an argument", () => {
       const result = await host.ask({ all: true, reload: "restore" });
       expect(result).toMatchObject({
         changed: true,
-        warnings: [expect.stringMatching(/^web is skipped: the lists of web/)],
+        warnings: [expect.stringMatching(/^web is skipped, and everybody may reach its ports: the lists of web/)],
       });
       expect([host.fragment("web"), host.fragment("db")]).toEqual([undefined, expect.anything()]);
       expect((await status(host)).problems).toContainEqual(
@@ -234,6 +237,51 @@ describe.concurrent("an argument", () => {
         expect.objectContaining({ kind: "list_interface", msg: expect.stringContaining("eth1 is a port of br0") }),
       );
     });
+  });
+
+  test("one whose port is published no more is told, and a problem", async () => {
+    const host = await published({ "8080/tcp": ["10.0.0.0/8"] });
+    host.container("web", { ports: { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8081" }] } });
+    const { warnings } = await host.ask({ all: true, reload: "restore" });
+    expect(warnings).toContain("web: its own list for 8080/tcp is about none of its ports");
+    expect((await status(host)).problems).toContainEqual(
+      expect.objectContaining({ kind: "list_unused", container: "web", msg: expect.stringContaining("for 8080/tcp") }),
+    );
+  });
+
+  test("of lists for several containers each keeps those about its ports", async () => {
+    const host = fakeHost();
+    await host.boot();
+    host.container("web", { ports: PORTS });
+    host.container("db", { ports: { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "5432" }] }, address: "172.17.0.3" });
+    const allow = { "8080": ["10.0.0.0/8"], "5432": ["10.1.0.0/16"], "*": [] };
+    const result = await host.ask({ container: ["web", "db"], allow, reload: "restore" });
+    expect(result).toMatchObject({ changed: true, warnings: [] });
+    const { status: rows, problems } = await status(host);
+    expect(problems?.filter(({ kind }) => kind.startsWith("list_"))).toEqual([]);
+    expect(rows?.map(({ options }) => options)).toEqual([
+      { allow: { "5432": ["10.1.0.0/16"], "*": [] } },
+      { allow: { "8080": ["10.0.0.0/8"], "*": [] } },
+    ]);
+  });
+
+  test("no advice drops it: what publishes a container again is a sync", async () => {
+    const host = await published({ "8080/tcp": ["10.0.0.0/8"] });
+    host.flush("mangle");
+    const { problems = [] } = await status(host);
+    expect(problems.map(({ kind }) => kind)).toContain("rules_missing");
+    for (const { hint } of problems) expect(hint).not.toContain("create web");
+    expect(await host.ask({ all: true, reload: "restore" })).toMatchObject({ changed: true });
+    expect(mangle(host)).toContainEqual(expect.stringContaining("-s 10.0.0.0/8"));
+  });
+
+  test("a setup that names a container keeps its list out of the settings, and no hint gives it to the host", async () => {
+    const host = fakeHost();
+    await host.boot();
+    host.container("web", { ports: PORTS });
+    await host.ask({ base: true, container: "web", allow: { "8080": ["10.0.0.0/8"] }, reload: "restore", adopt: true });
+    expect(readFileSync(host.settingsPath, "utf8")).not.toContain("allow");
+    expect(host.fragment("web")).toContain('# options: {"allow":{"8080":["10.0.0.0/8"]}}');
   });
 
   test("it is kept over a sync, and by a call that names another container", async () => {

@@ -516,7 +516,7 @@ describe.concurrent("found", () => {
       "network_overlaps",
     ];
     // allow.test.ts has those of lists.
-    const lists = ["list_interface", "list_overruled", "list_unreadable", "list_unsupported"];
+    const lists = ["list_interface", "list_overruled", "list_unreadable", "list_unsupported", "list_unused"];
     const others = ["base_outdated", "daemon_settings", "unconfirmed", "rules_disordered", ...elsewhere, ...lists];
     expect(all.filter((kind) => !here.has(kind))).toEqual(others.sort());
   });
