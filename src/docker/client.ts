@@ -73,13 +73,13 @@ export async function inspectNetworks(client: Client, names: readonly string[]):
   return readNetworks(documents, command);
 }
 
-/** The labels of those images that exist, by the id or name that was asked for. Throws Failure: see `ask`. */
+/** The labels of those images that exist, by id. Throws Failure: see `ask`. */
 export async function inspectImages(
   client: Client,
-  names: readonly string[],
+  ids: readonly string[],
 ): Promise<Map<string, Readonly<Record<string, string>>>> {
-  const paths = names.map((name) => `/images/${name}/json`);
-  const { documents } = await askForDocuments(client, paths, ["image", "inspect", ...names]);
+  const paths = ids.map((id) => `/images/${id}/json`);
+  const { documents } = await askForDocuments(client, paths, ["image", "inspect", ...ids]);
   return readImages(documents);
 }
 

@@ -38,7 +38,7 @@ export interface Container {
   allow: Allow;
   /** Those among them that its image carries; until the image is asked, none. */
   imageAllow: Allow;
-  /** Of its image, as the client asks for it; "" where it has none. */
+  /** The id of its image; "" where it has none. */
   image: string;
   mode: Mode;
   attachments: Attachment[];
@@ -79,10 +79,10 @@ export function readContainer(document: ContainerDocument): Container {
   };
 }
 
-/** Docker and podman have an id, nerdctl a name. */
+/** Docker and podman have an id; nerdctl has a name, which may be another image's by now: "". */
 function readImageId(image: string): string {
   const bare = image.replace(/^sha256:/, "");
-  return /^[a-zA-Z0-9][\w.:/@-]*$/.test(bare) ? bare : "";
+  return /^[0-9a-f]{64}$/.test(bare) ? bare : "";
 }
 
 /** A label without a value is an empty list: nobody. Of two labels for all ports neither decides: that cannot be read. */

@@ -48,17 +48,16 @@ export function readNetworks(documents: readonly unknown[], command: string): An
   });
 }
 
-/** The labels of images, by id without its algorithm and by name. One that cannot be read is left out. */
+/** The labels of images, by id without its algorithm. One that cannot be read is left out. */
 export function readImages(documents: readonly unknown[]): Map<string, Readonly<Record<string, string>>> {
   const images = new Map<string, Readonly<Record<string, string>>>();
   for (const document of documents) {
-    const { Id, RepoTags, Config } = fieldsOf(document);
+    const { Id, Config } = fieldsOf(document);
     const labels = Object.entries(fieldsOf(fieldsOf(Config)["Labels"])).filter(
       ([, value]) => typeof value === "string",
     );
-    const names = [typeof Id === "string" ? Id.replace(/^sha256:/, "") : undefined, RepoTags].flat();
-    for (const name of names)
-      if (typeof name === "string") images.set(name, Object.fromEntries(labels) as Record<string, string>);
+    if (typeof Id !== "string") continue;
+    images.set(Id.replace(/^sha256:/, ""), Object.fromEntries(labels) as Record<string, string>);
   }
   return images;
 }

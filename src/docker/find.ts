@@ -6,6 +6,7 @@ import { Failure } from "../model/errors.ts";
 import { networkOf, type Options } from "../model/options.ts";
 import type { Client } from "../model/request.ts";
 import { type Interfaces, readInterfaces } from "../system/interfaces.ts";
+import { inLanes } from "../system/lanes.ts";
 import { verbose } from "../system/verbose.ts";
 import { didYouMean, nearest } from "../text/suggest.ts";
 import {
@@ -315,18 +316,27 @@ async function locateAll(
   return { located, holdings, interfaces };
 }
 
-/** Where a container has labels that say who may connect, its image is asked which of them it carries. Throws Failure of the client. */
+/**
+ * Where a container has labels that say who may connect, its image is asked which of them it carries. What is wrong with an image costs
+ * only that: its containers' labels count as its own.
+ */
 async function withImages(containers: readonly Container[], client: Client): Promise<Container[]> {
   const isLabelled = ({ allow }: Container) => Object.keys(allow).length > 0;
   const images = [...new Set(containers.filter(isLabelled).map(({ image }) => image))].filter((image) => image !== "");
-  if (images.length === 0 && !containers.some(isLabelled)) return [...containers];
-  const labels = images.length === 0 ? new Map() : await inspectImages(client, images);
+  const asked = await inLanes(images, (image) => inspectImages(client, [image]).catch(nothingKnown));
+  const labels = new Map(asked.flatMap((one) => [...one]));
   return containers.map((container) => {
     if (!isLabelled(container)) return container;
     const known = labels.get(container.image);
     const { label, image } = apartFromImage(container.allow, known && readAllowLabels(known));
     return { ...container, allow: label, imageAllow: image };
   });
+}
+
+function nothingKnown(error: unknown): Awaited<ReturnType<typeof inspectImages>> {
+  if (!(error instanceof Failure)) throw error;
+  verbose(() => `image: ${error.message}`);
+  return new Map();
 }
 
 /** podman has names where the others have ids; a name that is another network's id is no use. */

@@ -14,6 +14,9 @@ export function listChainOf(list: string): string {
   return `${PREFIX}${bytesToHex(sha256(utf8ToBytes(list))).slice(0, HASH_LENGTH)}`;
 }
 
+/** Names of lists' chains in a text. */
+export const LIST_CHAIN = new RegExp(`${PREFIX}[\\da-f]{${HASH_LENGTH}}`, "g");
+
 /** Whether a chain is one of a list's. */
 export function isListChain(chain: string): boolean {
   return chain.startsWith(PREFIX) && new RegExp(`^[\\da-f]{${HASH_LENGTH}}$`).test(chain.slice(PREFIX.length));

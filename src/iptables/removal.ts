@@ -4,7 +4,7 @@
 
 import { type Owner, spellOwner } from "../model/owner.ts";
 import { readFragment } from "./fragment-text.ts";
-import { idleLists } from "./list-chains.ts";
+import { idleLists, isListChain, LIST_CHAIN } from "./list-chains.ts";
 import type { Live, Tables } from "./live.ts";
 import { commentOf, isOurs, keyOf, mayBeOurs, readChain, readComment, readWords, uncounted } from "./rule.ts";
 
@@ -55,14 +55,21 @@ export function removalText(lines: Lines, live: Live): string | undefined {
   return text.length === 0 ? undefined : [...text, ""].join("\n");
 }
 
-/** A snapshot's text without these rules. */
+/** A snapshot's text without these rules, and without the chains of lists that hold nothing then. */
 export function withoutLines({ text }: Live, lines: Lines): string {
   let table = "";
-  return text
-    .split("\n")
-    .filter((line) => {
-      if (line.startsWith("*")) table = line.slice(1);
-      return !lines.get(table)?.has(line);
-    })
-    .join("\n");
+  const staying = text.split("\n").filter((line) => {
+    if (line.startsWith("*")) table = line.slice(1);
+    return !lines.get(table)?.has(line);
+  });
+  const used = new Set(
+    staying.filter((line) => line.startsWith("-A ")).flatMap((line) => line.match(LIST_CHAIN) ?? []),
+  );
+  const isIdle = (line: string) => line.startsWith(":") && isListChain(chainOf(line)) && !used.has(chainOf(line));
+  return staying.filter((line) => !isIdle(line)).join("\n");
+}
+
+/** Of a line that declares one. */
+function chainOf(line: string): string {
+  return line.slice(1, line.indexOf(" "));
 }

@@ -180,9 +180,13 @@ function subnetOf(word: string): string | undefined {
   if (ipaddr.IPv4.isValidCIDRFourPartDecimal(word)) return canonicalSubnet(word);
   if (!word.includes(":") || word.includes("%")) return undefined;
   const subnet = canonicalSubnet(ipaddr.IPv6.isValid(word) ? `${word}/128` : word);
-  return subnet === undefined || bitsOf(subnet)?.startsWith(MAPPED) ? undefined : subnet;
+  const bits = subnet === undefined ? undefined : bitsOf(subnet);
+  if (bits === undefined || bits.startsWith(MAPPED)) return undefined;
+  return bits.length > COMPATIBLE.length && bits.startsWith(COMPATIBLE) ? undefined : subnet;
 }
 
+/** ::/96, RFC 4291's deprecated IPv4-compatible addresses: no packet comes from there, and iptables prints them as ::192.0.2.1. */
+const COMPATIBLE = `6${"0".repeat(96)}`;
 /** ::ffff:0:0/96 */
 const MAPPED = `6${"0".repeat(80)}${"1".repeat(16)}`;
 
@@ -227,17 +231,23 @@ function compare(a = "", b = ""): number {
   return a < b ? -1 : Number(a > b);
 }
 
-/** What comes from both; and of the first list those of which something does not. */
+/** More pairs of a subnet and an interface are not made of a label and what narrows it. */
+const MOST_NARROWED = 10_000;
+
+/** What comes from both; and of the first list those of which something does not. Of too many nothing comes. */
 export function narrowed(list: readonly Source[], within: readonly Source[]): { sources: Source[]; beyond: Source[] } {
   const [inner, outer] = [new SourceIndex(list), new SourceIndex(within)];
   const meet = (one: Source, { by }: Source): Source => ({ subnet: one.subnet, by: one.by ?? by });
-  return {
-    sources: [
-      ...list.flatMap((one) => outer.around(one).map((other) => meet(one, other))),
-      ...within.flatMap((one) => inner.around(one).map((other) => meet(one, other))),
-    ],
-    beyond: list.filter((one) => outer.holdersOf(one).length === 0),
-  };
+  const sources: Source[] = [];
+  for (const [some, others] of [
+    [list, outer],
+    [within, inner],
+  ] as const)
+    for (const one of some) {
+      sources.push(...others.around(one).map((other) => meet(one, other)));
+      if (sources.length > MOST_NARROWED) return { sources: [], beyond: [...list] };
+    }
+  return { sources, beyond: list.filter((one) => outer.holdersOf(one).length === 0) };
 }
 
 /** Sources by interface and by the bits with which their addresses begin: none asks all others. */
@@ -361,8 +371,13 @@ const OWN = {
   whose: "its own lists",
   remedy: "correct the settings, then 'docker_iptables sync'; or give it new lists",
 };
-const LABEL = { whose: "its label", remedy: "correct the label, and recreate the container" };
-const IMAGE = { whose: "its image's label", remedy: "give the container a label of that name, and recreate it" };
+/** What others may choose has a limit. */
+const LABEL = { whose: "its label", remedy: "correct the label, and recreate the container", most: 2000 };
+const IMAGE = {
+  ...LABEL,
+  whose: "its image's label",
+  remedy: "give the container a label of that name, and recreate it",
+};
 const HOST = { whose: "the settings", remedy: "correct them" };
 
 /**
@@ -389,12 +404,10 @@ export function decide(said: Said, groups: Groups, publishes: readonly PortMappi
   const told = new Set<string>();
   for (const one of new Set(publishes.filter((publish) => !isOwn(publish)).map(labelled))) {
     if (one === undefined || one.beyond.length === 0) continue;
-    told.add(
-      `${one.whose} for ${one.key} allows ${one.beyond.map(spellSource).join(", ")}, which ${one.within} do not`,
-    );
+    told.add(`${one.whose} for ${one.key} allows ${spellSources(one.beyond)}, which ${one.within} do not`);
   }
-  for (const key of keysWithout(publishes, [...label, ...image]))
-    told.add(`its label for ${key} is about none of its ports`);
+  const idle = keysWithout(publishes, [...label, ...image]);
+  if (idle.length > 0) told.add(`its label for ${someKeys(idle)} is about none of its ports`);
   return {
     allowedTo: (publish) =>
       listFor(publish, own)?.sources ?? labelled(publish)?.sources ?? listFor(publish, host)?.sources,
@@ -434,6 +447,11 @@ function narrowedBy(labelled: Labelled, within: AllowList | undefined): Labelled
   return { ...labelled, sources, beyond: [...labelled.beyond, ...beyond] };
 }
 
+function someKeys(keys: readonly string[]): string {
+  const more = keys.length - MOST_SPELLED;
+  return [...keys.slice(0, MOST_SPELLED), ...(more > 0 ? [`${more} more`] : [])].join(", ");
+}
+
 function closedAll(why: Unreadable): Decided {
   return { allowedTo: () => [], closed: adviseClosed("all ports", why), told: [], unused: [] };
 }
@@ -451,10 +469,13 @@ interface Unreadable {
 }
 
 function readOf(
-  { whose, remedy }: Omit<Unreadable, "message">,
+  { whose, remedy, most }: Omit<Unreadable, "message"> & { most?: number },
   allow: Allow = {},
   groups: Groups,
 ): AllowList[] | Unreadable {
+  const words = Object.values(allow).reduce((sum, sources = []) => sum + 1 + sources.length, 0);
+  if (most !== undefined && words > most)
+    return { whose, remedy, message: `there are more than ${most} ports and sources` };
   try {
     return readAllow(allow, groups);
   } catch (error) {

@@ -9,6 +9,7 @@ import { spellPublish } from "../model/port-mapping.ts";
 import type { ContainerFragment } from "../rules/desired-fragment.ts";
 import type { ContainerRule } from "../rules/model.ts";
 import { masterOf, readInterfaces } from "../system/interfaces.ts";
+import { inLanes } from "../system/lanes.ts";
 import { type Advice, adviceSentence } from "../text/advice.ts";
 import type { HostRequest } from "./backend.ts";
 import type { Kernel } from "./item.ts";
@@ -47,27 +48,32 @@ function enslaved(name: string, master: string): Advice {
 
 /** Interfaces that lists name, and by which nobody comes in: they are not there, or not seen. */
 export async function adviseInterfaces(wanted: readonly ContainerFragment[]): Promise<ListAdvice[]> {
-  const named = wanted.flatMap(({ owner, meaning }) => {
+  const named = wanted.map(({ owner, meaning }) => {
     const sources = FAMILIES.flatMap((family) => meaning[family].flatMap((rule) => sourcesOf(rule) ?? []));
-    return [...new Set(sources.flatMap(({ by }) => by ?? []))].map((name) => ({ container: owner.name, name }));
+    return { container: owner.name, by: [...new Set(sources.flatMap((one) => one.by ?? []))] };
   });
-  if (named.length === 0) return [];
+  const all = new Set(named.flatMap(({ by }) => by));
+  if (all.size === 0) return [];
   const { names } = await readInterfaces();
-  const advice = new Map<string, Advice | undefined>();
-  for (const { name } of named) if (!advice.has(name)) advice.set(name, await adviseInterface(name, names));
-  return named.flatMap(({ container, name }) => {
-    const found = advice.get(name);
-    return found === undefined ? [] : [{ container, what: `a list of ${container}: ${found.what}`, hint: found.hint }];
+  const present = [...all].filter((name) => names.has(name));
+  const masters = new Map(await inLanes(present, async (name) => [name, await masterOf(name)] as const));
+  return named.flatMap(({ container, by }) => {
+    const missing = by.filter((name) => !names.has(name));
+    const advice = by.flatMap((name) => {
+      const master = masters.get(name);
+      return master === undefined ? [] : [enslaved(name, master)];
+    });
+    if (missing.length > 0) advice.unshift(adviseMissing(missing));
+    return advice.map(({ what, hint }) => ({ container, what: `a list of ${container}: ${what}`, hint }));
   });
 }
 
-async function adviseInterface(name: string, names: ReadonlySet<string>): Promise<Advice | undefined> {
-  if (!names.has(name)) {
-    const what = `${name} is no network interface of this host, so it lets nobody in until it is one`;
-    return { what, hint: "'ip link' lists them" };
-  }
-  const master = await masterOf(name);
-  return master === undefined ? undefined : enslaved(name, master);
+function adviseMissing(names: readonly string[]): Advice {
+  const [are, let_] =
+    names.length === 1 ? ["is no network interface", "it lets"] : ["are no network interfaces", "they let"];
+  const some = names.length > 20 ? `${names.slice(0, 20).join(", ")} and ${names.length - 20} more` : names.join(", ");
+  const what = `${some} ${are} of this host, so ${let_} nobody in until there is one of that name`;
+  return { what, hint: "'ip link' lists them; the name of a group is written with @ before" };
 }
 
 function sourcesOf(rule: ContainerRule) {

@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   type AllowList,
+  decide,
   keysWithout,
   listFor,
   narrowed,
@@ -65,6 +66,9 @@ describe("sources", () => {
     "::ffff:192.0.2.1",
     "::FFFF:c000:0201",
     "::ffff:192.0.2.0/120",
+    // iptables prints it as ::1.2.3.4.
+    "::102:304",
+    "::a:0/112",
     "٣.0.0.1",
     "10.0.0.0/８",
     "::1/129",
@@ -249,5 +253,42 @@ describe("lists", () => {
         if (isFrom(one, from) && !isFrom(within, from)) expect(isFrom(beyond, from)).toBe(true);
       }),
     );
+  });
+});
+
+describe("what others choose has a limit", () => {
+  const publish = {
+    family: "ipv4",
+    hostAddress: undefined,
+    protocol: "tcp",
+    hostPort: 8080,
+    containerPort: 80,
+  } as const;
+  const words = (count: number) => Array.from({ length: count }, (_, index) => `if${index}`);
+
+  test("a label with more ports and sources closes; an argument has none", () => {
+    const label = { "8080": words(2001) };
+    const decided = decide({ label }, {}, [publish]);
+    expect(decided.closed?.what).toMatch(
+      /^all ports are closed .* in its label, there are more than 2000 ports and sources$/,
+    );
+    expect(decided.allowedTo(publish)).toEqual([]);
+    expect(decide({ own: label }, {}, [publish]).allowedTo(publish)).toHaveLength(2001);
+  });
+
+  test("a label that makes too many pairs with the settings lets nobody in, in a short sentence", () => {
+    const host = { "*": Array.from({ length: 250 }, (_, index) => `10.${index}.0.0/16`) };
+    const { allowedTo, told } = decide({ label: { "8080": words(100) }, host }, {}, [publish]);
+    expect(allowedTo(publish)).toEqual([]);
+    expect(told).toEqual([
+      expect.stringMatching(/^its label for 8080 allows if0, .*, 80 more, which the settings do not$/),
+    ]);
+  });
+
+  test("keys about none of its ports are one sentence", () => {
+    const label = Object.fromEntries(Array.from({ length: 30 }, (_, index) => [String(1000 + index), []]));
+    expect(decide({ label }, {}, [publish]).told).toEqual([
+      expect.stringMatching(/1019, 10 more is about none of its ports$/),
+    ]);
   });
 });

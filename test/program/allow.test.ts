@@ -1,6 +1,6 @@
 // Who may connect: `allow` of arguments, labels and settings, in files and kernel.
 
-import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
@@ -22,11 +22,13 @@ async function published(allow: Record<string, string[]>, more: Record<string, u
   return host;
 }
 
+const IMAGE = "ab".repeat(32);
+
 /** web, with these labels, of which its image carries some. */
 function labelled(host: FakeHost, labels: Record<string, string>, carried: Record<string, string> = {}): void {
-  host.image("abc", carried);
+  host.image(IMAGE, carried);
   host.container("web", { ports: PORTS });
-  const document = { ...JSON.parse(host.documentOf("web")), Image: "sha256:abc" };
+  const document = { ...JSON.parse(host.documentOf("web")), Image: `sha256:${IMAGE}` };
   host.document("web", { ...document, Config: { Labels: { ...carried, ...labels } } });
 }
 
@@ -228,7 +230,7 @@ describe.concurrent("an argument", () => {
       enslave(host);
       const { msg } = await host.refuses({ container: "web", allow: { "8080": ["eth1"] } }, "arguments_invalid");
       expect(msg).toBe(
-        "allow: eth1 is a port of br0, and the rules see what comes by it as br0's, so it lets nobody in; name br0",
+        "allow: eth1 is a port of br0, and the rules see what comes by it as br0's, so it lets nobody in; name br0 in its place",
       );
       const later = await published({ "8080": ["eth1"] });
       later.interfaces(there);
@@ -273,15 +275,6 @@ describe.concurrent("an argument", () => {
     for (const { hint } of problems) expect(hint).not.toContain("create web");
     expect(await host.ask({ all: true, reload: "restore" })).toMatchObject({ changed: true });
     expect(mangle(host)).toContainEqual(expect.stringContaining("-s 10.0.0.0/8"));
-  });
-
-  test("a setup that names a container keeps its list out of the settings, and no hint gives it to the host", async () => {
-    const host = fakeHost();
-    await host.boot();
-    host.container("web", { ports: PORTS });
-    await host.ask({ base: true, container: "web", allow: { "8080": ["10.0.0.0/8"] }, reload: "restore", adopt: true });
-    expect(readFileSync(host.settingsPath, "utf8")).not.toContain("allow");
-    expect(host.fragment("web")).toContain('# options: {"allow":{"8080":["10.0.0.0/8"]}}');
   });
 
   test("it is kept over a sync, and by a call that names another container", async () => {
@@ -434,6 +427,17 @@ describe.concurrent("settings and labels", () => {
       expect((await sources(host, settings)).sources).toEqual(expected);
     });
 
+    test("an image that cannot be asked about costs no other container; what its containers' labels say only narrows", async () => {
+      const host = fakeHost();
+      await host.boot();
+      labelled(host, { [ONE]: "10.0.0.0/8" });
+      host.container("db", { ports: { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8081" }] }, address: "172.17.0.3" });
+      host.on("docker", 'case "$*" in "image inspect"*) echo "unexpected trouble" >&2; exit 1 ;; esac');
+      const settings = { allow: { "8080": ["0.0.0.0/0"] }, labels: "trusted" };
+      expect(await sources(host, settings)).toEqual({ warnings: [], sources: ["10.0.0.0/8"] });
+      expect(host.fragment("db")).toBeDefined();
+    });
+
     test("what is beyond it is told; two labels for all ports are none; without the image all labels count as its own", async () => {
       const host = fakeHost();
       await host.boot();
@@ -446,7 +450,7 @@ describe.concurrent("settings and labels", () => {
       expect(twice.sources).toEqual([]);
       expect(twice.warnings.join()).toMatch(/web: all ports are closed to other machines: .*another list in/);
       labelled(host, { [ONE]: "192.0.2.0/24" });
-      rmSync(join(host.fake, "images/abc.json"));
+      rmSync(join(host.fake, `images/${IMAGE}.json`));
       const settings = { allow: { "*": ["10.0.0.0/8"] }, labels: "trusted" };
       expect((await sources(host, settings)).sources).toEqual([]);
     });
