@@ -40,6 +40,7 @@ import { adviseHost, type DesiredHostRules, wantBase } from "../plan/host-rules.
 import { byContainer, hasRules, type Item, isLive, type Kernel } from "../plan/item.ts";
 import { adviseInterfaces, adviseUnkept, type ListAdvice } from "../plan/lists.ts";
 import { type PreflightFindings, runPreflight } from "../plan/preflight.ts";
+import { closingOf } from "../plan/selection.ts";
 import { type StaleFragment, sortSkipped } from "../plan/skipped.ts";
 import { familiesOf, survey } from "../plan/survey.ts";
 import { type ContainerFragment, containerFragment, type DesiredFragment } from "../rules/desired-fragment.ts";
@@ -185,10 +186,13 @@ async function desire(observed: Observed, request: StatusRequest): Promise<Desir
   const { defaults, client } = request;
   const { staying, untrue } = sortSkipped(daemon.running.left, now);
   const published = new Set(publishing.map(({ name }) => name));
-  const others = [...ownersIn(now)].filter((owner) => !published.has(owner));
+  const closing = closingOf(daemon.running.left, staying, defaults);
+  const closed = new Set(closing.map(({ owner }) => owner.name));
+  const others = [...ownersIn(now)].filter((owner) => !published.has(owner) && !closed.has(owner));
   const made = publishing.map((target) => ({ container: target.name, ...fragmentFor(target, defaults, defaults) }));
   const containers = [
     ...made.map(({ wanted }) => wanted),
+    ...closing,
     ...others.map((owner) =>
       // A container that Docker cannot be asked about should be as its own file says.
       daemon.failure !== undefined || staying.has(owner)

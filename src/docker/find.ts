@@ -29,6 +29,7 @@ import {
   locate,
   type Placed,
   type PublishedContainer,
+  unlocated,
 } from "./published.ts";
 
 /** The first pause between two attempts, and the longest, in milliseconds; each is 1.5 times the last. */
@@ -187,6 +188,8 @@ export interface Skipped {
   why: SkipReason;
   /** As far as they are known. */
   holdings: Holding[];
+  /** What can be closed of it; undefined where it cannot be used. */
+  target: PublishedContainer | undefined;
 }
 
 export interface Complaint {
@@ -200,19 +203,22 @@ export interface Complaint {
  */
 export async function findRunning(owners: ReadonlySet<string>, client: Client, options: FindOptions): Promise<Running> {
   const { running, unusable, twice } = await inspectRunning(client);
-  const apart = [...running.filter(({ enabled }) => !enabled), ...unusable].filter(({ name }) => owners.has(name));
-  const { located, holdings, interfaces } = await locateAll(
-    running.filter(({ enabled }) => enabled),
-    apart,
-    options,
-    client,
-  );
+  const apart = unusable.filter(({ name }) => owners.has(name));
+  const { located: all, holdings, interfaces } = await locateAll(running, apart, options, client);
+  const located = all.filter(({ container }) => container.enabled);
   const notLocated = located.flatMap(({ container, target }) =>
     isFailure(target) ? [{ container, failure: target }] : [],
   );
+  const closable = ({ container, target }: Located["located"][number]) =>
+    isFailure(target) ? unlocated(container, interfaces, options.optionsOf(container)) : target;
+  const isLeft = ({ container, target }: Located["located"][number]) =>
+    container.enabled ? isFailure(target) : owners.has(container.name) || container.publishes.length > 0;
   const left = [
-    ...apart.map((one) => ({ one, why: "failure" in one ? ("unusable" as const) : ("disabled" as const) })),
-    ...notLocated.map(({ container }) => ({ one: container, why: "not_located" as const })),
+    ...apart.map((one) => ({ one, why: "unusable" as const, target: undefined })),
+    ...all.filter(isLeft).map((one) => ({
+      ...{ one: one.container, why: one.container.enabled ? ("not_located" as const) : ("disabled" as const) },
+      target: closable(one),
+    })),
   ];
   verbose(() => [
     ...located.flatMap(({ target }) => skipped(target)),
@@ -222,7 +228,7 @@ export async function findRunning(owners: ReadonlySet<string>, client: Client, o
   const { targets, untrusted } = await findHairpins(located.map(({ target }) => target).filter(isTarget), interfaces);
   return {
     targets,
-    left: left.map(({ one, why }) => ({ name: one.name, why, holdings: holdings(one) })),
+    left: left.map(({ one, why, target }) => ({ name: one.name, why, holdings: holdings(one), target })),
     unusable: [
       ...unusable.map((one) => ({ container: one.name || undefined, msg: describe(one) })),
       ...notLocated

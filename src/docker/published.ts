@@ -98,6 +98,11 @@ export function locate(
   };
 }
 
+/** One that cannot be located: nothing leads to it, and its ports can be closed. */
+export function unlocated(container: Container, interfaces: Interfaces, options: Options): PublishedContainer {
+  return withoutEndpoints(container, [], interfaces, options);
+}
+
 function withoutEndpoints(
   container: Container,
   places: readonly Place[],

@@ -10,8 +10,8 @@ import { type Decided, decide } from "../model/allow.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type Options, readHead } from "../model/options.ts";
 import type { Defaults } from "../model/request.ts";
-import { type Made, makeContainerRules, type RuleOptions } from "../rules/container-rules.ts";
-import { type ContainerFragment, containerFragment } from "../rules/desired-fragment.ts";
+import { type Made, makeClosingRules, makeContainerRules, type RuleOptions } from "../rules/container-rules.ts";
+import { type ContainerFragment, containerFragment, isEmpty } from "../rules/desired-fragment.ts";
 import { adviceSentence } from "../text/advice.ts";
 
 /**
@@ -35,6 +35,18 @@ export function fragmentFor(
     ...{ closed, unused },
     wanted: containerFragment(target.name, { meaning: made.rules, chain: options.chain }, target.options),
   };
+}
+
+/** Of one that is left alone: what its lists close all the same; undefined where there is none. */
+export function closingFragmentFor(
+  target: PublishedContainer,
+  { chain, allow, groups, trustsLabels }: Defaults,
+): ContainerFragment | undefined {
+  if (target.nothingPublished !== undefined) return undefined;
+  const said = { own: target.options.allow, label: target.allow, image: target.imageAllow, host: allow, trustsLabels };
+  const meaning = makeClosingRules(target, decide(said, groups, target.publishes).allowedTo);
+  const fragment = containerFragment(target.name, { meaning, chain }, target.options);
+  return isEmpty(fragment) ? undefined : fragment;
 }
 
 /** Of a container of this name, as its fragments say. */

@@ -2,7 +2,14 @@
 
 import { inspectContainers } from "../docker/client.ts";
 import { type Container, NAME } from "../docker/container.ts";
-import { describePending, findPublished, findRunning, type Listener, withNearNames } from "../docker/find.ts";
+import {
+  describePending,
+  findPublished,
+  findRunning,
+  type Listener,
+  type Skipped,
+  withNearNames,
+} from "../docker/find.ts";
 import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
@@ -16,7 +23,7 @@ import { type Addresses, ClaimIndex, claimantOf } from "../rules/claim-index.ts"
 import type { NoRules } from "../rules/container-rules.ts";
 import { type ContainerFragment, containerFragment } from "../rules/desired-fragment.ts";
 import type { Host, HostRequest } from "./backend.ts";
-import { fragmentFor, keptOptions, optionsOf } from "./desired.ts";
+import { closingFragmentFor, fragmentFor, keptOptions, optionsOf } from "./desired.ts";
 import { hasChanges, type Kernel } from "./item.ts";
 import { refuseKeys, refusePorts } from "./lists.ts";
 import { describeStale, sortSkipped } from "./skipped.ts";
@@ -187,12 +194,13 @@ async function askForRunning(
   );
   const { wanted, warnings: rivals } = withoutRivals(made.wanted, owners);
   // It may be recreated under its name, as compose does.
+  const closing = closingOf(left, staying, defaults);
   const keepingOptions = (owner: string) => containerFragment(owner, undefined, keptOptions(owner, here, defaults));
-  const known = new Set([...staying, ...wanted.map(({ owner }) => owner.name)]);
+  const known = new Set([...staying, ...[...wanted, ...closing].map(({ owner }) => owner.name)]);
   const gone = [...owners].filter((owner) => !known.has(owner)).map(keepingOptions);
   return {
     ...NOBODY,
-    wanted: [...wanted, ...gone].sort(byOwner),
+    wanted: [...wanted, ...closing, ...gone].sort(byOwner),
     names: namesById(targets),
     left: [...staying],
     warnings: [
@@ -204,6 +212,17 @@ async function askForRunning(
       ...rivals,
     ],
   };
+}
+
+/** Of those that are left alone, and whose fragments do not stay: what their lists close. */
+export function closingOf(
+  left: readonly Skipped[],
+  staying: ReadonlySet<string>,
+  defaults: Defaults,
+): ContainerFragment[] {
+  return left.flatMap(({ name, target }) =>
+    target === undefined || staying.has(name) ? [] : (closingFragmentFor(target, defaults) ?? []),
+  );
 }
 
 /**

@@ -15,7 +15,7 @@ export interface StaleFragment extends Skipped {
   lead: Lead;
 }
 
-/** Of those that have a fragment: whose stays, and whose is removed. */
+/** Of those whose fragments publish something: whose stays, and whose is removed. */
 export function sortSkipped(
   left: readonly Skipped[],
   now: Fragments,
@@ -26,9 +26,14 @@ export function sortSkipped(
     const texts = FAMILIES.flatMap((family) => textIn(now, family, one.name) ?? []);
     const lead = texts.flatMap((text) => readLeads(readFragment(text))).find((lead) => !isAt(lead, one.holdings));
     if (lead !== undefined) untrue.push({ ...one, lead });
-    else if (texts.length > 0) staying.add(one.name);
+    else if (texts.some(isPublishing)) staying.add(one.name);
   }
   return { staying, untrue };
+}
+
+/** Lists, and options without a rule, are made anew. */
+function isPublishing(text: string): boolean {
+  return [...readFragment(text)].some(([table, rules]) => table !== "mangle" && rules.length > 0);
 }
 
 /** Whether a rule leads to the container. False where that is unknown. */

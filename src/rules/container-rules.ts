@@ -93,6 +93,13 @@ export function makeContainerRules(
   return { rules, none: isEmpty ? lacking.at(-1) : undefined, warnings };
 }
 
+/** Of one that is not published: what closes its ports to those who are not on their lists. */
+export function makeClosingRules(target: PublishedContainer, allowedTo: AllowedTo): ContainerRules {
+  const listedPorts = portsOf(target.publishes.filter((publish) => allowedTo(publish) !== undefined));
+  const ofFamily = (family: Family) => closingRules(target, family, listedPorts, listIn(family, allowedTo));
+  return { ipv4: ofFamily("ipv4"), ipv6: ofFamily("ipv6") };
+}
+
 /** Publishes on one host address whose ports follow each other on both sides. */
 export interface Range {
   hostAddress: string | undefined;

@@ -456,6 +456,42 @@ describe.concurrent("settings and labels", () => {
     });
   });
 
+  describe("a container that is left alone is closed to who is not on its lists", () => {
+    const ports = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
+    const left: Record<string, [(host: FakeHost) => void, object]> = {
+      "by its label, or its image's": [
+        (host) => {
+          host.container("web", { ports });
+          const Config = { Labels: { "docker_iptables.enable": "false" } };
+          host.document("web", { ...JSON.parse(host.documentOf("web")), Config });
+        },
+        {},
+      ],
+      "as it is not on the network of the settings": [(host) => host.container("web", { ports }), { network: "app" }],
+    };
+    test.each(Object.keys(left))("%s", async (name) => {
+      const [prepare, more] = left[name] ?? [() => {}, {}];
+      const host = fakeHost();
+      await host.boot();
+      prepare(host);
+      settled(host, { ...more, allow: { "*": ["10.0.0.0/8"] } });
+      expect(await host.ask({ all: true })).toMatchObject({ changed: true });
+      expect(mangle(host)).toContainEqual(expect.stringMatching(/^-A INPUT .*--dport 8080 .* -j ALLOW$/));
+      expect(mangle(host)).toContainEqual(expect.stringContaining("-s 10.0.0.0/8"));
+      expect(mangle(host, "ipv6")).toContainEqual(expect.stringMatching(/^-A INPUT .*--dport 8080 .* -j ALLOW$/));
+      expect(host.kernel("nat")).not.toContain('"docker_iptables: web"');
+      expect(await host.ask({ all: true, _ansible_check_mode: true })).toMatchObject({ changed: false });
+      expect((await status(host)).problems).toEqual([]);
+      // It follows the settings, and goes with them.
+      settled(host, { ...more, allow: { "*": ["192.0.2.0/24"] } });
+      expect(await host.ask({ all: true })).toMatchObject({ changed: true });
+      expect(mangle(host).join()).toMatch(/-s 192\.0\.2\.0\/24/);
+      settled(host, more);
+      expect(await host.ask({ all: true })).toMatchObject({ changed: true });
+      expect([mangle(host), host.fragment("web")]).toEqual([[], undefined]);
+    });
+  });
+
   test("a label that the settings trust decides in their place", async () => {
     const host = fakeHost();
     await host.boot();
