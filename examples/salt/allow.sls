@@ -1,5 +1,6 @@
 # Who may connect: what is published is for the office, and the database for the application's subnet alone. A changed group changes
-# each list that names it. The host is set up by docker_iptables.sls.
+# each list that names it. The host is set up by docker_iptables.sls. The file is the whole of the host's settings: what else they have,
+# and what a setup was given, belongs into it, too.
 
 /etc/docker_iptables.json:
   file.managed:

@@ -48,9 +48,16 @@ const ALL: Ports = { hostAddress: undefined, first: 0, last: 65_535, protocol: u
  * which neither is more exact than the other though a port has both.
  */
 export function readAllow(allow: Allow, groups: Groups): AllowList[] {
+  // A label may name a large group in each of its lists, and often.
+  const known = new Map<string, readonly Source[]>();
+  const read = (word: string, key: string) => {
+    const sources = known.get(word) ?? readSource(word, key, groups);
+    known.set(word, sources);
+    return sources;
+  };
   const lists = Object.entries(allow).map(([key, words = []]): AllowList => {
     const ports = readKey(key);
-    const sources = words.flatMap((word) => readSource(word, key, groups));
+    const sources = [...new Set(words)].flatMap((word) => read(word, key));
     refuseFamily(key, ports, words);
     return { key, ports, sources };
   });

@@ -14,6 +14,9 @@ import { type Made, makeClosingRules, makeContainerRules, type RuleOptions } fro
 import { type ContainerFragment, containerFragment, isEmpty } from "../rules/desired-fragment.ts";
 import { adviceSentence } from "../text/advice.ts";
 
+/** What the host says of who may connect. */
+type SaidByHost = Pick<Defaults, "allow" | "groups" | "trustsLabels">;
+
 /**
  * A container's fragment as it should be, with the rules of its own options, and for the rest `ruleOptions`; `closed` and `unused` say
  * what is wrong with its lists.
@@ -21,11 +24,10 @@ import { adviceSentence } from "../text/advice.ts";
 export function fragmentFor(
   target: PublishedContainer,
   ruleOptions: RuleOptions,
-  { allow, groups, trustsLabels }: Pick<Defaults, "allow" | "groups" | "trustsLabels">,
+  host: SaidByHost,
 ): Made & { wanted: ContainerFragment } & Pick<Decided, "closed" | "unused"> {
   const options = { ...ruleOptions, ...target.options };
-  const said = { own: target.options.allow, label: target.allow, image: target.imageAllow, host: allow, trustsLabels };
-  const { allowedTo, closed, told, unused } = decide(said, groups, target.publishes);
+  const { allowedTo, closed, told, unused } = decidedFor(target, host);
   const made = makeContainerRules(target, options, allowedTo);
   const unusedKeys = unused.map((key) => `its own list for ${key} is about none of its ports`);
   const aside = [...(closed === undefined ? [] : [adviceSentence(closed)]), ...told, ...unusedKeys];
@@ -38,15 +40,20 @@ export function fragmentFor(
 }
 
 /** Of one that is left alone: what its lists close all the same; undefined where there is none. */
-export function closingFragmentFor(
-  target: PublishedContainer,
-  { chain, allow, groups, trustsLabels }: Defaults,
-): ContainerFragment | undefined {
+export function closingFragmentFor(target: PublishedContainer, defaults: Defaults): ContainerFragment | undefined {
   if (target.nothingPublished !== undefined) return undefined;
-  const said = { own: target.options.allow, label: target.allow, image: target.imageAllow, host: allow, trustsLabels };
-  const meaning = makeClosingRules(target, decide(said, groups, target.publishes).allowedTo);
-  const fragment = containerFragment(target.name, { meaning, chain }, target.options);
+  const meaning = makeClosingRules(target, decidedFor(target, defaults).allowedTo);
+  const fragment = containerFragment(target.name, { meaning, chain: defaults.chain }, target.options);
   return isEmpty(fragment) ? undefined : fragment;
+}
+
+function decidedFor({ options, allow, imageAllow, publishes }: PublishedContainer, host: SaidByHost): Decided {
+  const { groups, trustsLabels } = host;
+  return decide(
+    { own: options.allow, label: allow, image: imageAllow, host: host.allow, trustsLabels },
+    groups,
+    publishes,
+  );
 }
 
 /** Of a container of this name, as its fragments say. */
