@@ -133,6 +133,11 @@ story("a group that shrinks, a label that is broken, an image that carries one",
   expect(await both(8083)).toEqual([true, false]);
   await settle([friend.address]);
 
+  // Not published, and closed all the same: docker-proxy answers who is on the list.
+  await host.docker.run("apart", { publish: ["8084:80"], options: ["--label", "docker_iptables.enable=false"] });
+  expect((await sync()).changed).toBe(true);
+  expect(await both(8084)).toEqual([true, false]);
+
   await host.docker.run("broken", {
     publish: ["8082:80"],
     options: ["--label", `docker_iptables.allow.8082=${friend.address},example.com`],
