@@ -18,7 +18,7 @@ import { type Access, closingOf, describeAccess } from "../model/access.ts";
 import { isLoopback } from "../model/addresses.ts";
 import type { Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
-import { readHead } from "../model/options.ts";
+import { optionWords, readHead } from "../model/options.ts";
 import { containerOf, fileOf, type Owner, spellOwner } from "../model/owner.ts";
 import { spellPublish } from "../model/port-mapping.ts";
 import { byContainer, hasFileChanges, hasRules, type Item, type Kernel } from "../plan/item.ts";
@@ -77,6 +77,9 @@ export interface Known {
   existing: ReadonlyMap<string, Existing>;
   /** The client's command, with the daemon that it is to ask. */
   client: string;
+  /** Those that are left alone, and of them those whose fragments stay as they are. */
+  left: ReadonlySet<string>;
+  staying: ReadonlySet<string>;
 }
 
 /**
@@ -86,7 +89,7 @@ export interface Known {
 export function differences(item: Item, known: Known, untrue: readonly StaleFragment[], once: string): Problem[] {
   // That the kernel lacks it, too, is not said again.
   if (hasFileChanges(item)) return [{ ...fileProblem(item, known, untrue, once), ...aboutOf(item) }];
-  return item.drift === undefined ? [] : driftProblems(item, item.drift, once);
+  return item.drift === undefined ? [] : driftProblems(item, item.drift, known, once);
 }
 
 /** Whose a problem is. */
@@ -95,10 +98,11 @@ function aboutOf({ owner, path }: Item): Pick<Problem, "container" | "path"> {
 }
 
 /** How the kernel's rules differ. */
-function driftProblems(item: Item, drift: Drift, once: string): Problem[] {
+function driftProblems(item: Item, drift: Drift, known: Known, once: string): Problem[] {
   const [first] = drift.missing;
   const rules = `${FAMILY_WORDS[item.family]} rules of ${item.owner.kind === "container" ? item.owner.name : item.owner.file}`;
-  const mend = item.owner.kind === "container" ? republishing(item.owner.name, item.after) : "'docker_iptables setup'";
+  const mend =
+    item.owner.kind === "container" ? republishing(item.owner.name, item.after, known) : "'docker_iptables setup'";
   const problem = (kind: Problem["kind"], msg: string, hint: string, rule?: string): Problem => ({
     ...{ kind, ...aboutOf(item), ...(rule === undefined ? {} : { rule }) },
     ...{ msg, hint: `${hint}${once}` },
@@ -131,9 +135,17 @@ function driftProblems(item: Item, drift: Drift, once: string): Problem[] {
 }
 
 /** What publishes a container again, as it was: a call by name drops the options that its fragment keeps, lists among them. */
-export function republishing(name: string, fragment: string | undefined): string {
-  const hasOptions = fragment !== undefined && Object.keys(readHead(fragment)).length > 0;
-  return hasOptions ? "'docker_iptables sync'" : `'docker_iptables create ${name}' or 'docker_iptables sync'`;
+export function republishing(
+  name: string,
+  fragment: string | undefined,
+  { left, staying }: Pick<Known, "left" | "staying">,
+): string {
+  const words = fragment === undefined ? [] : optionWords(readHead(fragment)).map((one) => one.replaceAll("'", '"'));
+  // Only a call by name publishes what is left alone.
+  if (staying.has(name)) return `'${["docker_iptables create", name, ...words].join(" ")}'`;
+  return words.length > 0 || left.has(name)
+    ? "'docker_iptables sync'"
+    : `'docker_iptables create ${name}' or 'docker_iptables sync'`;
 }
 
 function fileProblem(
@@ -143,7 +155,7 @@ function fileProblem(
   once: string,
 ): Pick<Problem, "kind" | "msg" | "hint" | "since"> {
   const { path, before, owner } = item;
-  const publish = owner.kind === "host" ? "" : republishing(owner.name, item.after);
+  const publish = owner.kind === "host" ? "" : republishing(owner.name, item.after, known);
   if (owner.kind === "host") {
     const msg = `${path} does not match the daemon's networks, or the settings`;
     return { kind: "base_outdated", msg, hint: `'docker_iptables setup' fixes it${once}` };

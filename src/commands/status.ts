@@ -22,7 +22,6 @@ import { isManaged, readFragment } from "../iptables/fragment-text.ts";
 import { readMeaning } from "../iptables/read.ts";
 import type { PacketHost } from "../iptables/trace.ts";
 import { describeCopies } from "../iptables/undeclared.ts";
-import type { Decided } from "../model/allow.ts";
 import type { Directories } from "../model/directories.ts";
 import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
@@ -32,7 +31,7 @@ import type { Defaults, HostConfig } from "../model/request.ts";
 import type { HostSettings } from "../model/settings.ts";
 import { describeUnconfirmed } from "../model/unconfirmed.ts";
 import type { HostRequest } from "../plan/backend.ts";
-import { fragmentFor, keptOptions, optionsOf } from "../plan/desired.ts";
+import { fragmentFor, keptOptions, type Listed as ListedFragment, optionsOf } from "../plan/desired.ts";
 import { readDirectories, untrustedOf } from "../plan/directories.ts";
 import { firewallProblems } from "../plan/firewalls.ts";
 import { adviseUndeclared, declaredIn, findForeignRules } from "../plan/foreign-rules.ts";
@@ -114,7 +113,7 @@ export async function listPublished(request: StatusRequest): Promise<Listed> {
   const { names } = scene;
   const owned = byContainer(scene.items);
   const shown = scene.containers.filter(({ owner }) => names.length === 0 || names.includes(owner.name));
-  const running = new Set([...scene.daemon.running.targets, ...scene.daemon.running.left].map(({ name }) => name));
+  const running = lookedAt(scene.daemon.running, scene.now);
   return {
     published: shown.flatMap((one) => {
       const live = isLive(owned.get(one.owner.name) ?? []);
@@ -187,12 +186,12 @@ async function desire(observed: Observed, request: StatusRequest): Promise<Desir
   const { staying, untrue } = sortSkipped(daemon.running.left, now);
   const published = new Set(publishing.map(({ name }) => name));
   const closing = closingOf(daemon.running.left, staying, defaults);
-  const closed = new Set(closing.map(({ owner }) => owner.name));
+  const closed = new Set(closing.map(({ wanted }) => wanted.owner.name));
   const others = [...ownersIn(now)].filter((owner) => !published.has(owner) && !closed.has(owner));
-  const made = publishing.map((target) => ({ container: target.name, ...fragmentFor(target, defaults, defaults) }));
+  const made = publishing.map((target) => fragmentFor(target, defaults, defaults));
   const containers = [
     ...made.map(({ wanted }) => wanted),
-    ...closing,
+    ...closing.map(({ wanted }) => wanted),
     ...others.map((owner) =>
       // A container that Docker cannot be asked about should be as its own file says.
       daemon.failure !== undefined || staying.has(owner)
@@ -203,7 +202,7 @@ async function desire(observed: Observed, request: StatusRequest): Promise<Desir
   const able = families.filter((family) => live[family] !== undefined);
   const advice = await adviseHost(daemon.networks, able, client);
   const base = await baseOf(now, able, { networks: daemon.networks, daemon: advice.daemon }, defaults);
-  const listed = made.flatMap(problemsOfLists);
+  const listed = [...made, ...closing].flatMap(problemsOfLists);
   const unkept = await adviseUnkept(containers, families, live, request);
   return { containers, listed, unkept, untrue, advice, base };
 }
@@ -263,10 +262,14 @@ async function fragmentProblems(scene: Scene, request: StatusRequest): Promise<P
   const broken = await tryFragments(now, live, host);
   const once = loading.reload === "patch" ? "" : onceFixed(broken);
   const names = publishing.map(({ name }) => name);
-  const known = { targets: daemon.running.targets, existing: daemon.existing, client: clientCommand(client) };
+  const { staying } = sortSkipped(daemon.running.left, now);
+  const left = new Set(daemon.running.left.map(({ name }) => name));
+  const known = {
+    ...{ targets: daemon.running.targets, existing: daemon.existing, client: clientCommand(client), staying, left },
+  };
   const isUnkept = ({ owner }: Item) => scene.unkept.some(({ container }) => container === spellOwner(owner));
   const found = items.filter((item) => !isUnkept(item)).flatMap((item) => differences(item, known, untrue, once));
-  const runs = new Set([...daemon.running.targets, ...daemon.running.left].map(({ name }) => name));
+  const runs = lookedAt(daemon.running, now);
   const isSaid = new Set([...found, ...daemon.unusable].map(({ container }) => container));
   const silent = scene.names.filter((name) => !runs.has(name) && !isSaid.has(name));
   return [
@@ -275,12 +278,19 @@ async function fragmentProblems(scene: Scene, request: StatusRequest): Promise<P
     ...(daemon.failure === undefined ? [] : [{ kind: "daemon_unreachable" as const, msg: daemon.failure.message }]),
     ...daemon.unusable.map(answerUnusable),
     ...found,
-    ...(await staleOf(now, items, once, host.directories)),
+    ...(await staleOf(scene, known, once, host.directories)),
     ...rivals(now, items, known),
     ...orphans(now, live, names, once === ""),
     ...untrusted(await untrustedOf(now, [], host.directories)),
     ...uncovered(items, now, once, defaults.chain),
   ];
+}
+
+/** Those that run, but for those that are left alone and have no fragment. */
+function lookedAt({ targets, left }: Pick<Running, "targets" | "left">, now: Fragments): Set<string> {
+  const owners = ownersIn(now);
+  const some = left.filter(({ name, why }) => why !== "disabled" || owners.has(name));
+  return new Set([...targets, ...some].map(({ name }) => name));
 }
 
 /** What is wrong with lists of who may connect. */
@@ -293,7 +303,8 @@ async function listProblems({ containers, listed, unkept }: Scene): Promise<Prob
   ];
 }
 
-function problemsOfLists({ container, closed, unused }: { container: string } & Pick<Decided, "closed" | "unused">) {
+function problemsOfLists({ wanted, closed, unused }: ListedFragment): Problem[] {
+  const container = wanted.owner.name;
   return [
     ...(closed === undefined
       ? []
@@ -339,7 +350,7 @@ function answer(scene: Scene, around: Around, problems: readonly Problem[], list
     }))
     .filter(({ name }) => isAskedFor(name))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
-  const runs = new Set([...daemon.running.targets, ...daemon.running.left].map(({ name }) => name));
+  const runs = lookedAt(daemon.running, scene.now);
   const isRunning = (name: string) => runs.has(name) || daemon.existing.get(name)?.running === true;
   const unknown = names.filter((name) => !statuses.some((one) => one.name === name) && isRunning(name));
   return {
@@ -419,7 +430,7 @@ async function askWhatRuns(
       network: defaults.network,
     });
     const [running, { networks, unusable }] = await Promise.all([finding, findNetworks(client)]);
-    const runs = new Set([...running.targets, ...running.left].map(({ name }) => name));
+    const runs = lookedAt(running, now);
     const others = [...owners, ...subject.containers].filter((name) => !runs.has(name));
     const existing = await findExisting([...new Set(others)].sort(), client);
     return { running, existing, networks, unusable: [...running.unusable, ...unusable], failure: undefined };
@@ -479,8 +490,8 @@ async function tryFragments(now: Fragments, live: Kernel, { directories, timeout
 
 /** Except those that are to be removed anyway. */
 async function staleOf(
-  now: Fragments,
-  items: readonly Item[],
+  { now, items }: Scene,
+  known: Parameters<typeof republishing>[2],
   once: string,
   directories: Directories,
 ): Promise<Problem[]> {
@@ -494,7 +505,7 @@ async function staleOf(
     .map(({ path, text }) => {
       const container = containerOf(path) ?? "";
       const msg = `${path} is from before this boot, and is not loaded until it is confirmed`;
-      const hint = `${republishing(container, text)} confirms it${once}`;
+      const hint = `${republishing(container, text, known)} confirms it${once}`;
       return { kind: "fragment_stale", container, path, msg, hint };
     });
 }

@@ -209,6 +209,11 @@ export async function findRunning(owners: ReadonlySet<string>, client: Client, o
   const notLocated = located.flatMap(({ container, target }) =>
     isFailure(target) ? [{ container, failure: target }] : [],
   );
+  const { targets: whole, untrusted } = await findHairpins(
+    all.map(({ target }) => target).filter(isTarget),
+    interfaces,
+  );
+  const targets = whole.filter(({ enabled }) => enabled);
   const closable = ({ container, target }: Located["located"][number]) =>
     isFailure(target) ? unlocated(container, interfaces, options.optionsOf(container)) : target;
   const isLeft = ({ container, target }: Located["located"][number]) =>
@@ -217,7 +222,7 @@ export async function findRunning(owners: ReadonlySet<string>, client: Client, o
     ...apart.map((one) => ({ one, why: "unusable" as const, target: undefined })),
     ...all.filter(isLeft).map((one) => ({
       ...{ one: one.container, why: one.container.enabled ? ("not_located" as const) : ("disabled" as const) },
-      target: closable(one),
+      target: whole.find(({ name }) => name === one.container.name) ?? closable(one),
     })),
   ];
   verbose(() => [
@@ -225,7 +230,6 @@ export async function findRunning(owners: ReadonlySet<string>, client: Client, o
     ...left.map(({ one, why }) => `skip: the container ${one.name} ${describeSkipped(why)}`),
   ]);
   const isUnusable = ({ failure }: { failure: Failure }) => failure.code === "client_answer_invalid";
-  const { targets, untrusted } = await findHairpins(located.map(({ target }) => target).filter(isTarget), interfaces);
   return {
     targets,
     left: left.map(({ one, why, target }) => ({ name: one.name, why, holdings: holdings(one), target })),

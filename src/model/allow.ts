@@ -238,23 +238,27 @@ function compare(a = "", b = ""): number {
   return a < b ? -1 : Number(a > b);
 }
 
-/** More pairs of a subnet and an interface are not made of a label and what narrows it. */
+/** More pairs of a subnet and an interface are not made of a label and what narrows it, unless both have as many. */
 const MOST_NARROWED = 10_000;
 
 /** What comes from both; and of the first list those of which something does not. Of too many nothing comes. */
 export function narrowed(list: readonly Source[], within: readonly Source[]): { sources: Source[]; beyond: Source[] } {
   const [inner, outer] = [new SourceIndex(list), new SourceIndex(within)];
   const meet = (one: Source, { by }: Source): Source => ({ subnet: one.subnet, by: one.by ?? by });
-  const sources: Source[] = [];
+  const sources = new Map<string, Source>();
+  const most = Math.max(MOST_NARROWED, list.length + within.length);
   for (const [some, others] of [
     [list, outer],
     [within, inner],
   ] as const)
     for (const one of some) {
-      sources.push(...others.around(one).map((other) => meet(one, other)));
-      if (sources.length > MOST_NARROWED) return { sources: [], beyond: [...list] };
+      for (const other of others.around(one)) {
+        const both = meet(one, other);
+        sources.set(keyOf(both), both);
+      }
+      if (sources.size > most) return { sources: [], beyond: [...list] };
     }
-  return { sources, beyond: list.filter((one) => outer.holdersOf(one).length === 0) };
+  return { sources: [...sources.values()], beyond: list.filter((one) => outer.holdersOf(one).length === 0) };
 }
 
 /** Sources by interface and by the bits with which their addresses begin: none asks all others. */

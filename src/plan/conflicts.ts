@@ -22,7 +22,7 @@ import type { Ports } from "../rules/claims.ts";
 import { type ContainerFragment, containerFragment } from "../rules/desired-fragment.ts";
 import { verbose } from "../system/verbose.ts";
 import type { HostRequest } from "./backend.ts";
-import { fragmentFor, keptOptions, optionsInRules, optionsOf } from "./desired.ts";
+import { closingFragmentFor, fragmentFor, keptOptions, optionsInRules, optionsOf } from "./desired.ts";
 import type { Selection } from "./selection.ts";
 
 /** Other containers' fragments as they should be, each once; without rules where the fragment is to be removed. */
@@ -143,7 +143,10 @@ async function settleOne(
   const { wanted, warnings } = fragmentFor(target, optionsInRules(name, now, defaults), defaults);
   const shared = known.sharing(claimantOf(wanted));
   refuseSharedPorts({ owner: name }, shared);
-  if (!target.enabled) return goes(`the container ${name} is disabled by its label`);
+  if (!target.enabled) {
+    const gone = goes(`the container ${name} is disabled by its label`);
+    return { ...gone, wanted: closingFragmentFor(target, defaults)?.wanted ?? gone.wanted };
+  }
   if (await isStale({ path, text })) return goes("it is from before this boot");
   const { texts } = host.backend.write(wanted);
   const changes = FAMILIES.some((family) => textIn(now, family, name) !== texts[family]);

@@ -21,30 +21,35 @@ type SaidByHost = Pick<Defaults, "allow" | "groups" | "trustsLabels">;
  * A container's fragment as it should be, with the rules of its own options, and for the rest `ruleOptions`; `closed` and `unused` say
  * what is wrong with its lists.
  */
-export function fragmentFor(
-  target: PublishedContainer,
-  ruleOptions: RuleOptions,
-  host: SaidByHost,
-): Made & { wanted: ContainerFragment } & Pick<Decided, "closed" | "unused"> {
+export function fragmentFor(target: PublishedContainer, ruleOptions: RuleOptions, host: SaidByHost): Made & Listed {
   const options = { ...ruleOptions, ...target.options };
-  const { allowedTo, closed, told, unused } = decidedFor(target, host);
-  const made = makeContainerRules(target, options, allowedTo);
-  const unusedKeys = unused.map((key) => `its own list for ${key} is about none of its ports`);
-  const aside = [...(closed === undefined ? [] : [adviceSentence(closed)]), ...told, ...unusedKeys];
+  const decided = decidedFor(target, host);
+  const made = makeContainerRules(target, options, decided.allowedTo);
   return {
     ...made,
-    warnings: [...made.warnings, ...aside.map((one) => `${target.name}: ${one}`)],
-    ...{ closed, unused },
+    warnings: [...made.warnings, ...warningsOf(target.name, decided)],
+    ...{ closed: decided.closed, unused: decided.unused },
     wanted: containerFragment(target.name, { meaning: made.rules, chain: options.chain }, target.options),
   };
 }
 
+/** What the lists of a container make of its fragment, and what is wrong with them. */
+export type Listed = { wanted: ContainerFragment; warnings: string[] } & Pick<Decided, "closed" | "unused">;
+
 /** Of one that is left alone: what its lists close all the same; undefined where there is none. */
-export function closingFragmentFor(target: PublishedContainer, defaults: Defaults): ContainerFragment | undefined {
+export function closingFragmentFor(target: PublishedContainer, defaults: Defaults): Listed | undefined {
   if (target.nothingPublished !== undefined) return undefined;
-  const meaning = makeClosingRules(target, decidedFor(target, defaults).allowedTo);
-  const fragment = containerFragment(target.name, { meaning, chain: defaults.chain }, target.options);
-  return isEmpty(fragment) ? undefined : fragment;
+  const decided = decidedFor(target, defaults);
+  const meaning = makeClosingRules(target, decided.allowedTo);
+  const wanted = containerFragment(target.name, { meaning, chain: defaults.chain }, target.options);
+  const { closed, unused } = decided;
+  return isEmpty(wanted) ? undefined : { wanted, warnings: warningsOf(target.name, decided), closed, unused };
+}
+
+function warningsOf(name: string, { closed, told, unused }: Decided): string[] {
+  const unusedKeys = unused.map((key) => `its own list for ${key} is about none of its ports`);
+  const all = [...(closed === undefined ? [] : [adviceSentence(closed)]), ...told, ...unusedKeys];
+  return all.map((one) => `${name}: ${one}`);
 }
 
 function decidedFor({ options, allow, imageAllow, publishes }: PublishedContainer, host: SaidByHost): Decided {

@@ -23,7 +23,7 @@ import { type Addresses, ClaimIndex, claimantOf } from "../rules/claim-index.ts"
 import type { NoRules } from "../rules/container-rules.ts";
 import { type ContainerFragment, containerFragment } from "../rules/desired-fragment.ts";
 import type { Host, HostRequest } from "./backend.ts";
-import { closingFragmentFor, fragmentFor, keptOptions, optionsOf } from "./desired.ts";
+import { closingFragmentFor, fragmentFor, keptOptions, type Listed, optionsOf } from "./desired.ts";
 import { hasChanges, type Kernel } from "./item.ts";
 import { refuseKeys, refusePorts } from "./lists.ts";
 import { describeStale, sortSkipped } from "./skipped.ts";
@@ -113,7 +113,7 @@ export async function selectNamed(
   if (pending.length === 0) refuseKeys(targets, allow, defaults.groups);
   await refusePorts(allow, defaults.groups);
   const { wanted, notPublished, warnings } = makeAll(targets, defaults);
-  const dropped = targets.flatMap(({ name }) => warnOfDropped(name, options, here));
+  const dropped = targets.flatMap((target) => warnOfDropped(target.name, target.options, here));
   const unknown = (await withNearNames(pending, client)).map(
     (one) => `the container ${one.name} ${describePending(one)}: its rules cannot be predicted yet`,
   );
@@ -136,7 +136,9 @@ function aboutPorts({ allow, ...options }: Options, { publishes }: Container): O
   const idle = new Set(
     keysWithout(publishes, readAllow(Object.fromEntries(Object.keys(allow).map((key) => [key, []])), {})),
   );
-  return { ...options, allow: Object.fromEntries(Object.entries(allow).filter(([key]) => !idle.has(key))) };
+  const own = Object.entries(allow).filter(([key]) => !idle.has(key));
+  // As if it were given none: what it had is told.
+  return own.length === 0 && idle.size > 0 ? options : { ...options, allow: Object.fromEntries(own) };
 }
 
 /** Whether there is any fragment that is no container's. */
@@ -195,31 +197,29 @@ async function askForRunning(
   const { wanted, warnings: rivals } = withoutRivals(made.wanted, owners);
   // It may be recreated under its name, as compose does.
   const closing = closingOf(left, staying, defaults);
+  const closings = closing.map((one) => one.wanted);
+  const closed = new Set(closings.map(({ owner }) => owner.name));
   const keepingOptions = (owner: string) => containerFragment(owner, undefined, keptOptions(owner, here, defaults));
-  const known = new Set([...staying, ...[...wanted, ...closing].map(({ owner }) => owner.name)]);
+  const known = new Set([...staying, ...[...wanted, ...closings].map(({ owner }) => owner.name)]);
   const gone = [...owners].filter((owner) => !known.has(owner)).map(keepingOptions);
   return {
     ...NOBODY,
-    wanted: [...wanted, ...closing, ...gone].sort(byOwner),
+    wanted: [...wanted, ...closings, ...gone].sort(byOwner),
     names: namesById(targets),
     left: [...staying],
     warnings: [
       ...unusable.map(({ msg }) => `${msg}; it is skipped`),
       ...warnings,
       ...warnOfUntrusted(untrusted),
-      ...untrue.map((one) => `${describeStale(one)}: they go`),
-      ...made.warnings,
+      ...untrue.map((one) => `${describeStale(one)}: ${closed.has(one.name) ? "its lists alone stay" : "they go"}`),
+      ...[...made.warnings, ...closing.flatMap((one) => one.warnings)],
       ...rivals,
     ],
   };
 }
 
 /** Of those that are left alone, and whose fragments do not stay: what their lists close. */
-export function closingOf(
-  left: readonly Skipped[],
-  staying: ReadonlySet<string>,
-  defaults: Defaults,
-): ContainerFragment[] {
+export function closingOf(left: readonly Skipped[], staying: ReadonlySet<string>, defaults: Defaults): Listed[] {
   return left.flatMap(({ name, target }) =>
     target === undefined || staying.has(name) ? [] : (closingFragmentFor(target, defaults) ?? []),
   );

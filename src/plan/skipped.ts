@@ -24,14 +24,18 @@ export function sortSkipped(
   const untrue: StaleFragment[] = [];
   for (const one of left) {
     const texts = FAMILIES.flatMap((family) => textIn(now, family, one.name) ?? []);
-    const lead = texts.flatMap((text) => readLeads(readFragment(text))).find((lead) => !isAt(lead, one.holdings));
+    const publishing = texts.filter(isPublishing);
+    // Lists alone lead nobody astray.
+    const leads = publishing.flatMap((text) => readLeads(readFragment(text)));
+    const lead = leads.find((lead) => !isAt(lead, one.holdings));
     if (lead !== undefined) untrue.push({ ...one, lead });
-    else if (texts.some(isPublishing)) staying.add(one.name);
+    // What cannot be made anew stays.
+    else if (publishing.length > 0 || (one.target === undefined && texts.length > 0)) staying.add(one.name);
   }
   return { staying, untrue };
 }
 
-/** Lists, and options without a rule, are made anew. */
+/** Lists, and options without a rule, are made anew where they can be. */
 function isPublishing(text: string): boolean {
   return [...readFragment(text)].some(([table, rules]) => table !== "mangle" && rules.length > 0);
 }

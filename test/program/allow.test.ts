@@ -261,6 +261,9 @@ describe.concurrent("an argument", () => {
     expect(result).toMatchObject({ changed: true, warnings: [] });
     const { status: rows, problems } = await status(host);
     expect(problems?.filter(({ kind }) => kind.startsWith("list_"))).toEqual([]);
+    // Another one's list is not taken from it in silence.
+    const second = await host.ask({ container: ["web", "db"], allow: { "8080": [] }, reload: "restore" });
+    expect(second.warnings.join()).toContain("this call does not give --allow 5432=10.1.0.0/16");
     expect(rows?.map(({ options }) => options)).toEqual([
       { allow: { "5432": ["10.1.0.0/16"], "*": [] } },
       { allow: { "8080": ["10.0.0.0/8"], "*": [] } },
@@ -469,6 +472,30 @@ describe.concurrent("settings and labels", () => {
       ],
       "as it is not on the network of the settings": [(host) => host.container("web", { ports }), { network: "app" }],
     };
+    test("and a call that takes its address for another one leaves them", async () => {
+      const host = fakeHost();
+      await host.boot();
+      left["by its label, or its image's"]?.[0](host);
+      settled(host, { allow: { "*": ["10.0.0.0/8"] } });
+      await host.ask({ all: true });
+      // It has restarted at another address.
+      host.document("web", JSON.parse(host.documentOf("web").replace("172.17.0.2", "172.17.0.9")));
+      host.container("db", { ports: { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8081" }] }, address: "172.17.0.2" });
+      expect(await host.ask({ container: "db" })).toMatchObject({ changed: true });
+      expect(mangle(host)).toContainEqual(expect.stringMatching(/^-A INPUT .*--dport 8080 .*web" -j ALLOW$/));
+    });
+
+    test("a list of its own that cannot be read is told, and a problem", async () => {
+      const host = fakeHost();
+      await host.boot();
+      host.container("web", { ports });
+      const Labels = { "docker_iptables.enable": "false", "docker_iptables.allow": "example.com" };
+      host.document("web", { ...JSON.parse(host.documentOf("web")), Config: { Labels } });
+      settled(host, {});
+      expect((await host.ask({ all: true })).warnings.join()).toContain("web: all ports are closed to other machines");
+      expect((await status(host)).problems).toMatchObject([{ kind: "list_unreadable", container: "web" }]);
+    });
+
     test.each(Object.keys(left))("%s", async (name) => {
       const [prepare, more] = left[name] ?? [() => {}, {}];
       const host = fakeHost();
@@ -482,6 +509,12 @@ describe.concurrent("settings and labels", () => {
       expect(host.kernel("nat")).not.toContain('"docker_iptables: web"');
       expect(await host.ask({ all: true, _ansible_check_mode: true })).toMatchObject({ changed: false });
       expect((await status(host)).problems).toEqual([]);
+      // Not lost with what cannot be read any more.
+      const document = JSON.parse(host.documentOf("web"));
+      host.document("web", { ...document, NetworkSettings: { ...document.NetworkSettings, Ports: 7 } });
+      expect((await host.ask({ all: true })).changed).toBe(false);
+      expect(mangle(host)).toContainEqual(expect.stringContaining("-s 10.0.0.0/8"));
+      host.document("web", document);
       // It follows the settings, and goes with them.
       settled(host, { ...more, allow: { "*": ["192.0.2.0/24"] } });
       expect(await host.ask({ all: true })).toMatchObject({ changed: true });
