@@ -13,13 +13,13 @@ import { restoreCommand } from "../iptables/commands.ts";
 import { hasDrift } from "../iptables/live.ts";
 import { type Rule, spellLive } from "../iptables/rule.ts";
 import { warnOfAccess } from "../model/access.ts";
-import { spellSources } from "../model/allow.ts";
 import { asFailure, type Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
 import { containersAmong } from "../model/owner.ts";
 import { bracketed, spellPublish } from "../model/port-mapping.ts";
 import type { Request, Subject } from "../model/request.ts";
 import { spellUndone } from "../model/rolled-back.ts";
+import { spellSources } from "../model/sources.ts";
 import { timeOfDay } from "../model/unconfirmed.ts";
 import { hasHostChanges, hasUnitChanges } from "../plan/host-plan.ts";
 import {

@@ -1,7 +1,7 @@
 // Names -> Targets: waits until every container runs, then asks for their networks. The effects of this room.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { apartFromImage } from "../model/allow.ts";
+import { apartFromImage } from "../model/decided-lists.ts";
 import { Failure } from "../model/errors.ts";
 import { networkOf, type Options } from "../model/options.ts";
 import type { Client } from "../model/request.ts";

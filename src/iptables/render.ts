@@ -14,9 +14,9 @@
 // They are Docker's own (docker 29, iptables backend), in the chain that `--iptables=false` leaves to us.
 
 import { withHostMask } from "../model/addresses.ts";
-import type { Source } from "../model/allow.ts";
 import type { Family } from "../model/family.ts";
 import { bracketed } from "../model/port-mapping.ts";
+import type { Source } from "../model/sources.ts";
 import type {
   AllowDelivered,
   AllowForwarded,

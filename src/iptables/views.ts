@@ -2,7 +2,7 @@
 // that fares alike has one. Pure.
 
 import { bitsOf, interfaceTowards, subnetOf } from "../model/addresses.ts";
-import type { Source } from "../model/allow.ts";
+import type { Source } from "../model/sources.ts";
 import type { Probe, ProbeOrigin, Trip, Vantage } from "../rules/probe.ts";
 import { type PacketHost, type TraceResult, trace } from "./trace.ts";
 

@@ -6,7 +6,7 @@ import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { keepsOptions, readFragment } from "../iptables/fragment-text.ts";
 import { dnatChain, dnatLeads, filtersDirectAccess } from "../iptables/read.ts";
-import { type Decided, decide } from "../model/allow.ts";
+import { type Decided, decide } from "../model/decided-lists.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type Options, readHead } from "../model/options.ts";
 import type { Defaults } from "../model/request.ts";

@@ -7,9 +7,9 @@
 import type { NothingPublished, Nowhere } from "../docker/nothing-published.ts";
 import type { Endpoint, PublishedContainer } from "../docker/published.ts";
 import { isLoopback, withHostMask } from "../model/addresses.ts";
-import { isForEveryone, type Source, sourcesIn } from "../model/allow.ts";
 import { FAMILIES, FAMILY_WORDS, type Family, PROTOCOLS, type Protocol } from "../model/family.ts";
 import { type PortMapping, spellPublish } from "../model/port-mapping.ts";
+import { isForEveryone, type Source, sourcesIn } from "../model/sources.ts";
 import { type ContainerRule, type ContainerRules, type Destination, NO_RULES, type PortRange } from "./model.ts";
 
 export interface Made {

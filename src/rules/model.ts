@@ -1,8 +1,8 @@
 // What the rules mean, for any backend: those of a container's published ports, and those of the host. A backend renders them
 // (iptables/render.ts) and reads its own back (iptables/read.ts). Pure.
 
-import type { Source } from "../model/allow.ts";
 import type { Family } from "../model/family.ts";
+import type { Source } from "../model/sources.ts";
 
 /** Ports of one protocol, from the first to the last. */
 export interface PortRange {

@@ -1,9 +1,9 @@
 // What a container's rules publish, for a person: the host's address and ports, and where they lead. Pure.
 
 import { isLoopback } from "../model/addresses.ts";
-import { type Source, spellSources } from "../model/allow.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { bracketed, spellPublish } from "../model/port-mapping.ts";
+import { type Source, spellSources } from "../model/sources.ts";
 import type { ContainerFragment } from "./desired-fragment.ts";
 import { type AllowForwarded, type ContainerRule, type Dnat, portAt } from "./model.ts";
 

@@ -11,7 +11,7 @@ import { ruleWith } from "../../src/iptables/packet.ts";
 import { type PacketHost, PROXY, trace } from "../../src/iptables/trace.ts";
 import { type View, viewsOf } from "../../src/iptables/views.ts";
 import { isWithin } from "../../src/model/addresses.ts";
-import type { Source } from "../../src/model/allow.ts";
+import type { Source } from "../../src/model/sources.ts";
 import { type ProbeOrigin, probesOf } from "../../src/rules/probe.ts";
 
 const ONE = [

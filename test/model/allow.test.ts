@@ -2,20 +2,11 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import {
-  type AllowList,
-  decide,
-  keysWithout,
-  listFor,
-  narrowed,
-  readAllow,
-  type Source,
-  sourcesIn,
-  spellSource,
-  spellSources,
-} from "../../src/model/allow.ts";
+import { type AllowList, keysWithout, listFor, readAllow } from "../../src/model/allow.ts";
+import { decide } from "../../src/model/decided-lists.ts";
 import { Failure } from "../../src/model/errors.ts";
 import type { Protocol } from "../../src/model/family.ts";
+import { narrowed, type Source, sourcesIn, spellSource, spellSources } from "../../src/model/sources.ts";
 
 const GROUPS = { office: ["203.0.113.0/24", "2001:db8:5::/48"], vpn: ["wg0"] };
 const read = (allow: Record<string, string[]>) => readAllow(allow, GROUPS);

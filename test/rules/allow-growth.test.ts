@@ -5,7 +5,8 @@ import { expect, test } from "vitest";
 import type { PublishedContainer } from "../../src/docker/published.ts";
 import { readFragment, writeFragment } from "../../src/iptables/fragment-text.ts";
 import { readMeaning } from "../../src/iptables/read.ts";
-import { type Allow, narrowed, readAllow, sourcesIn } from "../../src/model/allow.ts";
+import { type Allow, readAllow } from "../../src/model/allow.ts";
+import { narrowed, sourcesIn } from "../../src/model/sources.ts";
 import { fragmentFor } from "../../src/plan/desired.ts";
 import { growth, SQUARE } from "../iptables/growth.ts";
 
