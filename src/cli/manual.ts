@@ -28,7 +28,7 @@ ${FILES.map(([path, means]) => term(path, means)).join("\n")}
 .SH ENVIRONMENT
 ${ENVIRONMENT.map(([name, means]) => term(name, means)).join("\n")}
 .SH LABELS
-${term("docker_iptables.enable=false", "Of a container: sync and watch leave it unchanged, unless its fragment has an address that is not its own any more. A call that names the container publishes it all the same.")}
+${term("docker_iptables.enable=false", "Of a container: sync and watch do not publish it, and leave what is published of it unchanged, unless its fragment has an address that is not its own any more; lists of who may connect close its ports all the same. A call that names the container publishes it all the same.")}
 ${term("docker_iptables.allow.PORTS=SOURCES", 'Of a container: who may connect to these ports from other machines, as with --allow; docker_iptables.allow is for all of its ports, no value for no other machine. It only narrows what the settings say, unless they have "labels": "trusted". One that cannot be read closes all ports that have no list of its own.')}
 .SH PROBLEMS
 What status reports, the most dangerous first, each with what to do. Here by name.

@@ -174,6 +174,8 @@ interface Desired {
   listed: Problem[];
   /** What this host lacks for containers' lists. */
   unkept: ListAdvice[];
+  /** Those that are left alone and whose fragments stay. */
+  staying: ReadonlySet<string>;
   /** Left alone, and not true any more. */
   untrue: StaleFragment[];
   advice: Awaited<ReturnType<typeof adviseHost>>;
@@ -204,7 +206,7 @@ async function desire(observed: Observed, request: StatusRequest): Promise<Desir
   const base = await baseOf(now, able, { networks: daemon.networks, daemon: advice.daemon }, defaults);
   const listed = [...made, ...closing].flatMap(problemsOfLists);
   const unkept = await adviseUnkept(containers, families, live, request);
-  return { containers, listed, unkept, untrue, advice, base };
+  return { containers, listed, unkept, staying, untrue, advice, base };
 }
 
 interface Scene extends Observed, Desired {
@@ -262,10 +264,10 @@ async function fragmentProblems(scene: Scene, request: StatusRequest): Promise<P
   const broken = await tryFragments(now, live, host);
   const once = loading.reload === "patch" ? "" : onceFixed(broken);
   const names = publishing.map(({ name }) => name);
-  const { staying } = sortSkipped(daemon.running.left, now);
   const left = new Set(daemon.running.left.map(({ name }) => name));
   const known = {
-    ...{ targets: daemon.running.targets, existing: daemon.existing, client: clientCommand(client), staying, left },
+    ...{ targets: daemon.running.targets, existing: daemon.existing, client: clientCommand(client), left },
+    staying: scene.staying,
   };
   const isUnkept = ({ owner }: Item) => scene.unkept.some(({ container }) => container === spellOwner(owner));
   const found = items.filter((item) => !isUnkept(item)).flatMap((item) => differences(item, known, untrue, once));

@@ -126,8 +126,7 @@ const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 /** How each client names the option for its daemon's socket; docker's own is the common one. */
 const HOST_OPTION = new Map([["podman", "--url"]]);
 
-const NOT_FOUND =
-  /no such (object|container|image|image or container|network)|network \S+ not found|no container with name/i;
+const NOT_FOUND = /no such (object|container|image|network)|network \S+ not found|no container with name/i;
 const NO_RIGHTS = /permission denied|must be run as root|operation not permitted/i;
 const NO_DAEMON =
   /cannot connect|is the docker daemon running|is the containerd daemon running|connection refused|cannot access containerd socket|unable to connect/i;

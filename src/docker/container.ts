@@ -34,9 +34,12 @@ export interface Container {
   ended: { exitCode: number; at: string } | undefined;
   /** False where its label `docker_iptables.enable` says so: then it is left alone unless it is named. */
   enabled: boolean;
-  /** Who may connect, as its labels say: `docker_iptables.allow.8080/tcp`, and `docker_iptables.allow` for all its ports. */
+  /**
+   * Who may connect, as its own labels say: `docker_iptables.allow.8080/tcp`, and `docker_iptables.allow` for all its ports. Until its
+   * image is asked, its image's are among them.
+   */
   allow: Allow;
-  /** Those among them that its image carries; until the image is asked, none. */
+  /** As those of its labels say that its image carries. */
   imageAllow: Allow;
   /** The id of its image; "" where it has none. */
   image: string;

@@ -45,9 +45,9 @@ export interface PublishedContainer {
   enabled: boolean;
   /** Whether docker-proxy may answer IPv6: the host has it. */
   hearsIpv6: boolean;
-  /** Who may connect, as its labels say. */
+  /** Who may connect, as its own labels say. */
   allow: Allow;
-  /** Those among them that its image carries. */
+  /** The same of its image's labels. */
   imageAllow: Allow;
   /** What it is published with, besides a call's own arguments. */
   options: Options;

@@ -1,5 +1,6 @@
-// Containers of which no rules are made: disabled by their label, not to be located, not to be used. Their fragments stay as
-// they are, but only while they are true: an address that has become another container's would answer in its place. Pure.
+// Containers that are not published: disabled by their label, not to be located, not to be used. What was published of them stays as
+// it is, but only while it is true: an address that has become another container's would answer in its place. What their lists close is
+// made anew (desired.ts). Pure.
 
 import type { Skipped } from "../docker/find.ts";
 import { describeSkipped } from "../docker/nothing-published.ts";

@@ -12,6 +12,7 @@ import { deviations, isAbout, listProbes, nameOf, type Probe } from "./allow-mat
 import { apply, done, type Regime } from "./allow-matrix/regimes.ts";
 import type { Client } from "./client.ts";
 import { ask } from "./fixtures.ts";
+import { KINDS } from "./matrix/place.ts";
 import { story } from "./story.ts";
 
 /** Any two values of `ipv6`, `guards`, `bridgeNf` and `base` meet in some row. */
@@ -24,12 +25,7 @@ const REGIMES: readonly Regime[] = [
   { ipv6: false, guards: true, bridgeNf: true, base: "ours", reload: "systemd" },
 ];
 
-describe.each([
-  { backend: "nft", userlandProxy: true },
-  { backend: "nft", userlandProxy: false },
-  { backend: "legacy", userlandProxy: true },
-  { backend: "legacy", userlandProxy: false },
-] as const)("iptables-$backend, docker-proxy $userlandProxy", ({ backend, userlandProxy }) => {
+describe.each(KINDS)("iptables-$backend, docker-proxy $userlandProxy", ({ backend, userlandProxy }) => {
   story("who is listed reaches a port, and no other machine does", async ({ lab }) => {
     const place = await makePlace(lab, { backend, userlandProxy });
     expect(listProbes(place).length).toBeGreaterThan(1000);

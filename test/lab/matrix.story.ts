@@ -14,7 +14,7 @@ import {
   type Regime,
 } from "./matrix/differences.ts";
 import { docker29, type Setting } from "./matrix/docker29.ts";
-import { makePlace, type Place } from "./matrix/place.ts";
+import { KINDS, makePlace, type Place } from "./matrix/place.ts";
 import { deviations, flowsInto, listProbes, measure, nameOf, type Probe } from "./matrix/probes.ts";
 import { asDocker29, asOriginal, asOurs, asOwn, byHand, clear, setBridgeNf } from "./matrix/regimes.ts";
 import { story } from "./story.ts";
@@ -37,12 +37,7 @@ function holdDifference({ outcome, probes: words }: Difference, probes: Probe[],
   expect.soft(same.map(nameOf), words).toEqual([]);
 }
 
-describe.each([
-  { backend: "nft", userlandProxy: true },
-  { backend: "nft", userlandProxy: false },
-  { backend: "legacy", userlandProxy: true },
-  { backend: "legacy", userlandProxy: false },
-] as const)("iptables-$backend, docker-proxy $userlandProxy", ({ backend, userlandProxy }) => {
+describe.each(KINDS)("iptables-$backend, docker-proxy $userlandProxy", ({ backend, userlandProxy }) => {
   story("every probe ends as with Docker 29, but for what is listed", async ({ lab }) => {
     const place = await makePlace(lab, { backend, userlandProxy });
     expect(listProbes(place).length).toBeGreaterThan(1000);

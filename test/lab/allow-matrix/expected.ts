@@ -3,11 +3,11 @@
  */
 
 import { BlockList } from "node:net";
+import { familyOf } from "../matrix/place.ts";
 import {
   CONTAINERS,
   type ContainerName,
   type Family,
-  familyOf,
   HOST_ADDRESSES,
   NETWORKS,
   OTHER_INTERFACE,

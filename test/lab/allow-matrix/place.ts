@@ -7,6 +7,7 @@
 import type { Client } from "../client.ts";
 import type { Host } from "../host.ts";
 import type { Lab } from "../lab.ts";
+import type { PlaceOptions } from "../matrix/place.ts";
 import type { Prober } from "../probe.ts";
 
 export type Family = "ipv4" | "ipv6";
@@ -193,15 +194,6 @@ export interface Place {
   /** Who has which address, towards the host and the containers. */
   addresses: Record<Exclude<Vantage, "host"> | "labelled", Record<Family, string>>;
   probers: Record<Vantage, Pick<Prober, "connect">>;
-}
-
-export function familyOf(address: string): Family {
-  return address.includes(":") ? "ipv6" : "ipv4";
-}
-
-export interface PlaceOptions {
-  backend: "nft" | "legacy";
-  userlandProxy: boolean;
 }
 
 /** Boots the host, plugs in the clients and starts all containers. */

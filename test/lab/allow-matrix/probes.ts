@@ -2,12 +2,12 @@
  * The probes of the matrix of sources, and how each of them ends.
  */
 
+import { familyOf } from "../matrix/place.ts";
 import type { ProbeResult } from "../probe.ts";
 import { type Expected, portAt } from "./expected.ts";
 import {
   type ContainerName,
   type Family,
-  familyOf,
   HOST_ADDRESSES,
   type HostAddress,
   type Place,

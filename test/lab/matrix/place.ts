@@ -141,6 +141,14 @@ export function familyOf(address: string): Family {
   return address.includes(":") ? "ipv6" : "ipv4";
 }
 
+/** The kinds of host that are measured. */
+export const KINDS: readonly PlaceOptions[] = [
+  { backend: "nft", userlandProxy: true },
+  { backend: "nft", userlandProxy: false },
+  { backend: "legacy", userlandProxy: true },
+  { backend: "legacy", userlandProxy: false },
+];
+
 export interface PlaceOptions {
   backend: "nft" | "legacy";
   userlandProxy: boolean;
