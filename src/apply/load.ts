@@ -98,18 +98,20 @@ export interface Plan {
   undeclared: string[];
   /** Whether they stay. */
   keeps: boolean;
-  changes: boolean;
+  /** The tables that the kernel gets anew: each takes it some 10 ms, however few its rules. */
+  changed: ReadonlySet<string>;
   /** Whether the fragments' rules are those that run, others' apart. */
   runs: boolean;
 }
 
 /** For --verbose. */
-function describePlan({ family, directory, assembled, stale, undeclared, keeps, changes }: Plan): string {
+function describePlan({ family, directory, assembled, stale, undeclared, keeps, changed }: Plan): string {
   const others =
     undeclared.length === 0 ? "" : `, ${undeclared.length} rules in no fragment ${keeps ? "stay" : "will be removed"}`;
   const skipped = stale.length === 0 ? "" : `, skipped as from before this boot: ${stale.join(" ")}`;
   const what = `${assembled.lines.length} lines of ${directory}${others}${skipped}`;
-  return `load: ${FAMILY_WORDS[family]}, ${changes ? "differs from the kernel" : "live already"}: ${what}`;
+  const differs = changed.size > 0 ? `differs from the kernel in ${[...changed].join(", ")}` : "live already";
+  return `load: ${FAMILY_WORDS[family]}, ${differs}: ${what}`;
 }
 
 /** Reads, assembles, tries. Changes nothing. Throws Failure `fragment_invalid`, `directory_unusable` and those of iptables. */
@@ -145,7 +147,7 @@ async function planFamily(
   const record = await readRecord(stateOf(family, directory), live);
   const kept = withoutDeleted(live, record, spelling.fragments);
   const asOne = (fragments: readonly Fragment[]) => assemble(fragments, live.tables.keys(), kept);
-  const { undeclared, changes, runs } = compare(asOne(spelling.fragments), record, live);
+  const { undeclared, changed, runs } = compare(asOne(spelling.fragments), record, live);
   const keeps = keepUndeclared && undeclared.length > 0;
   const beside = (fragments: readonly Fragment[]) =>
     keeps ? besideForeignRules(fragments, spelling.fragments, record, live) : fragments;
@@ -155,7 +157,7 @@ async function planFamily(
     assembled: read(beside(current)),
     lasting: read(current),
     stale: stale.map(({ path }) => path),
-    changes: keeps ? compare(asOne(beside(spelling.fragments)), record, live).changes : changes,
+    changed: keeps ? compare(asOne(beside(spelling.fragments)), record, live).changed : changed,
   };
 }
 
@@ -173,12 +175,12 @@ function addressed(assembled: Assembled, names: Names): Assembled {
   return { ...assembled, lines: assembled.lines.map((line) => withAddresses(line, names)) };
 }
 
-/** Which live rules the text does not have, whether it changes anything at all, and whether it runs, others' rules apart. */
+/** Which live rules the text does not have, which tables it changes, and whether it runs, others' rules apart. */
 function compare(
   { lines }: Assembled,
   record: BootRecord | undefined,
   live: Live,
-): Pick<Plan, "undeclared" | "changes" | "runs"> {
+): Pick<Plan, "undeclared" | "changed" | "runs"> {
   const undeclared: string[] = [];
   const tables = new Map<string, string[]>();
   let open: string[] = [];
@@ -189,14 +191,15 @@ function compare(
     } else if (line !== "COMMIT") place(line.replace(/ \[0:0\]$/, ""), open);
   }
   // A table that the kernel does not have yet is an empty one that accepts.
-  let changes = [...tables].some(
-    ([name, text]) => !live.tables.has(name) && text.some((line) => !/^:\S+ ACCEPT$/.test(line)),
-  );
-  let runs = !changes;
+  const isNew = ([name, text]: [string, string[]]) =>
+    !live.tables.has(name) && text.some((line) => !/^:\S+ ACCEPT$/.test(line));
+  const changed = new Set([...tables].filter(isNew).map(([name]) => name));
+  let runs = changed.size === 0;
   for (const [name, table] of live.tables) {
     const text = tables.get(name) ?? [];
     const running = [...[...table.chains].map(([chain, policy]) => `:${chain} ${policy}`), ...table.lines];
-    if (!sameTable(running, text)) changes = true;
+    if (sameTable(running, text)) continue;
+    changed.add(name);
     const known = new Set(text);
     const declared = record?.left.get(name)?.rules;
     const isOthers = (line: string) => !known.has(line) && !mayBeOurs(line) && !declared?.has(line);
@@ -204,7 +207,7 @@ function compare(
     const own = running.filter((line) => (line.startsWith(":") ? known.has(line) : !isOthers(line)));
     if (!sameTable(own, text)) runs = false;
   }
-  return { undeclared, changes, runs };
+  return { undeclared, changed, runs };
 }
 
 /** Adds a line where iptables-restore puts its rule. */
@@ -300,12 +303,22 @@ function chainOf(declaration: string): string {
   return declaration.slice(1).split(" ", 1)[0] ?? "";
 }
 
+/** Those tables of a text, as a text. */
+function ofTables(names: ReadonlySet<string>, { lines, origins }: Assembled): Pick<Assembled, "lines" | "origins"> {
+  let isOne = false;
+  const isGiven = lines.map((line) => {
+    if (line.startsWith("*")) isOne = names.has(line.slice(1));
+    return isOne;
+  });
+  return { lines: lines.filter((_, at) => isGiven[at]), origins: origins.filter((_, at) => isGiven[at]) };
+}
+
 /** What the kernel refused though the trial did not, with the fragment where iptables says which line it was. */
-function naming(assembled: Assembled, failure: Failure): Failure {
+function naming(given: Pick<Assembled, "lines" | "origins">, failure: Failure): Failure {
   const stderr = String(failure.facts["stderr"] ?? "");
   const line = lineOf(stderr);
-  if (line === undefined || assembled.origins[line] === undefined) return failure;
-  const { message, facts } = refusedLine(assembled, line, complaintOf(stderr));
+  if (line === undefined || given.origins[line] === undefined) return failure;
+  const { message, facts } = refusedLine(given, line, complaintOf(stderr));
   return new Failure(failure.code, message, { ...facts, ...failure.facts }, { cause: failure });
 }
 
@@ -321,7 +334,7 @@ function warningsOf({ family, stale, undeclared, keeps }: Plan): string[] {
 /** A sentence for each family whose undeclared rules do not survive the load. */
 function warnOfRemoved({ plans }: Loaded, tense: "would be" | "were"): string[] {
   return plans
-    .filter(({ undeclared, keeps, changes }) => changes && undeclared.length > 0 && !keeps)
+    .filter(({ undeclared, keeps }) => undeclared.length > 0 && !keeps)
     .map(
       ({ family, undeclared }) =>
         `${FAMILY_WORDS[family]} rules not in any fragment ${tense} removed: ${someOf(undeclared)}`,
@@ -354,13 +367,14 @@ export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: 
   const planned = await planLoad(request, seen);
   const warnings = [...planned.warnings];
   for (const plan of planned.plans) {
-    const { family, assembled, spelling, live } = plan;
+    const { family, changed, spelling, live } = plan;
     // The record first: what is interrupted leaves too much in it.
-    warnings.push(...(await remember(spelling, { ...plan, loaded: !plan.changes })));
-    if (!plan.changes) continue;
+    warnings.push(...(await remember(spelling, { ...plan, loaded: changed.size === 0 })));
+    if (changed.size === 0) continue;
     undo.push(() => restoreSnapshot(family, live, undefined, timeout));
-    await restoreRules(family, textOf(assembled), timeout).catch((error: unknown) => {
-      throw naming(assembled, asFailure(error));
+    const given = ofTables(changed, plan.assembled);
+    await restoreRules(family, textOf(given), timeout).catch((error: unknown) => {
+      throw naming(given, asFailure(error));
     });
     warnings.push(...(await remember(spelling, { ...plan, live: NO_RULES, loaded: true })));
   }

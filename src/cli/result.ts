@@ -131,16 +131,16 @@ export function resultOfRevert(request: Request, reverted: Reverted): Result {
 
 /** The answer to the verb load. */
 export function resultOfLoad(request: Request, { plans, warnings, waits }: Loaded & { waits?: Waits }): Result {
-  const changing = plans.filter(({ changes }) => changes).map(({ family }) => FAMILY_WORDS[family]);
+  const changing = plans.filter(({ changed }) => changed.size > 0).map(({ family }) => family);
   const loaded = request.check ? "would be loaded" : "loaded";
-  const done = changing.length > 0 ? `${changing.join(" and ")} rules ${loaded}` : "the rules are loaded already";
+  const done = changing.length > 0 ? `${changing.map((family) => FAMILY_WORDS[family]).join(" and ")} rules ${loaded}` : "the rules are loaded already";
   const msg = `${done}${waitsSentence(waits)}`;
   return allVisible<Result>({
     ...waitsResult(waits),
     changed: changing.length > 0,
     msg,
     comment: msg,
-    reloaded: request.check ? [] : plans.filter(({ changes }) => changes).map(({ family }) => restoreCommand(family)),
+    reloaded: request.check ? [] : changing.map(restoreCommand),
     warnings: [
       ...request.warnings,
       ...warnings,

@@ -171,7 +171,7 @@ export async function loadAndWait(
     const loaded = await loadDirectories(request, families, keepUndeclared).catch(async (error: unknown) => {
       throw await notLoaded(asFailure(error), change, other, request);
     });
-    if (loaded.plans.some(({ changes }) => changes)) {
+    if (loaded.plans.some(({ changed }) => changed.size > 0)) {
       const waits = await countFromNow(change, seconds, request).catch(async (error: unknown) => {
         await putBack(change, request);
         throw error;

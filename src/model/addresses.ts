@@ -30,9 +30,10 @@ function prefixOf(cidr: string): number {
 
 /** A subnet as iptables-save spells it: 172.17.0.0/16 for 172.17.0.1/16. Undefined for what is none. */
 export function canonicalSubnet(cidr: string): string | undefined {
-  if (ipaddr.IPv4.isValidCIDR(cidr)) return `${ipaddr.IPv4.networkAddressFromCIDR(cidr)}/${prefixOf(cidr)}`;
-  if (!ipaddr.IPv6.isValidCIDR(cidr)) return undefined;
-  return `${ipaddr.IPv6.networkAddressFromCIDR(cidr).toRFC5952String()}/${prefixOf(cidr)}`;
+  const [address, prefix] = parsed(cidr) ?? [];
+  if (address === undefined || prefix === undefined) return undefined;
+  const bytes = address.toByteArray().map((byte, at) => byte & -(2 ** (8 - Math.min(8, Math.max(0, prefix - 8 * at)))));
+  return `${spellBytes(bytes)}/${prefix}`;
 }
 
 /**
@@ -40,19 +41,35 @@ export function canonicalSubnet(cidr: string): string | undefined {
  * and which is narrower, is then seen on the texts. An address is the subnet that holds it alone. Undefined for what is neither.
  */
 export function bitsOf(text: string): string | undefined {
-  const isAddress = ipaddr.isValid(text);
-  if (!isAddress && !ipaddr.isValidCIDR(text)) return undefined;
-  const address = ipaddr.parse(withoutPrefix(text));
-  const bits = address.toByteArray().map((byte) => byte.toString(2).padStart(8, "0"));
-  return (address.kind() === "ipv4" ? "4" : "6") + bits.join("").slice(0, isAddress ? undefined : prefixOf(text));
+  const [address, prefix] = parsed(text) ?? [];
+  if (address === undefined) return undefined;
+  const bits = address.toByteArray().map((byte) => BITS[byte]);
+  return (address.kind() === "ipv4" ? "4" : "6") + bits.join("").slice(0, prefix);
+}
+
+/** Of each byte. */
+const BITS = Array.from({ length: 256 }, (_, byte) => byte.toString(2).padStart(8, "0"));
+
+/** Parses once, which matters for lists of thousands: each question that ipaddr.js answers parses anew. */
+function parsed(text: string): [ipaddr.IPv4 | ipaddr.IPv6, number | undefined] | undefined {
+  const family = text.includes(":") ? ipaddr.IPv6 : ipaddr.IPv4;
+  try {
+    return text.includes("/") ? family.parseCIDR(text) : [family.parse(text), undefined];
+  } catch {
+    return undefined;
+  }
 }
 
 /** The subnet of which `bitsOf` gives these bits, in canonical spelling. */
 export function subnetOf(bits: string): string {
   const [family, prefix] = [bits.slice(0, 1), bits.slice(1)];
   const bytes = prefix.padEnd(family === "4" ? 32 : 128, "0").match(/.{8}/g) ?? [];
-  const address = ipaddr.fromByteArray(bytes.map((byte) => Number.parseInt(byte, 2)));
-  return `${"toRFC5952String" in address ? address.toRFC5952String() : address.toString()}/${prefix.length}`;
+  return `${spellBytes(bytes.map((byte) => Number.parseInt(byte, 2)))}/${prefix.length}`;
+}
+
+function spellBytes(bytes: number[]): string {
+  const address = ipaddr.fromByteArray(bytes);
+  return "toRFC5952String" in address ? address.toRFC5952String() : address.toString();
 }
 
 /** What of a subnet is in none of the holes, as few subnets in the order of their addresses. */

@@ -100,9 +100,14 @@ class SourceIndex {
   }
 }
 
+const BITS = new WeakMap<Source, string>();
+
 /** With which the addresses of a source begin, the family's digit first. */
-function firstBits({ subnet }: Source): string {
-  return subnet === undefined ? "" : (bitsOf(subnet) ?? `none ${subnet}`);
+function firstBits(one: Source): string {
+  const { subnet } = one;
+  const bits = BITS.get(one) ?? (subnet === undefined ? "" : (bitsOf(subnet) ?? `none ${subnet}`));
+  BITS.set(one, bits);
+  return bits;
 }
 
 /** Whether what comes from an address, by an interface, is on a list. */

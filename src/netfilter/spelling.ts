@@ -231,7 +231,11 @@ function whereOf({ origins }: Pick<Assembled, "origins">, line: number): string 
 }
 
 /** A line that iptables refuses, as the failure that names fragment, line and rule. */
-export function refusedLine(assembled: Assembled, line: number | undefined, words: string): Failure {
+export function refusedLine(
+  assembled: Pick<Assembled, "lines" | "origins">,
+  line: number | undefined,
+  words: string,
+): Failure {
   const rule = line === undefined ? undefined : assembled.lines[line];
   const origin = line === undefined ? undefined : assembled.origins[line];
   const where = line === undefined ? "the fragments together" : whereOf(assembled, line);

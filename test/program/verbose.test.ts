@@ -219,7 +219,7 @@ describe.concurrent("other verbs", () => {
     expect(events).toEqual(
       expect.arrayContaining([
         `lock ${host.iptablesDir}/.docker_iptables.load: taken`,
-        expect.stringMatching(`^load: IPv4, differs from the kernel: \\d+ lines of ${host.iptablesDir}$`),
+        expect.stringMatching(`^load: IPv4, differs from the kernel in filter: \\d+ lines of ${host.iptablesDir}$`),
         expect.stringMatching(`^load: IPv6, live already: \\d+ lines of ${host.ip6tablesDir}$`),
         expect.stringMatching(/^run iptables-restore --wait 10, \d+ bytes of input$/),
         "done: exit status 0",
