@@ -149,15 +149,15 @@ async function planFamily(
   const asOne = (fragments: readonly Fragment[]) => assemble(fragments, live.tables.keys(), kept);
   const { undeclared, changed, runs } = compare(asOne(spelling.fragments), record, live);
   const keeps = keepUndeclared && undeclared.length > 0;
-  const beside = (fragments: readonly Fragment[]) =>
-    keeps ? besideForeignRules(fragments, spelling.fragments, record, live) : fragments;
-  const read = (fragments: readonly Fragment[]) => addressed(asOne(fragments), spelling.names);
+  const besideForeign = (fragments: readonly Fragment[]) =>
+    asOne(besideForeignRules(fragments, spelling.fragments, record, live));
+  const lasting = addressed(asOne(current), spelling.names);
   return {
     ...{ family, directory, spelling, live, record, untrusted, undeclared, keeps, runs },
-    assembled: read(beside(current)),
-    lasting: read(current),
+    assembled: keeps ? addressed(besideForeign(current), spelling.names) : lasting,
+    lasting,
     stale: stale.map(({ path }) => path),
-    changed: keeps ? compare(asOne(beside(spelling.fragments)), record, live).changed : changed,
+    changed: keeps ? compare(besideForeign(spelling.fragments), record, live).changed : changed,
   };
 }
 

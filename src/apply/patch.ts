@@ -7,7 +7,7 @@ import { type Live, type LiveTable, readLive, type Tables } from "../iptables/li
 import { goalOf, goalOfSnapshot, patchText } from "../iptables/patch.ts";
 import { type Gone, goneLines, removalText, withoutLines } from "../iptables/removal.ts";
 import { byChain } from "../iptables/rule.ts";
-import { readTables } from "../iptables/table-text.ts";
+import { tablesOf } from "../iptables/table-text.ts";
 import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILY_WORDS, type Family } from "../model/family.ts";
 import type { HostConfig } from "../model/request.ts";
@@ -98,8 +98,8 @@ function isIdle(table: LiveTable | undefined, chain: string): boolean {
   return table?.chains.has(chain) === true && !table.targets.has(chain) && !byChain(table.lines).has(chain);
 }
 
-function declares({ text }: { text: string }, table: string, chain: string): boolean {
-  return readTables(text).sections.some((section) => section.table === table && section.chains.has(chain));
+function declares(fragment: { text: string }, table: string, chain: string): boolean {
+  return tablesOf(fragment).sections.some((section) => section.table === table && section.chains.has(chain));
 }
 
 /** Each attempt's patch was made of the rules as read, so other programs changed them each time. */

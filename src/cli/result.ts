@@ -133,7 +133,10 @@ export function resultOfRevert(request: Request, reverted: Reverted): Result {
 export function resultOfLoad(request: Request, { plans, warnings, waits }: Loaded & { waits?: Waits }): Result {
   const changing = plans.filter(({ changed }) => changed.size > 0).map(({ family }) => family);
   const loaded = request.check ? "would be loaded" : "loaded";
-  const done = changing.length > 0 ? `${changing.map((family) => FAMILY_WORDS[family]).join(" and ")} rules ${loaded}` : "the rules are loaded already";
+  const done =
+    changing.length > 0
+      ? `${changing.map((family) => FAMILY_WORDS[family]).join(" and ")} rules ${loaded}`
+      : "the rules are loaded already";
   const msg = `${done}${waitsSentence(waits)}`;
   return allVisible<Result>({
     ...waitsResult(waits),

@@ -8,7 +8,7 @@ import { Failure } from "../model/errors.ts";
 import type { Live } from "./live.ts";
 import { preservedOf } from "./preserved.ts";
 import { isInserted, mayBeOurs, readWords, TABLES, uncounted } from "./rule.ts";
-import { builtInChains, readTables } from "./table-text.ts";
+import { builtInChains, tablesOf } from "./table-text.ts";
 
 export interface Fragment {
   path: string;
@@ -106,8 +106,9 @@ export function textOf({ lines }: Pick<Assembled, "lines">): string {
 function collect(fragments: readonly Fragment[]) {
   const tables = new Map<string, Table>();
   const problems: FragmentProblem[] = [];
-  for (const { path, text } of fragments) {
-    const read = readTables(text);
+  for (const fragment of fragments) {
+    const { path } = fragment;
+    const read = tablesOf(fragment);
     for (const problem of read.problems) problems.push({ path, ...problem });
     for (const section of read.sections) {
       const table = tables.get(section.table) ?? newTable();
@@ -128,7 +129,7 @@ function collect(fragments: readonly Fragment[]) {
 }
 
 function isFront(line: string): boolean {
-  return mayBeOurs(line) && isInserted(readWords(uncounted(line)));
+  return /-I|--ins/.test(line) && mayBeOurs(line) && isInserted(readWords(uncounted(line)));
 }
 
 /** `-N CHAIN` is a declaration in other words; as a line it would fail on a chain that is declared too. */

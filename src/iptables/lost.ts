@@ -4,7 +4,7 @@ import { readFragment } from "./fragment-text.ts";
 import type { Live, Tables } from "./live.ts";
 import { preservedMesh } from "./preserved.ts";
 import { isOurs, keyOf, readWords } from "./rule.ts";
-import { readTables } from "./table-text.ts";
+import { tablesOf } from "./table-text.ts";
 import { listUndeclared, undeclaredOf } from "./undeclared.ts";
 
 /** Rules and policies that ran before and do not run now, each as `listUndeclared` spells it. */
@@ -66,8 +66,8 @@ function declaredByUs(fragments: readonly { text: string }[]): Set<string> {
 /** Whether a line is a policy, and the fragments state another one by now. */
 function changedPolicies(fragments: readonly { text: string }[]): (line: string) => boolean {
   const stated = new Map<string, string>();
-  for (const { text } of fragments) {
-    for (const { table, chains } of readTables(text).sections) {
+  for (const fragment of fragments) {
+    for (const { table, chains } of tablesOf(fragment).sections) {
       for (const [chain, policy] of chains)
         stated.set(table === "filter" ? `:${chain}` : `${table}: :${chain}`, policy);
     }

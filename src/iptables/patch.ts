@@ -30,7 +30,7 @@ import {
   unconditionalTarget,
   uncounted,
 } from "./rule.ts";
-import { readTables } from "./table-text.ts";
+import { tablesOf } from "./table-text.ts";
 
 /** A rule that should be there: ours, or a foreign one that serves as an anchor. There are many of those, and few are ever read. */
 class Declared {
@@ -76,9 +76,9 @@ export type Goal = ReadonlyMap<string, GoalTable>;
  */
 export function goalOf(fragments: readonly { text: string }[], former: readonly Tables[], live: Live): Goal {
   const goal = new Map<string, GoalTable>();
-  for (const { text } of fragments) {
-    const ours = isManaged(text);
-    for (const { table, chains, lines } of readTables(text).sections) {
+  for (const fragment of fragments) {
+    const ours = isManaged(fragment.text);
+    for (const { table, chains, lines } of tablesOf(fragment).sections) {
       const into = goalTable(goal, table);
       for (const [chain, policy] of chains) if (policy === "-") into.declared.add(chain);
       for (const line of lines) addLine(into, line.text, ours);

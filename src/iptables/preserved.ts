@@ -8,7 +8,7 @@ import { DOCKER_CHAINS, DOCKER_USER } from "./docker-rules.ts";
 import type { Live, LiveTable } from "./live.ts";
 import { INGRESS_CHAIN, meshOf } from "./mesh.ts";
 import { byChain, readChain, readTarget, readWords, uncounted } from "./rule.ts";
-import { readTables } from "./table-text.ts";
+import { tablesOf } from "./table-text.ts";
 
 /** What is kept of one table. */
 export interface PreservedTable {
@@ -90,7 +90,7 @@ function usersOf(table: LiveTable | undefined, fragments: readonly { text: strin
 
 /** The chains of the filter table that fragments have rules in. */
 function decidedChains(fragments: readonly { text: string }[]): Set<string> {
-  const sections = fragments.flatMap(({ text }) => readTables(text).sections.filter(({ table }) => table === "filter"));
+  const sections = fragments.flatMap((one) => tablesOf(one).sections.filter(({ table }) => table === "filter"));
   const lines = sections.flatMap((section) => section.lines.map(({ text }) => readWords(uncounted(text))));
   return new Set(lines.flatMap((words) => readChain(words) ?? []));
 }

@@ -7,7 +7,7 @@
 import type { Assembled, Fragment } from "./assemble.ts";
 import { isManaged } from "./fragment-text.ts";
 import { isInserted, mayBeOurs, readChain, readWords, spell, uncounted } from "./rule.ts";
-import { builtInChains, readTables, type Section } from "./table-text.ts";
+import { builtInChains, readTables, type Section, tablesOf } from "./table-text.ts";
 
 /** A rule, and the line of the assembled text that it came from. */
 interface Placed {
@@ -86,12 +86,8 @@ function runsOf(rules: readonly Placed[], pathOf: (at: number) => string): { pat
 }
 
 /** The chains that a fragment declares and the policies that it states, as they came out. */
-function declarationsOf(
-  { path, text }: Fragment,
-  mark: readonly string[],
-  printed: ReadonlyMap<string, Section>,
-): Fragment {
-  const tables = readTables(text).sections.map(({ table, chains, lines }) => {
+function declarationsOf(fragment: Fragment, mark: readonly string[], printed: ReadonlyMap<string, Section>): Fragment {
+  const tables = tablesOf(fragment).sections.map(({ table, chains, lines }) => {
     const stated = new Map(chains);
     for (const line of lines) {
       const [option = "", chain = "", policy = "-"] = readWords(uncounted(line.text));
@@ -104,7 +100,7 @@ function declarationsOf(
     });
     return [table, policies] as const;
   });
-  return { path, text: textOf(mark, tables) };
+  return { path: fragment.path, text: textOf(mark, tables) };
 }
 
 function textOf(mark: readonly string[], tables: readonly (readonly [string, readonly string[]])[]): string {

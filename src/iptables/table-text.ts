@@ -7,9 +7,9 @@ import { hasOpenQuote } from "./rule.ts";
 export interface Section {
   table: string;
   /** Declared chains with their policy; "-" for a chain of the user's own. */
-  chains: Map<string, string>;
+  chains: ReadonlyMap<string, string>;
   /** The other lines: `-A …`, and whatever else iptables accepts, unchanged except for blanks before the rule. */
-  lines: { number: number; text: string }[];
+  lines: readonly { number: number; text: string }[];
 }
 
 export interface Problem {
@@ -18,8 +18,8 @@ export interface Problem {
 }
 
 export interface TableText {
-  sections: Section[];
-  problems: Problem[];
+  sections: readonly Section[];
+  problems: readonly Problem[];
 }
 
 /** A rule may have counters before it, and blanks around them. */
@@ -29,7 +29,7 @@ const RULE = /^\s*(\[\d+:\d+\])?\s*-/;
 export function readTables(text: string): TableText {
   const sections: Section[] = [];
   const problems: Problem[] = [];
-  let open: Section | undefined;
+  let open: { table: string; chains: Map<string, string>; lines: { number: number; text: string }[] } | undefined;
   const lines = text.split("\n");
   for (const [index, line] of lines.entries()) {
     const number = index + 1;
@@ -62,6 +62,15 @@ export function readTables(text: string): TableText {
   if (open) problems.push({ line: lines.length, why: `the table ${open.table} has no COMMIT` });
   return { sections, problems };
 }
+
+/** The same of a fragment, which several rooms read: each object once. */
+export function tablesOf(fragment: { readonly text: string }): TableText {
+  const known = READ.get(fragment) ?? readTables(fragment.text);
+  READ.set(fragment, known);
+  return known;
+}
+
+const READ = new WeakMap<object, TableText>();
 
 const BUILT_IN: ReadonlyMap<string, readonly string[]> = new Map([
   ["raw", ["PREROUTING", "OUTPUT"]],

@@ -24,7 +24,7 @@ import {
   unconditionalTarget,
   uncounted,
 } from "./rule.ts";
-import { builtInChains, readTables } from "./table-text.ts";
+import { builtInChains, tablesOf } from "./table-text.ts";
 
 /** One family: what runs and is in no fragment. */
 export interface Undeclared {
@@ -205,8 +205,8 @@ function newDeclared(): Declared {
 
 function declaredOf(fragments: readonly { text: string }[]): Map<string, Declared> {
   const tables = new Map<string, Declared>();
-  for (const { text } of fragments) {
-    for (const { table, chains, lines } of readTables(text).sections) {
+  for (const fragment of fragments) {
+    for (const { table, chains, lines } of tablesOf(fragment).sections) {
       const into = tables.get(table) ?? newDeclared();
       tables.set(table, into);
       for (const [chain, policy] of chains) (policy === "-" ? into.chains : into.policies).add(chain);

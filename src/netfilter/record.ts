@@ -9,7 +9,7 @@ import { bootId } from "../fragments/confirmed.ts";
 import type { Fragment } from "../iptables/assemble.ts";
 import { iptablesOf, type Live } from "../iptables/live.ts";
 import { mayBeOurs } from "../iptables/rule.ts";
-import { readTables } from "../iptables/table-text.ts";
+import { tablesOf } from "../iptables/table-text.ts";
 import type { Family } from "../model/family.ts";
 import { keepState, networkNamespace, readState, type State, stateOf } from "../system/state.ts";
 import { keepSpelling, type Spelling } from "./spelling.ts";
@@ -70,21 +70,29 @@ function readHead(line: string): Head | undefined {
 
 /** What fragments declare, in the spelling that they have. */
 export function leftOf(fragments: readonly Pick<Fragment, "text">[]): Left {
-  const left = new Map<string, { chains: Map<string, string>; rules: Set<string> }>();
-  for (const { text } of fragments) {
-    for (const { table, chains, lines } of readTables(text).sections) {
-      const into = left.get(table) ?? { chains: new Map(), rules: new Set() };
-      left.set(table, into);
-      for (const [chain, policy] of chains) into.chains.set(chain, policy);
-      for (const line of lines) into.rules.add(line.text);
-    }
-  }
-  return left;
+  const sections = fragments.flatMap((one) => tablesOf(one).sections);
+  return together(
+    sections.map(({ table, chains, lines }) => [table, { chains, rules: lines.map(({ text }) => text) }]),
+  );
 }
 
 /** Both. */
 export function union(a: Left, b: Left): Left {
-  return leftOf([{ text: textOf(a) }, { text: textOf(b) }]);
+  return together([...a, ...b]);
+}
+
+type Part = readonly [table: string, of: { chains: Iterable<[string, string]>; rules: Iterable<string> }];
+
+/** Of a chain's policies the last. */
+function together(parts: readonly Part[]): Left {
+  const left = new Map<string, { chains: Map<string, string>; rules: Set<string> }>();
+  for (const [table, { chains, rules }] of parts) {
+    const into = left.get(table) ?? { chains: new Map(), rules: new Set() };
+    left.set(table, into);
+    for (const [chain, policy] of chains) into.chains.set(chain, policy);
+    for (const rule of rules) into.rules.add(rule);
+  }
+  return left;
 }
 
 /** What is declared, and what was and still runs. */

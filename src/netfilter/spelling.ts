@@ -10,7 +10,7 @@ import { isManaged } from "../iptables/fragment-text.ts";
 import { iptablesOf, type Live, readLive } from "../iptables/live.ts";
 import { mayBeOurs, uncounted } from "../iptables/rule.ts";
 import { spelledFragments } from "../iptables/spelled.ts";
-import { readTables } from "../iptables/table-text.ts";
+import { tablesOf } from "../iptables/table-text.ts";
 import { Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import { keepLastingState, keepState, readState, type State, stateOf } from "../system/state.ts";
@@ -106,8 +106,8 @@ export async function comparable(
 /** Whether each rule that is not ours runs as it is written, and none runs besides. */
 function isSpelled(fragments: readonly Fragment[], { tables }: Live): boolean {
   const written = new Map<string, Set<string>>();
-  for (const { text } of fragments.filter(({ text }) => !isManaged(text))) {
-    for (const { table, lines } of readTables(text).sections) {
+  for (const fragment of fragments.filter(({ text }) => !isManaged(text))) {
+    for (const { table, lines } of tablesOf(fragment).sections) {
       const known = written.get(table) ?? new Set();
       written.set(table, known);
       for (const line of lines) known.add(uncounted(line.text));

@@ -7,7 +7,7 @@ import { isManaged } from "../iptables/fragment-text.ts";
 import { hasDockersRules, readLive } from "../iptables/live.ts";
 import { dnatChain } from "../iptables/read.ts";
 import { readTarget, readWords } from "../iptables/rule.ts";
-import { readTables } from "../iptables/table-text.ts";
+import { tablesOf } from "../iptables/table-text.ts";
 import type { Directories } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
@@ -49,7 +49,7 @@ export function validate(
 }
 
 function refuseUnreachedChain(fragments: readonly Fragment[], chain: string, directory: string): void {
-  const nat = fragments.flatMap(({ text }) => readTables(text).sections.filter(({ table }) => table === "nat"));
+  const nat = fragments.flatMap((one) => tablesOf(one).sections.filter(({ table }) => table === "nat"));
   const some = (holds: (words: string[]) => boolean) =>
     nat.some(({ lines }) => lines.some(({ text }) => holds(readWords(text))));
   const creates = ([option, name]: string[]) => (option === "-N" || option === "--new-chain") && name === chain;
@@ -81,7 +81,7 @@ export function adviseUncovered(items: readonly Item[], future: Fragments): Advi
   const lacking = new Set<string>();
   const covered = new Map<string, boolean>();
   const covers = (family: Family, bridge: string) => {
-    const covering = ({ path, text }: Fragment) => containerOf(path) === undefined && names(text, bridge);
+    const covering = (one: Fragment) => containerOf(one.path) === undefined && names(one, bridge);
     const known = covered.get(`${family} ${bridge}`) ?? (future[family] ?? []).some(covering);
     covered.set(`${family} ${bridge}`, known);
     return known;
@@ -103,8 +103,8 @@ function bridgeOf(accept: readonly string[]): string | undefined {
   return accept[accept.indexOf("-o") + 1];
 }
 
-function names(text: string, bridge: string): boolean {
-  return readTables(text).sections.some(({ lines }) =>
+function names(fragment: Fragment, bridge: string): boolean {
+  return tablesOf(fragment).sections.some(({ lines }) =>
     lines.some((line) => coversBridge(readWords(line.text), bridge)),
   );
 }
@@ -122,8 +122,8 @@ function coversBridge(rule: readonly string[], bridge: string): boolean {
 export function adviseLoopback(items: readonly Item[], future: Fragments, chain: string): Advice[] {
   // A container's has none, and may have many rules.
   const others = (future.ipv4 ?? []).filter(({ text }) => text.includes("OUTPUT"));
-  const jumps = others.flatMap(({ text }) =>
-    readTables(text).sections.flatMap(({ table, lines }) =>
+  const jumps = others.flatMap((one) =>
+    tablesOf(one).sections.flatMap(({ table, lines }) =>
       table === "nat" ? lines.map((line) => readWords(line.text)).filter((rule) => jumpsFromOutput(rule, chain)) : [],
     ),
   );
