@@ -72,8 +72,16 @@ export function listFor(
   return most;
 }
 
+/** The ports of each list of a dictionary, whatever it allows. Throws likewise for a key that cannot be read. */
+export function readKeys(allow: Allow): Pick<AllowList, "key" | "ports">[] {
+  return Object.keys(allow).map((key) => ({ key, ports: readKey(key) }));
+}
+
 /** The keys that are about none of these publishes; `*` is about whatever there is. */
-export function keysWithout(publishes: readonly PortMapping[], lists: readonly AllowList[]): string[] {
+export function keysWithout(
+  publishes: readonly PortMapping[],
+  lists: readonly Pick<AllowList, "key" | "ports">[],
+): string[] {
   const without = lists.filter(
     ({ key, ports }) => key !== "*" && !publishes.some((publish) => isAbout(ports, publish)),
   );
@@ -175,7 +183,7 @@ function readPlain(word: string, where: string): Source {
 
 /** No packet comes from IPv4 as IPv6 writes it (::ffff:192.0.2.1), and an interface beside an address (fe80::1%eth0) would be lost. */
 function subnetOf(word: string): string | undefined {
-  if (ipaddr.IPv4.isValidFourPartDecimal(word)) return canonicalSubnet(`${word}/32`);
+  if (ipaddr.IPv4.isValidFourPartDecimal(word)) return `${word}/32`;
   if (ipaddr.IPv4.isValidCIDRFourPartDecimal(word)) return canonicalSubnet(word);
   if (!word.includes(":") || word.includes("%")) return undefined;
   const subnet = canonicalSubnet(ipaddr.IPv6.isValid(word) ? `${word}/128` : word);

@@ -2,7 +2,7 @@
 // must be closed can be closed. Reads, and changes nothing.
 
 import type { PublishedContainer } from "../docker/published.ts";
-import { type Allow, type Groups, keysWithout, readAllow } from "../model/allow.ts";
+import { type Allow, type Groups, keysWithout, readAllow, readKeys } from "../model/allow.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { spellPublish } from "../model/port-mapping.ts";
@@ -20,9 +20,9 @@ export interface ListAdvice extends Advice {
 }
 
 /** A key that is about no port of what a call names is a mistake. Throws Failure `arguments_invalid`. */
-export function refuseKeys(targets: readonly PublishedContainer[], allow: Allow, groups: Groups): void {
+export function refuseKeys(targets: readonly PublishedContainer[], allow: Allow): void {
   const publishes = targets.flatMap((target) => target.publishes);
-  const [key] = keysWithout(publishes, readAllow(allow, groups));
+  const [key] = keysWithout(publishes, readKeys(allow));
   if (key === undefined) return;
   const some = publishes.slice(0, 10).map((publish) => spellPublish(publish));
   const shown = some.length === 0 ? "nothing" : `${some.join(", ")}${publishes.length > 10 ? ", …" : ""}`;

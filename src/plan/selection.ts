@@ -13,7 +13,7 @@ import {
 import { warnOfUntrusted } from "../docker/proxy.ts";
 import type { PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
-import { keysWithout, readAllow } from "../model/allow.ts";
+import { keysWithout, readKeys } from "../model/allow.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { droppedOptions, type Options, readHead } from "../model/options.ts";
@@ -110,7 +110,7 @@ export async function selectNamed(
   const found = await findPublished(subject.containers, client, ofOne, { wait, signal, listener, network });
   const { targets, pending, waited } = found;
   const { allow = {} } = options;
-  if (pending.length === 0) refuseKeys(targets, allow, defaults.groups);
+  if (pending.length === 0) refuseKeys(targets, allow);
   await refusePorts(allow, defaults.groups);
   const { wanted, notPublished, warnings } = makeAll(targets, defaults);
   const dropped = targets.flatMap((target) => warnOfDropped(target.name, target.options, here));
@@ -132,10 +132,7 @@ export async function selectNamed(
 /** Of lists that several containers are given, those about the ports of one. */
 function aboutPorts({ allow, ...options }: Options, { publishes }: Container): Options {
   if (allow === undefined) return options;
-  // What they allow was looked at before.
-  const idle = new Set(
-    keysWithout(publishes, readAllow(Object.fromEntries(Object.keys(allow).map((key) => [key, []])), {})),
-  );
+  const idle = new Set(keysWithout(publishes, readKeys(allow)));
   const own = Object.entries(allow).filter(([key]) => !idle.has(key));
   // As if it were given none: what it had is told.
   return own.length === 0 && idle.size > 0 ? options : { ...options, allow: Object.fromEntries(own) };
