@@ -48,7 +48,7 @@ function listed(live: Live | undefined): string {
 
 /** `Backend.load`. */
 export async function loadWith(families: readonly Family[], before: Look, work: Work): Promise<Reloaded> {
-  const { loader, closes } = work.load;
+  const { loader } = work.load;
   const { host } = work.request;
   switch (loader.kind) {
     case "unusable":
@@ -57,7 +57,7 @@ export async function loadWith(families: readonly Family[], before: Look, work: 
       return loadByServices(loader.units, families, before, work);
   }
   const live: Kernel = {};
-  const warnings = await inTurn(families, closes, async (family) => {
+  const warnings = await sideBySide(families, async (family) => {
     if (loader.kind === "patch") {
       live[family] = await patch(family, before, work);
       return rememberPatched(family, live[family], loader, work.request);
@@ -106,6 +106,14 @@ async function tryDirectory(family: Family, { directories, timeout }: HostConfig
   const directory = directories[family];
   const { current } = await sortByBoot(directory, await readFragments(directory));
   return findBroken(current, { family, directory, timeout }, readLive(""));
+}
+
+/** All of them, whatever becomes of one; throws the first failure once all have ended. The kernel takes most of the time of each. */
+async function sideBySide<T>(things: readonly T[], step: (thing: T) => Promise<string[]>): Promise<string[]> {
+  const ended = await Promise.allSettled(things.map(step));
+  const failed = ended.find((one) => one.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
+  return ended.flatMap((one) => (one.status === "fulfilled" ? one.value : []));
 }
 
 /** The first failure stops it; but a pure removal continues, so that one family's failure does not leave the other's ports open. */

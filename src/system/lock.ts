@@ -11,6 +11,7 @@ import { type FileHandle, open, readdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { errno, excerpt, Failure } from "../model/errors.ts";
 import { commandFailure, run } from "./exec.ts";
+import { takeIfFree } from "./kernel-lock.ts";
 import { writeFailure } from "./replace-file.ts";
 import { verbose, verboseSpan } from "./verbose.ts";
 
@@ -68,18 +69,23 @@ async function holding<T>(
 ): Promise<T> {
   try {
     verbose(() => `lock ${path}: wait up to ${timeoutSeconds} s`);
-    const ran = await run("flock", ["--exclusive", "--wait", String(timeoutSeconds), "0"], {
-      timeoutSeconds: timeoutSeconds + 1,
-      descriptor: handle.fd,
-    });
-    if (ran.exitCode === 1) throw await locked(directory, timeoutSeconds, (await handle.stat()).ino);
-    if (ran.exitCode !== 0) throw commandFailure("command_failed", `${directory} cannot be locked`, ran, { path });
+    if (!(await takeIfFree(handle.fd))) await waitFor(handle, path, directory, timeoutSeconds);
     const released = verboseSpan(() => `lock ${path}: taken`);
     return await body().finally(() => released(() => `lock ${path}: released`));
   } finally {
     // The lock is released then, even if close fails; the work is done.
     await handle.close().catch(() => {});
   }
+}
+
+/** By flock(1), on a descriptor that it inherits. */
+async function waitFor(handle: FileHandle, path: string, directory: string, timeoutSeconds: number): Promise<void> {
+  const ran = await run("flock", ["--exclusive", "--wait", String(timeoutSeconds), "0"], {
+    timeoutSeconds: timeoutSeconds + 1,
+    descriptor: handle.fd,
+  });
+  if (ran.exitCode === 1) throw await locked(directory, timeoutSeconds, (await handle.stat()).ino);
+  if (ran.exitCode !== 0) throw commandFailure("command_failed", `${directory} cannot be locked`, ran, { path });
 }
 
 async function locked(path: string, timeoutSeconds: number, inode: number): Promise<Failure> {
