@@ -128,7 +128,8 @@ function collect(fragments: readonly Fragment[]) {
   return { tables, problems };
 }
 
-function isFront(line: string): boolean {
+/** Whether a line is one that we insert; most can be told apart without their words. */
+export function isFront(line: string): boolean {
   return /-I|--ins/.test(line) && mayBeOurs(line) && isInserted(readWords(uncounted(line)));
 }
 

@@ -4,9 +4,9 @@
 // is what it will print on the host. The result is fragments again: the rules in the kernel's order, each under the path that it
 // came from, so that one path may come several times.
 
-import type { Assembled, Fragment } from "./assemble.ts";
+import { type Assembled, type Fragment, isFront } from "./assemble.ts";
 import { isManaged } from "./fragment-text.ts";
-import { isInserted, mayBeOurs, readChain, readWords, spell, uncounted } from "./rule.ts";
+import { readChain, readWords, spell, uncounted } from "./rule.ts";
 import { builtInChains, readTables, type Section, tablesOf } from "./table-text.ts";
 
 /** A rule, and the line of the assembled text that it came from. */
@@ -43,8 +43,7 @@ function placed(line: string): Placed {
 
 /** What we insert stays an insertion: it comes before whatever a load keeps. */
 function asAdded({ text, at }: Placed, lines: readonly string[]): Placed {
-  const isFront = mayBeOurs(text) && isInserted(readWords(uncounted(lines[at] ?? "")));
-  return { text: isFront ? text.replace(/^-A /, "-I ") : text, at };
+  return { text: isFront(lines[at] ?? "") ? text.replace(/^-A /, "-I ") : text, at };
 }
 
 /** Lines that no trial could load, as our parser writes their words, by table. */

@@ -92,11 +92,15 @@ class SourceIndex {
   }
 
   #in(places: Iterable<string>, bits: string): Source[] {
-    return [...places].flatMap((place) =>
-      this.#lengths
-        .filter((length) => length <= bits.length)
-        .flatMap((length) => this.#places.get(place)?.get(bits.slice(0, length)) ?? []),
-    );
+    const found: Source[] = [];
+    for (const place of places) {
+      for (const length of this.#lengths) {
+        if (length > bits.length) break;
+        const one = this.#places.get(place)?.get(bits.slice(0, length));
+        if (one !== undefined) found.push(one);
+      }
+    }
+    return found;
   }
 }
 
