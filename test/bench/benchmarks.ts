@@ -138,11 +138,17 @@ export async function sources(place: Place, count: number): Promise<Figure[]> {
     const given = { container: "web", reload: "restore", client: FAKE_CLIENT, allow: { "*": from } };
     const mine = await ours(host, native, given, { before: UNLISTED, expect: CHANGED, rounds: 9 });
     const rules = `/root/rules-sources-${ports}`;
-    await host.run("sh", ["-c", `${UNLISTED}; docker_iptables < ${mine.stdin} && iptables-save > ${rules}`]);
-    const restore = { name: "iptables-restore", argv: ["iptables-restore"], stdin: rules, before: UNLISTED, rounds: 9 };
-    const samples = await measure(host, [restore, mine]);
+    const save = `iptables-save > ${rules} && ip6tables-save > ${rules}-6`;
+    await host.run("sh", ["-c", `${UNLISTED}; docker_iptables < ${mine.stdin} && ${save}`]);
+    const common = { before: UNLISTED, rounds: 9 };
+    const ipv4 = { name: "iptables-restore alone", argv: ["iptables-restore"], stdin: rules, ...common };
+    // What a list closes it closes in both families.
+    const script = `iptables-restore < ${rules} && ip6tables-restore < ${rules}-6`;
+    const both = { name: "iptables-restore, ip6tables-restore", argv: ["sh", "-c", script], ...common };
+    const samples = await measure(host, [both, ipv4, mine]);
     const what = `${size} sources on ${ports} ${ports === 1 ? "port" : "ports"}, \`reload: restore\`, native`;
-    figures.push(compare(what, samples, ["native", "iptables-restore"], ports === 1 ? { most: 3 } : undefined));
+    figures.push(compare(what, samples, ["native", both.name], ports === 1 ? { most: 3 } : undefined));
+    figures.push(compare(what, samples, ["native", ipv4.name]));
   }
   return figures;
 }
