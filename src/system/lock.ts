@@ -11,7 +11,7 @@ import { type FileHandle, open, readdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { errno, excerpt, Failure } from "../model/errors.ts";
 import { commandFailure, run } from "./exec.ts";
-import { takeIfFree } from "./kernel-lock.ts";
+import { lookForWaiters, takeIfFree } from "./kernel-lock.ts";
 import { writeFailure } from "./replace-file.ts";
 import { verbose, verboseSpan } from "./verbose.ts";
 
@@ -71,7 +71,10 @@ async function holding<T>(
     verbose(() => `lock ${path}: wait up to ${timeoutSeconds} s`);
     if (!(await takeIfFree(handle.fd))) await waitFor(handle, path, directory, timeoutSeconds);
     const released = verboseSpan(() => `lock ${path}: taken`);
-    return await body().finally(() => released(() => `lock ${path}: released`));
+    return await body().finally(async () => {
+      await lookForWaiters((await handle.stat()).ino);
+      released(() => `lock ${path}: released`);
+    });
   } finally {
     // The lock is released then, even if close fails; the work is done.
     await handle.close().catch(() => {});
