@@ -11,9 +11,12 @@ import { type FileHandle, open, readdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { errno, excerpt, Failure } from "../model/errors.ts";
 import { commandFailure, run } from "./exec.ts";
-import { lookForWaiters, takeIfFree } from "./kernel-lock.ts";
+import { takeIfFree } from "./kernel-lock.ts";
 import { writeFailure } from "./replace-file.ts";
 import { verbose, verboseSpan } from "./verbose.ts";
+
+/** What this process has held before. */
+const held = new Set<string>();
 
 /** Runs `body` while no other process writes into the directory. Throws Failure as `withLock`. */
 export function withWriteLock<T>(directory: string, timeoutSeconds: number, body: () => Promise<T>): Promise<T> {
@@ -69,10 +72,12 @@ async function holding<T>(
 ): Promise<T> {
   try {
     verbose(() => `lock ${path}: wait up to ${timeoutSeconds} s`);
-    if (!(await takeIfFree(handle.fd))) await waitFor(handle, path, directory, timeoutSeconds);
+    // What others wait for is theirs next: they write, and one load serves all.
+    const isTaken = !held.has(path) && (await takeIfFree(handle.fd));
+    if (!isTaken) await waitFor(handle, path, directory, timeoutSeconds);
     const released = verboseSpan(() => `lock ${path}: taken`);
-    return await body().finally(async () => {
-      await lookForWaiters((await handle.stat()).ino);
+    return await body().finally(() => {
+      held.add(path);
       released(() => `lock ${path}: released`);
     });
   } finally {
