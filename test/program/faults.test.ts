@@ -56,7 +56,7 @@ interface Case {
 const WRITES = [/^writeFile: half$/, /^rename .*\.tmp$/, /^sync /, /^run flock /];
 // What runs side by side comes in a different order each time: of such steps any one will do.
 const LOADS = [/^run unshare --net -- .* ip6?tables-restore/, /^run ip6?tables-restore /];
-const FLOWS = [/^run conntrack -L /, /^run conntrack -D /];
+const FLOWS = [/^run conntrack -[LD] /];
 const READS = [/^readdir .*tables\.d$/, /^open .*docker_iptables\.load$/, /^close .*_/];
 
 function door1(given: Record<string, unknown>): Pick<Case, "prepare" | "argv" | "input"> {
