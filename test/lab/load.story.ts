@@ -151,10 +151,17 @@ describe.each(["nft", "legacy"] as const)("a hundred loads in a row on iptables-
       const result = await client.connect(host.address, 8080, { timeoutMs: 900 });
       return result.reached && result.peer === client.address;
     };
-    // Two texts in turn, so that each load has something to load.
+    // Two texts in turn, so that each load has each table to load.
+    const rules = [
+      ["raw", "-A PREROUTING -s 192.0.2.9/32 -j DROP"],
+      ["mangle", "-A FORWARD -s 192.0.2.9/32 -j DROP"],
+      ["nat", "-A POSTROUTING -d 192.0.2.9/32 -j RETURN"],
+      ["filter", "-A INPUT -s 192.0.2.9/32 -j DROP"],
+    ];
+    await host.write("/root/turn", rules.map(([table, rule]) => `*${table}\n${rule}\nCOMMIT\n`).join(""));
     const script = `for i in $(seq 50); do
       echo '# one' > /etc/iptables.d/50_turn && docker_iptables load ipv4 &&
-      printf '*filter\\n-A INPUT -s 192.0.2.9/32 -j DROP\\nCOMMIT\\n' > /etc/iptables.d/50_turn && docker_iptables load ipv4 || exit 1
+      cp /root/turn /etc/iptables.d/50_turn && docker_iptables load ipv4 || exit 1
     done`;
     const loads = await lossesDuring(connect, async () => {
       await host.run("sh", ["-c", script]);
