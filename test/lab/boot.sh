@@ -1,6 +1,6 @@
 #!/bin/sh
 # Process 1 of a host until systemd takes its place: plugs the host into the LAN, mounts its root (the machine's
-# own root below, then the fetched packages, then the host's disk) and makes it /. Prints its process id as the
+# own root, or a release's, below, then the fetched packages, then the host's disk) and makes it /. Prints its process id as the
 # machine sees it. Kernel settings outside /proc/sys/net and devices are out of the host's reach: they are the
 # machine's.
 set -eu
@@ -18,7 +18,7 @@ ip link set eth0 "$LAN"
 ip address add "$ADDRESS" dev eth0
 ip address add "$ADDRESS6" dev eth0 nodad
 
-mount -t overlay -o "lowerdir=/run/lab/packages:/,upperdir=$HOST_DIRECTORY/upper,workdir=$HOST_DIRECTORY/work" overlay "$root"
+mount -t overlay -o "lowerdir=/run/lab/packages:$ROOT,upperdir=$HOST_DIRECTORY/upper,workdir=$HOST_DIRECTORY/work" overlay "$root"
 cd "$root"
 if [ ! -e "$HOST_DIRECTORY/prepared" ]; then
   . "$here/prepare.sh"
@@ -26,7 +26,8 @@ if [ ! -e "$HOST_DIRECTORY/prepared" ]; then
 fi
 # Overlay on overlay fails, so what holds containers is on the disk's tmpfs itself.
 for store in docker containerd containers; do mount --bind "$HOST_DIRECTORY/$store" "var/lib/$store"; done
-mount --bind "$NODE" usr/local/bin/node
+# A release has its own.
+if [ "$ROOT" = / ]; then mount --bind "$NODE" usr/local/bin/node; fi
 
 mount -t proc -o nosuid,nodev,noexec proc proc
 mount --bind proc/sys proc/sys
@@ -57,8 +58,9 @@ ln -s /proc/self/fd/0 dev/stdin
 ln -s /proc/self/fd/1 dev/stdout
 ln -s /proc/self/fd/2 dev/stderr
 
-# Cgroups: inside the cgroup namespace each new mount shows the host's own part only.
-if grep -qv '^0:' proc/self/cgroup; then
+# Cgroups: inside the cgroup namespace each new mount shows the host's own part only. systemd from 256 on wants the second
+# version alone, and Debian 12's takes it, too.
+if [ "$ROOT" = / ] && grep -qv '^0:' proc/self/cgroup; then
   mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup
   while IFS=: read -r number controllers _; do
     case $number:$controllers in

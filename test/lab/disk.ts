@@ -93,6 +93,7 @@ export function bootEnvironment(directory: string, options: HostOptions, place: 
     BACKEND: options.backend ?? "nft",
     LAN: options.lanByUnit ? "down" : "up",
     DOCKER_AT_BOOT: (options.docker?.atBoot ?? true) ? "yes" : "no",
+    ROOT: place.world.root,
     NODE: process.execPath,
   };
   return Object.entries(variables).map(([name, value]) => `${name}=${value}`);

@@ -10,6 +10,7 @@ import { Client } from "./client.ts";
 import { Host, type HostOptions } from "./host.ts";
 import { serverArchive } from "./image.ts";
 import { packageRoot } from "./packages.ts";
+import { chosenSuite, suiteRoot } from "./suites.ts";
 import { World } from "./world.ts";
 
 export interface LabOptions {
@@ -22,7 +23,11 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
   if (process.getuid?.() !== 0) {
     throw new Error("The lab boots hosts in namespaces of their own, which needs root: sudo npm run test:lab");
   }
-  const world = await World.start(await packageRoot(options.packages));
+  const suite = chosenSuite();
+  const root = suite === undefined ? undefined : await suiteRoot(suite);
+  const packages = await packageRoot(root === undefined ? options.packages : []);
+  const hosts = root === undefined ? undefined : { root, packages: await packageRoot(options.packages, root) };
+  const world = await World.start(packages, hosts);
   return new Lab(world, await serverArchive(world));
 }
 

@@ -1,20 +1,21 @@
 /*
- * What a host needs and this machine lacks: fetched from Debian with apt-get and unpacked into a private root tree below
- * .cache/lab/roots, never installed. The tree's name is a hash of the requested packages and of the machine's own package list, so
+ * What a host needs and its root file system lacks: fetched from Debian with apt-get and unpacked into a private root tree below
+ * .cache/lab/roots, never installed. The tree's name is a hash of the requested packages and of the list of those that are there, so
  * that a second run finds it. Maintainer scripts are not run.
  */
 
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, readlink, rename, rm, symlink, writeFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 
 /** The project's own cache; everything that outlives a lab is below it. */
 export const cacheDirectory = fileURLToPath(new URL("../../.cache/lab", import.meta.url));
 
-const statusFile = "/var/lib/dpkg/status";
+/** The machine's own root file system. */
+const MACHINE = "/";
 // Not /usr/local: it is the machine's own business, and empty in a host.
 const directories = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -32,13 +33,15 @@ const needed: [name: string, debianPackage: string][] = [
 ];
 
 /**
- * The private root tree that holds what the machine lacks of the needed packages and of `extra` ones.
- * Prints one line when it has to fetch something.
+ * The private root tree that holds what the machine lacks of the needed packages and of `extra` ones; or what another root file
+ * system, `base`, lacks of those. Prints one line when it has to fetch something.
  */
-export async function packageRoot(extra: readonly string[] = []): Promise<string> {
+export async function packageRoot(extra: readonly string[] = [], base = MACHINE): Promise<string> {
   const lacking = needed.filter(([name]) => !directories.some((directory) => existsSync(resolve(directory, name))));
-  const packages = [...new Set([...lacking.map(([, debianPackage]) => debianPackage), ...extra])].sort();
-  const wanted = hash(packages.join(" "));
+  const own = base === MACHINE ? lacking.map(([, debianPackage]) => debianPackage) : [];
+  const packages = [...new Set([...own, ...extra])].sort();
+  const wanted = hash(`${base === MACHINE ? "" : basename(base)}${packages.join(" ")}`);
+  const statusFile = join(base, "var/lib/dpkg/status");
   const status = hash(existsSync(statusFile) ? await readFile(statusFile) : "");
   const roots = join(cacheDirectory, "roots");
   const name = `${wanted}-${status}`;
@@ -52,8 +55,8 @@ export async function packageRoot(extra: readonly string[] = []): Promise<string
     await mkdir(unpacked);
     if (packages.length > 0) {
       console.log(`lab: fetching from Debian into .cache/lab (nothing is installed): ${packages.join(" ")}`);
-      const archives = await download(draft, packages);
-      await linkMergedUsr(unpacked);
+      const archives = await download(draft, packages, base);
+      await linkMergedUsr(unpacked, base);
       for (const archive of archives) await unpack(archive, unpacked);
     }
     for (const old of await readdir(roots)) {
@@ -83,11 +86,12 @@ function hash(content: string | Buffer): string {
   return createHash("sha256").update(content).digest("hex").slice(0, 12);
 }
 
-/** Downloads the packages and what the machine lacks of their dependencies; returns the archives' paths. */
-async function download(draft: string, packages: readonly string[]): Promise<string[]> {
+/** Downloads the packages and what `base` lacks of their dependencies; returns the archives' paths. */
+export async function download(draft: string, packages: readonly string[], base = MACHINE): Promise<string[]> {
   const archives = join(draft, "archives");
   await mkdir(join(archives, "partial"), { recursive: true });
   const options = [
+    ...(base === MACHINE ? [] : [`Dir=${base}`, `Dir::State::status=${join(base, "var/lib/dpkg/status")}`]),
     `Dir::Cache=${join(draft, "cache")}`,
     `Dir::Cache::archives=${archives}`,
     "Debug::NoLocking=1",
@@ -98,7 +102,7 @@ async function download(draft: string, packages: readonly string[]): Promise<str
   await mkdir(join(draft, "cache"));
   const first = await apt(options, install);
   if (first.failed) {
-    // The machine has no package lists, or stale ones: fetch lists of our own.
+    // There are no package lists, or stale ones: fetch lists of our own.
     const own = [...options, `Dir::State::lists=${join(draft, "lists")}`];
     await mkdir(join(draft, "lists", "partial"), { recursive: true });
     const update = await apt(own, ["-qq", "update"]);
@@ -123,16 +127,16 @@ async function apt(options: readonly string[], args: readonly string[]) {
 }
 
 /** Debian's merged /usr: /bin, /sbin and /lib are links, and a directory in an upper layer would hide them. */
-async function linkMergedUsr(root: string): Promise<void> {
+async function linkMergedUsr(root: string, base: string): Promise<void> {
   for (const name of ["bin", "sbin", "lib", "lib32", "lib64", "libx32"]) {
-    const target = await readlink(join("/", name)).catch(() => undefined);
+    const target = await readlink(join(base, name)).catch(() => undefined);
     if (target === undefined) continue;
     await mkdir(join(root, resolve("/", target)), { recursive: true });
     await symlink(target, join(root, name));
   }
 }
 
-async function unpack(archive: string, root: string): Promise<void> {
+export async function unpack(archive: string, root: string): Promise<void> {
   const tar = `${archive}.tar`;
   const contents = await execa("dpkg-deb", ["--fsys-tarfile", archive], {
     encoding: "buffer",

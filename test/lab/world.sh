@@ -1,12 +1,12 @@
 #!/bin/sh
-# world.sh PACKAGES CGROUP...
+# world.sh PACKAGES LAYER ROOT CGROUP...
 # One lab's private world. This process stays outside of it: it makes the lab's cgroups, starts the world, waits
 # for its end and removes the cgroups, also when the test process was killed. Standard input is the lab's life
 # line: the world ends when it closes.
 set -eu
 here=$(dirname "$0")
-packages=$1
-shift
+packages=$1 layer=$2 root=$3
+shift 3
 
 for cgroup in "$@"; do
   mkdir "$cgroup"
@@ -29,7 +29,7 @@ done
   for cgroup in "$@"; do echo 0 >"$cgroup/world/cgroup.procs"; done
   exec setpriv --pdeathsig KILL \
     unshare --mount --pid --net --uts --ipc --cgroup --propagation private --fork --kill-child \
-    sh "$here/world-init.sh" "$packages"
+    sh "$here/world-init.sh" "$packages" "$layer" "$root"
 ) <&0 || true
 
 # A cgroup can be removed once its last process is gone, which may take the kernel a moment.

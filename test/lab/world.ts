@@ -17,24 +17,30 @@ export class World {
   readonly pid: number;
   /** The lab's directories in the machine's cgroup hierarchies. */
   readonly cgroups: readonly string[];
+  /** Where the hosts' root file system is, in the world. */
+  readonly root: string;
   readonly #supervisor: Supervisor;
 
-  private constructor(pid: number, cgroups: readonly string[], supervisor: Supervisor) {
+  private constructor(pid: number, cgroups: readonly string[], isSuites: boolean, supervisor: Supervisor) {
+    this.root = isSuites ? "/run/lab/root" : "/";
     this.pid = pid;
     this.cgroups = cgroups;
     this.#supervisor = supervisor;
   }
 
-  /** Starts a world that has the tree of fetched packages (see packages.ts) at hand. */
-  static async start(packages: string): Promise<World> {
+  /**
+   * Starts a world that has the tree of fetched packages (see packages.ts) at hand. Its hosts have `suite`, a root file system
+   * (see suites.ts) and packages of its own, in place of the machine's.
+   */
+  static async start(packages: string, suite?: { root: string; packages: string }): Promise<World> {
     const parents = await cgroupParents();
     await sweepCgroups(parents);
     const name = await cgroupName();
     const cgroups = parents.map((parent) => join(parent, name));
-    const supervisor = supervise([packages, ...cgroups]);
+    const supervisor = supervise([packages, suite?.packages ?? packages, suite?.root ?? "", ...cgroups]);
     supervisor.stdin.on("error", () => {});
     for await (const line of createInterface({ input: supervisor.stdout })) {
-      return new World(Number(line), cgroups, supervisor);
+      return new World(Number(line), cgroups, suite !== undefined, supervisor);
     }
     throw new Error(`The lab's world did not start:\n${(await supervisor).stderr}`);
   }
