@@ -16,7 +16,7 @@ const PACKAGES =
   "ca-certificates conntrack dbus docker.io iproute2 iptables kmod nodejs procps python3 systemd systemd-sysv util-linux";
 
 /** The releases, with what each calls otherwise than the others. */
-const SUITES: Record<string, readonly string[]> = {
+export const SUITES: Record<string, readonly string[]> = {
   bookworm: [],
   // The docker command is a package of its own there.
   trixie: ["docker-cli"],

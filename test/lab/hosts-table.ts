@@ -1,0 +1,115 @@
+/*
+ * `npm run test:hosts [RELEASE…]`: all stories on hosts of each Debian release, and of the machine's own files ("machine"), one after
+ * the other; and the table of them in docs/hosts.md. Some 15 minutes for each. Needs root.
+ */
+
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { execa } from "execa";
+import { startLab } from "./lab.ts";
+import { SUITES } from "./suites.ts";
+import type { Told } from "./tally.ts";
+
+const PAGE = fileURLToPath(new URL("../../docs/hosts.md", import.meta.url));
+const ALL = Object.keys(SUITES);
+
+/** What runs on a host, by the command that says so; the first words of its answer that are a version. */
+const VERSIONS: Record<string, string> = {
+  Docker: "docker version --format '{{.Server.Version}}'",
+  iptables: "iptables --version",
+  systemd: "systemctl --version",
+  "Node.js": "node --version",
+  "ansible-core": "ansible --version",
+  podman: "podman --version",
+  nftables: "nft --version",
+};
+
+interface Run {
+  suite: string;
+  versions: Record<string, string>;
+  told: Told[];
+}
+
+async function runOn(suite: string): Promise<Run> {
+  process.env["LAB_ROOT"] = suite;
+  const versions = await versionsOn();
+  const folder = await mkdtemp(join(tmpdir(), "docker_iptables-hosts-"));
+  try {
+    const tally = join(folder, "tally");
+    const reporters = ["--reporter=default", `--reporter=${fileURLToPath(new URL("tally.ts", import.meta.url))}`];
+    const config = fileURLToPath(new URL("vitest.config.ts", import.meta.url));
+    await execa("npx", ["vitest", "run", "--config", config, ...reporters], {
+      env: { LAB_ROOT: suite, LAB_TALLY: tally },
+      stdio: "inherit",
+      reject: false,
+    });
+    return { suite, versions, told: JSON.parse(await readFile(tally, "utf8")) };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function versionsOn(): Promise<Record<string, string>> {
+  await using lab = await startLab({ packages: ["ansible-core", "nftables", "podman"] });
+  const host = await lab.host({ name: "host" });
+  const found = await Promise.all(
+    Object.entries(VERSIONS).map(async ([name, command]) => {
+      const { stdout } = await host.run("sh", ["-c", command], { check: false });
+      return [name, /\d+(?:\.\d+)+|\d+/.exec(stdout)?.[0] ?? "–"] as const;
+    }),
+  );
+  return Object.fromEntries(found);
+}
+
+/** The two tables and what was left out. Pure. */
+function report(runs: readonly Run[], date: string): string {
+  const head = `| | ${runs.map(({ suite }) => suite).join(" | ")} |\n| --- |${" --- |".repeat(runs.length)}`;
+  const row = (name: string, cell: (run: Run) => string) => `| ${name} | ${runs.map(cell).join(" | ")} |`;
+  const files = [...new Set(runs.flatMap(({ told }) => told.map(({ file }) => file)))].sort();
+  const cell = (file: string) => (run: Run) => {
+    const here = run.told.filter((one) => one.file === file);
+    const count = (state: Told["state"]) => here.filter((one) => one.state === state).length;
+    const failed = count("failed") > 0 ? `, **${count("failed")} failed**` : "";
+    return `${count("passed")} of ${here.length}${failed}`;
+  };
+  const left = new Map<string, string[]>();
+  for (const { suite, told } of runs)
+    for (const { file, name, state, note } of told)
+      if (state === "skipped") {
+        const key = `${file}: ${name}: ${note ?? "no reason given"}`;
+        left.set(key, [...(left.get(key) ?? []), suite]);
+      }
+  const sum = row("all", ({ told }) => `${told.filter(({ state }) => state === "passed").length} of ${told.length}`);
+  return [
+    `Run on ${date}, each release with its own packages:`,
+    "",
+    head,
+    ...Object.keys(VERSIONS).map((name) => row(name, ({ versions }) => versions[name] ?? "–")),
+    "",
+    "Stories that passed:",
+    "",
+    head,
+    ...files.map((file) => row(file, cell(file))),
+    sum,
+    "",
+    ...(left.size === 0 ? ["None was left out."] : ["Left out:", ""]),
+    ...[...left].sort().map(([what, suites]) => `- ${suites.join(", ")}: ${what}`),
+  ].join("\n");
+}
+
+const chosen = process.argv.slice(2);
+const unknown = chosen.find((one) => !ALL.includes(one));
+if (unknown !== undefined) throw new Error(`${unknown} is none of ${ALL.join(", ")}`);
+const runs: Run[] = [];
+for (const suite of chosen.length > 0 ? chosen : ALL) runs.push(await runOn(suite));
+const text = report(runs, new Date().toISOString().slice(0, 10));
+console.log(text);
+if (chosen.length === 0) {
+  const page = await readFile(PAGE, "utf8");
+  const [before, , after] = page.split(/(<!-- written by npm run test:hosts -->\n[\s\S]*?<!-- to here -->)/);
+  await writeFile(PAGE, `${before}<!-- written by npm run test:hosts -->\n\n${text}\n\n<!-- to here -->${after}`);
+}
+const failed = runs.flatMap(({ told }) => told).filter(({ state }) => state === "failed").length;
+process.exit(failed > 0 ? 1 : 0);
