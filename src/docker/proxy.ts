@@ -62,6 +62,8 @@ export interface DockerProxy {
   hostPort: number;
   address: string;
   port: number;
+  /** Whether it answers a datagram from the address that was asked, on whichever it listens: since Docker 28 (moby, cmd/docker-proxy). */
+  answersAsAsked: boolean;
 }
 
 export interface Proxies {
@@ -111,7 +113,10 @@ export function adviseUntrusted(pids: readonly string[]): Advice[] {
   return [{ what, hint: `'ps -fp ${shown.join(",")}' shows whose` }];
 }
 
-/** `docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80` */
+/**
+ * `docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80`; since 28 with
+ * `-use-listen-fd` (tried, 26.1 and 28.5). The daemon's version does not say it: with live-restore a proxy is of an older one.
+ */
 function readProxy(cmdline: string): DockerProxy[] {
   const words = cmdline.split("\0");
   const argument = (flag: string) => words[words.indexOf(flag) + 1] ?? "";
@@ -124,6 +129,7 @@ function readProxy(cmdline: string): DockerProxy[] {
       hostPort: Number(argument("-host-port")),
       address,
       port: Number(argument("-container-port")),
+      answersAsAsked: words.includes("-use-listen-fd"),
     },
   ];
 }

@@ -164,11 +164,13 @@ class Way {
     return { why: `docker-proxy does not reach the container: ${end.why}` };
   }
 
-  /** A UDP socket on every address answers from the one that the kernel prefers towards the client (tried, 20.10). */
-  #answersFrom({ protocol, hostAddress }: DockerProxy): string {
+  /** A UDP socket on every address answers from the one that the kernel prefers towards the client (tried, 20.10 and 26.1). */
+  #answersFrom({ protocol, hostAddress, answersAsAsked }: DockerProxy): string {
     const { from, source, destination } = this.#trip;
     const isAny = hostAddress === "0.0.0.0" || hostAddress === "::";
-    return protocol === "udp" && isAny && from !== undefined ? this.#addressOf(from, source) : destination;
+    return protocol === "udp" && isAny && !answersAsAsked && from !== undefined
+      ? this.#addressOf(from, source)
+      : destination;
   }
 
   #forward(): Stop {

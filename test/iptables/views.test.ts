@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { readContainer } from "../../src/docker/container.ts";
 import { readNetwork } from "../../src/docker/network.ts";
+import type { DockerProxy } from "../../src/docker/proxy.ts";
 import { locate } from "../../src/docker/published.ts";
 import { readLive } from "../../src/iptables/live.ts";
 import { ruleWith } from "../../src/iptables/packet.ts";
@@ -32,7 +33,9 @@ const network = (name: string, subnet: string) =>
 const NETWORKS = [network("br0", "172.17.0.0/16"), network("br1", "172.18.0.0/16"), network("br2", "172.19.0.0/16")];
 
 const DNAT = "-A PREROUTING -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80";
-const PROXIES = [{ protocol: "tcp", hostAddress: "0.0.0.0", hostPort: 8080, address: "172.17.0.2", port: 80, pid: 1 }];
+const PROXIES: DockerProxy[] = [
+  { protocol: "tcp", hostAddress: "0.0.0.0", hostPort: 8080, address: "172.17.0.2", port: 80, answersAsAsked: false },
+];
 const HOOKS: Record<string, string[]> = {
   raw: ["PREROUTING", "OUTPUT"],
   mangle: ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"],
@@ -44,7 +47,7 @@ const HOOKS: Record<string, string[]> = {
 type Tables = Partial<Record<keyof typeof HOOKS, string[]>>;
 
 /** A host with these rules; a line that begins with a colon is a chain of its own, or a policy. */
-function hostWith(tables: Tables, subnets = ONE, proxies: typeof PROXIES = []): PacketHost {
+function hostWith(tables: Tables, subnets = ONE, proxies: readonly DockerProxy[] = []): PacketHost {
   const texts = Object.entries({ nat: [DNAT], ...tables }).flatMap(([table, lines = []]) => {
     const own = lines.filter((line) => line.startsWith(":"));
     const hooks = (HOOKS[table] ?? []).filter((hook) => !own.some((line) => line.startsWith(`:${hook} `)));
@@ -103,6 +106,27 @@ test("without rules that tell clients apart another machine is one view, seen as
     expect(told(all)).toEqual(["yes"]);
     expect(all[0]?.arrival).toMatchObject({ reached: { address: "172.17.0.2", port: 80, seenAs: "203.0.113.9" } });
   }
+});
+
+test("docker-proxy answers a datagram from the address that was asked since Docker 28, before it from the preferred one", () => {
+  const subnets = [...ONE, { name: "eth0", cidr: "192.0.2.77/24" }];
+  const asked = (answersAsAsked: boolean, hostAddress: string, destination: string) => {
+    const proxy = { protocol: "udp", hostAddress, hostPort: 8080, address: "172.17.0.2", port: 80, answersAsAsked };
+    const host = hostWith({ nat: [] }, subnets, [proxy]);
+    const trip = {
+      family: "ipv4",
+      from: "eth0",
+      source: "192.0.2.9",
+      destination,
+      protocol: "udp",
+      port: 8080,
+    } as const;
+    return trace(host, trip).reached === undefined ? "not answered" : "answered";
+  };
+  expect(asked(false, "0.0.0.0", "192.0.2.1")).toBe("answered");
+  expect(asked(false, "0.0.0.0", "192.0.2.77")).toBe("not answered");
+  expect(asked(false, "192.0.2.77", "192.0.2.77")).toBe("answered");
+  expect(asked(true, "0.0.0.0", "192.0.2.77")).toBe("answered");
 });
 
 describe("it is never said closed where it is open, nor open where it is closed", () => {

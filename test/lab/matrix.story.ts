@@ -5,6 +5,7 @@
 
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import type { Host } from "./host.ts";
 import {
   DIFFERENCES,
   type Difference,
@@ -42,8 +43,9 @@ describe.each(KINDS)("iptables-$backend, docker-proxy $userlandProxy", ({ backen
     const place = await makePlace(lab, { backend, userlandProxy });
     expect(listProbes(place).length).toBeGreaterThan(1000);
 
+    const docker = await dockerVersion(place.host);
     for (const bridgeNf of [false, true]) {
-      const setting = { userlandProxy, bridgeNf };
+      const setting = { userlandProxy, bridgeNf, docker };
       await setBridgeNf(place.host, bridgeNf);
       await asDocker29(place, setting);
       await hold("docker29", place, setting);
@@ -53,7 +55,7 @@ describe.each(KINDS)("iptables-$backend, docker-proxy $userlandProxy", ({ backen
       await hold("ours", place, setting);
       expect.soft(await flowsInto(place), `let through, ${JSON.stringify(setting)}`).toEqual(flows);
     }
-    const setting = { userlandProxy, bridgeNf: true };
+    const setting = { userlandProxy, bridgeNf: true, docker };
     if (userlandProxy) await oneRuleLess(place, setting);
 
     expect(await asOriginal(place)).toContain("Bad argument");
@@ -70,6 +72,12 @@ describe.each(KINDS)("iptables-$backend, docker-proxy $userlandProxy", ({ backen
     await hold("own", await asOwn(place), setting);
   });
 });
+
+/** The major one. */
+async function dockerVersion(host: Host): Promise<number> {
+  const { stdout } = await host.docker.cli("version", "--format", "{{.Server.Version}}");
+  return Number.parseInt(stdout, 10);
+}
 
 /** The matrix itself: it sees when a single rule of ours is gone. */
 async function oneRuleLess(place: Place, setting: Setting): Promise<void> {

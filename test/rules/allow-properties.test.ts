@@ -135,7 +135,7 @@ function proxiesOf(drawn: World, box: Box): DockerProxy[] {
   const to = (family: Family) => own.find((one) => one.family === family)?.address ?? own[0]?.address ?? "";
   return publishesOf(drawn, box).flatMap(({ hostIp, hostPort, containerPort, protocol }) => {
     const family = familyOf(hostIp);
-    const proxy = { protocol, hostPort, port: containerPort };
+    const proxy = { protocol, hostPort, port: containerPort, answersAsAsked: false };
     // Without an address of its own family it leads to the other's.
     const one = { ...proxy, hostAddress: hostIp, address: to(family) };
     return drawn.dual && hostIp === "0.0.0.0" ? [one, { ...proxy, hostAddress: "::", address: to("ipv4") }] : [one];

@@ -85,7 +85,8 @@ describe.skipIf(whatLacks() !== "")(`with root${whatLacks()}`, () => {
     const daemon = await start("dockerd", {
       before: ["unshare", "--net", "--"],
       runs: "docker-proxy",
-      flags: flags("172.17.0.2"),
+      // As Docker 28 starts it.
+      flags: [...flags("172.17.0.2"), "-use-listen-fd"],
     });
     const beside = ["nsenter", `--net=/proc/${daemon.pid}/ns/net`, "--"];
     const asNobody = [...beside, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
@@ -100,7 +101,14 @@ describe.skipIf(whatLacks() !== "")(`with root${whatLacks()}`, () => {
     });
     const { proxies, untrusted } = evaluate(beside, PROXY, "findProxies", "findProxies()") as Proxies;
     expect(proxies).toEqual([
-      { protocol: "tcp", hostAddress: "0.0.0.0", hostPort: 8080, address: "172.17.0.2", port: 80 },
+      {
+        protocol: "tcp",
+        hostAddress: "0.0.0.0",
+        hostPort: 8080,
+        address: "172.17.0.2",
+        port: 80,
+        answersAsAsked: true,
+      },
     ]);
     expect(untrusted).toHaveLength(3);
   });

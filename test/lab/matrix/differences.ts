@@ -128,6 +128,7 @@ export const DIFFERENCES: readonly Difference[] = [
   },
   {
     regime: "own",
+    when: ({ docker }) => docker < 28,
     probes: "an on-link host that routes 127.0.0.1 to the host, to a port published there",
     docker: "no answer",
     here: "reached",
@@ -140,6 +141,7 @@ export const DIFFERENCES: readonly Difference[] = [
   },
   {
     regime: "own",
+    when: ({ docker }) => docker < 28,
     probes: "an on-link host with a route to the containers, to the container's side of a published port",
     docker: "no answer",
     here: "reached",
@@ -151,7 +153,7 @@ export const DIFFERENCES: readonly Difference[] = [
   },
   {
     regime: "own",
-    when: ({ userlandProxy }) => userlandProxy,
+    when: ({ userlandProxy, docker }) => userlandProxy && docker < 28,
     probes: "a container to a UDP port published on every address by one on another bridge",
     docker: "reached",
     here: "no answer",
@@ -163,11 +165,11 @@ export const DIFFERENCES: readonly Difference[] = [
   },
   {
     regime: "own",
-    when: ({ userlandProxy }) => !userlandProxy,
+    when: ({ userlandProxy, docker }) => !userlandProxy && docker < 29,
     probes: "a container to a port published by one on another bridge, without docker-proxy",
     docker: "reached",
     here: "no answer",
-    why: "Docker before 28 drops between bridges behind the DNAT",
+    why: "Docker before 29 drops between bridges behind the DNAT",
     outcome: (probe) => (crossing(probe) ? "timeout" : undefined),
   },
   {

@@ -3,7 +3,7 @@
  * and in words of their own what must come of every probe. The two are independent: the story measures the rules and
  * compares with the words. Both follow moby's own code (libnetwork/drivers/bridge, docker-v29).
  *
- * docker-proxy is the lab's own, of Docker 20.10.
+ * docker-proxy is the host's own.
  */
 
 import {
@@ -23,6 +23,8 @@ export interface Setting {
   userlandProxy: boolean;
   /** net.bridge.bridge-nf-call-iptables and -ip6tables: whether packets between a bridge's ports pass iptables. */
   bridgeNf: boolean;
+  /** The major version of the host's own daemon and docker-proxy. */
+  docker: number;
 }
 
 /** The text for iptables-restore or ip6tables-restore. */
@@ -193,17 +195,17 @@ function toHost(probe: Probe, host: HostAddress, place: Place, setting: Setting)
     return sees(host.startsWith("loopback") ? gateways[family] : own);
   }
   if (wayOut(from) !== network) return sees(gateways[family]);
-  if (setting.userlandProxy) return answersElsewhere(publish) ? "timeout" : sees(gateways[family]);
+  if (setting.userlandProxy) return answersElsewhere(publish, setting) ? "timeout" : sees(gateways[family]);
   if (from === name) return sees(gateways[family]);
   return setting.bridgeNf ? sees(ownAddress(from, family, place, network)) : "timeout";
 }
 
 /**
- * A docker-proxy that listens on every address answers a datagram from the address that the route to the client prefers, here
- * the bridge's own. The client asked another one, and takes no answer from this one (tried, 20.10).
+ * Before Docker 28 a docker-proxy that listens on every address answers a datagram from the address that the route to the client
+ * prefers, here the bridge's own. The client asked another one, and takes no answer from this one (tried, 20.10 and 26.1; 28.5).
  */
-export function answersElsewhere({ on, protocol }: PortMapping): boolean {
-  return protocol === "udp" && on.startsWith("every");
+export function answersElsewhere({ on, protocol }: PortMapping, { docker }: Setting): boolean {
+  return docker < 28 && protocol === "udp" && on.startsWith("every");
 }
 
 function toContainer(

@@ -86,7 +86,7 @@ COMMIT
   return restored.stderr;
 }
 
-/** The real daemon of the lab (20.10) with its own rules. Its containers start anew. */
+/** The real daemon of the host with its own rules. Its containers start anew. */
 export async function asOwn(place: Place): Promise<Place> {
   const { host } = place;
   await clear(host);

@@ -20,7 +20,7 @@ function toHost(probe: Probe, host: HostAddress, place: Place, setting: Setting)
   const { name, network, to, publish } = published;
   // Without docker-proxy the daemon keeps the port for itself, and does not answer.
   if (!setting.userlandProxy) return NETWORKS[network]?.gateways[family] === undefined ? "refused" : "timeout";
-  if (answersElsewhere(publish) && !isPreferred(from, host)) return "timeout";
+  if (answersElsewhere(publish, setting) && !isPreferred(from, host)) return "timeout";
   const { ipv4, [family]: gateway = ipv4 } = NETWORKS[network]?.gateways ?? {};
   return `${name}:${to} sees ${gateway}`;
 }
