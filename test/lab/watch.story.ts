@@ -72,7 +72,9 @@ storyWith({ packages: ["docker-compose"] })(
     const compose = (...args: string[]) =>
       host.run("docker-compose", ["--project-directory", "/root/app", "-f", "/root/app/docker-compose.yml", ...args]);
     await compose("up", "-d");
-    expect(await expectAllWellSoon(host, client)).toEqual(["app_app_1", "app_db_1", "mail", "web"]);
+    // Compose 1 joins names with _.
+    const running = (await expectAllWellSoon(host, client)).map((name) => name.replaceAll("_", "-"));
+    expect(running).toEqual(["app-app-1", "app-db-1", "mail", "web"]);
     await compose("up", "-d", "--scale", "app=4");
     expect(await expectAllWellSoon(host, client)).toHaveLength(7);
     await compose("down");
