@@ -235,12 +235,22 @@ export function bracketed(address: string): string {
   return address.includes(":") ? `[${address}]` : address;
 }
 
+/** Docker 26 gives a container of an internal network no way out (tried; 20.10 does), and who may do so there gives it one. */
+async function routeOut(host: Host): Promise<void> {
+  const pid = String((await host.docker.inspect("inner")).State.Pid);
+  for (const gateway of Object.values(NETWORKS["inner"]?.gateways ?? {})) {
+    const family = gateway.includes(":") ? "-6" : "-4";
+    await host.run("nsenter", ["--net", "-t", pid, "ip", family, "route", "replace", "default", "via", gateway]);
+  }
+}
+
 /** What Docker has given the containers; to be asked again after they were restarted. */
 export async function look({
   host,
   hostAddresses,
   clients,
 }: Pick<Place, "host" | "hostAddresses" | "clients">): Promise<Place> {
+  await routeOut(host);
   const names = Object.keys(CONTAINERS);
   const documents = JSON.parse((await host.docker.cli("inspect", ...names)).stdout);
   const addresses: Place["addresses"] = {};
