@@ -13,7 +13,7 @@ import { cacheDirectory, download, draftDirectory, unpack } from "./packages.ts"
 
 /** What a host of its own needs of a release, set up as on a machine. */
 const PACKAGES =
-  "ca-certificates conntrack dbus docker.io iproute2 iptables kmod nodejs procps python3 systemd systemd-sysv util-linux";
+  "ca-certificates conntrack dbus docker.io iproute2 iptables kmod netbase nodejs procps python3 systemd systemd-sysv util-linux";
 
 /** The releases, with what each calls otherwise than the others. */
 export const SUITES: Record<string, readonly string[]> = {

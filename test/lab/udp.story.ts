@@ -45,17 +45,19 @@ story("the next datagram reaches a container that has moved, and no other flow i
 
   // Flows that must stay: another publish's, the host's own to a remote port 53, a client's over TCP.
   expect(await reach(54)).toMatchObject({ server: "other", peer: client.address });
-  await host.connect(names.address, 53, { protocol: "udp", sourcePort: 41_000, timeoutMs: 300 });
+  const askNames = () => host.connect(names.address, 53, { protocol: "udp", sourcePort: 41_000, timeoutMs: 300 });
+  await askNames();
   expect(await reach(8080, { sourcePort: 42_000 })).toMatchObject({ server: "other" });
   const others = async () => [
     await flowIds(host, "-p", "udp", "--orig-port-dst", "54", "--orig-dst", host.address),
     await flowIds(host, "-p", "udp", "--orig-dst", names.address),
     await flowIds(host, "-p", "tcp", "--orig-port-dst", "8080"),
   ];
+  await restartElsewhere(host, "dns");
+  // Some dockerd deletes each UDP flow to such a port, wherever it leads, as the container stops (26.1, tried; 20.10 does not).
+  await askNames();
   const before = await others();
   expect(before.map(({ length }) => length)).toEqual([1, 1, 1]);
-
-  await restartElsewhere(host, "dns");
   expect(await reach(53)).not.toMatchObject({ server: "dns" });
   expect(await ask(host, { container: "dns" })).toMatchObject({ changed: true, warnings: [] });
   expect(await reach(53)).toMatchObject({ server: "dns", peer: client.address });
