@@ -56,12 +56,18 @@ function tableFiles(backend: Backend): Record<string, string> {
 
 describe.each(BACKENDS)("the table of spellings on iptables-%s", (backend) => {
   storyWith({ packages: ["ipset"] })("is what is printed, and each rule is loaded once", async ({ lab }) => {
-    const files = { ...SPIES, ...tableFiles(backend) };
+    // With ::1 there, too, which is usual, glibc has two addresses of localhost, and iptables two rules.
+    const files = { ...SPIES, ...tableFiles(backend), "/etc/hosts": "127.0.0.1 localhost\n" };
     const host = await lab.host({ name: "web1", backend, files, docker: { atBoot: false } });
     const spellings = readSpellings();
     for (const family of FAMILIES) {
       const printed = await printSpellings(host, family, backend, spellings);
-      expect(printed).toEqual(spellings.map((one) => printedOf(one, family, backend)));
+      const expected = spellings.map((one) => printedOf(one, family, backend));
+      // The table is of 1.8.9; newer ones have fewer names of protocols (1.8.11, tried).
+      const isNumber = printed.flat().some((line) => line.includes(" -p 47 "));
+      expect(printed).toEqual(
+        isNumber ? JSON.parse(JSON.stringify(expected).replaceAll(" -p gre ", " -p 47 ")) : expected,
+      );
     }
     const make = 'ipset create $one hash:ip timeout 0; ipset create "$one"6 hash:ip family inet6 timeout 0';
     await host.run("sh", ["-ec", `for one in allowed banned seen; do ${make}; done`]);
