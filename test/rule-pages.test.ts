@@ -58,9 +58,10 @@ function placedBy({ inspect = [] }: Case): { ports: string[]; networks: string[]
   }
   const { Ports = {}, Networks = {} } = (inspect[0]?.["NetworkSettings"] ?? {}) as Settings;
   const ports = Object.entries(Ports).flatMap(([port, bindings]) =>
-    (bindings ?? []).map(
-      ({ HostIp, HostPort }) => `${/^(?:0\.0\.0\.0|::)?$/.test(HostIp) ? "" : HostIp} ${HostPort} ${port}`,
-    ),
+    // What has a port of the host is listed without one for a routed network beside.
+    (bindings ?? [])
+      .filter(({ HostPort }) => HostPort !== "" || bindings?.every((one) => one.HostPort === ""))
+      .map(({ HostIp, HostPort }) => `${/^(?:0\.0\.0\.0|::)?$/.test(HostIp) ? "" : HostIp} ${HostPort} ${port}`),
   );
   return { ports: [...new Set(ports)].sort(), networks: Object.keys(Networks).filter(isOwn).sort() };
 }

@@ -8,6 +8,7 @@ import type { Explained, Explanation } from "../commands/explain.ts";
 import type { Outcome } from "../commands/publish.ts";
 import type { ContainerStatus, Listed, Status } from "../commands/status.ts";
 import { describeNothingPublished } from "../docker/nothing-published.ts";
+import { reachableOf } from "../docker/published.ts";
 import type { FileDiff, FileResult, Result, Tables } from "../generated/result.ts";
 import { restoreCommand } from "../iptables/commands.ts";
 import { hasDrift } from "../iptables/live.ts";
@@ -231,7 +232,7 @@ export function resultOfList(request: Request, { published, warnings }: Listed):
 
 function statusResult({ name, target, options, items }: ContainerStatus): StatusResult {
   const publishes = FAMILIES.flatMap((family) =>
-    rangesOf((target?.publishes ?? []).filter((one) => one.family === family)).map((range) =>
+    rangesOf(target === undefined ? [] : reachableOf(target, family)).map((range) =>
       spellPublish({ family, ...range }, range.count),
     ),
   );

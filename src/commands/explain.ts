@@ -7,7 +7,7 @@ import { findNetworks, findPublished, type Networks } from "../docker/find.ts";
 import type { Network } from "../docker/network.ts";
 import type { NothingPublished } from "../docker/nothing-published.ts";
 import { warnOfUntrusted } from "../docker/proxy.ts";
-import type { PublishedContainer } from "../docker/published.ts";
+import { type PublishedContainer, reachableOf } from "../docker/published.ts";
 import { type Live, liveOwners } from "../iptables/live.ts";
 import { readMeaning } from "../iptables/read.ts";
 import { mayBeOurs, readWords, uncounted } from "../iptables/rule.ts";
@@ -25,7 +25,7 @@ import { optionsOf } from "../plan/desired.ts";
 import { readDirectories } from "../plan/directories.ts";
 import type { Kernel } from "../plan/item.ts";
 import { rangesOf } from "../rules/container-rules.ts";
-import type { AllowDelivered, AllowForwarded } from "../rules/model.ts";
+import type { AllowDelivered, AllowDirect, AllowForwarded } from "../rules/model.ts";
 import { probesOf } from "../rules/probe.ts";
 import { readHost } from "./host.ts";
 
@@ -118,10 +118,11 @@ function warnOfLeft({ publish, count, left }: Explained): string[] {
   ];
 }
 
-type Lists = Record<Family, readonly (AllowForwarded | AllowDelivered)[]>;
+type List = AllowForwarded | AllowDelivered | AllowDirect;
+type Lists = Record<Family, readonly List[]>;
 
 /** Of the kernel's rules those of ours that ask for lists. */
-function listsIn(live: Live | undefined): (AllowForwarded | AllowDelivered)[] {
+function listsIn(live: Live | undefined): List[] {
   const lines = live?.tables.get("mangle")?.lines ?? [];
   const rules = lines.filter(mayBeOurs).map((line) => readWords(uncounted(line)));
   return readMeaning(new Map([["mangle", rules]])).flatMap((one) =>
@@ -129,7 +130,10 @@ function listsIn(live: Live | undefined): (AllowForwarded | AllowDelivered)[] {
   );
 }
 
-/** Who may connect to a port: by its DNAT, else through docker-proxy; what is about its address alone comes first. */
+/**
+ * Who may connect to a port: by its DNAT, else through docker-proxy; what is about its address alone comes first. Of a port of the
+ * container's own address: there.
+ */
 function allowedTo(
   publish: PortMapping,
   { endpoints }: PublishedContainer,
@@ -143,9 +147,12 @@ function allowedTo(
       hostPort <= ports.last &&
       (one.kind === "allow-delivered" || endpoints.some(({ address }) => address === one.address)),
   );
+  const direct = about.find((one) => one.kind === "allow-direct" && one.address === hostAddress);
+  if (endpoints.some(({ address }) => address === hostAddress)) return direct?.sources;
+  const translated = about.filter((one) => one.kind !== "allow-direct");
   const fitting = [
-    ...about.filter((one) => one.hostAddress === hostAddress),
-    ...about.filter((one) => one.hostAddress === undefined),
+    ...translated.filter((one) => one.hostAddress === hostAddress),
+    ...translated.filter((one) => one.hostAddress === undefined),
   ];
   return (fitting.find(({ kind }) => kind === "allow-forwarded") ?? fitting[0])?.sources;
 }
@@ -168,7 +175,7 @@ function publishesOf(target: PublishedContainer, lists: Lists): PublishedRange[]
   if (target.nothingPublished !== undefined) return [];
   return FAMILIES.flatMap((family) => {
     const byList = new Map<string, { publishes: PortMapping[]; allowed: readonly Source[] | undefined }>();
-    for (const publish of target.publishes.filter((one) => one.family === family)) {
+    for (const publish of reachableOf(target, family)) {
       const allowed = allowedTo(publish, target, lists);
       const key = JSON.stringify(allowed ?? null);
       const same = byList.get(key) ?? { publishes: [], allowed };

@@ -1,19 +1,19 @@
 // Where another rule of the host and a list of who may connect disagree, in either direction. Pure.
 
 import type { Network } from "../docker/network.ts";
-import type { Endpoint, PublishedContainer } from "../docker/published.ts";
+import { type Endpoint, type PublishedContainer, reachableOf } from "../docker/published.ts";
 import type { Problem } from "../generated/result.ts";
 import { DOCKER_USER } from "../iptables/docker-rules.ts";
 import { walk } from "../iptables/packet.ts";
 import { commentOf, readComment, readWords } from "../iptables/rule.ts";
 import { type PacketHost, PROXY, type TraceResult, trace } from "../iptables/trace.ts";
 import { type View, viewsOf } from "../iptables/views.ts";
-import { FAMILIES, type Family } from "../model/family.ts";
+import { FAMILIES } from "../model/family.ts";
 import { type PortMapping, spellPublish } from "../model/port-mapping.ts";
 import { allows, type Source } from "../model/sources.ts";
 import { byContainer, type Item } from "../plan/item.ts";
 import { rangesOf } from "../rules/container-rules.ts";
-import type { AllowDelivered } from "../rules/model.ts";
+import type { AllowDelivered, AllowDirect } from "../rules/model.ts";
 import { type ProbeOrigin, probesOf } from "../rules/probe.ts";
 import { withoutUsers } from "./problems.ts";
 
@@ -60,19 +60,21 @@ export function disagreements(
 
 function listedIn(target: PublishedContainer, { family, meaning }: Item): Listed[] {
   return meaning
-    .filter((rule) => rule.kind === "allow-delivered")
+    .filter((rule) => rule.kind === "allow-delivered" || rule.kind === "allow-direct")
     .filter(({ direction }) => direction === "in")
     .flatMap((rule) => {
-      const own = target.publishes.filter((one) => isOf(one, rule, family));
+      const own = reachableOf(target, family).filter((one) => isOf(one, rule));
       return rangesOf(own).map(({ count, ...range }) => ({
         ...{ target, publish: { family, ...range }, count, sources: rule.sources },
       }));
     });
 }
 
-function isOf(one: PortMapping, { hostAddress, ports }: AllowDelivered, family: Family): boolean {
+function isOf(one: PortMapping, rule: AllowDelivered | AllowDirect): boolean {
+  const { ports } = rule;
+  const hostAddress = rule.kind === "allow-direct" ? rule.address : rule.hostAddress;
   const isIn = one.protocol === ports.protocol && ports.first <= one.hostPort && one.hostPort <= ports.last;
-  return isIn && one.family === family && one.hostAddress === hostAddress;
+  return isIn && one.hostAddress === hostAddress;
 }
 
 /** Who passes and is not on the list, and who is on it and does not pass because of another rule. */
@@ -115,7 +117,8 @@ function foreignRule({ arrival: { by } }: View, name: string): string | undefine
 
 /** An ACCEPT of the user's for who is not on the list: he may think that it opens the port. */
 function idleAccepts({ target, publish, count, sources }: Listed, networks: readonly Network[], host: PacketHost) {
-  const endpoint = target.publishing[publish.family];
+  const direct = target.endpoints.find(({ address }) => address === publish.hostAddress);
+  const endpoint = direct ?? target.publishing[publish.family];
   const ruling = host.rulings[publish.family];
   const accepts = (ruling?.tables.get("filter")?.chains.get(DOCKER_USER) ?? []).filter(
     ({ target }) => target === "ACCEPT",
@@ -144,15 +147,15 @@ function idleAccepts({ target, publish, count, sources }: Listed, networks: read
   });
 }
 
-/** A new connection behind its DNAT. */
+/** A new connection behind its DNAT, if there is one. */
 function translated(
-  { hostPort, containerPort }: PortMapping,
+  { hostAddress, hostPort, containerPort }: PortMapping,
   { address, bridge }: Endpoint,
   { destination, ...trip }: View["trip"],
 ) {
   return {
     ...trip,
-    ...{ to: bridge, destination: address, port: containerPort, translated: true },
+    ...{ to: bridge, destination: address, port: containerPort, translated: hostAddress !== address },
     original: { destination, port: hostPort },
   };
 }

@@ -3,7 +3,7 @@
 import { basename } from "node:path/posix";
 import type { Existing } from "../docker/find.ts";
 import type { Network } from "../docker/network.ts";
-import type { PublishedContainer } from "../docker/published.ts";
+import { type PublishedContainer, reachableOf } from "../docker/published.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import type { Problem } from "../generated/result.ts";
 import { assemble, type Fragment } from "../iptables/assemble.ts";
@@ -345,7 +345,7 @@ export function shadows(
     return FAMILIES.flatMap((family): Problem[] => {
       const item = own.find((one) => one.family === family);
       if (item?.drift === undefined || !hasRules(item) || item.drift.missing.length > 0) return [];
-      const publishes = target.publishes.filter((one) => one.family === family && !isLoopback(one.hostAddress ?? ""));
+      const publishes = reachableOf(target, family).filter((one) => !isLoopback(one.hostAddress ?? ""));
       return rangesOf(publishes).flatMap((range): Problem[] => {
         const publish = { family, ...range };
         const view = probesOf(publish, target, networks, host).find(({ from }) => from.kind === "machine");

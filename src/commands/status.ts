@@ -14,7 +14,7 @@ import {
 import type { Network } from "../docker/network.ts";
 import { adviseOverlap, overlapsOf } from "../docker/overlaps.ts";
 import { adviseUntrusted } from "../docker/proxy.ts";
-import type { PublishedContainer } from "../docker/published.ts";
+import { mappingsOf, type PublishedContainer } from "../docker/published.ts";
 import { type Fragments, ownersIn, textIn } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import type { Problem } from "../generated/result.ts";
@@ -162,7 +162,7 @@ async function observe(request: StatusRequest): Promise<Observed> {
     directories.then((now) => askWhatRuns(now, request)),
   ]);
   const publishing = daemon.running.targets.filter(
-    ({ nothingPublished, publishes }) => nothingPublished === undefined && publishes.length > 0,
+    (target) => target.nothingPublished === undefined && mappingsOf(target).length > 0,
   );
   return { families, now, live, daemon, publishing };
 }
@@ -360,6 +360,7 @@ function answer(scene: Scene, around: Around, problems: readonly Problem[], list
     problems: problems.filter(({ container }) => isAskedFor(container)).sort(byDanger),
     warnings: [
       ...daemon.running.warnings,
+      ...daemon.networks.flatMap(({ unreadOptions }) => unreadOptions),
       ...around.services.warnings,
       ...FAMILIES.flatMap((family) => describeCopies(around.declared[family] ?? [])),
       ...around.firewalls.warnings,

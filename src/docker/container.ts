@@ -6,7 +6,7 @@ import type { AttachmentDocument, ContainerDocument } from "../generated/contain
 import type { Allow } from "../model/allow.ts";
 import { excerpt, Failure } from "../model/errors.ts";
 import { type Family, PROTOCOLS } from "../model/family.ts";
-import type { PortMapping } from "../model/port-mapping.ts";
+import type { DirectPort, PortMapping } from "../model/port-mapping.ts";
 
 /** The container's place in one network. */
 export interface Attachment {
@@ -46,8 +46,8 @@ export interface Container {
   mode: Mode;
   attachments: Attachment[];
   publishes: PortMapping[];
-  /** Container ports that have a binding without a host port (a network in routed mode). */
-  withoutHostPort: string[];
+  /** Bindings without a port of the host, in order: those of its networks in gateway mode routed. */
+  directPorts: DirectPort[];
 }
 
 /** What a container may be called: never an option to the client. */
@@ -160,17 +160,22 @@ function pair(ipv4: string | null | undefined, ipv6: string | null | undefined):
 
 const NOBODYS = new Set(["unspecified", "loopback", "multicast", "broadcast"]);
 
+/** Whether no machine has it as its own address towards others. */
+export function isNobodys(address: ipaddr.IPv4 | ipaddr.IPv6): boolean {
+  return NOBODYS.has(address.range());
+}
+
 /** A rule that leads to this host itself, to many hosts or to none leads to no container. */
 function refuseNobodys(address: Attachment["address"]): Attachment["address"] {
   for (const text of Object.values(address)) {
-    if (NOBODYS.has(ipaddr.parse(text).range())) throw invalid("a container's own address", text);
+    if (isNobodys(ipaddr.parse(text))) throw invalid("a container's own address", text);
   }
   return address;
 }
 
-function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publishes" | "withoutHostPort"> {
+function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publishes" | "directPorts"> {
   const publishes: PortMapping[] = [];
-  const withoutHostPort: string[] = [];
+  const directPorts = new Map<string, DirectPort>();
   // A range has thousands of bindings on one address or two.
   const hosts = new Map<string, ReturnType<typeof readHostIp>>();
   const hostOf = (typed: string) => {
@@ -181,11 +186,11 @@ function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publ
   for (const [key, bindings] of Object.entries(ports)) {
     const { containerPort, protocol } = readPortKey(key);
     for (const { HostIp, HostPort } of bindings ?? []) {
+      const { family, hostAddress } = hostOf(HostIp ?? "");
       if (HostPort === undefined || HostPort === null || HostPort === "" || Number(HostPort) === 0) {
-        withoutHostPort.push(key);
+        directPorts.set(`${key} ${family}`, { family, containerPort, protocol });
         continue;
       }
-      const { family, hostAddress } = hostOf(HostIp ?? "");
       publishes.push({ family, hostAddress, hostPort: readPort(HostPort), containerPort, protocol });
     }
   }
@@ -194,7 +199,7 @@ function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publ
     const last = publishes[index - 1];
     return last === undefined || byPublish(last, publish) !== 0;
   });
-  return { publishes: once, withoutHostPort: [...new Set(withoutHostPort)].sort() };
+  return { publishes: once, directPorts: [...directPorts.values()].sort(byDirectPort) };
 }
 
 /** `80/tcp`; a key without its protocol is TCP. */
@@ -232,8 +237,13 @@ export function readAddress(text: string, family: Family): string {
 
 /** A network interface's name. Throws Failure `client_answer_invalid`. */
 export function readInterface(text: string): string {
-  if (INTERFACE.test(text)) return text;
+  if (isInterface(text)) return text;
   throw invalid("a network interface's name", text);
+}
+
+/** Whether it is one that a rule may name. */
+export function isInterface(text: string): boolean {
+  return INTERFACE.test(text);
 }
 
 /** By host port, protocol, one address before every address, address, container port: the order of the rules. */
@@ -245,6 +255,14 @@ function byPublish(a: PortMapping, b: PortMapping): number {
     compareText(a.hostAddress ?? "", b.hostAddress ?? "") ||
     compareText(a.family, b.family) ||
     a.containerPort - b.containerPort
+  );
+}
+
+function byDirectPort(a: DirectPort, b: DirectPort): number {
+  return (
+    a.containerPort - b.containerPort ||
+    PROTOCOLS.indexOf(a.protocol) - PROTOCOLS.indexOf(b.protocol) ||
+    compareText(a.family, b.family)
   );
 }
 

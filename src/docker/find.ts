@@ -154,6 +154,10 @@ export async function findExisting(names: readonly string[], client: Client): Pr
   return new Map([...existing, ...existing.map(([, one]) => [one.name, one] as const)]);
 }
 
+function publishesAny({ publishes, directPorts }: Container): boolean {
+  return publishes.length + directPorts.length > 0;
+}
+
 function isFailure(one: PublishedContainer | Failure): one is Failure {
   return one instanceof Failure;
 }
@@ -217,7 +221,7 @@ export async function findRunning(owners: ReadonlySet<string>, client: Client, o
   const closable = ({ container, target }: Located["located"][number]) =>
     isFailure(target) ? unlocated(container, interfaces, options.optionsOf(container)) : target;
   const isLeft = ({ container, target }: Located["located"][number]) =>
-    container.enabled ? isFailure(target) : owners.has(container.name) || container.publishes.length > 0;
+    container.enabled ? isFailure(target) : owners.has(container.name) || publishesAny(container);
   const left = [
     ...apart.map((one) => ({ one, why: "unusable" as const, target: undefined })),
     ...all.filter(isLeft).map((one) => ({
@@ -297,7 +301,7 @@ async function locateAll(
 ): Promise<Located> {
   const interfaces = await readInterfaces();
   const containers = await withImages(all, client);
-  const publishing = containers.filter(({ publishes, mode }) => publishes.length > 0 && mode.kind === "networks");
+  const publishing = containers.filter((one) => publishesAny(one) && one.mode.kind === "networks");
   const unsure = [...publishing, ...apart].filter((one) => !isOnKnownBridge(one, interfaces));
   const ids = networksOf(unsure);
   const { usable, unusable } = await (ids === undefined ? inspectShown(client) : inspectNetworks(client, ids));

@@ -5,7 +5,15 @@ import type { NetworkDocument } from "../generated/network.ts";
 import { canonicalSubnet, withoutPrefix } from "../model/addresses.ts";
 import { excerpt, Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
-import { type Attachment, type Container, compareText, readAddress, readInterface } from "./container.ts";
+import {
+  type Attachment,
+  type Container,
+  compareText,
+  isInterface,
+  isNobodys,
+  readAddress,
+  readInterface,
+} from "./container.ts";
 
 export interface Network {
   name: string;
@@ -20,15 +28,25 @@ export interface Network {
   subnets: Record<Family, string[]>;
   /** Whether what leaves the network gets the host's address. */
   masquerade: Record<Family, boolean>;
-  /** The host's addresses that it gets instead, where the network's options name some. */
-  sources: string[];
-  /** Whether unpublished ports may be reached from outside (gateway mode nat-unprotected). */
-  unprotected: Record<Family, boolean>;
+  /** The address that it gets in place of the one that the kernel would choose (host_ipv4, host_ipv6). */
+  hostAddress: Partial<Record<Family, string>>;
+  /** How others reach its containers. */
+  gatewayMode: Record<Family, GatewayMode>;
+  /** Interfaces of the host by which others may address its containers' published ports directly. */
+  trustedInterfaces: string[];
   /** Whether its containers may talk to each other. */
   icc: boolean;
   /** Container id -> its address in this network. */
   members: Map<string, Partial<Record<Family, string>>>;
+  /** Values of its options that Docker would not accept, and how they are read, in a sentence each. */
+  unreadOptions: string[];
 }
+
+/**
+ * Docker's gateway modes (moby, drivers/bridge: newGwMode): `routed` from 27.0 on, the others from 28.0 on. `isolated` is for internal
+ * networks alone, and says which addresses the bridge has.
+ */
+export type GatewayMode = "nat" | "nat-unprotected" | "routed" | "isolated";
 
 /** The network through which Docker publishes the ports of containers on overlay networks. */
 export const GATEWAY_BRIDGE = "docker_gwbridge";
@@ -48,7 +66,7 @@ export function readNetwork(document: NetworkDocument): Network {
     bridge: bridge ? readInterface(bridge) : undefined,
     isDefault,
     subnets: subnetsOf(document),
-    ...readOptions(document, isDefault),
+    ...readOptions(document, { name, isDefault }),
     members: new Map(
       Object.entries(document.Containers ?? {}).map(([member, place]) => [
         member,
@@ -61,27 +79,82 @@ export function readNetwork(document: NetworkDocument): Network {
   };
 }
 
-const BRIDGE_OPTION = "com.docker.network.bridge.";
+type ReadOptions = Pick<
+  Network,
+  "masquerade" | "hostAddress" | "gatewayMode" | "trustedInterfaces" | "icc" | "unreadOptions"
+>;
+
+const GATEWAY_MODES: readonly GatewayMode[] = ["nat", "nat-unprotected", "routed", "isolated"];
+/** As Go's strconv.ParseBool reads them. */
+const BOOLEANS = new Map([
+  ...["1", "t", "T", "true", "TRUE", "True"].map((word) => [word, true] as const),
+  ...["0", "f", "F", "false", "FALSE", "False"].map((word) => [word, false] as const),
+]);
 
 /**
+ * What a network's options ask for (moby, drivers/bridge/bridge_linux.go: networkConfiguration.fromLabels). Docker refuses a network with
+ * a value that it cannot read; here such a value opens nothing, and is told.
+ *
  * A daemon with `--iptables=false` says of its default network that it does not masquerade (tried, 20.10): there that is
  * no wish of anybody's.
  */
-function readOptions({ Options, plugins }: NetworkDocument, isDefault: boolean) {
-  const option = (name: string) => Options?.[`${BRIDGE_OPTION}${name}`] ?? undefined;
-  const masquerades =
-    (isDefault || option("enable_ip_masquerade") !== "false") && !plugins?.some(({ ipMasq }) => ipMasq === false);
-  const sources = FAMILIES.map((family) => Options?.[`com.docker.network.host_${family}`] ?? "");
-  const hasMode = (family: Family, mode: string) => option(`gateway_mode_${family}`) === mode;
+function readOptions(
+  { Options, plugins }: NetworkDocument,
+  { name, isDefault }: Pick<Network, "name" | "isDefault">,
+): ReadOptions {
+  const unreadOptions: string[] = [];
+  const read = <T>(option: string, parse: (text: string) => T | undefined, otherwise: [T, string]): T | undefined => {
+    const text = Options?.[`com.docker.network.${option}`] ?? "";
+    if (text === "") return undefined;
+    const value = parse(text);
+    if (value !== undefined) return value;
+    const shown = JSON.stringify(excerpt(text, 80));
+    unreadOptions.push(`the option ${option} of the network ${name} is ${shown}: ${otherwise[1]}`);
+    return otherwise[0];
+  };
+  const masquerades = read("bridge.enable_ip_masquerade", readBoolean, [true, "it is masqueraded"]);
+  const icc = read("bridge.enable_icc", readBoolean, [false, "its containers do not reach each other"]);
+  const modeOf = (family: Family) =>
+    read<GatewayMode>(`bridge.gateway_mode_${family}`, readMode, ["nat", "nat is used"]) ?? "nat";
+  const gatewayMode = { ipv4: modeOf("ipv4"), ipv6: modeOf("ipv6") };
+  const words = Options?.["com.docker.network.bridge.trusted_host_interfaces"]?.split(":").filter(Boolean) ?? [];
+  const trustedInterfaces = [...new Set(words.filter(isInterface))];
+  const [bad, ...others] = words.filter((one) => !isInterface(one));
+  if (bad !== undefined) {
+    const shown = `${JSON.stringify(excerpt(bad, 80))}${others.length > 0 ? ` and ${others.length} more` : ""}`;
+    unreadOptions.push(`the network ${name} trusts ${shown}: an interface cannot be called so, and it is left out`);
+  }
+  const hostAddress: Network["hostAddress"] = {};
+  for (const family of FAMILIES) {
+    const own = (text: string) => readHostAddress(text, family);
+    const address = read<string>(`host_${family}`, own, ["", "the kernel chooses the address"]);
+    if (address) hostAddress[family] = address;
+  }
+  const isMasqueraded = (isDefault || masquerades !== false) && !plugins?.some(({ ipMasq }) => ipMasq === false);
   return {
     masquerade: {
-      ipv4: masquerades && !hasMode("ipv4", "routed"),
-      ipv6: masquerades && !hasMode("ipv6", "routed"),
+      ipv4: isMasqueraded && gatewayMode.ipv4 !== "routed",
+      ipv6: isMasqueraded && gatewayMode.ipv6 !== "routed",
     },
-    sources: sources.filter(ipaddr.isValid).map((address) => ipaddr.parse(address).toString()),
-    unprotected: { ipv4: hasMode("ipv4", "nat-unprotected"), ipv6: hasMode("ipv6", "nat-unprotected") },
-    icc: option("enable_icc") !== "false",
+    ...{ hostAddress, gatewayMode, trustedInterfaces, icc: icc ?? true, unreadOptions },
   };
+}
+
+function readBoolean(text: string): boolean | undefined {
+  return BOOLEANS.get(text);
+}
+
+function readMode(text: string): GatewayMode | undefined {
+  return GATEWAY_MODES.find((mode) => mode === text);
+}
+
+/** An address that a host may have, in the spelling of iptables-save; Docker takes an IPv4 address in IPv6's spelling, too. */
+function readHostAddress(text: string, family: Family): string | undefined {
+  if (text.includes("%") || !ipaddr.isValid(text)) return undefined;
+  if (!text.includes(":") && !ipaddr.IPv4.isValidFourPartDecimal(text)) return undefined;
+  const address = ipaddr.process(text);
+  if (address.kind() !== family || isNobodys(address)) return undefined;
+  return address.toString();
 }
 
 function subnetsOf({ IPAM, subnets, plugins }: NetworkDocument): Record<Family, string[]> {
@@ -153,17 +226,28 @@ export function choosePlaces(
   );
   const perFamily = publishing.some(({ attachment }) => attachment.gatewayPriority !== undefined);
   if (!perFamily) {
-    const first = publishing.find(({ attachment }) => FAMILIES.some((family) => attachment.address[family]));
+    const first =
+      publishing.find((place) => FAMILIES.some((family) => translates(place, family))) ?? publishing.find(hasAddress);
     return first ? only(first) : {};
   }
   return Object.fromEntries(
     FAMILIES.flatMap((family) => {
       const place =
-        publishing.find(({ attachment }) => attachment.gateway[family] && attachment.address[family]) ??
+        publishing.find((one) => one.attachment.gateway[family] && translates(one, family)) ??
+        publishing.find((one) => translates(one, family)) ??
         publishing.find(({ attachment }) => attachment.address[family]);
       return place ? [[family, place]] : [];
     }),
   );
+}
+
+function hasAddress({ attachment }: Place): boolean {
+  return FAMILIES.some((family) => attachment.address[family]);
+}
+
+/** Whether it can be the one for ports of the host: a network that routes has none. */
+function translates({ attachment, network }: Place, family: Family): boolean {
+  return attachment.address[family] !== undefined && network?.gatewayMode[family] !== "routed";
 }
 
 function only(place: Place): Partial<Record<Family, Place>> {

@@ -5,7 +5,7 @@ import type { Allow } from "../model/allow.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import type { Options } from "../model/options.ts";
-import type { PortMapping } from "../model/port-mapping.ts";
+import { type DirectPort, mappingOf, type PortMapping, spellDirectPort } from "../model/port-mapping.ts";
 import type { Interfaces } from "../system/interfaces.ts";
 import type { Attachment, Container } from "./container.ts";
 import { bridgeOfId, choosePlaces, GATEWAY_BRIDGE, type Network, type Place } from "./network.ts";
@@ -19,6 +19,10 @@ export interface Endpoint {
   bridge: string;
   /** Undefined where docker-proxy answers the bridge's own containers and the host's loopback. */
   hairpin?: Hairpin | undefined;
+  /** How others reach it otherwise than by published ports alone; undefined: not at all. */
+  gatewayMode?: "nat-unprotected" | "routed";
+  /** Interfaces of the host by which others may address it directly; undefined: none. */
+  trustedInterfaces?: readonly string[];
 }
 
 /** The daemon runs without docker-proxy: our rules serve the bridge's own containers and the host's loopback, too. */
@@ -35,7 +39,10 @@ export interface Holding {
 }
 
 /** What shows where a container is. */
-export type Placed = Pick<Container, "name" | "id"> & { attachments: readonly Attachment[] };
+export type Placed = Pick<Container, "name" | "id"> & {
+  attachments: readonly Attachment[];
+  directPorts?: readonly DirectPort[];
+};
 
 export interface PublishedContainer {
   name: string;
@@ -52,6 +59,8 @@ export interface PublishedContainer {
   /** What it is published with, besides a call's own arguments. */
   options: Options;
   publishes: PortMapping[];
+  /** What others connect to at its own addresses, in networks that route. */
+  directPorts: DirectPort[];
   /** The endpoint that publishes, by family. */
   publishing: Partial<Record<Family, Endpoint>>;
   /** Families whose address that publishes is in another interface's subnet, too: no rule leads there. */
@@ -65,6 +74,21 @@ export interface PublishedContainer {
   /** Why what it publishes leads nowhere; undefined when it leads somewhere, or astray. */
   nowhere: Nowhere | undefined;
   warnings: string[];
+}
+
+/** All that lists may be about: what it publishes at ports of the host, and at its own. */
+export function mappingsOf({ publishes, directPorts }: PublishedContainer): PortMapping[] {
+  return [...publishes, ...directPorts.map(mappingOf)];
+}
+
+/** All that others connect to in one family: what it publishes at ports of the host, and its own ports at each address that is routed. */
+export function reachableOf({ publishes, directPorts, endpoints }: PublishedContainer, family: Family): PortMapping[] {
+  const routed = endpoints.filter((one) => one.family === family && one.gatewayMode === "routed");
+  const direct = directPorts.filter((port) => port.family === family).map(mappingOf);
+  return [
+    ...publishes.filter((one) => one.family === family),
+    ...routed.flatMap(({ address }) => direct.map((one) => ({ ...one, hostAddress: address }))),
+  ];
 }
 
 /**
@@ -88,13 +112,23 @@ export function locate(
   const stands = [...publishing, ...standsOf(container, places, interfaces)];
   const endpoints = publishing.filter((stand) => !isAstray(stand)).map(({ endpoint }) => endpoint);
   const nowhere = publishing.length === 0 ? whyNowhere(places) : undefined;
+  const isRouted = ({ family }: DirectPort) =>
+    stands.some(({ endpoint }) => endpoint.family === family && endpoint.gatewayMode === "routed");
+  const directPorts = container.directPorts.filter(isRouted);
   return {
     ...target,
     publishing: Object.fromEntries(endpoints.map((endpoint) => [endpoint.family, endpoint])),
     astray: publishing.filter(isAstray).map(({ endpoint }) => endpoint.family),
     endpoints: onceEach(stands.filter((stand) => !isAstray(stand)).map(({ endpoint }) => endpoint)),
     nowhere,
-    warnings: [...target.warnings, ...warnOfOverlaps(container, stands), ...warnOfNowhere(container, nowhere)],
+    directPorts,
+    nothingPublished: container.publishes.length + directPorts.length === 0 ? { kind: "no_port" } : undefined,
+    warnings: [
+      ...places.flatMap(({ network }) => network?.unreadOptions ?? []),
+      ...warnOfDirectPorts(container, isRouted),
+      ...warnOfOverlaps(container, stands),
+      ...warnOfNowhere(container, nowhere),
+    ],
   };
 }
 
@@ -118,16 +152,24 @@ function withoutEndpoints(
     imageAllow: container.imageAllow,
     options,
     publishes: container.publishes,
+    directPorts: [],
     publishing: {},
     astray: [],
     endpoints: [],
     addresses: { ipv4: addressesIn("ipv4", places), ipv6: addressesIn("ipv6", places) },
     nothingPublished: whyNothingPublished(container),
     nowhere: undefined,
-    warnings: container.withoutHostPort.map(
-      (port) => `${container.name}: port ${port} has no host port (routed network); it gets no rule`,
-    ),
+    warnings: [],
   };
+}
+
+/** What inspect says of a port is Docker's own choice; without a routed network of that family there is no rule to make of it. */
+function warnOfDirectPorts({ name, directPorts }: Container, isRouted: (port: DirectPort) => boolean): string[] {
+  const left = new Set(directPorts.filter((port) => !isRouted(port)).map(spellDirectPort));
+  return [...left].map(
+    (port) =>
+      `${name}: port ${port} has no host port, and no network of its routes (gateway mode routed); it gets no rule`,
+  );
 }
 
 function warnOfNowhere({ name }: Container, nowhere: Nowhere | undefined): string[] {
@@ -139,11 +181,11 @@ function addressesIn(family: Family, places: readonly Place[]): string[] {
   return places.flatMap(({ attachment }) => attachment.address[family] ?? []);
 }
 
-function whyNothingPublished({ mode, publishes }: Container): NothingPublished | undefined {
+function whyNothingPublished({ mode, publishes, directPorts }: Container): NothingPublished | undefined {
   if (mode.kind === "host") return { kind: "host_network" };
   if (mode.kind === "none") return { kind: "no_network" };
   if (mode.kind === "container") return { kind: "shared_network", of: mode.of };
-  return publishes.length === 0 ? { kind: "no_port" } : undefined;
+  return publishes.length + directPorts.length === 0 ? { kind: "no_port" } : undefined;
 }
 
 function whyNowhere(places: readonly Place[]): Nowhere {
@@ -266,7 +308,18 @@ function standOf(container: Container, place: Place, family: Family, interfaces:
   if (address === undefined) return undefined;
   const bridge = bridgeOf(place, address, interfaces);
   if (bridge === undefined || !interfaces.names.has(bridge)) throw bridgeMissing(container, place, bridge, address);
-  return standAt({ family, address, bridge }, place, interfaces);
+  return standAt({ family, address, bridge, ...accessOf(place, family) }, place, interfaces);
+}
+
+/** What the network's options say of how others reach its containers; into an internal network nobody comes. */
+function accessOf({ network }: Place, family: Family): Pick<Endpoint, "gatewayMode" | "trustedInterfaces"> {
+  if (network === undefined || network.internal) return {};
+  const { trustedInterfaces } = network;
+  const mode = network.gatewayMode[family];
+  return {
+    ...(mode === "routed" || mode === "nat-unprotected" ? { gatewayMode: mode } : {}),
+    ...(trustedInterfaces.length > 0 ? { trustedInterfaces } : {}),
+  };
 }
 
 /** Of a bridge that no network's document names, the kernel must say that the address is behind it. */
@@ -304,12 +357,17 @@ function bridgeMissing(
 }
 
 /**
- * Whether a container's one network needs no asking for: its bridge is known by its id, and no other interface has a part
- * of its subnet. An internal network has no gateway, and one without a bridge (macvlan) publishes nothing.
+ * Whether a container's one network needs no asking for: its bridge is known by its id, no other interface has a part
+ * of its subnet, and no option of it lets others in otherwise. An internal network has no gateway, and one without a bridge (macvlan)
+ * publishes nothing.
  */
-export function isOnKnownBridge({ attachments }: Placed, interfaces: Interfaces): boolean {
+export function isOnKnownBridge({ attachments, directPorts = [] }: Placed, interfaces: Interfaces): boolean {
   const [only, ...others] = attachments;
   if (only === undefined || others.length > 0) return false;
+  // Gateway modes are of 27.0 (routed) and 28.0, trusted interfaces of 28.2; Docker's default network cannot be given either (29.7,
+  // daemon_unix.go: initBridgeDriver).
+  const mayHaveOptions = only.gatewayPriority !== undefined || directPorts.length > 0;
+  if (mayHaveOptions && only.network !== "bridge") return false;
   const bridge = bridgeWithGateway(only, interfaces);
   if (bridge === undefined) return false;
   return Object.values(only.address).every((address) => {

@@ -13,6 +13,8 @@ export interface BridgeNetwork {
   subnets: readonly string[];
   /** Addresses of the host's that what leaves it gets, where it is not masqueraded. */
   sources?: readonly string[];
+  /** Interfaces of the host by which its containers may be addressed directly. */
+  trustedInterfaces?: readonly string[];
 }
 
 /** Docker's chains of all versions (moby: libnetwork, drivers/bridge and the ingress), save the one for the user. */
@@ -62,7 +64,7 @@ export function dockerRulesOf(networks: readonly BridgeNetwork[], live: Live): D
   ]);
   const ofContainer = new Map([
     ["nat", (rule: Rule) => hairpinLike(rule, contains)],
-    ["raw", (rule: Rule) => directGuardLike(rule, contains)],
+    ["raw", (rule: Rule) => directGuardLike(rule, contains) ?? trustedLike(rule, networks, contains)],
   ]);
   return (table) => {
     const keys = new Set((known.get(table) ?? []).map((line) => keyOf(readWords(line))));
@@ -139,6 +141,14 @@ function directGuardLike(rule: Rule, contains: Contains): Rule | undefined {
   if (!contains(address, bridge)) return undefined;
   const port = rule.includes("--dport") ? portOf(rule) : [];
   return ["-A", "PREROUTING", "-d", address, "!", "-i", bridge, ...port, "-j", "DROP"];
+}
+
+/** As Docker lets an interface that the network trusts past that guard (28.2 and later), with a rule's own values. */
+function trustedLike(rule: Rule, networks: readonly BridgeNetwork[], contains: Contains): Rule | undefined {
+  const [address, by] = [hostOf(rule), argumentOf(rule, "-i")];
+  const trusts = ({ bridge, trustedInterfaces = [] }: BridgeNetwork) =>
+    trustedInterfaces.includes(by) && contains(address, bridge);
+  return networks.some(trusts) ? ["-A", "PREROUTING", "-d", address, "-i", by, "-j", "ACCEPT"] : undefined;
 }
 
 function hostOf(rule: Rule): string {

@@ -76,6 +76,11 @@ export function dnatChain(rules: Tables): string | undefined {
   return rulesOf(rules, "nat").find(({ target }) => target === "DNAT")?.chain;
 }
 
+/** Whether a fragment lets something in, by a DNAT or at the container's own address. */
+export function letsIn(rules: Tables): boolean {
+  return dnatChain(rules) !== undefined || rulesOf(rules, "filter").some(({ target }) => target === "ACCEPT");
+}
+
 /** Whether a fragment closes a container's address, not only a port of the host. */
 export function filtersDirectAccess(rules: Tables): boolean {
   return rulesOf(rules, "raw").some((rule) => !hasPort(rule));
@@ -209,7 +214,9 @@ function listedMeaning(rule: Rule, lists: Lists): ContainerRule | undefined {
     case "OUTPUT":
       return list?.direction === "out" ? deliveredMeaning(parsed, list) : undefined;
     case "FORWARD":
-      return list === undefined ? directPortMeaning(parsed) : forwardedMeaning(parsed, list);
+      return list === undefined
+        ? directPortMeaning(parsed)
+        : (forwardedMeaning(parsed, list) ?? allowDirectMeaning(parsed, list));
     default:
       return undefined;
   }
@@ -246,14 +253,23 @@ function forwardedMeaning(parsed: ParsedRule, list: Pick<AllowForwarded, "direct
 }
 
 function directPortMeaning(parsed: ParsedRule) {
-  const [ports, bridge] = [rangeAt(parsed, "--dport"), matchOf(parsed, "-o")];
-  const address = canonicalHost(matchOf(parsed, "-d") ?? "");
-  const isOfDirect = matchOf(parsed, "--ctstate", true) === "DNAT" && matchOf(parsed, "--ctdir") === "ORIGINAL";
-  const isOurs = parsed.target === "DROP" && isOfDirect;
-  if (!isOurs || ports === undefined || address === undefined || bridge === undefined) return undefined;
-  return matchOf(parsed, "-i", true) === bridge
-    ? { kind: "direct-port-filter" as const, address, bridge, ports }
-    : undefined;
+  const direct = parsed.target === "DROP" ? directIn(parsed, "in") : undefined;
+  return direct && { kind: "direct-port-filter" as const, ...direct };
+}
+
+function allowDirectMeaning(parsed: ParsedRule, list: Pick<AllowForwarded, "direction" | "sources">) {
+  const direct = directIn(parsed, list.direction);
+  return direct && { kind: "allow-direct" as const, ...list, ...direct };
+}
+
+/** Packets of a connection to a container's own port. */
+function directIn(parsed: ParsedRule, direction: "in" | "out") {
+  const side = SIDES[direction];
+  const [ports, bridge] = [rangeAt(parsed, side.port), matchOf(parsed, side.by)];
+  const address = canonicalHost(matchOf(parsed, side.own) ?? "");
+  const isDirect = matchOf(parsed, "--ctstate", true) === "DNAT" && matchOf(parsed, "--ctdir") === side.ctdir;
+  if (!isDirect || ports === undefined || address === undefined || bridge === undefined) return undefined;
+  return matchOf(parsed, side.notBy, true) === bridge ? { address, bridge, ports } : undefined;
 }
 
 function rangeAt(parsed: ParsedRule, option: "--dport" | "--sport"): PortRange | undefined {
@@ -276,6 +292,7 @@ function meaningOf(table: Table, rule: Rule): ContainerRule | undefined {
   const bridge = matchOf(parsed, "-o");
   const kind = `${table} ${parsed.target}`;
   if (kind === "nat DNAT") return readDnat(rule);
+  if (kind === "raw ACCEPT") return directAcceptMeaning(parsed, address);
   if (!address || !parsed.clauses.every(isWritten)) return undefined;
   if (kind === "raw DROP" && notFrom === "lo" && ports) {
     return { kind: "loopback-filter", hostAddress: address, ports: rangeOf(ports) };
@@ -293,7 +310,15 @@ function meaningOf(table: Table, rule: Rule): ContainerRule | undefined {
   return undefined;
 }
 
-/** As `isOurMatch`, of any rule of ours. */
+function directAcceptMeaning(parsed: ParsedRule, address: string | undefined): ContainerRule | undefined {
+  const by = matchOf(parsed, "-i");
+  const isWhole = parsed.clauses.every(
+    ({ negated, option, values }) => values.length === 1 && !negated && /^(-[dim]|--comment)$/.test(option),
+  );
+  return address && by && isWhole ? { kind: "direct-access-accept", address, by } : undefined;
+}
+
+/** As `isOurMatch`, of any rule of ours but that. */
 function isWritten({ negated, option, values }: ParsedRule["clauses"][number]): boolean {
   return values.length === 1 && (negated ? option === "-i" : /^(-[sdpmo]|--dport|--comment)$/.test(option));
 }

@@ -1,7 +1,7 @@
 // Rules as iptables' argument vectors: the one place that knows how each kind is written. Pure.
 //
-//   raw     PREROUTING   loopback-filter, direct-access-filter
-//   mangle  FORWARD      allow-forwarded, direct-port-filter
+//   raw     PREROUTING   loopback-filter, direct-access-accept, direct-access-filter
+//   mangle  FORWARD      allow-forwarded, allow-direct, direct-port-filter
 //           INPUT        allow-delivered
 //           OUTPUT       allow-delivered, the answers
 //           ALLOW-…      the sources of one list, each a return, then a drop
@@ -9,7 +9,7 @@
 //           PREROUTING   published-ports, from others
 //           OUTPUT       published-ports, from the host
 //           POSTROUTING  hairpin, masquerade, masquerade-host
-//   filter  FORWARD      user-rules (inserted), internal, replies; accept; unpublished, isolated, outgoing
+//   filter  FORWARD      user-rules (inserted), internal, replies; accept; icmp, unpublished, isolated, outgoing
 //
 // They are Docker's own (docker 29, iptables backend), in the chain that `--iptables=false` leaves to us.
 
@@ -19,6 +19,7 @@ import { bracketed } from "../model/port-mapping.ts";
 import type { Source } from "../model/sources.ts";
 import type {
   AllowDelivered,
+  AllowDirect,
   AllowForwarded,
   ContainerRule,
   Destination,
@@ -75,6 +76,8 @@ interface Rendered {
 }
 
 const LOOPBACK: Record<Family, string> = { ipv4: "127.0.0.0/8", ipv6: "::1/128" };
+/** As iptables-save prints them. */
+const ICMP: Record<Family, string> = { ipv4: "icmp", ipv6: "ipv6-icmp" };
 const LOCAL_DESTINATION = ["-m", "addrtype", "--dst-type", "LOCAL"];
 
 function render(
@@ -88,20 +91,16 @@ function render(
       return raw(["-d", withHostMask(rule.hostAddress), "!", "-i", "lo", ...portMatch(rule.ports)]);
     case "direct-access-filter":
       return raw(["-d", withHostMask(rule.address), "!", "-i", rule.bridge]);
+    case "direct-access-accept":
+      return raw(["-d", withHostMask(rule.address), "-i", rule.by], "ACCEPT");
     case "allow-forwarded":
       return mangle("FORWARD", forwardedMatch(rule), chainOf(rule));
     case "allow-delivered":
       return mangle(rule.direction === "in" ? "INPUT" : "OUTPUT", deliveredMatch(rule), chainOf(rule));
-    case "direct-port-filter": {
-      // Not the answers to what the container sends from such a port.
-      const { address, bridge, ports } = rule;
-      const matches = ["-d", withHostMask(address), ...entering(bridge), ...portMatch(ports)];
-      return mangle(
-        "FORWARD",
-        [...matches, "-m", "conntrack", "!", "--ctstate", "DNAT", "--ctdir", "ORIGINAL"],
-        "DROP",
-      );
-    }
+    case "allow-direct":
+      return mangle("FORWARD", directMatch(rule), chainOf(rule));
+    case "direct-port-filter":
+      return mangle("FORWARD", directMatch({ ...rule, direction: "in" }), "DROP");
     case "dnat":
       return dnat(rule, family, chain);
     case "hairpin":
@@ -116,9 +115,9 @@ function render(
       return { table: "nat", match: ["-A", hook, ...except, ...LOCAL_DESTINATION], target: ["-j", chain] };
     }
     case "masquerade":
-      return masquerade(["-s", rule.subnet, "!", "-o", rule.bridge]);
+      return masquerade(["-s", rule.subnet, "!", "-o", rule.bridge], rule.hostAddress);
     case "masquerade-host":
-      return masquerade(["-o", rule.bridge, "-m", "addrtype", "--src-type", "LOCAL"]);
+      return masquerade(["-o", rule.bridge, "-m", "addrtype", "--src-type", "LOCAL"], rule.hostAddress);
     case "user-rules":
       return { table: "filter", match: ["-I", "FORWARD"], target: ["-j", DOCKER_USER] };
     case "internal": {
@@ -127,6 +126,8 @@ function render(
     }
     case "replies":
       return forward(["-o", rule.bridge, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"], "ACCEPT");
+    case "icmp":
+      return forward(["-o", rule.bridge, "-p", ICMP[family]], "ACCEPT");
     case "unpublished":
       return forward(entering(rule.bridge), rule.verdict === "accept" ? "ACCEPT" : "DROP");
     case "isolated":
@@ -136,8 +137,8 @@ function render(
   }
 }
 
-function raw(matches: Rule): Rendered {
-  return { table: "raw", match: ["-A", "PREROUTING", ...matches], target: ["-j", "DROP"] };
+function raw(matches: Rule, target: "ACCEPT" | "DROP" = "DROP"): Rendered {
+  return { table: "raw", match: ["-A", "PREROUTING", ...matches], target: ["-j", target] };
 }
 
 function mangle(hook: "FORWARD" | "INPUT" | "OUTPUT", matches: Rule, target: string): Rendered {
@@ -158,6 +159,16 @@ function forwardedMatch({ direction, hostAddress, ports, address, bridge }: Allo
     ...(hostAddress === undefined ? [] : ["--ctorigdst", hostAddress]),
     ...["--ctorigdstport", spellPorts(ports), "--ctdir", direction === "in" ? "ORIGINAL" : "REPLY"],
   ];
+}
+
+/** What comes to the container's own address; not the answers to what it sends from such a port itself. */
+function directMatch({ direction, address, bridge, ports }: Omit<AllowDirect, "kind" | "sources">): Rule {
+  const crossing =
+    direction === "in"
+      ? ["-d", withHostMask(address), ...entering(bridge), ...portMatch(ports)]
+      : ["-s", withHostMask(address), "-i", bridge, "!", "-o", bridge, ...sourcePortMatch(ports)];
+  const ctdir = direction === "in" ? "ORIGINAL" : "REPLY";
+  return [...crossing, "-m", "conntrack", "!", "--ctstate", "DNAT", "--ctdir", ctdir];
 }
 
 function deliveredMatch({ direction, hostAddress, ports, bridge }: AllowDelivered): Rule {
@@ -187,8 +198,10 @@ function listChain(owner: string, { direction, sources }: List): string {
   return listChainOf(JSON.stringify([owner, direction, ...sources.map(({ subnet, by }) => [subnet ?? "", by ?? ""])]));
 }
 
-function masquerade(matches: Rule): Rendered {
-  return { table: "nat", match: ["-A", "POSTROUTING", ...matches], target: ["-j", "MASQUERADE"] };
+/** With an address of the host's that is given, it is not the kernel's choice. */
+function masquerade(matches: Rule, hostAddress?: string): Rendered {
+  const target = hostAddress === undefined ? ["MASQUERADE"] : ["SNAT", "--to-source", hostAddress];
+  return { table: "nat", match: ["-A", "POSTROUTING", ...matches], target: ["-j", ...target] };
 }
 
 function forward(matches: Rule, target: "ACCEPT" | "DROP"): Rendered {

@@ -179,6 +179,9 @@ class Way {
     const bridge = this.#route(packet.destination);
     if (bridge === undefined) return { why: `${packet.destination} is in no network of this host` };
     packet.to = bridge;
+    // From one port of a bridge to another.
+    if (from === bridge && !packet.translated && !this.#host.filtered.has(packet.family))
+      return { reached: { address: packet.destination, port: packet.port, seenAs: source } };
     for (const table of from === undefined ? [] : ["mangle", "filter", "security"]) {
       const stop = this.#refusedBy(table, "FORWARD");
       if (stop) return stop;
@@ -195,7 +198,7 @@ class Way {
     if (isLoopback(source) && !(packet.family === "ipv4" && masked && this.#host.routed.has(bridge))) {
       return { why: `the kernel sends no packet from a loopback address to ${bridge}` };
     }
-    if (from === bridge && !masked) {
+    if (from === bridge && !masked && packet.translated) {
       if (source === packet.destination)
         return { why: "the container would get its own packet back with its own source address" };
       if (!this.#host.filtered.has(packet.family)) {

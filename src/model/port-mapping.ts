@@ -12,6 +12,19 @@ export interface PortMapping {
   protocol: Protocol;
 }
 
+/** A container's port that others connect to at the container's own address: its network routes, and translates nothing. */
+export type DirectPort = Pick<PortMapping, "family" | "containerPort" | "protocol">;
+
+/** As 80/tcp. */
+export function spellDirectPort({ containerPort, protocol }: Pick<DirectPort, "containerPort" | "protocol">): string {
+  return `${containerPort}/${protocol}`;
+}
+
+/** The same as a mapping, for what asks who may connect to a port: there its number is the container's. */
+export function mappingOf({ family, containerPort, protocol }: DirectPort): PortMapping {
+  return { family, hostAddress: undefined, hostPort: containerPort, containerPort, protocol };
+}
+
 /** As 0.0.0.0:8080/tcp, or [::]:8080-8089/tcp for `count` ports. */
 export function spellPublish(
   {

@@ -2,10 +2,10 @@
 // fragment keeps. Pure.
 
 import type { Container } from "../docker/container.ts";
-import type { PublishedContainer } from "../docker/published.ts";
+import { mappingsOf, type PublishedContainer } from "../docker/published.ts";
 import { type Fragments, textIn } from "../fragments/by-family.ts";
 import { keepsOptions, readFragment } from "../iptables/fragment-text.ts";
-import { dnatChain, dnatLeads, filtersDirectAccess } from "../iptables/read.ts";
+import { dnatChain, dnatLeads, filtersDirectAccess, letsIn } from "../iptables/read.ts";
 import { type Decided, decide } from "../model/decided-lists.ts";
 import { FAMILIES } from "../model/family.ts";
 import { type Options, readHead } from "../model/options.ts";
@@ -52,12 +52,13 @@ function warningsOf(name: string, { closed, told, unused }: Decided): string[] {
   return all.map((one) => `${name}: ${one}`);
 }
 
-function decidedFor({ options, allow, imageAllow, publishes }: PublishedContainer, host: SaidByHost): Decided {
+function decidedFor(target: PublishedContainer, host: SaidByHost): Decided {
+  const { options, allow, imageAllow } = target;
   const { groups, trustsLabels } = host;
   return decide(
     { own: options.allow, label: allow, image: imageAllow, host: host.allow, trustsLabels },
     groups,
-    publishes,
+    mappingsOf(target),
   );
 }
 
@@ -110,7 +111,7 @@ export function optionsInRules(name: string, now: Fragments, { chain }: Pick<Def
   return {
     chain: fragments.map(dnatChain).find(Boolean) ?? chain,
     // Lists alone are there without it, too.
-    ipv6: dnatChain(readFragment(textIn(now, "ipv6", name) ?? "")) !== undefined,
+    ipv6: letsIn(readFragment(textIn(now, "ipv6", name) ?? "")),
     guards: fragments.some(filtersDirectAccess),
   };
 }

@@ -51,7 +51,7 @@ function withoutFilters(one: ContainerFragment, families: readonly Family[]): Co
 }
 
 function isFilter({ kind }: ContainerRule): boolean {
-  return kind === "direct-access-filter" || kind === "loopback-filter";
+  return kind === "direct-access-filter" || kind === "direct-access-accept" || kind === "loopback-filter";
 }
 
 function unguarded(wanted: readonly ContainerFragment[], family: Family): string[] {

@@ -49,7 +49,9 @@ export async function desiredHostRules(
   const advice = await adviseHost(networks, families, client);
   const overlaps = overlapsOf(networks, await readInterfaces()).map(describeOverlap);
   const base = await wantBase(networks, families, advice.daemon, defaults);
-  return { ...advice, wanted: base.wanted, networks, warnings: [...advice.warnings, ...base.warnings, ...overlaps] };
+  const unread = networks.flatMap(({ unreadOptions }) => unreadOptions);
+  const warnings = [...advice.warnings, ...unread, ...base.warnings, ...overlaps];
+  return { ...advice, wanted: base.wanted, networks, warnings };
 }
 
 /** The host rules' files as these networks need them. Throws Failure `bridge_missing`. */

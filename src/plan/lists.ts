@@ -1,7 +1,7 @@
 // What lists of who may connect ask of this host: that each key is about a port, each interface is one by which packets come, and what
 // must be closed can be closed. Reads, and changes nothing.
 
-import type { PublishedContainer } from "../docker/published.ts";
+import { mappingsOf, type PublishedContainer } from "../docker/published.ts";
 import { type Allow, type Groups, keysWithout, readAllow, readKeys } from "../model/allow.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
@@ -21,7 +21,7 @@ export interface ListAdvice extends Advice {
 
 /** A key that is about no port of what a call names is a mistake. Throws Failure `arguments_invalid`. */
 export function refuseKeys(targets: readonly PublishedContainer[], allow: Allow): void {
-  const publishes = targets.flatMap((target) => target.publishes);
+  const publishes = targets.flatMap(mappingsOf);
   const [key] = keysWithout(publishes, readKeys(allow));
   if (key === undefined) return;
   const some = publishes.slice(0, 10).map((publish) => spellPublish(publish));

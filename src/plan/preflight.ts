@@ -78,9 +78,11 @@ export async function runPreflight(
 
 /** The networks' bridges, as Docker's own rules name them. */
 export function bridgesOf(networks: readonly Network[]): BridgeNetwork[] {
-  return networks.flatMap(({ bridge, subnets, sources }) =>
-    bridge === undefined ? [] : [{ bridge, subnets: [...subnets.ipv4, ...subnets.ipv6], sources }],
-  );
+  return networks.flatMap(({ bridge, subnets, hostAddress, trustedInterfaces }) => {
+    if (bridge === undefined) return [];
+    const own = { subnets: [...subnets.ipv4, ...subnets.ipv6], sources: Object.values(hostAddress) };
+    return [{ bridge, ...own, trustedInterfaces }];
+  });
 }
 
 /**

@@ -41,7 +41,10 @@ function leadOf(rule: ContainerRule): { address: string; bridge: string | undefi
     case "direct-access-filter":
     case "direct-port-filter":
       return { address: rule.address, bridge: rule.bridge };
+    case "direct-access-accept":
+      return { address: rule.address, bridge: undefined };
     case "allow-forwarded":
+    case "allow-direct":
       // Of the answers the container is the source.
       return rule.direction === "in" ? { address: rule.address, bridge: rule.bridge } : undefined;
     case "loopback-filter":

@@ -2,13 +2,14 @@
 //
 // First the filters and the lists of who may connect, so that nothing is open in between that is closed at the end; then the DNAT of
 // each published port; without docker-proxy the masquerade of what a container sends to itself, or to its peer on the bridge, so that replies return the same
-// way; at last the accepts of what the DNAT redirects. Contiguous ports are one rule, however many they are.
+// way; at last the accepts of what the DNAT redirects. Contiguous ports are one rule, however many they are. Where a network routes, there
+// is no DNAT: others connect to the container's own address, and its ports are accepted there.
 
 import type { NothingPublished, Nowhere } from "../docker/nothing-published.ts";
-import type { Endpoint, PublishedContainer } from "../docker/published.ts";
+import { type Endpoint, mappingsOf, type PublishedContainer } from "../docker/published.ts";
 import { isLoopback, withHostMask } from "../model/addresses.ts";
 import { FAMILIES, FAMILY_WORDS, type Family, PROTOCOLS, type Protocol } from "../model/family.ts";
-import { type PortMapping, spellPublish } from "../model/port-mapping.ts";
+import { type DirectPort, mappingOf, type PortMapping, spellDirectPort, spellPublish } from "../model/port-mapping.ts";
 import { isForEveryone, type Source, sourcesIn } from "../model/sources.ts";
 import { type ContainerRule, type ContainerRules, type Destination, NO_RULES, type PortRange } from "./model.ts";
 
@@ -51,52 +52,92 @@ export function makeContainerRules(
     warnings.push(...onlyIpv6(target));
     if (warnings.length > 0) lacking.push({ kind: "ipv6_not_asked" });
   }
-  // A port with a list is closed where it is not published, too.
-  const listedPorts = portsOf(target.publishes.filter((publish) => allowedTo(publish) !== undefined));
   for (const family of FAMILIES) {
     if (target.nothingPublished !== undefined) continue;
     const publishes = target.publishes.filter((publish) => publish.family === family);
+    const direct = target.directPorts.filter((port) => port.family === family).map(mappingOf);
     const endpoint = family === "ipv6" && !ipv6 ? undefined : target.publishing[family];
     const listOf = listIn(family, allowedTo);
     const endpoints = target.endpoints.filter((one) => one.family === family);
-    const closing = closingRules(target, family, listedPorts, listOf);
+    const closing = closingRules(target, family, allowedTo, listOf);
     rules[family] = closing;
-    if (publishes.length === 0 || (family === "ipv6" && !ipv6)) continue;
-    if (endpoint === undefined) {
+    if (publishes.length + direct.length === 0 || (family === "ipv6" && !ipv6)) continue;
+    const isWithoutEndpoint = publishes.length > 0 && endpoint === undefined;
+    if (isWithoutEndpoint) {
       // Of an address that is not to be used, and where no family has one, the target itself says so.
       const isAstray = target.astray.includes(family);
       if (target.nowhere === undefined && !isAstray) warnings.push(withoutAddress(target, family, publishes));
       if (target.nowhere !== undefined) lacking.push({ kind: "nowhere", nowhere: target.nowhere });
       else lacking.push(isAstray ? { kind: "overlap" } : { kind: "no_address", family });
+    }
+    const translated = endpoint === undefined ? NOT_TRANSLATED : translating(publishes, endpoint, listOf);
+    const accepts = acceptsOf({ publishes, direct }, endpoint, endpoints);
+    if (accepts.length === 0) {
+      if (direct.length > 0) lacking.push({ kind: "overlap" });
       continue;
     }
-    const ranges = rangesOf(publishes);
-    const ports = portsOf(publishes);
     rules[family] = [
-      ...ranges.flatMap(loopbackFilters),
-      ...(guards ? endpoints : []).map(
-        ({ address, bridge }) => ({ kind: "direct-access-filter", address, bridge }) as const,
-      ),
-      ...listsOf(publishes, listOf).flatMap((list) => forwardedLists(list, endpoint)),
+      ...translated.loopback,
+      ...(guards ? endpoints : []).flatMap(directAccess),
+      ...translated.lists,
       ...closing,
-      // Where a flow's way is taken the kernel takes another port of the DNAT's range (tried, 6.18): each of them has the same list.
-      ...rangesOf(publishes, (one) => listOf(one)?.key ?? "").map((range) => dnatOf(range, endpoint)),
-      ...ports.flatMap((some) => hairpins(some, endpoint)),
-      ...ports.map(
-        (some) => ({ kind: "accept", address: endpoint.address, bridge: endpoint.bridge, ports: some }) as const,
-      ),
+      ...translated.dnats,
+      ...translated.hairpins,
+      ...accepts,
     ];
   }
-  const isEmpty = FAMILIES.every((family) => !rules[family].some(({ kind }) => kind === "dnat"));
+  const isEmpty = FAMILIES.every((family) => !rules[family].some(({ kind }) => kind === "dnat" || kind === "accept"));
   if (target.nothingPublished !== undefined)
     return { rules, none: { kind: "nothing_published", nothingPublished: target.nothingPublished }, warnings };
   return { rules, none: isEmpty ? lacking.at(-1) : undefined, warnings };
 }
 
+/** The rules of what is published at ports of the host, by what they do. */
+type Translated = Record<"loopback" | "lists" | "dnats" | "hairpins", readonly ContainerRule[]>;
+
+const NOT_TRANSLATED: Translated = { loopback: [], lists: [], dnats: [], hairpins: [] };
+
+function translating(publishes: readonly PortMapping[], endpoint: Endpoint, listOf: ListOf): Translated {
+  return {
+    loopback: rangesOf(publishes).flatMap(loopbackFilters),
+    lists: listsOf(publishes, listOf).flatMap((list) => forwardedLists(list, endpoint)),
+    // Where a flow's way is taken the kernel takes another port of the DNAT's range (tried, 6.18): each of them has the same list.
+    dnats: rangesOf(publishes, (one) => listOf(one)?.key ?? "").map((range) => dnatOf(range, endpoint)),
+    hairpins: portsOf(publishes).flatMap((some) => hairpins(some, endpoint)),
+  };
+}
+
+function isRouted({ gatewayMode }: Endpoint): boolean {
+  return gatewayMode === "routed";
+}
+
+/** At the endpoint that publishes what the DNAT sends there; at each that is routed the container's own ports. */
+function acceptsOf(
+  { publishes, direct }: Record<"publishes" | "direct", readonly PortMapping[]>,
+  publishing: Endpoint | undefined,
+  endpoints: readonly Endpoint[],
+): ContainerRule[] {
+  const isPublishing = ({ address }: Endpoint) => address === publishing?.address;
+  const others = endpoints.filter((one) => isRouted(one) && !isPublishing(one));
+  return [...(publishing === undefined ? [] : [publishing]), ...others].flatMap((one) => {
+    const ports = portsOf([...(isPublishing(one) ? publishes : []), ...(isRouted(one) ? direct : [])]);
+    const { address, bridge } = one;
+    return ports.map((some) => ({ kind: "accept", address, bridge, ports: some }) as const);
+  });
+}
+
+/** Whose network lets others in by itself has no filter (moby 29.7, iptabler: filterDirectAccess). */
+function directAccess({ address, bridge, gatewayMode, trustedInterfaces = [] }: Endpoint): ContainerRule[] {
+  if (gatewayMode !== undefined) return [];
+  return [
+    ...trustedInterfaces.map((by) => ({ kind: "direct-access-accept", address, by }) as const),
+    { kind: "direct-access-filter", address, bridge },
+  ];
+}
+
 /** Of one that is not published: what closes its ports to those who are not on their lists. */
 export function makeClosingRules(target: PublishedContainer, allowedTo: AllowedTo): ContainerRules {
-  const listedPorts = portsOf(target.publishes.filter((publish) => allowedTo(publish) !== undefined));
-  const ofFamily = (family: Family) => closingRules(target, family, listedPorts, listIn(family, allowedTo));
+  const ofFamily = (family: Family) => closingRules(target, family, allowedTo, listIn(family, allowedTo));
   return { ipv4: ofFamily("ipv4"), ipv6: ofFamily("ipv6") };
 }
 
@@ -192,11 +233,15 @@ function listsOf(publishes: readonly PortMapping[], listOf: ListOf): Listed[] {
 function closingRules(
   target: PublishedContainer,
   family: Family,
-  listedPorts: readonly PortRange[],
+  allowedTo: AllowedTo,
   listOf: ListOf,
 ): ContainerRule[] {
   const { publishes, publishing, endpoints, hearsIpv6 } = target;
   if (family === "ipv6" && !hearsIpv6) return [];
+  // A port with a list is closed where it is not published, too.
+  const listed = mappingsOf(target).filter((publish) => allowedTo(publish) !== undefined);
+  const direct = target.directPorts.filter((port) => port.family === family).map(mappingOf);
+  const decided = direct.filter((port) => allowedTo(port) !== undefined);
   const own = publishes.filter((one) => one.family === family);
   const known = new Set(own.filter(({ hostAddress }) => hostAddress === undefined).map(portOf));
   const twins = publishes.filter(
@@ -209,9 +254,7 @@ function closingRules(
   return [
     ...endpoints
       .filter((one) => one.family === family)
-      .flatMap(({ address, bridge }) =>
-        listedPorts.map((ports): ContainerRule => ({ kind: "direct-port-filter", address, bridge, ports })),
-      ),
+      .flatMap((one) => directClosing(one, isRouted(one) ? decided : [], listed, listOf)),
     ...lists.flatMap(({ range, sources }) =>
       directionsOf(range, sources, isAnswered).map(
         (direction): ContainerRule => ({
@@ -219,6 +262,33 @@ function closingRules(
           ...{ direction, hostAddress: range.hostAddress, ports: hostPortsOf(range), bridge, sources },
         }),
       ),
+    ),
+  ];
+}
+
+/**
+ * At an address whose network routes, a list about the container's own port decides (`decided`). Every other way to a port that has a list
+ * is closed, whatever the network's gateway mode and its trusted interfaces are.
+ */
+function directClosing(
+  { address, bridge }: Endpoint,
+  decided: readonly PortMapping[],
+  listed: readonly PortMapping[],
+  listOf: ListOf,
+): ContainerRule[] {
+  const insideOf = ({ protocol, containerPort }: DirectPort) => `${protocol} ${containerPort}`;
+  const isDecided = new Set(decided.map(insideOf));
+  return [
+    ...listsOf(decided, listOf).flatMap(({ range, sources }) =>
+      directionsOf(range, sources).map(
+        (direction): ContainerRule => ({
+          kind: "allow-direct",
+          ...{ direction, address, bridge, ports: hostPortsOf(range), sources },
+        }),
+      ),
+    ),
+    ...portsOf(listed.filter((publish) => !isDecided.has(insideOf(publish)))).map(
+      (ports): ContainerRule => ({ kind: "direct-port-filter", address, bridge, ports }),
     ),
   ];
 }
@@ -285,16 +355,21 @@ function hostPortsOf({ protocol, hostPort, count }: Range): PortRange {
  * What is published on IPv6 alone gets no rule without `ipv6`; nothing else would say so. `[::]:N` with `0.0.0.0:M` is one publish,
  * also where the two ephemeral ports differ (Docker before 27).
  */
-function onlyIpv6({ name, publishes }: PublishedContainer): string[] {
+function onlyIpv6({ name, publishes, directPorts }: PublishedContainer): string[] {
+  // Where the network routes no docker-proxy answers, also not for what is published on IPv4, too.
+  const direct = directPorts.filter(({ family }) => family === "ipv6").map(spellDirectPort);
+  const told =
+    direct.length === 0 ? [] : [`${name}: nobody reaches ${someOf(direct)} at its IPv6 address without ipv6`];
   const ipv6 = publishes.filter(({ family }) => family === "ipv6");
-  if (ipv6.length === 0) return [];
+  if (ipv6.length === 0) return told;
   const ipv4 = publishes.filter(({ family }) => family === "ipv4");
   const inside = new Set(ipv4.map(({ protocol, containerPort }) => `${containerPort}/${protocol}`));
   const outside = new Set(ipv4.map(({ protocol, hostPort }) => `${hostPort}/${protocol}`));
   const hasTwin = ({ hostAddress, hostPort, containerPort, protocol }: PortMapping) =>
     hostAddress === undefined ? inside.has(`${containerPort}/${protocol}`) : outside.has(`${hostPort}/${protocol}`);
   const alone = ipv6.filter((one) => !hasTwin(one));
-  return alone.length === 0 ? [] : [`${name} publishes on ${listed(alone)} only: it gets no rule without ipv6`];
+  if (alone.length === 0) return told;
+  return [`${name} publishes on ${listed(alone)} only: it gets no rule without ipv6`, ...told];
 }
 
 function withoutAddress({ name }: PublishedContainer, family: Family, publishes: readonly PortMapping[]): string {
@@ -304,7 +379,10 @@ function withoutAddress({ name }: PublishedContainer, family: Family, publishes:
 
 /** Some publishes in words; of many the first three. */
 function listed(publishes: readonly PortMapping[]): string {
-  const shown = publishes.slice(0, 3).map((publish) => spellPublish(publish));
-  const more = publishes.length - shown.length;
-  return `${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
+  return someOf(publishes.map((publish) => spellPublish(publish)));
+}
+
+function someOf(all: readonly string[]): string {
+  const more = all.length - 3;
+  return `${all.slice(0, 3).join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
 }

@@ -49,7 +49,9 @@ function firstRules(networks: readonly Bridged[], family: Family, { proxy, route
     ...outward
       .filter(({ masquerade }) => masquerade[family])
       .flatMap((network) => masquerades(network, family, routes)),
-    ...(proxy ? [] : outward).map(({ bridge }): HostRule => ({ kind: "masquerade-host", bridge })),
+    ...(proxy ? [] : outward).map(
+      ({ bridge, hostAddress }): HostRule => ({ kind: "masquerade-host", bridge, hostAddress: hostAddress[family] }),
+    ),
     // Before everything in the host's fragments; and before the replies, so that a ban cuts an established flow.
     { kind: "user-rules" },
     // Before the containers' accepts, or an internal network's containers would get in at what others publish.
@@ -63,10 +65,11 @@ function firstRules(networks: readonly Bridged[], family: Family, { proxy, route
   ];
 }
 
-function masquerades({ name, bridge, subnets }: Bridged, family: Family, routes: readonly Route[]): HostRule[] {
+function masquerades(network: Bridged, family: Family, routes: readonly Route[]): HostRule[] {
+  const { name, bridge, subnets, hostAddress } = network;
   return subnets[family]
     .flatMap((subnet) => ownPart({ network: name, bridge, subnet }, routes))
-    .map((subnet) => ({ kind: "masquerade", subnet, bridge }));
+    .map((subnet) => ({ kind: "masquerade", subnet, bridge, hostAddress: hostAddress[family] }));
 }
 
 /** icc=false applies with and without guards, as an internal network's border does: it was requested. */
@@ -74,9 +77,14 @@ function lastRules(networks: readonly Bridged[], family: Family, guards: boolean
   return [
     ...networks
       .filter(({ internal }) => !internal)
-      .flatMap(({ bridge, unprotected }): HostRule[] => {
-        if (unprotected[family]) return [{ kind: "unpublished", bridge, verdict: "accept" }];
-        return guards ? [{ kind: "unpublished", bridge, verdict: "drop" }] : [];
+      .flatMap(({ bridge, gatewayMode }): HostRule[] => {
+        const mode = gatewayMode[family];
+        if (mode === "nat-unprotected") return [{ kind: "unpublished", bridge, verdict: "accept" }];
+        return [
+          // All types, also between its own containers with icc=false, as Docker does (29.7, iptabler: setICMP).
+          ...(mode === "routed" ? [{ kind: "icmp", bridge } as const] : []),
+          ...(guards ? [{ kind: "unpublished", bridge, verdict: "drop" } as const] : []),
+        ];
       }),
     ...networks.filter(({ icc }) => !icc).map(({ bridge }): HostRule => ({ kind: "isolated", bridge })),
     ...networks.map(({ bridge }): HostRule => ({ kind: "outgoing", bridge })),

@@ -36,7 +36,7 @@ export interface Dnat {
   exceptFrom: string | undefined;
 }
 
-/** Packets to container ports pass to the bridge, as the DNAT sends them. */
+/** Packets to container ports pass to the bridge, as the DNAT sends them, or as they come where the network routes. */
 export interface Accept {
   kind: "accept";
   address: string;
@@ -58,6 +58,14 @@ export interface DirectAccessFilter {
   kind: "direct-access-filter";
   address: string;
   bridge: string;
+}
+
+/** What comes to the container's own address by an interface that its network trusts is not dropped by the next kind. */
+export interface DirectAccessAccept {
+  kind: "direct-access-accept";
+  address: string;
+  /** The interface. */
+  by: string;
 }
 
 /** Drops what comes from outside to a port that is published on 127.x. */
@@ -100,6 +108,19 @@ export interface AllowDelivered {
   sources: readonly Source[];
 }
 
+/** The same for ports of the container that others connect to at its own address, without a DNAT (gateway mode routed). */
+export interface AllowDirect {
+  kind: "allow-direct";
+  /** "out": the answers, to these sources alone. */
+  direction: "in" | "out";
+  address: string;
+  bridge: string;
+  /** The container's. */
+  ports: PortRange;
+  /** Of the rule's family; none: no other machine. */
+  sources: readonly Source[];
+}
+
 /** Drops what comes to the container's ports from another interface without a DNAT. */
 export interface DirectPortFilter {
   kind: "direct-port-filter";
@@ -110,9 +131,11 @@ export interface DirectPortFilter {
 
 export type ContainerRule =
   | LoopbackFilter
+  | DirectAccessAccept
   | DirectAccessFilter
   | AllowForwarded
   | AllowDelivered
+  | AllowDirect
   | DirectPortFilter
   | Dnat
   | Hairpin
@@ -128,16 +151,18 @@ export type HostRule =
   | { kind: "published-ports"; from: "others" }
   /** `exceptLoopback`: packets to a loopback address are docker-proxy's. */
   | { kind: "published-ports"; from: "host"; exceptLoopback: boolean }
-  /** What a network's containers send to others leaves with the host's address. */
-  | { kind: "masquerade"; subnet: string; bridge: string }
-  /** What the host sends to a container from its loopback address leaves with the bridge's. */
-  | { kind: "masquerade-host"; bridge: string }
+  /** What a network's containers send to others leaves with the host's address, or with the one that the network's options name. */
+  | { kind: "masquerade"; subnet: string; bridge: string; hostAddress: string | undefined }
+  /** What the host sends to a container from its loopback address leaves with the bridge's, or with that one. */
+  | { kind: "masquerade-host"; bridge: string; hostAddress: string | undefined }
   /** The user's own rules are asked, before everything else. */
   | { kind: "user-rules" }
   /** Nothing crosses the border of an internal network. */
   | { kind: "internal"; bridge: string; direction: "in" | "out" }
   /** Answers to what a network's containers have sent. */
   | { kind: "replies"; bridge: string }
+  /** ICMP enters a network that routes. */
+  | { kind: "icmp"; bridge: string }
   /** What enters a network though no port is published for it. */
   | { kind: "unpublished"; bridge: string; verdict: "accept" | "drop" }
   /** A network whose containers do not reach each other (com.docker.network.bridge.enable_icc=false). */

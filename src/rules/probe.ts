@@ -62,7 +62,8 @@ const NOBODY: Record<Family, readonly string[]> = {
 };
 
 /**
- * Every vantage point from which one published port is worth looking at; `networks` are all of the daemon's, `by` interfaces by which
+ * Every vantage point from which one published port is worth looking at; one that is reached at the container's own address has that as the
+ * host's. `networks` are all of the daemon's, `by` interfaces by which
  * others may come, besides those that have addresses.
  */
 export function probesOf(
@@ -77,7 +78,8 @@ export function probesOf(
   const outsides = outsidesOf(publish, bridges, host);
   const outside = outsides[0];
   const to = publish.hostAddress ?? outside?.address;
-  const own = target.publishing[family] ?? target.endpoints.find((one) => one.family === family);
+  const direct = target.endpoints.find(({ address }) => address === publish.hostAddress);
+  const own = direct ?? target.publishing[family] ?? target.endpoints.find((one) => one.family === family);
   const trip = (from: string | undefined, source: string, destination: string, port = hostPort): Trip => ({
     ...{ family, from, source, destination, protocol, port },
   });
@@ -108,10 +110,11 @@ export function probesOf(
     found.push(...many({ kind: "loopback_router", address: to }, fromOutside(), notOutside));
   const local = publish.hostAddress === undefined ? [LOOPBACK[family], to] : [to];
   for (const address of local) {
-    if (address !== undefined) found.push(single({ kind: "host" }, trip(undefined, address, address)));
+    const source = direct === undefined ? address : withoutPrefix(subnetOf(direct, host) ?? "");
+    if (address !== undefined && source) found.push(single({ kind: "host" }, trip(undefined, source, address)));
   }
   if (own !== undefined && to !== undefined && !isLoopback(to)) {
-    found.push(single({ kind: "container" }, trip(own.bridge, own.address, to)));
+    if (direct === undefined) found.push(single({ kind: "container" }, trip(own.bridge, own.address, to)));
     const peer = neighbourOf(own, host);
     const subnet = subnetOf(own, host);
     if (peer !== undefined) {
@@ -130,7 +133,8 @@ export function probesOf(
     const bridge = far[0]?.trip.from;
     if (bridge !== undefined) found.push(...many({ kind: "other_bridge", bridge }, far, locals));
   }
-  if (own !== undefined)
+  // Of a port that is reached at the container's own address that is the same as a machine elsewhere.
+  if (own !== undefined && direct === undefined)
     found.push(...many({ kind: "container_router" }, fromOutside(own.address, containerPort), notOutside));
   return found;
 }

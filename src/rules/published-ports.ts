@@ -17,13 +17,19 @@ export interface PublishedPorts {
   from: string;
 }
 
-/** In the order of the rules; a range of ports is one, but for lists of its own. */
+/**
+ * In the order of the rules; a range of ports is one, but for lists of its own. What is accepted and no DNAT leads to is reached at the
+ * container's own address: its network routes.
+ */
 export function publishedPorts({ owner, meaning }: ContainerFragment): PublishedPorts[] {
   return FAMILIES.flatMap((family) => {
-    const lists = meaning[family].filter((rule) => rule.kind === "allow-forwarded").filter(isIn);
-    return meaning[family].flatMap((rule) =>
-      rule.kind === "dnat" ? partsOf(rule, lists).map((part) => describe(owner.name, family, part)) : [],
-    );
+    const rules = meaning[family];
+    const lists = rules.filter((rule) => rule.kind === "allow-forwarded").filter(isIn);
+    const direct = directParts(rules);
+    return [
+      ...rules.flatMap((rule) => (rule.kind === "dnat" ? partsOf(rule, lists) : [])),
+      ...direct.flatMap((one) => partsOf(one, listsOfDirect(one, rules))),
+    ].map((part) => describe(owner.name, family, part));
   });
 }
 
@@ -33,13 +39,59 @@ export function listedPorts(
   rules: readonly ContainerRule[],
 ): Pick<PublishedPorts, "publish" | "from">[] {
   return rules.flatMap((rule) => {
-    if (rule.kind !== "allow-delivered" || rule.direction !== "in") return [];
-    const { hostAddress, ports, sources } = rule;
+    if ((rule.kind !== "allow-delivered" && rule.kind !== "allow-direct") || rule.direction !== "in") return [];
+    const { ports, sources } = rule;
+    const hostAddress = rule.kind === "allow-direct" ? rule.address : rule.hostAddress;
     const count = ports.last - ports.first + 1;
     const publish = spellPublish({ family, hostAddress, hostPort: ports.first, protocol: ports.protocol }, count);
     return [{ publish, from: spellSources(sources) }];
   });
 }
+
+/** Accepted ports to which no DNAT leads, as if one led from them to themselves. */
+function directParts(rules: readonly ContainerRule[]): Dnat[] {
+  const dnats = rules.filter((rule) => rule.kind === "dnat");
+  return rules.flatMap((rule) => {
+    if (rule.kind !== "accept") return [];
+    const { address, ports } = rule;
+    const translated = dnats
+      .filter((one) => one.to.address === address && one.ports.protocol === ports.protocol)
+      .map(({ to, ports }) => ({ first: portAt(to, ports.first), last: portAt(to, ports.last) }));
+    return without(ports, translated).map((left) => ({
+      ...({ kind: "dnat", hostAddress: address, exceptFrom: undefined } as const),
+      ...{ ports: { protocol: ports.protocol, ...left }, to: { address, port: undefined, base: undefined } },
+    }));
+  });
+}
+
+type Interval = Pick<Dnat["ports"], "first" | "last">;
+
+/** What is left of some ports without others. */
+function without({ first, last }: Interval, others: readonly Interval[]): Interval[] {
+  const left: Interval[] = [];
+  let next = first;
+  for (const one of [...others].sort((a, b) => a.first - b.first)) {
+    if (one.last < next || one.first > last) continue;
+    if (one.first > next) left.push({ first: next, last: one.first - 1 });
+    next = one.last + 1;
+  }
+  if (next <= last) left.push({ first: next, last });
+  return left;
+}
+
+/** The lists of ports that are reached at the container's own address; a filter there lets nobody in. */
+function listsOfDirect({ to: { address } }: Dnat, rules: readonly ContainerRule[]): Listing[] {
+  return rules.flatMap((rule) => {
+    if (rule.kind === "allow-direct" && rule.direction === "in" && rule.address === address)
+      return [{ hostAddress: address, ports: rule.ports, sources: rule.sources }];
+    if (rule.kind === "direct-port-filter" && rule.address === address)
+      return [{ hostAddress: address, ports: rule.ports, sources: [] }];
+    return [];
+  });
+}
+
+/** A list, and the ports that it is about. */
+type Listing = Pick<AllowForwarded, "hostAddress" | "ports" | "sources">;
 
 function isIn({ direction }: AllowForwarded): boolean {
   return direction === "in";
@@ -53,7 +105,7 @@ interface Part {
 }
 
 /** The ports of a DNAT, those with a list apart from each other and from those without. */
-function partsOf(dnat: Dnat, lists: readonly AllowForwarded[]): Part[] {
+function partsOf(dnat: Dnat, lists: readonly Listing[]): Part[] {
   const { protocol, first, last } = dnat.ports;
   const own = lists
     .filter(({ hostAddress, ports }) => hostAddress === dnat.hostAddress && ports.protocol === protocol)

@@ -41,7 +41,7 @@ test.each(["0", 0, "", null, undefined])("HostPort %j is a binding without host 
     "80/tcp": [{ HostIp: "0.0.0.0", HostPort }],
     "22/tcp": [{ HostIp: "", HostPort: 22 }],
   });
-  expect(container.withoutHostPort).toEqual(["80/tcp"]);
+  expect(container.directPorts).toEqual([{ family: "ipv4", containerPort: 80, protocol: "tcp" }]);
   expect(container.publishes).toHaveLength(1);
 });
 

@@ -10,7 +10,7 @@ const ID = { mine: "a".repeat(64), other: "b".repeat(64) };
 const BRIDGE = { mine: "br-aaaaaaaaaaaa", other: "br-bbbbbbbbbbbb" };
 const interfaces = { names: new Set(Object.values(BRIDGE)), subnets: [], routes: [], hasIpv6: true };
 
-function container(Networks: Record<string, Record<string, string>>): Container {
+function container(Networks: Record<string, Record<string, unknown>>): Container {
   const Ports = { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: "8080" }] };
   return readContainer({ Id: "c1", Name: "/web", State: { Running: true }, NetworkSettings: { Ports, Networks } });
 }
@@ -108,8 +108,10 @@ describe("the bridge that the network's id names", () => {
 
   test("needs no question where it has the gateway's address", () => {
     expect(isOnKnownBridge(web, interfaces([BRIDGE.mine, "172.18.0.1/16"]))).toBe(true);
-    const onDefault = container({ bridge: NETWORK });
-    expect(isOnKnownBridge(onDefault, interfaces(["docker0", "172.18.0.1/16"]))).toBe(true);
+    for (const more of [{}, { GwPriority: 0 }]) {
+      const onDefault = container({ bridge: { ...NETWORK, ...more } });
+      expect(isOnKnownBridge(onDefault, interfaces(["docker0", "172.18.0.1/16"]))).toBe(true);
+    }
   });
 
   test.each([
@@ -135,6 +137,11 @@ describe("the bridge that the network's id names", () => {
     [
       "only one of two families has it",
       container({ front: { ...NETWORK, GlobalIPv6Address: "fd00::2", IPv6Gateway: "fd00::1" } }),
+      [[BRIDGE.mine, "172.18.0.1/16"]],
+    ],
+    [
+      "the network may have options of Docker 28",
+      container({ front: { ...NETWORK, GwPriority: 0 } }),
       [[BRIDGE.mine, "172.18.0.1/16"]],
     ],
     ["there are two networks", container({ front: NETWORK, back: NETWORK }), [[BRIDGE.mine, "172.18.0.1/16"]]],

@@ -68,7 +68,12 @@ function ruleOf(family: Family): fc.Arbitrary<ContainerRule> {
       ...{ direction, hostAddress, ports, sources },
       bridge: fc.option(word, { nil: undefined }),
     }),
+    fc.record({
+      kind: fc.constant("allow-direct" as const),
+      ...{ direction, address, bridge: word, ports, sources },
+    }),
     fc.record({ kind: fc.constant("direct-port-filter" as const), address, bridge: word, ports }),
+    fc.record({ kind: fc.constant("direct-access-accept" as const), address, by: word }),
     fc.record({ kind: fc.constant("accept" as const), address, bridge: word, ports }),
     fc.record({ kind: fc.constant("direct-access-filter" as const), address, bridge: word }),
     fc.record({
@@ -119,6 +124,8 @@ function tableOf({ kind }: ContainerRule): "raw" | "mangle" | "nat" | "filter" {
 
 test.each([
   ["another target", "-A PREROUTING -d 172.17.0.2/32 ! -i br0 -j ACCEPT"],
+  ["an accept from everywhere", "-A PREROUTING -d 172.17.0.2/32 -j ACCEPT"],
+  ["an accept of one port", "-A PREROUTING -d 172.17.0.2/32 -i eth0 -p tcp -m tcp --dport 80 -j ACCEPT"],
   [
     "a match that is not ours",
     "-A FORWARD -d 172.17.0.2/32 ! -i br0 -o br0 -p tcp -m tcp --dport 80 -m mark --mark 1 -j ACCEPT",

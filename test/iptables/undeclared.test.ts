@@ -601,6 +601,26 @@ describe("a network with an address of the host's for what leaves it", () => {
   });
 });
 
+describe("a network that trusts an interface of the host", () => {
+  const TRUSTING = NETWORKS.map((network) => ({ ...network, trustedInterfaces: ["eth0"] }));
+  const live = (line: string) => `*raw\n:PREROUTING ACCEPT [0:0]\n${line}\nCOMMIT\n`;
+
+  test("Docker's accept of it is its own", () => {
+    const found = undeclared(live("-A PREROUTING -d 172.17.0.2/32 -i eth0 -j ACCEPT"), [], TRUSTING);
+    expect(listUndeclared(found)).toEqual([]);
+    expect(found.dockers).toBe(1);
+  });
+
+  test.each([
+    "-A PREROUTING -d 172.17.0.2/32 -i eth1 -j ACCEPT",
+    "-A PREROUTING -d 10.9.0.2/32 -i eth0 -j ACCEPT",
+    "-A PREROUTING -d 172.17.0.2/32 -i eth0 -p tcp -j ACCEPT",
+    "-A PREROUTING -d 172.17.0.0/24 -i eth0 -j ACCEPT",
+  ])("%s: the user's", (line) => {
+    expect(listUndeclared(undeclared(live(line), [], TRUSTING))).toEqual([`raw: ${line}`]);
+  });
+});
+
 describe("the text that removes what Docker left", () => {
   const textFor = (live: string, policies = false, ...fragments: string[]) =>
     leftoverText(

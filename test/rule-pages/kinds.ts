@@ -23,6 +23,14 @@ export const KINDS: readonly Kind[] = [
   },
   {
     table: "raw",
+    matches: /^-A PREROUTING -d \S+ -i \S+ -j ACCEPT$/,
+    form: "-d CONTAINER -i INTERFACE -j ACCEPT",
+    why:
+      "The network trusts this interface (`trusted_host_interfaces`, Docker 28.2): who comes by it may address the container's published ports directly. Without " +
+      "it the next rule drops that.",
+  },
+  {
+    table: "raw",
     matches: /^-A PREROUTING -d \S+ ! -i \S+ -j DROP$/,
     form: "-d CONTAINER ! -i BRIDGE -j DROP",
     why:
@@ -40,11 +48,25 @@ export const KINDS: readonly Kind[] = [
   },
   {
     table: "mangle",
-    matches: /^-A FORWARD -s \S+ -i (\S+) ! -o \1 -p udp .* --ctdir REPLY -j ALLOW-/,
+    matches: /^-A FORWARD -s \S+ -i (\S+) ! -o \1 -p udp .* --ctorigdstport \S+ --ctdir REPLY -j ALLOW-/,
     form: "FORWARD -s CONTAINER … --ctstate DNAT --ctorigdstport PORT --ctdir REPLY -j ALLOW-…",
     why:
       "Over UDP, where nothing is acknowledged: without it the container goes on sending to who was allowed before. There is none where the list names an " +
       "interface, because the answers do not say by which one somebody came.",
+  },
+  {
+    table: "mangle",
+    matches: /^-A FORWARD -d \S+ ! -i (\S+) -o \1 -p .* --dport \S+ .* ! --ctstate DNAT --ctdir ORIGINAL -j ALLOW-/,
+    form: "FORWARD -d CONTAINER … --dport PORT … ! --ctstate DNAT --ctdir ORIGINAL -j ALLOW-…",
+    why:
+      "Where the network routes, others connect to the container's own port: this asks its list about each packet of theirs. Without it everyone " +
+      "reaches the port.",
+  },
+  {
+    table: "mangle",
+    matches: /^-A FORWARD -s \S+ -i (\S+) ! -o \1 -p udp .* --sport \S+ .* ! --ctstate DNAT --ctdir REPLY -j ALLOW-/,
+    form: "FORWARD -s CONTAINER … --sport PORT … ! --ctstate DNAT --ctdir REPLY -j ALLOW-…",
+    why: "The same for its answers over UDP. Without it they go on to who was allowed before.",
   },
   {
     table: "mangle",
@@ -129,6 +151,14 @@ export const KINDS: readonly Kind[] = [
   },
   {
     table: "nat",
+    matches: /^-A POSTROUTING (?:-s \S+ ! -o \S+|-o \S+ -m addrtype --src-type LOCAL) -j SNAT --to-source \S+$/,
+    form: "POSTROUTING … -j SNAT --to-source ADDRESS",
+    why:
+      "The network has `host_ipv4` or `host_ipv6`: in the place of a MASQUERADE, below and above, its packets get this address of the host's. Without it others see another one " +
+      "than the network's owner has told them.",
+  },
+  {
+    table: "nat",
     matches: /^-A POSTROUTING -o \S+ -m addrtype --src-type LOCAL -j MASQUERADE$/,
     form: "POSTROUTING -o BRIDGE … --src-type LOCAL -j MASQUERADE",
     why:
@@ -161,7 +191,13 @@ export const KINDS: readonly Kind[] = [
     table: "filter",
     matches: /^-A FORWARD -d \S+ ! -i (\S+) -o \1 -p .* -j ACCEPT$/,
     form: "FORWARD -d CONTAINER … --dport PORT -j ACCEPT",
-    why: "Accepts what the DNAT has redirected to the container's port. Without it the network's DROP below, or a policy DROP, blocks each connection.",
+    why: "Accepts what the DNAT has redirected to the container's port, or what comes to that port where the network routes. Without it the network's DROP below, or a policy DROP, blocks each connection.",
+  },
+  {
+    table: "filter",
+    matches: /^-A FORWARD -o \S+ -p (?:icmp|ipv6-icmp) -j ACCEPT$/,
+    form: "FORWARD -o BRIDGE -p icmp -j ACCEPT",
+    why: "The network's gateway mode is `routed`: its containers are hosts like others, and answer ICMP. Without it the network's DROP below takes echo requests and errors.",
   },
   {
     table: "filter",

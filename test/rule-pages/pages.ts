@@ -286,6 +286,75 @@ export const PAGES: readonly Page[] = [
     ],
   },
   {
+    file: "network-options",
+    title: "Options of networks",
+    about:
+      "What Docker 28 and 29 make of `com.docker.network.*`, read from the network's document. A value that Docker would not accept opens nothing, and there is a warning. " +
+      "What an option asks of the host's rules (`host_ipv4`, `enable_icc`, `enable_ip_masquerade`, ICMP) is on their page ([host](host.md)). With `enable_ip_masquerade=false` the DROP of a container's own " +
+      "address also takes the replies to what the container sends elsewhere, as Docker's does from 28 on: such a network needs a gateway mode, or its containers `guards: false`.",
+    of: "container",
+    examples: [
+      {
+        name: "network-trusted",
+        title: "Trusted interfaces (Docker 28.2)",
+        shell: `docker network create --opt com.docker.network.bridge.trusted_host_interfaces=eth0:eth1 net\n${RUN} --network net --publish 8080:80 IMAGE`,
+        says: "Who comes by one of them reaches the published port at the container's own address, too; the others do not.",
+      },
+      {
+        name: "network-unprotected",
+        title: "Gateway mode nat-unprotected",
+        shell: `docker network create --opt com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected net\n${RUN} --network net --publish 8080:80 IMAGE`,
+        says: "No address is closed, and the host's rules accept what enters the network: all ports of its containers are open to who routes to them.",
+      },
+      {
+        name: "network-routed",
+        title: "Gateway mode routed",
+        shell: `docker network create --opt com.docker.network.bridge.gateway_mode_ipv4=routed net\n${RUN} --network net --publish 80 --publish 53/udp IMAGE`,
+        says:
+          "No port of the host is published, and nothing is translated or masqueraded: others route the subnet to this host, and connect to the container's own address. What inspect " +
+          'lists with `"HostPort": ""` is accepted there.',
+      },
+      {
+        name: "network-routed-ipv6",
+        title: "Both families routed, with `--ipv6`",
+        shell:
+          "docker network create --ipv6 --opt com.docker.network.bridge.gateway_mode_ipv4=routed --opt com.docker.network.bridge.gateway_mode_ipv6=routed net\n" +
+          `${RUN} --network net --publish 80 IMAGE`,
+        says: "Without `--ipv6` nobody reaches the IPv6 address, because docker-proxy does not serve it; there is a warning.",
+      },
+      {
+        name: "network-routed-beside",
+        title: "A routed network beside another one, and a list",
+        shell:
+          "docker network create --opt com.docker.network.bridge.gateway_mode_ipv4=routed net\ndocker network create plain\n" +
+          `${RUN} --network name=plain,gw-priority=1 --network net --publish 8080:80 IMAGE\ndocker_iptables create web --allow 8080=10.0.0.0/8`,
+        says: "The port is open at both; a list for the port of the host closes the container's own port, because it is a way round the list.",
+      },
+      {
+        name: "network-routed-allow",
+        title: "Lists where the network routes",
+        shell:
+          `docker network create --opt com.docker.network.bridge.gateway_mode_ipv4=routed net\n${RUN} --network net --publish 80 --publish 443 --publish 53/udp IMAGE\n` +
+          "docker_iptables create web --allow 80/tcp=10.0.0.0/8 --allow 53/udp=10.0.0.0/8",
+        says: "The key names the container's port, because that is the one that others connect to.",
+      },
+      {
+        name: "network-trusted-allow",
+        title: "A list is the last word",
+        shell:
+          `docker network create --opt com.docker.network.bridge.trusted_host_interfaces=eth0 net\n${RUN} --network net --publish 8080:80 IMAGE\n` +
+          "docker_iptables create web --allow 8080/tcp=10.0.0.0/8",
+        says: "Nobody goes round it by the container's own address, whatever the network trusts or lets in.",
+      },
+      {
+        name: "network-options-unreadable",
+        title: "Values that no daemon accepts",
+        shell: `${RUN} --network net --publish 8080:80 IMAGE`,
+        says: "Each is told, and opens nothing.",
+      },
+    ],
+  },
+  {
     file: "overlay-network",
     title: "An overlay network",
     about:
@@ -431,9 +500,9 @@ export const PAGES: readonly Page[] = [
       },
       {
         name: "ports-routed",
-        title: "A network in routed mode (Docker 28)",
+        title: "A binding without a port of the host",
         shell: `${RUN} --publish 80 IMAGE`,
-        says: "The network has the option `com.docker.network.bridge.gateway_mode_ipv4=routed`. Its containers are addressed directly.",
+        says: "It is that of a network that routes ([options of networks](network-options.md)), and the container is in none.",
       },
       {
         name: "podman-rootless",
@@ -506,8 +575,20 @@ export const PAGES: readonly Page[] = [
           "docker network create --opt com.docker.network.bridge.enable_ip_masquerade=false flat\n" +
           "docker network create --opt com.docker.network.bridge.enable_icc=false apart\n" +
           "docker network create --opt com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected open\n" +
+          "docker network create --opt com.docker.network.host_ipv4=192.0.2.9 seen\n" +
+          "docker network create --opt com.docker.network.bridge.gateway_mode_ipv4=routed routed\n" +
           "docker_iptables setup",
-        says: "",
+        says: "The containers' own rules are on the page [options of networks](network-options.md).",
+      },
+      {
+        name: "network-options-no-docker-proxy",
+        title: "Options of networks, without docker-proxy",
+        shell:
+          "docker network create --ipv6 --opt com.docker.network.host_ipv4=192.0.2.9 --opt com.docker.network.host_ipv6=2001:db8::9 seen\n" +
+          "docker network create --ipv6 --opt com.docker.network.bridge.gateway_mode_ipv4=routed --opt com.docker.network.bridge.gateway_mode_ipv6=routed \\\n" +
+          "    --opt com.docker.network.bridge.enable_icc=false routed\n" +
+          "docker_iptables setup",
+        says: "All types of ICMP are accepted, also between containers that `enable_icc=false` keeps apart, as Docker does.",
       },
       {
         name: "chain",

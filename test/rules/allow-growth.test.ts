@@ -26,7 +26,7 @@ function container(ports: number, label: Allow): PublishedContainer {
       ...({ family: "ipv4", hostAddress: undefined, protocol: "tcp" } as const),
       ...{ hostPort: 1024 + 2 * index, containerPort: 1024 + 2 * index },
     })),
-    ...{ publishing: { ipv4: endpoint }, astray: [], endpoints: [endpoint] },
+    ...{ directPorts: [], publishing: { ipv4: endpoint }, astray: [], endpoints: [endpoint] },
     ...{ addresses: { ipv4: ["172.17.0.2"], ipv6: [] }, nothingPublished: undefined, nowhere: undefined, warnings: [] },
   };
 }

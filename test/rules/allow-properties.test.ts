@@ -56,22 +56,26 @@ const HOST_ADDRESSES = SUBNETS.map(({ cidr }) => cidr.replace(/\/.*/, ""));
 
 const ID = (index: number) => `${index}`.repeat(64);
 
-function networkDocument(index: number): Record<string, unknown> {
+function networkDocument({ modes, trusted }: World, index: number): Record<string, unknown> {
+  const option = "com.docker.network.bridge";
+  const mode = modes[index] ?? "nat";
   return {
     ...{ Name: `net${index}`, Id: ID(index), Driver: "bridge" },
     IPAM: { Config: [{ Subnet: `172.${20 + index}.0.0/16` }, { Subnet: `fd00:${20 + index}::/64` }] },
-    Options: { "com.docker.network.bridge.name": `br-${index}` },
+    Options: {
+      ...{ [`${option}.name`]: `br-${index}`, [`${option}.trusted_host_interfaces`]: (trusted[index] ?? []).join(":") },
+      ...{ [`${option}.gateway_mode_ipv4`]: mode, [`${option}.gateway_mode_ipv6`]: mode },
+    },
   };
 }
 
 /** The container's addresses, by network. */
-function addressesOf({ with6 }: World, { name, networks }: Box) {
+function addressesOf({ with6, modes }: World, { name, networks }: Box) {
   const host = name === "web" ? 2 : 3;
+  const of = (index: number) => ({ bridge: `br-${index}`, isRouted: modes[index] === "routed" });
   return networks.flatMap((index) => [
-    { bridge: `br-${index}`, family: "ipv4" as const, address: `172.${20 + index}.0.${host}` },
-    ...(with6[index]
-      ? [{ bridge: `br-${index}`, family: "ipv6" as const, address: `fd00:${20 + index}::${host}` }]
-      : []),
+    { ...of(index), family: "ipv4" as const, address: `172.${20 + index}.0.${host}` },
+    ...(with6[index] ? [{ ...of(index), family: "ipv6" as const, address: `fd00:${20 + index}::${host}` }] : []),
   ]);
 }
 
@@ -83,6 +87,10 @@ function givenOf(drawn: World, box: Box, lists: boolean, spelling: Spelling = "p
     // Before 20.10 the client lists no socket on [::].
     if (dual && hostIp === "::") continue;
     Ports[key] = [...(Ports[key] ?? []), { HostIp: hostIp, HostPort: `${hostPort}` }];
+  }
+  for (const { family, containerPort, protocol } of box.directs) {
+    const key = `${containerPort}/${protocol}`;
+    Ports[key] = [...(Ports[key] ?? []), { HostIp: family === "ipv4" ? "0.0.0.0" : "::", HostPort: "" }];
   }
   const own = addressesOf(drawn, box);
   const at = (index: number, family: Family) =>
@@ -114,7 +122,7 @@ function givenOf(drawn: World, box: Box, lists: boolean, spelling: Spelling = "p
         ...(lists ? { Config: { Labels: Object.fromEntries(labels) } } : {}),
       },
     ],
-    networks: NETWORKS.map(networkDocument),
+    networks: NETWORKS.map((index) => networkDocument(drawn, index)),
     interfaces: { names: [...new Set(SUBNETS.map(({ name }) => name))], subnets: SUBNETS },
     settings: {
       sources: Object.fromEntries(Object.entries(groups).map(([name, all]) => [name, said(all)])),
@@ -146,6 +154,14 @@ function publishesOf({ dual }: World, { publishes }: Box): Publish[] {
   return publishes.filter(({ hostIp }) => !(dual && hostIp === "::"));
 }
 
+/** Those of the container's own ports that are open somewhere, as what they are to a list: its number is the container's. */
+function directsOf(drawn: World, box: Box): (Publish & { family: Family })[] {
+  const own = addressesOf(drawn, box).filter(({ isRouted }) => isRouted);
+  return box.directs
+    .filter((one) => own.some(({ family }) => family === one.family))
+    .map((one) => ({ ...one, hostIp: "", hostPort: one.containerPort }));
+}
+
 /** A base of one's own: what is published is looked up, and nothing is closed. */
 const OWN_BASE = [
   ...["*nat", ":DOCKER_CONTAINERS - [0:0]", "-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER_CONTAINERS"],
@@ -158,7 +174,7 @@ const NO_BASE = "*nat\n:DOCKER_CONTAINERS - [0:0]\nCOMMIT\n";
 function hostWith(drawn: World, outcomes: readonly Outcome[]): PacketHost {
   const { base, policy, ipv6, guards, proxy, boxes } = drawn;
   const chain = "DOCKER_CONTAINERS";
-  const networks = NETWORKS.map((index) => readNetwork(networkDocument(index) as never));
+  const networks = NETWORKS.map((index) => readNetwork(networkDocument(drawn, index) as never));
   const [first, last] = hostFragments(networks, FAMILIES, { chain, guards, proxy, routes: [] }).map((one) =>
     writeFragment(one),
   );
@@ -264,7 +280,16 @@ function verdictOf(drawn: World, trip: Trip): Verdict {
     const direct = own.find(({ address }) => address === destination);
     if (direct !== undefined) {
       if (direct.bridge === from) return "as without";
-      const inside = publishes.filter((one) => one.containerPort === port && one.protocol === protocol);
+      const directs = directsOf(drawn, box);
+      const routed = directs.find(
+        (one) => one.family === family && one.containerPort === port && one.protocol === protocol && direct.isRouted,
+      );
+      // A list about the container's own port decides where others connect to that.
+      const isAllowedThere = routed && isAllowed(drawn, box, routed, trip);
+      if (isAllowedThere !== undefined) return isAllowedThere ? "as without" : "closed";
+      const inside = [...publishes, ...directs].filter(
+        (one) => one.containerPort === port && one.protocol === protocol,
+      );
       const isListed = inside.some((one) => isAllowed(drawn, box, one, trip) !== undefined);
       return isListed ? "closed" : "as without";
     }
@@ -301,7 +326,9 @@ function short(family: Family, number: bigint): string {
 const picks = fc.array(fc.tuple(fc.nat(), fc.nat(), fc.nat(), fc.nat()), { minLength: 60, maxLength: 60 });
 
 function tripsOf(drawn: World, chosen: readonly (readonly [number, number, number, number])[]): Trip[] {
-  const all = drawn.boxes.flatMap((box) => publishesOf(drawn, box).map((publish) => ({ box, publish })));
+  const all = drawn.boxes.flatMap((box) =>
+    [...publishesOf(drawn, box), ...directsOf(drawn, box)].map((publish) => ({ box, publish })),
+  );
   return chosen.flatMap(([which, where, who, how]): Trip[] => {
     const found = all[which % all.length];
     if (found === undefined) return [];

@@ -41,9 +41,17 @@ export interface Said {
   label: readonly List[];
 }
 
+/** A port of the container's own that Docker opens where a network routes. */
+export interface Direct {
+  family: Family;
+  containerPort: number;
+  protocol: string;
+}
+
 export interface Box extends Said {
   name: string;
   publishes: readonly Publish[];
+  directs: readonly Direct[];
   /** The numbers of its networks. */
   networks: readonly number[];
 }
@@ -61,6 +69,9 @@ export interface World {
   policy: "ACCEPT" | "DROP";
   /** Networks that have IPv6. */
   with6: readonly boolean[];
+  /** Their gateway modes, and the interfaces that they trust. */
+  modes: readonly (string | undefined)[];
+  trusted: readonly (readonly string[])[];
 }
 
 const WIDTH: Record<Family, number> = { ipv4: 32, ipv6: 128 };
@@ -243,10 +254,21 @@ const publishes = (port: number): fc.Arbitrary<readonly Publish[]> => {
     });
 };
 
+const direct = (port: number): fc.Arbitrary<Direct> =>
+  fc.record({
+    family: fc.constantFrom("ipv4", "ipv6"),
+    containerPort: fc.oneof(fc.integer({ min: port, max: port + 4 }), fc.integer({ min: 80, max: 82 })),
+    protocol: fc.constantFrom("tcp", "udp"),
+  });
+
+const mode = fc.constantFrom(undefined, undefined, "nat-unprotected", "routed");
+const trusted = fc.subarray(["eth0", "wg0"]);
+
 const box = (name: string, port: number, networks: fc.Arbitrary<number[]>): fc.Arbitrary<Box> =>
   fc.record({
     name: fc.constant(name),
     publishes: publishes(port),
+    directs: fc.array(direct(port), { maxLength: 2 }),
     networks,
     own: fc.option(lists(port), { nil: undefined, freq: 1 }),
     label: lists(port),
@@ -266,6 +288,8 @@ export const world: fc.Arbitrary<World> = fc.record({
   base: fc.constantFrom("ours", "own", "none"),
   policy: fc.constantFrom("ACCEPT", "ACCEPT", "DROP"),
   with6: fc.tuple(fc.boolean(), fc.boolean(), fc.constant(true)),
+  modes: fc.tuple(mode, mode, mode),
+  trusted: fc.tuple(trusted, trusted, trusted),
 });
 
 /** How a thing is written: in one way or in another that means the same. */

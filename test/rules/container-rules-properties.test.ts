@@ -60,6 +60,7 @@ const PORT = "-p (?<protocol>\\S+) -m \\k<protocol> --dport (?<port>\\d+)(:(?<la
 const INSIDE = "(:(?<inside>\\d+)(-(?<insideLast>\\d+)/(?<base>\\d+))?)?";
 const GRAMMAR = {
   ipv4: {
+    trusted: new RegExp(`^-A PREROUTING -d (?<to>[\\d.]+)/32 -i (?<by>\\S+) ${COMMENT} -j ACCEPT$`),
     direct: new RegExp(`^-A PREROUTING -d (?<to>[\\d.]+)/32 ! -i (?<bridge>\\S+) ${COMMENT} -j DROP$`),
     loopback: new RegExp(`^-A PREROUTING -d (?<to>127[\\d.]+)/32 ! -i lo ${PORT} ${COMMENT} -j DROP$`),
     hairpin: new RegExp(
@@ -74,6 +75,7 @@ const GRAMMAR = {
     ),
   },
   ipv6: {
+    trusted: new RegExp(`^-A PREROUTING -d (?<to>[\\da-f:]+)/128 -i (?<by>\\S+) ${COMMENT} -j ACCEPT$`),
     direct: new RegExp(`^-A PREROUTING -d (?<to>[\\da-f:]+)/128 ! -i (?<bridge>\\S+) ${COMMENT} -j DROP$`),
     loopback: /^never$/,
     hairpin: new RegExp(
@@ -94,8 +96,10 @@ type Groups = Record<string, string | undefined>;
 /** The fragment's lines by what they are; a line that is none of them, or in another table, fails. */
 function parse(text: string | undefined, family: "ipv4" | "ipv6", name: string) {
   const grammar = GRAMMAR[family];
-  const found: Record<keyof typeof grammar, Groups[]> = { direct: [], loopback: [], dnat: [], hairpin: [], accept: [] };
-  const kinds = { raw: ["loopback", "direct"], nat: ["dnat", "hairpin"], filter: ["accept"] } as const;
+  const found: Record<keyof typeof grammar, Groups[]> = {
+    ...{ trusted: [], direct: [], loopback: [], dnat: [], hairpin: [], accept: [] },
+  };
+  const kinds = { raw: ["loopback", "trusted", "direct"], nat: ["dnat", "hairpin"], filter: ["accept"] } as const;
   let open: keyof typeof kinds | undefined;
   const [, head = "", ...lines] = (text ?? "").split("\n").slice(0, -1);
   for (const line of head.startsWith("# options: {") || head === "" ? lines : [head, ...lines]) {
@@ -150,7 +154,7 @@ test("never wider than asked, and never narrower", () => {
 
 function lookAt(drawn: World, outcome: Outcome, family: "ipv4" | "ipv6"): void {
   const { args } = drawn.given;
-  const { direct, loopback, dnat, hairpin, accept } = parse(outcome.fragments[family], family, outcome.name);
+  const { trusted, direct, loopback, dnat, hairpin, accept } = parse(outcome.fragments[family], family, outcome.name);
   const asked = bindings(drawn, family);
   if (family === "ipv6" && !args["ipv6"]) {
     expect(outcome.fragments.ipv6).toBeUndefined();
@@ -166,6 +170,11 @@ function lookAt(drawn: World, outcome: Outcome, family: "ipv4" | "ipv6"): void {
   expect(targets.length).toBeLessThanOrEqual(1);
   const owned = drawn.addresses.map(({ address, bridge }) => `${address} ${bridge}`);
   for (const target of targets) expect(owned).toContain(target);
+  // A network that routes is not the one, unless there is no other.
+  const modeOf = ({ bridge, internal }: World["addresses"][number]) =>
+    internal ? "nat" : drawn.access[bridge]?.[family];
+  const here = drawn.addresses.filter(({ address }) => address.includes(":") === (family === "ipv6"));
+  const routed = here.filter((one) => modeOf(one) === "routed");
 
   // Every DNAT is a publish, and every publish is a DNAT or reported as none.
   const made = dnat.map(({ to, port, protocol, inside }) => `${to ?? ""} ${port} ${protocol} ${inside}`);
@@ -179,13 +188,17 @@ function lookAt(drawn: World, outcome: Outcome, family: "ipv4" | "ipv6"): void {
   const local = dnat.filter(({ to }) => to?.startsWith("127."));
   expect(unique(guarded)).toEqual(unique(local.map(({ to, port, protocol }) => `${to} ${port} ${protocol}`)));
 
-  // Accepted is what a DNAT leads to, each once.
+  // Accepted is what a DNAT leads to, and where a network routes the container's own ports, each once.
+  const opened = drawn.directs.filter(({ hostIp }) => hostIp.includes(":") === (family === "ipv6"));
   const accepted = accept.map(({ address, bridge, port, protocol }) => `${address} ${bridge} ${port} ${protocol}`);
   expect(accepted).toEqual([...new Set(accepted)]);
   expect([...accepted].sort()).toEqual(
-    unique(
-      dnat.map(({ address, inside, protocol }) => `${address} ${bridgeOf.get(address ?? "")} ${inside} ${protocol}`),
-    ),
+    unique([
+      ...dnat.map(({ address, inside, protocol }) => `${address} ${bridgeOf.get(address ?? "")} ${inside} ${protocol}`),
+      ...routed.flatMap(({ address, bridge }) =>
+        opened.map(({ containerPort, protocol }) => `${address} ${bridge} ${containerPort} ${protocol}`),
+      ),
+    ]),
   );
 
   // Without docker-proxy the container's own packets return to it masqueraded; its bridge peers' only where they bypass iptables.
@@ -201,10 +214,19 @@ function lookAt(drawn: World, outcome: Outcome, family: "ipv4" | "ipv6"): void {
       : [],
   );
 
-  // With guards every address of the family is closed to other interfaces; without rules there is nothing to guard.
+  // With guards every address of the family is closed to other interfaces, but for those that its network trusts, unless the network lets
+  // others in; without rules there is nothing to guard.
   const closed = direct.map(({ to, bridge }) => `${to} ${bridge}`);
-  const all = owned.filter((one) => /^\S*:/.test(one) === (family === "ipv6"));
-  expect([...closed].sort()).toEqual(args["guards"] && dnat.length > 0 ? all.sort() : []);
+  const guarding = args["guards"] && accept.length > 0;
+  const filtered = here.filter((one) => !/^(routed|nat-unprotected)$/.test(modeOf(one) ?? ""));
+  expect([...closed].sort()).toEqual(
+    guarding ? filtered.map(({ address, bridge }) => `${address} ${bridge}`).sort() : [],
+  );
+  const trusting = filtered.filter(({ internal }) => !internal);
+  const past = trusting.flatMap(({ address, bridge }) =>
+    (drawn.access[bridge]?.trusted ?? []).map((by) => `${address} ${by}`),
+  );
+  expect(trusted.map(({ to, by }) => `${to} ${by}`).sort()).toEqual(guarding ? past.sort() : []);
 }
 
 test("a rule for one host address comes before the rule for every address of the same port", () => {
@@ -268,6 +290,11 @@ test("the worlds are not empty: most have rules, each kind of rule occurs", () =
     "--dport 8000:",
     "/8000\n",
     "-s 172.20.0.0/16 ",
+    "/32 -i eth0 ",
+    "/128 -i wg0 ",
   ])
     expect(text).toContain(part);
+  const all = worlds.flatMap(({ fragments }) => [fragments.ipv4 ?? "", fragments.ipv6 ?? ""]);
+  const isRoutedAlone = (one: string) => one.includes("*filter") && !one.includes("*nat");
+  expect(all.filter(isRoutedAlone).length).toBeGreaterThan(1);
 });
