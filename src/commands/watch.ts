@@ -302,7 +302,8 @@ export function readEvent(line: string): { type: string; action: string; name: s
     return {
       type: text(event["Type"]).toLowerCase(),
       action: text(event["Action"] ?? event["Status"]),
-      name: text(attributes["name"] ?? event["Name"]),
+      // Of a network podman names it elsewhere, and Docker's events of it have an empty name (tried, 5.4 and 5.8).
+      name: text(attributes["name"] || (event["Name"] ?? attributes["network"] ?? event["network"])),
     };
   } catch {
     return undefined;

@@ -29,7 +29,8 @@ export async function listNames(client: Client): Promise<string[]> {
 async function listIds(client: Client, path: string, args: string[], pattern: RegExp): Promise<string[]> {
   const [listed] = (await askDaemon(client, [path])) ?? [];
   if (Array.isArray(listed)) {
-    const ids = listed.map((one) => String(one?.Id ?? ""));
+    // podman's networks have a small id.
+    const ids = listed.map((one) => String(one?.Id ?? one?.id ?? ""));
     return readIds(`GET ${path}`, ids, pattern);
   }
   const { command, stdout } = await ask(client, args);

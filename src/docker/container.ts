@@ -65,6 +65,8 @@ export function readContainer(document: ContainerDocument): Container {
   if (!NAME.test(name)) throw notNamed(name);
   const settings = document.NetworkSettings ?? {};
   const state = document.State ?? {};
+  const attachments = readAttachments(settings);
+  const ports = readPorts(settings.Ports ?? {});
   const running = state.Running === true && state.Restarting !== true;
   return {
     name,
@@ -77,9 +79,25 @@ export function readContainer(document: ContainerDocument): Container {
     imageAllow: {},
     image: readImageId(document.Image ?? ""),
     mode: readMode(document.HostConfig?.NetworkMode ?? ""),
-    attachments: readAttachments(settings),
-    ...readPorts(settings.Ports ?? {}),
+    attachments,
+    ...ports,
+    publishes: isPodmans(state) ? publishedByPodman(ports.publishes, attachments) : ports.publishes,
   };
+}
+
+/** Only podman's document has this (podman 1 to 5: libpod/define, InspectContainerState). */
+function isPodmans({ OciVersion }: NonNullable<ContainerDocument["State"]>): boolean {
+  return typeof OciVersion === "string";
+}
+
+/**
+ * With IPv6 where the container has it: what is published on every address is so in both families, and podman writes 0.0.0.0
+ * for that, also where it was typed (netavark's own rules, tried with podman 5.4 and 5.8).
+ */
+function publishedByPodman(publishes: PortMapping[], attachments: readonly Attachment[]): PortMapping[] {
+  if (!attachments.some(({ address }) => address.ipv6 !== undefined)) return publishes;
+  const everywhere = publishes.filter(({ family, hostAddress }) => family === "ipv4" && hostAddress === undefined);
+  return sortedOnce([...publishes, ...everywhere.map((publish) => ({ ...publish, family: "ipv6" as const }))]);
 }
 
 /** Docker and podman have an id; nerdctl has a name, which may be another image's by now: "". */
@@ -194,12 +212,14 @@ function readPorts(ports: NonNullable<Settings["Ports"]>): Pick<Container, "publ
       publishes.push({ family, hostAddress, hostPort: readPort(HostPort), containerPort, protocol });
     }
   }
-  publishes.sort(byPublish);
-  const once = publishes.filter((publish, index) => {
-    const last = publishes[index - 1];
+  return { publishes: sortedOnce(publishes), directPorts: [...directPorts.values()].sort(byDirectPort) };
+}
+
+function sortedOnce(publishes: PortMapping[]): PortMapping[] {
+  return publishes.sort(byPublish).filter((publish, index, all) => {
+    const last = all[index - 1];
     return last === undefined || byPublish(last, publish) !== 0;
   });
-  return { publishes: once, directPorts: [...directPorts.values()].sort(byDirectPort) };
 }
 
 /** `80/tcp`; a key without its protocol is TCP. */

@@ -24,6 +24,8 @@ export interface Network {
   bridge: string | undefined;
   /** Docker's own default network. */
   isDefault: boolean;
+  /** Whether podman made it. */
+  isPodmans: boolean;
   /** CIDR in canonical spelling, e.g. "172.18.0.0/16". */
   subnets: Record<Family, string[]>;
   /** Whether what leaves the network gets the host's address. */
@@ -65,6 +67,7 @@ export function readNetwork(document: NetworkDocument): Network {
     internal: document.Internal ?? document.internal ?? false,
     bridge: bridge ? readInterface(bridge) : undefined,
     isDefault,
+    isPodmans: document.Name === undefined && document.name !== undefined,
     subnets: subnetsOf(document),
     ...readOptions(document, { name, isDefault }),
     members: new Map(

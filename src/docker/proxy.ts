@@ -12,7 +12,7 @@ import { inLanes } from "../system/lanes.ts";
 import { findProcesses, nameOf, type Process, readProcessStatus } from "../system/processes.ts";
 import { type Advice, adviceSentence } from "../text/advice.ts";
 import type { Daemon } from "./daemon.ts";
-import { readSubnet } from "./network.ts";
+import { type Network, readSubnet } from "./network.ts";
 import type { Endpoint, PublishedContainer } from "./published.ts";
 
 /** The targets, their endpoints with what hairpin needs where there is no docker-proxy. Throws Failure `resources_exhausted`. */
@@ -32,15 +32,17 @@ export async function findHairpins(
 }
 
 /**
- * Whether containers on these bridges are served by docker-proxy: as the daemon is configured, else, where it cannot be asked, as
- * the kernel and the processes show. Throws Failure `resources_exhausted`.
+ * Whether containers on these networks are served by docker-proxy: as the daemon is configured, else, where it cannot be asked, as
+ * the kernel and the processes show. podman has none, and its bridges are there only while a container runs on them. Throws Failure
+ * `resources_exhausted`.
  */
 export async function usesProxy(
   daemon: Daemon | undefined,
-  bridges: readonly string[],
+  networks: readonly Pick<Network, "bridge" | "isPodmans">[],
 ): Promise<{ proxy: boolean; warnings: string[] }> {
+  if (networks.some(({ isPodmans }) => isPodmans)) return { proxy: false, warnings: [] };
   if (daemon !== undefined && !daemon.changedSince) return { proxy: daemon.userlandProxy !== false, warnings: [] };
-  const routed = await routingLoopback(bridges);
+  const routed = await routingLoopback(networks.flatMap(({ bridge }) => bridge ?? []));
   if (routed.size === 0) return { proxy: true, warnings: [] };
   const { proxies, untrusted } = await findProxies();
   return { proxy: proxies.length > 0, warnings: warnOfUntrusted(untrusted) };

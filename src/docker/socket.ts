@@ -4,6 +4,9 @@
 //
 // The paths bear no version, so a daemon answers as its own release's client would have it (Docker's API reference). HTTP/1.0
 // is all that is needed: the answer comes in one piece and ends with the connection. node:http would take 10 ms to begin with.
+//
+// podman's service answers the same paths, and its documents there name no bridge: it is asked on paths of its own, which have
+// what `podman inspect` prints (podman's API reference, "libpod"; tried, 5.4 and 5.8).
 
 import { constants } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -33,7 +36,11 @@ export async function askDaemon(
   if (socket === undefined) return undefined;
   const open = new Set<Socket>();
   try {
-    return await inLanes(paths, async (path) => readAnswer(await get(socket, path, timeout, open)));
+    return await inLanes(paths, async (path) => {
+      const said = await get(socket, path, timeout, open);
+      const podmans = podmansPath(said, path);
+      return readAnswer(podmans === undefined ? said : await get(socket, podmans, timeout, open));
+    });
   } catch (error) {
     // Nothing waits for the others, and they would keep the process running.
     for (const connection of open) connection.destroy();
@@ -85,14 +92,21 @@ async function get(socket: string, path: string, timeout: number, open: Set<Sock
   }
 }
 
-/**
- * Throws where it is not Docker that answers, or not as expected. podman has a socket that is like Docker's, and its
- * documents are not.
- */
+/** Where podman has its own answer to the same question; undefined where it is not podman that has answered. */
+function podmansPath(said: string, path: string): string | undefined {
+  const version = /\r\nserver: libpod\/(\d[a-z0-9.-]*) /i.exec(headOf(said))?.[1];
+  return version === undefined ? undefined : `/v${version}/libpod${path}`;
+}
+
+function headOf(said: string): string {
+  return said.slice(0, said.indexOf("\r\n\r\n") + 2);
+}
+
+/** Throws where it is neither Docker nor podman that answers, or not as expected. */
 function readAnswer(said: string): unknown {
-  const head = said.slice(0, said.indexOf("\r\n\r\n") + 2);
+  const head = headOf(said);
   const status = /^HTTP\/1\.[01] (\d{3}) /.exec(head)?.[1];
-  if (!/\r\nserver: docker\//i.test(head)) throw new Error("not Docker");
+  if (!/\r\nserver: (docker|libpod)\//i.test(head)) throw new Error("neither Docker nor podman");
   if (status === "404") return undefined;
   if (status !== "200") throw new Error(`status ${status}`);
   return JSON.parse(said.slice(head.length + 2));

@@ -7,11 +7,12 @@ import { FAMILIES, type Family } from "../model/family.ts";
 import { spellOwner } from "../model/owner.ts";
 import type { Loading } from "../model/request.ts";
 import { foreignTables, saveBackend, usesLegacy, type Variant } from "../netfilter/foreign-firewalls.ts";
+import { adviseNetavark, adviseNetworks, servesAddress } from "../netfilter/netavark.ts";
 import { type Arriving, barrierIn, type NftTable, tablesOf } from "../netfilter/nft-tables.ts";
 import { portAt } from "../rules/model.ts";
 import { type Advice, adviceSentence } from "../text/advice.ts";
 import type { Item, Kernel } from "./item.ts";
-import { listOther, type PreflightFindings } from "./preflight.ts";
+import { listOther, type PreflightFindings, withoutNetavark } from "./preflight.ts";
 
 /** A table of another firewall, and the command that shows it. */
 interface Firewall {
@@ -21,8 +22,8 @@ interface Firewall {
 }
 
 /**
- * Of tables that let no packet pass to the ports that these rules publish. One process where there is no such table. A firewall
- * that cannot be asked is not reported.
+ * Of tables that let no packet pass to the ports that these rules publish, and of podman's own, which publishes some of them, too.
+ * One process where there is no such table. A firewall that cannot be asked is not reported.
  */
 export async function warnOfFirewalls(items: readonly Item[], live: Kernel, timeout: number): Promise<string[]> {
   const ports = items.flatMap(portsOf);
@@ -35,18 +36,24 @@ export async function warnOfFirewalls(items: readonly Item[], live: Kernel, time
       return other === undefined ? [] : backendsTables(family, "legacy", tablesOf(other, family));
     }),
   );
-  return barriers([...tables.map(nftTable), ...legacy.flat()], ports).map(({ advice }) => adviceSentence(advice));
+  const closed = barriers([...tables.map(nftTable), ...legacy.flat()], ports).map(({ advice }) => advice);
+  return [...adviseOfPodman(tables, ports), ...closed].map(adviceSentence);
+}
+
+function adviseOfPodman(tables: readonly NftTable[], ports: readonly Port[]): Advice[] {
+  const owners = ports.filter(({ address }) => servesAddress(tables, address)).map(({ owner }) => owner);
+  return owners.length === 0 ? [] : [adviseNetavark([...new Set(owners)].join(", "), "nftables")];
 }
 
 /** What status reports of other firewalls: problems, and tables that only filter, too. `isOff`: the daemon makes no rules. */
 export function firewallProblems(
-  { families, tables, firewalld }: PreflightFindings,
+  { families, tables, firewalld, netavark }: PreflightFindings,
   items: readonly Item[],
   isOff: boolean,
   { reload }: Loading,
 ): { problems: Problem[]; warnings: string[] } {
   const left = isOff ? tables.filter(({ name }) => DOCKER_TABLES.includes(name)) : [];
-  const others = tables.filter((table) => !left.includes(table));
+  const others = withoutNetavark(tables, netavark).filter((table) => !left.includes(table));
   const views = [
     ...others.map(nftTable),
     ...families.flatMap(({ family, other }) =>
@@ -57,6 +64,7 @@ export function firewallProblems(
   const unblocked = others.filter((table) => !closed.some(({ firewall }) => firewall.table === table));
   const found = [
     ...left.map(adviseLeft),
+    ...(netavark === undefined ? [] : [adviseNetworks(netavark)]),
     ...families.flatMap(adviseOther),
     ...(firewalld && reload === "systemd" ? [FIREWALLD] : []),
     ...closed.map(({ advice }) => advice),
@@ -101,6 +109,8 @@ function commandFor(family: Family, backend: Variant): string {
 
 interface Port {
   owner: string;
+  /** The container's. */
+  address: string;
   packet: Arriving;
 }
 
@@ -119,7 +129,9 @@ function portsOf({ owner, family, meaning }: Item): Port[] {
     if (rule.kind !== "accept") return [];
     const { protocol, first } = rule.ports;
     const ports = [first, ...(hostPorts.get(`${protocol} ${rule.address} ${first}`) ?? [])];
-    return [{ owner: spellOwner(owner), packet: { family, protocol, ports, bridge: rule.bridge } }];
+    return [
+      { owner: spellOwner(owner), address: rule.address, packet: { family, protocol, ports, bridge: rule.bridge } },
+    ];
   });
 }
 

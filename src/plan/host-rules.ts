@@ -67,10 +67,7 @@ export async function wantBase(
     const message = `the bridge ${missing.bridge} of Docker's network ${missing.name} is not an interface of this host; run docker_iptables on the daemon's own host and in its network namespace`;
     throw new Failure("bridge_missing", message, { network: missing.name, bridge: missing.bridge });
   }
-  const { proxy, warnings } = await usesProxy(
-    daemon,
-    networks.flatMap(({ bridge }) => bridge ?? []),
-  );
+  const { proxy, warnings } = await usesProxy(daemon, networks);
   return { wanted: hostFragments(networks, families, { chain, guards, proxy, routes }), warnings };
 }
 

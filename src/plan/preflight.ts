@@ -21,7 +21,9 @@ import {
   otherBackend,
   unreadableIn,
 } from "../netfilter/foreign-firewalls.ts";
+import { adviseNetworks, findNetavark, isNetavarksRule, NETAVARK_TABLE, type Netavark } from "../netfilter/netavark.ts";
 import { decides, type NftTable } from "../netfilter/nft-tables.ts";
+import { adviceSentence } from "../text/advice.ts";
 import { ownersOf, someOf } from "../text/words.ts";
 import type { FileChange, Kernel } from "./item.ts";
 import type { Leftover } from "./leftovers.ts";
@@ -32,6 +34,8 @@ export interface PreflightFindings {
   /** Tables of nftables that filter at the hooks of our rules. */
   tables: NftTable[];
   firewalld: boolean;
+  /** podman's own firewall, where it has rules for the networks. */
+  netavark: Netavark | undefined;
 }
 
 /** The other backend, and what in it is not of a Docker daemon that managed iptables. */
@@ -73,7 +77,9 @@ export async function runPreflight(
       };
     }),
   ]);
-  return { families: found, tables: tables.filter(decides), firewalld };
+  const rules = found.flatMap(({ undeclared }) => listUndeclared(undeclared));
+  const netavark = findNetavark(networks, tables, rules);
+  return { families: found, tables: tables.filter(decides), firewalld, netavark };
 }
 
 /** The networks' bridges, as Docker's own rules name them. */
@@ -91,7 +97,7 @@ export function bridgesOf(networks: readonly Network[]): BridgeNetwork[] {
  * outlasts its chains, stops no host, and is reported once, before there are host rules.
  */
 export function describePreflight(
-  { families, tables, firewalld }: PreflightFindings,
+  { families, tables, firewalld, netavark }: PreflightFindings,
   { reload, adopt, replace }: Loading,
   isSetUp: boolean,
 ): { removed: string[]; kept: string[]; reported: string[] } {
@@ -125,17 +131,22 @@ export function describePreflight(
       into.push(`${word} rules in the ${other.backend} backend, which also filter packets: ${listOther(other)}`);
     }
   }
-  if (tables.length > 0)
-    kept.push(
-      `nftables tables of other programs, which also filter packets: ${tables.map(({ name }) => name).join(", ")}`,
-    );
+  if (netavark !== undefined) kept.push(adviceSentence(adviseNetworks(netavark)));
+  const others = withoutNetavark(tables, netavark).map(({ name }) => name);
+  if (others.length > 0)
+    kept.push(`nftables tables of other programs, which also filter packets: ${others.join(", ")}`);
   if (firewalld && reload === "systemd") kept.push("firewalld is running, and starting iptables.service stops it");
   return { removed, kept, reported };
 }
 
+/** Those of which nothing else is said. */
+export function withoutNetavark(tables: readonly NftTable[], netavark: Netavark | undefined): NftTable[] {
+  return tables.filter(({ name }) => netavark?.driver !== "nftables" || name !== NETAVARK_TABLE);
+}
+
 /** What is around once these have gone. */
 export function withoutLeftovers(
-  { families, tables, firewalld }: PreflightFindings,
+  { families, tables, firewalld, netavark }: PreflightFindings,
   leftovers: readonly Leftover[],
 ): PreflightFindings {
   const emptied = families.map((one) => {
@@ -146,7 +157,7 @@ export function withoutLeftovers(
     return isLeft && other?.undeclared.tables.size === 0 && !holdsMesh(other) ? { ...one, other: undefined } : one;
   });
   const gone = new Set(leftovers.map(({ name }) => name));
-  return { families: emptied, tables: tables.filter(({ name }) => !gone.has(name)), firewalld };
+  return { families: emptied, tables: tables.filter(({ name }) => !gone.has(name)), firewalld, netavark };
 }
 
 /** A swarm's routing mesh in the other backend: dockerd runs another iptables than the plain commands. */
@@ -170,6 +181,22 @@ function leaveThem(rules: readonly string[]): string {
   const owners = ownersOf(rules);
   if (owners.length === 0) return "";
   return ` (they look like those of ${owners.join(" and ")}, which manages them itself: reload: patch does not touch them)`;
+}
+
+/**
+ * podman would publish the same ports. Rules of its iptables driver go with those that a load replaces; its table is podman's, and
+ * while that is set to make it nobody else can take it away for long. Throws Failure `rules_undeclared`.
+ */
+export function refuseNetavark({ netavark, families }: PreflightFindings, { replace }: Loading): void {
+  if (netavark === undefined || (netavark.driver === "iptables" && replace)) return;
+  const why = adviceSentence(adviseNetworks(netavark));
+  const rules = families.flatMap(({ undeclared }) => listUndeclared(undeclared)).filter(isNetavarksRule);
+  const tables = netavark.driver === "nftables" ? [NETAVARK_TABLE] : [];
+  throw new Failure("rules_undeclared", `${why}, and run docker_iptables again`, {
+    traps: [why],
+    rules: rules.slice(0, MOST_LISTED),
+    tables,
+  });
 }
 
 /** Throws Failure `rules_undeclared`. */

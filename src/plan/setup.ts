@@ -24,6 +24,7 @@ import {
   describePreflight,
   holdsMesh,
   type PreflightFindings,
+  refuseNetavark,
   refusePreflight,
   runPreflight,
   withoutLeftovers,
@@ -64,6 +65,7 @@ export async function planHost(scene: HostScene, request: SetupRequest): Promise
   };
   if (loading.reload === "none") return plan;
   const around = await lookAround(scene, request);
+  if (!isSetUp(items)) refuseNetavark(around.found, loading);
   const preflight = describePreflight(around.found, loading, isSetUp(items));
   if (loading.reload === "patch") return { ...plan, leftovers: around.leftovers, warnings: preflight.kept };
   const loaded = await planLoads({ ...scene, ...around, preflight, places }, request);

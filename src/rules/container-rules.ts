@@ -51,6 +51,7 @@ export function makeContainerRules(
   if (!ipv6 && target.nothingPublished === undefined) {
     warnings.push(...onlyIpv6(target));
     if (warnings.length > 0) lacking.push({ kind: "ipv6_not_asked" });
+    warnings.push(...unservedIpv6(target));
   }
   for (const family of FAMILIES) {
     if (target.nothingPublished !== undefined) continue;
@@ -352,24 +353,38 @@ function hostPortsOf({ protocol, hostPort, count }: Range): PortRange {
 }
 
 /**
- * What is published on IPv6 alone gets no rule without `ipv6`; nothing else would say so. `[::]:N` with `0.0.0.0:M` is one publish,
- * also where the two ephemeral ports differ (Docker before 27).
+ * What is published on IPv6 alone gets no rule without `ipv6`; nothing else would say so. Where the network routes no docker-proxy
+ * answers, also not for what is published on IPv4, too.
  */
 function onlyIpv6({ name, publishes, directPorts }: PublishedContainer): string[] {
-  // Where the network routes no docker-proxy answers, also not for what is published on IPv4, too.
+  const { alone } = ipv6Of(publishes);
   const direct = directPorts.filter(({ family }) => family === "ipv6").map(spellDirectPort);
-  const told =
-    direct.length === 0 ? [] : [`${name}: nobody reaches ${someOf(direct)} at its IPv6 address without ipv6`];
+  return [
+    ...(alone.length === 0 ? [] : [`${name} publishes on ${listed(alone)} only: it gets no rule without ipv6`]),
+    ...(direct.length === 0 ? [] : [`${name}: nobody reaches ${someOf(direct)} at its IPv6 address without ipv6`]),
+  ];
+}
+
+/** The same of what is published on both, where no docker-proxy answers IPv6: with podman, and with a daemon without it. */
+function unservedIpv6({ name, publishes, publishing }: PublishedContainer): string[] {
+  const { twins } = ipv6Of(publishes);
+  if (twins.length === 0 || publishing.ipv6?.hairpin === undefined) return [];
+  return [`${name} publishes on ${listed(twins)}, too, where no docker-proxy answers: it gets no rule without ipv6`];
+}
+
+/**
+ * What is published on IPv6: alone, or as a twin of IPv4's. `[::]:N` with `0.0.0.0:M` is one publish, also where the two ephemeral
+ * ports differ (Docker before 27).
+ */
+function ipv6Of(publishes: readonly PortMapping[]): { alone: PortMapping[]; twins: PortMapping[] } {
   const ipv6 = publishes.filter(({ family }) => family === "ipv6");
-  if (ipv6.length === 0) return told;
+  if (ipv6.length === 0) return { alone: [], twins: [] };
   const ipv4 = publishes.filter(({ family }) => family === "ipv4");
   const inside = new Set(ipv4.map(({ protocol, containerPort }) => `${containerPort}/${protocol}`));
   const outside = new Set(ipv4.map(({ protocol, hostPort }) => `${hostPort}/${protocol}`));
   const hasTwin = ({ hostAddress, hostPort, containerPort, protocol }: PortMapping) =>
     hostAddress === undefined ? inside.has(`${containerPort}/${protocol}`) : outside.has(`${hostPort}/${protocol}`);
-  const alone = ipv6.filter((one) => !hasTwin(one));
-  if (alone.length === 0) return told;
-  return [`${name} publishes on ${listed(alone)} only: it gets no rule without ipv6`, ...told];
+  return { alone: ipv6.filter((one) => !hasTwin(one)), twins: ipv6.filter(hasTwin) };
 }
 
 function withoutAddress({ name }: PublishedContainer, family: Family, publishes: readonly PortMapping[]): string {

@@ -11,6 +11,7 @@ const OWNERS: readonly [RegExp, string][] = [
   [/ ufw6?-/, "ufw"],
   [/ f2b-/, "fail2ban"],
   [/ LIBVIRT_/, "libvirt"],
+  [/ NETAVARK[-_]/, "podman"],
   [/ KUBE-/, "Kubernetes"],
   [/ (FWDI|FWDO|INPUT_direct|FORWARD_direct)/, "firewalld"],
 ];
