@@ -95,7 +95,7 @@ async function get(socket: string, path: string, timeout: number, open: Set<Sock
 /** Where podman has its own answer to the same question; undefined where it is not podman that has answered. */
 function podmansPath(said: string, path: string): string | undefined {
   const version = /\r\nserver: libpod\/(\d[a-z0-9.-]*) /i.exec(headOf(said))?.[1];
-  return version === undefined ? undefined : `/v${version}/libpod${path}`;
+  return version === undefined ? undefined : `/v${version}/libpod${path === "/networks" ? "/networks/json" : path}`;
 }
 
 function headOf(said: string): string {

@@ -83,9 +83,17 @@ export async function adviseHost(
   const daemon = await findDaemon();
   const isUnsure = daemon !== undefined && daemon.ip6tables === undefined;
   const version = isUnsure ? await askVersion(client).catch(orElse(undefined)) : undefined;
-  const inUse = families.filter((family) => networks.some(({ subnets }) => subnets[family].length > 0));
+  const ready = await withoutAbsent(networks);
+  const inUse = families.filter((family) => ready.some(({ subnets }) => subnets[family].length > 0));
   const managing = daemon && managingDaemon(daemon, version);
   return { daemon, managing, warnings: [...adviseDaemon(daemon, version), ...(await forwardingWarnings(inUse))] };
+}
+
+/** netavark has the host forward packets when it makes a network's bridge, which it does with the first container (tried, 1.14). */
+async function withoutAbsent(networks: readonly Network[]): Promise<readonly Network[]> {
+  if (!networks.some(({ isPodmans }) => isPodmans)) return networks;
+  const { names } = await readInterfaces();
+  return networks.filter(({ isPodmans, bridge }) => !isPodmans || bridge === undefined || names.has(bridge));
 }
 
 /** Foreign files at the host rules' paths are not removed either; they are reported. */
