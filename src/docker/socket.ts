@@ -39,7 +39,8 @@ export async function askDaemon(
     return await inLanes(paths, async (path) => {
       const said = await get(socket, path, timeout, open);
       const podmans = podmansPath(said, path);
-      return readAnswer(podmans === undefined ? said : await get(socket, podmans, timeout, open));
+      if (podmans === undefined) return readAnswer(said, DOCKERS);
+      return readAnswer(await get(socket, podmans, timeout, open), PODMANS);
     });
   } catch (error) {
     // Nothing waits for the others, and they would keep the process running.
@@ -102,11 +103,14 @@ function headOf(said: string): string {
   return said.slice(0, said.indexOf("\r\n\r\n") + 2);
 }
 
-/** Throws where it is neither Docker nor podman that answers, or not as expected. */
-function readAnswer(said: string): unknown {
+const DOCKERS = /\r\nserver: docker\//i;
+const PODMANS = /\r\nserver: libpod\//i;
+
+/** Throws where it is another `server` that answers, or not as expected. */
+function readAnswer(said: string, server: RegExp): unknown {
   const head = headOf(said);
   const status = /^HTTP\/1\.[01] (\d{3}) /.exec(head)?.[1];
-  if (!/\r\nserver: (docker|libpod)\//i.test(head)) throw new Error("neither Docker nor podman");
+  if (!server.test(head)) throw new Error(server === DOCKERS ? "not Docker" : "not podman");
   if (status === "404") return undefined;
   if (status !== "200") throw new Error(`status ${status}`);
   return JSON.parse(said.slice(head.length + 2));

@@ -36,6 +36,32 @@ describe("a host address", () => {
   });
 });
 
+describe("podman's publish on every address", () => {
+  const familiesOf = (address: object, state: object, also: { HostIp: string; HostPort: string }[] = []) =>
+    readContainer({
+      Name: "web",
+      State: { Running: true, ...state },
+      NetworkSettings: {
+        Networks: { dual: { IPAddress: "10.90.0.2", ...address } },
+        Ports: { "80/tcp": [{ HostIp: "", HostPort: "8080" }, { HostIp: "127.0.0.1", HostPort: "8081" }, ...also] },
+      },
+    }).publishes.map(({ family, hostPort }) => `${family} ${hostPort}`);
+  const ipv6 = { GlobalIPv6Address: "2001:db8:90::2" };
+  const podmans = { OciVersion: "1.2.0" };
+
+  test("is one in IPv6, too, where the container has it", () => {
+    expect(familiesOf(ipv6, podmans)).toEqual(["ipv4 8080", "ipv6 8080", "ipv4 8081"]);
+    expect(familiesOf(ipv6, podmans, [{ HostIp: "::", HostPort: "8080" }])).toEqual(familiesOf(ipv6, podmans));
+  });
+
+  test.each([
+    ["without IPv6", {}, podmans],
+    ["of Docker's", ipv6, {}],
+  ])("is none in IPv6 %s", (_, address, state) => {
+    expect(familiesOf(address, state)).toEqual(["ipv4 8080", "ipv4 8081"]);
+  });
+});
+
 test.each(["0", 0, "", null, undefined])("HostPort %j is a binding without host port", (HostPort) => {
   const container = withPorts({
     "80/tcp": [{ HostIp: "0.0.0.0", HostPort }],

@@ -9,7 +9,6 @@ import { until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
 import { serverImage } from "./image.ts";
 import type { RunResult } from "./run.ts";
-import { storyWith } from "./story.ts";
 import { chosenSuite } from "./suites.ts";
 
 /** What a host of podman's needs: podman recommends some of it only. catatonit is for pods. */
@@ -17,9 +16,6 @@ export const PODMAN_PACKAGES = ["podman", "netavark", "aardvark-dns", "catatonit
 
 /** Debian 12 has netavark 1.4, whose firewall cannot be switched off (tried); Debian 13 has 1.14. */
 export const canSwitchOff = !["bookworm", undefined].includes(chosenSuite());
-
-/** Stories of podman with its own firewall switched off, or to be. */
-export const podmanStory = storyWith({ packages: PODMAN_PACKAGES }).skipIf(!canSwitchOff);
 
 /** Where podman's settings are, which its package leaves to the administrator. */
 export const CONTAINERS_CONF = "/etc/containers/containers.conf";

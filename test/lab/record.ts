@@ -1,6 +1,7 @@
 /*
  * `npm run record`: records what the lab's own dockerd and podman (Debian's) print for containers of every kind, as
- * golden cases test/cases/recorded-*.json. Then `npx vitest run test/cases.test.ts -u` writes what comes of them, to be
+ * golden cases test/cases/recorded-*.json. `LAB_ROOT=trixie npm run record -- podman dual-stack` records one kind of one client,
+ * of a release, whose name is then in the file's. Then `npx vitest run test/cases.test.ts -u` writes what comes of them, to be
  * read before it is kept. Ids and times differ from record to record.
  */
 
@@ -10,6 +11,8 @@ import { fileURLToPath } from "node:url";
 import type { Host } from "./host.ts";
 import { serverImage } from "./image.ts";
 import { startLab } from "./lab.ts";
+import { CONTAINERS_CONF, canSwitchOff, containersConf, PODMAN_PACKAGES, Podman } from "./podman.ts";
+import { chosenSuite } from "./suites.ts";
 
 const CASES = fileURLToPath(new URL("../cases/", import.meta.url));
 
@@ -105,7 +108,24 @@ const PODMAN: Record<string, Kind> = {
   },
   exited: { about: "exited", options: ["--publish=8080:80"], after: [["stop", "--time=0", "web"]] },
   host: { about: "the host's network", options: ["--network=host"] },
+  "dual-stack": {
+    about:
+      "a network of both families; published on every address, on 0.0.0.0, on [::], on 127.0.0.1 and ::1; tcp and udp",
+    before: [["network", "create", "--ipv6", "--subnet=10.90.0.0/24", "--subnet=2001:db8:90::/64", "dual"]],
+    options: ["8080:80", "0.0.0.0:8081:80", "[::]:8082:80", "127.0.0.1:8083:80", "[::1]:8084:80", "5353:53/udp"]
+      .map((one) => `--publish=${one}`)
+      .concat("--network=dual"),
+    args: { ipv6: true },
+  },
 };
+
+const [onlyClient, ...onlyKinds] = process.argv.slice(2);
+
+/** What is to be recorded of a client. */
+function chosen(client: string, kinds: Record<string, Kind>): [string, Kind][] {
+  if (onlyClient !== undefined && onlyClient !== client) return [];
+  return Object.entries(kinds).filter(([name]) => onlyKinds.length === 0 || onlyKinds.includes(name));
+}
 
 /** The interfaces of a host, as the product reads them on it. */
 async function interfacesOf(host: Host) {
@@ -128,26 +148,26 @@ async function record(host: Host, client: string, version: string, name: string,
   const ids = attached.map(([network, { NetworkID }]) => NetworkID || network);
   const networks = ids.length === 0 ? [] : JSON.parse((await run("network", "inspect", ...ids)).stdout);
   const args = { container: "web", ...(client === "docker" ? {} : { client }), ...kind.args };
-  const about = `Recorded from ${version} of Debian: ${kind.about}.`;
+  const suite = chosenSuite();
+  const about = `Recorded from ${version} of Debian${suite === undefined ? "" : ` ${suite}`}: ${kind.about}.`;
   const recorded = { about, args, inspect, networks, interfaces: await interfacesOf(host) };
-  writeFileSync(`${CASES}recorded-${client}-${name}.json`, `${JSON.stringify(recorded, null, 2)}\n`);
+  const file = `recorded-${client}-${name}${suite === undefined ? "" : `-${suite}`}.json`;
+  writeFileSync(`${CASES}${file}`, `${JSON.stringify(recorded, null, 2)}\n`);
   const containers = (await run("ps", "--all", "--quiet")).stdout.split("\n").filter(Boolean);
   await run("rm", "--force", ...containers);
   await run("network", "prune", "--force");
   console.log(about);
 }
 
-await using lab = await startLab({ packages: ["podman"] });
-const host = await lab.host({ name: "web1", docker: { ipv6: true } });
+await using lab = await startLab({ packages: PODMAN_PACKAGES });
+const host = await lab.host({
+  name: "web1",
+  docker: { ipv6: true },
+  files: { [CONTAINERS_CONF]: containersConf(canSwitchOff ? "none" : undefined) },
+});
 const docker = (await host.run("docker", ["version", "--format={{.Server.Version}}"])).stdout.trim();
-for (const [name, kind] of Object.entries(DOCKER)) await record(host, "docker", `dockerd ${docker}`, name, kind);
+for (const [name, kind] of chosen("docker", DOCKER)) await record(host, "docker", `dockerd ${docker}`, name, kind);
 
-await host.run("podman", [
-  "import",
-  '--change=ENTRYPOINT ["/server"]',
-  '--change=CMD ["80"]',
-  "/usr/local/share/lab-server.tar",
-  serverImage,
-]);
+await new Podman(host).loadImage();
 const podman = (await host.run("podman", ["version", "--format={{.Client.Version}}"])).stdout.trim();
-for (const [name, kind] of Object.entries(PODMAN)) await record(host, "podman", `podman ${podman}`, name, kind);
+for (const [name, kind] of chosen("podman", PODMAN)) await record(host, "podman", `podman ${podman}`, name, kind);

@@ -81,6 +81,35 @@ describe.concurrent("the daemon answers", () => {
     expect(clientCalls(host).filter((call) => !/ version /.test(call))).toEqual([]);
   });
 
+  test("podman: on paths of its own, as which its own command prints", async () => {
+    const host = fakeHost();
+    host.container("web", { ports: ports(8080) });
+    const answer = truthful(host, ["web"]);
+    const networks = [{ name: "podman", id: "2f259bab93aa", driver: "bridge", network_interface: "podman0" }];
+    const own = (path: string) => {
+      if (path === "/networks/json") return said(JSON.stringify(networks));
+      return path === "/networks/2f259bab93aa" ? said(JSON.stringify(networks[0])) : answer(path);
+    };
+    const asked = await daemon(host, (path) => {
+      const [, rest] = /^\/v5\.4\.2\/libpod(.*)/.exec(path) ?? [];
+      // As Docker would have it podman's documents name no bridge.
+      const text = rest === undefined ? said('[{"Id":"web","Name":"/web"}]') : own(rest);
+      return text.replace("Docker/20.10.24", "Libpod/5.4.2");
+    });
+    expect(await host.ask({ container: "web", ...by(host) })).toMatchObject({ changed: true });
+    expect(host.fragment("web")).toContain("--to-destination 172.17.0.2:80");
+    expect(await host.ask({ container: "gone", wait_timeout: 0, ...by(host) })).toMatchObject({
+      error: { code: "container_missing" },
+    });
+    for (const name of ["10_docker", "90_docker"]) {
+      for (const directory of [host.iptablesDir, host.ip6tablesDir]) rmSync(join(directory, name), { force: true });
+    }
+    const base = { base: true, replace: true, reload: "none", ...by(host) };
+    expect(await host.ask(base)).toMatchObject({ changed: true, base: { networks: ["podman"] } });
+    expect(asked.filter((path) => path.startsWith("/v5.4.2"))).toContain("/v5.4.2/libpod/networks/json");
+    expect(clientCalls(host).filter((call) => !/ (version|ps) /.test(call))).toEqual([]);
+  });
+
   test("with something that is no container: refused, as from the client", async () => {
     const host = fakeHost();
     await daemon(host, () => said('{"Id":"web","State":7}'));
@@ -158,7 +187,8 @@ describe.concurrent("the daemon answers", () => {
 describe.concurrent("the client is asked", () => {
   const document = '{"Id":"web"}';
   test.each([
-    ["podman, under the same address", said(document, "200 OK", "Libpod/4.3.1 (linux)")],
+    ["podman of no version", said(document, "200 OK", "Libpod/main (linux)")],
+    ["podman, which fails on its own paths, too", said('{"message":"boom"}', "500 Error", "Libpod/4.3.1 (linux)")],
     ["nobody in particular", `HTTP/1.0 200 OK\r\n\r\n${document}`],
     ["a daemon that fails", said('{"message":"boom"}', "500 Internal Server Error")],
     ["a daemon that forbids it", said('{"message":"authorization denied by plugin"}', "403 Forbidden")],

@@ -509,6 +509,16 @@ describe("readEvent", () => {
       { type: "container", action: "died", name: "web" },
     ],
     [
+      "podman 5.8, of a network",
+      '{"ID":"eb7c","network":"later","Status":"create","time":1,"timeNano":1,"Type":"network","Attributes":{"driver":"bridge"}}',
+      { type: "network", action: "create", name: "later" },
+    ],
+    [
+      "podman 5.8 by its service, of a network",
+      '{"status":"remove","id":"eb7c","Type":"network","Action":"remove","Actor":{"ID":"eb7c","Attributes":{"driver":"bridge","image":"","name":"","network":"later","podId":""}},"scope":"local","time":1,"timeNano":1}',
+      { type: "network", action: "remove", name: "later" },
+    ],
+    [
       "an event without a name",
       '{"Type":"network","Action":"create"}',
       { type: "network", action: "create", name: "" },
