@@ -396,7 +396,7 @@ function warnOfStart(
 /** Where iptables-restore cannot be run, who else filters is the smaller trouble. */
 function nobodyAround(error: unknown): PreflightFindings {
   if (!(error instanceof Failure)) throw error;
-  return { families: [], tables: [], firewalld: false, netavark: undefined };
+  return { families: [], tables: [], firewalld: false, unzoned: [], netavark: undefined };
 }
 
 function asWritten(owner: string, now: Fragments, defaults: Defaults): ContainerFragment {

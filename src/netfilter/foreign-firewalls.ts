@@ -231,3 +231,16 @@ export async function firewalldRuns(timeoutSeconds: number): Promise<boolean> {
   const ran = await runSystemctl(args, timeoutSeconds).catch(orElse(undefined));
   return ["active", "reloading", "refreshing", "activating"].includes(ran?.stdout.trim() ?? "");
 }
+
+/** The interfaces and sources that firewalld has put into zones; undefined where it cannot be asked. */
+export async function firewalldPlaces(timeoutSeconds: number): Promise<ReadonlySet<string> | undefined> {
+  const ran = await run("firewall-cmd", ["--get-active-zones"], { timeoutSeconds }).catch(orElse(undefined));
+  const zones = answerOf(ran);
+  return zones === undefined ? undefined : readZones(zones);
+}
+
+/** A line for a zone's name, and below it "  interfaces: docker0 br-app" and "  sources: 10.0.0.0/8" (tried, 2.3). Pure. */
+export function readZones(text: string): Set<string> {
+  const lines = text.split("\n").flatMap((line) => /^\s+(?:interfaces|sources):(.*)/.exec(line)?.[1] ?? []);
+  return new Set(lines.flatMap((line) => line.split(/\s+/)).filter((word) => word !== ""));
+}

@@ -12,7 +12,7 @@ import { type Arriving, barrierIn, type NftTable, tablesOf } from "../netfilter/
 import { portAt } from "../rules/model.ts";
 import { type Advice, adviceSentence } from "../text/advice.ts";
 import type { Item, Kernel } from "./item.ts";
-import { listOther, type PreflightFindings, withoutNetavark } from "./preflight.ts";
+import { adviseUnzoned, listOther, type PreflightFindings, withoutNetavark } from "./preflight.ts";
 
 /** A table of another firewall, and the command that shows it. */
 interface Firewall {
@@ -47,7 +47,7 @@ function adviseOfPodman(tables: readonly NftTable[], ports: readonly Port[]): Ad
 
 /** What status reports of other firewalls: problems, and tables that only filter, too. `isOff`: the daemon makes no rules. */
 export function firewallProblems(
-  { families, tables, firewalld, netavark }: PreflightFindings,
+  { families, tables, firewalld, unzoned, netavark }: PreflightFindings,
   items: readonly Item[],
   isOff: boolean,
   { reload }: Loading,
@@ -66,7 +66,7 @@ export function firewallProblems(
     ...left.map(adviseLeft),
     ...(netavark === undefined ? [] : [adviseNetworks(netavark)]),
     ...families.flatMap(adviseOther),
-    ...(firewalld && reload === "systemd" ? [FIREWALLD] : []),
+    ...(firewalld && reload === "systemd" ? [FIREWALLD] : adviseUnzoned(unzoned)),
     ...closed.map(({ advice }) => advice),
   ];
   return {

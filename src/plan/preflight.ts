@@ -15,6 +15,7 @@ import { Failure } from "../model/errors.ts";
 import { FAMILY_WORDS, type Family } from "../model/family.ts";
 import type { Loading } from "../model/request.ts";
 import {
+  firewalldPlaces,
   firewalldRuns,
   foreignTables,
   type OtherBackend,
@@ -23,7 +24,7 @@ import {
 } from "../netfilter/foreign-firewalls.ts";
 import { adviseNetworks, findNetavark, isNetavarksRule, NETAVARK_TABLE, type Netavark } from "../netfilter/netavark.ts";
 import { decides, type NftTable } from "../netfilter/nft-tables.ts";
-import { adviceSentence } from "../text/advice.ts";
+import { type Advice, adviceSentence } from "../text/advice.ts";
 import { ownersOf, someOf } from "../text/words.ts";
 import type { FileChange, Kernel } from "./item.ts";
 import type { Leftover } from "./leftovers.ts";
@@ -34,6 +35,8 @@ export interface PreflightFindings {
   /** Tables of nftables that filter at the hooks of our rules. */
   tables: NftTable[];
   firewalld: boolean;
+  /** The bridges of which firewalld rejects what containers send, because it has them in no zone. */
+  unzoned: string[];
   /** podman's own firewall, where it has rules for the networks. */
   netavark: Netavark | undefined;
 }
@@ -79,7 +82,28 @@ export async function runPreflight(
   ]);
   const rules = found.flatMap(({ undeclared }) => listUndeclared(undeclared));
   const netavark = findNetavark(networks, tables, rules);
-  return { families: found, tables: tables.filter(decides), firewalld, netavark };
+  const unzoned = firewalld ? unzonedOf(networks, await firewalldPlaces(timeout)) : [];
+  return { families: found, tables: tables.filter(decides), firewalld, unzoned, netavark };
+}
+
+/** An internal network sends nothing through the host. */
+function unzonedOf(networks: readonly Network[], places: ReadonlySet<string> | undefined): string[] {
+  return networks.flatMap(({ bridge, internal, subnets }) => {
+    if (places === undefined || bridge === undefined || internal) return [];
+    return [bridge, ...subnets.ipv4, ...subnets.ipv6].some((place) => places.has(place)) ? [] : [bridge];
+  });
+}
+
+/** What to do that firewalld, where it stays, lets containers send. */
+export function adviseUnzoned(bridges: readonly string[]): Advice[] {
+  if (bridges.length === 0) return [];
+  const words = bridges.map((bridge) => `--add-interface=${bridge}`).join(" ");
+  return [
+    {
+      what: `firewalld has ${bridges.join(", ")} in no zone, and rejects what containers there send to others and to this host`,
+      hint: `'firewall-cmd --permanent --zone=trusted ${words}' and 'firewall-cmd --reload' have it accept that`,
+    },
+  ];
 }
 
 /** The networks' bridges, as Docker's own rules name them. */
@@ -97,7 +121,7 @@ export function bridgesOf(networks: readonly Network[]): BridgeNetwork[] {
  * outlasts its chains, stops no host, and is reported once, before there are host rules.
  */
 export function describePreflight(
-  { families, tables, firewalld, netavark }: PreflightFindings,
+  { families, tables, firewalld, unzoned, netavark }: PreflightFindings,
   { reload, adopt, replace }: Loading,
   isSetUp: boolean,
 ): { removed: string[]; kept: string[]; reported: string[] } {
@@ -136,6 +160,7 @@ export function describePreflight(
   if (others.length > 0)
     kept.push(`nftables tables of other programs, which also filter packets: ${others.join(", ")}`);
   if (firewalld && reload === "systemd") kept.push("firewalld is running, and starting iptables.service stops it");
+  else kept.push(...adviseUnzoned(unzoned).map(adviceSentence));
   return { removed, kept, reported };
 }
 
@@ -146,7 +171,7 @@ export function withoutNetavark(tables: readonly NftTable[], netavark: Netavark 
 
 /** What is around once these have gone. */
 export function withoutLeftovers(
-  { families, tables, firewalld, netavark }: PreflightFindings,
+  { families, tables, ...around }: PreflightFindings,
   leftovers: readonly Leftover[],
 ): PreflightFindings {
   const emptied = families.map((one) => {
@@ -157,7 +182,7 @@ export function withoutLeftovers(
     return isLeft && other?.undeclared.tables.size === 0 && !holdsMesh(other) ? { ...one, other: undefined } : one;
   });
   const gone = new Set(leftovers.map(({ name }) => name));
-  return { families: emptied, tables: tables.filter(({ name }) => !gone.has(name)), firewalld, netavark };
+  return { families: emptied, tables: tables.filter(({ name }) => !gone.has(name)), ...around };
 }
 
 /** A swarm's routing mesh in the other backend: dockerd runs another iptables than the plain commands. */
