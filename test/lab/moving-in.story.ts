@@ -218,6 +218,8 @@ cd /usr/share/polkit-1/actions
 ln -s org.fedoraproject.FirewallD1.server.policy.choice org.fedoraproject.FirewallD1.policy
 systemctl start dbus.socket
 systemctl start firewalld
+# From 2.5 on its unit is started before it has any rule.
+until firewall-cmd --state; do sleep 0.1; done
 `;
 
 storyWith({ packages: ["firewalld", "nftables"] }).skipIf(chosenSuite() === undefined)(

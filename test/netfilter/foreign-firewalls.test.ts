@@ -18,6 +18,7 @@ import {
   holdsSomething,
   otherBackend,
   otherThan,
+  readZones,
   restoreBackend,
   type Variant,
 } from "../../src/netfilter/foreign-firewalls.ts";
@@ -193,6 +194,17 @@ describe("without the commands, or with broken ones", () => {
     onlyCommands(script === "" ? {} : { systemctl: `[ "$*" = "is-active firewalld.service" ] || exit 9\n${script}` });
     expect(await firewalldRuns(script.includes("sleep") ? 1 : SECONDS)).toBe(runs);
   });
+});
+
+test.each([
+  ["public (default)\n", []],
+  [
+    "public (default)\n  interfaces: eth0 wg0\ntrusted\n  interfaces: docker0 br-app\n  sources: 10.0.0.0/8\n",
+    ["eth0", "wg0", "docker0", "br-app", "10.0.0.0/8"],
+  ],
+  ["FirewallD is not running\n", []],
+])("what firewalld has in zones: %j", (text, places) => {
+  expect([...readZones(text)]).toEqual(places);
 });
 
 const TOOLS = findTools();

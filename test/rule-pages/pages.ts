@@ -428,7 +428,8 @@ export const PAGES: readonly Page[] = [
   {
     file: "podman",
     title: "Podman",
-    about: "`client: podman`. In podman's document an empty `HostIp` means every address.",
+    about:
+      "`client: podman`, set up as [docs/podman.md](../podman.md) has it. In podman's document an empty `HostIp`, and 0.0.0.0, means every address, of both families where the container has both.",
     of: "container",
     examples: [
       {
@@ -436,6 +437,12 @@ export const PAGES: readonly Page[] = [
         title: "The default network",
         shell: "podman run --detach --name web --publish 8080:80 IMAGE",
         says: "podman's network document names the bridge in `network_interface`.",
+      },
+      {
+        name: "recorded-podman-dual-stack-trixie",
+        title: "A network of both families",
+        shell: "podman run --detach --name web --network dual --publish 8080:80 --publish 127.0.0.1:8083:80 … IMAGE",
+        says: "What is published on every address is so in IPv6, too, which the document does not say.",
       },
       {
         name: "podman-4-several-networks",
