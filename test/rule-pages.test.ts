@@ -41,9 +41,14 @@ function isOwn(network: string): boolean {
 function publishedBy(publish: string): string[] {
   const [, bracketed, dotted, host, port = "", protocol = "tcp"] =
     /^(?:\[([\da-f:]+)\]:|(\d+\.[\d.]+):)?(?:([\d-]+):)?([\d-]+)(?:\/(\w+))?$/.exec(publish) ?? [];
-  const address = bracketed ?? dotted ?? "";
+  const address = spellEvery(bracketed ?? dotted ?? "");
   const hosts = host === undefined ? [""] : numbers(host);
   return numbers(port).map((one, index) => `${address} ${hosts[index]} ${one}/${protocol}`);
+}
+
+/** Every address is "", however it is written. */
+function spellEvery(address: string): string {
+  return /^(?:0\.0\.0\.0|::)$/.test(address) ? "" : address;
 }
 
 function numbers(range: string): number[] {
@@ -61,7 +66,7 @@ function placedBy({ inspect = [] }: Case): { ports: string[]; networks: string[]
     // What has a port of the host is listed without one for a routed network beside.
     (bindings ?? [])
       .filter(({ HostPort }) => HostPort !== "" || bindings?.every((one) => one.HostPort === ""))
-      .map(({ HostIp, HostPort }) => `${/^(?:0\.0\.0\.0|::)?$/.test(HostIp) ? "" : HostIp} ${HostPort} ${port}`),
+      .map(({ HostIp, HostPort }) => `${spellEvery(HostIp)} ${HostPort} ${port}`),
   );
   return { ports: [...new Set(ports)].sort(), networks: Object.keys(Networks).filter(isOwn).sort() };
 }

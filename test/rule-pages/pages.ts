@@ -441,7 +441,8 @@ export const PAGES: readonly Page[] = [
       {
         name: "recorded-podman-dual-stack-trixie",
         title: "A network of both families",
-        shell: "podman run --detach --name web --network dual --publish 8080:80 --publish 127.0.0.1:8083:80 … IMAGE",
+        shell:
+          "podman run --detach --name web --network dual --publish 8080:80 --publish 0.0.0.0:8081:80 --publish [::]:8082:80 --publish 127.0.0.1:8083:80 --publish [::1]:8084:80 --publish 5353:53/udp IMAGE",
         says: "What is published on every address is so in IPv6, too, which the document does not say.",
       },
       {
