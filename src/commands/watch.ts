@@ -258,7 +258,8 @@ async function listen(client: Client, news: News, complaints: Complaints, signal
     const started = Date.now();
     // Events come from a moment before on: nothing is missed between this sync and the first of them.
     news.ring();
-    const failure = await followEvents(client, (line) => onEvent(line, news), signal).catch(asFailure);
+    const listener = { line: (line: string) => onEvent(line, news), gap: () => news.ring() };
+    const failure = await followEvents(client, listener, signal).catch(asFailure);
     const lasted = Date.now() - started > PAUSE.longest;
     // While the daemon is down the sync fails, too, and reports it; a daemon that stops ends a stream that worked.
     const isNews = !signal.aborted && !lasted && failure instanceof Failure && failure.code !== "daemon_unreachable";
@@ -273,9 +274,9 @@ async function listen(client: Client, news: News, complaints: Complaints, signal
   }
 }
 
-/** What changes an address, a port or a network. Docker's words, and podman's. */
+/** What changes an address, a port or a network. Docker's words, podman's, and containerd's. */
 const TELLING: Record<string, RegExp> = {
-  container: /^(start|died?|rename)$/,
+  container: /^(start|died?|exit|rename)$/,
   network: /^(create|destroy|remove)$/,
 };
 /** Mostly these come just before a start or after an end, and a sync of their own would keep those waiting. */
@@ -297,6 +298,7 @@ function onEvent(line: string, news: News): void {
 export function readEvent(line: string): { type: string; action: string; name: string } | undefined {
   try {
     const event = asRecord(JSON.parse(line));
+    if (typeof event["Topic"] === "string") return readTopic(event["Topic"], event);
     const attributes = asRecord(asRecord(event["Actor"])["Attributes"] ?? event["Attributes"]);
     const text = (value: unknown) => (typeof value === "string" ? excerpt(value, 64) : "");
     return {
@@ -308,6 +310,17 @@ export function readEvent(line: string): { type: string; action: string; name: s
   } catch {
     return undefined;
   }
+}
+
+/**
+ * What nerdctl prints: containerd's own event, whose text is JSON, too (nerdctl 2: pkg/cmd/system/events.go). A process that was
+ * started in a container exits under an id of its own.
+ */
+function readTopic(topic: string, { ID, Event }: Record<string, unknown>): ReturnType<typeof readEvent> {
+  const { container_id, id = container_id } = asRecord(JSON.parse(typeof Event === "string" ? Event : "{}"));
+  const action = /^\/tasks\/([a-z-]+)$/.exec(topic)?.[1] ?? "";
+  const name = typeof ID === "string" ? excerpt(ID, 64) : "";
+  return { type: "container", action: id === container_id ? excerpt(action, 64) : "", name };
 }
 
 function asRecord(value: unknown): Record<string, unknown> {

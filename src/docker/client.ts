@@ -110,13 +110,29 @@ export async function askVersion(client: Client): Promise<string | undefined> {
   return /^\d+\.\S+$/.test(stdout.trim()) ? stdout.trim() : undefined;
 }
 
+/** Who gets the daemon's events. */
+export interface EventListener {
+  /** One event, as JSON. */
+  line: (line: string) => void;
+  /** That events of the last moment may be missing. */
+  gap: () => void;
+}
+
+/** milliseconds: a client follows the events by then, or the machine is busy. */
+const CONNECTED = 1000;
+
 /**
- * The daemon's events from a second ago on, a line of JSON each, until the client ends or the signal aborts.
- * Throws Failure: see `ask`.
+ * The daemon's events from a second ago on, until the client ends or the signal aborts; where the client cannot look back (nerdctl),
+ * those from now on. Throws Failure: see `ask`.
  */
-export async function followEvents(client: Client, onLine: (line: string) => void, signal: AbortSignal): Promise<void> {
-  const words = [...hostOption(client), "events", "--since", "1s", "--format", "{{json .}}"];
-  const ran = await follow(client.client, words, onLine, signal);
+export async function followEvents(client: Client, listener: EventListener, signal: AbortSignal): Promise<void> {
+  const follows = (since: string[]) =>
+    follow(client.client, [...hostOption(client), "events", ...since, "--format", "{{json .}}"], listener.line, signal);
+  let ran = await follows(["--since", "1s"]);
+  if (ran.exitCode !== 0 && /unknown flag: --since/.test(ran.stderr) && !signal.aborted) {
+    const timer = setTimeout(listener.gap, CONNECTED);
+    ran = await follows([]).finally(() => clearTimeout(timer));
+  }
   // One that was ended says nothing.
   if (ran.stderr.trim() !== "") refuseFailed(client.client, ran);
 }

@@ -211,12 +211,29 @@ describe.concurrent("what goes wrong", () => {
     );
   });
 
+  test("a client that cannot look back (nerdctl): its events are followed all the same, and what came meanwhile is found", async () => {
+    const host = await bootedHost();
+    const refusing = 'echo "time=\\"2026\\" level=fatal msg=\\"unknown flag: --since\\"" >&2; exit 1';
+    host.on("docker", `[ "$1 $2" = "events --since" ] && { ${refusing}; }`);
+    const watcher = start(host);
+    await until("it follows", () => follows(host));
+    host.container("web", { ports: port("8080") });
+    await until("it tells that web is published, without an event", () => watcher.out().includes("published: web"));
+    host.container("db", { ports: port("5432"), address: "172.17.0.3" });
+    tell(host, '{"ID":"0a1b","Topic":"/tasks/start","Event":"{\\"container_id\\":\\"0a1b\\"}"}');
+    await until("it tells that db is published, for that event", () =>
+      watcher.out().includes("published: db (0a1b start)"),
+    );
+    expect(count(host, /^docker events --format \{\{json \.\}\}$/)).toBe(1);
+    expect(watcher.err()).toBe("");
+  });
+
   test("a client that says when it cannot follow: reported once, and again after it could", async () => {
     const host = await bootedHost();
-    const failing = 'echo "time=\\"$(date +%N)\\" level=fatal msg=\\"unknown flag: --since\\"" >&2; exit 1';
+    const failing = 'echo "time=\\"$(date +%N)\\" level=fatal msg=\\"unknown flag: --format\\"" >&2; exit 1';
     host.on("docker", `[ "$1" = events ] && { [ -e "$FAKE/can" ] && rm "$FAKE/can" && exec sleep 6; ${failing}; }`);
     const watcher = start(host);
-    const told = () => watcher.err().match(/unknown flag: --since/g)?.length;
+    const told = () => watcher.err().match(/unknown flag: --format/g)?.length;
     await until("it has tried to follow four times", () => count(host, /^docker events /) >= 4);
     expect(told()).toBe(1);
     writeFileSync(join(host.fake, "can"), "");
@@ -517,6 +534,26 @@ describe("readEvent", () => {
       "podman 5.8 by its service, of a network",
       '{"status":"remove","id":"eb7c","Type":"network","Action":"remove","Actor":{"ID":"eb7c","Attributes":{"driver":"bridge","image":"","name":"","network":"later","podId":""}},"scope":"local","time":1,"timeNano":1}',
       { type: "network", action: "remove", name: "later" },
+    ],
+    [
+      "nerdctl 2, of a start",
+      '{"Timestamp":"2026-01-01T00:00:00Z","ID":"0a1b","Namespace":"default","Topic":"/tasks/start","Action":"start","Event":"{\\"container_id\\":\\"0a1b\\",\\"pid\\":7}","Labels":{}}',
+      { type: "container", action: "start", name: "0a1b" },
+    ],
+    [
+      "nerdctl, of an end",
+      '{"ID":"0a1b","Topic":"/tasks/exit","Status":"UNKNOWN","Event":"{\\"container_id\\":\\"0a1b\\",\\"id\\":\\"0a1b\\"}"}',
+      { type: "container", action: "exit", name: "0a1b" },
+    ],
+    [
+      "nerdctl, of the end of another process in a container",
+      '{"ID":"0a1b","Topic":"/tasks/exit","Event":"{\\"container_id\\":\\"0a1b\\",\\"id\\":\\"exec-1\\"}"}',
+      { type: "container", action: "", name: "0a1b" },
+    ],
+    [
+      "nerdctl, of an image",
+      '{"ID":"","Topic":"/images/create","Event":"{\\"name\\":\\"x\\"}"}',
+      { type: "container", action: "", name: "" },
     ],
     [
       "an event without a name",
