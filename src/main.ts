@@ -18,6 +18,7 @@ import {
   resultOfLoad,
   resultOfRevert,
   resultOfStatus,
+  withWantedInvocation,
 } from "./cli/result.ts";
 import { StatusLine } from "./cli/status-line.ts";
 import { confirm, loadAndWait, revert } from "./commands/confirm.ts";
@@ -369,7 +370,7 @@ async function fulfil(
     verbose(() => `request: ${describeRequest(raw, todo.request)}`);
     const result = await completed(await Promise.race([todo.result(), astray]), request);
     await note(request, result);
-    return { ...print(result), exitCode: verb === undefined ? 0 : exitCodeOf(result) };
+    return { ...print(withWantedInvocation(result, raw)), exitCode: verb === undefined ? 0 : exitCodeOf(result) };
   } catch (error) {
     verbose(() => `failed: ${asFailure(error).code}: ${asFailure(error).message}`);
     const debug = request?.args.debug ?? raw["debug"] === true;
@@ -377,7 +378,7 @@ async function fulfil(
     await note(request, result);
     // A value that no argument takes is wrong usage of a verb, as an option is that there is not.
     const isUsage = verb !== undefined && request === undefined && asFailure(error).code === "arguments_invalid";
-    if (!isUsage) return { ...print(result), exitCode: 1 };
+    if (!isUsage) return { ...print(withWantedInvocation(result, raw)), exitCode: 1 };
     const { stdout, stderr } = print(result);
     return { stdout, stderr: stderr === "" ? "" : `${stderr}${helpHint(verb)}`, exitCode: 2 };
   }

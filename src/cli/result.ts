@@ -87,6 +87,16 @@ function publishedResult({ subject }: Request, { wanted, conflicting }: Outcome)
   return subject.state === "absent" || published.length === 0 ? {} : { published };
 }
 
+/**
+ * Without the arguments, where Ansible says that its user did not ask for them: from 2.21 on a module has to leave them out, while
+ * earlier versions say nothing, and take them out themselves of what a play registers.
+ */
+export function withWantedInvocation(result: Result, raw: Readonly<Record<string, unknown>>): Result {
+  if (raw["_ansible_inject_invocation"] !== false) return result;
+  const { invocation: _, ...others } = result;
+  return others;
+}
+
 function invocationOf({ args, origins }: Request): NonNullable<Result["invocation"]> {
   return { module_args: { ...args }, origins: { ...origins } };
 }

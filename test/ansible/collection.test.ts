@@ -1,7 +1,7 @@
 // The built collection: its sums, modes and bytes; and what it says, held against the schemas and the examples.
 
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
@@ -131,6 +131,21 @@ describe("what it says", () => {
     for (const name of ["state", "base", "all", "watch", "adopt"]) expect(options).not.toHaveProperty(name);
     expect(Object.keys(INFO.RETURN)).toEqual(expect.arrayContaining(["problems", "published", "explained", "msg"]));
     expect(INFO.RETURN.problems.contains).toMatchObject({ kind: {}, msg: {}, hint: {} });
+  });
+
+  test("ansible-test has a list for each version, and each entry is about a file that there is", () => {
+    const lists = readdirSync(new URL("tests/sanity/", TREE));
+    const minors = lists.map((name) => Number(/^ignore-2\.(\d+)\.txt$/.exec(name)?.[1]));
+    expect(minors.sort((a, b) => a - b)).toEqual(Array.from({ length: minors.length }, (_, index) => 14 + index));
+    expect(minors.at(-1)).toBeGreaterThanOrEqual(22);
+    for (const minor of minors) {
+      const lines = read(`tests/sanity/ignore-2.${minor}.txt`).trim().split("\n");
+      for (const line of lines)
+        expect([line, existsSync(new URL(line.split(" ")[0] ?? "", TREE))]).toEqual([line, true]);
+      // Another version would report the entry as one that it does not need.
+      const errors = lines.filter((line) => line.endsWith("validate-modules:python-syntax-error"));
+      expect([minor, errors.length]).toEqual([minor, minor <= 16 ? 2 : 0]);
+    }
   });
 
   test("the role looks for the executable in files/, which ansible-core 2.19 no longer does by itself", () => {

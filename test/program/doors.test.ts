@@ -229,6 +229,20 @@ describe.concurrent("Ansible's and Bolt's ways with arguments", () => {
     expect(Object.keys(argumentsOf(result)).filter((key) => key.startsWith("_"))).toEqual([]);
   });
 
+  test("the arguments are not in the answer where Ansible, from 2.21 on, says that nobody asked for them", async () => {
+    const host = hostWithWeb();
+    const web = { container: "web", _ansible_check_mode: true };
+    for (const [injects, args, isThere] of [
+      [undefined, web, true],
+      [true, web, true],
+      [false, web, false],
+      [false, { ...web, container: "nobody", wait_timeout: 0 }, false],
+    ] as const) {
+      const asked = injects === undefined ? args : { ...args, _ansible_inject_invocation: injects };
+      expect(["invocation" in (await host.ask(asked)), injects]).toEqual([isThere, injects]);
+    }
+  });
+
   test("name is an alias of container; with both, the alias wins and a warning says so", async () => {
     const host = hostWithWeb();
     const alone = await host.ask({ name: "web", _ansible_check_mode: true });
