@@ -126,7 +126,7 @@ async function overSsh(control: Host): Promise<void> {
     - ansible.builtin.assert:
         that:
           - gone is changed
-          - gone.msg == 'unpublished: web'
+          - "gone.msg == 'unpublished: web'"
 `;
   await control.write("/home/ops/play/ssh.yml", playbook);
   const words = ["ansible-playbook", "-i", "inventory.yml", "ssh.yml"];
