@@ -306,6 +306,71 @@ story(
   },
 );
 
+story(
+  "a secret, a hidden result, a host without Python's path, and twenty calls at once",
+  patience,
+  async ({ lab }) => {
+    const host = await controller(lab);
+    await host.docker.run("web", { publish: ["8080:80"] });
+    await host.docker.run("db", { publish: ["5432:5432"] });
+    await host.write(`${plays}/password`, "word\n", 0o644);
+    const encrypt = ["ansible-vault", "encrypt_string", "--vault-password-file", "password", "10.77.0.0/16"];
+    const [first = "", ...secret] = (await asUser(host, encrypt)).stdout.trim().split("\n");
+    expect(first).toBe("!vault |");
+    const text = `
+- hosts: docker_hosts
+  become: true
+  gather_facts: false
+  vars:
+    office: !vault |
+${secret.join("\n")}
+  tasks:
+    - ${fqcn}:
+        base: true
+        container: web
+        allow:
+          8080/tcp: ["{{ office }}"]
+      vars:
+        ansible_python_interpreter: /nowhere/python
+    - ${fqcn}:
+        container: db
+        wait_timeout: "{{ 1 - 1 }}"
+      no_log: true
+`;
+    const { exitCode, stdout } = await play(host, text, ["--vault-password-file", "password"]);
+    expect([exitCode, exitCode === 0 ? "" : stdout]).toEqual([0, ""]);
+    expect(await host.read("/etc/iptables.d/11-docker-container_web")).toContain("-s 10.77.0.0/16 ");
+    expect(stdout).toContain("the output has been hidden");
+    expect(stdout).not.toContain("published: db");
+    expect(await ourRules(host)).toContainEqual(expect.stringContaining(": db"));
+
+    const node = await nodeOf(host);
+    const aliases = Array.from({ length: 20 }, (_, index) => `h${index} number=${index} ansible_connection=local`);
+    await host.write(
+      `${plays}/many.ini`,
+      `[docker_hosts]\n${aliases.map((alias) => `${alias} ansible_node_interpreter=${node}\n`).join("")}`,
+    );
+    const many = `
+- hosts: docker_hosts
+  become: true
+  gather_facts: false
+  tasks:
+    - ${fqcn}:
+        container: "{{ ['web', 'db'][number | int % 2] }}"
+    - ${fqcn}:
+        all: true
+      register: again
+    - ansible.builtin.assert:
+        that: again is not changed
+`;
+    await host.write(`${plays}/many.yml`, many);
+    await host.run("docker_iptables", ["delete", "web", "db"]);
+    const ran = await asUser(host, ["ansible-playbook", "-i", "many.ini", "--forks", "20", "many.yml"]);
+    expect([ran.exitCode, ran.exitCode === 0 ? "" : ran.stdout]).toEqual([0, ""]);
+    expect((await ourRules(host)).filter((rule) => /: (web|db)/.test(rule))).toHaveLength(6);
+  },
+);
+
 story("the role installs everything, and a watcher; wrong arguments are refused", patience, async ({ lab }) => {
   const host = await controller(lab);
   await host.docker.run("web", { publish: ["8080:80"] });
