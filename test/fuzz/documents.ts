@@ -30,7 +30,7 @@ const LIST = String.raw`ALLOW-[\da-f]{20}`;
 const OF_CONNECTION = String.raw`--ctstate DNAT (?:--ctorigdst [\d.:a-f]+ )?--ctorigdstport \d+(?::\d+)? --ctdir (?:ORIGINAL|REPLY)`;
 const RULE = new RegExp(
   String.raw`^-A (?:[A-Z_]+|${LIST})(?: (?:! )?-[sd] [\d.:a-f]+/\d+| (?:! )?-[io] [\w.:@][\w.:@-]*| -p (\w+)(?: -m \1 --[sd]port \d+(?::\d+)?)?)*` +
-    `(?: -m conntrack (?:! --ctstate DNAT --ctdir ORIGINAL|${OF_CONNECTION}))?` +
+    `(?: -m conntrack (?:! --ctstate DNAT --ctdir (?:ORIGINAL|REPLY)|${OF_CONNECTION}))?` +
     String.raw` -m comment --comment "docker_iptables: [a-zA-Z0-9][\w.-]*" -j` +
     String.raw` (?:ACCEPT|DROP|RETURN|${LIST}|MASQUERADE|DNAT --to-destination [\d.:a-f\[\]]+(?:-\d+/\d+)?)$`,
 );
@@ -55,7 +55,10 @@ function holdsFor(given: Given): void {
       expect(LINE.test(line) || RULE.test(line), line).toBe(true);
     const words = Object.values(rules).flatMap((tables) => Object.values(tables).flat());
     // In a list's own chain an interface is what its label says: a word, by the form of the rule.
-    for (const rule of words.filter(([, chain]) => !new RegExp(`^${LIST}$`).test(chain ?? ""))) {
+    // So it is in the accept of an interface that a network trusts.
+    const isAnyones = (rule: readonly string[]) =>
+      new RegExp(`^${LIST}$`).test(rule[1] ?? "") || (rule[1] === "PREROUTING" && rule.at(-1) === "ACCEPT");
+    for (const rule of words.filter((one) => !isAnyones(one))) {
       const interfaces = rule.filter((_, at) => /^-[io]$/.test(rule[at - 1] ?? ""));
       for (const name of interfaces) expect([...given.interfaces.names, "lo"]).toContain(name);
     }
