@@ -70,9 +70,10 @@ const HOST = { whose: "the settings", remedy: "correct them" };
 /**
  * For each publish the first with a list about it decides: the own, the label, the settings. A label only narrows the settings, unless they
  * trust it; the label of an image only narrows whatever else there is. What cannot be read closes all ports of the container to other machines
- * but those that a list of its own decides about: whom it was to keep out is not let in.
+ * but those that a list of its own decides about: whom it was to keep out is not let in. So does a key about none of its ports where a network
+ * routes (`isRouted`): it may name a port of the host that was asked for, and there is none.
  */
-export function decide(said: Said, groups: Groups, publishes: readonly PortMapping[]): Decided {
+export function decide(said: Said, groups: Groups, publishes: readonly PortMapping[], isRouted = false): Decided {
   const own = readOf(OWN, said.own, groups);
   const host = readOf(HOST, said.host, groups);
   if (isUnreadable(own)) return closedAll(own);
@@ -94,13 +95,21 @@ export function decide(said: Said, groups: Groups, publishes: readonly PortMappi
     told.add(`${one.whose} for ${one.key} allows ${spellSources(one.beyond)}, which ${one.within} do not`);
   }
   const idle = keysWithout(publishes, [...label, ...image]);
+  const unused = keysWithout(publishes, own);
+  const astray = isRouted ? [...unused, ...idle] : [];
+  if (astray.length > 0) {
+    const allowedTo = (publish: Publish) => listFor(publish, own)?.sources ?? labelled(publish)?.sources ?? [];
+    const isListed = (publish: Publish) => isOwn(publish) || labelled(publish) !== undefined;
+    const closed = publishes.every(isListed) ? undefined : adviseAstray(astray);
+    return { allowedTo, closed, told: [...told], unused };
+  }
   if (idle.length > 0) told.add(`its label for ${someKeys(idle)} is about none of its ports`);
   return {
     allowedTo: (publish) =>
       listFor(publish, own)?.sources ?? labelled(publish)?.sources ?? listFor(publish, host)?.sources,
     closed: undefined,
     told: [...told],
-    unused: keysWithout(publishes, own),
+    unused,
   };
 }
 
@@ -141,6 +150,11 @@ function someKeys(keys: readonly string[]): string {
 
 function closedAll(why: Unreadable): Decided {
   return { allowedTo: () => [], closed: adviseClosed("all ports", why), told: [], unused: [] };
+}
+
+function adviseAstray(keys: readonly string[]): Advice {
+  const what = `the ports without a list are closed to other machines: a list for ${someKeys(keys)} is about none of its ports, and where a network routes others connect to the container's own`;
+  return { what, hint: "name the container's port in the list" };
 }
 
 function adviseClosed(ports: string, { whose, message, remedy }: Unreadable): Advice {

@@ -59,6 +59,7 @@ function decidedFor(target: PublishedContainer, host: SaidByHost): Decided {
     { own: options.allow, label: allow, image: imageAllow, host: host.allow, trustsLabels },
     groups,
     mappingsOf(target),
+    target.directPorts.length > 0,
   );
 }
 

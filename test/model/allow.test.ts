@@ -283,3 +283,38 @@ describe("what others choose has a limit", () => {
     ]);
   });
 });
+
+describe("where a network routes, a key about none of the container's ports may be about the port that was asked for", () => {
+  const port = (containerPort: number) =>
+    ({ family: "ipv4", hostAddress: undefined, hostPort: containerPort, containerPort, protocol: "tcp" }) as const;
+  const [http, https] = [port(80), port(443)];
+  const label = { "8080": ["10.0.0.0/8"] };
+
+  test("what has no list is closed, and it is said what to name", () => {
+    const { allowedTo, closed } = decide({ label }, {}, [http, https], true);
+    expect([allowedTo(http), allowedTo(https)]).toEqual([[], []]);
+    expect(closed).toEqual({
+      what: expect.stringContaining("a list for 8080 is about none of its ports"),
+      hint: "name the container's port in the list",
+    });
+    // Elsewhere it is a port that the container does not publish.
+    expect(decide({ label }, {}, [http, https]).allowedTo(http)).toBeUndefined();
+  });
+
+  test("what has a list keeps it, and the settings open nothing", () => {
+    const said = { own: { "443": ["192.0.2.0/24"] }, label, host: { "*": ["198.51.100.0/24"] } };
+    const { allowedTo, closed } = decide(said, {}, [http, https], true);
+    expect(allowedTo(https)).toEqual([{ subnet: "192.0.2.0/24", by: undefined }]);
+    expect(allowedTo(http)).toEqual([]);
+    expect(closed).toBeDefined();
+    const all = decide({ label: { ...label, "*": ["wg0"] } }, {}, [http, https], true);
+    expect(all.allowedTo(http)).toEqual([{ subnet: undefined, by: "wg0" }]);
+    expect(all.closed).toBeUndefined();
+  });
+
+  test("nor does a key of an earlier call", () => {
+    const { allowedTo, closed, unused } = decide({ own: label }, {}, [http], true);
+    expect([allowedTo(http), unused]).toEqual([[], ["8080"]]);
+    expect(closed).toBeDefined();
+  });
+});

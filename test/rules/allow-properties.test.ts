@@ -263,7 +263,15 @@ function isAllowed(drawn: World, box: Box, publish: Publish, trip: Trip): boolea
   if (own !== undefined) return names(own.sources, trip, groups);
   const within = settings === undefined ? undefined : names(settings.sources, trip, groups);
   if (label !== undefined) return names(label.sources, trip, groups) && within !== false;
-  return within;
+  return isAstray(drawn, box) ? false : within;
+}
+
+/** Whether a network of the container's routes, and a list is about none of its ports: it may be about the one that was asked for. */
+function isAstray(drawn: World, box: Box): boolean {
+  const directs = directsOf(drawn, box);
+  const all = [...publishesOf(drawn, box), ...directs];
+  const lists = [...(box.own ?? []), ...box.label].filter(({ key }) => key !== EVERY);
+  return directs.length > 0 && lists.some((list) => all.every((publish) => about([list], publish) === undefined));
 }
 
 /** What may come of a packet: what comes of it without lists, nothing, or (a peer in the container's second network) either. */
