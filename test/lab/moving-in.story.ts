@@ -7,7 +7,7 @@ import { expect } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
 import { until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
-import { CONTAINERS_CONF, canSwitchOff, containersConf, PODMAN_PACKAGES, Podman } from "./podman.ts";
+import { CONTAINERS_CONF, containersConf, Podman, podmanStory } from "./podman.ts";
 import { storyWith } from "./story.ts";
 import { chosenSuite } from "./suites.ts";
 
@@ -123,8 +123,6 @@ storyWith({ packages: ["nftables"] })(
   },
 );
 
-const podmanStory = storyWith({ packages: PODMAN_PACKAGES }).skipIf(!canSwitchOff);
-
 podmanStory("from podman's own firewall, by nftables: refused; switched off; its table removed", async ({ lab }) => {
   const host = await lab.host({
     name: "pods",
@@ -222,7 +220,10 @@ systemctl start firewalld
 until firewall-cmd --state; do sleep 0.1; done
 `;
 
-storyWith({ packages: ["firewalld", "nftables"] }).skipIf(chosenSuite() === undefined)(
+const lacking =
+  chosenSuite() === undefined ? "firewalld needs what its packages' scripts set up, which a release has" : undefined;
+
+storyWith({ packages: ["firewalld", "nftables"] }, lacking)(
   "on a host with firewalld: refused; beside it, with the bridges in a zone; in its place",
   async ({ lab }) => {
     const host = await lab.host({ name: "walled", docker: { ipv6: true } });

@@ -9,10 +9,7 @@ import type { Client } from "./client.ts";
 import { until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
 import type { Lab } from "./lab.ts";
-import { CONTAINERS_CONF, canSwitchOff, containersConf, PODMAN_PACKAGES, Podman } from "./podman.ts";
-import { storyWith } from "./story.ts";
-
-const podmanStory = storyWith({ packages: PODMAN_PACKAGES }).skipIf(!canSwitchOff);
+import { CONTAINERS_CONF, containersConf, Podman, podmanStory } from "./podman.ts";
 
 const SOCKET = "unix:///run/podman/podman.sock";
 

@@ -9,13 +9,19 @@ import { until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
 import { serverImage } from "./image.ts";
 import type { RunResult } from "./run.ts";
+import { storyWith } from "./story.ts";
 import { chosenSuite } from "./suites.ts";
 
 /** What a host of podman's needs: podman recommends some of it only. catatonit is for pods. */
 export const PODMAN_PACKAGES = ["podman", "netavark", "aardvark-dns", "catatonit", "crun", "nftables"] as const;
 
-/** Debian 12 has netavark 1.4, whose firewall cannot be switched off (tried); Debian 13 has 1.14. */
-export const canSwitchOff = !["bookworm", undefined].includes(chosenSuite());
+/** What a host of Debian 12 has not got, where the machine's own files are taken for one; Debian 13 has netavark 1.14. */
+const LACKING = ["bookworm", undefined].includes(chosenSuite())
+  ? "netavark 1.4 of Debian 12 cannot do without its firewall (tried)"
+  : undefined;
+
+export const canSwitchOff = LACKING === undefined;
+export const podmanStory = storyWith({ packages: PODMAN_PACKAGES }, LACKING);
 
 /** Where podman's settings are, which its package leaves to the administrator. */
 export const CONTAINERS_CONF = "/etc/containers/containers.conf";

@@ -6,9 +6,10 @@
 import { test } from "vitest";
 import { type Lab, type LabOptions, startLab } from "./lab.ts";
 
-/** Stories whose hosts need more than Docker and iptables. */
-export function storyWith(options: LabOptions) {
-  return test.extend("lab", async ({ task }, { onCleanup }) => {
+/** Stories whose hosts need more than Docker and iptables; left out where they lack something, which is then said. */
+export function storyWith(options: LabOptions, lacking?: string) {
+  return test.extend("lab", async ({ task, skip }, { onCleanup }) => {
+    if (lacking !== undefined) skip(lacking);
     const lab = await startLab(options);
     onCleanup(async () => {
       if ((task.result?.errors ?? []).length > 0) await tell(lab);
