@@ -26,6 +26,8 @@ describe.each([true, false])("docker-proxy %s", (userlandProxy) => {
     const request = { base: true, container: containers, ipv6: true, reload: "restore" };
     const answer = await ask(host, request);
     expect(answer.failed, answer.msg).toBeUndefined();
+    // Of what Docker 20.10 left for IPv6 some goes with the second call only.
+    if (version.startsWith("20.")) await ask(host, request);
     expect(await ask(host, request), "again").toMatchObject({ changed: false });
     const ours = await measure(place);
     const listed = differencesOf(version, userlandProxy);
