@@ -2,8 +2,8 @@
 //
 // On disk: DIRECTORY/.docker_iptables.lock for who writes into a fragment directory, .docker_iptables.load for who loads
 // it; empty, never removed, and of mode 0600: on a file that others may open, any user could hold the lock and with it a
-// port open. flock(1) takes the lock on a descriptor that it inherits; it belongs to the open file, so it stays ours when
-// flock has ended. Who holds the first may wait for the second, never the other way round. Who holds a directory of state waits
+// port open. flock(1) takes the lock on a descriptor that it inherits, or kernel-lock.ts; it belongs to the open file, so it stays ours
+// when flock has ended. Who holds the first may wait for the second, never the other way round. Who holds a directory of state waits
 // for none.
 
 import { constants } from "node:fs";

@@ -64,17 +64,10 @@ export class Docker {
 
   /** Starts a container named `name` from the lab's image, in the background, and waits until it listens. */
   async run(name: string, options: ContainerOptions = {}): Promise<void> {
-    const { publish = [], network, options: more = [] } = options;
+    const { publish = [] } = options;
     const ports = options.ports ?? (publish.length > 0 ? [...new Set(publish.map(containerPort))] : [80]);
     await this.loadImage();
-    await this.cli(
-      ...["run", "--detach", "--name", name, "--hostname", name],
-      ...publish.flatMap((port) => ["--publish", port]),
-      ...(network === undefined ? [] : ["--network", network]),
-      ...more,
-      serverImage,
-      ...ports.map(String),
-    );
+    await this.cli(...runWords(name, options), ...ports.map(String));
     await this.#listening(name, Number(String(ports.at(-1)).split("-").at(-1)));
   }
 
@@ -149,6 +142,17 @@ export class Docker {
     this.#probers.clear();
     await Promise.all(probers.map((prober) => prober.stop()));
   }
+}
+
+/** The words of docker or podman that start a container from the lab's image in the background. */
+export function runWords(name: string, { publish = [], network, options = [] }: ContainerOptions): string[] {
+  return [
+    ...["run", "--detach", "--name", name, "--hostname", name],
+    ...publish.flatMap((port) => ["--publish", port]),
+    ...(network === undefined ? [] : ["--network", network]),
+    ...options,
+    serverImage,
+  ];
 }
 
 function containerPort(publish: string): string {

@@ -4,7 +4,7 @@
  */
 
 import { archiveInHost } from "./disk.ts";
-import type { ContainerOptions } from "./docker.ts";
+import { type ContainerOptions, runWords } from "./docker.ts";
 import { until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
 import { serverImage } from "./image.ts";
@@ -49,15 +49,8 @@ export class Podman {
 
   /** Starts a container named `name` from the lab's image, in the background, and waits until it listens. */
   async run(name: string, options: Omit<ContainerOptions, "ports"> = {}): Promise<void> {
-    const { publish = [], network, options: more = [] } = options;
     await this.loadImage();
-    await this.cli(
-      ...["run", "--detach", "--name", name, "--hostname", name],
-      ...publish.flatMap((port) => ["--publish", port]),
-      ...(network === undefined ? [] : ["--network", network]),
-      ...more,
-      serverImage,
-    );
+    await this.cli(...runWords(name, options));
     await this.#listening(name);
   }
 
