@@ -56,7 +56,8 @@ interface Case {
 const WRITES = [/^writeFile: half$/, /^rename .*\.tmp$/, /^sync /, /^run flock /];
 // What runs side by side comes in a different order each time: of such steps any one will do.
 const LOADS = [/^run unshare --net -- .* ip6?tables-restore/, /^run ip6?tables-restore /];
-const FLOWS = [/^run conntrack -[LD] /];
+// Of one family alone: beside another one they may be passed over.
+const FLOWS = /^run conntrack -[LD] /;
 const READS = [/^readdir .*tables\.d$/, /^open .*docker_iptables\.load$/, /^close .*_/];
 
 function door1(given: Record<string, unknown>): Pick<Case, "prepare" | "argv" | "input"> {
@@ -76,7 +77,7 @@ const CASES: Record<string, Case> = {
     ...door1({ reload: "restore" }),
     putsBack: true,
     reads: true,
-    steps: [...WRITES, ...LOADS, ...FLOWS],
+    steps: [...WRITES, ...LOADS],
   },
   "present (systemd)": {
     ...door1({ ipv6: false }),
@@ -88,13 +89,13 @@ const CASES: Record<string, Case> = {
     ...door1({ reload: "patch", ipv6: false }),
     putsBack: true,
     reads: false,
-    steps: [...WRITES, /^run iptables-restore .*--noflush/],
+    steps: [...WRITES, /^run iptables-restore .*--noflush/, FLOWS],
   },
   "absent (restore)": {
     ...door1({ reload: "restore", state: "absent" }),
     putsBack: false,
     reads: false,
-    steps: [/^unlink .*_web$/, ...LOADS, ...FLOWS],
+    steps: [/^unlink .*_web$/, ...LOADS],
   },
   "absent (systemd)": {
     ...door1({ ipv6: false, state: "absent" }),
