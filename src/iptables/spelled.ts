@@ -1,11 +1,12 @@
 // The fragments of one family in the spelling of iptables itself. Pure.
 //
-// A trial has loaded all of them as one text, each rule with its line as the number of its packets; what iptables-save prints there
-// is what it will print on the host. The result is fragments again: the rules in the kernel's order, each under the path that it
+// A trial has loaded all of them as one text, each rule with a mark of its line; what iptables-save prints there is what it will
+// print on the host. The result is fragments again: the rules in the kernel's order, each under the path that it
 // came from, so that one path may come several times.
 
 import { type Assembled, type Fragment, isFront } from "./assemble.ts";
 import { isManaged } from "./fragment-text.ts";
+import { readMark } from "./line-marks.ts";
 import { readChain, readWords, spell, uncounted } from "./rule.ts";
 import { builtInChains, readTables, type Section, tablesOf } from "./table-text.ts";
 
@@ -15,30 +16,25 @@ interface Placed {
   at: number;
 }
 
-/** `saved` is what iptables-save printed in the trial of `assembled`; `untried` lines, which it left out, stay as written. */
+/** `marked` is what iptables-save printed in the trial of `assembled`; `untried` lines, which it left out, stay as written. */
 export function spelledFragments(
   fragments: readonly Fragment[],
   { lines, origins }: Pick<Assembled, "lines" | "origins">,
-  saved: string,
+  marked: string,
   untried: readonly number[],
 ): Fragment[] {
   const marks = new Map(fragments.map(({ path, text }) => [path, isManaged(text) ? text.split("\n", 1) : []]));
-  const sections = new Map(readTables(saved).sections.map((section) => [section.table, section]));
+  const sections = new Map(readTables(marked).sections.map((section) => [section.table, section]));
   const left = asWritten(lines, untried);
   const tables = [...new Set([...sections.keys(), ...left.keys()])];
   const runs = tables.flatMap((table) => {
-    const printed = (sections.get(table)?.lines ?? []).map(({ text }) => asAdded(placed(text), lines));
+    const printed = (sections.get(table)?.lines ?? []).map(({ text }) => asAdded(readMark(text), lines));
     return runsOf(withUntried(printed, left.get(table) ?? []), (at) => origins[at]?.path ?? "").map((run) => ({
       path: run.path,
       text: textOf(marks.get(run.path) ?? [], [[table, run.rules]]),
     }));
   });
   return [...fragments.map((fragment) => declarationsOf(fragment, marks.get(fragment.path) ?? [], sections)), ...runs];
-}
-
-/** "[12:0] -A …", with the line from 1 on. */
-function placed(line: string): Placed {
-  return { text: uncounted(line), at: Number(/^\[(\d+):/.exec(line)?.[1] ?? 0) - 1 };
 }
 
 /** What we insert stays an insertion: it comes before whatever a load keeps. */

@@ -189,16 +189,23 @@ interface Declared {
   chains: Set<string>;
   /** Built-in chains whose policy is stated. */
   policies: Set<string>;
-  /** Keys of the rules, those with a comment of ours also without it; made when first needed. */
-  keys(): ReadonlySet<string>;
+  /** Made when first needed. */
+  keys(): Keys;
+}
+
+/** The keys of rules. */
+interface Keys {
+  all: ReadonlySet<string>;
+  /** Those of rules of ours without our comment. */
+  bare: ReadonlySet<string>;
 }
 
 function newDeclared(): Declared {
   const lines = new Set<string>();
-  let all: Set<string> | undefined;
+  let made: Keys | undefined;
   const keys = () => {
-    all ??= new Set([...lines].flatMap((line) => keysOf(readWords(line))));
-    return all;
+    made ??= keysOf([...lines].map(readWords));
+    return made;
   };
   return { lines, chains: new Set(), policies: new Set(), keys };
 }
@@ -225,16 +232,22 @@ function addLine({ lines, chains, policies }: Declared, line: string): void {
   if (option === "-P" || option === "--policy") policies.add(chain);
 }
 
-/** What we insert replaces no rule of the original script or of Docker. */
-function keysOf(words: Rule): string[] {
-  const rule = readAdded(words)?.rule;
-  if (rule === undefined) return [];
-  if (!isOurs(rule) || isInserted(words)) return [keyOf(rule)];
-  const at = rule.indexOf("--comment");
-  return [keyOf(rule), keyOf([...rule.slice(0, at - 2), ...rule.slice(at + 2)])];
+function keysOf(lines: readonly Rule[]): Keys {
+  const all = new Set<string>();
+  const bare = new Set<string>();
+  for (const words of lines) {
+    const rule = readAdded(words)?.rule;
+    if (rule === undefined) continue;
+    all.add(keyOf(rule));
+    // What we insert replaces no rule of the original script or of Docker.
+    if (!isOurs(rule) || isInserted(words)) continue;
+    const at = rule.indexOf("--comment");
+    bare.add(keyOf([...rule.slice(0, at - 2), ...rule.slice(at + 2)]));
+  }
+  return { all, bare };
 }
 
-/** A live rule that no fragment declares. */
+/** A live rule that no fragment declares as it is. */
 interface ForeignRule {
   /** Its place in the table. */
   at: number;
@@ -243,6 +256,8 @@ interface ForeignRule {
   key: string;
   chain: string;
   target: string | undefined;
+  /** Whether a rule of ours does the same: then it is declared, unless it is Docker's. */
+  isReplaced: boolean;
 }
 
 function undeclaredTable(
@@ -256,7 +271,7 @@ function undeclaredTable(
   const foreign = foreignRulesOf(running, declared).filter(({ line }) => !stays.has(line));
   const { isDockers, used } = dockersTest(name, foreign, declared, docker, carried);
   const theirs = new Set(foreign.filter(isDockers).map(({ at }) => at));
-  const kept = foreign.filter(({ at }) => !theirs.has(at));
+  const kept = foreign.filter(({ at, isReplaced }) => !theirs.has(at) && !isReplaced);
   const needed = new Set(kept.flatMap(({ chain, target }) => [chain, target]));
   const isOthers = (chain: string) =>
     !chain.startsWith("DOCKER") && !isListChain(chain) && !carried.chains.includes(chain);
@@ -299,7 +314,8 @@ function foreignRulesOf({ lines }: LiveTable, declared: Declared): ForeignRule[]
     const chain = readChain(words);
     if (chain === undefined || isOurs(words)) return [];
     const key = keyOf(words);
-    return declared.keys().has(key) ? [] : [{ at, line, words, key, chain, target: readTarget(words) }];
+    const { all, bare } = declared.keys();
+    return all.has(key) ? [] : [{ at, line, words, key, chain, target: readTarget(words), isReplaced: bare.has(key) }];
   });
 }
 
@@ -324,13 +340,13 @@ function dockersTest(
     carried.chains.includes(DOCKER_USER) ||
     naming.some((rule) => rule[1] === DOCKER_USER && !isBareReturn(spell(rule)));
   // Then our own jump, or one of the user's, does what Docker's did.
-  const isReplaced = naming.some((rule) => rule[1] === "FORWARD" && unconditionalTarget(spell(rule)) === DOCKER_USER);
+  const hasJump = naming.some((rule) => rule[1] === "FORWARD" && unconditionalTarget(spell(rule)) === DOCKER_USER);
   const isKnown = docker(table);
   const isDockers = ({ at, line, words, key, chain, target }: ForeignRule) => {
     if (DOCKER_CHAINS.has(chain) || DOCKER_CHAINS.has(target ?? "")) return true;
     if (chain === DOCKER_USER && isBareReturn(line)) return at > lastByUser;
-    if (line === `-A FORWARD -j ${DOCKER_USER}` && isReplaced) return true;
-    return (target === DOCKER_USER && !used && !isReplaced) || isKnown(words, key);
+    if (line === `-A FORWARD -j ${DOCKER_USER}` && hasJump) return true;
+    return (target === DOCKER_USER && !used && !hasJump) || isKnown(words, key);
   };
   return { isDockers, used };
 }

@@ -167,7 +167,7 @@ export async function rememberFragments(
 /** The same of what was tried, with what the trial said. */
 export async function remember(spelling: Spelling, around: Around): Promise<string[]> {
   const { family, directory, live } = around;
-  const iptables = iptablesOf(live.text) || iptablesOf(spelling.known?.saved ?? "");
+  const iptables = iptablesOf(live.text) || iptablesOf(spelling.known?.marked ?? "");
   const warnings = await rememberFragments(around, spelling.fragments, iptables);
   return [...warnings, ...(await keepSpelling(spelling, { family, directory }).then(() => [], notKept))];
 }

@@ -34,8 +34,8 @@ export interface Spelling {
 interface Known {
   /** What was tried. */
   text: string;
-  /** The output of iptables-save in the trial. */
-  saved: string;
+  /** The output of iptables-save in the trial, with each rule's mark (line-marks.ts). */
+  marked: string;
   /** Lines of the text that no trial can take. */
   untried: number[];
   /** The kernel's release. */
@@ -74,11 +74,11 @@ export async function canonicalFragments(
     const warnings = [`the rules were not tested in a separate namespace first: ${trial.why}`];
     return { ...spelling, fragments, known: undefined, warnings };
   }
-  const { saved, untried } = trial;
+  const { marked, untried } = trial;
   return {
     ...spelling,
-    fragments: spelledFragments(fragments, assembled, saved, untried),
-    known: { text: assembled.lines.join("\n"), saved, untried, kernel: release() },
+    fragments: spelledFragments(fragments, assembled, marked, untried),
+    known: { text: assembled.lines.join("\n"), marked, untried, kernel: release() },
     warnings: warningsOf(assembled, untried),
   };
 }
@@ -195,12 +195,12 @@ async function tryOnce(
 async function readKnown(state: State, text: string, live: SpellingOptions["live"]): Promise<Known | undefined> {
   const read = live === undefined ? undefined : readJson(await readState(state, "spelled"));
   if (read === undefined || read["text"] !== text || read["kernel"] !== release()) return undefined;
-  const { saved, untried } = read;
+  const { marked, untried } = read;
   const iptables = iptablesOf((await live)?.text ?? "");
-  if (typeof saved !== "string" || !Array.isArray(untried) || iptables === "" || iptablesOf(saved) !== iptables) {
+  if (typeof marked !== "string" || !Array.isArray(untried) || iptables === "" || iptablesOf(marked) !== iptables) {
     return undefined;
   }
-  return { text, saved, untried: untried.filter((line) => typeof line === "number"), kernel: release() };
+  return { text, marked, untried: untried.filter((line) => typeof line === "number"), kernel: release() };
 }
 
 function readJson(text: string | undefined): { [key: string]: unknown } | undefined {

@@ -3,7 +3,8 @@
 // `iptables-restore --test` is no such trial: the nft backend lets jumps to missing chains pass (tried, 1.8.9).
 
 import { COMMANDS, restoreCommand } from "../iptables/commands.ts";
-import { type Rule, readRule, spell, uncounted } from "../iptables/rule.ts";
+import { withMark } from "../iptables/line-marks.ts";
+import { readRule } from "../iptables/rule.ts";
 import { excerpt } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import { type Ran, run } from "../system/exec.ts";
@@ -19,8 +20,8 @@ const MOST_LEFT_OUT = 20;
 export type Refused = { kind: "refused"; line: number | undefined; words: string };
 
 export type Trial =
-  /** `saved` is the output of iptables-save, where each rule's packets are the line that it came from, from 1 on; `untried` lines were left out. */
-  { kind: "good"; saved: string; untried: number[] } | Refused | { kind: "impossible"; why: string };
+  /** `marked` is the output of iptables-save, with each rule's mark (line-marks.ts); `untried` lines were left out. */
+  { kind: "good"; marked: string; untried: number[] } | Refused | { kind: "impossible"; why: string };
 
 /**
  * Tries lines for iptables-restore. Sets that they name are there, and empty (of any type: each match is printed alike). Rules that
@@ -36,7 +37,7 @@ export async function tryLines(family: Family, lines: readonly string[], timeout
   for (;;) {
     const tried = lines.map((line, at) => (untried.has(at) ? "#" : line));
     const ran = await restoreInNamespace(family, tried, sets, timeoutSeconds);
-    if (ran.exitCode === 0) return { kind: "good", saved: ran.stdout, untried: [...untried] };
+    if (ran.exitCode === 0) return { kind: "good", marked: ran.stdout, untried: [...untried] };
     if (/^unshare: /m.test(ran.stderr)) return { kind: "impossible", why: excerpt(ran.stderr) };
     if (ran.exitCode === NO_SETS && sets.length > 0) {
       leaveOut(LEANS_ON_SET);
@@ -98,7 +99,7 @@ const SCRIPT = `restore=$1 save=$2 family=$3 wait=$4
 shift 4
 for set do ipset create "$set" hash:ip family "$family" || exit ${NO_SETS}; done
 export XTABLES_LOCKFILE=/proc/$$/cmdline
-"$restore" --counters --wait "$wait" && exec "$save" --counters`;
+"$restore" --wait "$wait" && exec "$save"`;
 
 const SET_FAMILIES: Record<Family, string> = { ipv4: "inet", ipv6: "inet6" };
 
@@ -110,26 +111,11 @@ function restoreInNamespace(
 ): Promise<Ran> {
   const { restore, save } = COMMANDS[family];
   const given = [restore, save, SET_FAMILIES[family], String(timeoutSeconds), ...sets];
-  const input = [...lines.map(numbered), ""].join("\n");
+  const input = [...lines.map(withMark), ""].join("\n");
   return run("unshare", ["--net", "--", "sh", "-c", SCRIPT, "sh", ...given], {
     timeoutSeconds: timeoutSeconds + 1,
     input,
   });
-}
-
-/** A rule with its line as the number of packets, in place of its own counters. */
-function numbered(line: string, at: number): string {
-  const bare = uncounted(line);
-  const isAdded = /^-[AI] /.test(bare) || /^-[AI]$/.test(readRule(bare)[0] ?? "");
-  if (!isAdded) return bare;
-  return `[${at + 1}:0] ${/\s(-c|--set-c\S*)\s/.test(bare) ? spell(withoutCounters(readRule(bare))) : bare}`;
-}
-
-/** A rule without the counters that its own words set: "-c 1 2", "-c 1,2" (iptables(8), --set-counters). */
-function withoutCounters(rule: Rule): Rule {
-  const at = rule.findIndex((word, index) => word === "-c" && rule[index - 1] !== "--comment");
-  if (at < 0) return rule;
-  return [...rule.slice(0, at), ...rule.slice(at + (rule[at + 1]?.includes(",") ? 2 : 3))];
 }
 
 /** The line that iptables complains of, from 0 on: "Error occurred at line: 3", "line 3: RULE_APPEND failed", "line 3 failed". */

@@ -4,6 +4,7 @@ import type { Fragments } from "../fragments/by-family.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { readFragments } from "../fragments/directory.ts";
 import type { Fragment } from "../iptables/assemble.ts";
+import type { BridgeNetwork } from "../iptables/docker-rules.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
 import type { Live, Tables } from "../iptables/live.ts";
 import { readChain, readRule, readWords } from "../iptables/rule.ts";
@@ -108,8 +109,13 @@ export async function rememberSeen(
   return rememberFragments({ family, directory, record, live }, now, undefined, told);
 }
 
-/** Families with live foreign rules, which a load would remove. */
-export async function findForeignRules(live: Kernel, future: Fragments, host: HostConfig): Promise<ForeignRules[]> {
+/** Families with live foreign rules, which a load would remove. What Docker left for `bridges` is none. */
+export async function findForeignRules(
+  live: Kernel,
+  future: Fragments,
+  host: HostConfig,
+  bridges: readonly BridgeNetwork[] = [],
+): Promise<ForeignRules[]> {
   const isSetUp = Object.values(future)
     .flat()
     .some(({ path, text }) => isHostFile(path) && isManaged(text));
@@ -117,9 +123,9 @@ export async function findForeignRules(live: Kernel, future: Fragments, host: Ho
     const running = live[family];
     if (running === undefined || [...running.tables.values()].every(({ lines }) => lines.length === 0)) return [];
     // Most hosts have none, and then nothing needs be read or tried.
-    if (rulesIn(running, future[family] ?? []).length === 0) return [];
+    if (rulesIn(running, future[family] ?? [], bridges).length === 0) return [];
     const { now, all, record } = await declared(future[family] ?? [], family, running, host);
-    const rules = rulesIn(running, all);
+    const rules = rulesIn(running, all, bridges);
     return rules.length === 0
       ? []
       : [{ family, rules, unloaded: unloadedOf(now, running), isSetUp, told: record?.told }];
@@ -149,8 +155,8 @@ function formerOf(record: BootRecord | undefined): Fragment[] {
   return record === undefined ? [] : [{ path: "", text: textOf(record.left) }];
 }
 
-function rulesIn(live: Live, fragments: readonly { text: string }[]): string[] {
-  return listUndeclared(undeclaredOf(live, fragments, [])).filter((line) => /^(\w+: )?-A /.test(line));
+function rulesIn(live: Live, fragments: readonly { text: string }[], bridges: readonly BridgeNetwork[]): string[] {
+  return listUndeclared(undeclaredOf(live, fragments, bridges)).filter((line) => /^(\w+: )?-A /.test(line));
 }
 
 /** Fragments of others that have a rule that does not run. */

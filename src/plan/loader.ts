@@ -66,7 +66,9 @@ export async function chooseLoader(loadable: Loadable, request: LoaderRequest): 
   if (isMeshed(found, future) && !starts) return { kind: "patch", why: { kind: "swarm" } };
   if (base.broken !== undefined) return { kind: "patch", why: { kind: "broken", failure: base.broken } };
   const isAsked = starts || replacesForeign(request);
-  const beside = isAsked ? [] : await findForeignRules(found.live, future, host);
+  // What Docker left goes in any case.
+  const bridges = base.leftovers.flatMap((left) => (left.kind === "rules" ? left.bridges : []));
+  const beside = isAsked ? [] : await findForeignRules(found.live, future, host, bridges);
   const patch: Loader = { kind: "patch", why: { kind: "foreign", rules: beside } };
   if (reload === "restore") return beside.length > 0 ? patch : { kind: "restore" };
   if (setsUp(subject)) return beside.length > 0 ? patch : { kind: "systemd", units };

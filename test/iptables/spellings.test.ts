@@ -3,6 +3,7 @@
 
 import { describe, expect, test } from "vitest";
 import { assemble } from "../../src/iptables/assemble.ts";
+import { withMark } from "../../src/iptables/line-marks.ts";
 import { readLive } from "../../src/iptables/live.ts";
 import { lostRules } from "../../src/iptables/lost.ts";
 import { keyOf, readWords } from "../../src/iptables/rule.ts";
@@ -27,8 +28,8 @@ const ALL = BACKENDS.flatMap((backend) =>
   ),
 );
 
-/** The output of iptables-save: tables and policies that every kernel has, too. */
-function saved(table: string, printed: readonly string[], counters: string): string {
+/** The output of iptables-save: tables and policies that every kernel has, too; `from`: each rule with the mark of that line. */
+function saved(table: string, printed: readonly string[], from?: number): string {
   const text: string[] = [];
   const lines = printed[0]?.startsWith("*") ? printed : [`*${table}`, ...printed];
   let open = "";
@@ -43,7 +44,8 @@ function saved(table: string, printed: readonly string[], counters: string): str
           .filter((chain) => !stated.has(chain))
           .map((chain) => `:${chain} ACCEPT [0:0]`),
       );
-    } else text.push(line.startsWith(":") ? `${line} [0:0]` : `${counters}${line}`);
+    } else if (line.startsWith(":")) text.push(`${line} [0:0]`);
+    else text.push(from === undefined ? line : withMark(line, from));
   }
   return [...text, "COMMIT", ""].join("\n");
 }
@@ -56,11 +58,11 @@ test("the table has what people write, of both families", () => {
 describe("a fragment that was loaded", () => {
   test.each(ALL)("$name", ({ table, printed, ...spelling }) => {
     const fragments = [{ path: "/etc/iptables.d/05_host", text: textOf({ table, ...spelling }) }];
-    const live = readLive(saved(table, printed, ""));
+    const live = readLive(saved(table, printed));
     const assembled = assemble(fragments, [], NOTHING);
     expect(assembled.problems).toEqual([]);
-    const from = assembled.lines.findIndex((line) => /^[[-]/.test(line)) + 1;
-    const spelled = spelledFragments(fragments, assembled, saved(table, printed, `[${from}:0] `), []);
+    const from = assembled.lines.findIndex((line) => /^[[-]/.test(line));
+    const spelled = spelledFragments(fragments, assembled, saved(table, printed, from), []);
 
     expect(listUndeclared(undeclaredOf(live, spelled, []))).toEqual([]);
     const again = readLive(assemble(spelled, live.tables.keys(), live).lines.join("\n"));

@@ -110,8 +110,11 @@ storyOfUfw(
     expect(await inputOf(host)).toContain("192.0.2.7/32");
     expect(await inputOf(host)).not.toContain("192.0.2.8/32");
     await own("192.0.2.9");
+    const own6 = OWN.replace("iptables", "ip6tables");
+    await host.write(own6, "*filter\n-A INPUT -s 2001:DB8::9 -p tcp --dport ssh -j DROP\nCOMMIT\n");
     await moveWeb(host, "stand3");
-    expect((await ask(host, { container: "web" })).warnings.join()).toMatch(/05_host were not loaded/);
+    const told = (await ask(host, { container: "web" })).warnings.join();
+    expect(told).toContain(`the changes in ${OWN}, ${own6} were not loaded`);
     expect(await inputOf(host)).toContain("192.0.2.7/32");
     expect(await inputOf(host)).not.toContain("192.0.2.9/32");
     await moveWeb(host, "stand4");

@@ -15,8 +15,8 @@ describe.each([true, false])("docker-proxy %s", (userlandProxy) => {
   story("every kind of network is reached as under Docker's own rules, but for what is listed", async ({ lab }) => {
     const place = await makePlace(lab, userlandProxy);
     const { host, kinds, version } = place;
-    const left = KINDS.filter((kind) => !kinds.includes(kind)).map(({ name, since }) => `${name} (${since})`);
-    if (left.length > 0) console.log(`Docker ${version} does not know: ${left.join(", ")}`);
+    const unknown = KINDS.filter((kind) => !kinds.includes(kind)).map(({ name, since }) => `${name} (${since})`);
+    if (unknown.length > 0) console.log(`Docker ${version} does not know: ${unknown.join(", ")}`);
     const docker = await measure(place);
     expect(docker.size).toBeGreaterThan(300);
 
@@ -26,8 +26,11 @@ describe.each([true, false])("docker-proxy %s", (userlandProxy) => {
     const request = { base: true, container: containers, ipv6: true, reload: "restore" };
     const answer = await ask(host, request);
     expect(answer.failed, answer.msg).toBeUndefined();
-    // Of what Docker 20.10 left for IPv6 some goes with the second call only.
-    if (version.startsWith("20.")) await ask(host, request);
+    // It is loaded, and not patched beside them.
+    expect(answer.warnings?.join()).not.toMatch(/no fragment/);
+    const left = await Promise.all(["iptables-save", "ip6tables-save"].map((save) => host.run(save)));
+    const rules = left.flatMap(({ stdout }) => stdout.split("\n").filter((line) => line.startsWith("-A ")));
+    expect(rules.filter((line) => !line.includes("docker_iptables"))).toEqual([]);
     expect(await ask(host, request), "again").toMatchObject({ changed: false });
     const ours = await measure(place);
     const listed = differencesOf(version, userlandProxy);

@@ -64,7 +64,7 @@ function noteSought(folder: string): void {
   appendFileSync(join(folder, "seen"), isThere ? "there\n" : "gone\n");
 }
 
-/** A trial (trial.ts) without sets: what the kernel would have, with counters. */
+/** A trial (trial.ts) without sets: what the kernel would have. */
 export function trial({ args, path }: Asked): ReturnType<Fake> {
   const [net, end, shell, flag, , , restore = "", save = "", , , ...sets] = args;
   if ([net, end, shell, flag].join(" ") !== "--net -- sh -c" || sets.length > 0) return undefined;
@@ -103,22 +103,20 @@ function restored(input: string, trial: boolean): Outcome {
       return { tables, failure: { exitCode: 1, stderr: `iptables-restore: line ${at + 1} failed\n` } };
     if (line.startsWith("*")) [table, rules] = [line.slice(1), []];
     else if (line.startsWith("COMMIT")) tables.set(table, [`*${table}`, ...rules, "COMMIT", ""].join("\n"));
-    else if (line !== "" && !line.startsWith("#")) addRule(rules, line, trial);
+    else if (line !== "" && !line.startsWith("#")) addRule(rules, line);
   }
   return { tables };
 }
 
-function addRule(rules: string[], line: string, trial: boolean): void {
-  const [counters = ""] = /^\[\d+:\d+\] /.exec(line) ?? [];
-  const kept = trial ? counters : "";
-  const bare = line.slice(counters.length);
+function addRule(rules: string[], line: string): void {
+  const bare = line.replace(/^\[\d+:\d+\] /, "");
   const [, chain, number = "1", rule] = /^-I (\S+) (?:(\d+) )?(.*)$/.exec(bare) ?? [];
   if (chain === undefined) {
-    rules.push(kept + bare);
+    rules.push(bare);
     return;
   }
-  const own = rules.flatMap((one, at) => (one.replace(/^\[[\d:]+\] /, "").startsWith(`-A ${chain} `) ? [at] : []));
-  rules.splice(own[Number(number) - 1] ?? rules.length, 0, `${kept}-A ${chain} ${rule}`);
+  const own = rules.flatMap((one, at) => (one.startsWith(`-A ${chain} `) ? [at] : []));
+  rules.splice(own[Number(number) - 1] ?? rules.length, 0, `-A ${chain} ${rule}`);
 }
 
 /** As noflush.awk. */

@@ -123,7 +123,7 @@ COMMIT
 [9:0] -A INPUT -m set --match-set nosuch src -j DROP
 COMMIT
 `;
-const TRIAL = ["--net", "--", "sh", "-c", 'shift 0; "$1" --counters && exec "$2" --counters', "sh"];
+const TRIAL = ["--net", "--", "sh", "-c", 'shift 0; "$1" && exec "$2"', "sh"];
 const NOFLUSH = ["--wait", "10", "--noflush"];
 const PATCH = patchOf(
   ...["-N TWO", "-A TWO -j RETURN", "-A PREROUTING -j TWO", "-I PREROUTING 3 -j THIRD", "-I PREROUTING 1 -j FIRST"],

@@ -1,6 +1,6 @@
 # iptables-restore on the fake kernel: each table that stdin names is replaced, one after the other, by its chains and rules; -I
 # puts a rule in front. A line with "broken" is refused, as a bad rule would be; one with "shaky" only by the kernel itself (not
-# in a trial), as are sets called "nosuch". In a trial counters stay: they say which line a rule came from.
+# in a trial), as are sets called "nosuch". Counters are not kept.
 function fail(why) { print "iptables-restore: line " NR " failed" > "/dev/stderr"; failed = 1; exit 1 }
 function rest(words,   text) { text = $0; while (words-- > 0) sub(/^[^ ]+ /, "", text); return text }
 /broken/ { fail() }
@@ -15,14 +15,12 @@ function rest(words,   text) { text = $0; while (words-- > 0) sub(/^[^ ]+ /, "",
 }
 /^$|^#/ { next }
 {
-  counters = ""
-  if ($1 ~ /^\[[0-9]+:[0-9]+\]$/) { counters = $1 " "; sub(/^\[[0-9]+:[0-9]+\] /, "") }
-  if (!trial) counters = ""
+  sub(/^\[[0-9]+:[0-9]+\] /, "")
   if ($1 == "-I") {
     number = $3 ~ /^[0-9]+$/ ? $3 : 1
-    text = counters "-A " $2 " " rest($3 ~ /^[0-9]+$/ ? 3 : 2)
-    for (i = 1; i <= n; i++) { bare = line[i]; sub(/^\[[0-9:]+\] /, "", bare); if (index(bare, "-A " $2 " ") == 1 && --number == 0) break }
+    text = "-A " $2 " " rest($3 ~ /^[0-9]+$/ ? 3 : 2)
+    for (i = 1; i <= n; i++) if (index(line[i], "-A " $2 " ") == 1 && --number == 0) break
     for (j = n; j >= i; j--) line[j + 1] = line[j]
     line[i] = text; n++
-  } else line[++n] = counters $0
+  } else line[++n] = $0
 }
