@@ -3,7 +3,7 @@
 // `iptables-restore --test` is no such trial: the nft backend lets jumps to missing chains pass (tried, 1.8.9).
 
 import { COMMANDS, restoreCommand } from "../iptables/commands.ts";
-import { withMark } from "../iptables/line-marks.ts";
+import { markKindOf, withMark } from "../iptables/line-marks.ts";
 import { readRule } from "../iptables/rule.ts";
 import { excerpt } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
@@ -95,11 +95,11 @@ const NO_SETS = 98;
  * What runs in the namespace. A constant: all input is in its arguments. The legacy backend's lock is a file, not the namespace's:
  * the trial gets its own, or it would wait for the host's.
  */
-const SCRIPT = `restore=$1 save=$2 family=$3 wait=$4
-shift 4
+const SCRIPT = `restore=$1 save=$2 family=$3 wait=$4 counters=$5
+shift 5
 for set do ipset create "$set" hash:ip family "$family" || exit ${NO_SETS}; done
 export XTABLES_LOCKFILE=/proc/$$/cmdline
-"$restore" --wait "$wait" && exec "$save"`;
+"$restore" \${counters:+"$counters"} --wait "$wait" && exec "$save" \${counters:+"$counters"}`;
 
 const SET_FAMILIES: Record<Family, string> = { ipv4: "inet", ipv6: "inet6" };
 
@@ -110,8 +110,10 @@ function restoreInNamespace(
   timeoutSeconds: number,
 ): Promise<Ran> {
   const { restore, save } = COMMANDS[family];
-  const given = [restore, save, SET_FAMILIES[family], String(timeoutSeconds), ...sets];
-  const input = [...lines.map(withMark), ""].join("\n");
+  const marks = markKindOf(lines);
+  const counters = marks === "counter" ? "--counters" : "";
+  const given = [restore, save, SET_FAMILIES[family], String(timeoutSeconds), counters, ...sets];
+  const input = [...lines.map((line, at) => withMark(line, at, marks)), ""].join("\n");
   return run("unshare", ["--net", "--", "sh", "-c", SCRIPT, "sh", ...given], {
     timeoutSeconds: timeoutSeconds + 1,
     input,

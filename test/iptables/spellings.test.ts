@@ -45,7 +45,7 @@ function saved(table: string, printed: readonly string[], from?: number): string
           .map((chain) => `:${chain} ACCEPT [0:0]`),
       );
     } else if (line.startsWith(":")) text.push(`${line} [0:0]`);
-    else text.push(from === undefined ? line : withMark(line, from));
+    else text.push(from === undefined ? line : withMark(line, from, "comment"));
   }
   return [...text, "COMMIT", ""].join("\n");
 }

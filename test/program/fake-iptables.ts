@@ -66,7 +66,7 @@ function noteSought(folder: string): void {
 
 /** A trial (trial.ts) without sets: what the kernel would have. */
 export function trial({ args, path }: Asked): ReturnType<Fake> {
-  const [net, end, shell, flag, , , restore = "", save = "", , , ...sets] = args;
+  const [net, end, shell, flag, , , restore = "", save = "", , , , ...sets] = args;
   if ([net, end, shell, flag].join(" ") !== "--net -- sh -c" || sets.length > 0) return undefined;
   // In a trial nothing is put in their way.
   if (textAt(programOf(restore, path)) !== SCRIPTS.restore || textAt(programOf(save, path)) !== SCRIPTS.save)

@@ -140,11 +140,11 @@ test.each([
   ["a load that the kernel refuses", "iptables-restore", ["--wait", "10"], TABLES],
   ["a test", "iptables-restore", ["--wait", "10", "--test"], TABLES],
   ["a test of what is there", "iptables-restore", ["--wait", "10", "--test"], TABLES.replace("nosuch", "known")],
-  ["a trial", "unshare", [...TRIAL, "iptables-restore", "iptables-save", "inet", "10"], TABLES],
+  ["a trial", "unshare", [...TRIAL, "iptables-restore", "iptables-save", "inet", "10", ""], TABLES],
   [
     "a trial that is refused",
     "unshare",
-    [...TRIAL, "ip6tables-restore", "ip6tables-save", "inet6", "10"],
+    [...TRIAL, "ip6tables-restore", "ip6tables-save", "inet6", "10", ""],
     `${TABLES}*raw\nbroken\nCOMMIT\n`,
   ],
   ["a patch", "iptables-restore", NOFLUSH, PATCH],
