@@ -1,6 +1,7 @@
 /*
- * `npm run test:hosts [RELEASE…]`: all stories on hosts of each Debian release, or of those named, one after the other; and the table of
- * them in docs/hosts.md, with what was kept of the others' last runs (.cache/hosts). Some 20 minutes for each. Needs root.
+ * `npm run test:hosts [RELEASE…] [STORY…]`: all stories, or those whose file's name has one of the words, on hosts of each Debian release,
+ * or of those named, one after the other; and the table of them in docs/hosts.md. What did not run again is what came of it last
+ * (.cache/hosts). Some 20 minutes for each release. Needs root.
  */
 
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -35,7 +36,7 @@ interface Run {
 }
 
 /** Runs them, and keeps what came of them. */
-async function runOn(suite: string): Promise<void> {
+async function runOn(suite: string, stories: readonly string[]): Promise<void> {
   process.env["LAB_ROOT"] = suite;
   const versions = await versionsOn();
   const kept = join(KEPT, `${suite}.json`);
@@ -44,12 +45,15 @@ async function runOn(suite: string): Promise<void> {
   await rm(tally, { force: true });
   const reporters = ["--reporter=default", `--reporter=${fileURLToPath(new URL("tally.ts", import.meta.url))}`];
   const config = fileURLToPath(new URL("vitest.config.ts", import.meta.url));
-  await execa("npx", ["vitest", "run", "--config", config, ...reporters], {
+  await execa("npx", ["vitest", "run", "--config", config, ...reporters, ...stories], {
     env: { LAB_ROOT: suite, LAB_TALLY: tally },
     stdio: "inherit",
     reject: false,
   });
-  const told: Told[] = JSON.parse(await readFile(tally, "utf8"));
+  const now: Told[] = JSON.parse(await readFile(tally, "utf8"));
+  const again = new Set(now.map(({ file }) => file));
+  const last = stories.length === 0 ? [] : ((await lastRun(suite))?.told ?? []);
+  const told = [...last.filter(({ file }) => !again.has(file)), ...now];
   const run: Run = { suite, date: new Date().toISOString().slice(0, 10), versions, told };
   await writeFile(kept, JSON.stringify(run));
   await rm(tally);
@@ -110,10 +114,10 @@ function report(runs: readonly Run[]): string {
   ].join("\n");
 }
 
-const chosen = process.argv.slice(2);
-const unknown = chosen.find((one) => !ALL.includes(one));
-if (unknown !== undefined) throw new Error(`${unknown} is none of ${ALL.join(", ")}`);
-for (const suite of chosen.length > 0 ? chosen : ALL) await runOn(suite);
+const words = process.argv.slice(2);
+const chosen = ALL.filter((suite) => words.includes(suite));
+const stories = words.filter((word) => !ALL.includes(word));
+for (const suite of chosen.length > 0 ? chosen : ALL) await runOn(suite, stories);
 const runs = (await Promise.all(ALL.map(lastRun))).filter((run) => run !== undefined);
 const text = report(runs);
 console.log(text);
