@@ -91,7 +91,7 @@ export function withoutPrefix(cidr: string): string {
 
 /** A single address without the mask that iptables-save gives it: 172.17.0.2 for 172.17.0.2/32. A subnet stays as it is. */
 export function withoutHostMask(text: string): string {
-  return text.replace(/\/(32|128)$/, "");
+  return text.replace(text.includes(":") ? /\/128$/ : /\/32$/, "");
 }
 
 /** The opposite: 172.17.0.2/32. */

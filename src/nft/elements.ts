@@ -54,6 +54,16 @@ export function commentFor(owner: string): string {
   return `${comment.slice(0, LONGEST_COMMENT - hash.length - 1)}~${hash}`;
 }
 
+/**
+ * What a rule carries: also a hash of it, so that it is known again, in its place, whatever words this version of nft prints it in.
+ */
+export function ruleComment(owner: string, rule: string): string {
+  return `${commentFor(owner).slice(0, LONGEST_COMMENT - RULE_HASH - 1)} ${hashOf(rule).slice(0, RULE_HASH)}`;
+}
+
+/** Characters. */
+const RULE_HASH = 8;
+
 /** Those of one owner's rules in one family; each element once, in the order of the rules. */
 export function renderElements(rules: readonly (ContainerRule | HostRule)[], family: Family, owner: string): Rendered {
   const elements = new Map<string, NftElement>();
@@ -253,7 +263,9 @@ export function listSets({ chain, family, direction, sources }: NftList): ListSe
   const all = [
     {
       ...{ name: `${chain}_from`, type: `${type}; flags interval`, asks: address },
-      keys: sources.flatMap((one) => (one.subnet !== undefined && one.by === undefined ? [one.subnet] : [])),
+      keys: sources.flatMap((one) =>
+        one.subnet !== undefined && one.by === undefined ? [withoutHostMask(one.subnet)] : [],
+      ),
     },
     {
       ...{ name: `${chain}_by`, type: "ifname", asks: by },
@@ -262,7 +274,7 @@ export function listSets({ chain, family, direction, sources }: NftList): ListSe
     {
       ...{ name: `${chain}_both`, type: `ifname . ${type}; flags interval`, asks: `${by} . ${address}` },
       keys: sources.flatMap((one) =>
-        one.subnet !== undefined && one.by !== undefined ? [`${quoted(one.by)} . ${one.subnet}`] : [],
+        one.subnet !== undefined && one.by !== undefined ? [`${quoted(one.by)} . ${withoutHostMask(one.subnet)}`] : [],
       ),
     },
   ];

@@ -4,15 +4,15 @@
 // and from network to network, is elements (elements.ts), and the rules never change. Where ports are ranges, or addresses subnets, the
 // look-up is in a second set, of intervals; the first is a hash.
 //
-//   raw          prerouting   what comes to a container's own address, or to a loopback address, by a wrong interface is dropped
-//   mangle       forward      who may connect: lists of what a DNAT sends, and of what comes to a container's own address
-//                input        lists of what docker-proxy would answer; output: its answers
-//   dstnat - 5   prerouting   published ports: DNAT
-//                output       the same for what the host itself sends
-//   filter       forward      internal networks; replies; published ports; ICMP, the rest; what containers send
-//   srcnat - 5   postrouting  hairpin, masquerade, SNAT
+//   -300   prerouting   what comes to a container's own address, or to a loopback address, by a wrong interface is dropped
+//   -150   forward      who may connect: lists of what a DNAT sends, and of what comes to a container's own address
+//          input        lists of what docker-proxy would answer; output: its answers
+//   -105   prerouting   published ports: DNAT
+//          output       the same for what the host itself sends
+//      0   forward      internal networks; replies; published ports; ICMP, the rest; what containers send
+//     95   postrouting  hairpin, masquerade, SNAT
 //
-// The NAT chains stand before those of iptables-nft: of two at one priority the one that was registered last is asked first, which is
+// The priorities are those of raw, mangle, dstnat, filter and srcnat, but that the NAT chains stand 5 before those of iptables-nft: of two at one priority the one that was registered last is asked first, which is
 // chance (tried, 6.18). It ends as Docker 29 does with iptables (test/lab/matrix). nft 1.0.6 reads all of it.
 
 import { type Family, PROTOCOLS } from "../model/family.ts";
@@ -118,20 +118,21 @@ export interface LayoutOptions {
 }
 
 /** A chain of ours. */
-export interface NftChain {
+interface Chain {
   name: string;
-  /** "type nat hook prerouting priority dstnat - 5"; undefined: another chain leads to it. */
+  /** `type nat hook prerouting priority -105`; undefined: another chain leads to it. */
   hook?: string;
   rules: readonly string[];
 }
 
-/** The declarations of the sets and maps, a line each. */
+/** The commands that make the sets and maps. */
 export function declarationsOf(family: Family): string[] {
   return Object.entries<NftObject>(OBJECTS).map(([name, { key, value, interval }]) => {
     const types = key.map((field) => TYPES[field](family)).join(" . ");
     const leads = value === undefined ? "" : ` : ${VALUES[value](family)}`;
     const flags = interval ? " flags interval;" : "";
-    return `${value === undefined ? "set" : "map"} ${name}${DIGIT[family]} { type ${types}${leads};${flags} }`;
+    const words = `add ${value === undefined ? "set" : "map"} ${TABLE_WORDS} ${name}${DIGIT[family]}`;
+    return `${words} { type ${types}${leads};${flags} }`;
   });
 }
 
@@ -151,7 +152,7 @@ const VALUES = {
 };
 
 /** All chains, those before the others to which they lead. */
-export function chainsOf(families: readonly Family[], options: LayoutOptions): NftChain[] {
+export function chainsOf(families: readonly Family[], options: LayoutOptions): Chain[] {
   const both = (chain: string, match = "") =>
     families.map((family) => `${match}meta nfproto ${family} jump ${chain}${DIGIT[family]}`);
   const own = families.flatMap((family) =>
@@ -159,16 +160,15 @@ export function chainsOf(families: readonly Family[], options: LayoutOptions): N
   );
   return [
     ...own,
-    { name: "raw_prerouting", hook: "type filter hook prerouting priority raw", rules: both("raw") },
-    { name: "lists_forward", hook: "type filter hook forward priority mangle", rules: both("lists_forward") },
-    { name: "lists_input", hook: "type filter hook input priority mangle", rules: both("lists_input") },
-    { name: "lists_output", hook: "type filter hook output priority mangle", rules: both("lists_output") },
+    { name: "raw_prerouting", hook: "type filter hook prerouting priority -300", rules: both("raw") },
+    { name: "lists_forward", hook: "type filter hook forward priority -150", rules: both("lists_forward") },
+    { name: "lists_input", hook: "type filter hook input priority -150", rules: both("lists_input") },
+    { name: "lists_output", hook: "type filter hook output priority -150", rules: both("lists_output") },
     {
       name: "nat_prerouting",
-      hook: "type nat hook prerouting priority dstnat - 5",
+      hook: "type nat hook prerouting priority -105",
       rules: both("publish", "fib daddr type local "),
     },
-    // nft 1.0.6 knows no name for -100 there.
     {
       name: "nat_output",
       hook: "type nat hook output priority -105",
@@ -177,8 +177,8 @@ export function chainsOf(families: readonly Family[], options: LayoutOptions): N
         ...both("publish", "fib daddr type local "),
       ],
     },
-    { name: "filter_forward", hook: "type filter hook forward priority filter", rules: both("forward") },
-    { name: "nat_postrouting", hook: "type nat hook postrouting priority srcnat - 5", rules: both("postrouting") },
+    { name: "filter_forward", hook: "type filter hook forward priority 0", rules: both("forward") },
+    { name: "nat_postrouting", hook: "type nat hook postrouting priority 95", rules: both("postrouting") },
   ];
 }
 

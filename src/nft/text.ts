@@ -4,23 +4,28 @@
 // Each text may be loaded again on top of itself: sets and maps keep what is in them, and chains are emptied before their rules come.
 
 import { FAMILIES } from "../model/family.ts";
-import { commentFor, listRules, listSets, type NftElement, type NftList, type Rendered } from "./elements.ts";
+import {
+  commentFor,
+  listRules,
+  listSets,
+  type NftElement,
+  type NftList,
+  type Rendered,
+  ruleComment,
+} from "./elements.ts";
 import { chainsOf, declarationsOf, type LayoutOptions, nameOf, TABLE_WORDS } from "./layout.ts";
 
 /** The lines of the host's own part: the table, and what networks put into it. */
 export function hostLines(owner: string, options: LayoutOptions, rendered: readonly Rendered[]): string[] {
   const chains = chainsOf(FAMILIES, options);
-  const comment = `comment "${commentFor(owner)}"`;
-  const block = (lines: readonly string[]) => [`table ${TABLE_WORDS} {`, ...lines.map((line) => `\t${line}`), "}"];
   return [
-    ...block([
-      ...FAMILIES.flatMap(declarationsOf),
-      ...chains.map(({ name, hook }) => `chain ${name} { ${hook === undefined ? "" : `${hook}; policy accept; `}}`),
-    ]),
-    ...chains.map(({ name }) => `flush chain ${TABLE_WORDS} ${name}`),
-    ...block(
-      chains.flatMap(({ name, rules }) => [`chain ${name} {`, ...rules.map((rule) => `\t${rule} ${comment}`), "}"]),
-    ),
+    `add table ${TABLE_WORDS}`,
+    ...FAMILIES.flatMap(declarationsOf),
+    ...chains.map(({ name, hook }) => {
+      const base = hook === undefined ? "" : ` { ${hook}; policy accept; }`;
+      return `add chain ${TABLE_WORDS} ${name}${base}`;
+    }),
+    ...chains.flatMap(({ name, rules }) => chainLines(owner, name, rules)),
     ...rendered.flatMap((one) => elementLines(owner, one.elements)),
   ];
 }
@@ -36,7 +41,7 @@ export function containerLines(owner: string, rendered: readonly Rendered[]): st
 /** The text that makes our table what these lines say, and touches no other; nothing of it is seen before all of it. */
 export function loadText(lines: readonly string[]): string {
   // A table that is not there cannot be deleted, and one that is added again stays as it is.
-  return [`table ${TABLE_WORDS}`, `delete table ${TABLE_WORDS}`, ...lines, ""].join("\n");
+  return [`add table ${TABLE_WORDS}`, `delete table ${TABLE_WORDS}`, ...lines, ""].join("\n");
 }
 
 function listLines(owner: string, list: NftList): string[] {
@@ -45,10 +50,14 @@ function listLines(owner: string, list: NftList): string[] {
   return [
     ...sets.map(({ name, type }) => `add set ${TABLE_WORDS} ${name} { type ${type}; }`),
     `add chain ${TABLE_WORDS} ${chain}`,
-    `flush chain ${TABLE_WORDS} ${chain}`,
-    ...listRules(list).map((rule) => `add rule ${TABLE_WORDS} ${chain} ${rule} comment "${commentFor(owner)}"`),
+    ...chainLines(owner, chain, listRules(list)),
     ...sets.flatMap(({ name, keys }) => keys.map((key) => elementLine(name, key, owner))),
   ];
+}
+
+function chainLines(owner: string, chain: string, rules: readonly string[]): string[] {
+  const line = (rule: string) => `add rule ${TABLE_WORDS} ${chain} ${rule} comment "${ruleComment(owner, rule)}"`;
+  return [`flush chain ${TABLE_WORDS} ${chain}`, ...rules.map(line)];
 }
 
 function elementLines(owner: string, elements: readonly NftElement[]): string[] {

@@ -1,0 +1,269 @@
+// Our table as it should be, as it is, and what makes one the other. Pure.
+//
+// As it should be it is the lines of all fragments together: an element that two of them state is there once, and goes with the last. As it
+// is it is what `nft --json list table` prints, read tolerantly: its words differ from version to version (1.1.4 changed some).
+
+import ipaddr from "ipaddr.js";
+import { TABLE_WORDS } from "./layout.ts";
+
+/** A set or a map, with what is in it. */
+export interface NftSet {
+  kind: "set" | "map";
+  /** `inet_proto . inet_service : ipv4_addr; flags interval`, in one spelling. */
+  type: string;
+  /** By key, in the words of elements.ts. */
+  elements: ReadonlyMap<string, NftEntry>;
+}
+
+export interface NftEntry {
+  /** Of a map. */
+  value: string | undefined;
+  comment: string | undefined;
+}
+
+export interface NftChain {
+  /** `filter forward -150 accept`; undefined where no hook leads to it. */
+  hook: string | undefined;
+  rules: readonly NftRule[];
+}
+
+export interface NftRule {
+  /** By which it is known again (`ruleComment`); "" of one that is not ours. */
+  hash: string;
+  /** As it is written; "" of what runs. */
+  text: string;
+}
+
+export interface NftTable {
+  sets: ReadonlyMap<string, NftSet>;
+  chains: ReadonlyMap<string, NftChain>;
+}
+
+/** What `nft --json list table` prints; undefined for what it does not. */
+export function readTable(json: string): NftTable | undefined {
+  const listed = objectsIn(json);
+  if (listed === undefined) return undefined;
+  const sets = new Map<string, NftSet>();
+  const chains = new Map<string, { hook: string | undefined; rules: NftRule[] }>();
+  for (const object of listed) {
+    for (const kind of ["set", "map"] as const) {
+      const one = object[kind];
+      if (isRecord(one)) sets.set(String(one["name"]), readSet(kind, one));
+    }
+    const { chain, rule } = object;
+    if (isRecord(chain)) chains.set(String(chain["name"]), { hook: readHook(chain), rules: [] });
+    if (isRecord(rule)) chains.get(String(rule["chain"]))?.rules.push({ hash: hashIn(rule["comment"]), text: "" });
+  }
+  return { sets, chains };
+}
+
+/** With which the comment of a rule of ours ends. */
+function hashIn(comment: unknown): string {
+  return typeof comment === "string" ? (/^docker_iptables: .* ([\da-f]{8})$/.exec(comment)?.[1] ?? "") : "";
+}
+
+function objectsIn(json: string): Record<string, unknown>[] | undefined {
+  try {
+    const read: unknown = JSON.parse(json);
+    const listed = isRecord(read) ? read["nftables"] : undefined;
+    return Array.isArray(listed) ? listed.filter(isRecord) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function readSet(kind: "set" | "map", set: Record<string, unknown>): NftSet {
+  const { elem, flags } = set;
+  const types = typesIn(set["type"]);
+  const leads = kind === "map" ? typesIn(set["map"]) : [];
+  const elements = new Map<string, NftEntry>();
+  for (const one of Array.isArray(elem) ? elem : []) {
+    const [left, right] = kind === "map" && Array.isArray(one) ? one : [one, undefined];
+    const { val, comment }: Record<string, unknown> =
+      isRecord(left) && isRecord(left["elem"]) ? left["elem"] : { val: left };
+    elements.set(readFields(val, types), {
+      value: right === undefined ? undefined : readFields(right, leads),
+      comment: typeof comment === "string" ? comment : undefined,
+    });
+  }
+  const isInterval = [flags].flat().includes("interval");
+  const type = leads.length === 0 ? types.join(" . ") : `${types.join(" . ")} : ${leads.join(" . ")}`;
+  return { kind, type: `${type}${isInterval ? "; flags interval" : ""}`, elements };
+}
+
+/** "ipv4_addr . inet_service", or a list of them. */
+function typesIn(types: unknown): string[] {
+  return [types].flat().flatMap((one) => String(one).split(" . "));
+}
+
+/** A key or a value in the words of elements.ts. */
+function readFields(value: unknown, types: readonly string[]): string {
+  const fields = isRecord(value) && Array.isArray(value["concat"]) ? value["concat"] : [value];
+  return fields.map((field, at) => readField(field, types[at] ?? "")).join(" . ");
+}
+
+function readField(field: unknown, type: string): string {
+  if (!isRecord(field)) return spellWord(String(field), type);
+  const { range, prefix, jump } = field;
+  if (Array.isArray(range)) return range.map((one) => readField(one, type)).join("-");
+  if (isRecord(prefix)) return `${readField(prefix["addr"], type)}/${prefix["len"]}`;
+  return isRecord(jump) ? `jump ${jump["target"]}` : (Object.keys(field)[0] ?? "");
+}
+
+/** A host without /etc/protocols has no names of them. */
+const PROTOCOLS = new Map([
+  ["6", "tcp"],
+  ["17", "udp"],
+  ["132", "sctp"],
+]);
+
+function spellWord(word: string, type: string): string {
+  switch (type) {
+    case "ifname":
+      return `"${word}"`;
+    case "inet_proto":
+      return PROTOCOLS.get(word) ?? word;
+    case "ipv6_addr":
+      return ipaddr.IPv6.isValid(word) ? ipaddr.IPv6.parse(word).toRFC5952String() : word;
+    default:
+      return word;
+  }
+}
+
+function readHook({ type, hook, prio, policy }: Record<string, unknown>): string | undefined {
+  return hook === undefined ? undefined : [type, hook, prio, policy].join(" ");
+}
+
+/** What the lines of our fragments make of a table that is not there; undefined where a line is none of ours. */
+export function tableOf(lines: readonly string[]): NftTable | undefined {
+  const sets = new Map<string, { kind: "set" | "map"; type: string; elements: Map<string, NftEntry> }>();
+  const chains = new Map<string, { hook: string | undefined; rules: NftRule[] }>();
+  for (const line of lines) {
+    if (line === "" || line.startsWith("#")) continue;
+    if (line === `add table ${TABLE_WORDS}`) continue;
+    const [, verb = "", name = "", rest = ""] = LINE.exec(line) ?? [];
+    switch (verb) {
+      case "add set":
+      case "add map": {
+        const type = /^\{ type (.*?);? \}$/.exec(rest)?.[1];
+        if (type === undefined) return undefined;
+        const kind = verb === "add set" ? "set" : "map";
+        if (!sets.has(name)) sets.set(name, { kind, type, elements: new Map() });
+        break;
+      }
+      case "add element": {
+        const [, key, comment, value] = /^\{ (.*?) comment "(.*?)"(?: : (.*))? \}$/.exec(rest) ?? [];
+        const into = sets.get(name)?.elements;
+        if (key === undefined || into === undefined) return undefined;
+        if (!into.has(key)) into.set(key, { value, comment });
+        break;
+      }
+      case "add chain":
+        if (!chains.has(name)) chains.set(name, { hook: hookIn(rest), rules: [] });
+        break;
+      case "flush chain":
+        chains.set(name, { hook: chains.get(name)?.hook, rules: [] });
+        break;
+      case "add rule":
+        chains.get(name)?.rules.push({ hash: hashIn(/ comment "([^"]*)"$/.exec(rest)?.[1]), text: rest });
+        break;
+      default:
+        return undefined;
+    }
+  }
+  return { sets, chains };
+}
+
+/** `{ type filter hook forward priority -150; policy accept; }` */
+function hookIn(rest: string): string | undefined {
+  const hook = /^\{ type (\S+) hook (\S+) priority (\S+); policy (\S+); \}$/.exec(rest);
+  return hook === null ? undefined : hook.slice(1).join(" ");
+}
+
+const LINE = new RegExp(`^(add (?:set|map|element|chain|rule)|flush chain) ${TABLE_WORDS} (\\S+)(?: (.*))?$`);
+
+/**
+ * The lines of one transaction that makes a live table the other: elements, and of chains those that differ. Undefined where the table must
+ * be replaced as a whole: it is not there, or a set of it is of another type.
+ */
+export function difference(goal: NftTable, live: NftTable | undefined): string[] | undefined {
+  if (live === undefined) return undefined;
+  for (const [name, { kind, type }] of goal.sets) {
+    const running = live.sets.get(name);
+    if (running !== undefined && (running.kind !== kind || running.type !== type)) return undefined;
+  }
+  for (const [name, { hook }] of goal.chains)
+    if (live.chains.has(name) && live.chains.get(name)?.hook !== hook) return undefined;
+  const isSame = (name: string) => hashesOf(goal.chains.get(name)) === hashesOf(live.chains.get(name));
+  const changed = [...goal.chains].filter(([name]) => !live.chains.has(name) || !isSame(name));
+  const gone = { chains: lackingIn(goal.chains, live.chains), sets: lackingIn(goal.sets, live.sets) };
+  const going = [...live.sets]
+    .filter(([name]) => goal.sets.has(name))
+    .map(
+      ([name, { elements }]) => [name, [...elements].filter(([key, one]) => goesFrom(goal, name, key, one))] as const,
+    );
+  const coming = [...goal.sets].map(([name, { elements }]) => {
+    const running = live.sets.get(name)?.elements;
+    return [
+      name,
+      [...elements].filter(([key, { value }]) => running?.get(key)?.value !== value || !running?.has(key)),
+    ] as const;
+  });
+  const words = (verb: string, name: string, rest = "") => `${verb} ${TABLE_WORDS} ${name}${rest}`;
+  return [
+    ...[...goal.sets]
+      .filter(([name]) => !live.sets.has(name))
+      .map(([name, { kind, type }]) => words(`add ${kind}`, name, ` { type ${type}; }`)),
+    ...changed
+      .filter(([name]) => !live.chains.has(name))
+      .map(([name, { hook }]) => words("add chain", name, spellHook(hook))),
+    ...changed.filter(([name]) => live.chains.has(name)).map(([name]) => words("flush chain", name)),
+    ...going.flatMap(([name, some]) =>
+      listing(
+        "delete element",
+        name,
+        some.map(([key]) => key),
+      ),
+    ),
+    // Nothing leads to them any more.
+    ...gone.chains.map((name) => words("flush chain", name)),
+    ...gone.chains.map((name) => words("delete chain", name)),
+    ...gone.sets.map((name) => words("delete set", name)),
+    ...changed.flatMap(([name, { rules }]) => rules.map(({ text }) => words("add rule", name, ` ${text}`))),
+    ...coming.flatMap(([name, some]) => listing("add element", name, some.map(spellEntry))),
+  ];
+}
+
+function hashesOf(chain: NftChain | undefined): string {
+  // A rule that is not ours is like no other.
+  return (chain?.rules ?? []).map(({ hash, text }) => hash || `foreign ${text}`).join(" ");
+}
+
+function lackingIn(goal: ReadonlyMap<string, unknown>, live: ReadonlyMap<string, unknown>): string[] {
+  return [...live.keys()].filter((name) => !goal.has(name));
+}
+
+function goesFrom(goal: NftTable, name: string, key: string, { value }: NftEntry): boolean {
+  const wanted = goal.sets.get(name)?.elements.get(key);
+  return wanted === undefined || wanted.value !== value;
+}
+
+/** Many in one command: nft takes them faster. */
+function listing(verb: string, name: string, elements: readonly string[]): string[] {
+  return elements.length === 0 ? [] : [`${verb} ${TABLE_WORDS} ${name} { ${elements.join(", ")} }`];
+}
+
+function spellEntry([key, { value, comment }]: readonly [string, NftEntry]): string {
+  const words = comment === undefined ? key : `${key} comment "${comment}"`;
+  return value === undefined ? words : `${words} : ${value}`;
+}
+
+function spellHook(hook: string | undefined): string {
+  if (hook === undefined) return "";
+  const [type, at, priority, policy] = hook.split(" ");
+  return ` { type ${type} hook ${at} priority ${priority}; policy ${policy}; }`;
+}
