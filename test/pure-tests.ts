@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 export const TOP = fileURLToPath(new URL("..", import.meta.url));
 const ROOMS =
-  /^test\/((cli|commands|docker|fragments|iptables|model|netfilter|plan|rules|systemd|text)\/)?[\w-]+\.test\.ts$/;
+  /^test\/((cli|commands|docker|fragments|iptables|model|netfilter|nft|plan|rules|systemd|text)\/)?[\w-]+\.test\.ts$/;
 const STARTS_PROGRAMS = /from "(node:child_process|execa)"/;
 
 /** By path from the top. */

@@ -104,13 +104,6 @@ export function nameOf(object: ObjectName, family: Family): string {
   return object + DIGIT[family];
 }
 
-/** The object and the family of a name in the kernel; undefined where it is none of these. */
-export function readName(name: string): { object: ObjectName; family: Family } | undefined {
-  const object = name.slice(0, -1);
-  const family = (["ipv4", "ipv6"] as const).find((one) => DIGIT[one] === name.at(-1));
-  return family !== undefined && object in OBJECTS ? { object: object as ObjectName, family } : undefined;
-}
-
 /** What the host as a whole is like. */
 export interface LayoutOptions {
   /** Whether docker-proxy serves the host's loopback addresses, which then no DNAT takes. */
