@@ -199,21 +199,20 @@ function hairpin(source: string, address: string, ports: PortRange): Element {
   return ranged("hairpin", [source, address], ports);
 }
 
-function forwarded({ direction, hostAddress, ports, address }: AllowForwarded, value: string): Element {
+function forwarded({ direction, hostAddress, ports, address, bridge }: AllowForwarded, value: string): Element {
   const object = hostAddress === undefined ? "listed" : "listed_at";
   const at = hostAddress === undefined ? [] : [hostAddress];
   return {
-    ...element(direction === "in" ? object : `${object}_reply`, [...at, address, ports.protocol, spellPorts(ports)]),
+    ...element(direction === "in" ? object : `${object}_reply`, [
+      ...[quoted(bridge), ...at, address, ports.protocol, spellPorts(ports)],
+    ]),
     value,
   };
 }
 
-function direct(
-  { direction, address, ports }: Omit<AllowDirect, "kind" | "sources" | "bridge">,
-  value: string,
-): Element {
+function direct({ direction, address, bridge, ports }: Omit<AllowDirect, "kind" | "sources">, value: string): Element {
   const object = direction === "in" ? "direct" : "direct_reply";
-  return { ...element(object, [address, ports.protocol, spellPorts(ports)]), value };
+  return { ...element(object, [quoted(bridge), address, ports.protocol, spellPorts(ports)]), value };
 }
 
 function delivered({ direction, hostAddress, ports, bridge }: AllowDelivered, value: string): Element[] {

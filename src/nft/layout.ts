@@ -62,14 +62,14 @@ export const OBJECTS = {
   // From where to which port of a container the sender is masqueraded.
   hairpin: { key: ["address", ...AT_PORT] },
   hairpin_range: { key: ["address", ...AT_PORT], interval: true },
-  // Who may connect: to which chain a packet goes. By the container's address and the port of the host that was asked for.
-  listed: { key: AT_PORT, value: "verdict", interval: true },
-  listed_at: { key: ["address", ...AT_PORT], value: "verdict", interval: true },
-  listed_reply: { key: AT_PORT, value: "verdict", interval: true },
-  listed_at_reply: { key: ["address", ...AT_PORT], value: "verdict", interval: true },
+  // Who may connect: to which chain a packet goes. By bridge and address of the container, and the port of the host that was asked for.
+  listed: { key: ["interface", ...AT_PORT], value: "verdict", interval: true },
+  listed_at: { key: ["interface", "address", ...AT_PORT], value: "verdict", interval: true },
+  listed_reply: { key: ["interface", ...AT_PORT], value: "verdict", interval: true },
+  listed_at_reply: { key: ["interface", "address", ...AT_PORT], value: "verdict", interval: true },
   // By the container's own port.
-  direct: { key: AT_PORT, value: "verdict", interval: true },
-  direct_reply: { key: AT_PORT, value: "verdict", interval: true },
+  direct: { key: ["interface", ...AT_PORT], value: "verdict", interval: true },
+  direct_reply: { key: ["interface", ...AT_PORT], value: "verdict", interval: true },
   // By the port of the host, where a process of the host's has it; and the interfaces that are not asked.
   delivered: { key: PORT, value: "verdict", interval: true },
   delivered_at: { key: AT_PORT, value: "verdict", interval: true },
@@ -197,16 +197,17 @@ function rulesOf(family: Family): Record<string, readonly string[]> {
     // which port a connection came. A list returns what may pass.
     lists_forward: [
       `${crossing} ct status dnat jump translated${n}`,
-      `${crossing} ct status ! dnat ct direction original ${ip} daddr . ${asked} vmap @direct${n}`,
-      `${crossing} ct status ! dnat ct direction reply ${ip} saddr . ${answering} vmap @direct_reply${n}`,
+      `${crossing} ct status ! dnat ct direction original oifname . ${ip} daddr . ${asked} vmap @direct${n}`,
+      `${crossing} ct status ! dnat ct direction reply iifname . ${ip} saddr . ${answering} vmap @direct_reply${n}`,
     ],
     translated: (["listed", "listed_at"] as const).flatMap((name) => {
       const host = name === "listed_at" ? `ct original ${ip} daddr . ` : "";
-      const to = (protocol: string, address: string) =>
-        `meta l4proto ${protocol} ${host}${ip} ${address} . meta l4proto . ct original proto-dst`;
-      return each((protocol) => `ct direction original ${to(protocol, "daddr")} vmap @${name}${n}`).concat(
-        each((protocol) => `ct direction reply ${to(protocol, "saddr")} vmap @${name}_reply${n}`),
-      );
+      const to = (protocol: string, bridge: string, address: string) =>
+        `meta l4proto ${protocol} ${bridge} . ${host}${ip} ${address} . meta l4proto . ct original proto-dst`;
+      return [
+        ...each((protocol) => `ct direction original ${to(protocol, "oifname", "daddr")} vmap @${name}${n}`),
+        ...each((protocol) => `ct direction reply ${to(protocol, "iifname", "saddr")} vmap @${name}_reply${n}`),
+      ];
     }),
     lists_input: [
       `iifname . ${asked} != @inside${n} ${asked} vmap @delivered${n}`,

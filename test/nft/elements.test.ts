@@ -91,7 +91,7 @@ describe("each kind of rule", () => {
     [
       "a closed port of the container's",
       { kind: "direct-port-filter", ...WEB, ports: tcp(80) },
-      [SAME, "direct 172.17.0.2 . tcp . 80 : drop"],
+      [SAME, 'direct "docker0" . 172.17.0.2 . tcp . 80 : drop'],
     ],
     ["what the layout has", { kind: "published-ports", from: "others" }, []],
     ["what a table of the user's has", { kind: "user-rules" }, []],
@@ -171,7 +171,7 @@ describe("lists", () => {
       'add element inet docker_iptables LIST_by { "wg0" }',
       'add element inet docker_iptables LIST_both { "eth1" . 192.0.2.0/24 }',
       'add element inet docker_iptables same4 { "docker0" . "docker0" }',
-      "add element inet docker_iptables listed4 { 172.17.0.2 . tcp . 8080 : jump LIST }",
+      'add element inet docker_iptables listed4 { "docker0" . 172.17.0.2 . tcp . 8080 : jump LIST }',
     ]);
   });
 
