@@ -76,8 +76,13 @@ export function renderElements(rules: readonly (ContainerRule | HostRule)[], fam
     lists.set(chain, { chain, family, direction, sources });
     return `jump ${chain}`;
   };
-  for (const rule of rules)
-    for (const one of elementsOf(rule, toList)) elements.set(`${one.object} ${one.key}`, { ...one, family });
+  for (const rule of rules) {
+    for (const one of elementsOf(rule, toList)) {
+      const key = `${one.object} ${one.key}`;
+      // Of two rules for one packet iptables takes the first; nft refuses two values of one key.
+      if (!elements.has(key)) elements.set(key, { ...one, family });
+    }
+  }
   return { elements: [...elements.values()], lists: [...lists.values()] };
 }
 

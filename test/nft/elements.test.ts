@@ -124,6 +124,13 @@ describe("each kind of rule", () => {
     ["what containers send", { kind: "outgoing", bridge: "docker0" }, ['outgoing "docker0"']],
   ])("%s", (_what, rule, expected) => expect(rendered(rule)).toEqual(expected));
 
+  test("of two DNATs of one port the first holds, as with iptables: nft refuses a key with two values", () => {
+    const [first, second] = [dnat({}), dnat({ to: { address: "172.17.0.3", port: 80, base: undefined } })];
+    expect(renderElements([first, second], "ipv4", "web").elements.map(({ value }) => value)).toEqual([
+      "172.17.0.2 . 80",
+    ]);
+  });
+
   test("an address of IPv6 has no brackets", () => {
     expect(rendered(dnat({ to: { address: WEB6.address, port: 80, base: undefined } }), "ipv6")).toEqual([
       "publish tcp . 8080 : fd00::2 . 80",

@@ -2,6 +2,7 @@
 // hook by hook.
 
 import fc from "fast-check";
+import ipaddr from "ipaddr.js";
 import { expect, test } from "vitest";
 import { readNetwork } from "../../src/docker/network.ts";
 import { readLive } from "../../src/iptables/live.ts";
@@ -47,7 +48,9 @@ interface Choice {
   from: number;
   to: number;
   translated: boolean;
-  asked: [number, number];
+  asked: number;
+  /** Whether it is to what the world publishes. */
+  aimed: boolean;
 }
 
 const choice: fc.Arbitrary<Choice> = fc.record({
@@ -59,7 +62,8 @@ const choice: fc.Arbitrary<Choice> = fc.record({
   from: fc.nat(60),
   to: fc.nat(60),
   translated: fc.boolean(),
-  asked: fc.tuple(fc.nat(60), fc.nat(60)),
+  asked: fc.nat(60),
+  aimed: fc.constantFrom(true, true, true, false),
 });
 
 const list = fc.option(
@@ -97,12 +101,12 @@ function rulesOf({ given, addresses }: World, allow: Record<string, string[]>) {
   const { wanted } = outcomeOf({ ...given, args: { ...given.args, allow } });
   const networks = given.networks
     .map((document) => readNetwork(document as never))
-    .map((network) => {
+    .map((network, index) => {
       const subnets = (family: Family) =>
         addresses
           .filter(({ address, bridge }) => bridge === network.bridge && address.includes(":") === (family === "ipv6"))
           .map((one) => one.network);
-      return { ...network, subnets: { ipv4: subnets("ipv4"), ipv6: subnets("ipv6") } };
+      return { ...network, icc: index !== 1, subnets: { ipv4: subnets("ipv4"), ipv6: subnets("ipv6") } };
     });
   const proxy = (given.proxying?.routed.length ?? 0) === 0;
   const host = { guards: given.args["guards"] === true, proxy, routes: [] };
@@ -113,7 +117,49 @@ function rulesOf({ given, addresses }: World, allow: Record<string, string[]>) {
   return { families: { ipv4: of("ipv4"), ipv6: of("ipv6") }, proxy };
 }
 
-const pick = <T>(from: readonly T[], at: number): T => from[at % from.length] as T;
+const pick = <T>(from: readonly T[], at: number): T | undefined => from[at % from.length];
+
+const LOCAL = new Set(["127.0.0.1", "198.51.100.4", "192.0.2.10", "::1", "2001:db8::10"]);
+const isLocal = (address: string) => LOCAL.has(address);
+
+/** Where the world is, most of the time: to a port that is published, at the host or, behind the DNAT, at the container. */
+function packetOf({ given, addresses, publishes }: World, chosen: Choice): NftPacket {
+  const { family, protocol, translated, aimed } = chosen;
+  const isOfFamily = (address: string) => address.includes(":") === (family === "ipv6");
+  const own = addresses.filter(({ address }) => isOfFamily(address));
+  const all = [
+    ...own.map(({ address }) => address),
+    ...ELSEWHERE[family],
+    SUBNETS[family].replace(/0\/\d+$|\/\d+$/, "9"),
+  ];
+  const publish = pick(
+    publishes.filter(({ hostIp }) => hostIp === "" || isOfFamily(hostIp) || hostIp === "::"),
+    chosen.port,
+  );
+  const host =
+    publish?.hostIp && isOfFamily(publish.hostIp) && !/^(0\.0\.0\.0|::)$/.test(publish.hostIp)
+      ? publish.hostIp
+      : pick([...LOCAL].filter(isOfFamily), chosen.asked);
+  const container = pick(own, chosen.destination);
+  const asked = { destination: canonical(host ?? ""), port: publish?.hostPort ?? 9 };
+  const bridges = given.interfaces.names;
+  const destination = aimed ? (translated ? container?.address : asked.destination) : pick(all, chosen.destination);
+  const dport = aimed ? (translated ? publish?.containerPort : publish?.hostPort) : pick([9, 8000, 8003], chosen.port);
+  const packet = {
+    ...{ family, protocol: aimed ? (publish?.protocol ?? protocol) : protocol, translated, isLocal },
+    iifname: pick([...bridges, "eth0", "wg0", "lo"], chosen.from) ?? "",
+    oifname: (aimed ? container?.bridge : pick([...bridges, "eth0"], chosen.to)) ?? "",
+    source: pick(all, chosen.source) ?? "",
+    destination: destination ?? "",
+    sport: 40_000,
+    dport: dport ?? 9,
+  };
+  return { ...packet, original: translated ? asked : { destination: packet.destination, port: packet.dport } };
+}
+
+function canonical(address: string): string {
+  return ipaddr.IPv6.isValid(address) ? ipaddr.IPv6.parse(address).toRFC5952String() : address;
+}
 
 test("what iptables does with a packet at a hook, nftables does", () => {
   const seen = new Map<string, number>();
@@ -121,7 +167,7 @@ test("what iptables does with a packet at a hook, nftables does", () => {
     fc.property(world, list, fc.array(choice, { minLength: 20, maxLength: 40 }), (one, sources, choices) => {
       const ports = one.publishes.map(({ hostPort }) => hostPort);
       const allow =
-        sources === null ? {} : Object.fromEntries(ports.slice(0, 2).map((port) => [String(port), sources]));
+        sources === null ? {} : Object.fromEntries(ports.slice(0, 4).map((port) => [String(port), sources]));
       let made: ReturnType<typeof rulesOf>;
       try {
         made = rulesOf(one, allow);
@@ -131,38 +177,18 @@ test("what iptables does with a packet at a hook, nftables does", () => {
         return;
       }
       const { live, table } = bothOf(made.families, made.proxy);
-      const bridges = one.given.interfaces.names;
       for (const chosen of choices) {
-        const { family, protocol, translated } = chosen;
-        const own = one.addresses
-          .map(({ address }) => address)
-          .filter((address) => address.includes(":") === (family === "ipv6"));
-        const addresses = [...own, ...own, ...ELSEWHERE[family], SUBNETS[family].replace(/0\/\d+$|\/\d+$/, "9")];
-        const all = [...ports, ...ports, ...one.publishes.map(({ containerPort }) => containerPort), 9, 8000, 8003];
-        const isLocal = (address: string) =>
-          ["127.0.0.1", "198.51.100.4", "192.0.2.10", "::1", "2001:db8::10"].includes(address);
-        const [asked, askedPort] = [pick(addresses, chosen.asked[0]), pick(all, chosen.asked[1])];
-        const packet: NftPacket = {
-          ...{ family, protocol, translated, isLocal },
-          iifname: pick([...bridges, ...bridges, "eth0", "wg0", "lo"], chosen.from),
-          oifname: pick([...bridges, ...bridges, "eth0"], chosen.to),
-          source: pick(addresses, chosen.source),
-          destination: pick(addresses, chosen.destination),
-          sport: 40_000,
-          dport: pick(all, chosen.port),
-          original: translated ? { destination: asked, port: askedPort } : { destination: "", port: 0 },
-        };
-        if (!translated) packet.original = { destination: packet.destination, port: packet.dport };
+        const packet = packetOf(one, chosen);
+        const known = live[packet.family];
+        if (known === undefined) throw new Error(packet.family);
         for (const [name, hook, chain] of HOOKS) {
           const at = atHook(packet, hook);
-          const known = live[family];
-          if (known === undefined) throw new Error(family);
           // There it matters only what is dropped.
           const short = (verdict: string) =>
             name === "raw" || name === "mangle" ? verdict.replace("accept", "pass") : verdict;
           const expected = short(byIptables(walk(ruleWith(known, isLocal), name, hook, toPacket(at)).verdict, at));
           const found = short(byNftables(walkChain(table, chain, at), at));
-          expect(found, `${chain} ${JSON.stringify({ ...at, isLocal: undefined })}`).toBe(expected);
+          expect(found, `${chain} ${JSON.stringify(at)}`).toBe(expected);
           const kind = `${chain} ${expected.split(" ")[0]}`;
           seen.set(kind, (seen.get(kind) ?? 0) + 1);
         }
