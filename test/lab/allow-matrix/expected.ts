@@ -37,7 +37,7 @@ export function expectedOf(probe: Probe, place: Place, setting: Setting): Expect
   const port = portAt(probe);
   if (port === undefined) return "unserved";
   if (!isAllowed(probe, port, place)) return "closed";
-  return isServed(probe, port, setting) ? `${port.container}:${port.to}` : "unserved";
+  return isServed(probe, port, place, setting) ? `${port.container}:${port.to}` : "unserved";
 }
 
 /** The row of the table that a probe of a host address is about. */
@@ -81,7 +81,7 @@ function holds(word: string, address: string, from: Vantage): boolean {
 }
 
 /** Whether somebody answers who is let in: the container behind a DNAT, or docker-proxy. */
-function isServed(probe: Probe, port: Port, { userlandProxy, ipv6 }: Setting): boolean {
+function isServed(probe: Probe, port: Port, { docker }: Place, { userlandProxy, ipv6 }: Setting): boolean {
   const { from, to, family } = probe;
   const isLoopback = "host" in to && to.host.startsWith("loopback");
   const hasDnat = family === "ipv4" || ipv6;
@@ -90,12 +90,12 @@ function isServed(probe: Probe, port: Port, { userlandProxy, ipv6 }: Setting): b
     return hasDnat && !(from === "host" && isLoopback && family === "ipv6");
   }
   const isProxied = !hasDnat || isNear(from, port.container) || (from === "host" && isLoopback);
-  return !isProxied || port.protocol === "tcp" || port.on !== "every" || isPreferred(probe);
+  return !isProxied || port.protocol === "tcp" || port.on !== "every" || docker >= 28 || isPreferred(probe);
 }
 
 /**
- * A docker-proxy that listens on every address answers a datagram from the address that the route to the client prefers; the client
- * takes that of no other than it asked.
+ * Before Docker 28 a docker-proxy that listens on every address answers a datagram from the address that the route to the client
+ * prefers; the client takes that of no other than it asked.
  */
 function isPreferred({ from, to }: Probe): boolean {
   if (!("host" in to)) return false;

@@ -190,6 +190,8 @@ export type Vantage = (typeof VANTAGES)[number];
 
 export interface Place {
   host: Host;
+  /** The major version of the daemon. */
+  docker: number;
   clients: Record<"friend" | "stranger" | "side", Client>;
   /** Who has which address, towards the host and the containers. */
   addresses: Record<Exclude<Vantage, "host"> | "labelled", Record<Family, string>>;
@@ -225,7 +227,8 @@ export async function makePlace(lab: Lab, { backend, userlandProxy }: PlaceOptio
     addresses[name] = { ipv4: await host.docker.address(name), ipv6: await host.docker.address6(name) };
     if (name !== "labelled") probers[name] = await host.docker.prober(name);
   }
-  return { host, clients, addresses, probers: probers as Place["probers"] };
+  const { stdout } = await host.docker.cli("version", "--format", "{{.Server.Version}}");
+  return { host, docker: Number.parseInt(stdout, 10), clients, addresses, probers: probers as Place["probers"] };
 }
 
 const SIDE: Record<Family, string> = { ipv4: "203.0.113.100", ipv6: "2001:db8:9::100" };
