@@ -33,8 +33,11 @@ async function live(host: Host, { number, fate }: { number: number; fate: number
   await host.docker.run(name, { publish: ports });
   if (fate < 0.2) return;
   if (fate < 0.4) await host.docker.cli("restart", "--time=0", name);
-  else if (fate < 0.6) await host.docker.cli("kill", name);
-  else if (fate < 0.9) await host.docker.cli("rm", "--force", name);
+  else if (fate < 0.6) {
+    await host.docker.cli("kill", name);
+    // Until the daemon knows that it has ended.
+    await host.docker.cli("wait", name);
+  } else if (fate < 0.9) await host.docker.cli("rm", "--force", name);
 }
 
 /** Numbers from 0 to 1 (mulberry32). */
