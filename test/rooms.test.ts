@@ -7,13 +7,13 @@ import { expect, test } from "vitest";
 
 /** Each room imports those before it, and itself. "" is main.ts. */
 const ROOMS = [
-  ...["generated", "text", "model", "system", "docker", "rules", "iptables", "fragments", "netfilter", "systemd"],
-  ...["plan", "apply", "commands", "cli", ""],
+  ...["generated", "text", "model", "system", "docker", "rules", "iptables", "nft", "fragments", "netfilter"],
+  ...["systemd", "plan", "apply", "commands", "cli", ""],
 ];
 /** Rooms of the build, which no other room imports. */
 const BUILD_ROOMS = ["ansible", "notices"];
 /** Rooms in which every file is pure. */
-const PURE_ROOMS = ["model", "text", "rules"];
+const PURE_ROOMS = ["model", "text", "rules", "nft"];
 /** What computes, and reads and changes nothing. */
 const PURE_MODULES = /^(node:path|node:path\/posix|node:util|ipaddr\.js|diff|unbash|@noble\/hashes\/\w+\.js)$/;
 
