@@ -71,7 +71,7 @@ async function versionsOn(): Promise<Record<string, string>> {
   const found = await Promise.all(
     Object.entries(VERSIONS).map(async ([name, command]) => {
       const { stdout } = await host.run("sh", ["-c", command], { check: false });
-      return [name, /\d+(?:\.\d+)+|\d+/.exec(stdout)?.[0] ?? "–"] as const;
+      return [name, /\d+(?:\.\d+)+(?:b\d+)?|\d+/.exec(stdout)?.[0] ?? "–"] as const;
     }),
   );
   return Object.fromEntries(found);
