@@ -1,6 +1,6 @@
 /*
  * Hosts on which somebody else has published the ports until now: what setup says, what is to be done, and that packets arrive at
- * the end. From Docker's nftables backend, from podman's own firewall, and on a host with firewalld.
+ * the end. From Docker's own rules, from its nftables backend, from podman's own firewall, and on a host with firewalld.
  */
 
 import { expect } from "vitest";
@@ -8,7 +8,7 @@ import type { Result } from "../../src/generated/result.ts";
 import { until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
 import { CONTAINERS_CONF, containersConf, Podman, podmanStory } from "./podman.ts";
-import { storyWith } from "./story.ts";
+import { story, storyWith } from "./story.ts";
 import { chosenSuite } from "./suites.ts";
 
 async function run(host: Host, ...words: string[]): Promise<Result> {
@@ -222,6 +222,36 @@ until firewall-cmd --state; do sleep 0.1; done
 
 const lacking =
   chosenSuite() === undefined ? "firewalld needs what its packages' scripts set up, which a release has" : undefined;
+
+story("from a daemon that made the rules, by patch: what it left goes, also what ours repeat", async ({ lab }) => {
+  const settings = { iptables: true, ip6tables: true };
+  const host = await lab.host({ name: "former", docker: { ipv6: true, settings } });
+  const client = await lab.client("laptop");
+  await host.docker.run("web", { publish: ["8080:80"] });
+  const path = "/etc/docker/daemon.json";
+  const former = JSON.parse(await host.read(path));
+  await host.write(path, JSON.stringify({ ...former, iptables: false, ip6tables: false }));
+  await host.systemctl(["restart", "docker"]);
+  await host.docker.cli("start", "web");
+  await host.docker.forget();
+  const saves = ["iptables-save", "ip6tables-save"];
+  const rules = async () =>
+    (await Promise.all(saves.map((save) => host.run(save)))).flatMap(({ stdout }) => stdout.match(/^-A .*$/gm) ?? []);
+  const left = await rules();
+  expect(left).toContain("-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE");
+  // A person's own stays.
+  await host.run("iptables", ["-A", "INPUT", "-p", "tcp", "--dport", "2222", "-j", "ACCEPT"]);
+
+  const setup = await run(host, "setup", "--reload", "patch", "--ipv6");
+  expect(setup, setup.msg).toMatchObject({ changed: true });
+  expect(await run(host, "create", "web", "--reload", "patch", "--ipv6")).toMatchObject({ changed: true });
+  expect((await rules()).filter((rule) => !rule.includes("docker_iptables"))).toEqual([
+    "-A INPUT -p tcp -m tcp --dport 2222 -j ACCEPT",
+  ]);
+  expect(await client.connect(host.address, 8080)).toMatchObject({ server: "web", peer: client.address });
+  expect(await client.connect(host.address6, 8080)).toMatchObject({ server: "web", peer: client.address6 });
+  expect(await run(host, "setup", "--reload", "patch", "--ipv6")).toMatchObject({ changed: false });
+});
 
 storyWith({ packages: ["firewalld", "nftables"] }, lacking)(
   "on a host with firewalld: refused; beside it, with the bridges in a zone; in its place",

@@ -11,7 +11,7 @@ import { describe, expect, test } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
 import { BRIDGE, type FakeHost, fakeHost, NATIVE, nodeOptions, readAnswer, removeRoot } from "./host.ts";
 import { runInProcess } from "./in-process.ts";
-import { changingSteps, readSteps } from "./steps.ts";
+import { changingSteps, type NamedStep, namedSteps, readSteps } from "./steps.ts";
 
 const FAULTS = ["fail", "kill", "term"] as const;
 type Fault = (typeof FAULTS)[number];
@@ -54,9 +54,10 @@ interface Case {
 }
 
 const WRITES = [/^writeFile: half$/, /^rename .*\.tmp$/, /^sync /, /^run flock /];
-// What runs side by side comes in a different order each time: of such steps any one will do.
-const LOADS = [/^run unshare --net -- .* ip6?tables-restore/, /^run ip6?tables-restore /];
-// Of one family alone: beside another one they may be passed over.
+const LOADS = [
+  ...[/^run unshare --net -- .* iptables-restore/, /^run unshare --net -- .* ip6tables-restore/],
+  ...[/^run iptables-restore /, /^run ip6tables-restore /],
+];
 const FLOWS = /^run conntrack -[LD] /;
 const READS = [/^readdir .*tables\.d$/, /^open .*docker_iptables\.load$/, /^close .*_/];
 
@@ -248,13 +249,15 @@ function withoutGone(state: State): State {
   return Object.fromEntries(entries);
 }
 
-async function stepsOf(one: Case): Promise<number[]> {
+/** Where a fault is to be: of what fails each step by its name, of signals some by their number. */
+async function stepsOf(one: Case, fault: Fault, reads: boolean): Promise<(NamedStep | number)[]> {
   const host = await hostFor(one);
-  return changingSteps(host, async (env) => readAnswer(await start(host, one, env)));
+  const run = async (env: Record<string, string>) => readAnswer(await start(host, one, env));
+  return fault === "fail" ? namedSteps(host, reads, run) : changingSteps(host, run);
 }
 
-/** One run with the fault at its nth step; undefined when it has fewer. */
-async function faultyRun(one: Case, fault: Fault, at: number, isProcess: boolean, reads: boolean) {
+/** One run with the fault at a step; undefined where it did not come to that step. */
+async function faultyRun(one: Case, fault: Fault, at: NamedStep | number, isProcess: boolean, reads: boolean) {
   const host = await hostFor(one);
   host.install("broken");
   const log = join(host.fake, "steps");
@@ -263,12 +266,13 @@ async function faultyRun(one: Case, fault: Fault, at: number, isProcess: boolean
   const env = {
     NODE_OPTIONS: nodeOptions("fault"),
     FAULT: fault,
-    FAULT_AT: String(at),
+    ...(typeof at === "number" ? { FAULT_AT: String(at) } : { FAULT_NAME: at.name, FAULT_NTH: String(at.nth) }),
     FAULT_LOG: log,
     ...(reads ? { FAULT_READS: "yes" } : {}),
   };
   const ran = await start(host, one, env, isProcess);
-  const step = readSteps(log)[at - 1];
+  const steps = readSteps(log);
+  const step = typeof at === "number" ? steps[at - 1] : steps.filter((name) => name === at.name)[at.nth - 1];
   if (step === undefined) return undefined;
   const seen = existsSync(join(host.fake, "seen")) ? readFileSync(join(host.fake, "seen"), "utf8") : "";
   return { ...ran, host, step, seen };
@@ -330,21 +334,17 @@ describe.skipIf(NATIVE).each(Object.entries(CASES))("%s", (_, one) => {
     expect(goal).not.toEqual(before);
     const expectRepair = repairs(one, goal);
     const reads = fault === "fail" && one.reads;
-    const signals = fault === "fail" ? undefined : await stepsOf(one);
+    const steps = await stepsOf(one, fault, reads);
     const found: string[] = [];
     const wrong: string[] = [];
-    let next = 1;
-    let ended = false;
+    let next = 0;
     const worker = async () => {
-      while (!ended) {
-        const number = next++;
-        const at = signals === undefined ? number : signals[number - 1];
-        const isProcess = STARTS_PROCESSES || (signals !== undefined && number === signals.length >> 1);
-        const run = at === undefined ? undefined : await faultyRun(one, fault, at, isProcess, reads);
-        if (run === undefined) {
-          ended = true;
-          return;
-        }
+      for (let number = next++; number < steps.length; number = next++) {
+        const at = steps[number] as NamedStep | number;
+        const isProcess = STARTS_PROCESSES || (fault !== "fail" && number === steps.length >> 1);
+        const run = await faultyRun(one, fault, at, isProcess, reads);
+        // In the order in which this run took them there was none.
+        if (run === undefined) continue;
         found.push(run.step);
         try {
           const now = without(TEMPORARY, stateOf(run.host));
@@ -355,7 +355,7 @@ describe.skipIf(NATIVE).each(Object.entries(CASES))("%s", (_, one) => {
           // Where it cannot be known whether something waits, only our own rules are replaced, and what fragments declare is not recorded.
           if (!run.step.endsWith(".unconfirmed")) await expectRepair(run.host);
         } catch (error) {
-          wrong.push(`step ${at}, ${run.step}: ${error}\n${run.stdout}`);
+          wrong.push(`${JSON.stringify(at)}, ${run.step}: ${error}\n${run.stdout}`);
         } finally {
           await removeRoot(run.host.root);
         }

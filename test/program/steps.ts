@@ -21,6 +21,29 @@ export async function changingSteps(host: FakeHost, start: (env: Environment) =>
   );
 }
 
+/** A step by what it is called, and which of those it is, from 1. */
+export interface NamedStep {
+  name: string;
+  nth: number;
+}
+
+/** All steps of a run, `reads` also what only reads. `start` has to run the executable to its end. */
+export async function namedSteps(
+  host: FakeHost,
+  reads: boolean,
+  start: (env: Environment) => Promise<unknown>,
+): Promise<NamedStep[]> {
+  const log = join(host.fake, "steps");
+  const env = { NODE_OPTIONS: nodeOptions("fault"), FAULT: "none", FAULT_LOG: log };
+  await start({ ...env, ...(reads ? { FAULT_READS: "yes" } : {}) });
+  const counts = new Map<string, number>();
+  return readSteps(log).map((name) => {
+    const nth = (counts.get(name) ?? 0) + 1;
+    counts.set(name, nth);
+    return { name, nth };
+  });
+}
+
 /** The lines of a FAULT_LOG. */
 export function readSteps(log: string): string[] {
   return existsSync(log) ? readFileSync(log, "utf8").trimEnd().split("\n") : [];

@@ -1,4 +1,5 @@
-// Loaded into the executable by NODE_OPTIONS: counts the steps that it takes, and at the FAULT_ATth does what FAULT says.
+// Loaded into the executable by NODE_OPTIONS: counts the steps that it takes, and at the FAULT_ATth, or at the FAULT_NTHth of those that
+// are called FAULT_NAME, does what FAULT says. What runs side by side takes its steps in another order each time: a name finds each.
 //
 //   fail  a file operation throws EIO, a command exits with 70
 //   kill  the process is killed (SIGKILL) before the step, or after the last one
@@ -15,21 +16,31 @@ const { appendFileSync, constants, readdirSync, readFileSync } = require("node:f
 const files = require("node:fs/promises");
 const processes = require("node:child_process");
 
-const { FAULT, FAULT_AT, FAULT_FOLDERS, FAULT_LOG, FAULT_READS } = process.env;
+const { FAULT, FAULT_AT, FAULT_FOLDERS, FAULT_LOG, FAULT_NAME, FAULT_NTH, FAULT_READS } = process.env;
 const READS = new Set(["access", "lstat", "read", "readFile", "readdir", "readlink", "readv", "realpath", "stat"]);
 const WRITING = constants.O_WRONLY | constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC;
 /** Nobody reads what state is written into first. */
 const DRAFT = /\.\d+\.tmp$/;
 let steps = 0;
+let named = 0;
 let isDead = false;
+
+/** What a step is called in every run: without the folder of its host, and the numbers of what is made for a moment. */
+function nameOf(step) {
+  const line = step.replaceAll("\n", " ").replaceAll(/\/\S*\/docker_iptables-test-[^/\s"]+/g, "ROOT");
+  return line.replaceAll(/\.\d+\.tmp\b/g, ".N.tmp");
+}
 
 /** Whether the step that is about to be taken has to fail. */
 function step(name, changes) {
   if (isDead || (!changes && !FAULT_READS)) return false;
   steps += 1;
-  const line = name.replaceAll("\n", " ");
+  const line = nameOf(name);
   appendFileSync(FAULT_LOG, FAULT_FOLDERS ? `${digest()}\t${line}\n` : `${line}\n`);
-  if (steps !== Number(FAULT_AT)) return false;
+  const isNamed = line === FAULT_NAME;
+  if (isNamed) named += 1;
+  const isHere = FAULT_NAME === undefined ? steps === Number(FAULT_AT) : isNamed && named === Number(FAULT_NTH);
+  if (!isHere) return false;
   if (FAULT === "fail") return true;
   process.kill(process.pid, FAULT === "kill" ? "SIGKILL" : "SIGTERM");
   // Within the tests' process (in-process.ts) this goes on.
