@@ -21,17 +21,30 @@ function deletesByWords([option, , ...words]: Rule): boolean {
 export function withMark(line: string, at: number, kind: MarkKind): string {
   const bare = uncounted(line);
   if (!bare.startsWith("-")) return bare;
-  const [, head, rest = ""] = /^(-A [^\s"]+|-I [^\s"]+(?: \d+)?)( .*)?$/.exec(bare) ?? [];
-  const rule = head === undefined || kind === "counter" ? readRule(bare) : undefined;
-  if (rule !== undefined && !/^-[AI]$/.test(rule[0] ?? "")) return bare;
-  if (rule !== undefined && kind === "counter") {
-    const setsCounters = /\s(-c|--set-c\S*)\s/.test(bare);
-    return `[${at + 1}:0] ${setsCounters ? spell(withoutCounters(rule)) : bare}`;
-  }
-  const mark = ["-m", "comment", "--comment", `line-${at + 1}`];
-  if (rule === undefined) return `${head} ${mark.join(" ")}${rest}`;
+  return kind === "counter" ? withCounter(bare, at + 1) : withComment(bare, at + 1);
+}
+
+function withComment(line: string, number: number): string {
+  const mark = ["-m", "comment", "--comment", `line-${number}`];
+  const [, head, rest = ""] = /^(-A [^\s"]+|-I [^\s"]+(?: \d+)?)( .*)?$/.exec(line) ?? [];
+  // Most can be told apart without their words.
+  if (head !== undefined) return `${head} ${mark.join(" ")}${rest}`;
+  const rule = readRule(line);
+  if (!isAdded(rule)) return line;
   const length = rule[0] === "-I" && /^\d+$/.test(rule[2] ?? "") ? 3 : 2;
   return spell([...rule.slice(0, length), ...mark, ...rule.slice(length)]);
+}
+
+function withCounter(line: string, number: number): string {
+  const rule = readRule(line);
+  if (!isAdded(rule)) return line;
+  const setsCounters = /\s(-c|--set-c\S*)\s/.test(line);
+  return `[${number}:0] ${setsCounters ? spell(withoutCounters(rule)) : line}`;
+}
+
+/** In the words of readRule. */
+function isAdded([option = ""]: Rule): boolean {
+  return option === "-A" || option === "-I";
 }
 
 /** A rule without the counters that its own words set: "-c 1 2", "-c 1,2" (iptables(8), --set-counters). */

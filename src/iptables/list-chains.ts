@@ -1,17 +1,14 @@
 // The chains of lists (render.ts): whose they are not, and when they go. Pure.
 
-import { sha256 } from "@noble/hashes/sha2.js";
-import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
+import { HASH_LENGTH, hashOf } from "../model/hash.ts";
 import type { LiveTable } from "./live.ts";
 import { readChain, readTarget, readWords, uncounted } from "./rule.ts";
 
 const PREFIX = "ALLOW-";
-/** What follows it: as much of a hash as fits beside it in the 28 characters that iptables takes. */
-export const HASH_LENGTH = 20;
 
 /** The name of a list's chain: a hash, so that who chooses a container's name or label cannot choose another's chain. */
 export function listChainOf(list: string): string {
-  return `${PREFIX}${bytesToHex(sha256(utf8ToBytes(list))).slice(0, HASH_LENGTH)}`;
+  return `${PREFIX}${hashOf(list)}`;
 }
 
 /** Names of lists' chains in a text. */

@@ -1,10 +1,9 @@
 // Rules as elements of the table's sets and maps: the one place that knows what each kind puts where. Pure.
 
-import { sha256 } from "@noble/hashes/sha2.js";
-import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import { commentOf } from "../iptables/rule.ts";
 import { withoutHostMask } from "../model/addresses.ts";
 import type { Family } from "../model/family.ts";
+import { hashOf } from "../model/hash.ts";
 import type { Source } from "../model/sources.ts";
 import {
   type AllowDelivered,
@@ -232,9 +231,6 @@ function delivered({ direction, hostAddress, ports, bridge }: AllowDelivered, va
   ];
 }
 
-/** As much of a hash as keeps lists apart; its name says nothing. */
-const HASH_LENGTH = 20;
-
 /** Of an owner and a list: the same list of the same owner is one chain, and no other's is. */
 function listChain(owner: string, family: Family, { direction, sources }: Pick<NftList, "direction" | "sources">) {
   const words = JSON.stringify([
@@ -244,10 +240,6 @@ function listChain(owner: string, family: Family, { direction, sources }: Pick<N
     ...sources.map(({ subnet, by }) => [subnet ?? "", by ?? ""]),
   ]);
   return `allow_${hashOf(words)}`;
-}
-
-function hashOf(text: string): string {
-  return bytesToHex(sha256(utf8ToBytes(text))).slice(0, HASH_LENGTH);
 }
 
 /** The sets of a list's chain, by what it asks. */

@@ -67,7 +67,7 @@ export async function chooseLoader(loadable: Loadable, request: LoaderRequest): 
   if (base.broken !== undefined) return { kind: "patch", why: { kind: "broken", failure: base.broken } };
   const isAsked = starts || replacesForeign(request);
   // What Docker left goes in any case.
-  const bridges = base.leftovers.flatMap((left) => (left.kind === "rules" ? left.bridges : []));
+  const bridges = base.leftovers.find((left) => left.kind === "rules")?.bridges;
   const beside = isAsked ? [] : await findForeignRules(found.live, future, host, bridges);
   const patch: Loader = { kind: "patch", why: { kind: "foreign", rules: beside } };
   if (reload === "restore") return beside.length > 0 ? patch : { kind: "restore" };

@@ -4,7 +4,6 @@
 import { unreadSettings } from "../docker/daemon.ts";
 import { asksThisHost } from "../docker/socket.ts";
 import type { Fragments } from "../fragments/by-family.ts";
-import { isManaged } from "../iptables/fragment-text.ts";
 import { hasDockersRules } from "../iptables/live.ts";
 import { INGRESS_CHAIN } from "../iptables/mesh.ts";
 import { describeCopies } from "../iptables/undeclared.ts";
@@ -18,7 +17,7 @@ import { findPlaces, type PlannedUnit, planRemoval, planUnits, planWatcher, WATC
 import { declaredIn } from "./foreign-rules.ts";
 import { type HostPlan, NOTHING_PLANNED } from "./host-plan.ts";
 import { type DesiredHostRules, refuseForeignFiles } from "./host-rules.ts";
-import { hasChanges, type Item, isContainers, type Kernel, ofFamily } from "./item.ts";
+import { hasChanges, type Item, isContainers, type Kernel } from "./item.ts";
 import { findLeftovers, type Leftover } from "./leftovers.ts";
 import {
   adoptedFiles,
@@ -108,21 +107,10 @@ async function lookAround(
   // What a fragment had earlier in this boot is saved, too: the file may have been moved away to be written anew.
   const declared = await declaredIn(withChanges(now, items, host.directories), live, host, loading.adopt);
   const families = familiesOf(items);
-  const future = withFormer(declared, items);
-  const all = await runPreflight({ families, future, networks, live }, host.timeout);
+  const all = await runPreflight({ families, future: declared, networks, live }, host.timeout);
   // Without a daemon of this host their owner is unknown.
-  const leftovers = daemon === undefined ? [] : await findLeftovers(all, future, networks, host.timeout);
+  const leftovers = daemon === undefined ? [] : await findLeftovers(all, declared, networks, host.timeout);
   return { found: withoutLeftovers(all, leftovers), leftovers, declared };
-}
-
-/** Also what the original script's fragments have that are replaced: without our comment it may look like Docker's. */
-function withFormer(declared: Fragments, items: readonly Item[]): Fragments {
-  const former = (family: Family) =>
-    ofFamily(items, family).flatMap(({ path, before }) =>
-      before === undefined || isManaged(before.text) ? [] : [{ path, text: before.text }],
-    );
-  const all = FAMILIES.map((family) => [family, [...(declared[family] ?? []), ...former(family)]] as const);
-  return Object.fromEntries(all);
 }
 
 interface LoadScene extends HostScene, Around {

@@ -1,5 +1,5 @@
 // What the rules mean, for any backend: those of a container's published ports, and those of the host. A backend renders them
-// (iptables/render.ts) and reads its own back (iptables/read.ts). Pure.
+// (iptables/render.ts, nft/elements.ts) and reads its own back (iptables/read.ts). Pure.
 
 import type { Family } from "../model/family.ts";
 import type { Source } from "../model/sources.ts";

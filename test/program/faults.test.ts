@@ -363,6 +363,8 @@ describe.skipIf(NATIVE).each(Object.entries(CASES))("%s", (_, one) => {
     };
     await Promise.all([worker(), worker(), worker(), worker()]);
     expect(wrong).toEqual([]);
+    // Nearly all of them are come to, in whatever order.
+    expect(found.length).toBeGreaterThan(0.9 * steps.length);
     // A signal is sent at some of them.
     for (const step of fault === "fail" ? [...one.steps, ...(reads ? READS : [])] : [])
       expect(found).toContainEqual(expect.stringMatching(step));
