@@ -1,7 +1,7 @@
 // Whether the kernel has what the fragments say, and what is said where it has not.
 
 import { type Drift, hasDrift } from "../iptables/live.ts";
-import { commentOf, spellLive } from "../iptables/rule.ts";
+import { commentOf } from "../iptables/rule.ts";
 import { Failure } from "../model/errors.ts";
 import { spellOwner } from "../model/owner.ts";
 import type { Host } from "../plan/backend.ts";
@@ -48,7 +48,7 @@ export async function notLive(
         : "";
   return new Failure("rules_not_live", `the rules were loaded, but for ${name} ${describeDrift(drift)}${hint}`, {
     containers: drifting.map((item) => spellOwner(item.owner)),
-    missing: drift.missing.map(spellLive),
+    missing: drift.missing,
     surplus: drift.surplus,
     backends,
   });
@@ -56,7 +56,7 @@ export async function notLive(
 
 /** The first thing that is wrong. */
 function describeDrift({ missing, surplus, unreached }: Drift): string {
-  if (missing[0] !== undefined) return `the kernel lacks '${spellLive(missing[0])}'`;
+  if (missing[0] !== undefined) return `the kernel lacks '${missing[0]}'`;
   if (surplus > 0) return `${surplus} of its rules are still there`;
   if (unreached !== undefined) return `nothing jumps to the chain ${unreached}`;
   return "its rules are in a different order";

@@ -1,11 +1,12 @@
 // iptables as a backend (plan/backend.ts).
 
+import { readFragments } from "../fragments/directory.ts";
 import { changedDnats } from "../iptables/changed-dnats.ts";
 import { restoreCommand } from "../iptables/commands.ts";
-import { readFragment, writeFragment } from "../iptables/fragment-text.ts";
+import { listRules, readFragment, writeFragment } from "../iptables/fragment-text.ts";
 import { compareLive, liveOwners } from "../iptables/live.ts";
 import { commentOf } from "../iptables/rule.ts";
-import { spellOwner } from "../model/owner.ts";
+import { fileOf, spellOwner } from "../model/owner.ts";
 import { removesHost } from "../model/request.ts";
 import { backendsWith, readKernel } from "../netfilter/iptables.ts";
 import type { Backend } from "../plan/backend.ts";
@@ -21,8 +22,12 @@ import { dropChains, removeRules } from "./patch.ts";
 import { waysBack } from "./ways-back.ts";
 
 export const IPTABLES: Backend = {
+  hasOneDirectory: false,
+  fileOf,
   write: writeFragment,
   parse: readFragment,
+  listRules,
+  readFragments,
 
   read: readKernel,
   ownersIn: liveOwners,

@@ -36,7 +36,7 @@ export async function refuseNewcomers(
   const changed = families.filter((family) => listed(live[family]) !== listed(found.live[family]));
   if (changed.length === 0) return;
   const now = Object.fromEntries(changed.map((family) => [family, live[family]]));
-  const [first] = await findForeignRules(now, await readDirectories(request.host.directories), request.host);
+  const [first] = await findForeignRules(now, await readDirectories(request.host), request.host);
   if (first === undefined) return;
   const message = `rules that no fragment declares were added during this call: ${first.rules[0]}; nothing was changed; retry`;
   throw new ConcurrentChange(message, { rules: first.rules.slice(0, 10) });

@@ -3,9 +3,8 @@
 import { lostRules } from "../iptables/lost.ts";
 import { asFailure, type Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
-import type { HostConfig } from "../model/request.ts";
 import { readKernel } from "../netfilter/iptables.ts";
-import { type Look, TookAway } from "../plan/backend.ts";
+import { type Host, type Look, TookAway } from "../plan/backend.ts";
 import { readDirectories } from "../plan/directories.ts";
 import { declaredIn } from "../plan/foreign-rules.ts";
 import { type Kernel, ofFamily } from "../plan/item.ts";
@@ -13,7 +12,7 @@ import type { Unit } from "../systemd/units.ts";
 import { ownersOf, someOf } from "../text/words.ts";
 
 interface Watching {
-  host: HostConfig;
+  host: Host;
   /** Whether rules that no fragment declares are to be removed. */
   replaces: boolean;
 }
@@ -56,7 +55,7 @@ async function lossesOf(after: Kernel, others: readonly Unit[], { items, live }:
   const gone: string[] = [];
   const edited: string[] = [];
   // A line that was deleted from a fragment is to be removed.
-  const now = await declaredIn(await readDirectories(host.directories), live, host, true);
+  const now = await declaredIn(await readDirectories(host), live, host, true);
   const isBehind = others.some(({ behind }) => behind);
   for (const family of FAMILIES) {
     const [before, left] = [live[family], after[family]];

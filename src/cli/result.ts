@@ -9,10 +9,9 @@ import type { Outcome } from "../commands/publish.ts";
 import type { ContainerStatus, Listed, Status } from "../commands/status.ts";
 import { describeNothingPublished } from "../docker/nothing-published.ts";
 import { reachableOf } from "../docker/published.ts";
-import type { FileDiff, FileResult, Result, Tables } from "../generated/result.ts";
+import type { FileDiff, FileResult, Result } from "../generated/result.ts";
 import { restoreCommand } from "../iptables/commands.ts";
 import { hasDrift } from "../iptables/live.ts";
-import { type Rule, spellLive } from "../iptables/rule.ts";
 import { warnOfAccess } from "../model/access.ts";
 import { asFailure, type Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
@@ -64,10 +63,7 @@ export function resultOf(request: Request, outcome: Outcome): Result {
     state: subject.state,
     msg,
     comment: msg,
-    rules: {
-      ipv4: tablesOf(outcome.rules.map(({ ipv4 }) => ipv4)),
-      ipv6: tablesOf(outcome.rules.map(({ ipv6 }) => ipv6)),
-    },
+    rules: outcome.rules,
     ...(base ? { base } : {}),
     containers,
     ...publishedResult(request, outcome),
@@ -308,17 +304,6 @@ function baseSentence({ changed, networks }: BaseResult, state: "present" | "abs
   if (state === "absent") return changed ? `the host rules ${would} removed` : "there are no host rules";
   const covered = networks.length === 0 ? "" : ` for the networks ${[...networks].sort().join(", ")}`;
   return changed ? `the host rules ${would} set up${covered}` : `the host rules are up to date${covered}`;
-}
-
-function tablesOf(rulesets: readonly Partial<Record<string, Rule[]>>[]): Tables {
-  const tables: Record<string, string[]> = {};
-  for (const ruleset of rulesets) {
-    for (const [table, rules] of Object.entries(ruleset)) {
-      tables[table] ??= [];
-      for (const rule of rules ?? []) tables[table].push(spellLive(rule));
-    }
-  }
-  return tables;
 }
 
 function fileResult({ path, before, after }: FileChange): FileResult[] {

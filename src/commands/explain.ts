@@ -87,7 +87,7 @@ interface Observed {
 /** This is about the kernel, whatever `reload` is. */
 async function observe(request: ExplainRequest, signal: AbortSignal): Promise<Observed> {
   const { subject, host, client, defaults, options } = request;
-  const here = await readDirectories(host.directories).catch(orElse({}));
+  const here = await readDirectories(host).catch(orElse({}));
   const kept = (container: Container) => ({ ...optionsOf(container, here, defaults), ...options });
   const [{ targets }, networks, live] = await Promise.all([
     findPublished(subject.containers, client, kept, { wait: 0, signal, network: defaults.network }),

@@ -18,6 +18,6 @@ export async function listNames(
     case "networks":
       return (await inspectAllNetworks(client)).usable.map(({ name }) => name).sort();
     case "fragments":
-      return [...ownersIn(await readDirectories(host.directories))].sort();
+      return [...ownersIn(await readDirectories(host))].sort();
   }
 }

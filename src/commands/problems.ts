@@ -1,6 +1,5 @@
 // What can be wrong, found on the fragments, the kernel's rules and the containers as they are. Pure.
 
-import { basename } from "node:path/posix";
 import type { Existing } from "../docker/find.ts";
 import type { Network } from "../docker/network.ts";
 import { type PublishedContainer, reachableOf } from "../docker/published.ts";
@@ -12,14 +11,14 @@ import { readFragment } from "../iptables/fragment-text.ts";
 import { type Drift, liveOwners, readLive } from "../iptables/live.ts";
 import { withoutChain } from "../iptables/packet.ts";
 import { readClaims } from "../iptables/read.ts";
-import { commentOf, readComment, readWords, spell, spellLive } from "../iptables/rule.ts";
+import { commentOf, readComment, readWords, spell } from "../iptables/rule.ts";
 import { type PacketHost, PROXY, type TraceResult, trace } from "../iptables/trace.ts";
 import { type Access, closingOf, describeAccess } from "../model/access.ts";
 import { isLoopback } from "../model/addresses.ts";
 import type { Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
 import { optionWords, readHead } from "../model/options.ts";
-import { containerOf, fileOf, type Owner, spellOwner } from "../model/owner.ts";
+import { containerOf, type Owner, ownerOf, spellOwner } from "../model/owner.ts";
 import { spellPublish } from "../model/port-mapping.ts";
 import { byContainer, hasFileChanges, hasRules, type Item, type Kernel } from "../plan/item.ts";
 import { describeStale, type StaleFragment } from "../plan/skipped.ts";
@@ -102,7 +101,7 @@ function driftProblems(item: Item, drift: Drift, known: Known, once: string): Pr
   const [first] = drift.missing;
   const rules = `${FAMILY_WORDS[item.family]} rules of ${item.owner.kind === "container" ? item.owner.name : item.owner.file}`;
   const mend =
-    item.owner.kind === "container" ? republishing(item.owner.name, item.after, known) : "'docker_iptables setup'";
+    item.owner.kind === "container" ? republishing(item.owner.name, item.fragment, known) : "'docker_iptables setup'";
   const problem = (kind: Problem["kind"], msg: string, hint: string, rule?: string): Problem => ({
     ...{ kind, ...aboutOf(item), ...(rule === undefined ? {} : { rule }) },
     ...{ msg, hint: `${hint}${once}` },
@@ -110,9 +109,8 @@ function driftProblems(item: Item, drift: Drift, known: Known, once: string): Pr
   const problems: Problem[] = [];
   if (first !== undefined) {
     const more = drift.missing.length > 1 ? ` and ${drift.missing.length - 1} more` : "";
-    const lacking = spellLive(first);
-    const msg = `the kernel lacks ${rules}: '${lacking}'${more}`;
-    problems.push(problem("rules_missing", msg, `${mend} restores them`, lacking));
+    const msg = `the kernel lacks ${rules}: '${first}'${more}`;
+    problems.push(problem("rules_missing", msg, `${mend} restores them`, first));
   }
   if (drift.surplus > 0) {
     const msg = `the kernel has ${drift.surplus} ${rules} too many`;
@@ -236,12 +234,13 @@ export function rivals(
   for (const family of FAMILIES) {
     const known = new ClaimIndex();
     const lacking = items.filter((item) => item.family === family && item.before === undefined);
-    const written = (now[family] ?? []).map(({ path, text }) => ({ path, rules: readFragment(text) }));
-    for (const { path, rules } of [...written, ...lacking.map(({ path, wanted }) => ({ path, rules: wanted }))]) {
-      const container = containerOf(path);
+    const written = (now[family] ?? []).map((one) => ({ ...one, rules: readFragment(one.text) }));
+    for (const one of [...written, ...lacking.map(({ owner, path, wanted }) => ({ owner, path, rules: wanted }))]) {
+      const { path, rules } = one;
+      const container = containerOf(one);
       if (container === undefined) continue;
-      const one = claimantIn(family, container, readClaims(rules));
-      for (const { claimant: other, ports } of known.sharing(one)) {
+      const claimant = claimantIn(family, container, readClaims(rules));
+      for (const { claimant: other, ports } of known.sharing(claimant)) {
         // A container that was read twice may have changed in between: it does not conflict with itself.
         if (ports === undefined || other.owner === container) continue;
         const { hostAddress, first, last, protocol } = ports;
@@ -255,7 +254,7 @@ export function rivals(
             : `'docker_iptables sync' removes the rules of ${idle}, which does not run`;
         problems.push({ kind: "container_rivals", container, path, msg, hint });
       }
-      known.add(one);
+      known.add(claimant);
     }
   }
   return problems;
@@ -267,9 +266,9 @@ export function rivals(
  */
 export function orphans(now: Fragments, live: Kernel, known: readonly string[], loads: boolean): Problem[] {
   return FAMILIES.flatMap((family) => {
-    const files = new Set((now[family] ?? []).map(({ path }) => basename(path)));
+    const owners = new Set((now[family] ?? []).flatMap((one) => ownerOf(one) ?? []).map(spellOwner));
     const isKnown = (owner: Owner) =>
-      files.has(fileOf(owner)) || (owner.kind === "container" && known.includes(owner.name));
+      owners.has(spellOwner(owner)) || (owner.kind === "container" && known.includes(owner.name));
     return liveOwners(live[family] ?? readLive(""))
       .filter((owner) => !isKnown(owner))
       .map((owner): Problem => {

@@ -5,7 +5,7 @@ import { type Committed, commit } from "../apply/transaction.ts";
 import { describeWithoutLoad, namesOf } from "../apply/unload.ts";
 import { type Listener, NOBODY_LISTENS } from "../docker/find.ts";
 import { type Fragments, ownersIn } from "../fragments/by-family.ts";
-import type { Written } from "../iptables/fragment-text.ts";
+import type { Result } from "../generated/result.ts";
 import { asFailure, ConcurrentChange, Failure } from "../model/errors.ts";
 import { containersAmong } from "../model/owner.ts";
 import type { HostRequest } from "../plan/backend.ts";
@@ -28,7 +28,7 @@ export interface Outcome extends Omit<Selection, "wanted"> {
   /** All requested fragments, in the order of their names, and those of conflicting containers that are updated with them. */
   wanted: DesiredFragment[];
   /** Their rules, as they are written. */
-  rules: Written["rules"][];
+  rules: NonNullable<Result["rules"]>;
   /** The names of these conflicting containers. */
   conflicting: string[];
   items: Item[];
@@ -121,7 +121,7 @@ function foretell({ observed, desired, compared, planned }: Phases, request: Hos
     ...asked,
     notPublished: [...asked.notPublished, ...withoutRules(desired.wanted, items, seen.now, request)],
     wanted: desired.wanted,
-    rules: desired.wanted.map((one) => request.host.backend.write(one).rules),
+    rules: request.host.backend.listRules(desired.wanted),
     conflicting: desired.conflicting.map(({ owner }) => owner.name),
     items,
     base: desired.base && { networks: bridged(desired.base), plan: base },

@@ -155,7 +155,7 @@ async function observe(request: StatusRequest): Promise<Observed> {
   const { host } = request;
   const families = await familiesOf(host);
   // Whose fragments are there decides about whom the daemon is asked.
-  const directories = readDirectories(host.directories);
+  const directories = readDirectories(host);
   const [now, live, daemon] = await Promise.all([
     directories,
     host.backend.read(families, host),
@@ -254,7 +254,7 @@ function settingsProblems({ unusable, path }: HostSettings): Problem[] {
 function mayBeSetUp(now: Fragments): boolean {
   return !Object.values(now)
     .flat()
-    .some(({ path, text }) => isHostFile(path) && !isManaged(text));
+    .some((one) => isHostFile(one) && !isManaged(one.text));
 }
 
 /** What is wrong with the fragments and their rules. */
@@ -462,7 +462,7 @@ async function baseOf(
 ): Promise<{ wanted: DesiredFragment[]; problems: Problem[] }> {
   const hasOwn = Object.values(now)
     .flat()
-    .some(({ path, text }) => containerOf(path) === undefined && isManaged(text));
+    .some((one) => containerOf(one) === undefined && isManaged(one.text));
   if (!hasOwn || networks.length === 0) return { wanted: [], problems: [] };
   try {
     const { wanted } = await wantBase(networks, families, daemon, defaults);
@@ -505,8 +505,9 @@ async function staleOf(
   return sorted
     .flatMap(({ stale }) => stale)
     .filter(({ path }) => !going.has(path))
-    .map(({ path, text }) => {
-      const container = containerOf(path) ?? "";
+    .map((one) => {
+      const { path, text } = one;
+      const container = containerOf(one) ?? "";
       const msg = `${path} is from before this boot, and is not loaded until it is confirmed`;
       const hint = `${republishing(container, text, known)} confirms it${once}`;
       return { kind: "fragment_stale", container, path, msg, hint };

@@ -13,7 +13,7 @@ export type Fragments = Partial<Record<Family, Fragment[]>>;
 /** The containers that have a fragment in either family. */
 export function ownersIn(fragments: Fragments): Set<string> {
   const all = Object.values(fragments).flat();
-  return new Set(all.flatMap(({ path }) => containerOf(path) ?? []));
+  return new Set(all.flatMap((one) => containerOf(one) ?? []));
 }
 
 /** The text of a container's fragment; undefined where it has none. */
@@ -25,8 +25,7 @@ const known = new WeakMap<readonly Fragment[], Map<string, string>>();
 
 /** By container; read once, because every container of a directory is looked up. */
 function textsOf(fragments: readonly Fragment[]): Map<string, string> {
-  const texts =
-    known.get(fragments) ?? new Map(fragments.map(({ path, text }) => [containerOf(path) ?? "", text] as const));
+  const texts = known.get(fragments) ?? new Map(fragments.map((one) => [containerOf(one) ?? "", one.text] as const));
   known.set(fragments, texts);
   return texts;
 }

@@ -20,9 +20,9 @@ const MARK = "# docker_iptables: boot ";
 /** The fragments that count, and those of containers that are from before this boot. */
 export async function sortByBoot(directory: string, fragments: readonly Fragment[]) {
   const confirmed = await readConfirmed(directory);
-  const isStale = ({ path, text }: Fragment) => {
-    const isContainers = containerOf(path) !== undefined;
-    return confirmed !== undefined && isContainers && !confirmed.has(basename(path)) && hasRuleLines(text);
+  const isStale = (one: Fragment) => {
+    const isContainers = containerOf(one) !== undefined;
+    return confirmed !== undefined && isContainers && !confirmed.has(basename(one.path)) && hasRuleLines(one.text);
   };
   return { current: fragments.filter((one) => !isStale(one)), stale: fragments.filter(isStale) };
 }

@@ -5,6 +5,7 @@
 
 import type { Access } from "../model/access.ts";
 import { Failure } from "../model/errors.ts";
+import type { Owner } from "../model/owner.ts";
 import type { Live } from "./live.ts";
 import { preservedOf } from "./preserved.ts";
 import { isInserted, mayBeOurs, readWords, TABLES, uncounted } from "./rule.ts";
@@ -12,7 +13,12 @@ import { builtInChains, tablesOf } from "./table-text.ts";
 
 export interface Fragment {
   path: string;
+  /** In iptables' words, whatever those of its file are. */
   text: string;
+  /** Undefined where the file's name says it. */
+  owner?: Owner;
+  /** As the file has it, where that is not the text. */
+  file?: string;
   /** Undefined of one that is not written yet. */
   access?: Access;
 }

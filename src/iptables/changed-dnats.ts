@@ -27,10 +27,11 @@ export function changedDnats(items: readonly Changing[], live: Partial<Record<Fa
     for (const item of items.filter((one) => one.family === family)) {
       const inFile = dnatsByKey(item.former.get("nat") ?? []);
       const rules = dnatsByKey(item.wanted.get("nat") ?? []);
-      const missing = dnatsByKey(item.drift?.missing ?? []);
+      const isMissing = (key: string) =>
+        item.drift !== undefined && live[family]?.tables.get("nat")?.ours.has(key) !== true;
       for (const [key, dnat] of rules) {
         wanted.push(dnat);
-        if (!inFile.has(key) || missing.has(key) || item.drift?.unreached !== undefined) fresh.add(dnat);
+        if (!inFile.has(key) || isMissing(key) || item.drift?.unreached !== undefined) fresh.add(dnat);
       }
       const running = dnatsByKey(liveRulesOf(item.owner, rules, live[family]));
       for (const [key, dnat] of new Map([...inFile, ...running])) if (!rules.has(key)) gone.push(dnat);

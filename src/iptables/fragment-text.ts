@@ -12,15 +12,17 @@ import { oneLine } from "../text/visible.ts";
 import { DOCKER_USER } from "./docker-rules.ts";
 import { isListChain } from "./list-chains.ts";
 import { renderRules } from "./render.ts";
-import { commentOf, type Rule, type Ruleset, readWords, spell, TABLES, type Table } from "./rule.ts";
+import { commentOf, type Rule, type Ruleset, readWords, spell, spellLive, TABLES, type Table } from "./rule.ts";
 import { readTables } from "./table-text.ts";
 
 /** A fragment as iptables has it. */
 export interface Written {
   /** Its lines by table. */
   rules: Ruleset;
-  /** By family; without a rule there is no file, unless there are options to keep. */
+  /** By family, as the files have it; without a rule there is no file, unless there are options to keep. */
   texts: Partial<Record<Family, string>>;
+  /** The same in iptables' words, as what is read of the files is. */
+  fragments: Partial<Record<Family, string>>;
 }
 
 /** Writes a fragment, the same object once: the same one gives the same bytes. */
@@ -45,13 +47,28 @@ function write(fragment: DesiredFragment): Written {
   }
   const head = "options" in fragment ? headOf(fragment.options) : undefined;
   if (Object.keys(texts).length === 0 && head !== undefined) texts.ipv4 = [managedHeader(spelled), head, ""].join("\n");
-  return { rules, texts };
+  return { rules, texts, fragments: texts };
+}
+
+/** Their rules by family and table, as the kernel has them. */
+export function listRules(fragments: readonly DesiredFragment[]): Record<Family, Record<string, string[]>> {
+  const listed: Record<Family, Record<string, string[]>> = { ipv4: {}, ipv6: {} };
+  for (const { rules } of fragments.map(writeFragment)) {
+    for (const family of FAMILIES) {
+      for (const [table, some] of Object.entries(rules[family])) {
+        const tables = listed[family];
+        tables[table] ??= [];
+        for (const rule of some) tables[table].push(spellLive(rule));
+      }
+    }
+  }
+  return listed;
 }
 
 function readWritten(texts: Written["texts"]): Written {
   const rules: Ruleset = { ipv4: {}, ipv6: {} };
   for (const family of FAMILIES) rules[family] = Object.fromEntries(readFragment(texts[family] ?? ""));
-  return { rules, texts };
+  return { rules, texts, fragments: texts };
 }
 
 /** What a file has besides rules: a container's options; the chains that the host's first file declares, and its notes. */

@@ -11,6 +11,7 @@ import {
   readChain,
   readComment,
   readWords,
+  spellLive,
   unconditionalTarget,
 } from "./rule.ts";
 import { builtInChains, readTables } from "./table-text.ts";
@@ -92,8 +93,8 @@ export function liveOwners({ tables }: Pick<Live, "tables">): Owner[] {
 
 /** What differs between the rules of one fragment of ours and the kernel. */
 export interface Drift {
-  /** Rules that should be live and are not. */
-  missing: Rule[];
+  /** Rules that should be live and are not, as the packet filter's program takes them. */
+  missing: string[];
   /** How many live rules carry the fragment's comment, or were in its former text, and should not be there. */
   surplus: number;
   /** All are there, in a different order. */
@@ -127,7 +128,7 @@ export function compareLive(owner: string, wanted: Tables, former: Tables, live:
     for (const rule of rules) {
       const place = running?.ours.get(keyOf(rule));
       const chain = readChain(rule) ?? "";
-      if (place === undefined) drift.missing.push(rule);
+      if (place === undefined) drift.missing.push(spellLive(rule));
       else if (place < (places.get(chain) ?? -1)) drift.disordered = true;
       else places.set(chain, place);
       if (running !== undefined && isInserted(rule)) drift.ahead ??= acceptAhead(rule, rules, running);

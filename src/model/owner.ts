@@ -44,15 +44,22 @@ export function ownerOfFile(path: string): Owner | undefined {
   return HOST_FILES.some((one) => one === file) ? hostOwner(file) : undefined;
 }
 
-/** The container whose fragment a file of this name or path is; undefined where it is no container's. */
-export function containerOf(path: string): string | undefined {
-  const owner = ownerOfFile(path);
+/** A fragment, whose owner its file's name says where it does not itself. */
+type Owned = { path: string; owner?: Owner };
+
+export function ownerOf({ path, owner }: Owned): Owner | undefined {
+  return owner ?? ownerOfFile(path);
+}
+
+/** The container whose fragment it is, or a file of this name or path; undefined where it is no container's. */
+export function containerOf(file: string | Owned): string | undefined {
+  const owner = typeof file === "string" ? ownerOfFile(file) : ownerOf(file);
   return owner?.kind === "container" ? owner.name : undefined;
 }
 
-/** Whether a file of this name or path is one of the host's. */
-export function isHostFile(path: string): boolean {
-  return ownerOfFile(path)?.kind === "host";
+/** Whether a fragment is one of the host's. */
+export function isHostFile(fragment: Owned): boolean {
+  return ownerOf(fragment)?.kind === "host";
 }
 
 /** As the comments of the rules have it, and messages: "web", "(10_docker)". */

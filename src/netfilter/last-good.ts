@@ -44,7 +44,7 @@ export async function keepOurLastGood(
 ): Promise<string[]> {
   const kept = await readState(stateOf(family, directory), "rules");
   if (kept === undefined ? !alone : readTables(kept).problems.length > 0) return [];
-  const ours = fragments.filter(({ path, text }) => isManaged(text) && isHostFile(path));
+  const ours = fragments.filter((one) => isManaged(one.text) && isHostFile(one));
   return keepLastGood(family, directory, assemble(among(kept ?? "", ours), [], readLive("")));
 }
 

@@ -15,7 +15,7 @@ import {
   type PortRange,
   portAt,
 } from "../rules/model.ts";
-import type { ObjectName } from "./layout.ts";
+import { listName, type ObjectName } from "./layout.ts";
 
 /** One element, in the words of nft. */
 export interface NftElement {
@@ -57,7 +57,17 @@ export function commentFor(owner: string): string {
  * What a rule carries: also a hash of it, so that it is known again, in its place, whatever words this version of nft prints it in.
  */
 export function ruleComment(owner: string, rule: string): string {
-  return `${commentFor(owner).slice(0, LONGEST_COMMENT - RULE_HASH - 1)} ${hashOf(rule).slice(0, RULE_HASH)}`;
+  return `${ruleOwner(owner)} ${ruleHash(rule)}`;
+}
+
+/** With which the comments of an owner's rules begin. */
+export function ruleOwner(owner: string): string {
+  return commentFor(owner).slice(0, LONGEST_COMMENT - RULE_HASH - 1);
+}
+
+/** With which its comment ends. */
+export function ruleHash(rule: string): string {
+  return hashOf(rule).slice(0, RULE_HASH);
 }
 
 /** Characters. */
@@ -239,7 +249,7 @@ function listChain(owner: string, family: Family, { direction, sources }: Pick<N
     direction,
     ...sources.map(({ subnet, by }) => [subnet ?? "", by ?? ""]),
   ]);
-  return `allow_${hashOf(words)}`;
+  return listName(family, hashOf(words));
 }
 
 /** The sets of a list's chain, by what it asks. */

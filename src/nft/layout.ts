@@ -15,7 +15,7 @@
 // The priorities are those of raw, mangle, dstnat, filter and srcnat, but that the NAT chains stand 5 before those of iptables-nft: of two at one priority the one that was registered last is asked first, which is
 // chance (tried, 6.18). It ends as Docker 29 does with iptables (test/lab/matrix). nft 1.0.6 reads all of it.
 
-import { type Family, PROTOCOLS } from "../model/family.ts";
+import { FAMILIES, type Family, PROTOCOLS } from "../model/family.ts";
 
 export const TABLE = "docker_iptables";
 /** The table as nft's commands name it. */
@@ -97,11 +97,30 @@ export const OBJECTS = {
 
 export type ObjectName = keyof typeof OBJECTS;
 
+const NETWORKS = new Set<ObjectName>([
+  ...(["same", "internal", "replies", "icmp", "unprotected", "closed", "isolated", "outgoing"] as const),
+  ...(["within", "masquerade", "source", "masquerade_host", "source_host"] as const),
+]);
+
+/** Those that only containers' fragments put something into. */
+export const CONTAINER_OBJECTS = (Object.keys(OBJECTS) as ObjectName[]).filter((name) => !NETWORKS.has(name));
+
 const DIGIT: Record<Family, "4" | "6"> = { ipv4: "4", ipv6: "6" };
 
 /** As the kernel has it: "publish4". */
 export function nameOf(object: ObjectName, family: Family): string {
   return object + DIGIT[family];
+}
+
+/** The chain of a list, and with what its sets' names begin. */
+export function listName(family: Family, hash: string): string {
+  return `allow${DIGIT[family]}_${hash}`;
+}
+
+/** Whose a set, a map or a chain is by its name; undefined of what is for both. */
+export function familyOfName(name: string): Family | undefined {
+  const [, list, last] = /^allow([46])_|([46])$/.exec(name) ?? [];
+  return FAMILIES.find((family) => DIGIT[family] === (list ?? last));
 }
 
 /** What the host as a whole is like. */
@@ -113,19 +132,18 @@ export interface LayoutOptions {
 /** A chain of ours. */
 interface Chain {
   name: string;
-  /** `type nat hook prerouting priority -105`; undefined: another chain leads to it. */
+  /** `nat prerouting -105 accept`: type, hook, priority, policy; undefined: another chain leads to it. */
   hook?: string;
   rules: readonly string[];
 }
 
-/** The commands that make the sets and maps. */
-export function declarationsOf(family: Family): string[] {
-  return Object.entries<NftObject>(OBJECTS).map(([name, { key, value, interval }]) => {
+/** The sets and maps, with the types of their keys and values as nft declares them. */
+export function declarationsOf(family: Family): { kind: "set" | "map"; name: string; type: string }[] {
+  return Object.entries<NftObject>(OBJECTS).map(([object, { key, value, interval }]) => {
     const types = key.map((field) => TYPES[field](family)).join(" . ");
     const leads = value === undefined ? "" : ` : ${VALUES[value](family)}`;
-    const flags = interval ? " flags interval;" : "";
-    const words = `add ${value === undefined ? "set" : "map"} ${TABLE_WORDS} ${name}${DIGIT[family]}`;
-    return `${words} { type ${types}${leads};${flags} }`;
+    const type = `${types}${leads}${interval ? "; flags interval" : ""}`;
+    return { kind: value === undefined ? "set" : "map", name: object + DIGIT[family], type };
   });
 }
 
@@ -153,25 +171,25 @@ export function chainsOf(families: readonly Family[], options: LayoutOptions): C
   );
   return [
     ...own,
-    { name: "raw_prerouting", hook: "type filter hook prerouting priority -300", rules: both("raw") },
-    { name: "lists_forward", hook: "type filter hook forward priority -150", rules: both("lists_forward") },
-    { name: "lists_input", hook: "type filter hook input priority -150", rules: both("lists_input") },
-    { name: "lists_output", hook: "type filter hook output priority -150", rules: both("lists_output") },
+    { name: "raw_prerouting", hook: "filter prerouting -300 accept", rules: both("raw") },
+    { name: "lists_forward", hook: "filter forward -150 accept", rules: both("lists_forward") },
+    { name: "lists_input", hook: "filter input -150 accept", rules: both("lists_input") },
+    { name: "lists_output", hook: "filter output -150 accept", rules: both("lists_output") },
     {
       name: "nat_prerouting",
-      hook: "type nat hook prerouting priority -105",
+      hook: "nat prerouting -105 accept",
       rules: both("publish", "fib daddr type local "),
     },
     {
       name: "nat_output",
-      hook: "type nat hook output priority -105",
+      hook: "nat output -105 accept",
       rules: [
         ...(options.proxy ? families.map((family) => `${IP[family]} daddr ${LOOPBACK[family]} return`) : []),
         ...both("publish", "fib daddr type local "),
       ],
     },
-    { name: "filter_forward", hook: "type filter hook forward priority 0", rules: both("forward") },
-    { name: "nat_postrouting", hook: "type nat hook postrouting priority 95", rules: both("postrouting") },
+    { name: "filter_forward", hook: "filter forward 0 accept", rules: both("forward") },
+    { name: "nat_postrouting", hook: "nat postrouting 95 accept", rules: both("postrouting") },
   ];
 }
 

@@ -4,7 +4,7 @@
 // is it is what `nft --json list table` prints, read tolerantly: its words differ from version to version (1.1.4 changed some).
 
 import ipaddr from "ipaddr.js";
-import { TABLE_WORDS } from "./layout.ts";
+import { addChain, addRule, addSet, elementsCommand, emptyOrDelete, readCommand, spellElement } from "./commands.ts";
 
 /** A set or a map, with what is in it. */
 export interface NftSet {
@@ -30,6 +30,8 @@ export interface NftChain {
 export interface NftRule {
   /** By which it is known again (`ruleComment`); "" of one that is not ours. */
   hash: string;
+  /** Its owner's, without the hash: of a long one as much as fits. */
+  comment: string;
   /** As it is written; "" of what runs. */
   text: string;
 }
@@ -52,14 +54,16 @@ export function readTable(json: string): NftTable | undefined {
     }
     const { chain, rule } = object;
     if (isRecord(chain)) chains.set(String(chain["name"]), { hook: readHook(chain), rules: [] });
-    if (isRecord(rule)) chains.get(String(rule["chain"]))?.rules.push({ hash: hashIn(rule["comment"]), text: "" });
+    if (isRecord(rule)) chains.get(String(rule["chain"]))?.rules.push({ ...readComment(rule["comment"]), text: "" });
   }
   return { sets, chains };
 }
 
-/** With which the comment of a rule of ours ends. */
-function hashIn(comment: unknown): string {
-  return typeof comment === "string" ? (/^docker_iptables: .* ([\da-f]{8})$/.exec(comment)?.[1] ?? "") : "";
+/** Whose a rule is, and with what its comment ends; "" for one that is not ours. */
+function readComment(comment: unknown): Pick<NftRule, "hash" | "comment"> {
+  const [, owner = "", hash = ""] =
+    (typeof comment === "string" && /^(docker_iptables: .*) ([\da-f]{8})$/.exec(comment)) || [];
+  return { hash, comment: owner };
 }
 
 function objectsIn(json: string): Record<string, unknown>[] | undefined {
@@ -138,53 +142,63 @@ function readHook({ type, hook, prio, policy }: Record<string, unknown>): string
   return hook === undefined ? undefined : [type, hook, prio, policy].join(" ");
 }
 
-/** What the lines of our fragments make of a table that is not there; undefined where a line is none of ours. */
-export function tableOf(lines: readonly string[]): NftTable | undefined {
+/**
+ * What the lines of fragments make of a table that is not there; and which of them, by their place, are none of ours. `known` are sets
+ * that other lines than these declare.
+ */
+export function readLines(
+  lines: readonly string[],
+  known: ReadonlyMap<string, Pick<NftSet, "kind" | "type">> = new Map(),
+): { table: NftTable; strange: number[] } {
   const sets = new Map<string, { kind: "set" | "map"; type: string; elements: Map<string, NftEntry> }>();
   const chains = new Map<string, { hook: string | undefined; rules: NftRule[] }>();
-  for (const line of lines) {
-    if (line === "" || line.startsWith("#")) continue;
-    if (line === `add table ${TABLE_WORDS}`) continue;
-    const [, verb = "", name = "", rest = ""] = LINE.exec(line) ?? [];
-    switch (verb) {
+  const take = (line: string): boolean => {
+    const command = readCommand(line);
+    switch (command?.kind) {
+      case undefined:
+        return false;
       case "add set":
       case "add map": {
-        const type = /^\{ type (.*?);? \}$/.exec(rest)?.[1];
-        if (type === undefined) return undefined;
-        const kind = verb === "add set" ? "set" : "map";
-        if (!sets.has(name)) sets.set(name, { kind, type, elements: new Map() });
-        break;
+        const { kind, name, type } = command;
+        if (!sets.has(name)) sets.set(name, { kind: kind === "add set" ? "set" : "map", type, elements: new Map() });
+        return true;
       }
       case "add element": {
-        const [, key, comment, value] = /^\{ (.*?) comment "(.*?)"(?: : (.*))? \}$/.exec(rest) ?? [];
+        const { name, key, value, comment } = command;
+        const declared = known.get(name);
+        if (declared !== undefined && !sets.has(name)) sets.set(name, { ...declared, elements: new Map() });
         const into = sets.get(name)?.elements;
-        if (key === undefined || into === undefined) return undefined;
-        if (!into.has(key)) into.set(key, { value, comment });
-        break;
+        if (into !== undefined && !into.has(key)) into.set(key, { value, comment });
+        return into !== undefined;
       }
-      case "add chain":
-        if (!chains.has(name)) chains.set(name, { hook: hookIn(rest), rules: [] });
-        break;
+      case "add chain": {
+        const { name, hook } = command;
+        if (!chains.has(name)) chains.set(name, { hook, rules: [] });
+        return true;
+      }
       case "flush chain":
-        chains.set(name, { hook: chains.get(name)?.hook, rules: [] });
-        break;
-      case "add rule":
-        chains.get(name)?.rules.push({ hash: hashIn(/ comment "([^"]*)"$/.exec(rest)?.[1]), text: rest });
-        break;
+        chains.set(command.name, { hook: chains.get(command.name)?.hook, rules: [] });
+        return true;
+      case "add rule": {
+        const { name, rule } = command;
+        chains.get(name)?.rules.push({ ...readComment(/ comment "([^"]*)"$/.exec(rule)?.[1]), text: rule });
+        return chains.has(name);
+      }
+      // Of what is read at once nothing is there twice.
       default:
-        return undefined;
+        return true;
     }
-  }
-  return { sets, chains };
+  };
+  const isSaid = (line: string) => line === "" || line.startsWith("#") || line.startsWith('include "') || take(line);
+  const strange = lines.flatMap((line, at) => (isSaid(line) ? [] : [at]));
+  return { table: { sets, chains }, strange };
 }
 
-/** `{ type filter hook forward priority -150; policy accept; }` */
-function hookIn(rest: string): string | undefined {
-  const hook = /^\{ type (\S+) hook (\S+) priority (\S+); policy (\S+); \}$/.exec(rest);
-  return hook === null ? undefined : hook.slice(1).join(" ");
+/** The same of lines that are all ours; undefined where one is not. */
+export function tableOf(lines: readonly string[]): NftTable | undefined {
+  const { table, strange } = readLines(lines);
+  return strange.length === 0 ? table : undefined;
 }
-
-const LINE = new RegExp(`^(add (?:set|map|element|chain|rule)|flush chain) ${TABLE_WORDS} (\\S+)(?: (.*))?$`);
 
 /**
  * The lines of one transaction that makes a live table the other: elements, and of chains those that differ. Undefined where the table must
@@ -208,33 +222,33 @@ export function difference(goal: NftTable, live: NftTable | undefined): string[]
     );
   const coming = [...goal.sets].map(([name, { elements }]) => {
     const running = live.sets.get(name)?.elements;
-    return [
-      name,
-      [...elements].filter(([key, { value }]) => running?.get(key)?.value !== value || !running?.has(key)),
-    ] as const;
+    return [name, [...elements].filter(([key, entry]) => !isSameEntry(running?.get(key), entry))] as const;
   });
-  const words = (verb: string, name: string, rest = "") => `${verb} ${TABLE_WORDS} ${name}${rest}`;
   return [
     ...[...goal.sets]
       .filter(([name]) => !live.sets.has(name))
-      .map(([name, { kind, type }]) => words(`add ${kind}`, name, ` { type ${type}; }`)),
-    ...changed
-      .filter(([name]) => !live.chains.has(name))
-      .map(([name, { hook }]) => words("add chain", name, spellHook(hook))),
-    ...changed.filter(([name]) => live.chains.has(name)).map(([name]) => words("flush chain", name)),
+      .map(([name, { kind, type }]) => addSet(kind, name, type)),
+    ...changed.filter(([name]) => !live.chains.has(name)).map(([name, { hook }]) => addChain(name, hook)),
+    ...changed.filter(([name]) => live.chains.has(name)).map(([name]) => emptyOrDelete("flush", "chain", name)),
     ...going.flatMap(([name, some]) =>
-      listing(
-        "delete element",
+      elementsCommand(
+        "delete",
         name,
         some.map(([key]) => key),
       ),
     ),
     // Nothing leads to them any more.
-    ...gone.chains.map((name) => words("flush chain", name)),
-    ...gone.chains.map((name) => words("delete chain", name)),
-    ...gone.sets.map((name) => words("delete set", name)),
-    ...changed.flatMap(([name, { rules }]) => rules.map(({ text }) => words("add rule", name, ` ${text}`))),
-    ...coming.flatMap(([name, some]) => listing("add element", name, some.map(spellEntry))),
+    ...gone.chains.map((name) => emptyOrDelete("flush", "chain", name)),
+    ...gone.chains.map((name) => emptyOrDelete("delete", "chain", name)),
+    ...gone.sets.map((name) => emptyOrDelete("delete", live.sets.get(name)?.kind ?? "set", name)),
+    ...changed.flatMap(([name, { rules }]) => rules.map(({ text }) => addRule(name, text))),
+    ...coming.flatMap(([name, some]) =>
+      elementsCommand(
+        "add",
+        name,
+        some.map(([key, { comment, value }]) => spellElement(key, comment, value)),
+      ),
+    ),
   ];
 }
 
@@ -247,23 +261,11 @@ function lackingIn(goal: ReadonlyMap<string, unknown>, live: ReadonlyMap<string,
   return [...live.keys()].filter((name) => !goal.has(name));
 }
 
-function goesFrom(goal: NftTable, name: string, key: string, { value }: NftEntry): boolean {
-  const wanted = goal.sets.get(name)?.elements.get(key);
-  return wanted === undefined || wanted.value !== value;
+function goesFrom(goal: NftTable, name: string, key: string, entry: NftEntry): boolean {
+  return !isSameEntry(goal.sets.get(name)?.elements.get(key), entry);
 }
 
-/** Many in one command: nft takes them faster. */
-function listing(verb: string, name: string, elements: readonly string[]): string[] {
-  return elements.length === 0 ? [] : [`${verb} ${TABLE_WORDS} ${name} { ${elements.join(", ")} }`];
-}
-
-function spellEntry([key, { value, comment }]: readonly [string, NftEntry]): string {
-  const words = comment === undefined ? key : `${key} comment "${comment}"`;
-  return value === undefined ? words : `${words} : ${value}`;
-}
-
-function spellHook(hook: string | undefined): string {
-  if (hook === undefined) return "";
-  const [type, at, priority, policy] = hook.split(" ");
-  return ` { type ${type} hook ${at} priority ${priority}; policy ${policy}; }`;
+/** With the owner: an element that two fragments state is the other's once the first is gone. */
+function isSameEntry(one: NftEntry | undefined, other: NftEntry): boolean {
+  return one !== undefined && one.value === other.value && one.comment === other.comment;
 }

@@ -3,7 +3,9 @@
 // nobody else asks which one it is.
 
 import type { Fragments } from "../fragments/by-family.ts";
+import type { Result } from "../generated/result.ts";
 import type { Unconfirmed } from "../generated/unconfirmed.ts";
+import type { Fragment } from "../iptables/assemble.ts";
 import type { Written } from "../iptables/fragment-text.ts";
 import type { Drift, Live, Tables } from "../iptables/live.ts";
 import { Failure } from "../model/errors.ts";
@@ -30,17 +32,28 @@ export interface Host extends HostConfig {
 export type HostRequest = Omit<Request, "host"> & { host: Host };
 
 export interface Backend {
+  /** Whether one directory, and one file of each fragment, has both families. */
+  hasOneDirectory: boolean;
+  /** The name of an owner's file. Pure. */
+  fileOf(owner: Owner): string;
   /** A fragment as its files have it: the same one gives the same bytes. Pure. */
   write(fragment: DesiredFragment): Written;
-  /** The lines of such a file. Pure. */
-  parse(text: string): Tables;
+  /** What such a file says, in iptables' words. Pure. */
+  parse(text: string, family: Family): Tables;
+  /** The rules of fragments as the answer names them. Pure. */
+  listRules(fragments: readonly DesiredFragment[]): NonNullable<Result["rules"]>;
+  /** The fragments of directories that are there, in their order. Throws Failure `directory_unusable`. */
+  readFragments(directory: string, family: Family): Promise<Fragment[]>;
 
   /** What is live. A family that this host does not have is left out. Throws Failure of its program. */
   read(families: readonly Family[], host: HostConfig): Promise<Kernel>;
   /** Whose rules are live, each once. Pure. */
   ownersIn(live: Live): Owner[];
   /** What differs between the kernel and the fragment that should be there, whose former text is perhaps live. Pure. */
-  compare(fragment: Pick<Item, "owner" | "wanted" | "former">, live: Live): Drift;
+  compare(
+    fragment: Pick<Item, "owner" | "family" | "wanted" | "former"> & { text: string | undefined },
+    live: Live,
+  ): Drift;
   /** Which UDP publishes change; `live` is the kernel before. Pure. */
   changedDnats(items: readonly Item[], live: Kernel): Map<Family, Changes>;
 

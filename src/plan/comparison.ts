@@ -1,6 +1,5 @@
 // How fragments of ours compare with their files and the kernel, for --verbose. Pure.
 
-import { spellLive } from "../iptables/rule.ts";
 import { hasFileChanges, type Item } from "./item.ts";
 
 const MOST_SHOWN = 100;
@@ -30,9 +29,7 @@ function kernelWords({ drift, wanted }: Item): string[] {
   const { missing, surplus, disordered, ahead, unreached } = drift;
   return [
     ...(missing[0]
-      ? [
-          `the kernel lacks ${missing.length} of ${[...wanted.values()].flat().length} rules, first '${spellLive(missing[0])}'`,
-        ]
+      ? [`the kernel lacks ${missing.length} of ${[...wanted.values()].flat().length} rules, first '${missing[0]}'`]
       : []),
     ...(surplus > 0 ? [`the kernel has ${surplus} rules that are not in the fragment`] : []),
     ...(disordered ? ["the rules are in a different order in the kernel"] : []),

@@ -7,10 +7,11 @@ import type { Fragments } from "../fragments/by-family.ts";
 import { readOwn, stampOf } from "../fragments/directory.ts";
 import type { Directories } from "../model/directories.ts";
 import { ConcurrentChange, Failure } from "../model/errors.ts";
-import { FAMILIES } from "../model/family.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
 import type { Request } from "../model/request.ts";
 import { ClaimIndex, claimantOf } from "../rules/claim-index.ts";
 import type { ContainerFragment } from "../rules/desired-fragment.ts";
+import type { Host } from "./backend.ts";
 import { conflictsWith } from "./conflicts.ts";
 import { readDirectories } from "./directories.ts";
 import type { FileChange, Item } from "./item.ts";
@@ -41,8 +42,8 @@ export interface Answer {
 }
 
 /** Throws Failure `directory_unusable`. */
-export async function readStamped(directories: Directories): Promise<SeenDirectories> {
-  return { stamp: await stampOfAll(directories), now: await readDirectories(directories) };
+export async function readStamped(host: Host): Promise<SeenDirectories> {
+  return { stamp: await stampOfAll(host.directories), now: await readDirectories(host) };
 }
 
 /** A text that is different after another process has written. Undefined where that is unknown. */
@@ -64,23 +65,19 @@ export async function refuseConcurrentChange(
   request: SelectionRequest,
 ): Promise<void> {
   if (request.subject.state === "absent") return;
-  const { directories } = request.host;
+  const { host } = request;
   const { seen } = settled;
-  if (seen.stamp === undefined || seen.stamp !== (await stampOfAll(directories)))
-    await refuseWritten(settled, items, directories);
+  if (seen.stamp === undefined || seen.stamp !== (await stampOfAll(host.directories)))
+    await refuseWritten(settled, items, host);
   if (isOld(settled.answer, request)) await refuseMoved(settled.answer, request);
 }
 
-async function refuseWritten(
-  { asked, conflicting, seen }: Settled,
-  items: readonly Item[],
-  directories: Directories,
-): Promise<void> {
-  const now = await readDirectories(directories);
+async function refuseWritten({ asked, conflicting, seen }: Settled, items: readonly Item[], host: Host): Promise<void> {
+  const now = await readDirectories(host);
   const [texts, before] = [textsIn(now), textsIn(seen.now)];
-  for (const { path, after } of items) {
-    const text = texts.get(path);
-    if (text !== before.get(path) && text !== after) throw changedByOther(path);
+  for (const { path, family, fragment } of items) {
+    const text = texts[family].get(path);
+    if (text !== before[family].get(path) && text !== fragment) throw changedByOther(path);
   }
   const wanted = [...asked, ...conflicting];
   const known = new ClaimIndex(wanted.map(claimantOf));
@@ -114,9 +111,9 @@ async function refuseMoved({ wanted }: Answer, request: SelectionRequest): Promi
   throw new ConcurrentChange(message, { container: moved.owner.name });
 }
 
-function textsIn(fragments: Fragments): Map<string, string> {
-  const all = Object.values(fragments).flat();
-  return new Map(all.map(({ path, text }) => [path, text]));
+function textsIn(fragments: Fragments): Record<Family, Map<string, string>> {
+  const textsOf = (family: Family) => new Map((fragments[family] ?? []).map(({ path, text }) => [path, text]));
+  return { ipv4: textsOf("ipv4"), ipv6: textsOf("ipv6") };
 }
 
 function changedByOther(path: string): ConcurrentChange {

@@ -106,8 +106,9 @@ export function conflictsWith(
   const owners = new Set(wanted.map(({ owner }) => owner.name));
   const clashes = new Map<string, Clash>();
   for (const family of FAMILIES) {
-    for (const { path, text } of now[family] ?? []) {
-      const name = containerOf(path) ?? "";
+    for (const one of now[family] ?? []) {
+      const { path, text } = one;
+      const name = containerOf(one) ?? "";
       if (!NAME.test(name) || owners.has(name) || clashes.has(name) || !known.mayShare(text, family)) continue;
       const theirs = claimantIn(family, name, readClaims(readFragment(text)));
       for (const { claimant, ports, address } of known.sharing(theirs)) {
@@ -148,8 +149,8 @@ async function settleOne(
     return { ...gone, wanted: closingFragmentFor(target, defaults)?.wanted ?? gone.wanted };
   }
   if (await isStale({ path, text })) return goes("it is from before this boot");
-  const { texts } = host.backend.write(wanted);
-  const changes = FAMILIES.some((family) => textIn(now, family, name) !== texts[family]);
+  const { fragments } = host.backend.write(wanted);
+  const changes = FAMILIES.some((family) => textIn(now, family, name) !== fragments[family]);
   return {
     wanted,
     warnings: [

@@ -2,17 +2,18 @@
 
 import { untrustedIn } from "../fragments/access.ts";
 import type { Fragments } from "../fragments/by-family.ts";
-import { directoryExists, readFragments } from "../fragments/directory.ts";
+import { directoryExists } from "../fragments/directory.ts";
 import type { Access } from "../model/access.ts";
 import type { Directories } from "../model/directories.ts";
 import { FAMILIES } from "../model/family.ts";
+import type { Host } from "./backend.ts";
 import { type FileChange, hasFileChanges } from "./item.ts";
 
 /** The directories' fragments as they are. Throws Failure `directory_unusable`. */
-export async function readDirectories(directories: Directories): Promise<Fragments> {
+export async function readDirectories({ directories, backend }: Host): Promise<Fragments> {
   const read = FAMILIES.map(async (family) => {
     const directory = directories[family];
-    return [family, (await directoryExists(directory)) ? await readFragments(directory) : []] as const;
+    return [family, (await directoryExists(directory)) ? await backend.readFragments(directory, family) : []] as const;
   });
   return Object.fromEntries(await Promise.all(read));
 }

@@ -118,7 +118,7 @@ export async function findForeignRules(
 ): Promise<ForeignRules[]> {
   const isSetUp = Object.values(future)
     .flat()
-    .some(({ path, text }) => isHostFile(path) && isManaged(text));
+    .some((one) => isHostFile(one) && isManaged(one.text));
   const found = FAMILIES.map(async (family): Promise<ForeignRules[]> => {
     const running = live[family];
     if (running === undefined || [...running.tables.values()].every(({ lines }) => lines.length === 0)) return [];

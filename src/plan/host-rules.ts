@@ -1,17 +1,15 @@
 // The host's own rules as they should be, and what is to be said of the daemon. Reads, and changes nothing.
 
-import { basename } from "node:path/posix";
 import { askVersion } from "../docker/client.ts";
 import { adviseDaemon, type Daemon, findDaemon, forwardingWarnings, managingDaemon } from "../docker/daemon.ts";
 import type { Network } from "../docker/network.ts";
 import { describeOverlap, overlapsOf } from "../docker/overlaps.ts";
 import { usesProxy } from "../docker/proxy.ts";
 import type { Fragments } from "../fragments/by-family.ts";
-import { isManaged } from "../iptables/fragment-text.ts";
-import { spellLive } from "../iptables/rule.ts";
+import { isManaged, readFragment } from "../iptables/fragment-text.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
-import { HOST_FILES, ownerOfFile } from "../model/owner.ts";
+import { HOST_FILES, ownerOf } from "../model/owner.ts";
 import type { Client, Defaults, Request } from "../model/request.ts";
 import { type DesiredFragment, noHostFragment } from "../rules/desired-fragment.ts";
 import { hostFragments } from "../rules/host-fragments.ts";
@@ -115,14 +113,15 @@ export function warnOfHostRules(
   return FAMILIES.flatMap((family) => {
     const running = live[family];
     if (running === undefined) return [];
-    return (now[family] ?? []).flatMap(({ path, text }) => {
-      const owner = ownerOfFile(basename(path));
-      if (owner?.kind !== "host" || !isManaged(text)) return [];
-      const wanted = host.backend.parse(text);
-      const [first, ...more] = host.backend.compare({ owner, wanted, former: wanted }, running).missing;
+    return (now[family] ?? []).flatMap((one) => {
+      const owner = ownerOf(one);
+      if (owner?.kind !== "host" || !isManaged(one.text)) return [];
+      const wanted = readFragment(one.text);
+      const compared = { owner, family, wanted, former: wanted, text: one.file ?? one.text };
+      const [first, ...more] = host.backend.compare(compared, running).missing;
       if (first === undefined) return [];
-      const rules = `'${spellLive(first)}'${more.length > 0 ? ` and ${more.length} more` : ""}`;
-      return [`the kernel lacks host rules of ${path}: ${rules}; 'docker_iptables setup' restores them`];
+      const rules = `'${first}'${more.length > 0 ? ` and ${more.length} more` : ""}`;
+      return [`the kernel lacks host rules of ${one.path}: ${rules}; 'docker_iptables setup' restores them`];
     });
   });
 }

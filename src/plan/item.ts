@@ -18,6 +18,8 @@ export interface FileChange {
 export interface Item extends FileChange {
   owner: Owner;
   family: Family;
+  /** What it is to be, as `Fragments` have it; undefined where there is to be none. */
+  fragment: string | undefined;
   former: Tables;
   wanted: Tables;
   /** What `wanted` means, where it is a container's. */

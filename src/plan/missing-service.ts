@@ -4,9 +4,10 @@ import type { Fragments } from "../fragments/by-family.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
 import { Failure } from "../model/errors.ts";
 import { isHostFile } from "../model/owner.ts";
-import type { HostConfig, Subject } from "../model/request.ts";
+import type { Subject } from "../model/request.ts";
 import { recordedSettings } from "../systemd/install.ts";
 import { someOf } from "../text/words.ts";
+import type { Host } from "./backend.ts";
 import { readDirectories } from "./directories.ts";
 import { findForeignRules } from "./foreign-rules.ts";
 import type { Kernel } from "./item.ts";
@@ -16,15 +17,15 @@ import type { Kernel } from "./item.ts";
  * rules that no fragment declares: if there are live ones, or the host was set up for `reload: patch`, the command has that.
  * `command` is this call's, without the program's name.
  */
-export async function adviseService(error: unknown, live: Kernel, host: HostConfig, command: string): Promise<unknown> {
+export async function adviseService(error: unknown, live: Kernel, host: Host, command: string): Promise<unknown> {
   if (!(error instanceof Failure) || error.code !== "unit_missing") return error;
   const [recorded, now] = await Promise.all([
     recordedSettings(host.timeout),
-    readDirectories(host.directories).catch((): Fragments => ({})),
+    readDirectories(host).catch((): Fragments => ({})),
   ]);
   const isSetUp = Object.values(now)
     .flat()
-    .some(({ path, text }) => isHostFile(path) && isManaged(text));
+    .some((one) => isHostFile(one) && isManaged(one.text));
   const strange = (await findForeignRules(live, now, host)).flatMap(({ rules }) => rules);
   const patch = `'docker_iptables ${command} --reload patch'`;
   return new Failure(error.code, `${error.message}; ${advice()}`, error.facts, { cause: error });

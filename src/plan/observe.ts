@@ -37,7 +37,7 @@ const NO_NETWORKS = Promise.resolve<Networks>({ networks: [], unusable: [] });
 export async function observe(request: SelectionRequest, signal: AbortSignal, listener: Listener): Promise<Observed> {
   const { subject, host, client, loading } = request;
   // A fragment that is written after this read is from a process that asks the client later, and not this call's to change.
-  const before = await readStamped(host.directories).catch(orLater(subject.all));
+  const before = await readStamped(host).catch(orLater(subject.all));
   const since = performance.now();
   // The daemon's networks are requested first: if its socket starts it, it makes rules before it answers.
   const asking = setsUp(subject) ? findNetworks(client) : NO_NETWORKS;
@@ -93,7 +93,7 @@ async function lookAround(
   if (subject.state === "absent" && loading.reload !== "none") await refuseOrphaned(families, host);
   const [live, seen] = await Promise.all([
     loading.reload === "none" ? {} : host.backend.read(families, host),
-    before ?? readStamped(host.directories),
+    before ?? readStamped(host),
   ]);
   return { families, live, seen };
 }

@@ -67,7 +67,7 @@ export async function plan(
   const { items, live } = found;
   const { host, check } = request;
   const base = desired === undefined ? NOTHING_PLANNED : await planHost({ items, desired, live, now }, request);
-  const future = withChanges(now, [...base.files, ...items], host.directories);
+  const future = withChanges(now, { files: base.files, items }, host.directories);
   const changing = items.filter(hasChanges);
   const changes = changing.length > 0 || hasHostChanges(base);
   const closes = request.subject.state === "absent" || (changes && onlyGoes(changing, going, base));

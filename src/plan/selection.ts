@@ -142,7 +142,7 @@ function aboutPorts({ allow, ...options }: Options, { publishes }: Container): O
 function hasHostRules(here: Fragments): boolean {
   return Object.values(here)
     .flat()
-    .some(({ path }) => containerOf(path) === undefined);
+    .some((one) => containerOf(one) === undefined);
 }
 
 /** A prediction for a host whose setup is predicted, too, as a play or a highstate does: setup will come first. */

@@ -22,11 +22,9 @@ export async function planHostRemoval(
   now: Fragments,
   { host, loading }: Pick<Request, "host" | "loading">,
 ): Promise<HostPlan> {
-  const future = Object.values(withChanges(now, items, host.directories)).flat();
+  const future = Object.values(withChanges(now, { files: [], items }, host.directories)).flat();
   const units = loading.reload === "none" ? [] : await unitsToRemove(host, loading.reload === "systemd");
-  const left = future
-    .filter(({ path, text }) => containerOf(path) !== undefined && hasRuleLines(text))
-    .map(({ path }) => path);
+  const left = future.filter((one) => containerOf(one) !== undefined && hasRuleLines(one.text)).map(({ path }) => path);
   refuseInUse(left, units);
   const kept = future.filter(isAdopted);
   const warnings = kept.map(({ path }) => `${path} is kept: 'setup --adopt' made it, and its rules are yours`);

@@ -105,7 +105,12 @@ async function lookAround(
 ): Promise<Around> {
   const { networks, daemon } = desired;
   // What a fragment had earlier in this boot is saved, too: the file may have been moved away to be written anew.
-  const declared = await declaredIn(withChanges(now, items, host.directories), live, host, loading.adopt);
+  const declared = await declaredIn(
+    withChanges(now, { files: [], items }, host.directories),
+    live,
+    host,
+    loading.adopt,
+  );
   const families = familiesOf(items);
   const all = await runPreflight({ families, future: declared, networks, live }, host.timeout);
   // Without a daemon of this host their owner is unknown.
@@ -132,7 +137,7 @@ async function planLoads(
   const isLeftAlone = isSetUp(items) && !loaders.some(({ start, ours }) => start && !ours);
   if (!adopt && !replace && !isLeftAlone) refusePreflight([...preflight.removed, ...preflight.kept], found);
   const files = adopt ? await adoptedFiles(found.families, host.directories) : [];
-  const future = withChanges(now, [...items, ...files], host.directories);
+  const future = withChanges(now, { files, items }, host.directories);
   const tried = await tryFragments({ future, live, families }, host, isSystemd);
   const broken = tried.failure;
   if (broken !== undefined && !isLeftAlone) throw broken;

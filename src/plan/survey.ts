@@ -8,8 +8,6 @@ import type { Written } from "../iptables/fragment-text.ts";
 import type { Directories } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
-import { fileOf } from "../model/owner.ts";
-import type { HostConfig } from "../model/request.ts";
 import type { DesiredFragment } from "../rules/desired-fragment.ts";
 import { inLanes } from "../system/lanes.ts";
 import { verbose } from "../system/verbose.ts";
@@ -64,11 +62,11 @@ export async function surveyKernel(
  * unless that is requested. `missing` are to be made, are those of families of which nothing is there to be removed, or are a failure.
  */
 export async function familiesOf(
-  { directories, needsIpv6 }: HostConfig,
+  { directories, needsIpv6, backend }: Host,
   missing: "make" | "skip" | "refuse" = "refuse",
 ): Promise<Family[]> {
   const existing = await Promise.all(FAMILIES.map((family) => directoryExists(directories[family])));
-  await refuseOneForBoth(directories);
+  if (!backend.hasOneDirectory) await refuseOneForBoth(directories);
   return FAMILIES.filter((family, index) => {
     if (existing[index] || missing === "make") return true;
     if (missing === "skip" || (family === "ipv6" && !needsIpv6)) return false;
@@ -88,18 +86,18 @@ async function refuseOneForBoth({ ipv4, ipv6 }: Directories): Promise<void> {
 function compareWithKernel(items: readonly Omit<Item, "drift">[], live: Kernel, { backend }: Host): Item[] {
   return items.map((item) => {
     const running = live[item.family];
-    return { ...item, drift: running && backend.compare(item, running) };
+    return { ...item, drift: running && backend.compare({ ...item, text: item.after }, running) };
   });
 }
 
 async function readItem(
   fragment: DesiredFragment,
-  { rules, texts }: Written,
+  { rules, texts, fragments }: Written,
   family: Family,
   { directories, backend }: Host,
 ): Promise<Omit<Item, "drift">> {
   const { owner } = fragment;
-  const path = join(directories[family], fileOf(owner));
+  const path = join(directories[family], backend.fileOf(owner));
   const before = await readOwn(path);
   return {
     owner,
@@ -107,7 +105,8 @@ async function readItem(
     path,
     before,
     after: texts[family],
-    former: backend.parse(before?.text ?? ""),
+    fragment: fragments[family],
+    former: backend.parse(before?.text ?? "", family),
     wanted: new Map(Object.entries(rules[family])),
     meaning: "options" in fragment ? fragment.meaning[family] : [],
   };

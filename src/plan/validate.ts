@@ -17,15 +17,29 @@ import { type Advice, adviceSentence } from "../text/advice.ts";
 import { type FileChange, hasRules, type Item, isContainers, type Kernel } from "./item.ts";
 
 /** The directories' fragments with these changes. */
-export function withChanges(now: Fragments, changes: readonly FileChange[], directories: Directories): Fragments {
-  const changed = new Set(changes.map(({ path }) => path));
-  const coming = changes.flatMap(({ path, after }) => (after === undefined ? [] : [{ path, text: after }]));
+export function withChanges(
+  now: Fragments,
+  { files, items }: { files: readonly FileChange[]; items: readonly Item[] },
+  directories: Directories,
+): Fragments {
+  const changed = new Set([...files, ...items].map(({ path }) => path));
   const future = FAMILIES.map((family) => {
-    const here = coming.filter(({ path }) => dirname(path) === directories[family]);
+    const own = items.filter((item) => item.family === family);
+    const here = [
+      ...files.flatMap(({ path, after }) => (dirname(path) === directories[family] ? ofText(path, after) : [])),
+      ...own.flatMap(({ path, owner, fragment, after }) => {
+        const file = after === fragment ? {} : { file: after };
+        return ofText(path, fragment).map((one) => ({ ...one, owner, ...file }));
+      }),
+    ];
     const kept = (now[family] ?? []).filter(({ path }) => !changed.has(path));
     return [family, [...kept, ...here].sort((a, b) => compareNames(basename(a.path), basename(b.path)))] as const;
   });
   return Object.fromEntries(future);
+}
+
+function ofText(path: string, text: string | undefined): Pick<Fragment, "path" | "text">[] {
+  return text === undefined ? [] : [{ path, text }];
 }
 
 /** Throws Failure `chain_not_declared`, `chain_not_reached`; with `reload: restore` and `patch` also `fragment_invalid`. */
@@ -81,7 +95,7 @@ export function adviseUncovered(items: readonly Item[], future: Fragments): Advi
   const lacking = new Set<string>();
   const covered = new Map<string, boolean>();
   const covers = (family: Family, bridge: string) => {
-    const covering = (one: Fragment) => containerOf(one.path) === undefined && names(one, bridge);
+    const covering = (one: Fragment) => containerOf(one) === undefined && names(one, bridge);
     const known = covered.get(`${family} ${bridge}`) ?? (future[family] ?? []).some(covering);
     covered.set(`${family} ${bridge}`, known);
     return known;
@@ -148,7 +162,7 @@ export function adviseLoopback(items: readonly Item[], future: Fragments, chain:
 function isForeign(fragments: Fragments): boolean {
   return Object.values(fragments)
     .flat()
-    .some(({ path, text }) => isHostFile(path) && !isManaged(text));
+    .some((one) => isHostFile(one) && !isManaged(one.text));
 }
 
 function jumpsFromOutput(rule: readonly string[], chain: string): boolean {

@@ -8,7 +8,7 @@ import type { Drift, Live, Tables } from "../../src/iptables/live.ts";
 import type { Rule } from "../../src/iptables/rule.ts";
 import { Failure } from "../../src/model/errors.ts";
 import { FAMILIES, type Family } from "../../src/model/family.ts";
-import { ownerOfFile, readOwner, spellOwner } from "../../src/model/owner.ts";
+import { fileOf, ownerOfFile, readOwner, spellOwner } from "../../src/model/owner.ts";
 import type { HostConfig } from "../../src/model/request.ts";
 import type { Backend, BeforeLoad, Host, Locks, Look, Undo, WaysBack, Work } from "../../src/plan/backend.ts";
 import { NOTHING_PLANNED } from "../../src/plan/host-plan.ts";
@@ -33,16 +33,21 @@ export class MemoryBackend implements Backend {
   refused: string | undefined;
   readonly calls: string[] = [];
 
+  hasOneDirectory = false;
+  fileOf = fileOf;
+  readFragments = readFragments;
+  listRules = () => ({ ipv4: {}, ipv6: {} });
+
   write = (fragment: DesiredFragment): Written => {
     const owner = spellOwner(fragment.owner);
-    const written: Written = { rules: { ipv4: {}, ipv6: {} }, texts: {} };
+    const written: Written = { rules: { ipv4: {}, ipv6: {} }, texts: {}, fragments: {} };
     for (const family of FAMILIES) {
       const lines = fragment.meaning[family].map((rule) => `-${owner} ${JSON.stringify(rule)}`);
       if (lines.length === 0) continue;
       written.rules[family] = { filter: lines.map((line) => [line]) };
       written.texts[family] = [managedHeader(owner), ...lines, ""].join("\n");
     }
-    return written;
+    return { ...written, fragments: written.texts };
   };
 
   parse = (text: string): Tables => {
@@ -65,7 +70,7 @@ export class MemoryBackend implements Backend {
     const rules = wanted.get("filter") ?? [];
     const lines = new Set(rules.map(([line = ""]) => line));
     return {
-      missing: rules.filter(([line = ""]) => !running.has(line)).map((rule) => [...rule]),
+      missing: rules.flatMap((rule) => rule).filter((line) => !running.has(line)),
       surplus: [...running].filter((line) => !lines.has(line)).length,
       disordered: false,
     };

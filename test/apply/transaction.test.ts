@@ -51,7 +51,7 @@ function web(address: string | undefined, name = "web"): ContainerFragment {
 /** What publish does from `compare` on. Returns whether anything was to be done. */
 async function publish(wanted: ContainerFragment[], families: Family[] = ["ipv4"]): Promise<boolean> {
   const request = requestOf(wanted.every(({ meaning }) => meaning.ipv4.length === 0) ? "absent" : "present");
-  const seen = await readStamped(request.host.directories);
+  const seen = await readStamped(request.host);
   const live = await backend.read(families);
   const compared = await compare(wanted, families, live, request);
   const { load } = await plan(compared, undefined, seen.now, request);

@@ -80,6 +80,6 @@ test("what DOCKER-USER accepts opens nothing that a list closes, and that is tol
 
 test("is not looked at where rules of the list are missing: that is reported already", () => {
   const { host, items } = hostWith([web], { mangle: ["-A FORWARD -j ACCEPT"] }, LIST);
-  const lacking = items.map((item) => ({ ...item, drift: { missing: [["-A", "x"]], surplus: 0, disordered: false } }));
+  const lacking = items.map((item) => ({ ...item, drift: { missing: ["-A x"], surplus: 0, disordered: false } }));
   expect(disagreements(lacking, [web], [NETWORK], host)).toEqual({ problems: [], warnings: [] });
 });

@@ -91,6 +91,7 @@ export function hostWith(targets: ReturnType<typeof targetOf>[], before: Rules =
       path,
       before: undefined,
       after: texts.ipv4,
+      fragment: texts.ipv4,
       former,
       wanted,
       meaning: meaning.ipv4,

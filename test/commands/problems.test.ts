@@ -58,7 +58,7 @@ describe("a rule that shadows", () => {
     const { host, items } = hostWith([web], { filter: ["-A FORWARD -i eth0 -j DROP"] });
     const lacking = items.map((item) => ({
       ...item,
-      drift: { missing: [["-A", "x"]], surplus: 0, disordered: false },
+      drift: { missing: ["-A x"], surplus: 0, disordered: false },
     }));
     expect(shadows(lacking, [web], [NETWORK], host)).toEqual([]);
   });

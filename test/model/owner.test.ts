@@ -30,6 +30,6 @@ test("a foreign file has no owner", () => {
   for (const path of ["/x/50_mine", "/x/11-docker-container", "/11-docker-container_web/50_mine", "/x/10_docker.bak"]) {
     expect(ownerOfFile(path)).toBeUndefined();
     expect(containerOf(path)).toBeUndefined();
-    expect(isHostFile(path)).toBe(false);
+    expect(isHostFile({ path })).toBe(false);
   }
 });

@@ -158,7 +158,7 @@ describe("lists", () => {
 
   test("are a chain that returns what may pass, and drops the rest", () => {
     const lines = containerLines("web", [renderElements([list({})], "ipv4", "web")]);
-    const chain = /jump (allow_[\da-f]{20}) }$/.exec(lines.at(-1) ?? "")?.[1] ?? "";
+    const chain = /jump (allow4_[\da-f]{20}) }$/.exec(lines.at(-1) ?? "")?.[1] ?? "";
     const words = lines.map((line) =>
       line.replaceAll(chain, "LIST").replace(/ comment "docker_iptables: web[^"]*"/, ""),
     );
@@ -185,13 +185,13 @@ describe("lists", () => {
   test("without a source, of the host itself alone", () => {
     const lines = containerLines("web", [renderElements([list({ sources: [] })], "ipv4", "web")]);
     expect(
-      lines.filter((line) => line.startsWith("add rule")).map((line) => line.replace(/.*allow_\w+ | comment.*/g, "")),
+      lines.filter((line) => line.startsWith("add rule")).map((line) => line.replace(/.*allow4_\w+ | comment.*/g, "")),
     ).toEqual(['iifname "lo" return', "drop"]);
   });
 
   test("of answers ask where they go", () => {
     const lines = containerLines("web", [renderElements([list({ direction: "out" })], "ipv4", "web")]);
-    expect(lines.join("\n")).toMatch(/oifname "lo" return .*\n.* ip daddr @allow_\w+_from return/);
+    expect(lines.join("\n")).toMatch(/oifname "lo" return .*\n.* ip daddr @allow4_\w+_from return/);
     expect(lines.at(-1)).toMatch(/ listed_reply4 /);
   });
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { renderElements } from "../../src/nft/elements.ts";
-import { difference, readTable, tableOf } from "../../src/nft/table.ts";
+import { difference, type NftChain, type NftRule, readTable, tableOf } from "../../src/nft/table.ts";
 import { containerLines, hostLines } from "../../src/nft/text.ts";
 import type { ContainerRule } from "../../src/rules/model.ts";
 
@@ -25,7 +25,7 @@ function goalOf(...lines: string[][]) {
 function liveOf(...lines: string[][]) {
   const { sets, chains } = goalOf(...lines);
   const bare = [...chains].map(
-    ([name, { hook, rules }]) => [name, { hook, rules: rules.map(({ hash }) => ({ hash, text: "" })) }] as const,
+    ([name, { hook, rules }]) => [name, { hook, rules: rules.map((rule) => ({ ...rule, text: "" })) }] as const,
   );
   return { sets, chains: new Map(bare) };
 }
@@ -47,19 +47,23 @@ describe("one transaction of what differs", () => {
 
   test("what two state goes with the last", () => {
     const was = liveOf(HOST, containerOf("a", publish(8080)), containerOf("b", publish(8080)));
-    expect(difference(goalOf(HOST, containerOf("b", publish(8080))), was)).toEqual([]);
+    // It is the other's from then on.
+    expect(difference(goalOf(HOST, containerOf("b", publish(8080))), was)).toEqual([
+      "delete element inet docker_iptables publish4 { tcp . 8080 }",
+      'add element inet docker_iptables publish4 { tcp . 8080 comment "docker_iptables: b" : 172.17.0.2 . 80 }',
+    ]);
     expect(difference(goalOf(HOST), was)).toEqual(["delete element inet docker_iptables publish4 { tcp . 8080 }"]);
   });
 
   test("a chain in which somebody has changed something is written anew", () => {
     const goal = goalOf(HOST);
     const { sets, chains } = liveOf(HOST);
-    const spoilt = (rules: { hash: string; text: string }[]) => ({
+    const spoilt = (rules: readonly NftRule[]) => ({
       sets,
-      chains: new Map([...chains, ["forward4", { hook: undefined, rules }]]),
+      chains: new Map<string, NftChain>([...chains, ["forward4", { hook: undefined, rules }]]),
     });
     const own = chains.get("forward4")?.rules ?? [];
-    for (const rules of [[], own.slice(1), [...own].reverse(), [...own, { hash: "", text: "" }]]) {
+    for (const rules of [[], own.slice(1), [...own].reverse(), [...own, { hash: "", comment: "", text: "" }]]) {
       const lines = difference(goal, spoilt(rules)) ?? [];
       expect(lines[0]).toBe("flush chain inet docker_iptables forward4");
       expect(lines.slice(1)).toHaveLength(own.length);

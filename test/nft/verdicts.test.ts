@@ -12,8 +12,10 @@ import { renderRules } from "../../src/iptables/render.ts";
 import { spell, TABLES } from "../../src/iptables/rule.ts";
 import { Failure } from "../../src/model/errors.ts";
 import { FAMILIES, type Family } from "../../src/model/family.ts";
-import { renderElements } from "../../src/nft/elements.ts";
-import { tableOf } from "../../src/nft/table.ts";
+import { HOST_FILES, hostOwner, spellOwner } from "../../src/model/owner.ts";
+import { commentFor, renderElements } from "../../src/nft/elements.ts";
+import { containerMeaning, hostMeaning } from "../../src/nft/meaning.ts";
+import { type NftTable, tableOf } from "../../src/nft/table.ts";
 import { containerLines, hostLines } from "../../src/nft/text.ts";
 import { makeHostRules } from "../../src/rules/host-rules.ts";
 import { type ContainerRule, type HostRule, portAt } from "../../src/rules/model.ts";
@@ -73,9 +75,11 @@ const list = fc.option(
   }),
 );
 
-/** Of one family: how iptables has the rules, and how nftables has them. */
-function bothOf(families: Record<Family, (ContainerRule | HostRule)[][]>, proxy: boolean) {
-  const live = Object.fromEntries(
+type Meanings = Record<Family, (ContainerRule | HostRule)[][]>;
+
+/** How iptables has the rules. */
+function liveOf(families: Meanings) {
+  return Object.fromEntries(
     FAMILIES.map((family) => {
       const all = families[family].map((rules) => renderRules(rules, family, { owner: "web", chain: CHAIN }));
       const text = TABLES.flatMap((table) => {
@@ -89,13 +93,30 @@ function bothOf(families: Record<Family, (ContainerRule | HostRule)[][]>, proxy:
       return [family, readLive([...text, ""].join("\n"))];
     }),
   );
-  const rendered = (family: Family) => families[family].map((rules) => renderElements(rules, family, "web"));
+}
+
+/** How nftables has them. */
+function tableFor(families: Meanings, proxy: boolean): NftTable {
+  const [first = "", last = ""] = HOST_FILES.map((file) => spellOwner(hostOwner(file)));
+  const of = (owner: string, at: number) =>
+    FAMILIES.map((family) => renderElements(families[family][at] ?? [], family, owner));
   const table = tableOf([
-    ...hostLines("(10_docker)", { proxy }, []),
-    ...FAMILIES.flatMap((family) => containerLines("web", rendered(family))),
+    ...hostLines(first, { proxy }, of(first, 0)),
+    ...containerLines("web", of("web", 1)),
+    ...containerLines(last, of(last, 2)),
   ]);
   if (table === undefined) throw new Error("a line of ours was not read");
-  return { live, table };
+  return table;
+}
+
+/** What a table is read back as. */
+function readBack(table: NftTable, family: Family): (ContainerRule | HostRule)[][] {
+  const [first = "", last = ""] = HOST_FILES;
+  return [
+    hostMeaning(table, family, first),
+    containerMeaning(table, family, commentFor("web")),
+    hostMeaning(table, family, last),
+  ];
 }
 
 function rulesOf({ given, addresses }: World, allow: Record<string, string[]>) {
@@ -180,11 +201,14 @@ test("what iptables does with a packet at a hook, nftables does", () => {
         fc.pre(false);
         return;
       }
-      const { live, table } = bothOf(made.families, made.proxy);
+      const table = tableFor(made.families, made.proxy);
+      const live = liveOf(made.families);
+      const again = liveOf({ ipv4: readBack(table, "ipv4"), ipv6: readBack(table, "ipv6") });
       for (const chosen of choices) {
         const packet = packetOf(one, chosen);
         const known = live[packet.family];
-        if (known === undefined) throw new Error(packet.family);
+        const read = again[packet.family];
+        if (known === undefined || read === undefined) throw new Error(packet.family);
         for (const [name, hook, chain] of HOOKS) {
           const at = atHook(packet, hook);
           // There it matters only what is dropped.
@@ -193,6 +217,8 @@ test("what iptables does with a packet at a hook, nftables does", () => {
           const expected = short(byIptables(walk(ruleWith(known, isLocal), name, hook, toPacket(at)).verdict, at));
           const found = short(byNftables(walkChain(table, chain, at), at));
           expect(found, `${chain} ${JSON.stringify(at)}`).toBe(expected);
+          const meant = short(byIptables(walk(ruleWith(read, isLocal), name, hook, toPacket(at)).verdict, at));
+          expect(meant, `${chain} read back ${JSON.stringify(at)}`).toBe(expected);
           const kind = `${chain} ${expected.split(" ")[0]}`;
           seen.set(kind, (seen.get(kind) ?? 0) + 1);
         }
