@@ -5,7 +5,7 @@ import type { Family } from "../model/family.ts";
 import { addChain, addRule, addSet, elementsCommand, spellElement } from "./commands.ts";
 import { commentFor, ruleOwner } from "./elements.ts";
 import { familyOfName } from "./layout.ts";
-import type { NftChain, NftTable } from "./table.ts";
+import { type NftChain, type NftTable, NOTHING } from "./table.ts";
 
 /** `wanted` is what the fragment of this owner says, `live` what runs; of one family. What is for both counts as IPv4's. */
 export function compareNft(owner: string, family: Family, wanted: NftTable, live: NftTable | undefined): Drift {
@@ -13,8 +13,6 @@ export function compareNft(owner: string, family: Family, wanted: NftTable, live
   const missing = [...missingSets(own, running), ...missingElements(own, running), ...missingChains(own, running)];
   return { missing, surplus: surplusOf(owner, own, running), disordered: false };
 }
-
-export const NOTHING: NftTable = { sets: new Map(), chains: new Map() };
 
 function ofFamily({ sets, chains }: NftTable, family: Family): NftTable {
   const isOwn = ([name]: [string, unknown]) => (familyOfName(name) ?? "ipv4") === family;

@@ -11,7 +11,7 @@ import { containerFragment, type DesiredFragment, isEmpty, noHostFragment } from
 import type { ContainerRule, HostRule } from "../rules/model.ts";
 import { oneLine } from "../text/visible.ts";
 import { commentFor, renderElements } from "./elements.ts";
-import { declarationsOf } from "./layout.ts";
+import { DECLARED } from "./layout.ts";
 import { containerMeaning, hostMeaning } from "./meaning.ts";
 import { type NftTable, readLines } from "./table.ts";
 import { confirmedLines, containerLines, hostLines } from "./text.ts";
@@ -69,8 +69,6 @@ export function readNft(text: string, owner: Owner): ReadNft {
   const { rules, fragments } = inIptablesWords(table, owner, text);
   return { rules, fragments, table, strange: strange.map((at) => at + 1) };
 }
-
-const DECLARED = new Map(FAMILIES.flatMap(declarationsOf).map(({ name, ...one }) => [name, one]));
 
 /** What a table has of an owner; `text` is its file's, for its options. */
 export function inIptablesWords(table: NftTable, owner: Owner, text: string): Omit<Written, "texts"> {

@@ -162,6 +162,11 @@ const VALUES = {
   verdict: () => "verdict",
 };
 
+/** The same of both families, by name. */
+export const DECLARED = new Map(
+  FAMILIES.flatMap((family) => declarationsOf(family).map(({ name, ...one }) => [name, one] as const)),
+);
+
 /** All chains, those before the others to which they lead. */
 export function chainsOf(families: readonly Family[], options: LayoutOptions): Chain[] {
   const both = (chain: string, match = "") =>

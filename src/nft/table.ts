@@ -4,7 +4,17 @@
 // is it is what `nft --json list table` prints, read tolerantly: its words differ from version to version (1.1.4 changed some).
 
 import ipaddr from "ipaddr.js";
-import { addChain, addRule, addSet, elementsCommand, emptyOrDelete, readCommand, spellElement } from "./commands.ts";
+import {
+  ADD_TABLE,
+  addChain,
+  addRule,
+  addSet,
+  DELETE_TABLE,
+  elementsCommand,
+  emptyOrDelete,
+  readCommand,
+  spellElement,
+} from "./commands.ts";
 
 /** A set or a map, with what is in it. */
 export interface NftSet {
@@ -199,6 +209,16 @@ export function tableOf(lines: readonly string[]): NftTable | undefined {
   const { table, strange } = readLines(lines);
   return strange.length === 0 ? table : undefined;
 }
+
+/** The lines of one transaction after which the table is as it should be, whatever there is now; none where it is. */
+export function changesFor(goal: NftTable, live: NftTable | undefined): string[] {
+  if (goal.sets.size + goal.chains.size === 0) return live === undefined ? [] : [DELETE_TABLE];
+  // A table that is not there cannot be deleted, and one that is added again stays as it is.
+  return difference(goal, live) ?? [ADD_TABLE, DELETE_TABLE, ADD_TABLE, ...(difference(goal, NOTHING) ?? [])];
+}
+
+/** Of a table without anything in it, and of what is not there. */
+export const NOTHING: NftTable = { sets: new Map(), chains: new Map() };
 
 /**
  * The lines of one transaction that makes a live table the other: elements, and of chains those that differ. Undefined where the table must

@@ -1,0 +1,39 @@
+// Our own table in nftables: read, and changed by transactions. No other table is looked at.
+
+import type { Failure } from "../model/errors.ts";
+import { TABLE_WORDS } from "../nft/layout.ts";
+import { type NftTable, readTable } from "../nft/table.ts";
+import { commandFailure, type Ran, run } from "../system/exec.ts";
+
+/** Undefined where it is not there. Throws Failure `command_failed`, `permission_denied` and those of `run`. */
+export async function readOwnTable(timeoutSeconds: number): Promise<NftTable | undefined> {
+  const ran = await run("nft", ["--json", "list", "table", ...TABLE_WORDS.split(" ")], { timeoutSeconds });
+  if (ran.exitCode !== 0) {
+    if (NO_TABLE.test(ran.stderr)) return undefined;
+    throw failed(ran, "command_failed", "the live rules cannot be read");
+  }
+  const table = readTable(ran.stdout);
+  if (table === undefined) throw failed(ran, "command_failed", "what nft prints of the live rules is no JSON");
+  return table;
+}
+
+/** nft 1.0.6 and 1.1: "Error: No such file or directory". */
+const NO_TABLE = /No such file or directory/;
+
+/** Commands as one transaction: all of it, or nothing. Throws Failure `reload_failed`, `permission_denied` and those of `run`. */
+export async function changeTable(lines: readonly string[], timeoutSeconds: number): Promise<void> {
+  const ran = await run("nft", ["-f", "-"], { timeoutSeconds, input: `${lines.join("\n")}\n` });
+  if (ran.exitCode !== 0) throw failed(ran, "reload_failed", "the rules could not be loaded");
+}
+
+/** Whether nft takes these commands; what only the kernel finds it does not say. Throws likewise. */
+export async function tryCommands(lines: readonly string[], timeoutSeconds: number): Promise<void> {
+  const ran = await run("nft", ["--check", "-f", "-"], { timeoutSeconds, input: `${lines.join("\n")}\n` });
+  if (ran.exitCode !== 0) throw failed(ran, "fragment_invalid", "nft refuses the rules");
+}
+
+function failed(ran: Ran, code: "command_failed" | "reload_failed" | "fragment_invalid", what: string): Failure {
+  if (/operation not permitted|must be root/i.test(ran.stderr))
+    return commandFailure("permission_denied", "root is needed", ran);
+  return commandFailure(code, what, ran);
+}
