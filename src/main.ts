@@ -1,7 +1,7 @@
 // The executable: picks the door, answers once, sets the exit status. The only user of process.*, save the environment.
 
 import { IPTABLES } from "./apply/iptables-backend.ts";
-import { loadDirectories } from "./apply/load.ts";
+import { nftBackend } from "./apply/nft-backend.ts";
 import { paintFor } from "./cli/colours.ts";
 import { type Command, readCommand, UsageError } from "./cli/command.ts";
 import { askToKeep } from "./cli/dialog.ts";
@@ -160,10 +160,11 @@ type Handler = (
   stop: AbortSignal,
 ) => { request: Request; result: () => Promise<Result> };
 
-/** What is asked of this host, whose packet filter is iptables'. Throws Failure as `readRequest`. */
+/** What is asked of this host, and of its packet filter. Throws Failure as `readRequest`. */
 function requestOf(raw: Raw, settings: HostSettings, named = true): HostRequest {
   const request = readRequest(raw, surroundings(), settings, named);
-  return { ...request, host: { ...request.host, backend: IPTABLES } };
+  const { backend, nftables_dir: directory } = request.args;
+  return { ...request, host: { ...request.host, backend: backend === "nft" ? nftBackend(directory) : IPTABLES } };
 }
 
 /** milliseconds between two looks of the watcher at the settings. */
@@ -264,7 +265,7 @@ function loadHost(
     result: async () => {
       const loaded =
         request.confirm === undefined || request.check
-          ? await loadDirectories(request, families, keepUndeclared)
+          ? await request.host.backend.loadHost({ host: request.host, check: request.check, families, keepUndeclared })
           : await loadAndWait(request, families, keepUndeclared, request.confirm);
       const result = resultOfLoad(request, loaded);
       if (settings.unusable !== undefined) throw afterLoad(settings.unusable, result);

@@ -63,8 +63,7 @@ export async function begin(
 ): Promise<Unconfirmed> {
   const { host, settings } = request;
   const begun = { ...change, armed: [...new Set([...change.armed, ...(other?.armed ?? [])])] };
-  const { ipv4, ipv6 } = host.directories;
-  const words = ["--iptables-dir", ipv4, "--ip6tables-dir", ipv6, ...configWords(settings.path)];
+  const words = [...host.backend.flags(host.directories), ...configWords(settings.path)];
   try {
     const left = Math.ceil(change.due - (await readNow()).uptime);
     // First who puts it back: without the record it only ends itself.

@@ -126,13 +126,13 @@ export async function putBackRules(change: Unconfirmed, host: HostConfig): Promi
   throw new Failure(first.code, failures.map(({ message }) => message).join("; "), first.facts, { cause: first });
 }
 
-async function putBackOther({ family, variant, text }: FormerRules, { timeout }: HostConfig): Promise<string[]> {
+export async function putBackOther({ family, variant, text }: FormerRules, { timeout }: HostConfig): Promise<string[]> {
   if (variant === null) return [];
   await restoreBackend(family, variant, readLive(text), timeout);
   return [`the rules of the ${variant} backend`];
 }
 
-async function putBackTable({ name, text }: FormerTable, { timeout }: HostConfig): Promise<string[]> {
+export async function putBackTable({ name, text }: FormerTable, { timeout }: HostConfig): Promise<string[]> {
   if ((await tableText(name, timeout)) !== undefined) return [];
   await restoreTable(name, text, timeout);
   return [`the nftables table ${name}`];

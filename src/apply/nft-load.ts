@@ -1,6 +1,6 @@
 // How nftables takes the rules: our own table becomes what the directory says, by one transaction of what differs. No other table is touched.
 
-import { currentFiles, linkConfirmed, type NftFile, readNftFiles } from "../fragments/nft-directory.ts";
+import { currentFiles, linkConfirmed, type NftFile } from "../fragments/nft-directory.ts";
 import type { Live } from "../iptables/live.ts";
 import { asFailure, type Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
@@ -161,8 +161,8 @@ export async function readNft(families: readonly Family[], timeout: number): Pro
   return Object.fromEntries(families.map((family) => [family, live?.[family]]));
 }
 
-/** What in the directory is not as docker_iptables writes it: by file, its first such line. Throws Failure `directory_unusable`. */
-export async function strangeLines(directory: string): Promise<{ path: string; line: number }[]> {
-  const files = await readNftFiles(directory);
-  return files.flatMap(({ path, read: { strange } }) => (strange[0] === undefined ? [] : [{ path, line: strange[0] }]));
+/** Whether a load would change anything. Throws as `loadTable`. */
+export async function differsFrom({ directory, timeout }: NftPlace): Promise<boolean> {
+  const { current } = await currentFiles(directory);
+  return changesFor(goalOf(current), await readOwnTable(timeout)).length > 0;
 }

@@ -2,7 +2,6 @@
 // print some of them as they are. Pure.
 
 import type { Waits } from "../apply/confirmation.ts";
-import type { Loaded } from "../apply/load.ts";
 import type { Confirmed, Outcome as Reverted } from "../commands/confirm.ts";
 import type { Explained, Explanation } from "../commands/explain.ts";
 import type { Outcome } from "../commands/publish.ts";
@@ -10,7 +9,6 @@ import type { ContainerStatus, Listed, Status } from "../commands/status.ts";
 import { describeNothingPublished } from "../docker/nothing-published.ts";
 import { reachableOf } from "../docker/published.ts";
 import type { FileDiff, FileResult, Result } from "../generated/result.ts";
-import { restoreCommand } from "../iptables/commands.ts";
 import { hasDrift } from "../iptables/live.ts";
 import { warnOfAccess } from "../model/access.ts";
 import { asFailure, type Failure } from "../model/errors.ts";
@@ -21,6 +19,7 @@ import type { Request, Subject } from "../model/request.ts";
 import { spellUndone } from "../model/rolled-back.ts";
 import { spellSources } from "../model/sources.ts";
 import { timeOfDay } from "../model/unconfirmed.ts";
+import type { HostRequest, LoadedHost } from "../plan/backend.ts";
 import { hasHostChanges, hasUnitChanges } from "../plan/host-plan.ts";
 import {
   byContainer,
@@ -68,10 +67,10 @@ export function resultOf(request: Request, outcome: Outcome): Result {
     containers,
     ...publishedResult(request, outcome),
     ...waitsResult(waits),
-    files: files.flatMap(fileResult),
-    reloaded: outcome.committed.reloaded,
+    files: onceEach(files).flatMap(fileResult),
+    reloaded: [...new Set(outcome.committed.reloaded)],
     warnings: [...request.warnings, ...outcome.warnings, ...outcome.committed.warnings, ...warnOfWaiter(waits)],
-    ...(diff ? { diff: [...files.filter(hasFileChanges).map(fileDiff), ...goingOf(outcome)] } : {}),
+    ...(diff ? { diff: [...onceEach(files).filter(hasFileChanges).map(fileDiff), ...goingOf(outcome)] } : {}),
     invocation: invocationOf(request),
   });
 }
@@ -137,26 +136,21 @@ export function resultOfRevert(request: Request, reverted: Reverted): Result {
 }
 
 /** The answer to the verb load. */
-export function resultOfLoad(request: Request, { plans, warnings, waits }: Loaded & { waits?: Waits }): Result {
-  const changing = plans.filter(({ changed }) => changed.size > 0).map(({ family }) => family);
-  const loaded = request.check ? "would be loaded" : "loaded";
+export function resultOfLoad(request: HostRequest, loaded: LoadedHost & { waits?: Waits }): Result {
+  const { changed, untrusted, warnings, waits } = loaded;
   const done =
-    changing.length > 0
-      ? `${changing.map((family) => FAMILY_WORDS[family]).join(" and ")} rules ${loaded}`
+    changed.length > 0
+      ? `${changed.map((family) => FAMILY_WORDS[family]).join(" and ")} rules ${request.check ? "would be loaded" : "loaded"}`
       : "the rules are loaded already";
   const msg = `${done}${waitsSentence(waits)}`;
+  const commands = new Set(changed.map(request.host.backend.commandFor));
   return allVisible<Result>({
     ...waitsResult(waits),
-    changed: changing.length > 0,
+    changed: changed.length > 0,
     msg,
     comment: msg,
-    reloaded: request.check ? [] : changing.map(restoreCommand),
-    warnings: [
-      ...request.warnings,
-      ...warnings,
-      ...warnOfWaiter(waits),
-      ...plans.flatMap(({ untrusted }) => untrusted.map(warnOfAccess)),
-    ],
+    reloaded: request.check ? [] : [...commands],
+    warnings: [...request.warnings, ...warnings, ...warnOfWaiter(waits), ...new Set(untrusted.map(warnOfAccess))],
   });
 }
 
@@ -247,7 +241,7 @@ function statusResult({ name, target, options, items }: ContainerStatus): Status
     publishes,
     addresses: Object.values(target?.publishing ?? {}).map(({ address }) => address),
     options: { ...options },
-    fragments: items.filter(({ before }) => before !== undefined).map(({ path }) => path),
+    fragments: [...new Set(items.filter(({ before }) => before !== undefined).map(({ path }) => path))],
     lists: items.flatMap(({ family, meaning }) => listedPorts(family, meaning)),
     live: isLive(items),
   };
@@ -304,6 +298,11 @@ function baseSentence({ changed, networks }: BaseResult, state: "present" | "abs
   if (state === "absent") return changed ? `the host rules ${would} removed` : "there are no host rules";
   const covered = networks.length === 0 ? "" : ` for the networks ${[...networks].sort().join(", ")}`;
   return changed ? `the host rules ${would} set up${covered}` : `the host rules are up to date${covered}`;
+}
+
+/** A file may have both families. */
+function onceEach(files: readonly FileChange[]): FileChange[] {
+  return [...new Map(files.map((one) => [one.path, one])).values()];
 }
 
 function fileResult({ path, before, after }: FileChange): FileResult[] {

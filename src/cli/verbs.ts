@@ -24,10 +24,10 @@ export const NAMED = ["containers", "fragments", "networks"] as const;
 
 const ANSWER = ["config", "json", "debug", "verbose", "help"];
 const PREDICT = ["check", "diff"];
-const DIRECTORIES = ["iptables-dir", "ip6tables-dir", "timeout"];
+const DIRECTORIES = ["backend", "iptables-dir", "ip6tables-dir", "nftables-dir", "timeout"];
 const DAEMON = ["client", "docker-host"];
 const RULES = ["allow", "chain", "ipv6", "guards", "network"];
-const RELOAD = ["reload", "iptables-service", "ip6tables-service"];
+const RELOAD = ["reload", "iptables-service", "ip6tables-service", "nftables-service"];
 const BASE = ["base", "adopt", "replace"];
 
 export const VERBS: readonly Verb[] = [

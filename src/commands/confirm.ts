@@ -15,15 +15,13 @@ import {
   type Waits,
   waitingFor,
 } from "../apply/confirmation.ts";
-import { keepFormerLastGood, readFormerRules } from "../apply/former-rules.ts";
-import { keepLoaded, type Loaded, loadDirectories, trustAgain } from "../apply/load.ts";
-import { existingFamilies, readFragments } from "../fragments/directory.ts";
+import { trustAgain } from "../apply/load.ts";
+import { existingFamilies } from "../fragments/directory.ts";
 import type { Unconfirmed } from "../generated/unconfirmed.ts";
 import { asFailure, Failure, type Undone } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import { secondsLeft, unconfirmedFailure } from "../model/unconfirmed.ts";
-import { keepOurLastGood } from "../netfilter/last-good.ts";
-import type { HostRequest } from "../plan/backend.ts";
+import type { HostRequest, LoadedHost } from "../plan/backend.ts";
 import { unconfirmedLoad } from "../plan/unconfirmed.ts";
 import { variable } from "../system/environment.ts";
 import { withLoadLock, withWriteLock } from "../system/lock.ts";
@@ -73,13 +71,8 @@ async function keepLive(
   const families = await existingFamilies(directories);
   for (const { family, variant, isWhole } of kernel) {
     if (variant !== null || !families.includes(family)) continue;
-    const directory = directories[family];
-    const isAlone = loading.reload === "patch";
-    const keep = async () =>
-      isWhole
-        ? keepLoaded({ families: [family], directories, timeout })
-        : keepOurLastGood(family, directory, await readFragments(directory), isAlone);
-    const told = await withLoadLock([directory], timeout, keep);
+    const keep = () => host.backend.keepConfirmed(family, isWhole, host, loading);
+    const told = await withLoadLock([directories[family]], timeout, keep);
     if (isWhole && told.length === 0) trusted.push(family);
     warnings.push(...told);
   }
@@ -159,19 +152,19 @@ export async function loadAndWait(
   families: readonly Family[],
   keepUndeclared: boolean,
   seconds: number,
-): Promise<Loaded & { waits?: Waits }> {
+): Promise<LoadedHost & { waits?: Waits }> {
   const { host, defaults } = request;
   return alone(request, async (other) => {
     if (other !== undefined && other.stage !== "distrusted") throw unconfirmedFailure(other, await readNow());
     const existing = await existingFamilies(host.directories);
     const wanted = families.filter((family) => existing.includes(family));
-    const kernel = await readFormerRules(wanted, () => true, host);
-    await keepFormerLastGood(kernel, host);
+    const kernel = await host.backend.formerRules(wanted, host);
     const change = await begin(unconfirmedLoad(kernel, defaults.chain, await waitingFor(seconds)), other, request);
-    const loaded = await loadDirectories(request, families, keepUndeclared).catch(async (error: unknown) => {
+    const loading = { host, check: false, families, keepUndeclared };
+    const loaded = await host.backend.loadHost(loading).catch(async (error: unknown) => {
       throw await notLoaded(asFailure(error), change, other, request);
     });
-    if (loaded.plans.some(({ changed }) => changed.size > 0)) {
+    if (loaded.changed.length > 0) {
       const waits = await countFromNow(change, seconds, request).catch(async (error: unknown) => {
         await putBack(change, request);
         throw error;

@@ -1,7 +1,6 @@
 // status: what is not as it should be, in the files, in the kernel and at the daemon. Reads only, takes no lock, and says what
 // it can while the daemon is down.
 
-import { findBroken } from "../apply/load.ts";
 import { clientCommand } from "../docker/client.ts";
 import {
   type Complaint,
@@ -27,18 +26,17 @@ import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import type { Options } from "../model/options.ts";
 import { containerOf, isHostFile, spellOwner } from "../model/owner.ts";
-import type { Defaults, HostConfig } from "../model/request.ts";
+import type { Defaults } from "../model/request.ts";
 import type { HostSettings } from "../model/settings.ts";
 import { describeUnconfirmed } from "../model/unconfirmed.ts";
-import type { HostRequest } from "../plan/backend.ts";
+import type { Host, HostRequest } from "../plan/backend.ts";
 import { fragmentFor, keptOptions, type Listed as ListedFragment, optionsOf } from "../plan/desired.ts";
 import { readDirectories, untrustedOf } from "../plan/directories.ts";
 import { firewallProblems } from "../plan/firewalls.ts";
-import { adviseUndeclared, declaredIn, findForeignRules } from "../plan/foreign-rules.ts";
+import { adviseUndeclared } from "../plan/foreign-rules.ts";
 import { adviseHost, type DesiredHostRules, wantBase } from "../plan/host-rules.ts";
 import { byContainer, hasRules, type Item, isLive, type Kernel } from "../plan/item.ts";
 import { adviseInterfaces, adviseUnkept, type ListAdvice } from "../plan/lists.ts";
-import { type PreflightFindings, runPreflight } from "../plan/preflight.ts";
 import { closingOf } from "../plan/selection.ts";
 import { type StaleFragment, sortSkipped } from "../plan/skipped.ts";
 import { familiesOf, survey } from "../plan/survey.ts";
@@ -230,11 +228,9 @@ async function lookAround(scene: Scene, { host, loading, settings }: StatusReque
   const able = families.filter((family) => live[family] !== undefined);
   const seen = await readHost(live, bridges);
   const services = await lookAtServices(families, live, { host, loading, settings }, mayBeSetUp(now));
-  const declared = await declaredIn(now, live, host);
-  const preflight = { families: able, future: declared, networks, live };
-  const around = await runPreflight(preflight, host.timeout).catch(nobodyAround);
+  const { declared, found } = await host.backend.lookAround({ families: able, now, networks, live }, host);
   const isOff = advice.daemon !== undefined && advice.managing === undefined;
-  return { host: seen, services, firewalls: firewallProblems(around, items, isOff, loading), declared };
+  return { host: seen, services, firewalls: firewallProblems(found, items, isOff, loading), declared };
 }
 
 /** A change that waits for its confirmation, or was put back without one. */
@@ -393,12 +389,6 @@ function warnOfStart(
   ];
 }
 
-/** Where iptables-restore cannot be run, who else filters is the smaller trouble. */
-function nobodyAround(error: unknown): PreflightFindings {
-  if (!(error instanceof Failure)) throw error;
-  return { families: [], tables: [], firewalld: false, unzoned: [], netavark: undefined };
-}
-
 function asWritten(owner: string, now: Fragments, defaults: Defaults): ContainerFragment {
   const meaning = { ...NO_RULES };
   const texts: NonNullable<ContainerFragment["asWritten"]> = {};
@@ -474,17 +464,15 @@ async function baseOf(
 }
 
 /** Fragments that stop a load, in their form or in a trial. */
-async function tryFragments(now: Fragments, live: Kernel, { directories, timeout }: HostConfig): Promise<Problem[]> {
+async function tryFragments(now: Fragments, live: Kernel, host: Host): Promise<Problem[]> {
   const found = await Promise.all(
     FAMILIES.map(async (family) => {
       const fragments = now[family] ?? [];
       const running = live[family];
       const malformed = brokenFragments(fragments);
       if (running === undefined || malformed.length > 0) return malformed;
-      const directory = directories[family];
-      const { current } = await sortByBoot(directory, fragments).catch(() => ({ current: fragments }));
-      const spellingOptions = { family, directory, timeout, live: running };
-      const refused = await findBroken(current, spellingOptions, running);
+      const { current } = await sortByBoot(host.directories[family], fragments).catch(() => ({ current: fragments }));
+      const refused = await host.backend.findBroken(current, family, running, host);
       return refused === undefined ? [] : [refusedFragment(refused)];
     }),
   );
@@ -521,7 +509,7 @@ async function undeclaredOf(
   { host, loading }: Pick<HostRequest, "host" | "loading">,
 ): Promise<Problem[]> {
   if (loading.reload === "patch") return [];
-  const foreign = await findForeignRules(live, now, host);
+  const foreign = await host.backend.findForeign(live, now, host);
   if (foreign.length === 0 || (await recordedSettings(host.timeout)).values.reload === "patch") return [];
   return problemsOf("rules_undeclared", foreign.map(adviseUndeclared));
 }

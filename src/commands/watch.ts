@@ -1,18 +1,17 @@
 // watch: follows the daemon's events and keeps files and kernel in line with the running containers. A burst of events is one sync;
 // while the daemon is down it waits, and then syncs. Between the syncs it checks that its rules are still there.
 
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { followEvents } from "../docker/client.ts";
 import { readOwn } from "../fragments/directory.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
-import type { Directories } from "../model/directories.ts";
 import { asFailure, excerpt, Failure } from "../model/errors.ts";
-import { HOST_FILES } from "../model/owner.ts";
+import { HOST_FILES, hostOwner } from "../model/owner.ts";
 import type { Client } from "../model/request.ts";
-import type { HostRequest } from "../plan/backend.ts";
+import type { Host, HostRequest, Lookout } from "../plan/backend.ts";
 import { verbose } from "../system/verbose.ts";
 import { type Manager, notify, Pulse } from "../systemd/notify.ts";
-import { FlushDetector } from "./flush-detection.ts";
 import { type Outcome, publish } from "./publish.ts";
 import { listTables, type Reason } from "./reasons.ts";
 
@@ -45,7 +44,7 @@ export async function watch(
   const news = new News();
   signal.addEventListener("abort", () => news.ring(), { once: true });
   const complaints = new Complaints(reporter);
-  const lookout = new FlushDetector(request.host);
+  const lookout = request.host.backend.lookout(request.host);
   const listening = listen(request.client, news, complaints, signal);
   try {
     await syncOnNews({ request, news, lookout, reporter, complaints, signal }, manager);
@@ -59,7 +58,7 @@ export async function watch(
 interface Watch {
   request: HostRequest;
   news: News;
-  lookout: FlushDetector;
+  lookout: Lookout;
   reporter: Reporter;
   complaints: Complaints;
   signal: AbortSignal;
@@ -206,7 +205,7 @@ async function syncOnce(
     if (!isOld) await reporter.synced(outcome, taken.reasons);
   };
   try {
-    await sync(taken.networks && (await hasOwnBase(request.host.directories)));
+    await sync(taken.networks && (await hasOwnBase(request.host)));
     complaints.clear();
     return undefined;
   } catch (error) {
@@ -242,8 +241,8 @@ async function lookOnce({ news, lookout, reporter }: Watch): Promise<void> {
 }
 
 /** If setup made the host rules, they are updated to the networks, too. */
-async function hasOwnBase({ ipv4 }: Directories): Promise<boolean> {
-  const base = await readOwn(`${ipv4}/${HOST_FILES[0]}`);
+async function hasOwnBase({ directories, backend }: Host): Promise<boolean> {
+  const base = await readOwn(join(directories.ipv4, backend.fileOf(hostOwner(HOST_FILES[0]))));
   return base !== undefined && isManaged(base.text);
 }
 

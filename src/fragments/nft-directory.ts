@@ -5,6 +5,7 @@ import { lstat, mkdir, readdir, readlink, rename, rm, symlink } from "node:fs/pr
 import { basename, join } from "node:path";
 import type { Fragment } from "../iptables/assemble.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
+import { DEFAULT_NFT_DIRECTORY } from "../model/directories.ts";
 import { errno } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import { hashOf } from "../model/hash.ts";
@@ -13,8 +14,6 @@ import { type ReadNft, readNft } from "../nft/fragment-text.ts";
 import { writeFailure } from "../system/replace-file.ts";
 import { sortByBoot } from "./confirmed.ts";
 import { readFragments } from "./directory.ts";
-
-export const DEFAULT_NFT_DIRECTORY = "/etc/nftables.d";
 
 const SUFFIX = ".nft";
 

@@ -83,8 +83,7 @@ export function partsOf(
   return {
     subject: { containers: args.container, all: args.all, base: args.base, state: args.state },
     host: {
-      directories: { ipv4: args.iptables_dir, ipv6: args.ip6tables_dir },
-      services: { ipv4: args.iptables_service, ipv6: args.ip6tables_service },
+      ...placesOf(args),
       timeout,
       needsIpv6: args.ipv6,
     },
@@ -103,6 +102,16 @@ export function partsOf(
     waitTimeout: args.wait_timeout,
     watches: args.watch,
     confirm: args.confirm,
+  };
+}
+
+function placesOf(args: Arguments): Pick<HostConfig, "directories" | "services"> {
+  const { nftables_dir: directory, nftables_service: service } = args;
+  if (args.backend === "nft")
+    return { directories: { ipv4: directory, ipv6: directory }, services: { ipv4: service, ipv6: service } };
+  return {
+    directories: { ipv4: args.iptables_dir, ipv6: args.ip6tables_dir },
+    services: { ipv4: args.iptables_service, ipv6: args.ip6tables_service },
   };
 }
 

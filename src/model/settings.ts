@@ -101,7 +101,7 @@ function isName(name: string): name is Name {
 /** A service has no directory and no home to which a path could be relative. */
 function absolute(settings: Settings, path: string): Settings {
   const paths: Settings = {};
-  for (const name of ["iptables_dir", "ip6tables_dir"] as const) {
+  for (const name of ["iptables_dir", "ip6tables_dir", "nftables_dir"] as const) {
     const value = settings[name];
     if (value === undefined) continue;
     if (!isAbsolute(value)) throw unusable(path, `${name} must be an absolute path, got: ${JSON.stringify(value)}`);

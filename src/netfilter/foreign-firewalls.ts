@@ -6,6 +6,7 @@ import { type Live, readLive } from "../iptables/live.ts";
 import { builtInChains, readTables } from "../iptables/table-text.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
+import { TABLE_WORDS } from "../nft/layout.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
 import { runSystemctl } from "../system/systemctl.ts";
 import type { BaseChain, NftTable, Statements } from "./nft-tables.ts";
@@ -157,6 +158,7 @@ export function baseChains(json: string | undefined, isLegacy: boolean): (BaseCh
   return objectsOf(json, "chain").flatMap(({ family, table, name, hook, type, policy }) => {
     const named = typeof family === "string" && typeof table === "string" && typeof name === "string";
     if (!named || typeof hook !== "string") return [];
+    if (`${family} ${table}` === TABLE_WORDS) return [];
     const ofIptables = ["ip", "ip6"].includes(family) && builtInChains(table).includes(name);
     if (ofIptables && !isLegacy) return [];
     return [{ table: `${family} ${table}`, name, hook, type: String(type), policy: String(policy ?? "accept") }];

@@ -20,19 +20,22 @@ export async function readOwnTable(timeoutSeconds: number): Promise<NftTable | u
 /** nft 1.0.6 and 1.1: "Error: No such file or directory". */
 const NO_TABLE = /No such file or directory/;
 
+/** Whether it is there, with its base chains. Throws likewise. */
+export async function hasOwnTable(timeoutSeconds: number): Promise<boolean> {
+  const words = [...TABLE_WORDS.split(" "), "nat_prerouting"];
+  const ran = await run("nft", ["list", "chain", ...words], { timeoutSeconds });
+  if (ran.exitCode === 0) return true;
+  if (NO_TABLE.test(ran.stderr)) return false;
+  throw failed(ran, "command_failed", "the live rules cannot be read");
+}
+
 /** Commands as one transaction: all of it, or nothing. Throws Failure `reload_failed`, `permission_denied` and those of `run`. */
 export async function changeTable(lines: readonly string[], timeoutSeconds: number): Promise<void> {
   const ran = await run("nft", ["-f", "-"], { timeoutSeconds, input: `${lines.join("\n")}\n` });
   if (ran.exitCode !== 0) throw failed(ran, "reload_failed", "the rules could not be loaded");
 }
 
-/** Whether nft takes these commands; what only the kernel finds it does not say. Throws likewise. */
-export async function tryCommands(lines: readonly string[], timeoutSeconds: number): Promise<void> {
-  const ran = await run("nft", ["--check", "-f", "-"], { timeoutSeconds, input: `${lines.join("\n")}\n` });
-  if (ran.exitCode !== 0) throw failed(ran, "fragment_invalid", "nft refuses the rules");
-}
-
-function failed(ran: Ran, code: "command_failed" | "reload_failed" | "fragment_invalid", what: string): Failure {
+function failed(ran: Ran, code: "command_failed" | "reload_failed", what: string): Failure {
   if (/operation not permitted|must be root/i.test(ran.stderr))
     return commandFailure("permission_denied", "root is needed", ran);
   return commandFailure(code, what, ran);

@@ -10,6 +10,7 @@ import { HOST_FILES, type Owner, spellOwner } from "../model/owner.ts";
 import { containerFragment, type DesiredFragment, isEmpty, noHostFragment } from "../rules/desired-fragment.ts";
 import type { ContainerRule, HostRule } from "../rules/model.ts";
 import { oneLine } from "../text/visible.ts";
+import { readCommand } from "./commands.ts";
 import { commentFor, renderElements } from "./elements.ts";
 import { DECLARED } from "./layout.ts";
 import { containerMeaning, hostMeaning } from "./meaning.ts";
@@ -88,4 +89,18 @@ function meant(table: NftTable, owner: Owner, text: string): DesiredFragment {
     { meaning: { ipv4: of("ipv4"), ipv6: of("ipv6") }, chain: CHAIN },
     readHead(text),
   );
+}
+
+/** The rules of fragments, by the set, map or chain that they are in: nft's own lines. */
+export function listNftRules(fragments: readonly DesiredFragment[], confirmed: string): Record<string, string[]> {
+  const listed: Record<string, string[]> = {};
+  for (const { texts } of fragments.map((one) => writeNft(one, confirmed))) {
+    for (const line of (texts.ipv4 ?? "").split("\n")) {
+      const command = readCommand(line);
+      if (command?.kind !== "add element" && command?.kind !== "add rule") continue;
+      listed[command.name] ??= [];
+      listed[command.name]?.push(line);
+    }
+  }
+  return listed;
 }

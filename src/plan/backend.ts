@@ -2,23 +2,28 @@
 // as one transaction with a way back. Each backend is one object of this kind (apply/iptables-backend.ts), chosen once, in main.ts;
 // nobody else asks which one it is.
 
+import type { Network } from "../docker/network.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import type { Result } from "../generated/result.ts";
 import type { Unconfirmed } from "../generated/unconfirmed.ts";
 import type { Fragment } from "../iptables/assemble.ts";
 import type { Written } from "../iptables/fragment-text.ts";
 import type { Drift, Live, Tables } from "../iptables/live.ts";
+import type { Access } from "../model/access.ts";
+import type { Directories } from "../model/directories.ts";
 import { Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import type { Owner } from "../model/owner.ts";
-import type { HostConfig, Request } from "../model/request.ts";
+import type { HostConfig, Loading, Request } from "../model/request.ts";
 import type { ContainerFragment, DesiredFragment } from "../rules/desired-fragment.ts";
 import type { Changes } from "../rules/flows.ts";
 import type { Advice } from "../text/advice.ts";
+import type { ForeignRules } from "./foreign-rules.ts";
 import type { HostPlan } from "./host-plan.ts";
 import type { Item, Kernel } from "./item.ts";
 import type { Loadable, Loader } from "./loader.ts";
 import type { Load } from "./plan.ts";
+import type { PreflightFindings } from "./preflight.ts";
 import type { HostScene } from "./setup.ts";
 import type { Survey } from "./survey.ts";
 import type { Former } from "./unconfirmed.ts";
@@ -39,7 +44,7 @@ export interface Backend {
   /** A fragment as its files have it: the same one gives the same bytes. Pure. */
   write(fragment: DesiredFragment): Written;
   /** What such a file says, in iptables' words. Pure. */
-  parse(text: string, family: Family): Tables;
+  parse(text: string, family: Family, owner: Owner): Tables;
   /** The rules of fragments as the answer names them. Pure. */
   listRules(fragments: readonly DesiredFragment[]): NonNullable<Result["rules"]>;
   /** The fragments of directories that are there, in their order. Throws Failure `directory_unusable`. */
@@ -107,8 +112,79 @@ export interface Backend {
   former(load: Load, chain: string, host: HostConfig): Promise<Former>;
   /** Puts them back, but for containers' rules, which are made those of their fragments. Says what. */
   putBack(change: Unconfirmed, host: HostConfig): Promise<string[]>;
+  /** Rules that ran before a load that waits; a boot falls back to them. For the holder of the write lock. Throws Failure. */
+  formerRules(families: readonly Family[], host: HostConfig): Promise<Unconfirmed["kernel"]>;
+  /** Once what runs of a family is confirmed: a boot falls back to it. Says what is not so. For the holder of its load lock. */
+  keepConfirmed(family: Family, isWhole: boolean, host: HostConfig, loading: Loading): Promise<string[]>;
+  /** The verb load. Throws Failure as it: of the fragments, of the directories, of its program. */
+  loadHost(request: LoadHostRequest): Promise<LoadedHost>;
+  /** The flags that say where this host's fragments are, for a command that others start. Pure. */
+  flags(directories: Directories): string[];
+
+  /** Who else has a hand in the packet filter, and what the fragments declare, as it runs. Throws Failure of its program. */
+  lookAround(scene: AroundScene, host: HostConfig): Promise<Around>;
+  /** What stops a load of these fragments of one family; undefined where nothing does. */
+  findBroken(
+    fragments: readonly Fragment[],
+    family: Family,
+    live: Live,
+    host: HostConfig,
+  ): Promise<Failure | undefined>;
+  /** Live rules of others, which a load would remove. */
+  findForeign(live: Kernel, now: Fragments, host: HostConfig): Promise<ForeignRules[]>;
+  /** Whoever notices that rules of ours were flushed. */
+  lookout(host: Host): Lookout;
+
   /** Where else rules with an owner's comment are, for the message when they are not where they should be: "nft", "legacy". */
   whereElse(owner: Owner, family: Family, host: HostConfig): Promise<string[]>;
+}
+
+/** What the verb load is asked for. */
+export interface LoadHostRequest {
+  host: HostConfig;
+  check: boolean;
+  families: readonly Family[];
+  /** Whether rules stay that no fragment declares. */
+  keepUndeclared: boolean;
+}
+
+export interface LoadedHost {
+  /** The families whose rules were others. */
+  changed: Family[];
+  /** What users other than root can change, of the directories and their fragments. */
+  untrusted: Access[];
+  warnings: string[];
+}
+
+/** What is looked at for status. */
+export interface AroundScene {
+  families: readonly Family[];
+  now: Fragments;
+  networks: readonly Network[];
+  live: Kernel;
+}
+
+export interface Around {
+  declared: Fragments;
+  found: PreflightFindings;
+}
+
+/** Checks now and then whether rules of ours are still there. */
+export interface Lookout {
+  /** performance.now() at which the next check is due. */
+  readonly next: number;
+  /** How many flushes there were lately. */
+  readonly flushes: number;
+  /** The kernel as a sync has left it; a family that is not in it is as it was. */
+  learn(live: Kernel): void;
+  /** What was flushed since. Never throws: a check that fails is no flush. */
+  look(): Promise<FlushedTable[]>;
+}
+
+/** A table in which rules of ours were; of both families without one. */
+export interface FlushedTable {
+  family?: Family;
+  table: string;
 }
 
 export type HostPlanRequest = Pick<

@@ -23,12 +23,18 @@ interface Firewall {
 
 /**
  * Of tables that let no packet pass to the ports that these rules publish, and of podman's own, which publishes some of them, too.
- * One process where there is no such table. A firewall that cannot be asked is not reported.
+ * One process where there is no such table. A firewall that cannot be asked is not reported. `isIptablesForeign`: whether tables of
+ * iptables-nft are another firewall's.
  */
-export async function warnOfFirewalls(items: readonly Item[], live: Kernel, timeout: number): Promise<string[]> {
+export async function warnOfFirewalls(
+  items: readonly Item[],
+  live: Kernel,
+  timeout: number,
+  isIptablesForeign = Object.values(live).some(usesLegacy),
+): Promise<string[]> {
   const ports = items.flatMap(portsOf);
   if (ports.length === 0) return [];
-  const tables = await foreignTables(timeout, Object.values(live).some(usesLegacy));
+  const tables = await foreignTables(timeout, isIptablesForeign);
   const legacy = await Promise.all(
     FAMILIES.map(async (family) => {
       if (!live[family]?.besideLegacy) return [];

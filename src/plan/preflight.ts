@@ -41,6 +41,14 @@ export interface PreflightFindings {
   netavark: Netavark | undefined;
 }
 
+export const NOBODY_AROUND: PreflightFindings = {
+  families: [],
+  tables: [],
+  firewalld: false,
+  unzoned: [],
+  netavark: undefined,
+};
+
 /** The other backend, and what in it is not of a Docker daemon that managed iptables. */
 type Other = OtherBackend & { undeclared: Undeclared };
 

@@ -76,12 +76,12 @@ function familiesOf(items: readonly Item[]): Family[] {
   return [...new Set(items.map(({ family }) => family))];
 }
 
-function isSetUp(items: readonly Item[]): boolean {
+export function isSetUp(items: readonly Item[]): boolean {
   return items.some((item) => !isContainers(item) && item.before !== undefined);
 }
 
 /** A watcher of ours is removed where somebody has said that this host has none. */
-async function planWatchers(request: SetupRequest, places: Places): Promise<PlannedUnit[]> {
+export async function planWatchers(request: SetupRequest, places: Places): Promise<PlannedUnit[]> {
   const { watches, origins, client, host } = request;
   if (!watches) return origins["watch"] === "default" ? [] : planRemoval([WATCH_UNIT], host.timeout).catch(orElse([]));
   const watching = {
@@ -235,7 +235,7 @@ function refuseUnknowing(loaders: readonly PlannedUnit[]): void {
  * It would make its rules again, or conflict with ours. A daemon that may not be the one asked (a context, or podman is used, too)
  * matters only if it has made some. Throws Failure `rules_undeclared`.
  */
-async function refuseManagingDaemon(
+export async function refuseManagingDaemon(
   { daemon, managing }: DesiredHostRules,
   live: Kernel,
   client: Client,

@@ -106,7 +106,7 @@ async function readItem(
     before,
     after: texts[family],
     fragment: fragments[family],
-    former: backend.parse(before?.text ?? "", family),
+    former: backend.parse(before?.text ?? "", family, owner),
     wanted: new Map(Object.entries(rules[family])),
     meaning: "options" in fragment ? fragment.meaning[family] : [],
   };

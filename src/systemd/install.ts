@@ -71,6 +71,7 @@ export async function planUnits(
   requiredServices: readonly RequiredService[],
   places: Places,
   timeoutSeconds: number,
+  textOf: typeof unitText = unitText,
 ): Promise<PlannedUnit[]> {
   const directory = await places.directory();
   const looked = await Promise.all(
@@ -92,7 +93,7 @@ export async function planUnits(
     }
     await judgeDropIns(required, properties);
     const directories = required.families.map((family, index) => [family, required.directories[index] ?? ""] as const);
-    const after = unitText(required.unit, await places.executable(), directories, places.words);
+    const after = textOf(required.unit, await places.executable(), directories, places.words);
     planned.push({ ...state, name: required.unit, families: required.families, path, before, after });
     planned.push(...(await planRetry(required.unit, places, timeoutSeconds)));
   }
@@ -214,7 +215,7 @@ function isMasked(properties: ReadonlyMap<string, string>): boolean {
 
 function refuseMasked(unit: string, properties: ReadonlyMap<string, string>): void {
   if (!isMasked(properties)) return;
-  const message = `${unit} is masked; 'systemctl unmask ${unit}' if docker_iptables may use it, or name another service (iptables_service, ip6tables_service)`;
+  const message = `${unit} is masked; 'systemctl unmask ${unit}' if docker_iptables may use it, or name another service (iptables_service, ip6tables_service, nftables_service)`;
   throw new Failure("unit_not_suitable", message, { unit });
 }
 

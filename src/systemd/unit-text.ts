@@ -6,6 +6,7 @@ import { COMMANDS } from "../iptables/commands.ts";
 import { managedHeader } from "../iptables/fragment-text.ts";
 import { isDefault, STATE_NAME, stateDirectoryOf } from "../model/directories.ts";
 import type { Family } from "../model/family.ts";
+import { TABLE_WORDS } from "../nft/layout.ts";
 import { loaderSandbox, OTHER_CLIENT, watcherSandbox } from "./sandbox.ts";
 
 /** What a unit says that loads these directories: by family, as `load` takes them. */
@@ -72,6 +73,54 @@ ${loaderSandbox(paths)}
 
 [Install]
 WantedBy=multi-user.target
+`;
+}
+
+/**
+ * The same of a unit that loads the directory of nftables: our own table, so nobody else's rules are in its way, nor in danger.
+ *
+ * `flush ruleset`, with which Debian's /etc/nftables.conf begins, takes our table, too: when nftables.service starts, is restarted or
+ * reloaded, so is this one (PartOf, ReloadPropagatedFrom and WantedBy; tried with systemd 252).
+ */
+export function nftUnitText(
+  unit: string,
+  executable: string,
+  directories: Directories,
+  words: readonly string[] = [],
+): string {
+  const [family, directory] = directories[0] ?? ["ipv4", ""];
+  const command = [executable, "load", ...words].map(unitWord).join(" ");
+  const kept = unitWord(join(stateDirectoryOf(family, directory), `${family}.rules`));
+  const script = `[ "$$SERVICE_RESULT" = success ] || nft list table ${TABLE_WORDS} > /dev/null 2>&1 || nft -f "$$1"`;
+  return `${managedHeader(`(${unit})`)}
+# Loads the fragments of ${directory} into a table of their own. It has no ExecStop: a stop must not close what is published, and a
+# reload or a restart changes what differs, in one transaction.
+[Unit]
+Description=Firewall rules of ${directory.replaceAll("%", "%%")}
+Documentation=man:nft(8)
+DefaultDependencies=no
+After=local-fs.target systemd-modules-load.service nftables.service
+Before=network-pre.target docker.service shutdown.target
+Wants=network-pre.target
+Conflicts=shutdown.target
+# nftables.service may flush all tables.
+PartOf=nftables.service
+ReloadPropagatedFrom=nftables.service
+OnFailure=${retryTimerOf(unit)}
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+${stateOf(directories)}ExecStart=${command}
+ExecReload=${command}
+# Where docker_iptables itself cannot run (no Node.js, say), nft alone loads the last good rules, without a sandbox (+).
+ExecStopPost=-+/bin/sh -c '${script}' sh ${kept}
+
+${loaderSandbox([directory])}
+
+[Install]
+WantedBy=multi-user.target nftables.service
 `;
 }
 

@@ -217,7 +217,7 @@ function refuseForeignServices(
   throw new Failure(
     "unit_not_suitable",
     `${unit} does not load ${unloaded.join(" and ")}${whose}: neither the unit nor a script that it starts names that directory. ` +
-      "Name another service (iptables_service, ip6tables_service), or use reload: patch, which needs none and leaves the rules of others alone",
+      "Name another service (iptables_service, ip6tables_service, nftables_service), or use reload: patch, which needs none and leaves the rules of others alone",
     { unit, directories: unloaded, unit_file: properties.get("FragmentPath") ?? "" },
   );
 }
@@ -247,7 +247,7 @@ function commandsOf(properties: ReadonlyMap<string, string>): string {
 
 /** `docker_iptables load` without another directory loads the default ones. */
 function loadsByDefault(commands: string, directory: string): boolean {
-  const isDefault = ["/etc/iptables.d", "/etc/ip6tables.d"].includes(directory);
+  const isDefault = ["/etc/iptables.d", "/etc/ip6tables.d", "/etc/nftables.d"].includes(directory);
   return isDefault && /docker_iptables load\b(?!.*tables-dir)/.test(commands);
 }
 

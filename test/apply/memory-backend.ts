@@ -10,9 +10,10 @@ import { Failure } from "../../src/model/errors.ts";
 import { FAMILIES, type Family } from "../../src/model/family.ts";
 import { fileOf, ownerOfFile, readOwner, spellOwner } from "../../src/model/owner.ts";
 import type { HostConfig } from "../../src/model/request.ts";
-import type { Backend, BeforeLoad, Host, Locks, Look, Undo, WaysBack, Work } from "../../src/plan/backend.ts";
+import type { Backend, BeforeLoad, Host, Locks, Look, Lookout, Undo, WaysBack, Work } from "../../src/plan/backend.ts";
 import { NOTHING_PLANNED } from "../../src/plan/host-plan.ts";
 import type { Item, Kernel } from "../../src/plan/item.ts";
+import { NOBODY_AROUND } from "../../src/plan/preflight.ts";
 import type { DesiredFragment } from "../../src/rules/desired-fragment.ts";
 
 /** Owner, as it is spelled -> lines. */
@@ -70,7 +71,7 @@ export class MemoryBackend implements Backend {
     const rules = wanted.get("filter") ?? [];
     const lines = new Set(rules.map(([line = ""]) => line));
     return {
-      missing: rules.flatMap((rule) => rule).filter((line) => !running.has(line)),
+      missing: rules.flat().filter((line) => !running.has(line)),
       surplus: [...running].filter((line) => !lines.has(line)).length,
       disordered: false,
     };
@@ -143,6 +144,14 @@ export class MemoryBackend implements Backend {
 
   removeOthers = async () => {};
   whereElse = async () => [];
+  formerRules = async () => [];
+  keepConfirmed = async () => [];
+  loadHost = async () => ({ changed: [], untrusted: [], warnings: [] });
+  flags = () => [];
+  lookAround: Backend["lookAround"] = async ({ now }) => ({ declared: now, found: NOBODY_AROUND });
+  findBroken = async () => undefined;
+  findForeign = async () => [];
+  lookout = (): Lookout => ({ next: 0, flushes: 0, learn: () => {}, look: async () => [] });
 }
 
 function linesOf(text: string): string[] {

@@ -120,7 +120,7 @@ story("the daemon's own docker-proxies are believed, also after it was killed an
   await host.run("sysctl", ["-q", "-w", "net.ipv4.conf.docker0.route_localnet=1"]);
   const isReported = async () => {
     const { rules, warnings } = await ask(host, { container: "web" });
-    expect(rules?.ipv4["nat"]?.join("\n")).toContain("! -i docker0");
+    expect(rules?.ipv4?.["nat"]?.join("\n")).toContain("! -i docker0");
     expect(warnings.join("\n")).not.toMatch(/docker-proxy/);
     expect((await problemsOf(host)).map(({ kind }) => kind)).not.toContain("docker_proxy_untrusted");
   };

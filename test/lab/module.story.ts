@@ -47,7 +47,7 @@ story("a user-defined network publishes with its own bridge", async ({ lab }) =>
   await host.write("/etc/iptables.d/10_app", `*filter\n${established.join(" ")}\nCOMMIT\n`);
   await host.docker.run("web", { publish: ["8080:80", "8080:80/udp"], network: "app" });
   const result = await ask(host, { container: "web", ...patience });
-  expect(result.rules?.ipv4["nat"]?.[0]).toContain(`! -i ${bridge} -p tcp`);
+  expect(result.rules?.ipv4?.["nat"]?.[0]).toContain(`! -i ${bridge} -p tcp`);
   expect(await client.connect(host.address, 8080)).toMatchObject({ server: "web", peer: client.address });
   const udp = await client.connect(host.address, 8080, { protocol: "udp" });
   expect(udp).toMatchObject({ server: "web", peer: client.address });

@@ -137,7 +137,7 @@ describe.concurrent("a container that is not there yet", () => {
     const host = await bootedHost();
     const result = await foretell(host, { container: ["web", "db"], wait_timeout: 600 });
     expect(result.msg).toBe("would be published: web, db");
-    expect(result.rules?.ipv4["nat"]).toHaveLength(1);
+    expect(result.rules?.ipv4?.["nat"]).toHaveLength(1);
   });
 });
 

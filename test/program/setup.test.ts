@@ -119,7 +119,7 @@ describe.concurrent("on a bare host", () => {
       "-A FORWARD -i br-app -j ACCEPT",
       `-A FORWARD -i ${BRIDGE} -j ACCEPT`,
     ]);
-    expect(result.rules?.ipv4["filter"]?.map((rule) => rule.replace(/ -m comment --comment "[^"]*"/, ""))).toEqual(
+    expect(result.rules?.ipv4?.["filter"]?.map((rule) => rule.replace(/ -m comment --comment "[^"]*"/, ""))).toEqual(
       forward,
     );
     expect(await host.ask({ container: "web", base: true })).toMatchObject({

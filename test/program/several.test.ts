@@ -105,7 +105,7 @@ describe.concurrent("the same container twice", () => {
     const present = await host.ask({ container });
     expect(present.containers).toEqual([{ name: "web", changed: true, reasons: ["file", "kernel"] }]);
     expect(present.files).toHaveLength(1);
-    expect(present.rules?.ipv4["nat"]).toHaveLength(1);
+    expect(present.rules?.ipv4?.["nat"]).toHaveLength(1);
     const absent = await host.ask({ container, state: "absent", _ansible_diff: true });
     expect(absent.containers).toEqual([{ name: "web", changed: true, reasons: ["file", "kernel"] }]);
     expect(absent.files).toHaveLength(1);

@@ -1,13 +1,13 @@
 // When watch checks its rules again.
 
 import { expect, test } from "vitest";
-import { Pace } from "../../src/commands/flush-detection.ts";
+import { Pace } from "../../src/apply/flush-detection.ts";
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 
 test("looks come every few seconds", () => {
-  const pace = new Pace();
+  const pace = new Pace(3000);
   pace.looked(0, 10, false);
   const first = pace.next;
   expect(first).toBeGreaterThan(SECOND);
@@ -17,7 +17,7 @@ test("looks come every few seconds", () => {
 });
 
 test("the longer a look takes, the later is the next: it is never more than a small part of the time", () => {
-  const pace = new Pace();
+  const pace = new Pace(3000);
   pace.looked(0, 300, false);
   expect(pace.next).toBeGreaterThanOrEqual(20 * 300);
   pace.looked(0, MINUTE, false);
@@ -25,7 +25,7 @@ test("the longer a look takes, the later is the next: it is never more than a sm
 });
 
 test("of one who flushes again and again each look is later, at most a minute", () => {
-  const pace = new Pace();
+  const pace = new Pace(3000);
   let now = 0;
   const pauses: number[] = [];
   for (let n = 0; n < 10; n++) {
@@ -43,7 +43,7 @@ test("of one who flushes again and again each look is later, at most a minute", 
 });
 
 test("after a quiet time a flush is the first one again", () => {
-  const pace = new Pace();
+  const pace = new Pace(3000);
   pace.looked(0, 10, true);
   pace.looked(MINUTE, 10, true);
   pace.looked(30 * MINUTE, 10, true);

@@ -10,15 +10,15 @@ import type { Directories } from "../model/directories.ts";
 import { FAMILIES } from "../model/family.ts";
 import { fileOf } from "../model/owner.ts";
 import { ruleAt } from "../netfilter/iptables.ts";
-import type { Host } from "../plan/backend.ts";
+import type { FlushedTable, Host, Lookout } from "../plan/backend.ts";
 import type { Kernel } from "../plan/item.ts";
-import type { FlushedTable } from "./reasons.ts";
 
 /**
- * milliseconds between two checks: the usual, and the longest where flushes follow each other; and the time after which they no
- * longer do.
+ * milliseconds between two checks, at most, where flushes follow each other; and the time after which they no longer do.
  */
-const PAUSE = { first: 3000, longest: 60_000, calm: 600_000 };
+const PAUSE = { longest: 60_000, calm: 600_000 };
+/** milliseconds between two checks of iptables' rules, of which each table is checked in its turn. */
+const USUAL = 3000;
 /** The pause after a check is so many times as long as the check took: so checks are no burden with thousands of rules either. */
 const SHARE = 30;
 /** seconds; a check that takes longer counts for nothing. */
@@ -26,9 +26,15 @@ const PATIENCE = 5;
 
 /** When to check. If rules are flushed again and again, the program does not fight: each check is later than the last. Pure. */
 export class Pace {
+  readonly #usual: number;
   #flushes = 0;
   #last = Number.NEGATIVE_INFINITY;
   #next = 0;
+
+  /** `usual`: milliseconds between two checks while nothing is flushed. */
+  constructor(usual: number) {
+    this.#usual = usual;
+  }
 
   /** How many follow each other. */
   get flushes(): number {
@@ -47,14 +53,14 @@ export class Pace {
       this.#flushes++;
       this.#last = now;
     }
-    this.#next = now + Math.min(Math.max(PAUSE.first * 2 ** this.#flushes, SHARE * took), PAUSE.longest);
+    this.#next = now + Math.min(Math.max(this.#usual * 2 ** this.#flushes, SHARE * took), PAUSE.longest);
   }
 }
 
 /** Checks one table after the other, in both families at once. */
-export class FlushDetector {
+export class FlushDetector implements Lookout {
   readonly #host: Host;
-  readonly #pace = new Pace();
+  readonly #pace = new Pace(USUAL);
   #canaries: Canary[] = [];
   #turn = 0;
 
