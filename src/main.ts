@@ -2,6 +2,7 @@
 
 import { IPTABLES } from "./apply/iptables-backend.ts";
 import { nftBackend } from "./apply/nft-backend.ts";
+import { NFT } from "./apply/nft-load.ts";
 import { paintFor } from "./cli/colours.ts";
 import { type Command, readCommand, UsageError } from "./cli/command.ts";
 import { askToKeep } from "./cli/dialog.ts";
@@ -30,12 +31,14 @@ import { listPublished, status } from "./commands/status.ts";
 import { type Reporter, watch } from "./commands/watch.ts";
 import type { Listener } from "./docker/find.ts";
 import type { Result } from "./generated/result.ts";
+import { restoreCommand } from "./iptables/commands.ts";
 import { asFailure, Failure } from "./model/errors.ts";
 import { type Request, setsUp } from "./model/request.ts";
 import type { HostSettings } from "./model/settings.ts";
 import type { HostRequest } from "./plan/backend.ts";
 import { settingsAfter } from "./plan/settings.ts";
 import { everyVariable, forget, variable } from "./system/environment.ts";
+import { isInstalled } from "./system/exec.ts";
 import { isOverSsh } from "./system/remote.ts";
 import { keepLastValid, readSettingsFile, refuseUntrustedPlace } from "./system/settings-file.ts";
 import { spellCommand, startVerbose, verbose } from "./system/verbose.ts";
@@ -184,7 +187,21 @@ async function settingsOf(raw: Raw): Promise<HostSettings> {
   if (settings.file !== undefined || settings.unusable !== undefined || !truthy(raw["base"])) return settings;
   // What is wrong with the arguments is said before anybody is asked.
   readRequest(raw, surroundings(), settings, false);
-  return { ...settings, ...(await recordedSettings(LOOK)) };
+  const known = { ...settings, ...(await recordedSettings(LOOK)) };
+  return isSetup && isUnset(raw["backend"]) ? withBackend(known) : known;
+}
+
+function isUnset(value: unknown): boolean {
+  return value === undefined || value === null;
+}
+
+/** A host without iptables has nftables, if anything. */
+async function withBackend(settings: HostSettings): Promise<HostSettings> {
+  const hasIptables = await isInstalled(restoreCommand("ipv4"), LOOK);
+  if (hasIptables || !(await isInstalled(NFT, LOOK))) return settings;
+  const chosen =
+    "this host has no iptables, so the backend is nftables: docker_iptables' rules are the table inet docker_iptables";
+  return { ...settings, values: { backend: "nft", ...settings.values }, chosen };
 }
 
 /** A call by JSON: it changes something, or only asks. A copy of this program may be one that only asks (ansible/collection.ts). */

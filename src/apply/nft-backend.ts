@@ -19,6 +19,7 @@ import { setsUp } from "../model/request.ts";
 import { mayLoad, unconfirmedFailure } from "../model/unconfirmed.ts";
 import { foreignTables, saveBackend, tableText, usesLegacy } from "../netfilter/foreign-firewalls.ts";
 import { saveRules } from "../netfilter/iptables.ts";
+import { decides } from "../netfilter/nft-tables.ts";
 import { changeTable, readOwnTable } from "../netfilter/own-table.ts";
 import { compareNft } from "../nft/compare.ts";
 import { CHAIN, listNftRules, readNft, writeNft } from "../nft/fragment-text.ts";
@@ -117,7 +118,7 @@ export function nftBackend(directory: string): Backend {
     flags: () => ["--backend", "nft", "--nftables-dir", directory],
 
     async lookAround({ now }, { timeout }) {
-      const tables = await foreignTables(timeout, true);
+      const tables = (await foreignTables(timeout, true)).filter(decides);
       return { declared: now, found: { ...NOBODY_AROUND, tables } };
     },
     async findBroken(_fragments, family) {

@@ -50,10 +50,12 @@ export async function loadTable(place: NftPlace, seen?: { table: NftTable | unde
   };
 }
 
-/** What these files say together; an element that two of them state is the first one's. Pure. */
+/** What these files say together; an element that two of them state is the host's, else the first one's. Pure. */
 export function goalOf(files: readonly NftFile[]): NftTable {
+  const isHosts = (one: NftFile) => containerOf(one) === undefined;
+  const sorted = [...files.filter(isHosts), ...files.filter((one) => !isHosts(one))];
   return readLines(
-    files.flatMap(({ file }) => file.split("\n")),
+    sorted.flatMap(({ file }) => file.split("\n")),
     DECLARED,
   ).table;
 }

@@ -34,6 +34,8 @@ export interface HostSettings {
   values: Settings;
   /** The service whose flags `values` are, on a host that was set up before there were settings. */
   takenFrom?: string;
+  /** Why a value was chosen that nobody gave, in a sentence. */
+  chosen?: string;
   /** Why the file cannot be used; `values` are then those of the last call that could. */
   unusable?: Failure;
 }

@@ -2,6 +2,7 @@
 
 import type { Problem } from "../generated/result.ts";
 import { DOCKER_TABLES } from "../iptables/docker-rules.ts";
+import { builtInChains } from "../iptables/table-text.ts";
 import { orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { spellOwner } from "../model/owner.ts";
@@ -113,6 +114,14 @@ function commandFor(family: Family, backend: Variant): string {
   return `${family === "ipv4" ? "iptables" : "ip6tables"}-${backend}-save`;
 }
 
+/** The command that lets pass what a DNAT has translated, in both directions. Of iptables' tables it is iptables' own. */
+export function admitting(table: string, chain: string): string {
+  const [family = "", name = ""] = table.split(" ");
+  const isIptables = ["ip", "ip6"].includes(family) && builtInChains(name).includes(chain);
+  if (!isIptables) return `nft insert rule ${table} ${chain} ct status dnat accept`;
+  return `${family === "ip" ? "iptables" : "ip6tables"} -I ${chain} -m conntrack --ctstate DNAT -j ACCEPT`;
+}
+
 interface Port {
   owner: string;
   /** The container's. */
@@ -152,7 +161,7 @@ function barriers(firewalls: readonly Firewall[], ports: readonly Port[]): { fir
     if (one === undefined) return [];
     const owners = [...new Set(closed.map(({ owner }) => owner))].join(", ");
     const what = `${firewall.what} drops all connections from other machines to ${owners}: its chain ${one.chain} ends in a drop, and none of its rules accepts the port`;
-    const hint = `'${firewall.look}' shows it: add a rule that accepts packets forwarded to ${one.packet.bridge}`;
+    const hint = `'${firewall.look}' shows it; '${admitting(firewall.table.name, one.chain)}' lets what is published pass: add that where its rules come from`;
     return [{ firewall, advice: { what, hint } }];
   });
 }

@@ -1,15 +1,22 @@
 // What there is to do for a host whose backend is nftables, besides its own fragments. Our table is ours alone, so there is nothing to
 // adopt, and no other rules are in danger; but others' tables may refuse what ours lets pass. Reads, and changes nothing.
 
+import { readFile } from "node:fs/promises";
+import type { Network } from "../docker/network.ts";
 import { asksThisHost } from "../docker/socket.ts";
 import { hasDockersRules } from "../iptables/live.ts";
-import { Failure } from "../model/errors.ts";
+import { Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { configWords } from "../model/settings.ts";
+import { foreignTables } from "../netfilter/foreign-firewalls.ts";
 import { readKernel } from "../netfilter/iptables.ts";
+import { barrierIn, type NftTable } from "../netfilter/nft-tables.ts";
 import { findPlaces, planUnits } from "../systemd/install.ts";
 import { nftUnitText } from "../systemd/unit-text.ts";
+import { showUnit } from "../systemd/units.ts";
+import { type Advice, adviceSentence } from "../text/advice.ts";
 import type { HostPlanRequest } from "./backend.ts";
+import { admitting } from "./firewalls.ts";
 import { type HostPlan, NOTHING_PLANNED } from "./host-plan.ts";
 import { refuseForeignFiles } from "./host-rules.ts";
 import type { Item, Kernel } from "./item.ts";
@@ -38,7 +45,47 @@ export async function planNftHost(scene: HostScene, request: HostPlanRequest): P
   const leftovers = desired.daemon === undefined ? [] : await findLeftovers(found, {}, desired.networks, host.timeout);
   const loaders =
     loading.reload === "systemd" ? await planUnits(servicesFor(FAMILIES, host), places, host.timeout, nftUnitText) : [];
-  return { ...plan, leftovers, units: [...loaders, ...watchers] };
+  const gone = new Set(leftovers.map(({ name }) => name));
+  const warnings = [
+    ...adviseForwarding(await foreignTables(host.timeout, true), gone, desired.networks),
+    ...(await adviseFlush(host.directories.ipv4, host.timeout)),
+  ].map(adviceSentence);
+  return { ...plan, leftovers, units: [...loaders, ...watchers], warnings };
+}
+
+/** Of tables that drop what is forwarded to containers, whatever it is, and so also what they send. */
+function adviseForwarding(
+  tables: readonly NftTable[],
+  gone: ReadonlySet<string>,
+  networks: readonly Network[],
+): Advice[] {
+  const bridges = networks.flatMap(({ bridge, internal }) => (bridge === undefined || internal ? [] : [bridge]));
+  return tables.flatMap((table) => {
+    const { name } = table;
+    const family = name.startsWith("ip6 ") ? "ipv6" : "ipv4";
+    const closed = bridges.filter((bridge) => barrierIn(table, { family, protocol: "tcp", ports: [], bridge }));
+    const [first] = closed;
+    const chain = first && barrierIn(table, { family, protocol: "tcp", ports: [], bridge: first })?.name;
+    if (chain === undefined || gone.has(name)) return [];
+    const what = `the nftables table ${name} drops what is forwarded to and from ${closed.join(", ")} (its chain ${chain}), and no table of ours can let that pass`;
+    const hint = `'${admitting(name, chain)}' lets in what is published: add that where its rules come from, and what lets containers reach others`;
+    return [{ what, hint }];
+  });
+}
+
+const CONF = "/etc/nftables.conf";
+
+/** Of a file that flushes all tables, and does not bring ours back itself: in between connections are refused. */
+async function adviseFlush(directory: string, timeout: number): Promise<Advice[]> {
+  const service = await showUnit("nftables.service", timeout).catch(orElse(undefined));
+  const isUsed = service?.get("UnitFileState") === "enabled" || service?.get("ActiveState") === "active";
+  if (!isUsed) return [];
+  const text = await readFile(CONF, "utf8").catch(() => "");
+  const lines = text.split("\n").map((line) => line.trim());
+  if (!lines.includes("flush ruleset") || lines.some((line) => line.startsWith(`include "${directory}/`))) return [];
+  const what = `${CONF} flushes all tables, ours too, when nftables.service starts or reloads; they are back within moments, in which connections break`;
+  const hint = `'echo "include \\"${directory}/*.nft\\"" >> ${CONF}' makes both one step`;
+  return [{ what, hint }];
 }
 
 function familiesOf(items: readonly Item[]): Family[] {

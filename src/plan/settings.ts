@@ -52,6 +52,7 @@ export function warnOfSettings(request: SettingsRequest, now: Fragments): string
   const names = changed.map(([name]) => name).filter((name) => OPTION_NAMES.includes(name));
   const taken = settings.takenFrom;
   return [
+    ...(settings.chosen !== undefined && setsUp(subject) ? [settings.chosen] : []),
     ...(taken !== undefined && setsUp(subject)
       ? [`${settings.path} takes over the options that ${taken} was installed with`]
       : []),

@@ -115,6 +115,17 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   return { command, exitCode: exitCodeOf(result), stdout: decode(stdout), stderr: decode(stderr) };
 }
 
+/** Whether a command is there; it is asked for its version. Throws Failure as `run`, but `command_missing`. */
+export async function isInstalled(file: string, timeoutSeconds: number): Promise<boolean> {
+  try {
+    await run(file, ["--version"], { timeoutSeconds });
+    return true;
+  } catch (error) {
+    if (error instanceof Failure && error.code === "command_missing") return false;
+    throw error;
+  }
+}
+
 /** characters; no line that we ask for is nearly as long. */
 const LINE_LIMIT = 1024 * 1024;
 

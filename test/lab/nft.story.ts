@@ -1,31 +1,229 @@
 /*
- * nftables as the backend: a table of our own, from setup to a reboot, by the doors that everybody uses.
+ * nftables as the backend: a table of our own, from setup to a reboot, by the doors that everybody uses, beside others' tables.
  */
 
 import { expect } from "vitest";
+import type { Client } from "./client.ts";
+import { ask, until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
+import { expectAllWell, problemsOf } from "./host-state.ts";
 import { storyWith } from "./story.ts";
+import { conversation, lossesDuring } from "./traffic.ts";
 
 const story = storyWith({ packages: ["nftables"] });
+const DIRECTORY = "/etc/nftables.d";
+const UNIT = "docker_iptables-nft";
 
-async function ask(host: Host, ...args: string[]) {
-  const { stdout, stderr } = await host.run("docker_iptables", [...args, "--json"], { check: false });
-  return { ...JSON.parse(stdout), stderr };
+async function call(host: Host, ...args: string[]) {
+  const { stdout } = await host.run("docker_iptables", [...args, "--json"], { check: false });
+  return JSON.parse(stdout);
 }
 
-story("setup, create, delete, a restart, a reboot", async ({ lab }) => {
+const setUp = (host: Host, ...args: string[]) => call(host, "setup", "--backend", "nft", ...args);
+
+/** As it is printed; "" where it is not there. */
+async function table(host: Host, name = "inet docker_iptables"): Promise<string> {
+  return (await host.run("nft", ["list", "table", ...name.split(" ")], { check: false })).stdout;
+}
+
+const seen = async (client: Client, host: Host, port = 8080) => client.connect(host.address, port);
+
+/** Another's: it stays as it is, with its counters. */
+const THEIRS = `table inet theirs {
+	set banned { type ipv4_addr; elements = { 192.0.2.7 } }
+	chain input { type filter hook input priority 0; policy accept; ip saddr @banned counter drop; }
+}
+`;
+
+story("setup, create, delete: one table, and nobody else's is touched", async ({ lab }) => {
   const host = await lab.host({ name: "nft" });
   const client = await lab.client("laptop");
+  await host.run("nft", ["-f", "-"], { input: THEIRS });
+  const theirs = await table(host, "inet theirs");
   await host.docker.run("web", { publish: ["8080:80", "9000-9002:9000-9002"] });
-  const first = await ask(host, "setup", "--backend", "nft");
-  console.log(JSON.stringify({ ...first, rules: 0 }));
-  const made = await ask(host, "create", "web", "--verbose");
-  console.log(JSON.stringify({ ...made, stderr: 0 }), made.stderr);
-  console.log((await host.run("nft", ["list", "table", "inet", "docker_iptables"])).stdout.split("\n").filter((l) => /element|comment/.test(l)).slice(0, 30).join("\n"));
-  expect(await client.connect(host.address, 8080)).toMatchObject({ reached: true, peer: client.address });
-  expect(await ask(host, "create", "web")).toMatchObject({ changed: false });
-  console.log(JSON.stringify(await ask(host, "status"), null, 1));
-  console.log((await host.run("docker_iptables", ["explain", "web"])).stdout);
-  expect(await ask(host, "delete", "web")).toMatchObject({ changed: true });
-  await until(async () => true);
+
+  expect(await setUp(host, "--check")).toMatchObject({ changed: true });
+  expect(await table(host)).toBe("");
+  expect(await setUp(host)).toMatchObject({ changed: true, reloaded: [`${UNIT}.service`], warnings: [] });
+  expect(await host.list(DIRECTORY)).toEqual(["10_docker.nft", "90_docker.nft"]);
+  expect(await setUp(host)).toMatchObject({ changed: false });
+
+  expect(await call(host, "create", "web", "--check")).toMatchObject({ changed: true });
+  const made = await call(host, "create", "web");
+  expect(made).toMatchObject({ changed: true, reloaded: ["nft"] });
+  expect(made.rules.inet.publish4).toEqual([
+    'add element inet docker_iptables publish4 { tcp . 8080 comment "docker_iptables: web" : 172.17.0.2 . 80 }',
+  ]);
+  expect(await seen(client, host)).toMatchObject({ reached: true, peer: client.address });
+  expect(await expectAllWell(host, client)).toEqual(["web"]);
+  expect(await call(host, "create", "web")).toMatchObject({ changed: false, reloaded: [] });
+
+  // What a person takes out comes back, and what he adds goes.
+  await host.run("nft", ["delete", "element", "inet", "docker_iptables", "publish4", "{ tcp . 8080 }"]);
+  await host.run("nft", ["insert", "rule", "inet", "docker_iptables", "forward4", "drop"]);
+  expect(await problemsOf(host)).toEqual([`rules_missing ${DIRECTORY}/10_docker.nft`, "rules_missing web"]);
+  expect(await call(host, "sync")).toMatchObject({ changed: true });
+  expect(await setUp(host)).toMatchObject({ changed: false });
+  expect(await expectAllWell(host, client)).toEqual(["web"]);
+
+  expect(await call(host, "delete", "web")).toMatchObject({ changed: true });
+  expect(await seen(client, host)).not.toMatchObject({ peer: client.address });
+  expect(await table(host)).not.toContain("docker_iptables: web");
+  expect(await host.list(DIRECTORY)).toEqual(["10_docker.nft", "90_docker.nft"]);
+
+  expect(await call(host, "setup", "--remove")).toMatchObject({ changed: true });
+  expect(await table(host)).toBe("");
+  expect(await host.list(DIRECTORY)).toEqual([]);
+  expect(await table(host, "inet theirs")).toBe(theirs);
+});
+
+story("a boot, a power cut: the host's rules are there, and a container's once it is confirmed", async ({ lab }) => {
+  const host = await lab.host({ name: "boots" });
+  const client = await lab.client("laptop");
+  await host.docker.run("web", { publish: ["8080:80"] });
+  await setUp(host);
+  await call(host, "create", "web");
+  // Included by nftables' own service, too, which flushes all tables at its start.
+  await host.write(
+    "/etc/nftables.conf",
+    `#!/usr/sbin/nft -f\nflush ruleset\n${THEIRS}include "${DIRECTORY}/*.nft"\n`,
+    0o755,
+  );
+  for (const isCut of [false, true]) {
+    for (const isIncluded of [false, true]) {
+      await host.systemctl([isIncluded ? "enable" : "disable", "nftables"], { check: false });
+      await (isCut ? host.powerCut().then(() => host.boot()) : host.reboot());
+      const live = await table(host);
+      expect(live).toContain("docker_iptables: (10_docker)");
+      expect(live).not.toMatch(/publish4 \{[^}]*elements|open4 \{[^}]*elements/);
+      expect(await table(host, "inet theirs")).toContain(isIncluded ? "banned" : "");
+      await until(async () => (await host.systemctl(["is-active", UNIT], { check: false })).stdout === "active\n");
+      // Whoever has started the container again.
+      await host.docker.cli("start", "web");
+      expect(await call(host, "create", "web")).toMatchObject({ changed: true });
+      expect(await seen(client, host)).toMatchObject({ reached: true, peer: client.address });
+    }
+  }
+});
+
+story(
+  "flushed: in one step where the directory is included, by the service or the watcher where not",
+  async ({ lab }) => {
+    const host = await lab.host({ name: "flushed" });
+    const client = await lab.client("laptop");
+    await host.docker.run("web", { publish: ["8080:80", "8081:81"], ports: [80] });
+    await host.write("/etc/nftables.conf", `#!/usr/sbin/nft -f\nflush ruleset\n${THEIRS}`, 0o755);
+    await host.systemctl(["enable", "--now", "nftables"]);
+    const { warnings } = await setUp(host, "--watch");
+    expect(warnings.join()).toContain(
+      `'echo "include \\"${DIRECTORY}/*.nft\\"" >> /etc/nftables.conf' makes both one step`,
+    );
+    await until(async () => (await seen(client, host)).reached);
+    const isBack = async () => (await table(host)).includes("docker_iptables: web");
+    for (const verb of ["reload", "restart"]) {
+      await host.systemctl([verb, "nftables"]);
+      await until(isBack);
+    }
+    await host.systemctl(["stop", "nftables"]);
+    await host.systemctl(["start", "nftables"]);
+    await until(isBack);
+    await host.run("nft", ["flush", "ruleset"]);
+    await until(isBack);
+
+    await host.run("sh", ["-c", `echo 'include "${DIRECTORY}/*.nft"' >> /etc/nftables.conf`]);
+    expect((await setUp(host)).warnings).toEqual([]);
+    const end = await conversation(host, client);
+    const connect = async () => (await client.connect(host.address, 8080, { timeoutMs: 3000 })).reached;
+    const { opened, lost } = await lossesDuring(connect, async () => {
+      for (let i = 0; i < 30; i++) await host.systemctl(["reload", "nftables"]);
+    });
+    expect(opened).toBeGreaterThan(50);
+    expect(lost).toBe(0);
+    expect((await end()).answers).toBeGreaterThan(10);
+    await until(async () => (await problemsOf(host)).length === 0);
+  },
+);
+
+story("no connection is lost while a hundred loads change every part of the table", async ({ lab }) => {
+  const host = await lab.host({ name: "loads" });
+  const client = await lab.client("laptop");
+  await host.docker.run("web", { publish: ["8080:80", "8081:81"], ports: [80] });
+  await setUp(host);
+  await call(host, "create", "web");
+  // Every fragment counts then.
+  await host.run("rm", [`${DIRECTORY}/.docker_iptables.boot`]);
+  const end = await conversation(host, client);
+  const element = `add element inet docker_iptables`;
+  const variants = [
+    "",
+    [
+      `${element} publish4 { tcp . 7000 comment "docker_iptables: db" : 172.17.0.9 . 80 }`,
+      `${element} guarded4 { 172.17.0.9 comment "docker_iptables: db" }`,
+      `${element} near4 { "docker0" . 172.17.0.9 comment "docker_iptables: db" }`,
+    ].join("\n"),
+  ];
+  const connect = async () => (await client.connect(host.address, 8080, { timeoutMs: 3000 })).reached;
+  const { opened, lost } = await lossesDuring(connect, async () => {
+    for (let i = 0; i < 100; i++) {
+      // Every other one replaces the whole table, as a load of another layout does.
+      if (i % 2 === 0) await host.run("nft", ["add", "set", "inet", "docker_iptables", "old", "{ type ipv4_addr; }"]);
+      await host.write(
+        `${DIRECTORY}/11-docker-container_db.nft`,
+        `# docker_iptables: db (generated: do not edit)\n${variants[i % 2]}\n`,
+      );
+      expect(await call(host, "load")).toMatchObject({ changed: true });
+    }
+  });
+  expect(opened).toBeGreaterThan(200);
+  expect(lost).toBe(0);
+  expect((await end()).answers).toBeGreaterThan(10);
+});
+
+story("a hundred at once", async ({ lab }) => {
+  const host = await lab.host({ name: "many" });
+  await setUp(host);
+  const names = Array.from({ length: 12 }, (_, index) => `c${index}`);
+  for (const [index, name] of names.entries()) await host.docker.run(name, { publish: [`${7000 + index}:80`] });
+  const script = names
+    .map((name) => `for i in 1 2 3 4 5 6 7 8; do docker_iptables create ${name} --json & done`)
+    .join("\n");
+  await host.run("sh", ["-c", `${script}\nwait`]);
+  const live = await table(host);
+  for (const [index] of names.entries()) expect(live).toContain(`tcp . ${7000 + index} comment`);
+  expect(await problemsOf(host)).toEqual([]);
+});
+
+story("what refuses beside us is told, with the line that lets it pass", async ({ lab }) => {
+  const host = await lab.host({ name: "beside" });
+  const client = await lab.client("laptop");
+  await host.docker.run("web", { publish: ["8080:80"] });
+  await host.run("nft", ["-f", "-"], {
+    input: "table inet fw {\n chain wall { type filter hook forward priority 0; policy drop; }\n}\n",
+  });
+  const advice = "'nft insert rule inet fw wall ct status dnat accept' lets";
+  expect((await setUp(host)).warnings.join()).toContain(advice);
+  expect((await call(host, "create", "web")).warnings.join()).toContain(advice);
+  expect(await seen(client, host)).not.toMatchObject({ reached: true });
+  await host.run("nft", ["insert", "rule", "inet", "fw", "wall", "ct", "status", "dnat", "accept"]);
+  expect(await seen(client, host)).toMatchObject({ reached: true, peer: client.address });
+  expect(await problemsOf(host)).toEqual([]);
+});
+
+story("JSON, as Ansible and Salt give it; reload: patch and none", async ({ lab }) => {
+  const host = await lab.host({ name: "doors" });
+  const client = await lab.client("laptop");
+  await host.docker.run("web", { publish: ["8080:80"] });
+  const nft = { backend: "nft" };
+  expect(await ask(host, { ...nft, base: true, reload: "patch" })).toMatchObject({ changed: true });
+  expect(await ask(host, { ...nft, container: "web", reload: "none" })).toMatchObject({ changed: true, reloaded: [] });
+  expect(await table(host)).not.toContain("docker_iptables: web");
+  expect(await ask(host, { ...nft, container: "web", reload: "patch" })).toMatchObject({ changed: true });
+  expect(await seen(client, host)).toMatchObject({ reached: true, peer: client.address });
+  const listed = { ...nft, container: "web", reload: "patch", allow: { "8080": ["192.0.2.0/24"] } };
+  expect(await ask(host, listed)).toMatchObject({ changed: true });
+  expect(await seen(client, host)).not.toMatchObject({ reached: true });
+  expect(await ask(host, { ...nft, container: "web", state: "absent", reload: "patch" })).toMatchObject({
+    changed: true,
+  });
+  expect(await table(host)).not.toContain("docker_iptables: web");
 });

@@ -10,20 +10,23 @@ import { CONTAINERS, type ContainerName, type Family, NETWORKS, type Place, SETT
 
 export interface Regime extends Omit<Setting, "userlandProxy"> {
   reload: "restore" | "patch" | "systemd";
+  backend?: "iptables" | "nft";
 }
 
 /** Makes the rules of all containers, those with lists by a call of their own each. */
 export async function apply(place: Place, regime: Regime, userlandProxy: boolean): Promise<void> {
   const { host } = place;
-  const { base, reload, ipv6, guards, bridgeNf } = regime;
+  const { base, reload, ipv6, guards, bridgeNf, backend = "iptables" } = regime;
+  // What iptables drops our table in nftables cannot let pass.
+  const forward = backend === "nft" ? "ACCEPT" : "DROP";
   await clear(host);
   await setBridgeNf(host, bridgeNf);
-  await host.run("iptables", ["-P", "FORWARD", "DROP"]);
+  await host.run("iptables", ["-P", "FORWARD", forward]);
   // Without IPv6 rules there is nothing that would let containers talk to each other.
-  await host.run("ip6tables", ["-P", "FORWARD", ipv6 ? "DROP" : "ACCEPT"]);
+  await host.run("ip6tables", ["-P", "FORWARD", ipv6 ? forward : "ACCEPT"]);
   await host.write("/etc/docker_iptables.json", JSON.stringify(SETTINGS));
-  const common = { ipv6, guards, reload };
-  if (base === "ours") done(await ask(host, { base: true, replace: true, ...common }));
+  const common = { ipv6, guards, reload, backend };
+  if (base === "ours") done(await ask(host, { base: true, replace: backend === "iptables", ...common }));
   else {
     await host.write("/etc/iptables.d/10_host", handBase("ipv4", userlandProxy));
     await host.write("/etc/ip6tables.d/10_host", handBase("ipv6", userlandProxy));

@@ -27,6 +27,7 @@ export async function clear(host: Host): Promise<void> {
   await host.run("find", ["/etc/iptables.d", "/etc/ip6tables.d", "-mindepth", "1", "-delete"]);
   await host.run("rm", ["--force", "/etc/docker_iptables.json"]);
   for (const command of COMMANDS) await host.run(`${command}-restore`, [], { input: EMPTY });
+  await host.run("sh", ["-c", "rm -rf /etc/nftables.d; nft delete table inet docker_iptables 2> /dev/null || true"]);
 }
 
 /** Whether packets between a bridge's ports pass iptables. */
@@ -47,6 +48,13 @@ export async function asOurs({ host }: Place, forward: "ACCEPT" | "DROP"): Promi
   await clear(host);
   for (const command of COMMANDS) await host.run(command, ["-P", "FORWARD", forward]);
   return ask(host, { base: true, replace: true, container: Object.keys(CONTAINERS), ipv6: true, reload: "restore" });
+}
+
+/** The same in a table of our own in nftables. */
+export async function asNft({ host }: Place): Promise<Result> {
+  await clear(host);
+  const backend = { backend: "nft" as const, reload: "restore" as const };
+  return ask(host, { base: true, container: Object.keys(CONTAINERS), ipv6: true, ...backend });
 }
 
 /** The original's README: its base for docker0 alone, FORWARD's policy DROP, and our containers' fragments. IPv4. */
