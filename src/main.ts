@@ -30,12 +30,13 @@ import { describeReason } from "./commands/reasons.ts";
 import { listPublished, status } from "./commands/status.ts";
 import { type Reporter, watch } from "./commands/watch.ts";
 import type { Listener } from "./docker/find.ts";
+import type { Arguments } from "./generated/arguments.ts";
 import type { Result } from "./generated/result.ts";
 import { restoreCommand } from "./iptables/commands.ts";
 import { asFailure, Failure } from "./model/errors.ts";
-import { type Request, setsUp } from "./model/request.ts";
+import { placesOf, type Request, setsUp } from "./model/request.ts";
 import type { HostSettings } from "./model/settings.ts";
-import type { HostRequest } from "./plan/backend.ts";
+import type { Host, HostRequest } from "./plan/backend.ts";
 import { settingsAfter } from "./plan/settings.ts";
 import { everyVariable, forget, variable } from "./system/environment.ts";
 import { isInstalled } from "./system/exec.ts";
@@ -166,8 +167,14 @@ type Handler = (
 /** What is asked of this host, and of its packet filter. Throws Failure as `readRequest`. */
 function requestOf(raw: Raw, settings: HostSettings, named = true): HostRequest {
   const request = readRequest(raw, surroundings(), settings, named);
-  const { backend, nftables_dir: directory } = request.args;
-  return { ...request, host: { ...request.host, backend: backend === "nft" ? nftBackend(directory) : IPTABLES } };
+  const { args } = request;
+  const hostWith = (backend: Arguments["backend"]): Host => ({
+    ...request.host,
+    ...placesOf({ ...args, backend }),
+    backend: backend === "nft" ? nftBackend(args.nftables_dir) : IPTABLES,
+  });
+  const other = hostWith(args.backend === "nft" ? "iptables" : "nft");
+  return { ...request, host: { ...hostWith(args.backend), other } };
 }
 
 /** milliseconds between two looks of the watcher at the settings. */

@@ -13,6 +13,7 @@ import type { HostConfig } from "../model/request.ts";
 import { restoreBackend, restoreTable, saveBackend, tableText } from "../netfilter/foreign-firewalls.ts";
 import { readKernel, saveRules } from "../netfilter/iptables.ts";
 import { restoreSnapshot } from "../netfilter/snapshot.ts";
+import { TABLE_WORDS } from "../nft/layout.ts";
 import { isContainers } from "../plan/item.ts";
 import type { Load } from "../plan/plan.ts";
 import type { Former } from "../plan/unconfirmed.ts";
@@ -51,6 +52,8 @@ export async function readFormer({ base, found, loader }: Load, chain: string, h
     const text = await tableText(name, timeout);
     if (text !== undefined) tables.push({ name, text });
   }
+  const table = base.move && (await tableText(TABLE_WORDS, timeout));
+  if (table !== undefined) tables.push({ name: TABLE_WORDS, text: table });
   const fragments = await Promise.all(families.map((family) => readFragments(directories[family])));
   const containers = fragments.flat().flatMap(({ path }) => (containerOf(path) === undefined ? [] : path));
   return { kernel, tables, bare, containers, armed };

@@ -23,6 +23,7 @@ import { validate, warnOfDaemon, warnOfHost } from "../plan/validate.ts";
 import { FlushDetector } from "./flush-detection.ts";
 import { keepFormerLastGood, putBackRules, readFormer, readFormerRules } from "./former-rules.ts";
 import { loadWith, refuseNewcomers, removeOthers } from "./iptables-load.ts";
+import { leaveIptables } from "./leaving.ts";
 import { findBroken, keepLoaded, loadDirectories } from "./load.ts";
 import { dropChains, removeRules } from "./patch.ts";
 import { waysBack } from "./ways-back.ts";
@@ -60,6 +61,7 @@ export const IPTABLES: Backend = {
     return live;
   },
   removeOthers,
+  leave: leaveIptables,
   former: readFormer,
   putBack: putBackRules,
   async formerRules(families, host) {

@@ -29,7 +29,7 @@ import { changesFor } from "../nft/table.ts";
 import type { Backend, LoadedHost, LoadHostRequest } from "../plan/backend.ts";
 import { warnOfFirewalls } from "../plan/firewalls.ts";
 import { hasRules, type Item, isContainers } from "../plan/item.ts";
-import { planNftHost } from "../plan/nft-setup.ts";
+import { planNftHost, readIptables } from "../plan/nft-setup.ts";
 import type { Load } from "../plan/plan.ts";
 import { NOBODY_AROUND } from "../plan/preflight.ts";
 import type { Former } from "../plan/unconfirmed.ts";
@@ -40,6 +40,7 @@ import { isLoader } from "../systemd/install.ts";
 import { isShuttingDown } from "../systemd/units.ts";
 import { putBackOther, putBackTable } from "./former-rules.ts";
 import { removeOthers } from "./iptables-load.ts";
+import { leaveNft } from "./leaving.ts";
 import { trustAgain } from "./load.ts";
 import {
   differsFrom,
@@ -94,6 +95,7 @@ export function nftBackend(directory: string): Backend {
     load: loadNft,
     remove: removeFromTable,
     removeOthers,
+    leave: (host, _chain, undo) => leaveNft(host, undo),
     former: (load, _chain, { timeout }) => readFormer(load, directory, timeout),
     async putBack({ kernel, tables }, host) {
       const done: string[] = [];
@@ -194,6 +196,20 @@ async function readFormer({ base, found }: Load, directory: string, timeout: num
     const live = backend === undefined ? await saveRules(family, timeout) : await saveBackend(family, backend, timeout);
     const variant = backend ?? (usesLegacy(live) ? "legacy" : "nft");
     kernel.push({ family, variant, isWhole: true, text: live.text, record: null });
+  }
+  if (base.move !== undefined) {
+    const running = await readIptables(timeout);
+    for (const family of FAMILIES) {
+      const live = running[family];
+      if (live === undefined) continue;
+      kernel.push({
+        family,
+        variant: usesLegacy(live) ? "legacy" : "nft",
+        isWhole: true,
+        text: live.text,
+        record: null,
+      });
+    }
   }
   const files = await readNftFiles(directory).catch(orElse([]));
   const containers = files.filter((one) => containerOf(one) !== undefined).map(({ path }) => path);

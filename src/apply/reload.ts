@@ -33,6 +33,8 @@ export async function loadRules(load: Load, undo: Undo[], request: ReloadRequest
     const work: Work = { load, undo, locks: new LoadLocks(request.host), request };
     const loaded = await loadOrRemove(work);
     await backend.removeOthers(work);
+    const { move } = load.base;
+    if (move !== undefined) await move.from.backend.leave(move.from, request.defaults.chain, undo);
     return loaded;
   });
   // Last, because nothing brings a flow back; and also where another process's load has brought our rules.

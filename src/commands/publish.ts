@@ -92,8 +92,10 @@ async function desire({ asked, families, live, seen, networks }: Observed, reque
   const held = await holdLists([...asked.wanted, ...conflicting.wanted], families, live, request);
   const fitted = await request.host.backend.fit(held.wanted, live, request.host.timeout);
   const [head, tail] = base?.wanted ?? [];
+  const names = new Set(fitted.wanted.map(({ owner }) => owner.name));
+  const moved = (base?.move?.containers ?? []).filter(({ owner }) => !names.has(owner.name));
   return {
-    wanted: [head, ...fitted.wanted, tail].filter((one) => one !== undefined),
+    wanted: [head, ...fitted.wanted, ...moved, tail].filter((one) => one !== undefined),
     base,
     conflicting: conflicting.wanted,
     warnings: [...conflicting.warnings, ...held.warnings, ...fitted.warnings],

@@ -105,7 +105,8 @@ export function partsOf(
   };
 }
 
-function placesOf(args: Arguments): Pick<HostConfig, "directories" | "services"> {
+/** Where its backend has the fragments, and what loads them. */
+export function placesOf(args: Arguments): Pick<HostConfig, "directories" | "services"> {
   const { nftables_dir: directory, nftables_service: service } = args;
   if (args.backend === "nft")
     return { directories: { ipv4: directory, ipv6: directory }, services: { ipv4: service, ipv6: service } };

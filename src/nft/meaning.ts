@@ -65,8 +65,8 @@ export function containerMeaning(table: NftTable, family: Family, comment: strin
     ),
     ...directAccess(elements),
     ...allowForwarded(elements),
-    ...allowDelivered(elements),
     ...allowDirect(elements),
+    ...allowDelivered(elements),
     ...dnats(elements),
     ...elements.of("hairpin", "hairpin_range").map(
       ({ fields: [source = "", address = "", ...ports] }): ContainerRule => ({
@@ -126,11 +126,30 @@ function dnats(elements: Elements): Dnat[] {
     });
   };
   return [
-    ...read("publish_at", ""),
+    ...movedRanges(read("publish_at", "")),
     ...read("publish_at", "_range"),
-    ...read("publish", ""),
+    ...movedRanges(read("publish", "")),
     ...read("publish", "_range"),
   ];
+}
+
+/** Ports that move together are an element each, and one rule. */
+function movedRanges(dnats: readonly Dnat[]): Dnat[] {
+  const shift = ({ ports, to }: Dnat) => (to.port ?? ports.first) - ports.first;
+  const kind = ({ hostAddress, ports, to, exceptFrom }: Dnat) =>
+    [ports.protocol, hostAddress, to.address, exceptFrom].join(" ");
+  const sorted = [...dnats].sort((a, b) => compare(kind(a), kind(b)) || a.ports.first - b.ports.first);
+  const merged: Dnat[] = [];
+  for (const one of sorted) {
+    const last = merged.at(-1);
+    const follows = last !== undefined && kind(last) === kind(one) && last.ports.last + 1 === one.ports.first;
+    if (!follows || shift(one) === 0 || shift(last) !== shift(one)) merged.push(one);
+    else {
+      const ports = { ...last.ports, last: one.ports.last };
+      merged[merged.length - 1] = { ...last, ports, to: { ...last.to, base: last.ports.first } };
+    }
+  }
+  return merged;
 }
 
 function allowForwarded(elements: Elements): ContainerRule[] {
@@ -159,7 +178,10 @@ function allowDelivered(elements: Elements): ContainerRule[] {
 }
 
 function allowDirect(elements: Elements): ContainerRule[] {
-  return elements.of("direct", "direct_reply").flatMap(({ fields, value }): ContainerRule[] => {
+  const all = elements.of("direct", "direct_reply");
+  const isDrop = ({ value }: Entry) => value === "drop";
+  const sorted = [...all.filter((one) => !isDrop(one)), ...all.filter(isDrop)];
+  return sorted.flatMap(({ fields, value }): ContainerRule[] => {
     const [bridge = "", address = "", ...ports] = fields;
     const place = { address, bridge, ports: portsIn(ports) };
     if (value === "drop") return [{ kind: "direct-port-filter", ...place }];

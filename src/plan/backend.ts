@@ -31,6 +31,8 @@ import type { Former } from "./unconfirmed.ts";
 /** This host: what a request says of it, and its packet filter. */
 export interface Host extends HostConfig {
   backend: Backend;
+  /** The same host with the backend that it has not: a setup brings along what that has of ours. */
+  other?: Host;
 }
 
 /** A request to this host. */
@@ -108,6 +110,8 @@ export interface Backend {
   ): Promise<Live>;
   /** Another backend's rules, and what Docker left; the last step of a setup. */
   removeOthers(work: Work): Promise<void>;
+  /** Takes all rules of ours away, because another backend has them now; `undo` gets the way back. Throws Failure of its program. */
+  leave(host: HostConfig, chain: string, undo: Undo[]): Promise<void>;
   /** What it takes to put back the kernel's rules, before this is loaded; `chain` is that of containers' rules. */
   former(load: Load, chain: string, host: HostConfig): Promise<Former>;
   /** Puts them back, but for containers' rules, which are made those of their fragments. Says what. */

@@ -6,6 +6,7 @@ import type { OtherBackend } from "../netfilter/foreign-firewalls.ts";
 import type { PlannedUnit } from "../systemd/install.ts";
 import { type FileChange, hasFileChanges } from "./item.ts";
 import type { Leftover } from "./leftovers.ts";
+import type { Move } from "./moving.ts";
 
 /** What there is to do for the host rules besides their own fragments. */
 export interface HostPlan {
@@ -19,6 +20,8 @@ export interface HostPlan {
   /** The other backend's rules, which are to be removed. */
   others: { family: Family; other: OtherBackend }[];
   leftovers: Leftover[];
+  /** From another backend, whose rules of ours are to be removed. */
+  move?: Move;
   /** Whether the state of these directories is to be removed, and there is some. */
   dropsState: boolean;
   /** Why nothing but our own rules can be loaded, on a host that already has the host rules. */

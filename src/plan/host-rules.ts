@@ -10,12 +10,13 @@ import { isManaged, readFragment } from "../iptables/fragment-text.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { HOST_FILES, ownerOf } from "../model/owner.ts";
-import type { Client, Defaults, Request } from "../model/request.ts";
+import type { Client, Defaults } from "../model/request.ts";
 import { type DesiredFragment, noHostFragment } from "../rules/desired-fragment.ts";
 import { hostFragments } from "../rules/host-fragments.ts";
 import { readInterfaces } from "../system/interfaces.ts";
 import type { HostRequest } from "./backend.ts";
 import { type Item, isContainers, type Kernel } from "./item.ts";
+import { findMove, type Move } from "./moving.ts";
 
 /** The host rules, as far as the client's answer allows. */
 export interface DesiredHostRules {
@@ -24,6 +25,8 @@ export interface DesiredHostRules {
   daemon: Daemon | undefined;
   /** That the daemon manages iptables itself, and what to do. */
   managing: string | undefined;
+  /** Where the host changes its backend. */
+  move?: Move;
   warnings: string[];
 }
 
@@ -34,7 +37,7 @@ export interface DesiredHostRules {
 export async function desiredHostRules(
   networks: readonly Network[],
   families: readonly Family[],
-  { subject, client, defaults }: Pick<Request, "subject" | "client" | "defaults">,
+  { subject, client, host, defaults }: Pick<HostRequest, "subject" | "client" | "host" | "defaults">,
 ): Promise<DesiredHostRules> {
   if (subject.state === "absent")
     return {
@@ -49,7 +52,8 @@ export async function desiredHostRules(
   const base = await wantBase(networks, families, advice.daemon, defaults);
   const unread = networks.flatMap(({ unreadOptions }) => unreadOptions);
   const warnings = [...advice.warnings, ...unread, ...base.warnings, ...overlaps];
-  return { ...advice, wanted: base.wanted, networks, warnings };
+  const move = await findMove({ subject, host, defaults });
+  return { ...advice, wanted: base.wanted, networks, warnings, ...(move === undefined ? {} : { move }) };
 }
 
 /** The host rules' files as these networks need them. Throws Failure `bridge_missing`. */

@@ -6,7 +6,7 @@ import type { Network } from "../docker/network.ts";
 import { asksThisHost } from "../docker/socket.ts";
 import { hasDockersRules } from "../iptables/live.ts";
 import { Failure, orElse } from "../model/errors.ts";
-import { FAMILIES, type Family } from "../model/family.ts";
+import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
 import { configWords } from "../model/settings.ts";
 import { foreignTables } from "../netfilter/foreign-firewalls.ts";
 import { readKernel } from "../netfilter/iptables.ts";
@@ -42,11 +42,15 @@ export async function planNftHost(scene: HostScene, request: HostPlanRequest): P
     await refuseManagingDaemon(desired, iptables, client);
   const found = await lookAround(scene, iptables, host.timeout);
   if (!isSetUp(items)) refuseNetavark(found, loading);
-  const leftovers = desired.daemon === undefined ? [] : await findLeftovers(found, {}, desired.networks, host.timeout);
+  const leftovers =
+    desired.daemon === undefined
+      ? []
+      : await findLeftovers(found, desired.move?.now ?? {}, desired.networks, host.timeout);
   const loaders =
     loading.reload === "systemd" ? await planUnits(servicesFor(FAMILIES, host), places, host.timeout, nftUnitText) : [];
   const gone = new Set(leftovers.map(({ name }) => name));
   const warnings = [
+    ...(desired.move === undefined ? [] : adviseLeftPolicies(iptables)),
     ...adviseForwarding(await foreignTables(host.timeout, true), gone, desired.networks),
     ...(await adviseFlush(host.directories.ipv4, host.timeout)),
   ].map(adviceSentence);
@@ -70,6 +74,17 @@ function adviseForwarding(
     const what = `the nftables table ${name} drops what is forwarded to and from ${closed.join(", ")} (its chain ${chain}), and no table of ours can let that pass`;
     const hint = `'${admitting(name, chain)}' lets in what is published: add that where its rules come from, and what lets containers reach others`;
     return [{ what, hint }];
+  });
+}
+
+/** Of a policy that our rules in iptables have let through until now. */
+function adviseLeftPolicies(iptables: Kernel): Advice[] {
+  return FAMILIES.flatMap((family) => {
+    const policy = iptables[family]?.tables.get("filter")?.chains.get("FORWARD");
+    if (policy === undefined || policy === "ACCEPT") return [];
+    const table = family === "ipv4" ? "ip filter" : "ip6 filter";
+    const what = `iptables' FORWARD has the policy ${policy} for ${FAMILY_WORDS[family]}, and our rules there, which let packets pass, go`;
+    return [{ what, hint: `'${admitting(table, "FORWARD")}' lets in what is published` }];
   });
 }
 
@@ -104,5 +119,8 @@ export async function readIptables(timeout: number): Promise<Kernel> {
 
 async function lookAround({ desired }: HostScene, iptables: Kernel, timeout: number): Promise<PreflightFindings> {
   const families = FAMILIES.filter((family) => iptables[family] !== undefined);
-  return runPreflight({ families, future: {}, networks: desired.networks, live: iptables }, timeout);
+  return runPreflight(
+    { families, future: desired.move?.now ?? {}, networks: desired.networks, live: iptables },
+    timeout,
+  );
 }

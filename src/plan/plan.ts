@@ -14,6 +14,7 @@ import { type HostPlan, hasHostChanges, NOTHING_PLANNED } from "./host-plan.ts";
 import { type DesiredHostRules, warnOfHostRules } from "./host-rules.ts";
 import { hasChanges, type Item, type Kernel, withoutDrifting } from "./item.ts";
 import { describeLoader, describePatch, type Loader } from "./loader.ts";
+import { planFormerUnits } from "./moving.ts";
 import { planSettings, warnOfSettings } from "./settings.ts";
 import type { HostScene } from "./setup.ts";
 import type { Survey } from "./survey.ts";
@@ -96,9 +97,25 @@ export async function plan(
 
 async function planHost(scene: HostScene, request: PlanRequest): Promise<HostPlan> {
   await refuseUnconfirmed(request);
-  const plan = await request.host.backend.planHost(scene, request);
+  const plan = await withMove(await request.host.backend.planHost(scene, request), scene.desired, request);
   const settings = planSettings(request);
   return settings === undefined ? plan : { ...plan, settings };
+}
+
+async function withMove(
+  plan: HostPlan,
+  { move }: DesiredHostRules,
+  { loading }: Pick<PlanRequest, "loading">,
+): Promise<HostPlan> {
+  if (move === undefined) return plan;
+  const leaving = loading.reload === "none" ? [] : await planFormerUnits(move, plan.units);
+  return {
+    ...plan,
+    move,
+    files: [...plan.files, ...move.files],
+    units: [...plan.units, ...leaving],
+    warnings: [...plan.warnings, ...move.warnings],
+  };
 }
 
 /**

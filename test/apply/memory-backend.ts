@@ -143,6 +143,7 @@ export class MemoryBackend implements Backend {
   };
 
   removeOthers = async () => {};
+  leave = async () => {};
   whereElse = async () => [];
   formerRules = async () => [];
   keepConfirmed = async () => [];

@@ -34,6 +34,9 @@ test("one name is enough; the rest has the defaults of the contract", () => {
       state: "present",
       base: false,
       adopt: false,
+      backend: "iptables",
+      nftables_dir: "/etc/nftables.d",
+      nftables_service: "docker_iptables-nft.service",
       all: false,
       watch: false,
       replace: false,
@@ -169,7 +172,7 @@ describe("refused in Ansible's words", () => {
     [{ base: true, adopt: true, replace: true }, /^parameters are mutually exclusive: adopt\|replace$/],
     [
       { container: "web", zeta: 1, alpha: 2 },
-      /^Unsupported parameters for \(docker_iptables\) module: alpha, zeta\. Supported parameters include: adopt, all, allow, base, chain, client, config, confirm, container \(name\), /,
+      /^Unsupported parameters for \(docker_iptables\) module: alpha, zeta\. Supported parameters include: adopt, all, allow, backend, base, chain, client, config, confirm, container \(name\), /,
     ],
     [JSON.parse('{"container": "web", "__proto__": 1}'), /^Unsupported parameters .*: __proto__\. /],
     [{ container: "web", constructor: 1 }, /^Unsupported parameters .*: constructor\. /],

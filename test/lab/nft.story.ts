@@ -227,3 +227,68 @@ story("JSON, as Ansible and Salt give it; reload: patch and none", async ({ lab 
   });
   expect(await table(host)).not.toContain("docker_iptables: web");
 });
+
+story("a host moves from iptables and back, with its containers, and loses no connection", async ({ lab }) => {
+  const host = await lab.host({ name: "moves" });
+  const client = await lab.client("laptop");
+  await host.docker.run("web", { publish: ["8080:80", "8081:81"], ports: [80] });
+  await host.docker.run("db", { publish: ["5432:80"] });
+  await call(host, "setup");
+  await call(host, "create", "web");
+  await call(host, "create", "db", "--allow", "5432=192.0.2.0/24");
+  const iptables = async () => (await host.run("iptables-save")).stdout;
+  const rules = async () =>
+    (await iptables())
+      .split("\n")
+      .filter((line) => line.startsWith("-A"))
+      .sort();
+  const before = await rules();
+  const end = await conversation(host, client);
+  const connect = async () => {
+    const answer = await client.connect(host.address, 8080, { timeoutMs: 3000 });
+    return answer.reached && answer.peer === client.address;
+  };
+  const closed = async () => !(await client.connect(host.address, 5432, { timeoutMs: 300 })).reached;
+
+  expect(await call(host, "setup", "--backend", "nft", "--check")).toMatchObject({ changed: true });
+  expect(await rules()).toEqual(before);
+  const there = await lossesDuring(connect, async () => {
+    const moved = await call(host, "setup", "--backend", "nft");
+    expect(moved, moved.msg).toMatchObject({ changed: true });
+    expect(moved).not.toHaveProperty("failed");
+  });
+  expect(there).toMatchObject({ lost: 0 });
+  expect(await closed()).toBe(true);
+  expect(await iptables()).not.toContain("docker_iptables");
+  expect(await host.list("/etc/iptables.d")).toEqual([]);
+  expect(await host.exists("/etc/systemd/system/iptables.service")).toBe(false);
+  expect(await host.list(DIRECTORY)).toEqual([
+    ...["10_docker.nft", "11-docker-container_db.nft", "11-docker-container_web.nft", "90_docker.nft"],
+  ]);
+  expect(await problemsOf(host)).toEqual([]);
+  expect(await call(host, "sync")).toMatchObject({ changed: false });
+
+  const back = await lossesDuring(connect, async () => {
+    const moved = await call(host, "setup", "--backend", "iptables");
+    expect(moved, moved.msg).toMatchObject({ changed: true });
+    expect(moved).not.toHaveProperty("failed");
+  });
+  expect(back).toMatchObject({ lost: 0 });
+  expect(await closed()).toBe(true);
+  expect(await table(host)).toBe("");
+  expect(await host.list(DIRECTORY)).toEqual([]);
+  expect(await host.exists(`/etc/systemd/system/${UNIT}.service`)).toBe(false);
+  expect(await rules()).toEqual(before);
+  expect(await problemsOf(host)).toEqual([]);
+  expect((await end()).answers).toBeGreaterThan(10);
+
+  // Not confirmed, it is as it was.
+  const kept = await rules();
+  expect(await call(host, "setup", "--backend", "nft", "--confirm", "60")).toMatchObject({ changed: true });
+  expect(await iptables()).not.toContain("docker_iptables");
+  expect(await call(host, "revert")).toMatchObject({ changed: true });
+  expect(await rules()).toEqual(kept);
+  expect(await table(host)).toBe("");
+  expect(await problemsOf(host)).toEqual([]);
+  expect(await connect()).toBe(true);
+});

@@ -141,6 +141,9 @@ describe.concurrent("the other arguments", () => {
     [{ iptables_service: "-H root@other" }, /iptables_service must be the name of a systemd unit/],
     [{ iptables_service: "a b" }, /iptables_service must be/],
     [{ ip6tables_service: "../x" }, /ip6tables_service must be/],
+    [{ nftables_service: "../x" }, /nftables_service must be/],
+    [{ nftables_dir: "a\u0000b" }, /nftables_dir must be/],
+    [{ backend: "pf" }, /value of backend must be one of: iptables, nft, got: pf/],
     [{ client: "docker --host x" }, /client must be the name or the absolute path/],
     [{ client: "../docker" }, /client must be/],
     [{ client: "-x" }, /client must be/],
@@ -201,7 +204,7 @@ describe.concurrent("wrong types, in Ansible's words", () => {
     const message = await refusal({ container: "web", colour: "red", adress: "x" });
     expect(message).toContain("Unsupported parameters for (docker_iptables) module: adress, colour. ");
     expect(message).toMatch(
-      /Supported parameters include: adopt, all, allow, base, chain, client, config, confirm, container \(name\), .*wait_timeout, watch\.$/,
+      /Supported parameters include: adopt, all, allow, backend, base, chain, client, config, confirm, container \(name\), .*wait_timeout, watch\.$/,
     );
   });
 

@@ -345,6 +345,7 @@ describe.concurrent("door 3, verbs", () => {
     const argv = [
       ...["create", "web", "--check", "--json", ...directories(host), "--chain", "DOCKER_CONTAINERS", "--ipv6"],
       ...["--no-guards", "--reload=restore", "--iptables-service=a", "--ip6tables-service", "b.service"],
+      ...["--backend", "iptables", "--nftables-dir", host.root, "--nftables-service=c"],
       ...["--network", "bridge", "--wait-timeout", "3", "--timeout=4", "--client", "docker"],
       ...[
         "--docker-host",
@@ -373,6 +374,9 @@ describe.concurrent("door 3, verbs", () => {
       reload: "restore",
       iptables_service: "a",
       ip6tables_service: "b.service",
+      backend: "iptables",
+      nftables_dir: host.root,
+      nftables_service: "c",
       network: "bridge",
       wait_timeout: 3,
       timeout: 4,
