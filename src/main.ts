@@ -30,7 +30,6 @@ import { describeReason } from "./commands/reasons.ts";
 import { listPublished, status } from "./commands/status.ts";
 import { type Reporter, watch } from "./commands/watch.ts";
 import type { Listener } from "./docker/find.ts";
-import type { Arguments } from "./generated/arguments.ts";
 import type { Result } from "./generated/result.ts";
 import { restoreCommand } from "./iptables/commands.ts";
 import { asFailure, Failure } from "./model/errors.ts";
@@ -168,7 +167,7 @@ type Handler = (
 function requestOf(raw: Raw, settings: HostSettings, named = true): HostRequest {
   const request = readRequest(raw, surroundings(), settings, named);
   const { args } = request;
-  const hostWith = (backend: Arguments["backend"]): Host => ({
+  const hostWith = (backend: HostRequest["args"]["backend"]): Host => ({
     ...request.host,
     ...placesOf({ ...args, backend }),
     backend: backend === "nft" ? nftBackend(args.nftables_dir) : IPTABLES,

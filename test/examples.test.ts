@@ -4,14 +4,18 @@
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { readNetwork } from "../src/docker/network.ts";
+import { confirmedDirectoryOf, nftFileOf } from "../src/fragments/nft-directory.ts";
 import { writeFragment } from "../src/iptables/fragment-text.ts";
+import { DEFAULT_NFT_DIRECTORY } from "../src/model/directories.ts";
 import { FAMILIES } from "../src/model/family.ts";
 import { fileOf } from "../src/model/owner.ts";
+import { writeNft } from "../src/nft/fragment-text.ts";
 import { hostFragments } from "../src/rules/host-fragments.ts";
 import { WATCH_UNIT } from "../src/systemd/install.ts";
-import { retryTimerOf, retryTimerText, unitText, watchUnitText } from "../src/systemd/unit-text.ts";
+import { nftUnitText, retryTimerOf, retryTimerText, unitText, watchUnitText } from "../src/systemd/unit-text.ts";
 
 const EXAMPLES = fileURLToPath(new URL("../examples/", import.meta.url));
+const NFT_UNIT = "docker_iptables-nft.service";
 const DIRECTORIES = { ipv4: "iptables.d", ipv6: "ip6tables.d" };
 
 const network = readNetwork({
@@ -37,6 +41,17 @@ test.each([
   await expect(text).toMatchFileSnapshot(`${EXAMPLES}systemd/${unit}`);
   const timer = retryTimerOf(unit);
   await expect(retryTimerText(timer, unit)).toMatchFileSnapshot(`${EXAMPLES}systemd/${timer}`);
+});
+
+test.each(base.map((one) => [nftFileOf(one.owner), one] as const))("the base in nftables: %s", async (file, one) => {
+  const { texts } = writeNft(one, confirmedDirectoryOf(DEFAULT_NFT_DIRECTORY));
+  await expect(texts.ipv4).toMatchFileSnapshot(`${EXAMPLES}nftables.d/${file}`);
+});
+
+test(NFT_UNIT, async () => {
+  const directories = FAMILIES.map((family) => [family, DEFAULT_NFT_DIRECTORY] as const);
+  const text = nftUnitText(NFT_UNIT, "/usr/local/bin/docker_iptables", directories);
+  await expect(text).toMatchFileSnapshot(`${EXAMPLES}systemd/${NFT_UNIT}`);
 });
 
 test(WATCH_UNIT, async () => {

@@ -46,8 +46,11 @@ export function spellElement(key: string, comment: string | undefined, value: st
 }
 
 const LINE = new RegExp(
-  `^(add (?:set|map|element|chain|rule)|flush (?:chain|set|map)) ${TABLE_WORDS} (\\S+)(?: (.*))?$`,
+  `^(add (?:set|map|element|chain|rule)|flush (?:chain|set|map)) ${TABLE_WORDS} (\\w+)(?: (.*))?$`,
 );
+
+/** None of ours has what would end a command, or begin a block, a variable or a comment. */
+const ONE_COMMAND = /^[^;{}$#\\\n]*$/;
 
 /** Undefined for a line that is none of these. */
 export function readCommand(line: string): Command | undefined {
@@ -56,20 +59,21 @@ export function readCommand(line: string): Command | undefined {
   switch (verb) {
     case "add set":
     case "add map": {
-      const type = /^\{ type (.*?);? \}$/.exec(rest)?.[1];
+      const type = /^\{ type ([\w.: ]+(?:; flags interval)?);? \}$/.exec(rest)?.[1];
       return type === undefined ? undefined : { kind: verb, name, type };
     }
     case "add element": {
       const [, key, comment, value] = /^\{ (.*?) comment "(.*?)"(?: : (.*))? \}$/.exec(rest) ?? [];
-      return key === undefined || comment === undefined ? undefined : { kind: verb, name, key, comment, value };
+      if (key === undefined || comment === undefined || !ONE_COMMAND.test(`${key}${comment}${value}`)) return undefined;
+      return { kind: verb, name, key, comment, value };
     }
     case "add chain": {
-      const hook = /^\{ type (\S+) hook (\S+) priority (\S+); policy (\S+); \}$/.exec(rest);
+      const hook = /^\{ type (\w+) hook (\w+) priority (-?\d+); policy (\w+); \}$/.exec(rest);
       if (rest !== "" && hook === null) return undefined;
       return { kind: verb, name, hook: hook?.slice(1).join(" ") };
     }
     case "add rule":
-      return rest === "" ? undefined : { kind: verb, name, rule: rest };
+      return rest === "" || !ONE_COMMAND.test(rest) ? undefined : { kind: verb, name, rule: rest };
     case "flush chain":
     case "flush set":
     case "flush map":

@@ -155,13 +155,17 @@ function barriers(firewalls: readonly Firewall[], ports: readonly Port[]): { fir
   return firewalls.flatMap((firewall) => {
     const closed = ports.flatMap(({ owner, packet }) => {
       const chain = barrierIn(firewall.table, packet);
-      return chain === undefined ? [] : [{ owner, packet, chain: chain.name }];
+      return chain === undefined ? [] : [{ owner, packet, chain: chain.name, hook: chain.hook }];
     });
     const [one] = closed;
     if (one === undefined) return [];
     const owners = [...new Set(closed.map(({ owner }) => owner))].join(", ");
     const what = `${firewall.what} drops all connections from other machines to ${owners}: its chain ${one.chain} ends in a drop, and none of its rules accepts the port`;
-    const hint = `'${firewall.look}' shows it; '${admitting(firewall.table.name, one.chain)}' lets what is published pass: add that where its rules come from`;
+    const way =
+      one.hook === "forward"
+        ? `; '${admitting(firewall.table.name, one.chain)}' lets what is published pass: add that where its rules come from`
+        : ": add a rule that accepts what is published";
+    const hint = `'${firewall.look}' shows it${way}`;
     return [{ firewall, advice: { what, hint } }];
   });
 }

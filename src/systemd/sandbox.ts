@@ -15,6 +15,16 @@ ${COMMON}
 UMask=0077`;
 }
 
+/** The same for one that loads the directory of nftables: nothing is tried elsewhere, and the kernel has its own modules loaded. */
+export function nftLoaderSandbox(directory: string): string {
+  return `# Only the rights that it needs. DAC_OVERRIDE, FOWNER: fragments of other users.
+CapabilityBoundingSet=CAP_DAC_OVERRIDE CAP_FOWNER CAP_NET_ADMIN
+${fileSystem("It writes the directory, and links in /run", [directory])}
+${COMMON}
+# Only root can read what it writes.
+UMask=0077`;
+}
+
 /** The lines for the service that follows the events of Docker's daemon through Docker's own client. */
 export function watcherSandbox(directories: readonly string[]): string {
   // A directory that was moved away and recreated would be another than the one that may be written.

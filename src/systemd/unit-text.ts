@@ -7,7 +7,7 @@ import { managedHeader } from "../iptables/fragment-text.ts";
 import { isDefault, STATE_NAME, stateDirectoryOf } from "../model/directories.ts";
 import type { Family } from "../model/family.ts";
 import { TABLE_WORDS } from "../nft/layout.ts";
-import { loaderSandbox, OTHER_CLIENT, watcherSandbox } from "./sandbox.ts";
+import { loaderSandbox, nftLoaderSandbox, OTHER_CLIENT, watcherSandbox } from "./sandbox.ts";
 
 /** What a unit says that loads these directories: by family, as `load` takes them. */
 export type Directories = readonly (readonly [Family, string])[];
@@ -117,7 +117,7 @@ ExecReload=${command}
 # Where docker_iptables itself cannot run (no Node.js, say), nft alone loads the last good rules, without a sandbox (+).
 ExecStopPost=-+/bin/sh -c '${script}' sh ${kept}
 
-${loaderSandbox([directory])}
+${nftLoaderSandbox(directory)}
 
 [Install]
 WantedBy=multi-user.target nftables.service

@@ -228,6 +228,68 @@ story("JSON, as Ansible and Salt give it; reload: patch and none", async ({ lab 
   expect(await table(host)).not.toContain("docker_iptables: web");
 });
 
+/** Stands before nft in PATH, and does something else where a transaction comes. */
+async function instead(host: Host, script: string): Promise<void> {
+  const shim = `#!/bin/sh\ncase "$1" in -f) ${script};; *) exec /usr/sbin/nft "$@";; esac\n`;
+  await host.write("/usr/local/sbin/nft", shim, 0o755);
+}
+
+story("a transaction that fails, lies or is killed leaves what was there, or is made good", async ({ lab }) => {
+  const host = await lab.host({ name: "faults" });
+  const client = await lab.client("laptop");
+  await host.docker.run("web", { publish: ["8080:80"] });
+  await host.docker.run("db", { publish: ["5432:80"] });
+  await setUp(host);
+  await call(host, "create", "db");
+  const state = async () => [
+    await table(host),
+    await host.list(DIRECTORY),
+    await host.read(`${DIRECTORY}/.docker_iptables.boot`),
+  ];
+  const before = await state();
+
+  await instead(host, "echo no >&2; exit 1");
+  expect(await call(host, "create", "web")).toMatchObject({ failed: true, error: { code: "reload_failed" } });
+  expect(await state()).toEqual(before);
+  expect(await call(host, "delete", "db")).toMatchObject({ failed: true });
+
+  // It says that it is done, and has done nothing; the way back works.
+  await instead(host, "cat > /dev/null");
+  expect(await call(host, "create", "web")).toMatchObject({ failed: true, error: { code: "rules_not_live" } });
+  await host.run("rm", ["/usr/local/sbin/nft"]);
+  expect(await call(host, "create", "db")).toMatchObject({ changed: true });
+  expect(await state()).toEqual(before);
+
+  // Done, and something of it lost at once.
+  await instead(
+    host,
+    '/usr/sbin/nft "$@" && /usr/sbin/nft delete element inet docker_iptables open4 "{ \\"docker0\\" . 172.17.0.2 . tcp . 80 }"; exit 0',
+  );
+  expect(await call(host, "create", "web")).toMatchObject({
+    failed: true,
+    error: { code: "rules_not_live" },
+    changed: false,
+  });
+  await host.run("rm", ["/usr/local/sbin/nft"]);
+  expect(await state()).toEqual(before);
+
+  for (const after of [0.05, 0.1, 0.15, 0.2, 0.25, 0.3]) {
+    await host.run("sh", ["-c", `docker_iptables create web --json & sleep ${after}; kill -9 $!; wait`], {
+      check: false,
+    });
+    expect((await call(host, "create", "web")).failed).toBeUndefined();
+    expect(await seen(client, host)).toMatchObject({ reached: true, peer: client.address });
+    expect(await problemsOf(host)).toEqual([]);
+    await host.run("sh", ["-c", `docker_iptables delete web --json & sleep ${after}; kill -9 $!; wait`], {
+      check: false,
+    });
+    expect((await call(host, "delete", "web")).failed).toBeUndefined();
+    expect(await table(host)).not.toContain("docker_iptables: web");
+    expect(await problemsOf(host)).toEqual([]);
+  }
+  expect(await state()).toEqual(before);
+});
+
 story("a host moves from iptables and back, with its containers, and loses no connection", async ({ lab }) => {
   const host = await lab.host({ name: "moves" });
   const client = await lab.client("laptop");

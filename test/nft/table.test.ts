@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { renderElements } from "../../src/nft/elements.ts";
-import { difference, type NftChain, type NftRule, readTable, tableOf } from "../../src/nft/table.ts";
+import { difference, type NftChain, type NftRule, readLines, readTable, tableOf } from "../../src/nft/table.ts";
 import { containerLines, hostLines } from "../../src/nft/text.ts";
 import type { ContainerRule } from "../../src/rules/model.ts";
 
@@ -176,4 +176,41 @@ test("a line that is none of ours is not read", () => {
   expect(tableOf([...HOST, "add rule ip filter FORWARD accept"])).toBeUndefined();
   expect(tableOf([...HOST, "add element inet docker_iptables nowhere { 1 }"])).toBeUndefined();
   expect(tableOf(["# a comment", "", ...HOST])).toEqual(tableOf(HOST));
+});
+
+describe("a line of a fragment that is none of ours", () => {
+  const element = (key: string, comment = "docker_iptables: web", value = "172.17.0.2 . 80") =>
+    `add element inet docker_iptables publish4 { ${key} comment "${comment}" : ${value} }`;
+
+  test.each([
+    ["another table's", "add rule inet filter forward accept"],
+    ["all tables'", "flush ruleset"],
+    ["a deletion", "delete table inet docker_iptables"],
+    ["a rule and what follows it", "add rule inet docker_iptables forward4 accept; flush ruleset"],
+    ["a rule and a block", 'add rule inet docker_iptables forward4 accept } table inet x { chain y { comment "z" }'],
+    [
+      "an element and what follows it",
+      element("tcp . 8080 }; flush ruleset; add element inet docker_iptables publish4 { tcp . 1"),
+    ],
+    [
+      "a value and what follows it",
+      element("tcp . 8080", "docker_iptables: web", "172.17.0.2 . 80 }; flush ruleset #"),
+    ],
+    ["a comment and what follows it", element("tcp . 8080", 'x" } ; flush ruleset #')],
+    ["a variable", element("tcp . $port")],
+    [
+      "a chain with a device",
+      "add chain inet docker_iptables x { type filter hook ingress device eth0 priority 0; policy drop; }",
+    ],
+    ["another name", "add set inet docker_iptables x;y { type ipv4_addr; }"],
+    ["a set with more", "add set inet docker_iptables x { type ipv4_addr; flags dynamic; timeout 1s; }"],
+  ])("%s", (_what, line) => {
+    expect(tableOf([...HOST, line])).toBeUndefined();
+  });
+
+  test("stops none of the others", () => {
+    const { table, strange } = readLines([...HOST, "flush ruleset", element("tcp . 8080")]);
+    expect(strange).toEqual([HOST.length]);
+    expect(table.sets.get("publish4")?.elements.get("tcp . 8080")?.value).toBe("172.17.0.2 . 80");
+  });
 });
