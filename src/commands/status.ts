@@ -353,7 +353,7 @@ function answer(scene: Scene, around: Around, problems: readonly Problem[], list
   const unknown = names.filter((name) => !statuses.some((one) => one.name === name) && isRunning(name));
   return {
     statuses,
-    problems: problems.filter(({ container }) => isAskedFor(container)).sort(byDanger),
+    problems: onceEach(problems.filter(({ container }) => isAskedFor(container))).sort(byDanger),
     warnings: [
       ...daemon.running.warnings,
       ...daemon.networks.flatMap(({ unreadOptions }) => unreadOptions),
@@ -369,6 +369,11 @@ function answer(scene: Scene, around: Around, problems: readonly Problem[], list
       ),
     ],
   };
+}
+
+/** What is wrong with a file that has both families is found in each. */
+function onceEach(problems: readonly Problem[]): Problem[] {
+  return [...new Map(problems.map((one) => [JSON.stringify(one), one])).values()];
 }
 
 /** Docker starts docker-proxy with the container, and a container's rules come after its start. */

@@ -70,7 +70,7 @@ function adviseForwarding(
     const closed = bridges.filter((bridge) => barrierIn(table, { family, protocol: "tcp", ports: [], bridge }));
     const [first] = closed;
     const barrier = first && barrierIn(table, { family, protocol: "tcp", ports: [], bridge: first });
-    if (!barrier || barrier.hook !== "forward" || gone.has(name)) return [];
+    if (barrier?.hook !== "forward" || gone.has(name)) return [];
     const chain = barrier.name;
     const what = `the nftables table ${name} drops what is forwarded to and from ${closed.join(", ")} (its chain ${chain}), and no table of ours can let that pass`;
     const hint = `'${admitting(name, chain)}' lets in what is published: add that where its rules come from, and what lets containers reach others`;
