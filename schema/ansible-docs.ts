@@ -123,8 +123,30 @@ export function moduleDocumentation(examples: readonly string[]): string {
 
 /** What only asks takes of the arguments. */
 const OF_QUESTIONS = [
-  ...["container", "query", "guards", "chain", "ipv6", "backend", "iptables_dir", "ip6tables_dir", "reload", "iptables_service"],
-  ...["ip6tables_service", "nftables_dir", "nftables_service", "network", "wait_timeout", "timeout", "client", "docker_host", "config", "debug"],
+  ...[
+    "container",
+    "query",
+    "guards",
+    "chain",
+    "ipv6",
+    "backend",
+    "iptables_dir",
+    "ip6tables_dir",
+    "reload",
+    "iptables_service",
+  ],
+  ...[
+    "ip6tables_service",
+    "nftables_dir",
+    "nftables_service",
+    "network",
+    "wait_timeout",
+    "timeout",
+    "client",
+    "docker_host",
+    "config",
+    "debug",
+  ],
 ];
 
 /** plugins/modules/docker_iptables_info.yml: what is out of sync, what is published, who reaches it. */

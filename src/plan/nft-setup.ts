@@ -69,7 +69,8 @@ function adviseForwarding(
     const family = name.startsWith("ip6 ") ? "ipv6" : "ipv4";
     const closed = bridges.filter((bridge) => barrierIn(table, { family, protocol: "tcp", ports: [], bridge }));
     const [first] = closed;
-    const barrier = first && barrierIn(table, { family, protocol: "tcp", ports: [], bridge: first });
+    const barrier =
+      first === undefined ? undefined : barrierIn(table, { family, protocol: "tcp", ports: [], bridge: first });
     if (barrier?.hook !== "forward" || gone.has(name)) return [];
     const chain = barrier.name;
     const what = `the nftables table ${name} drops what is forwarded to and from ${closed.join(", ")} (its chain ${chain}), and no table of ours can let that pass`;
