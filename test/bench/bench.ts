@@ -18,6 +18,7 @@ import {
   sources,
   unchanged,
 } from "./benchmarks.ts";
+import { nftables } from "./nft.ts";
 import { NATIVE, PACKAGES, startPlace } from "./place.ts";
 import { plot } from "./plot.ts";
 import { report } from "./report.ts";
@@ -61,6 +62,7 @@ const benchmarks: Record<string, () => Promise<Figure[]>> = {
   "beside many": () => besideMany(place, size.rules),
   memory: () => memory(place),
   watched: () => watched(lab, size.starts),
+  nftables: () => nftables(lab, size.ports, size.rules),
 };
 for (const [name, benchmark] of Object.entries(benchmarks)) {
   if (chosen.length > 0 && !chosen.includes(name)) continue;

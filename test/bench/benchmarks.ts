@@ -26,7 +26,7 @@ export interface Series {
 const CHANGED = '"changed":true';
 
 /** Seconds of one command against those of another. */
-function compare(
+export function compare(
   what: string,
   samples: ReadonlyMap<string, Sample>,
   [one, other]: readonly [string, string],
@@ -48,7 +48,7 @@ export function spellSeconds(seconds: number): string {
 }
 
 /** A form of ours, given JSON on stdin. */
-async function ours(host: Host, form: Form, given: Record<string, unknown>, more: Partial<Command> = {}) {
+export async function ours(host: Host, form: Form, given: Record<string, unknown>, more: Partial<Command> = {}) {
   const stdin = `/root/given-${Object.values(given).join("-").replace(/\W+/g, "_")}.json`;
   await host.write(stdin, JSON.stringify(given));
   return { name: form.name, argv: form.argv, env: form.env, stdin, rounds: 9, ...more };

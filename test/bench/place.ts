@@ -12,7 +12,7 @@ export const NATIVE = fileURLToPath(new URL("../../dist/docker_iptables-linux-x6
 const SCRIPT = fileURLToPath(new URL("../../dist/docker_iptables", import.meta.url));
 
 /** Debian's packages that a measured host has besides the lab's own. */
-export const PACKAGES = ["python3", "containernetworking-plugins", "netavark"];
+export const PACKAGES = ["nftables", "python3", "containernetworking-plugins", "netavark"];
 
 /** One form of our executable: how it is started. */
 export interface Form {
@@ -38,8 +38,8 @@ exec cat "/root/documents/$2"
 `;
 export const FAKE_CLIENT = "/usr/local/bin/documents";
 
-export async function startPlace(lab: Lab): Promise<Place> {
-  const host = await lab.host({ name: "bench", files: { [FAKE_CLIENT]: CLIENT } });
+export async function startPlace(lab: Lab, backend: "iptables" | "nft" = "iptables"): Promise<Place> {
+  const host = await lab.host({ name: `bench-${backend}`, files: { [FAKE_CLIENT]: CLIENT } });
   const inHost = async (file: string, path: string) => {
     await host.run("mkdir", ["-p", path.slice(0, path.lastIndexOf("/"))]);
     await copyFile(file, `/proc/${host.pid}/root${path}`);
@@ -53,7 +53,7 @@ export async function startPlace(lab: Lab): Promise<Place> {
     nodes.push({ name: `Node.js ${version.split(".")[0]}`, argv: ["/opt/script/docker_iptables"], env });
   }
   await host.docker.run("web", { publish: ["0.0.0.0:8080:80"] });
-  await host.run("docker_iptables", ["setup"]);
+  await host.run("docker_iptables", ["setup", "--backend", backend]);
   // The state before each measured run.
   await host.run("sh", ["-c", "iptables-save > /root/base.rules"]);
   const native = { name: "native", argv: ["/usr/local/bin/docker_iptables"], env: { PATH } };
