@@ -34,9 +34,9 @@ function nftOf(given: Given): string | undefined {
     const { wanted } = outcomeOf(given);
     const text = writeNft(wanted, "/run/confirmed").texts.ipv4;
     if (text === undefined) return undefined;
-    const { strange, fragments } = readNft(text, wanted.owner);
+    const { strange, words } = readNft(text, wanted.owner);
     expect(strange).toEqual([]);
-    expect(fragments).toEqual(writeNft(wanted, "/run/confirmed").fragments);
+    expect(words.fragments).toEqual(writeNft(wanted, "/run/confirmed").fragments);
     return text;
   } catch (error) {
     if (error instanceof Failure) return undefined;

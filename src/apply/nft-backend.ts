@@ -28,7 +28,7 @@ import { withTexts } from "../nft/snapshot.ts";
 import { changesFor } from "../nft/table.ts";
 import type { Backend, LoadedHost, LoadHostRequest } from "../plan/backend.ts";
 import { warnOfFirewalls } from "../plan/firewalls.ts";
-import { hasRules, type Item, isContainers } from "../plan/item.ts";
+import { hasRules, type Item, isContainers, type Kernel } from "../plan/item.ts";
 import { planNftHost, readIptables } from "../plan/nft-setup.ts";
 import type { Load } from "../plan/plan.ts";
 import { NOBODY_AROUND } from "../plan/preflight.ts";
@@ -62,7 +62,7 @@ export function nftBackend(directory: string): Backend {
     hasOneDirectory: true,
     fileOf: nftFileOf,
     write: (fragment) => writeNft(fragment, confirmed),
-    parse: (text, family, owner) => new Map(Object.entries(readNft(text, owner).rules[family])),
+    parse: (text, family, owner) => new Map(Object.entries(readNft(text, owner).words.rules[family])),
     listRules: (fragments) => ({ inet: listNftRules(fragments, confirmed) }),
     readFragments: readNftFragments,
 
@@ -72,7 +72,8 @@ export function nftBackend(directory: string): Backend {
       const { table } = readNft(text ?? "", owner);
       return compareNft(spellOwner(owner), family, table, live instanceof NftLive ? live.table : undefined);
     },
-    changedDnats,
+    // The words of what runs are made for it, and most hosts publish no UDP.
+    changedDnats: (items, live) => (mentionsUdp(items, live) ? changedDnats(items, live) : new Map()),
 
     fit: async (wanted) => ({ wanted: [...wanted], warnings: [] }),
     lackForLists: async () => undefined,
@@ -136,6 +137,15 @@ export function nftBackend(directory: string): Backend {
     lookout: ({ timeout }) => new NftLookout(timeout),
     whereElse: async () => [],
   };
+}
+
+function mentionsUdp(items: readonly Item[], live: Kernel): boolean {
+  const isIn = (text: string | undefined) => text?.includes(" udp . ") === true;
+  if (items.some(({ before, after }) => isIn(before?.text) || isIn(after))) return true;
+  const table = live.ipv4 instanceof NftLive ? live.ipv4.table : undefined;
+  return [...(table?.sets ?? [])].some(
+    ([name, { elements }]) => name.startsWith("publish") && [...elements.keys()].some((key) => key.includes("udp . ")),
+  );
 }
 
 const EMPTY = { sets: new Map(), chains: new Map() };

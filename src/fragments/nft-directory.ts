@@ -49,7 +49,7 @@ export async function readNftFiles(directory: string): Promise<NftFile[]> {
 export async function readNftFragments(directory: string, family: Family): Promise<Fragment[]> {
   const files = await readNftFiles(directory);
   return files.flatMap(({ read, ...fragment }) => {
-    const text = read.fragments[family];
+    const text = read.words.fragments[family];
     return text === undefined ? [] : [{ ...fragment, text }];
   });
 }
@@ -57,7 +57,9 @@ export async function readNftFragments(directory: string, family: Family): Promi
 /** Those that count in this boot, and those of containers that are from before it. */
 export async function currentFiles(directory: string): Promise<{ current: NftFile[]; stale: NftFile[] }> {
   const files = await readNftFiles(directory);
-  const worded = files.map((one) => ({ ...one, text: one.read.fragments.ipv4 ?? one.read.fragments.ipv6 ?? "" }));
+  // One without an element has nothing that could be from before.
+  const hasElements = ({ read }: NftFile) => [...read.table.sets.values()].some(({ elements }) => elements.size > 0);
+  const worded = files.map((one) => ({ ...one, text: hasElements(one) ? "-" : "" }));
   const { stale } = await sortByBoot(directory, worded);
   const old = new Set(stale.map(({ path }) => path));
   return { current: files.filter(({ path }) => !old.has(path)), stale: files.filter(({ path }) => old.has(path)) };

@@ -9,7 +9,7 @@ import type { Family } from "../model/family.ts";
 import { TABLE_WORDS } from "../nft/layout.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
 import { runSystemctl } from "../system/systemctl.ts";
-import type { BaseChain, NftTable, Statements } from "./nft-tables.ts";
+import { type BaseChain, isAtOurHooks, type NftTable, type Statements } from "./nft-tables.ts";
 
 export type Variant = "nft" | "legacy";
 
@@ -149,7 +149,11 @@ export async function foreignTables(timeoutSeconds: number, isLegacy = false): P
     tables.set(table, [...(tables.get(table) ?? []), chain]);
   }
   const found: NftTable[] = [];
-  for (const [name, bases] of tables) found.push({ name, bases, rules: await rulesOf(name, timeoutSeconds) });
+  for (const [name, bases] of tables) {
+    // A blocklist of many rules at another hook is nobody's obstacle.
+    const rules = isAtOurHooks(bases) ? await rulesOf(name, timeoutSeconds) : new Map();
+    found.push({ name, bases, rules });
+  }
   return found;
 }
 

@@ -30,6 +30,11 @@ export type Statements = readonly Readonly<Record<string, unknown>>[];
 /** The hooks of our rules. */
 const OUR_HOOKS: readonly string[] = ["prerouting", "forward", "output", "postrouting"];
 
+/** Whether any of these chains is asked about the packets that ours are asked about. */
+export function isAtOurHooks(bases: readonly BaseChain[]): boolean {
+  return bases.some(({ hook }) => OUR_HOOKS.includes(hook));
+}
+
 /** Whether a table filters at the hooks of our rules, and does more than accept. */
 export function decides({ bases, rules }: NftTable): boolean {
   const ours = bases.filter(({ hook }) => OUR_HOOKS.includes(hook));

@@ -32,8 +32,7 @@ const WRITTEN = new WeakMap<DesiredFragment, Written>();
 function write(fragment: DesiredFragment, confirmed: string): Written {
   const text = textOf(fragment, confirmed);
   if (text === undefined) return { rules: { ipv4: {}, ipv6: {} }, texts: {}, fragments: {} };
-  const { rules, fragments } = readNft(text, fragment.owner);
-  return { rules, texts: { ipv4: text, ipv6: text }, fragments };
+  return { ...readNft(text, fragment.owner).words, texts: { ipv4: text, ipv6: text } };
 }
 
 function textOf(fragment: DesiredFragment, confirmed: string): string | undefined {
@@ -59,16 +58,33 @@ function linesOf(fragment: DesiredFragment, owner: string, confirmed: string): s
 }
 
 /** What a file of an owner says. */
-export interface ReadNft extends Omit<Written, "texts"> {
+export interface ReadNft {
   table: NftTable;
   /** The lines that are none of ours, by their number; from 1. */
   strange: number[];
+  /** The same in iptables' words, which are made when somebody asks for them. */
+  readonly words: Omit<Written, "texts">;
 }
 
+/** The text of an owner that was read last: a call reads each several times. */
+const LAST = new Map<string, { text: string; read: ReadNft }>();
+
 export function readNft(text: string, owner: Owner): ReadNft {
+  const key = spellOwner(owner);
+  const last = LAST.get(key);
+  if (last?.text === text) return last.read;
   const { table, strange } = readLines(text.split("\n"), DECLARED);
-  const { rules, fragments } = inIptablesWords(table, owner, text);
-  return { rules, fragments, table, strange: strange.map((at) => at + 1) };
+  let words: ReadNft["words"] | undefined;
+  const read = {
+    table,
+    strange: strange.map((at) => at + 1),
+    get words() {
+      words ??= inIptablesWords(table, owner, text);
+      return words;
+    },
+  };
+  LAST.set(key, { text, read });
+  return read;
 }
 
 /** What a table has of an owner; `text` is its file's, for its options. */

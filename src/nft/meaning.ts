@@ -9,7 +9,7 @@ import type { Source } from "../model/sources.ts";
 import type { AllowForwarded, ContainerRule, Dnat, HostRule, PortRange } from "../rules/model.ts";
 import { commentFor, listRules, ruleHash } from "./elements.ts";
 import { chainsOf, familyOfName, nameOf, type ObjectName } from "./layout.ts";
-import type { NftTable } from "./table.ts";
+import type { NftEntry, NftTable } from "./table.ts";
 
 /** An element of an owner: its key's fields, an interface without quotes. */
 interface Entry {
@@ -31,10 +31,8 @@ class Elements {
 
   of(...objects: ObjectName[]): Entry[] {
     return objects.flatMap((object) => {
-      const elements = this.#table.sets.get(nameOf(object, this.#family))?.elements ?? new Map();
-      return [...elements]
-        .filter(([, { comment }]) => comment === this.#comment)
-        .map(([key, { value = "" }]) => ({ fields: fieldsOf(key), value }));
+      const own = ownedIn(this.#table).get(this.#comment)?.get(nameOf(object, this.#family)) ?? [];
+      return own.map(([key, { value = "" }]) => ({ fields: fieldsOf(key), value }));
     });
   }
 
@@ -45,11 +43,32 @@ class Elements {
   }
 }
 
+type Owned = ReadonlyMap<string, ReadonlyMap<string, readonly (readonly [string, NftEntry])[]>>;
+
+const OWNED = new WeakMap<NftTable, Owned>();
+
+/** A table's elements by their owner's comment and by set; sorted once, because every owner is asked for. */
+function ownedIn(table: NftTable): Owned {
+  const known = OWNED.get(table);
+  if (known !== undefined) return known;
+  const owned = new Map<string, Map<string, (readonly [string, NftEntry])[]>>();
+  for (const [name, { elements }] of table.sets) {
+    for (const one of elements) {
+      const comment = one[1].comment ?? "";
+      const sets = owned.get(comment) ?? new Map<string, (readonly [string, NftEntry])[]>();
+      owned.set(comment, sets);
+      const own = sets.get(name);
+      if (own === undefined) sets.set(name, [one]);
+      else own.push(one);
+    }
+  }
+  OWNED.set(table, owned);
+  return owned;
+}
+
 /** The owners' comments that the elements of a table carry. */
-export function commentsIn({ sets }: NftTable): Set<string> {
-  return new Set(
-    [...sets.values()].flatMap(({ elements }) => [...elements.values()].flatMap(({ comment }) => comment ?? [])),
-  );
+export function commentsIn(table: NftTable): Set<string> {
+  return new Set([...ownedIn(table).keys()].filter((comment) => comment !== ""));
 }
 
 /** A container's rules, in the order in which they take effect. */

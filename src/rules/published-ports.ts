@@ -50,14 +50,11 @@ export function listedPorts(
 
 /** Accepted ports to which no DNAT leads, as if one led from them to themselves. */
 function directParts(rules: readonly ContainerRule[]): Dnat[] {
-  const dnats = rules.filter((rule) => rule.kind === "dnat");
+  const translated = translatedBy(rules);
   return rules.flatMap((rule) => {
     if (rule.kind !== "accept") return [];
     const { address, ports } = rule;
-    const translated = dnats
-      .filter((one) => one.to.address === address && one.ports.protocol === ports.protocol)
-      .map(({ to, ports }) => ({ first: portAt(to, ports.first), last: portAt(to, ports.last) }));
-    return without(ports, translated).map((left) => ({
+    return without(ports, translated.get(`${ports.protocol} ${address}`) ?? []).map((left) => ({
       ...({ kind: "dnat", hostAddress: address, exceptFrom: undefined } as const),
       ...{ ports: { protocol: ports.protocol, ...left }, to: { address, port: undefined, base: undefined } },
     }));
@@ -66,17 +63,52 @@ function directParts(rules: readonly ContainerRule[]): Dnat[] {
 
 type Interval = Pick<Dnat["ports"], "first" | "last">;
 
-/** What is left of some ports without others. */
+/** The container's ports to which DNATs lead, by protocol and address: in their order, and none twice. */
+function translatedBy(rules: readonly ContainerRule[]): Map<string, Interval[]> {
+  const all = new Map<string, Interval[]>();
+  for (const rule of rules) {
+    if (rule.kind !== "dnat") continue;
+    const { to, ports } = rule;
+    const key = `${ports.protocol} ${to.address}`;
+    const known = all.get(key) ?? [];
+    all.set(key, known);
+    known.push({ first: portAt(to, ports.first), last: portAt(to, ports.last) });
+  }
+  for (const [key, some] of all) {
+    const apart: Interval[] = [];
+    for (const one of some.sort((a, b) => a.first - b.first)) {
+      const last = apart.at(-1);
+      if (last === undefined || one.first > last.last) apart.push({ ...one });
+      else last.last = Math.max(last.last, one.last);
+    }
+    all.set(key, apart);
+  }
+  return all;
+}
+
+/** What is left of some ports without others, which are in their order. */
 function without({ first, last }: Interval, others: readonly Interval[]): Interval[] {
   const left: Interval[] = [];
   let next = first;
-  for (const one of [...others].sort((a, b) => a.first - b.first)) {
-    if (one.last < next || one.first > last) continue;
+  for (let at = firstReaching(others, first); at < others.length; at++) {
+    const one = others[at];
+    if (one === undefined || one.first > last) break;
     if (one.first > next) left.push({ first: next, last: one.first - 1 });
     next = one.last + 1;
   }
   if (next <= last) left.push({ first: next, last });
   return left;
+}
+
+/** The place of the first that does not end before a port; by halves. */
+function firstReaching(others: readonly Interval[], port: number): number {
+  let [low, high] = [0, others.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((others[middle]?.last ?? 0) < port) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /** The lists of ports that are reached at the container's own address; a filter there lets nobody in. */
