@@ -1,7 +1,6 @@
 // If a load fails, or is impossible: removed rules are removed from the kernel without one.
 
 import { readOwn } from "../fragments/directory.ts";
-import { hasRuleLines } from "../iptables/fragment-text.ts";
 import { ConcurrentChange, Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { spellOwner } from "../model/owner.ts";
@@ -31,7 +30,10 @@ export async function removeWithoutLoad(
   const families = FAMILIES.filter((family) => ofFamily(items, family).some(isDrifting));
   // Whose fragment has rules again was published anew by another process meanwhile.
   const files = await Promise.all(items.map(({ path }) => readOwn(path)));
-  const gone = items.filter((_, index) => !hasRuleLines(files[index]?.text ?? ""));
+  const gone = items.filter(({ family, owner }, index) => {
+    const rules = host.backend.parse(files[index]?.text ?? "", family, owner);
+    return [...rules.values()].every((some) => some.length === 0);
+  });
   const remove = async () => {
     const after = { ...live };
     for (const family of families) {

@@ -491,7 +491,8 @@ async function staleOf(
   once: string,
   directories: Directories,
 ): Promise<Problem[]> {
-  const going = new Set(items.filter((item) => !hasRules(item)).map(({ path }) => path));
+  const staying = new Set(items.filter(hasRules).map(({ path }) => path));
+  const going = new Set(items.map(({ path }) => path).filter((path) => !staying.has(path)));
   const sorted = await Promise.all(
     FAMILIES.map((family) => sortByBoot(directories[family], now[family] ?? []).catch(() => ({ stale: [] }))),
   );

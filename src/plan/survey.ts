@@ -38,7 +38,9 @@ export async function survey(
   const each = wanted.flatMap((one) => families.map((family) => ({ one, family })));
   const written = new Map(wanted.map((one) => [one, host.backend.write(one)]));
   const owns = await inLanes(each, ({ one, family }) => readItem(one, written.get(one) as Written, family, host));
-  const entries = owns.filter(isContainers).map((item) => ({ path: item.path, lasts: hasRules(item) }));
+  // A file may have both families, and rules in one of them alone.
+  const lasting = new Set(owns.filter(hasRules).map(({ path }) => path));
+  const entries = owns.filter(isContainers).map(({ path }) => ({ path, lasts: lasting.has(path) }));
   const items = compareWithKernel(owns, live, host);
   verbose(() => describeComparison(items, "files and kernel"));
   return { items, misfiled: await misfiledOf(entries), live };

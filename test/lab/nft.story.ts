@@ -57,6 +57,9 @@ story("setup, create, delete: one table, and nobody else's is touched", async ({
   expect(await seen(client, host)).toMatchObject({ reached: true, peer: client.address });
   expect(await expectAllWell(host, client)).toEqual(["web"]);
   expect(await call(host, "create", "web")).toMatchObject({ changed: false, reloaded: [] });
+  // Nothing is locked for that, and nothing written.
+  const { stderr } = await host.run("docker_iptables", ["create", "web", "--verbose"]);
+  expect(stderr).toContain("nothing to change");
 
   // What a person takes out comes back, and what he adds goes.
   await host.run("nft", ["delete", "element", "inet", "docker_iptables", "publish4", "{ tcp . 8080 }"]);
@@ -100,6 +103,7 @@ story("a boot, a power cut: the host's rules are there, and a container's once i
       await until(async () => (await host.systemctl(["is-active", UNIT], { check: false })).stdout === "active\n");
       // Whoever has started the container again.
       await host.docker.cli("start", "web");
+      expect(await problemsOf(host)).toContain("fragment_stale web");
       expect(await call(host, "create", "web")).toMatchObject({ changed: true });
       expect(await seen(client, host)).toMatchObject({ reached: true, peer: client.address });
     }
