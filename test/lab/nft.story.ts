@@ -232,6 +232,30 @@ story("JSON, as Ansible and Salt give it; reload: patch and none", async ({ lab 
   expect(await table(host)).not.toContain("docker_iptables: web");
 });
 
+story("a load that nobody confirms is put back, and its fragments are not trusted", async ({ lab }) => {
+  const host = await lab.host({ name: "confirm" });
+  await host.docker.run("web", { publish: ["8080:80"] });
+  await setUp(host);
+  await call(host, "create", "web");
+  const sorted = async () => (await table(host)).split("\n").sort();
+  const written = await sorted();
+  await host.run("nft", ["delete", "element", "inet", "docker_iptables", "publish4", "{ tcp . 8080 }"]);
+  const ran = await sorted();
+
+  expect(await call(host, "load", "--confirm", "60")).toMatchObject({ changed: true, unconfirmed: { by: "timer" } });
+  expect(await sorted()).toEqual(written);
+  expect(await call(host, "revert")).toMatchObject({ changed: true });
+  expect(await sorted()).toEqual(ran);
+  expect(await call(host, "load")).toMatchObject({ failed: true, error: { code: "unconfirmed" } });
+  expect(await sorted()).toEqual(ran);
+
+  expect(await call(host, "load", "--confirm", "60")).toMatchObject({ changed: true });
+  expect(await call(host, "confirm")).toMatchObject({ changed: true });
+  expect(await call(host, "load")).toMatchObject({ changed: false });
+  expect(await sorted()).toEqual(written);
+  expect(await problemsOf(host)).toEqual([]);
+});
+
 /** Stands before nft in PATH, and does something else where a transaction comes. */
 async function instead(host: Host, script: string): Promise<void> {
   const shim = `#!/bin/sh\ncase "$1" in -f) ${script};; *) exec /usr/sbin/nft "$@";; esac\n`;
