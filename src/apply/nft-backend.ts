@@ -114,7 +114,7 @@ export function nftBackend(directory: string): Backend {
       return [{ family: "ipv4", variant: null, isWhole: true, text, record: null }];
     },
     async keepConfirmed(_family, _isWhole, { timeout }) {
-      const { warnings } = await loadTable({ directory, timeout });
+      const { warnings } = await loadTable({ directory, timeout, isConfirmed: true });
       return warnings;
     },
     loadHost: (request) => loadHost(directory, request),
@@ -173,8 +173,8 @@ async function loadHost(directory: string, { host, check }: LoadHostRequest): Pr
   const loaded = check
     ? { changed: await differsFrom(place), warnings: [] }
     : await withLoadLock([directory], timeout, async () => {
-        await refuseDistrusted(place, host.directories);
-        return loadTable(place).catch(async (error: unknown) => {
+        const loading = refuseDistrusted(place, host.directories).then(() => loadTable(place));
+        return loading.catch(async (error: unknown) => {
           throw await loadLastGood(place, asFailure(error));
         });
       });
@@ -194,7 +194,8 @@ async function refuseDistrusted(place: NftPlace, directories: Directories): Prom
 
 /** What Docker left, which this takes away; our own rules are what the fragments say. Throws Failure of the directory and of iptables. */
 async function readFormer({ base, found }: Load, directory: string, timeout: number): Promise<Former> {
-  const kernel: Former["kernel"] = [];
+  // Once it is confirmed, a boot falls back to what runs.
+  const kernel: Former["kernel"] = [{ family: "ipv4", variant: null, isWhole: false, text: "", record: null }];
   const tables: Former["tables"] = [];
   for (const one of base.leftovers) {
     if (one.kind === "table") {

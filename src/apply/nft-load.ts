@@ -14,6 +14,7 @@ import { changesFor, type NftTable, NOTHING, readLines } from "../nft/table.ts";
 import type { BeforeLoad, HostRequest, Locks, Look, Reloaded, WaysBack, Work } from "../plan/backend.ts";
 import { type Item, isContainers, type Kernel } from "../plan/item.ts";
 import { keepLastingState, readState, stateOf } from "../system/state.ts";
+import { whatWaits } from "../system/unconfirmed-file.ts";
 import { verbose } from "../system/verbose.ts";
 import { loadUnit } from "../systemd/units.ts";
 
@@ -24,6 +25,8 @@ export const NFT = "nft";
 export interface NftPlace {
   directory: string;
   timeout: number;
+  /** Whether a boot falls back to this though a change waits: it has just been confirmed. */
+  isConfirmed?: true;
 }
 
 export interface NftLoaded {
@@ -46,7 +49,7 @@ export async function loadTable(place: NftPlace, seen?: { table: NftTable | unde
   const skipped = stale.map(({ path }) => `${path} is from before this boot; skipped until 'create' confirms it`);
   return {
     changed: lines.length > 0,
-    warnings: [...current.flatMap(warnOfStrange), ...skipped, ...(await keepGood(directory, current))],
+    warnings: [...current.flatMap(warnOfStrange), ...skipped, ...(await keepGood(place, current))],
   };
 }
 
@@ -71,10 +74,12 @@ function warnOfStrange({ path, read: { strange } }: NftFile): string[] {
 }
 
 /** What a boot falls back to, the host's own part, and what counts in this boot. What fails here is a warning: the rules are live. */
-async function keepGood(directory: string, current: readonly NftFile[]): Promise<string[]> {
+async function keepGood({ directory, isConfirmed }: NftPlace, current: readonly NftFile[]): Promise<string[]> {
   const own = current.filter((one) => containerOf(one) === undefined);
   try {
     await linkConfirmed(directory, current);
+    // While a change waits, a boot still falls back to what ran before it.
+    if (!isConfirmed && (await whatWaits({ ipv4: directory, ipv6: directory })) !== undefined) return [];
     await keepLastingState(stateOf("ipv4", directory), "rules", [...changesFor(goalOf(own), undefined), ""].join("\n"));
     return [];
   } catch (error) {

@@ -239,6 +239,18 @@ story("a load that nobody confirms is put back, and its fragments are not truste
   await call(host, "create", "web");
   const sorted = async () => (await table(host)).split("\n").sort();
   const written = await sorted();
+  // What a boot falls back to is what ran before, until it is confirmed.
+  const good = () => host.read("/var/lib/docker_iptables/nft/ipv4.rules");
+  const kept = await good();
+  await host.docker.cli("network", "create", "--opt", "com.docker.network.bridge.name=br-app", "app");
+  expect(await setUp(host, "--confirm", "60")).toMatchObject({ changed: true });
+  expect(await good()).toBe(kept);
+  expect(await call(host, "confirm")).toMatchObject({ changed: true });
+  expect(await good()).toContain("br-app");
+  await host.docker.cli("network", "rm", "app");
+  expect(await setUp(host)).toMatchObject({ changed: true });
+  expect(await good()).toBe(kept);
+  expect(await sorted()).toEqual(written);
   await host.run("nft", ["delete", "element", "inet", "docker_iptables", "publish4", "{ tcp . 8080 }"]);
   const ran = await sorted();
 
