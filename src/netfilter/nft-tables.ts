@@ -127,6 +127,16 @@ export interface Arriving {
   bridge: string;
 }
 
+/** Whether any rule of a table asks for a packet's port: where none does, packets to two ports of one bridge fare alike. */
+export function asksForPorts({ rules }: NftTable): boolean {
+  return [...(rules?.values() ?? [])].some((some) => some.some((rule) => rule.some(namesPort)));
+}
+
+function namesPort(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return Object.entries(value).some(([key, one]) => (key === "field" && one === "dport") || namesPort(one));
+}
+
 /** The base chain that lets none of them through, as "forward"; undefined where there is none. */
 export function barrierIn(table: NftTable, packet: Arriving): BaseChain | undefined {
   const family = table.name.split(" ")[0] ?? "";

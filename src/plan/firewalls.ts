@@ -9,7 +9,14 @@ import { spellOwner } from "../model/owner.ts";
 import type { Loading } from "../model/request.ts";
 import { foreignTables, saveBackend, usesLegacy, type Variant } from "../netfilter/foreign-firewalls.ts";
 import { adviseNetavark, adviseNetworks, servesAddress } from "../netfilter/netavark.ts";
-import { type Arriving, barrierIn, type NftTable, tablesOf } from "../netfilter/nft-tables.ts";
+import {
+  type Arriving,
+  asksForPorts,
+  type BaseChain,
+  barrierIn,
+  type NftTable,
+  tablesOf,
+} from "../netfilter/nft-tables.ts";
 import { portAt } from "../rules/model.ts";
 import { type Advice, adviceSentence } from "../text/advice.ts";
 import type { Item, Kernel } from "./item.ts";
@@ -33,8 +40,7 @@ export async function warnOfFirewalls(
   timeout: number,
   isIptablesForeign = Object.values(live).some(usesLegacy),
 ): Promise<string[]> {
-  const ports = items.flatMap(portsOf);
-  if (ports.length === 0) return [];
+  if (items.flatMap(portsOf).length === 0) return [];
   const tables = await foreignTables(timeout, isIptablesForeign);
   const legacy = await Promise.all(
     FAMILIES.map(async (family) => {
@@ -43,12 +49,25 @@ export async function warnOfFirewalls(
       return other === undefined ? [] : backendsTables(family, "legacy", tablesOf(other, family));
     }),
   );
-  const closed = barriers([...tables.map(nftTable), ...legacy.flat()], ports).map(({ advice }) => advice);
+  return warnOfTables(tables, legacy.flat(), items);
+}
+
+/** The same, of tables at hand. Pure. */
+export function warnOfTables(
+  tables: readonly NftTable[],
+  others: readonly Firewall[],
+  items: readonly Item[],
+): string[] {
+  const ports = items.flatMap(portsOf);
+  const closed = barriers([...tables.map(nftTable), ...others], ports).map(({ advice }) => advice);
   return [...adviseOfPodman(tables, ports), ...closed].map(adviceSentence);
 }
 
 function adviseOfPodman(tables: readonly NftTable[], ports: readonly Port[]): Advice[] {
-  const owners = ports.filter(({ address }) => servesAddress(tables, address)).map(({ owner }) => owner);
+  // A container has few addresses, and perhaps thousands of ports.
+  const addresses = [...new Set(ports.map(({ address }) => address))];
+  const served = new Set(addresses.filter((address) => servesAddress(tables, address)));
+  const owners = ports.filter(({ address }) => served.has(address)).map(({ owner }) => owner);
   return owners.length === 0 ? [] : [adviseNetavark([...new Set(owners)].join(", "), "nftables")];
 }
 
@@ -153,8 +172,9 @@ function portsOf({ owner, family, meaning }: Item): Port[] {
 /** One for each chain that lets nothing through to some of these ports. */
 function barriers(firewalls: readonly Firewall[], ports: readonly Port[]): { firewall: Firewall; advice: Advice }[] {
   return firewalls.flatMap((firewall) => {
+    const barrierFor = barriersOf(firewall.table, ports.length);
     const closed = ports.flatMap(({ owner, packet }) => {
-      const chain = barrierIn(firewall.table, packet);
+      const chain = barrierFor(packet);
       return chain === undefined ? [] : [{ owner, packet, chain: chain.name, hook: chain.hook }];
     });
     const [one] = closed;
@@ -168,4 +188,15 @@ function barriers(firewalls: readonly Firewall[], ports: readonly Port[]): { fir
     const hint = `'${firewall.look}' shows it${way}`;
     return [{ firewall, advice: { what, hint } }];
   });
+}
+
+/** `barrierIn` of a table for so many packets: those that it cannot tell apart are walked through its rules once. */
+function barriersOf(table: NftTable, count: number): (packet: Arriving) => BaseChain | undefined {
+  if (count < 2 || asksForPorts(table)) return (packet) => barrierIn(table, packet);
+  const known = new Map<string, BaseChain | undefined>();
+  return (packet) => {
+    const key = [packet.family, packet.protocol, packet.bridge].join(" ");
+    if (!known.has(key)) known.set(key, barrierIn(table, packet));
+    return known.get(key);
+  };
 }

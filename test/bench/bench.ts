@@ -18,6 +18,7 @@ import {
   sources,
   unchanged,
 } from "./benchmarks.ts";
+import { firstPacket } from "./first-packet.ts";
 import { nftables } from "./nft.ts";
 import { NATIVE, PACKAGES, startPlace } from "./place.ts";
 import { plot } from "./plot.ts";
@@ -61,8 +62,10 @@ const benchmarks: Record<string, () => Promise<Figure[]>> = {
   "at once": () => atOnce(place, size.processes),
   "beside many": () => besideMany(place, size.rules),
   memory: () => memory(place),
-  watched: () => watched(lab, size.starts),
+  watched: () => watched(lab, size.starts, "iptables"),
   nftables: () => nftables(lab, size.ports, size.rules),
+  "watched by nftables": () => watched(lab, size.starts, "nft"),
+  "first packet": () => firstPacket(lab, size.ports.at(-1) ?? 1),
 };
 for (const [name, benchmark] of Object.entries(benchmarks)) {
   if (chosen.length > 0 && !chosen.includes(name)) continue;

@@ -4,11 +4,12 @@ import type { Lab } from "../lab/lab.ts";
 import { compare, type Figure, ours } from "./benchmarks.ts";
 import { type Command, measure } from "./measure.ts";
 import { apart, FAKE_CLIENT, type Place, pretend, startPlace } from "./place.ts";
+import { BARE_NFT, canUseNft, rivalsFor } from "./rivals.ts";
 
 const BASE = "/root/base.nft";
 const CHANGED = '"changed":true';
 /** Shell: no container is published. */
-const BARE = `rm -f /etc/nftables.d/11-*; nft -f ${BASE}`;
+const BARE = `${BARE_NFT}; rm -f /etc/nftables.d/11-*; nft -f ${BASE}`;
 const OTHERS = "delete table inet others";
 
 /** 9 */
@@ -19,15 +20,18 @@ export async function nftables(lab: Lab, counts: readonly number[], foreign: num
   const list =
     "echo 'add table inet docker_iptables'; echo 'delete table inet docker_iptables'; nft list table inet docker_iptables";
   await host.run("sh", ["-c", `(${list}) > ${BASE}`]);
+  const hasRivals = await canUseNft(host);
   const figures: Figure[] = [];
   for (const count of counts) {
     const mine = await publishing(place, count);
     const all = `/root/all-${count}.nft`;
     await host.run("sh", ["-c", `${BARE}; docker_iptables < ${mine.stdin} && (${list}) > ${all}`]);
     const once = { name: "nft -f", argv: ["nft", "-f", all], before: BARE, rounds: mine.rounds };
-    const samples = await measure(host, [once, mine]);
+    const rivals = hasRivals && count <= 1000 ? await rivalsFor(host, apart(count), mine.rounds, "nft") : [];
+    const samples = await measure(host, [once, mine, ...rivals]);
     const what = `nftables: ${count} ${count === 1 ? "port" : "ports"}, native`;
     figures.push(compare(what, samples, ["native", "nft -f"], count === 1000 ? { most: 3 } : undefined));
+    for (const { name } of rivals) figures.push(compare(what, samples, ["native", name], { most: 1 }));
   }
   const alone = { ...(await publishing(place, 1)), name: "alone", rounds: 15 };
   const rules = Array.from(

@@ -38,8 +38,8 @@ exec cat "/root/documents/$2"
 `;
 export const FAKE_CLIENT = "/usr/local/bin/documents";
 
-export async function startPlace(lab: Lab, backend: "iptables" | "nft" = "iptables"): Promise<Place> {
-  const host = await lab.host({ name: `bench-${backend}`, files: { [FAKE_CLIENT]: CLIENT } });
+export async function startPlace(lab: Lab, backend: "iptables" | "nft" = "iptables", name = "bench"): Promise<Place> {
+  const host = await lab.host({ name: `${name}-${backend}`, files: { [FAKE_CLIENT]: CLIENT } });
   const inHost = async (file: string, path: string) => {
     await host.run("mkdir", ["-p", path.slice(0, path.lastIndexOf("/"))]);
     await copyFile(file, `/proc/${host.pid}/root${path}`);
@@ -64,15 +64,18 @@ export async function startPlace(lab: Lab, backend: "iptables" | "nft" = "iptabl
 export const BARE =
   "rm -f /etc/iptables.d/11-* /etc/iptables.d/50-* /etc/ip6tables.d/11-*; iptables-restore < /root/base.rules";
 
-/** Has the client say that a container of this name publishes these ports, host port and container port alike. */
+/** Has the client say that a container of this name publishes these ports, to the same ones of its own unless it is said to which. */
 export async function pretend(
   { host, document }: Place,
   name: string,
-  ports: readonly number[],
+  ports: readonly (number | readonly [ofHost: number, ofContainer: number])[],
   address?: string,
 ): Promise<void> {
   const bindings = Object.fromEntries(
-    ports.map((port) => [`${port}/tcp`, [{ HostIp: "0.0.0.0", HostPort: `${port}` }]]),
+    ports.map((one) => {
+      const [ofHost, ofContainer] = typeof one === "number" ? [one, one] : one;
+      return [`${ofContainer}/tcp`, [{ HostIp: "0.0.0.0", HostPort: `${ofHost}` }]];
+    }),
   );
   // biome-ignore lint/suspicious/noExplicitAny: the document differs from version to version
   const copy: any = structuredClone(document);

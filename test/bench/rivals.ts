@@ -1,4 +1,4 @@
-// What other tools take for the same: CNI's portmap and netavark, Debian's packages, publish ports of one container.
+// What other tools take for the same: CNI's portmap and netavark, Debian's packages, publish ports of one container, by iptables or nftables.
 
 import type { Host } from "../lab/host.ts";
 import type { Command } from "./measure.ts";
@@ -8,13 +8,31 @@ const ADDRESS = "10.89.0.2";
 const NETWORK = "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9";
 
 /** Shell: a network namespace of a container's, and nothing of a former run's. */
-const NEW_NAMESPACE = `${BARE}; ip netns del rival 2> /dev/null; ip link del rival0 2> /dev/null; ip netns add rival`;
+const NEW_NAMESPACE = "ip netns del rival 2> /dev/null; ip link del rival0 2> /dev/null; ip netns add rival";
+
+/** Shell: nothing of theirs is in nftables. */
+export const BARE_NFT = "for table in cni_hostport netavark; do nft delete table inet $table 2> /dev/null; done";
+
+/** Whether both of this host can write nftables: Debian's portmap does not say its version, but a release that has such a one is sid. */
+export async function canUseNft(host: Host): Promise<boolean> {
+  const { exitCode } = await host.run("grep", ["-q", "cni_hostport", "/usr/lib/cni/portmap"], { check: false });
+  return exitCode === 0;
+}
 
 /** Writes what the tools are given for these ports, and says how they are started. */
-export async function rivalsFor(host: Host, ports: readonly number[], rounds: number): Promise<Command[]> {
+export async function rivalsFor(
+  host: Host,
+  ports: readonly number[],
+  rounds: number,
+  backend: "iptables" | "nft" = "iptables",
+): Promise<Command[]> {
+  const [bare, flavour, variables]: [string, object, Record<string, string>] =
+    backend === "nft"
+      ? [`${BARE_NFT}; ${NEW_NAMESPACE}`, { backend: "nftables" }, { NETAVARK_FW: "nftables" }]
+      : [`${BARE}; ${NEW_NAMESPACE}`, {}, {}];
   const portmap = `/root/portmap-${ports.length}.json`;
   const netavark = `/root/netavark-${ports.length}.json`;
-  await host.write(portmap, JSON.stringify(portmapConfiguration(ports)));
+  await host.write(portmap, JSON.stringify({ ...portmapConfiguration(ports), ...flavour }));
   await host.write(netavark, JSON.stringify(netavarkConfiguration(ports)));
   return [
     {
@@ -28,14 +46,15 @@ export async function rivalsFor(host: Host, ports: readonly number[], rounds: nu
         CNI_IFNAME: "eth0",
         CNI_PATH: "/usr/lib/cni",
       },
-      before: NEW_NAMESPACE,
+      before: bare,
       rounds,
     },
     {
       name: "netavark",
       argv: ["/usr/lib/podman/netavark", "--config", "/run/netavark", "setup", "/run/netns/rival"],
       stdin: netavark,
-      before: `${NEW_NAMESPACE}; mkdir -p /run/netavark`,
+      env: variables,
+      before: `${bare}; mkdir -p /run/netavark`,
       rounds,
     },
   ];

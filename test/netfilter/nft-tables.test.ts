@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 import { readLive } from "../../src/iptables/live.ts";
 import {
   type Arriving,
+  asksForPorts,
   barrierIn,
   decides,
   type NftTable,
@@ -178,6 +179,33 @@ test("whatever is there, nothing is thrown", () => {
       decides(one);
     }),
   );
+});
+
+test("ports fare alike where no rule asks for one, and in such a table alone", () => {
+  const some = fc.constantFrom<Statements[number]>(
+    ...[meta("oifname", "docker0"), meta("iifname", "eth0"), meta("l4proto", "udp"), state(["new"])],
+    ...[dport(80), dport({ set: [22, { range: [79, 81] }] }), dport(80, "!="), ACCEPT, DROP, { return: null }],
+    { jump: { target: "n" } },
+    { vmap: { key: { payload: { protocol: "tcp", field: "dport" } }, data: { set: [[80, ACCEPT]] } } },
+  );
+  const rules = fc.array(fc.array(some, { maxLength: 3 }), { maxLength: 4 });
+  const port = fc.constantFrom(22, 80, 443, 8080);
+  let alike = 0;
+  let apart = 0;
+  fc.assert(
+    fc.property(rules, rules, port, port, (own, more, first, second) => {
+      const one = table(own, { more: { n: more } });
+      const [a, b] = [first, second].map((number) => barrierIn(one, { ...PACKET, ports: [number] }) !== undefined);
+      if (asksForPorts(one)) apart += Number(a !== b);
+      else {
+        expect(a).toBe(b);
+        alike++;
+      }
+    }),
+    { numRuns: 1000 },
+  );
+  expect(alike).toBeGreaterThan(50);
+  expect(apart).toBeGreaterThan(5);
 });
 
 describe("a table decides", () => {
