@@ -11,7 +11,8 @@ const NETWORK = "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb
 const NEW_NAMESPACE = "ip netns del rival 2> /dev/null; ip link del rival0 2> /dev/null; ip netns add rival";
 
 /** Shell: nothing of theirs is in nftables. */
-export const BARE_NFT = "for table in cni_hostport netavark; do nft delete table inet $table 2> /dev/null; done";
+export const BARE_NFT =
+  "for table in 'ip cni_hostport' 'ip6 cni_hostport' 'inet netavark'; do nft delete table $table 2> /dev/null; done";
 
 /** Whether both of this host can write nftables: Debian's portmap does not say its version, but a release that has such a one is sid. */
 export async function canUseNft(host: Host): Promise<boolean> {
