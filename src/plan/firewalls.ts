@@ -40,7 +40,7 @@ export async function warnOfFirewalls(
   timeout: number,
   isIptablesForeign = Object.values(live).some(usesLegacy),
 ): Promise<string[]> {
-  if (items.flatMap(portsOf).length === 0) return [];
+  if (!items.some(({ meaning }) => meaning.some(({ kind }) => kind === "accept"))) return [];
   const tables = await foreignTables(timeout, isIptablesForeign);
   const legacy = await Promise.all(
     FAMILIES.map(async (family) => {

@@ -3,6 +3,7 @@
 import type { Client } from "../lab/client.ts";
 import type { Lab } from "../lab/lab.ts";
 import type { Figure } from "./benchmarks.ts";
+import { median } from "./measure.ts";
 import { apart, FAKE_CLIENT, pretend, startPlace } from "./place.ts";
 
 /** Behind all others, where rules are asked in turn. */
@@ -49,7 +50,7 @@ async function measureBackend(lab: Lab, client: Client, many: number, backend: "
       times[at]?.push(Number(stdout));
     }
   }
-  const [few = 0, most = 0] = times.map((all) => all.sort((a, b) => a - b)[ROUNDS >> 1] ?? 0);
+  const [few, most] = [median(times[0]), median(times[1])];
   return {
     what: `a new connection with ${many} published ports, ${backend}`,
     measured: `${(most * 1e6).toFixed(0)} µs`,

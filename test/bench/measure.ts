@@ -40,7 +40,7 @@ function medians(samples: readonly Sample[]): Sample {
   return { seconds: of("seconds"), cpu: of("cpu"), kilobytes: of("kilobytes") };
 }
 
-function median(values: readonly number[]): number {
+export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   return ((sorted[middle] ?? 0) + (sorted[sorted.length - 1 - middle] ?? 0)) / 2;
