@@ -7,13 +7,14 @@ import { listRules, readFragment, writeFragment } from "../iptables/fragment-tex
 import { compareLive, liveOwners } from "../iptables/live.ts";
 import { commentOf } from "../iptables/rule.ts";
 import { Failure } from "../model/errors.ts";
+import { FAMILIES } from "../model/family.ts";
 import { fileOf, spellOwner } from "../model/owner.ts";
 import { removesHost } from "../model/request.ts";
+import { otherFirewalls, usesLegacy } from "../netfilter/foreign-firewalls.ts";
 import { backendsWith, readKernel } from "../netfilter/iptables.ts";
 import { keepOurLastGood } from "../netfilter/last-good.ts";
 import type { Backend } from "../plan/backend.ts";
 import { warnOfBarriers } from "../plan/barriers.ts";
-import { warnOfFirewalls } from "../plan/firewalls.ts";
 import { declaredIn, findForeignRules } from "../plan/foreign-rules.ts";
 import { fitDirectAccess, lackForLists } from "../plan/guards.ts";
 import { chooseLoader } from "../plan/loader.ts";
@@ -48,7 +49,10 @@ export const IPTABLES: Backend = {
   warnOfDaemon,
   warnOfHost,
   warnOfBarriers,
-  warnOfFirewalls,
+  otherFirewalls(live, timeout) {
+    const legacy = FAMILIES.filter((family) => live[family]?.besideLegacy);
+    return otherFirewalls(legacy, Object.values(live).some(usesLegacy), timeout);
+  },
   chooseLoader,
 
   commandFor: restoreCommand,

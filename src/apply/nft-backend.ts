@@ -17,9 +17,8 @@ import { FAMILIES } from "../model/family.ts";
 import { containerOf, HOST_FILES, spellOwner } from "../model/owner.ts";
 import { setsUp } from "../model/request.ts";
 import { mayLoad, unconfirmedFailure } from "../model/unconfirmed.ts";
-import { foreignTables, saveBackend, tableText, usesLegacy } from "../netfilter/foreign-firewalls.ts";
+import { everybodyElse, firewalldRuns, saveBackend, tableText, usesLegacy } from "../netfilter/foreign-firewalls.ts";
 import { saveRules } from "../netfilter/iptables.ts";
-import { decides } from "../netfilter/nft-tables.ts";
 import { changeTable, readOwnTable } from "../netfilter/own-table.ts";
 import { compareNft } from "../nft/compare.ts";
 import { CHAIN, listNftRules, readNft, writeNft } from "../nft/fragment-text.ts";
@@ -27,11 +26,10 @@ import { NftLive, nftOwners } from "../nft/live.ts";
 import { withTexts } from "../nft/snapshot.ts";
 import { changesFor } from "../nft/table.ts";
 import type { Backend, LoadedHost, LoadHostRequest } from "../plan/backend.ts";
-import { warnOfFirewalls } from "../plan/firewalls.ts";
 import { hasRules, type Item, isContainers, type Kernel } from "../plan/item.ts";
 import { planNftHost, readIptables } from "../plan/nft-setup.ts";
 import type { Load } from "../plan/plan.ts";
-import { NOBODY_AROUND } from "../plan/preflight.ts";
+import { findUnzoned, NOBODY_AROUND } from "../plan/preflight.ts";
 import type { Former } from "../plan/unconfirmed.ts";
 import { warnOfHost } from "../plan/validate.ts";
 import { withLoadLock } from "../system/lock.ts";
@@ -82,7 +80,7 @@ export function nftBackend(directory: string): Backend {
     warnOfDaemon: () => [],
     warnOfHost: (items, future) => warnOfHost(items, future, CHAIN),
     warnOfBarriers: () => [],
-    warnOfFirewalls: (items, _live, timeout) => warnOfFirewalls(items, {}, timeout, true),
+    otherFirewalls: (_live, timeout) => everybodyElse(timeout),
     async chooseLoader({ base }, { subject, host, loading: { reload } }) {
       if (reload === "none") return { kind: "none" };
       if (setsUp(subject) && reload === "systemd") return { kind: "systemd", units: base.units.filter(isLoader) };
@@ -120,9 +118,9 @@ export function nftBackend(directory: string): Backend {
     loadHost: (request) => loadHost(directory, request),
     flags: () => ["--backend", "nft", "--nftables-dir", directory],
 
-    async lookAround({ now }, { timeout }) {
-      const tables = (await foreignTables(timeout, true)).filter(decides);
-      return { declared: now, found: { ...NOBODY_AROUND, tables } };
+    async lookAround({ now, networks }, { timeout }) {
+      const unzoned = (await firewalldRuns(timeout)) ? await findUnzoned(networks, timeout) : [];
+      return { declared: now, found: { ...NOBODY_AROUND, unzoned, ...(await everybodyElse(timeout)) } };
     },
     async findBroken(_fragments, family) {
       if (family !== "ipv4") return undefined;

@@ -13,16 +13,17 @@ import { readMeaning } from "../iptables/read.ts";
 import { mayBeOurs, readWords, uncounted } from "../iptables/rule.ts";
 import type { PacketHost } from "../iptables/trace.ts";
 import { type View, viewsOf } from "../iptables/views.ts";
-import { Failure, orElse } from "../model/errors.ts";
+import { orElse } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { containersAmong } from "../model/owner.ts";
 import { type PortMapping, spellPublish } from "../model/port-mapping.ts";
 import type { Source } from "../model/sources.ts";
-import { foreignTables, otherBackend } from "../netfilter/foreign-firewalls.ts";
+import type { OtherFirewalls } from "../netfilter/foreign-firewalls.ts";
 import { decides } from "../netfilter/nft-tables.ts";
 import type { HostRequest } from "../plan/backend.ts";
 import { optionsOf } from "../plan/desired.ts";
 import { readDirectories } from "../plan/directories.ts";
+import { firewallsOf } from "../plan/firewalls.ts";
 import type { Kernel } from "../plan/item.ts";
 import { rangesOf } from "../rules/container-rules.ts";
 import type { AllowDelivered, AllowDirect, AllowForwarded } from "../rules/model.ts";
@@ -73,7 +74,7 @@ export async function explain(request: ExplainRequest, signal: AbortSignal): Pro
       ...warnOfUntrusted(host.untrusted),
       ...explained.flatMap(warnOfLeft),
       ...(await forwardingWarnings(forwardedOf(inUse, observed))),
-      ...(await othersWarnings(inUse, request.host.timeout)),
+      ...warnOfFirewalls(await request.host.backend.otherFirewalls(live, request.host.timeout), inUse),
     ],
   };
 }
@@ -191,19 +192,9 @@ function publishesOf(target: PublishedContainer, lists: Lists): PublishedRange[]
 }
 
 /** Who else decides about packets, and is not looked at. */
-async function othersWarnings(families: readonly Family[], timeoutSeconds: number): Promise<string[]> {
-  const tables = (await foreignTables(timeoutSeconds)).filter(decides).map(({ name }) => name);
-  const others = await Promise.all(families.map((family) => otherBackend(family, timeoutSeconds).catch(nothingOf)));
-  return [
-    ...(tables.length > 0
-      ? [`nftables tables of other programs also filter packets, and are not followed here: ${tables.join(", ")}`]
-      : []),
-    ...others.flatMap((other) =>
-      other ? [`the ${other.backend} backend holds rules that also filter packets, and are not followed here`] : [],
-    ),
-  ];
-}
-
-function nothingOf(error: unknown): undefined {
-  if (!(error instanceof Failure)) throw error;
+function warnOfFirewalls({ tables, iptables }: OtherFirewalls, families: readonly Family[]): string[] {
+  const others = firewallsOf({ tables, iptables: iptables.filter(({ family }) => families.includes(family)) });
+  return others
+    .filter(({ table }) => decides(table))
+    .map(({ what, look }) => `${what} also filters packets, and is not followed here: '${look}' shows its rules`);
 }

@@ -1,11 +1,12 @@
 // Who else has a hand in this host's packet filter: the other iptables backend, tables of nftables, firewalld.
 // The kernel asks all of them about a packet, and each can refuse what the others let pass.
 
+import { readFile } from "node:fs/promises";
 import { restoreCommand } from "../iptables/commands.ts";
 import { type Live, readLive } from "../iptables/live.ts";
 import { builtInChains, readTables } from "../iptables/table-text.ts";
 import { Failure, orElse } from "../model/errors.ts";
-import type { Family } from "../model/family.ts";
+import { FAMILIES, type Family } from "../model/family.ts";
 import { TABLE_WORDS } from "../nft/layout.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
 import { runSystemctl } from "../system/systemctl.ts";
@@ -137,17 +138,84 @@ function commandOf(family: Family, backend: Variant, what: "save" | "restore"): 
 }
 
 /**
- * The nftables tables of others that have base chains. Chains of iptables-nft are not among them, unless the plain commands use the
- * other backend (`isLegacy`); a base chain that another program put into one of its tables is, under the table's name, and
- * iptables-restore would delete that chain (tried, 1.8.9).
+ * The nftables tables of others that have base chains. Chains of iptables-nft are not among them; a base chain that another program put
+ * into one of its tables is, under the table's name, and iptables-restore would delete that chain (tried, 1.8.9).
  *
  * [] also where nft is not installed, or fails.
  */
-export async function foreignTables(timeoutSeconds: number, isLegacy = false): Promise<NftTable[]> {
+export async function foreignTables(timeoutSeconds: number): Promise<NftTable[]> {
+  const chains = await listBaseChains(timeoutSeconds);
+  return tablesWith(
+    chains.filter((chain) => !isOfIptables(chain)),
+    timeoutSeconds,
+  );
+}
+
+/** Everybody else who filters packets: tables of nftables, and the backends of iptables that are not ours, in their own words. */
+export interface OtherFirewalls {
+  tables: NftTable[];
+  iptables: BackendRules[];
+}
+
+export interface BackendRules {
+  family: Family;
+  backend: Variant;
+  live: Live;
+}
+
+/**
+ * `legacy`: the families in which the legacy backend is another's; `isNftForeign`: whether iptables-nft is. Where its command is not there,
+ * or does not print all of it, its tables are seen as nft shows them. Never throws: a firewall that cannot be asked is left out.
+ */
+export async function otherFirewalls(
+  legacy: readonly Family[],
+  isNftForeign: boolean,
+  timeoutSeconds: number,
+): Promise<OtherFirewalls> {
+  const chains = await listBaseChains(timeoutSeconds);
+  const nft = isNftForeign
+    ? FAMILIES.filter((family) => chains.some((chain) => isOfIptables(chain) && isOf(family, chain)))
+    : [];
+  const asked = [
+    ...nft.map((family) => ({ family, backend: "nft" as const })),
+    ...legacy.map((family) => ({ family, backend: "legacy" as const })),
+  ];
+  const saved = await Promise.all(
+    asked.map(async ({ family, backend }) => {
+      const live = await saveBackend(family, backend, timeoutSeconds).catch(orElse(undefined));
+      return live === undefined || unreadableIn(live) !== undefined ? [] : [{ family, backend, live }];
+    }),
+  );
+  const iptables = saved.flat();
+  const isSeen = (chain: TablesChain) =>
+    iptables.some(({ family, backend }) => backend === "nft" && isOf(family, chain));
+  const others = chains.filter((chain) => !isOfIptables(chain) || (isNftForeign && !isSeen(chain)));
+  return { tables: await tablesWith(others, timeoutSeconds), iptables };
+}
+
+/** The same where no backend of iptables is ours. */
+export async function everybodyElse(timeoutSeconds: number): Promise<OtherFirewalls> {
+  const names = await Promise.all(FAMILIES.map((family) => readFile(LEGACY_TABLES[family], "utf8").catch(() => "")));
+  const legacy = FAMILIES.filter((_, at) => names[at]?.trim());
+  return otherFirewalls(legacy, true, timeoutSeconds);
+}
+
+/** Where the kernel names the tables of the legacy backend: of this network namespace, and empty where nobody uses it. */
+const LEGACY_TABLES: Record<Family, string> = {
+  ipv4: "/proc/net/ip_tables_names",
+  ipv6: "/proc/net/ip6_tables_names",
+};
+
+/** A base chain, and the table that it is in. */
+type TablesChain = BaseChain & { table: string };
+
+async function listBaseChains(timeoutSeconds: number): Promise<TablesChain[]> {
+  return baseChains(await nft(["list", "chains"], timeoutSeconds));
+}
+
+async function tablesWith(chains: readonly TablesChain[], timeoutSeconds: number): Promise<NftTable[]> {
   const tables = new Map<string, BaseChain[]>();
-  for (const { table, ...chain } of baseChains(await nft(["list", "chains"], timeoutSeconds), isLegacy)) {
-    tables.set(table, [...(tables.get(table) ?? []), chain]);
-  }
+  for (const { table, ...chain } of chains) tables.set(table, [...(tables.get(table) ?? []), chain]);
   const found: NftTable[] = [];
   for (const [name, bases] of tables) {
     // A blocklist of many rules at another hook is nobody's obstacle.
@@ -157,16 +225,23 @@ export async function foreignTables(timeoutSeconds: number, isLegacy = false): P
   return found;
 }
 
-/** The base chains in the JSON of `nft list chains` (libnftables-json(5)), each with its table. */
-export function baseChains(json: string | undefined, isLegacy: boolean): (BaseChain & { table: string })[] {
+/** The base chains in the JSON of `nft list chains` (libnftables-json(5)), each with its table, without our own. */
+export function baseChains(json: string | undefined): TablesChain[] {
   return objectsOf(json, "chain").flatMap(({ family, table, name, hook, type, policy }) => {
     const named = typeof family === "string" && typeof table === "string" && typeof name === "string";
-    if (!named || typeof hook !== "string") return [];
-    if (`${family} ${table}` === TABLE_WORDS) return [];
-    const ofIptables = ["ip", "ip6"].includes(family) && builtInChains(table).includes(name);
-    if (ofIptables && !isLegacy) return [];
+    if (!named || typeof hook !== "string" || `${family} ${table}` === TABLE_WORDS) return [];
     return [{ table: `${family} ${table}`, name, hook, type: String(type), policy: String(policy ?? "accept") }];
   });
+}
+
+/** Whether iptables-nft has made it. */
+export function isOfIptables({ table, name }: TablesChain): boolean {
+  const [family = "", words = ""] = table.split(" ");
+  return ["ip", "ip6"].includes(family) && builtInChains(words).includes(name);
+}
+
+function isOf(family: Family, { table }: TablesChain): boolean {
+  return table.startsWith(family === "ipv4" ? "ip " : "ip6 ");
 }
 
 /** A table's rules by chain; undefined where that cannot be found out. */

@@ -224,7 +224,8 @@ function excludes({ op, left, right }: Record<string, unknown>, packet: Arriving
   const isOneOf = (...values: (string | number)[]) => lacks(op, right, values);
   if (field === "dport") return isOneOf(...packet.ports);
   if (field === "protocol" || field === "nexthdr") return isOneOf(packet.protocol);
-  if (record(ct)["key"] === "state") return isOneOf("new");
+  // iptables' word has conntrack's states and whether a DNAT has translated the packet.
+  if (record(ct)["key"] === "state") return isOneOf("new", "dnat");
   const key = record(meta)["key"];
   if (key === "l4proto") return isOneOf(packet.protocol);
   if (key === "nfproto") return isOneOf(packet.family);

@@ -15,6 +15,7 @@ import { Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import type { Owner } from "../model/owner.ts";
 import type { HostConfig, Loading, Request } from "../model/request.ts";
+import type { OtherFirewalls } from "../netfilter/foreign-firewalls.ts";
 import type { ContainerFragment, DesiredFragment } from "../rules/desired-fragment.ts";
 import type { Changes } from "../rules/flows.ts";
 import type { Advice } from "../text/advice.ts";
@@ -86,8 +87,8 @@ export interface Backend {
   warnOfHost(items: readonly Item[], future: Fragments, chain: string): string[];
   /** Other rules that hide ours in the kernel as it is now. Pure. */
   warnOfBarriers(items: readonly Item[], live: Kernel): string[];
-  /** Other firewalls through which nothing comes to what these rules publish. */
-  warnOfFirewalls(items: readonly Item[], live: Kernel, timeoutSeconds: number): Promise<string[]>;
+  /** Everybody else who filters packets. Never throws: a firewall that cannot be asked is left out. */
+  otherFirewalls(live: Kernel, timeoutSeconds: number): Promise<OtherFirewalls>;
   /** How the kernel will get the rules: chosen before anything is written. Throws Failure. */
   chooseLoader(
     loadable: Loadable,

@@ -3,64 +3,50 @@
 import type { Problem } from "../generated/result.ts";
 import { DOCKER_TABLES } from "../iptables/docker-rules.ts";
 import { builtInChains } from "../iptables/table-text.ts";
-import { orElse } from "../model/errors.ts";
-import { FAMILIES, type Family } from "../model/family.ts";
+import type { Family } from "../model/family.ts";
 import { spellOwner } from "../model/owner.ts";
 import type { Loading } from "../model/request.ts";
-import { foreignTables, saveBackend, usesLegacy, type Variant } from "../netfilter/foreign-firewalls.ts";
+import type { BackendRules, OtherFirewalls, Variant } from "../netfilter/foreign-firewalls.ts";
 import { adviseNetavark, adviseNetworks, servesAddress } from "../netfilter/netavark.ts";
 import {
   type Arriving,
   asksForPorts,
   type BaseChain,
   barrierIn,
+  decides,
   type NftTable,
   tablesOf,
 } from "../netfilter/nft-tables.ts";
 import { portAt } from "../rules/model.ts";
 import { type Advice, adviceSentence } from "../text/advice.ts";
-import type { Item, Kernel } from "./item.ts";
+import type { Item } from "./item.ts";
 import { adviseUnzoned, listOther, type PreflightFindings, withoutNetavark } from "./preflight.ts";
 
-/** A table of another firewall, and the command that shows it. */
-interface Firewall {
+/** A table of another firewall. */
+export interface Firewall {
   table: NftTable;
+  /** As a sentence names it. */
   what: string;
+  /** The command that shows it. */
   look: string;
+  /** The command that lets pass, at this base chain, what a DNAT has translated, in both directions. */
+  admit: (chain: string) => string;
 }
 
 /**
- * Of tables that let no packet pass to the ports that these rules publish, and of podman's own, which publishes some of them, too.
- * One process where there is no such table. A firewall that cannot be asked is not reported. `isIptablesForeign`: whether tables of
- * iptables-nft are another firewall's.
+ * Of firewalls that let no packet pass to the ports that these rules publish, and of podman's own, which publishes some of them, too.
+ * They are only looked at where something is published.
  */
-export async function warnOfFirewalls(
-  items: readonly Item[],
-  live: Kernel,
-  timeout: number,
-  isIptablesForeign = Object.values(live).some(usesLegacy),
-): Promise<string[]> {
+export async function warnOfFirewalls(items: readonly Item[], look: () => Promise<OtherFirewalls>): Promise<string[]> {
   if (!items.some(({ meaning }) => meaning.some(({ kind }) => kind === "accept"))) return [];
-  const tables = await foreignTables(timeout, isIptablesForeign);
-  const legacy = await Promise.all(
-    FAMILIES.map(async (family) => {
-      if (!live[family]?.besideLegacy) return [];
-      const other = await saveBackend(family, "legacy", timeout).catch(orElse(undefined));
-      return other === undefined ? [] : backendsTables(family, "legacy", tablesOf(other, family));
-    }),
-  );
-  return warnOfTables(tables, legacy.flat(), items);
+  return warnOfOthers(await look(), items);
 }
 
-/** The same, of tables at hand. Pure. */
-export function warnOfTables(
-  tables: readonly NftTable[],
-  others: readonly Firewall[],
-  items: readonly Item[],
-): string[] {
+/** The same, of what is at hand. Pure. */
+export function warnOfOthers(others: OtherFirewalls, items: readonly Item[]): string[] {
   const ports = items.flatMap(portsOf);
-  const closed = barriers([...tables.map(nftTable), ...others], ports).map(({ advice }) => advice);
-  return [...adviseOfPodman(tables, ports), ...closed].map(adviceSentence);
+  const closed = barriers(firewallsOf(others), ports).map(({ advice }) => advice);
+  return [...adviseOfPodman(others.tables, ports), ...closed].map(adviceSentence);
 }
 
 function adviseOfPodman(tables: readonly NftTable[], ports: readonly Port[]): Advice[] {
@@ -73,21 +59,24 @@ function adviseOfPodman(tables: readonly NftTable[], ports: readonly Port[]): Ad
 
 /** What status reports of other firewalls: problems, and tables that only filter, too. `isOff`: the daemon makes no rules. */
 export function firewallProblems(
-  { families, tables, firewalld, unzoned, netavark }: PreflightFindings,
+  { families, tables, firewalld, unzoned, netavark, iptables }: PreflightFindings,
   items: readonly Item[],
   isOff: boolean,
   { reload }: Loading,
 ): { problems: Problem[]; warnings: string[] } {
   const left = isOff ? tables.filter(({ name }) => DOCKER_TABLES.includes(name)) : [];
-  const others = withoutNetavark(tables, netavark).filter((table) => !left.includes(table));
-  const views = [
-    ...others.map(nftTable),
-    ...families.flatMap(({ family, other }) =>
-      other === undefined ? [] : backendsTables(family, other.backend, tablesOf(other.live, family)),
-    ),
-  ];
-  const closed = barriers(views, items.flatMap(portsOf));
-  const unblocked = others.filter((table) => !closed.some(({ firewall }) => firewall.table === table));
+  const others = firewallsOf({
+    tables: withoutNetavark(tables, netavark).filter((table) => !left.includes(table)),
+    iptables,
+  });
+  // Of these alone is said that they are there.
+  const known = families.flatMap(({ family, other }) =>
+    other === undefined ? [] : backendFirewalls({ family, ...other }),
+  );
+  const closed = barriers([...others, ...known], items.flatMap(portsOf));
+  const unblocked = others.filter(
+    ({ table }) => decides(table) && !closed.some(({ firewall }) => firewall.table === table),
+  );
   const found = [
     ...left.map(adviseLeft),
     ...(netavark === undefined ? [] : [adviseNetworks(netavark)]),
@@ -97,9 +86,7 @@ export function firewallProblems(
   ];
   return {
     problems: found.map(({ what, hint }) => ({ kind: "firewall_foreign", msg: what, hint })),
-    warnings: unblocked.map(
-      ({ name }) => `the nftables table ${name} also filters packets: 'nft list table ${name}' shows its rules`,
-    ),
+    warnings: unblocked.map(({ what, look }) => `${what} also filters packets: '${look}' shows its rules`),
   };
 }
 
@@ -120,25 +107,44 @@ function adviseOther({ family, other }: PreflightFindings["families"][number]): 
   return [{ what, hint: `'${command}' shows its rules, and 'docker_iptables setup' says how to handle them` }];
 }
 
-function nftTable(table: NftTable): Firewall {
-  return { table, what: `the nftables table ${table.name}`, look: `nft list table ${table.name}` };
+/** Of iptables' tables it is iptables' own command that changes them. Pure. */
+function nftFirewall(table: NftTable): Firewall {
+  const { name } = table;
+  const [family = "", words = ""] = name.split(" ");
+  const isIptables = (chain: string) => ["ip", "ip6"].includes(family) && builtInChains(words).includes(chain);
+  return {
+    table,
+    what: `the nftables table ${name}`,
+    look: `nft list table ${name}`,
+    admit: (chain) =>
+      isIptables(chain)
+        ? admitByIptables(family === "ip" ? "iptables" : "ip6tables", chain)
+        : `nft insert rule ${name} ${chain} ct status dnat accept`,
+  };
 }
 
-function backendsTables(family: Family, backend: Variant, tables: readonly NftTable[]): Firewall[] {
-  const look = commandFor(family, backend);
-  return tables.map((table) => ({ table, what: `the ${backend} backend's table ${table.name}`, look }));
+/** Pure. */
+export function firewallsOf({ tables, iptables }: OtherFirewalls): Firewall[] {
+  return [...tables.map(nftFirewall), ...iptables.flatMap(backendFirewalls)];
+}
+
+function backendFirewalls({ family, backend, live }: BackendRules): Firewall[] {
+  const program = `${family === "ipv4" ? "iptables" : "ip6tables"}-${backend}`;
+  return tablesOf(live, family).map((table) => ({
+    table,
+    what: `${program}'s table ${table.name}`,
+    look: commandFor(family, backend),
+    admit: (chain) => admitByIptables(program, chain),
+  }));
 }
 
 function commandFor(family: Family, backend: Variant): string {
   return `${family === "ipv4" ? "iptables" : "ip6tables"}-${backend}-save`;
 }
 
-/** The command that lets pass what a DNAT has translated, in both directions. Of iptables' tables it is iptables' own. */
-export function admitting(table: string, chain: string): string {
-  const [family = "", name = ""] = table.split(" ");
-  const isIptables = ["ip", "ip6"].includes(family) && builtInChains(name).includes(chain);
-  if (!isIptables) return `nft insert rule ${table} ${chain} ct status dnat accept`;
-  return `${family === "ip" ? "iptables" : "ip6tables"} -I ${chain} -m conntrack --ctstate DNAT -j ACCEPT`;
+/** What lets pass, in both directions, what a DNAT has translated. */
+export function admitByIptables(program: string, chain: string): string {
+  return `${program} -I ${chain} -m conntrack --ctstate DNAT -j ACCEPT`;
 }
 
 interface Port {
@@ -183,7 +189,7 @@ function barriers(firewalls: readonly Firewall[], ports: readonly Port[]): { fir
     const what = `${firewall.what} drops all connections from other machines to ${owners}: its chain ${one.chain} ends in a drop, and none of its rules accepts the port`;
     const way =
       one.hook === "forward"
-        ? `; '${admitting(firewall.table.name, one.chain)}' lets what is published pass: add that where its rules come from`
+        ? `; '${firewall.admit(one.chain)}' lets what is published pass: add that where its rules come from`
         : ": add a rule that accepts what is published";
     const hint = `'${firewall.look}' shows it${way}`;
     return [{ firewall, advice: { what, hint } }];

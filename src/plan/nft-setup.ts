@@ -8,20 +8,20 @@ import { hasDockersRules } from "../iptables/live.ts";
 import { Failure, orElse } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
 import { configWords } from "../model/settings.ts";
-import { foreignTables } from "../netfilter/foreign-firewalls.ts";
+import { everybodyElse } from "../netfilter/foreign-firewalls.ts";
 import { readKernel } from "../netfilter/iptables.ts";
-import { barrierIn, type NftTable } from "../netfilter/nft-tables.ts";
+import { barrierIn } from "../netfilter/nft-tables.ts";
 import { findPlaces, planUnits } from "../systemd/install.ts";
 import { nftUnitText } from "../systemd/unit-text.ts";
 import { showUnit } from "../systemd/units.ts";
 import { type Advice, adviceSentence } from "../text/advice.ts";
 import type { HostPlanRequest } from "./backend.ts";
-import { admitting } from "./firewalls.ts";
+import { admitByIptables, type Firewall, firewallsOf } from "./firewalls.ts";
 import { type HostPlan, NOTHING_PLANNED } from "./host-plan.ts";
 import { refuseForeignFiles } from "./host-rules.ts";
 import type { Item, Kernel } from "./item.ts";
 import { findLeftovers } from "./leftovers.ts";
-import { type PreflightFindings, refuseNetavark, runPreflight } from "./preflight.ts";
+import { adviseUnzoned, type PreflightFindings, refuseNetavark, runPreflight } from "./preflight.ts";
 import { servicesFor } from "./services.ts";
 import { type HostScene, isSetUp, planWatchers, refuseManagingDaemon } from "./setup.ts";
 import { planHostRemoval } from "./setup-removal.ts";
@@ -51,7 +51,8 @@ export async function planNftHost(scene: HostScene, request: HostPlanRequest): P
   const gone = new Set(leftovers.map(({ name }) => name));
   const warnings = [
     ...(desired.move === undefined ? [] : adviseLeftPolicies(iptables)),
-    ...adviseForwarding(await foreignTables(host.timeout, true), gone, desired.networks),
+    ...adviseForwarding(firewallsOf(await everybodyElse(host.timeout)), gone, desired.networks),
+    ...adviseUnzoned(found.unzoned),
     ...(await adviseFlush(host.directories.ipv4, host.timeout)),
   ].map(adviceSentence);
   return { ...plan, leftovers, units: [...loaders, ...watchers], warnings };
@@ -59,12 +60,12 @@ export async function planNftHost(scene: HostScene, request: HostPlanRequest): P
 
 /** Of tables that drop what is forwarded to containers, whatever it is, and so also what they send. */
 function adviseForwarding(
-  tables: readonly NftTable[],
+  firewalls: readonly Firewall[],
   gone: ReadonlySet<string>,
   networks: readonly Network[],
 ): Advice[] {
   const bridges = networks.flatMap(({ bridge, internal }) => (bridge === undefined || internal ? [] : [bridge]));
-  return tables.flatMap((table) => {
+  return firewalls.flatMap(({ table, what: called, admit }) => {
     const { name } = table;
     const family = name.startsWith("ip6 ") ? "ipv6" : "ipv4";
     const closed = bridges.filter((bridge) => barrierIn(table, { family, protocol: "tcp", ports: [], bridge }));
@@ -73,8 +74,8 @@ function adviseForwarding(
       first === undefined ? undefined : barrierIn(table, { family, protocol: "tcp", ports: [], bridge: first });
     if (barrier?.hook !== "forward" || gone.has(name)) return [];
     const chain = barrier.name;
-    const what = `the nftables table ${name} drops what is forwarded to and from ${closed.join(", ")} (its chain ${chain}), and no table of ours can let that pass`;
-    const hint = `'${admitting(name, chain)}' lets in what is published: add that where its rules come from, and what lets containers reach others`;
+    const what = `${called} drops what is forwarded to and from ${closed.join(", ")} (its chain ${chain}), and no table of ours can let that pass`;
+    const hint = `'${admit(chain)}' lets in what is published: add that where its rules come from, and what lets containers reach others`;
     return [{ what, hint }];
   });
 }
@@ -84,9 +85,9 @@ function adviseLeftPolicies(iptables: Kernel): Advice[] {
   return FAMILIES.flatMap((family) => {
     const policy = iptables[family]?.tables.get("filter")?.chains.get("FORWARD");
     if (policy === undefined || policy === "ACCEPT") return [];
-    const table = family === "ipv4" ? "ip filter" : "ip6 filter";
+    const program = family === "ipv4" ? "iptables" : "ip6tables";
     const what = `iptables' FORWARD has the policy ${policy} for ${FAMILY_WORDS[family]}, and our rules there, which let packets pass, go`;
-    return [{ what, hint: `'${admitting(table, "FORWARD")}' lets in what is published` }];
+    return [{ what, hint: `'${admitByIptables(program, "FORWARD")}' lets in what is published` }];
   });
 }
 

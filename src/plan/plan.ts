@@ -10,6 +10,7 @@ import type { HostRequest } from "./backend.ts";
 import type { Compared } from "./compare.ts";
 import type { Settled } from "./concurrency.ts";
 import { untrustedOf } from "./directories.ts";
+import { warnOfFirewalls } from "./firewalls.ts";
 import { type HostPlan, hasHostChanges, NOTHING_PLANNED } from "./host-plan.ts";
 import { type DesiredHostRules, warnOfHostRules } from "./host-rules.ts";
 import { hasChanges, type Item, type Kernel, withoutDrifting } from "./item.ts";
@@ -158,5 +159,5 @@ async function warnOfOthers(
   { subject, loading, host }: Pick<HostRequest, "subject" | "loading" | "host">,
 ): Promise<string[]> {
   const asks = subject.state === "present" && loading.reload !== "none";
-  return asks ? host.backend.warnOfFirewalls(changing, live, host.timeout) : [];
+  return asks ? warnOfFirewalls(changing, () => host.backend.otherFirewalls(live, host.timeout)) : [];
 }

@@ -15,6 +15,7 @@ import { Failure } from "../model/errors.ts";
 import { FAMILY_WORDS, type Family } from "../model/family.ts";
 import type { Loading } from "../model/request.ts";
 import {
+  type BackendRules,
   firewalldPlaces,
   firewalldRuns,
   foreignTables,
@@ -39,6 +40,8 @@ export interface PreflightFindings {
   unzoned: string[];
   /** podman's own firewall, where it has rules for the networks. */
   netavark: Netavark | undefined;
+  /** iptables' rules, where no backend of it is ours. */
+  iptables: BackendRules[];
 }
 
 export const NOBODY_AROUND: PreflightFindings = {
@@ -47,6 +50,7 @@ export const NOBODY_AROUND: PreflightFindings = {
   firewalld: false,
   unzoned: [],
   netavark: undefined,
+  iptables: [],
 };
 
 /** The other backend, and what in it is not of a Docker daemon that managed iptables. */
@@ -90,12 +94,13 @@ export async function runPreflight(
   ]);
   const rules = found.flatMap(({ undeclared }) => listUndeclared(undeclared));
   const netavark = findNetavark(networks, tables, rules);
-  const unzoned = firewalld ? unzonedOf(networks, await firewalldPlaces(timeout)) : [];
-  return { families: found, tables: tables.filter(decides), firewalld, unzoned, netavark };
+  const unzoned = firewalld ? await findUnzoned(networks, timeout) : [];
+  return { families: found, tables: tables.filter(decides), firewalld, unzoned, netavark, iptables: [] };
 }
 
-/** An internal network sends nothing through the host. */
-function unzonedOf(networks: readonly Network[], places: ReadonlySet<string> | undefined): string[] {
+/** The bridges that a firewalld that runs has in no zone. An internal network sends nothing through the host. */
+export async function findUnzoned(networks: readonly Network[], timeout: number): Promise<string[]> {
+  const places = await firewalldPlaces(timeout);
   return networks.flatMap(({ bridge, internal, subnets }) => {
     if (places === undefined || bridge === undefined || internal) return [];
     return [bridge, ...subnets.ipv4, ...subnets.ipv6].some((place) => places.has(place)) ? [] : [bridge];

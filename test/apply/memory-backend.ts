@@ -91,7 +91,7 @@ export class MemoryBackend implements Backend {
   warnOfDaemon = () => [];
   warnOfHost = () => [];
   warnOfBarriers = () => [];
-  warnOfFirewalls = async () => [];
+  otherFirewalls = async () => ({ tables: [], iptables: [] });
   chooseLoader: Backend["chooseLoader"] = async () => ({ kind: "restore" });
 
   commandFor = (family: Family) => `load ${family}`;

@@ -122,7 +122,7 @@ export const HOST: readonly Surface[] = [
         text,
       ),
       (json) => {
-        for (const { table, name } of baseChains(json, false))
+        for (const { table, name } of baseChains(json))
           for (const word of [table, name]) expect(typeof word).toBe("string");
       },
     ),

@@ -8,6 +8,7 @@ import type { Result } from "../../src/generated/result.ts";
 import type { Host, HostOptions } from "./host.ts";
 import { serverImage } from "./image.ts";
 import type { Lab } from "./lab.ts";
+import { chosenSuite } from "./suites.ts";
 
 /** One file of examples/, e.g. "systemd/iptables.service". */
 export function example(path: string): string {
@@ -71,3 +72,18 @@ export async function until(holds: () => Promise<boolean>): Promise<void> {
     await sleep(100);
   }
 }
+
+/** What the scripts of the packages polkitd and firewalld do. */
+export const FIREWALLD = `echo 'polkitd:x:991:991::/nonexistent:/usr/sbin/nologin' >>/etc/passwd
+echo 'polkitd:x:991:' >>/etc/group
+cd /usr/share/polkit-1/actions
+ln -s org.fedoraproject.FirewallD1.server.policy.choice org.fedoraproject.FirewallD1.policy
+systemctl start dbus.socket
+systemctl start firewalld
+# From 2.5 on its unit is started before it has any rule.
+until firewall-cmd --state; do sleep 0.1; done
+`;
+
+/** Why this host can have none. */
+export const lackingFirewalld =
+  chosenSuite() === undefined ? "firewalld needs what its packages' scripts set up, which a release has" : undefined;

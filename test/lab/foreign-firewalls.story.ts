@@ -154,7 +154,7 @@ story("the legacy backend: of which there is only a policy, and what Docker left
   expect(refused.msg).toContain("the legacy backend, which also filter packets: ':FORWARD DROP'");
   expect(await run(host, "setup", "--reload", "patch")).toMatchObject({ changed: true });
   const created = await run(host, "create", "web", "--reload", "patch");
-  expect(created.warnings).toEqual([expect.stringMatching(/legacy backend's table ip filter drops all .*web/)]);
+  expect(created.warnings).toEqual([expect.stringMatching(/iptables-legacy's table ip filter drops all .*web/)]);
   expect(await client.connect(host.address, 8080, { timeoutMs: 500 })).toMatchObject({ reached: false });
   const { problems = [] } = await run(host, "status", "--reload", "patch");
   expect(problems.map(({ kind }) => kind)).toContain("firewall_foreign");

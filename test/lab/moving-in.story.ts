@@ -5,11 +5,10 @@
 
 import { expect } from "vitest";
 import type { Result } from "../../src/generated/result.ts";
-import { until } from "./fixtures.ts";
+import { FIREWALLD, lackingFirewalld, until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
 import { CONTAINERS_CONF, containersConf, Podman, podmanStory } from "./podman.ts";
 import { story, storyWith } from "./story.ts";
-import { chosenSuite } from "./suites.ts";
 
 async function run(host: Host, ...words: string[]): Promise<Result> {
   return JSON.parse((await host.run("docker_iptables", [...words, "--json"], { check: false })).stdout);
@@ -209,20 +208,6 @@ podmanStory("from podman's own firewall, by iptables: refused; switched off; its
   expect(await run(host, "status")).toMatchObject({ problems: [] });
 });
 
-/** What the scripts of the packages polkitd and firewalld do. */
-const FIREWALLD = `echo 'polkitd:x:991:991::/nonexistent:/usr/sbin/nologin' >>/etc/passwd
-echo 'polkitd:x:991:' >>/etc/group
-cd /usr/share/polkit-1/actions
-ln -s org.fedoraproject.FirewallD1.server.policy.choice org.fedoraproject.FirewallD1.policy
-systemctl start dbus.socket
-systemctl start firewalld
-# From 2.5 on its unit is started before it has any rule.
-until firewall-cmd --state; do sleep 0.1; done
-`;
-
-const lacking =
-  chosenSuite() === undefined ? "firewalld needs what its packages' scripts set up, which a release has" : undefined;
-
 story("from a daemon that made the rules, by patch: what it left goes, also what ours repeat", async ({ lab }) => {
   const settings = { iptables: true, ip6tables: true };
   const host = await lab.host({ name: "former", docker: { ipv6: true, settings } });
@@ -253,7 +238,7 @@ story("from a daemon that made the rules, by patch: what it left goes, also what
   expect(await run(host, "setup", "--reload", "patch", "--ipv6")).toMatchObject({ changed: false });
 });
 
-storyWith({ packages: ["firewalld", "nftables"] }, lacking)(
+storyWith({ packages: ["firewalld", "nftables"] }, lackingFirewalld)(
   "on a host with firewalld: refused; beside it, with the bridges in a zone; in its place",
   async ({ lab }) => {
     const host = await lab.host({ name: "walled", docker: { ipv6: true } });

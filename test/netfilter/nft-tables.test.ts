@@ -240,6 +240,7 @@ describe("the other iptables backend, as such tables", () => {
   test.each([
     [],
     ["-A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT"],
+    ["-A FORWARD -m conntrack --ctstate SNAT -j ACCEPT"],
     ['-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment "--dport 80" -j ACCEPT'],
     ["-A FORWARD -p tcp -m tcp --dport 22 -j ACCEPT", "-A FORWARD -p udp -m udp --dport 80 -j ACCEPT"],
     ["-A FORWARD -i docker0 -j ACCEPT", "-A FORWARD -o eth1 -j ACCEPT", "-A FORWARD -i lo -j ACCEPT"],
@@ -267,6 +268,7 @@ describe("the other iptables backend, as such tables", () => {
     ["-A FORWARD -m mark --mark 0x7 -j ACCEPT"],
     ["-A FORWARD -g OWN", "-A OWN -s 10.0.0.0/8 -j ACCEPT"],
     ["-A FORWARD -j TPROXY --on-port 1"],
+    ["-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT"],
   ])("open: %j %j", (...lines) => {
     expect(isClosed(...lines)).toBe(false);
   });

@@ -3,7 +3,7 @@
 import { expect, test } from "vitest";
 import type { Loading } from "../../src/model/request.ts";
 import type { NftTable, Statements } from "../../src/netfilter/nft-tables.ts";
-import { firewallProblems, warnOfTables } from "../../src/plan/firewalls.ts";
+import { firewallProblems, warnOfOthers } from "../../src/plan/firewalls.ts";
 import type { Item } from "../../src/plan/item.ts";
 import { NOBODY_AROUND } from "../../src/plan/preflight.ts";
 import type { ContainerRule } from "../../src/rules/model.ts";
@@ -48,7 +48,7 @@ const match = (left: unknown, right: unknown) => ({ match: { op: "==", left, rig
 test("podman's own, whose rules lead to the container, too", () => {
   const subnet = match({ payload: { protocol: "ip", field: "daddr" } }, { prefix: { addr: "10.89.0.0", len: 24 } });
   const { table, asked } = counted("inet netavark", [[subnet, { accept: null }]]);
-  const warnings = warnOfTables([table], [], [ITEM]);
+  const warnings = warnOfOthers({ tables: [table], iptables: [] }, [ITEM]);
   expect(warnings).toEqual([expect.stringContaining("podman's own firewall also publishes the ports of web")]);
   expect(asked()).toBeLessThan(10);
 });
@@ -67,6 +67,8 @@ test("ports are told apart where a rule asks for one", () => {
   const one = match({ payload: { protocol: "tcp", field: "dport" } }, 20_000);
   const { table } = counted("inet fw", [[one, { accept: null }]]);
   const others: Item = { ...ITEM, meaning: meaning.slice(0, 2) };
-  expect(warnOfTables([table], [], [others])).toEqual([]);
-  expect(warnOfTables([table], [], [ITEM])).toEqual([expect.stringContaining("inet fw drops all connections")]);
+  expect(warnOfOthers({ tables: [table], iptables: [] }, [others])).toEqual([]);
+  expect(warnOfOthers({ tables: [table], iptables: [] }, [ITEM])).toEqual([
+    expect.stringContaining("inet fw drops all connections"),
+  ]);
 });
