@@ -13,7 +13,7 @@ import type { Host, HostRequest, Lookout } from "../plan/backend.ts";
 import { verbose } from "../system/verbose.ts";
 import { type Manager, notify, Pulse } from "../systemd/notify.ts";
 import { type Outcome, publish } from "./publish.ts";
-import { listTables, type Reason } from "./reasons.ts";
+import { describeReason, listTables, type Reason } from "./reasons.ts";
 
 /** What is reported: each change with its reasons, and each failure once. */
 export interface Reporter {
@@ -197,7 +197,7 @@ async function syncOnce(
   isFirst: boolean,
 ): Promise<number | undefined> {
   const taken = news.take();
-  verbose(() => `sync: ${taken.reasons.join(", ") || "to begin with, or again"}`);
+  verbose(() => `sync: ${taken.reasons.map(describeReason).join(", ") || "to begin with, or again"}`);
   const sync = async (base: boolean) => {
     const outcome = await publish({ ...request, subject: { ...request.subject, base } }, signal);
     lookout.learn(outcome.committed.live);

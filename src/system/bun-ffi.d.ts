@@ -1,7 +1,8 @@
 // What of Bun's way to C is used (bun.com/docs/runtime/ffi).
 declare module "bun:ffi" {
+  type Parameter = "i32" | "usize" | "ptr";
   export function dlopen<Name extends string>(
     library: string,
-    symbols: Record<Name, { args: readonly "i32"[]; returns: "i32" }>,
-  ): { symbols: Record<Name, (...args: number[]) => number> };
+    symbols: Record<Name, { args: readonly Parameter[]; returns: "i32" }>,
+  ): { symbols: Record<Name, (...args: (number | Uint8Array)[]) => number> };
 }

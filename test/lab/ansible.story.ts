@@ -8,6 +8,7 @@ import args from "../../schema/arguments.schema.json" with { type: "json" };
 import result from "../../schema/result.schema.json" with { type: "json" };
 import {
   addUser,
+  ansibleNftStory,
   asUser,
   collectionTree,
   fqcn,
@@ -26,8 +27,8 @@ import type { Host } from "./host.ts";
 import type { Lab } from "./lab.ts";
 import { storyWith } from "./story.ts";
 
-async function controller(lab: Lab): Promise<Host> {
-  const host = await lab.host({ name: "web1" });
+async function controller(lab: Lab, files: Record<string, string> = {}): Promise<Host> {
+  const host = await lab.host({ name: "web1", files });
   await addUser(host);
   await installCollection(host);
   await inventoryOfItself(host);
@@ -42,8 +43,7 @@ function fourTimes(wishes: readonly object[]): string {
   return `${JSON.stringify([{ hosts: "docker_hosts", become: true, gather_facts: false, tasks }])}\n`;
 }
 
-story("check, apply, check again, apply again, for every state", patience, async ({ lab }) => {
-  const host = await controller(lab);
+async function everyState(host: Host): Promise<void> {
   await host.docker.run("web", { publish: ["8080:80"] });
   await host.docker.run("db", { publish: ["5432:5432"] });
   const wishes: [args: object, would: string, did: string, again: string][] = [
@@ -72,6 +72,17 @@ story("check, apply, check again, apply again, for every state", patience, async
   const { results } = await play(host, fourTimes(wishes.map(([args]) => args)));
   expect(results.map(({ msg }) => msg)).toEqual(wishes.flatMap(([, would, did, again]) => [would, did, again, again]));
   expect(results.map(({ changed }) => changed)).toEqual(wishes.flatMap(() => [true, true, false, false]));
+}
+
+ansibleNftStory("check, apply, check again, apply again, for every state, by nft", patience, async ({ lab }) => {
+  const host = await controller(lab, { "/etc/docker_iptables.json": '{"backend": "nft"}\n' });
+  await everyState(host);
+  expect((await host.run("nft", ["list", "tables"])).stdout).not.toContain("docker_iptables");
+});
+
+story("check, apply, check again, apply again, for every state", patience, async ({ lab }) => {
+  const host = await controller(lab);
+  await everyState(host);
   expect([await baseRules(host), await ourRules(host)]).toEqual([[], []]);
 });
 

@@ -11,7 +11,9 @@ import type { Host } from "./host.ts";
 import type { RunResult } from "./run.ts";
 import { storyWith } from "./story.ts";
 
-export const ansibleStory = storyWith({ packages: ["ansible-core", "openssh-server", "sudo"] });
+const PACKAGES = ["ansible-core", "openssh-server", "sudo"];
+export const ansibleStory = storyWith({ packages: PACKAGES });
+export const ansibleNftStory = storyWith({ packages: [...PACKAGES, "nftables"] });
 
 /** For stories of many plays: each task is several processes, and the machine may be busy. */
 export const patience = { timeout: 900_000 };

@@ -5,74 +5,94 @@
 
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { expect } from "vitest";
+import { describe, expect } from "vitest";
 import { recipes } from "../recipes.ts";
 import { example, hostByHand, ourRules } from "./fixtures.ts";
 import type { Host } from "./host.ts";
 import { applyState, readStates } from "./salt.ts";
-import { story, storyWith } from "./story.ts";
+import { storyWith } from "./story.ts";
 
-story(
-  "Salt: test=True, apply, test=True again, apply again; states as they stand in examples/salt",
-  async ({ lab }) => {
-    const host = await lab.host({ name: "web1" });
-    await host.docker.run("old", { publish: ["8081:80"] });
-    await host.docker.run("web", { publish: ["8080:80"] });
-    const states = readStates(example("salt/docker_iptables.sls"));
-    expect(states.map(({ id }) => id)).toEqual(["host is ready", "web is published", "old is unpublished"]);
-    const [ready, published, unpublished] = states as [(typeof states)[0], (typeof states)[0], (typeof states)[0]];
-    const untouched = await host.run("iptables-save");
-
-    // All of a highstate is predicted on a host on which nothing has run yet.
-    for (const [state, comment] of [
-      [published, "would be published: web"],
-      [unpublished, undefined],
-    ] as const) {
-      const predicted = await applyState(host, state, true);
-      expect(predicted.result).not.toBe(false);
-      if (comment !== undefined) expect(predicted).toMatchObject({ result: null, comment });
-    }
-    expect(await applyState(host, ready, true)).toMatchObject({ result: null, changes: { changed: true } });
-    expect((await host.run("iptables-save")).stdout.replaceAll(/^#.*|\[.*\]$/gm, "")).toBe(
-      untouched.stdout.replaceAll(/^#.*|\[.*\]$/gm, ""),
-    );
-    expect(await applyState(host, ready)).toMatchObject({
-      result: true,
-      comment: expect.stringMatching(/^the host rules are set up/),
-    });
-    await host.run("docker_iptables", ["create", "old"]);
-
-    for (const [state, done, again] of [
-      [published, "published: web", "already published: web"],
-      [unpublished, "unpublished: old", "old has no rules, nothing to do"],
-    ] as const) {
-      const before = await ourRules(host);
-      expect(await applyState(host, state, true)).toMatchObject({ result: null, comment: `would be ${done}` });
-      expect(await ourRules(host)).toEqual(before);
-      const applied = await applyState(host, state);
-      expect(applied).toMatchObject({
-        result: true,
-        comment: done,
-        changes: { changed: true, stdout: "", retcode: 0 },
-      });
-      expect(applied.changes).toHaveProperty("files");
-      expect(await applyState(host, state, true)).toEqual({ result: true, comment: again, changes: {} });
-      expect(await applyState(host, state)).toEqual({ result: true, comment: again, changes: {} });
-    }
-
-    const [stdin] = readStates(example("salt/stdin.sls"));
-    if (stdin === undefined) throw new Error("examples/salt/stdin.sls holds no state");
-    expect(await applyState(host, stdin, true)).toMatchObject({ result: null, comment: /db/ });
-    const failed = await applyState(host, stdin);
-    expect(failed).toMatchObject({ result: false, comment: expect.stringContaining("db does not exist"), changes: {} });
-    await host.docker.run("db", { publish: ["5432:80"] });
-    expect(await applyState(host, stdin)).toMatchObject({
-      result: true,
-      comment: "published: db; already published: web",
-    });
-    expect(await applyState(host, stdin)).toMatchObject({ result: true, changes: {} });
+/** The host's settings, and what it lists of all rules and of ours. */
+const BACKENDS = {
+  iptables: {
+    settings: {},
+    all: async (host: Host) => (await host.run("iptables-save")).stdout.replaceAll(/^#.*|\[.*\]$/gm, ""),
+    ours: ourRules,
   },
-);
+  nft: {
+    settings: { "/etc/docker_iptables.json": '{"backend": "nft"}\n' },
+    all: async (host: Host) => (await host.run("nft", ["list", "ruleset"])).stdout,
+    ours: async (host: Host) =>
+      (await host.run("nft", ["list", "ruleset"])).stdout.match(/^.*comment "docker_iptables: \w.*$/gm) ?? [],
+  },
+};
+
+describe.each(["iptables", "nft"] as const)("by %s", (backend) => {
+  const { settings, all, ours } = BACKENDS[backend];
+  storyWith({ packages: ["nftables"] })(
+    "Salt: test=True, apply, test=True again, apply again; states as they stand in examples/salt",
+    async ({ lab }) => {
+      const host = await lab.host({ name: "web1", files: settings });
+      await host.docker.run("old", { publish: ["8081:80"] });
+      await host.docker.run("web", { publish: ["8080:80"] });
+      const states = readStates(example("salt/docker_iptables.sls"));
+      expect(states.map(({ id }) => id)).toEqual(["host is ready", "web is published", "old is unpublished"]);
+      const [ready, published, unpublished] = states as [(typeof states)[0], (typeof states)[0], (typeof states)[0]];
+      const untouched = await all(host);
+
+      // All of a highstate is predicted on a host on which nothing has run yet.
+      for (const [state, comment] of [
+        [published, "would be published: web"],
+        [unpublished, undefined],
+      ] as const) {
+        const predicted = await applyState(host, state, true);
+        expect(predicted.result).not.toBe(false);
+        if (comment !== undefined) expect(predicted).toMatchObject({ result: null, comment });
+      }
+      expect(await applyState(host, ready, true)).toMatchObject({ result: null, changes: { changed: true } });
+      expect(await all(host)).toBe(untouched);
+      expect(await applyState(host, ready)).toMatchObject({
+        result: true,
+        comment: expect.stringMatching(/^the host rules are set up/),
+      });
+      await host.run("docker_iptables", ["create", "old"]);
+
+      for (const [state, done, again] of [
+        [published, "published: web", "already published: web"],
+        [unpublished, "unpublished: old", "old has no rules, nothing to do"],
+      ] as const) {
+        const before = await ours(host);
+        expect(await applyState(host, state, true)).toMatchObject({ result: null, comment: `would be ${done}` });
+        expect(await ours(host)).toEqual(before);
+        const applied = await applyState(host, state);
+        expect(applied).toMatchObject({
+          result: true,
+          comment: done,
+          changes: { changed: true, stdout: "", retcode: 0 },
+        });
+        expect(applied.changes).toHaveProperty("files");
+        expect(await applyState(host, state, true)).toEqual({ result: true, comment: again, changes: {} });
+        expect(await applyState(host, state)).toEqual({ result: true, comment: again, changes: {} });
+      }
+
+      const [stdin] = readStates(example("salt/stdin.sls"));
+      if (stdin === undefined) throw new Error("examples/salt/stdin.sls holds no state");
+      expect(await applyState(host, stdin, true)).toMatchObject({ result: null, comment: /db/ });
+      const failed = await applyState(host, stdin);
+      expect(failed).toMatchObject({
+        result: false,
+        comment: expect.stringContaining("db does not exist"),
+        changes: {},
+      });
+      await host.docker.run("db", { publish: ["5432:80"] });
+      expect(await applyState(host, stdin)).toMatchObject({
+        result: true,
+        comment: "published: db; already published: web",
+      });
+      expect(await applyState(host, stdin)).toMatchObject({ result: true, changes: {} });
+    },
+  );
+});
 
 const shells = storyWith({ packages: ["jq", "zsh", "fish", "mandoc"] });
 

@@ -5,7 +5,7 @@
 
 import { describe, expect } from "vitest";
 import { example, hostByHand, ourRules, tagOriginalImage, until } from "./fixtures.ts";
-import { story } from "./story.ts";
+import { story, storyWith } from "./story.ts";
 
 const UNIT = "/etc/systemd/system/hello-world.service";
 const NAME = "hello-world";
@@ -54,6 +54,37 @@ describe.each(["nft", "legacy"] as const)("the original's README on iptables-%s"
     expect(await ourRules(host)).toEqual([]);
     expect(await seen()).toEqual({ reached: false, why: "refused" });
   });
+});
+
+storyWith({ packages: ["nftables"] })("its unit, unchanged, on a host set up for nftables", async ({ lab }) => {
+  const host = await lab.host({ name: "titan", files: { [UNIT]: example("systemd/hello-world.service") } });
+  const client = await lab.client("laptop");
+  const seen = async () => (await client.connect(host.address, 5000)) as { peer?: string };
+  const fragments = async () => (await host.list("/etc/nftables.d")).filter((name) => name.startsWith("11-"));
+  const elements = async () =>
+    (await host.run("nft", ["list", "ruleset"])).stdout.match(/docker_iptables: hello-world/g);
+  await tagOriginalImage(host);
+  expect((await host.run("docker_iptables", ["setup", "--backend", "nft"])).exitCode).toBe(0);
+
+  await host.systemctl(["enable", "--now", NAME]);
+  expect(await seen()).toMatchObject({ reached: true, peer: client.address });
+  expect(await fragments()).toEqual([`${FRAGMENT}.nft`]);
+  await host.systemctl(["stop", NAME]);
+  expect(await seen()).toEqual({ reached: false, why: "refused" });
+  expect([await fragments(), await elements()]).toEqual([[], null]);
+  await host.systemctl(["start", NAME]);
+  await host.systemctl(["restart", NAME]);
+  expect(await seen()).toMatchObject({ reached: true, peer: client.address });
+  await host.docker.cli("kill", NAME);
+  await until(async () => (await elements()) === null);
+  await until(async () => (await seen()).peer === client.address);
+  await host.reboot();
+  await until(async () => (await seen()).peer === client.address);
+  await host.systemctl(["disable", NAME]);
+  await host.shutdown();
+  await host.boot();
+  expect([await fragments(), await elements()]).toEqual([[], null]);
+  expect(await host.list("/etc/iptables.d")).toEqual([]);
 });
 
 /** Writes down which fragments the last shutdown left, before anything adds to them. */

@@ -271,7 +271,8 @@ story("ten thousand events: memory stays flat", async ({ lab }) => {
   const most = async () => {
     // What a burst has left to do is done first.
     await sleep(2000);
-    const { MainPID } = await unitOf(host, "MainPID");
+    const { MainPID, NRestarts } = await unitOf(host, "MainPID", "NRestarts");
+    expect(NRestarts).toBe("0");
     const { stdout } = await host.run("grep", ["VmHWM", `/proc/${MainPID}/status`]);
     return { process: MainPID, memory: Number(/\d+/.exec(stdout)?.[0]) / 1024 };
   };
