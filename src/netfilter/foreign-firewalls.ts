@@ -10,6 +10,7 @@ import { FAMILIES, type Family } from "../model/family.ts";
 import { TABLE_WORDS } from "../nft/layout.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
 import { runSystemctl } from "../system/systemctl.ts";
+import { Kept } from "./generation.ts";
 import { type BaseChain, isAtOurHooks, type NftTable, type Statements } from "./nft-tables.ts";
 
 export type Variant = "nft" | "legacy";
@@ -209,8 +210,11 @@ const LEGACY_TABLES: Record<Family, string> = {
 /** A base chain, and the table that it is in. */
 type TablesChain = BaseChain & { table: string };
 
-async function listBaseChains(timeoutSeconds: number): Promise<TablesChain[]> {
-  return baseChains(await nft(["list", "chains"], timeoutSeconds));
+/** The base chains of all tables but ours, which our own transactions do not touch. */
+export const othersChains = new Kept<TablesChain[]>();
+
+function listBaseChains(timeoutSeconds: number): Promise<TablesChain[]> {
+  return othersChains.read(async () => baseChains(await nft(["list", "chains"], timeoutSeconds)));
 }
 
 async function tablesWith(chains: readonly TablesChain[], timeoutSeconds: number): Promise<NftTable[]> {

@@ -5,6 +5,35 @@
 // that a list changed while it was read (nfnetlink.h, NFT_MSG_GETGEN).
 
 import { versions } from "node:process";
+import { verbose } from "../system/verbose.ts";
+
+/** What was read of nftables: it is read again once something has changed, or may have. */
+export class Kept<Value> {
+  #last: { generation: number; value: Value } | undefined;
+
+  /** Throws as `fresh`. */
+  async read(fresh: () => Promise<Value>): Promise<Value> {
+    const generation = await readGeneration();
+    if (generation !== undefined && this.#last?.generation === generation) {
+      verbose(() => `nftables: nothing has changed since the last list (generation ${generation})`);
+      return this.#last.value;
+    }
+    const value = await fresh();
+    // A list that was read while something changed is nothing to rely on.
+    const isSame = generation !== undefined && generation === (await readGeneration());
+    this.#last = isSame ? { generation, value } : undefined;
+    return value;
+  }
+
+  /** As `steps`, a transaction that does not touch what is kept here. Throws as `steps`. */
+  async across<T>(steps: () => Promise<T>): Promise<T> {
+    const before = await readGeneration();
+    const result = await steps();
+    const isOnlyOne = before !== undefined && (await readGeneration()) === before + 1;
+    if (isOnlyOne && this.#last?.generation === before) this.#last.generation = before + 1;
+    return result;
+  }
+}
 
 /** Undefined where it cannot be asked for. Never throws. */
 export async function readGeneration(): Promise<number | undefined> {

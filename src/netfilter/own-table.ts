@@ -4,27 +4,15 @@ import type { Failure } from "../model/errors.ts";
 import { TABLE_WORDS } from "../nft/layout.ts";
 import { type NftTable, readTable } from "../nft/table.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
-import { verbose } from "../system/verbose.ts";
-import { readGeneration } from "./generation.ts";
+import { othersChains } from "./foreign-firewalls.ts";
+import { Kept } from "./generation.ts";
 
-/** What was listed last, and the generation of nftables in which it was so. */
-let seen: { generation: number; table: NftTable | undefined } | undefined;
+const listed = new Kept<NftTable | undefined>();
+const presence = new Kept<boolean>();
 
-/**
- * Undefined where it is not there. Where nothing has changed since it was last listed it is not listed again. Throws Failure
- * `command_failed`, `permission_denied` and those of `run`.
- */
-export async function readOwnTable(timeoutSeconds: number): Promise<NftTable | undefined> {
-  const generation = await readGeneration();
-  if (generation !== undefined && seen?.generation === generation) {
-    verbose(() => `nft: nothing has changed since the last list (generation ${generation})`);
-    return seen.table;
-  }
-  const table = await listOwnTable(timeoutSeconds);
-  // A list that was read while something changed is nothing to rely on.
-  const isSame = generation !== undefined && generation === (await readGeneration());
-  seen = isSame ? { generation, table } : undefined;
-  return table;
+/** Undefined where it is not there. Throws Failure `command_failed`, `permission_denied` and those of `run`. */
+export function readOwnTable(timeoutSeconds: number): Promise<NftTable | undefined> {
+  return listed.read(() => listOwnTable(timeoutSeconds));
 }
 
 async function listOwnTable(timeoutSeconds: number): Promise<NftTable | undefined> {
@@ -41,25 +29,21 @@ async function listOwnTable(timeoutSeconds: number): Promise<NftTable | undefine
 /** nft 1.0.6 and 1.1: "Error: No such file or directory". */
 const NO_TABLE = /No such file or directory/;
 
-/** The generation in which it was last there with its base chains. */
-let there: number | undefined;
-
 /** Whether it is there, with its base chains. Throws likewise. */
-export async function hasOwnTable(timeoutSeconds: number): Promise<boolean> {
-  const generation = await readGeneration();
-  if (generation !== undefined && there === generation) return true;
-  const words = [...TABLE_WORDS.split(" "), "nat_prerouting"];
-  const ran = await run("nft", ["list", "chain", ...words], { timeoutSeconds });
-  there = ran.exitCode === 0 ? generation : undefined;
-  if (ran.exitCode === 0) return true;
-  if (NO_TABLE.test(ran.stderr)) return false;
-  throw failed(ran, "command_failed", "the live rules cannot be read");
+export function hasOwnTable(timeoutSeconds: number): Promise<boolean> {
+  return presence.read(async () => {
+    const words = [...TABLE_WORDS.split(" "), "nat_prerouting"];
+    const ran = await run("nft", ["list", "chain", ...words], { timeoutSeconds });
+    if (ran.exitCode === 0) return true;
+    if (NO_TABLE.test(ran.stderr)) return false;
+    throw failed(ran, "command_failed", "the live rules cannot be read");
+  });
 }
 
 /** Commands as one transaction: all of it, or nothing. Throws Failure `reload_failed`, `permission_denied` and those of `run`. */
 export async function changeTable(lines: readonly string[], timeoutSeconds: number): Promise<void> {
-  seen = undefined;
-  const ran = await run("nft", ["-f", "-"], { timeoutSeconds, input: `${lines.join("\n")}\n` });
+  const input = `${lines.join("\n")}\n`;
+  const ran = await othersChains.across(() => run("nft", ["-f", "-"], { timeoutSeconds, input }));
   if (ran.exitCode !== 0) throw failed(ran, "reload_failed", "the rules could not be loaded");
 }
 

@@ -15,8 +15,10 @@ import { takeIfFree } from "./kernel-lock.ts";
 import { writeFailure } from "./replace-file.ts";
 import { verbose, verboseSpan } from "./verbose.ts";
 
-/** What this process has held before. */
-const held = new Set<string>();
+/** What this process has held before, and until when (performance.now()). */
+const held = new Map<string, number>();
+/** milliseconds: whoever has waited for it since then has it by now. */
+const LONG_AGO = 100;
 
 /** Runs `body` while no other process writes into the directory. Throws Failure as `withLock`. */
 export function withWriteLock<T>(directory: string, timeoutSeconds: number, body: () => Promise<T>): Promise<T> {
@@ -73,11 +75,12 @@ async function holding<T>(
   try {
     verbose(() => `lock ${path}: wait up to ${timeoutSeconds} s`);
     // What others wait for is theirs next: they write, and one load serves all.
-    const isTaken = !held.has(path) && (await takeIfFree(handle.fd));
+    const isRecent = performance.now() - (held.get(path) ?? Number.NEGATIVE_INFINITY) < LONG_AGO;
+    const isTaken = !isRecent && (await takeIfFree(handle.fd));
     if (!isTaken) await waitFor(handle, path, directory, timeoutSeconds);
     const released = verboseSpan(() => `lock ${path}: taken`);
     return await body().finally(() => {
-      held.add(path);
+      held.set(path, performance.now());
       released(() => `lock ${path}: released`);
     });
   } finally {
