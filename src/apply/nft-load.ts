@@ -35,22 +35,23 @@ export interface NftLoaded {
   warnings: string[];
 }
 
-/**
- * For the holder of the load lock; `seen` is the table where it has just been read. Throws Failure of nft, and of the directory: then
- * nothing was changed.
- */
-export async function loadTable(place: NftPlace, seen?: { table: NftTable | undefined }): Promise<NftLoaded> {
-  const { directory, timeout } = place;
+/** For the holder of the load lock. Throws Failure of nft, and of the directory: then nothing was changed. */
+export async function loadTable(place: NftPlace): Promise<NftLoaded> {
+  const { current, ...loaded } = await changeToFiles(place, await readOwnTable(place.timeout));
+  return { ...loaded, warnings: [...loaded.warnings, ...(await keepGood(place, current))] };
+}
+
+/** The load itself; `table` is as it has just been read. */
+async function changeToFiles(
+  { directory, timeout }: NftPlace,
+  table: NftTable | undefined,
+): Promise<NftLoaded & { current: readonly NftFile[] }> {
   const { current, stale } = await currentFiles(directory);
-  const { table } = seen ?? { table: await readOwnTable(timeout) };
   const lines = changesFor(goalOf(current), table);
   verbose(() => `load: ${lines.length === 0 ? "live already" : `${lines.length} commands`}: ${directory}`);
   if (lines.length > 0) await changeTable(lines, timeout);
   const skipped = stale.map(({ path }) => `${path} is from before this boot; skipped until 'create' confirms it`);
-  return {
-    changed: lines.length > 0,
-    warnings: [...current.flatMap(warnOfStrange), ...skipped, ...(await keepGood(place, current))],
-  };
+  return { changed: lines.length > 0, warnings: [...current.flatMap(warnOfStrange), ...skipped], current };
 }
 
 /** What these files say together; an element that two of them state is the host's, else the first one's. Pure. */
@@ -114,9 +115,14 @@ export async function loadNft(
   // They load the directory; what is live already is not loaded again.
   for (const unit of units) warnings.push(...(await loadUnit(unit, host.timeout)));
   const seen = units.length === 0 && live.ipv4 instanceof NftLive ? live.ipv4 : undefined;
-  const loaded = await locks.holding(FAMILIES, () => loadTable(place, seen));
-  const reloaded = [...units.map(({ name }) => name), ...(loaded.changed ? [NFT] : [])];
-  return { reloaded, warnings: [...warnings, ...loaded.warnings], live: {} };
+  return locks.holding(FAMILIES, async () => {
+    const before = seen === undefined ? await readOwnTable(place.timeout) : seen.table;
+    const { current, ...loaded } = await changeToFiles(place, before);
+    // What is kept for a boot and the look at what is live do not wait for each other.
+    const [kept, after] = await Promise.all([keepGood(place, current), readNft(FAMILIES, place.timeout)]);
+    const reloaded = [...units.map(({ name }) => name), ...(loaded.changed ? [NFT] : [])];
+    return { reloaded, warnings: [...warnings, ...loaded.warnings, ...kept], live: after };
+  });
 }
 
 /** `Backend.waysBack`. A transaction that failed has changed nothing; these are for what fails behind it. */

@@ -12,13 +12,13 @@ import type { HostRequest } from "../plan/backend.ts";
 import { type Compared, compare } from "../plan/compare.ts";
 import type { Settled } from "../plan/concurrency.ts";
 import { settleConflicts } from "../plan/conflicts.ts";
-import { type HostPlan, NOTHING_PLANNED } from "../plan/host-plan.ts";
+import { type HostPlan, hasHostChanges, NOTHING_PLANNED } from "../plan/host-plan.ts";
 import { type DesiredHostRules, desiredHostRules } from "../plan/host-rules.ts";
 import { hasChanges, type Item, isContainers } from "../plan/item.ts";
 import { holdLists } from "../plan/lists.ts";
 import type { Loader } from "../plan/loader.ts";
 import { type Observed, observe } from "../plan/observe.ts";
-import { type Planned, plan } from "../plan/plan.ts";
+import { type Planned, plan, warnOfOthers } from "../plan/plan.ts";
 import type { NotPublished, Selection } from "../plan/selection.ts";
 import type { Survey } from "../plan/survey.ts";
 import type { ContainerFragment, DesiredFragment } from "../rules/desired-fragment.ts";
@@ -66,13 +66,15 @@ async function publishOnce(request: HostRequest, signal: AbortSignal, listener: 
   const outcome = foretell({ observed, desired, compared, planned }, request);
   const { load } = planned;
   if (load === undefined) verbose(() => "nothing to change");
-  if (load === undefined || request.check) return withBarriers(outcome, request);
+  if (load === undefined) return withBarriers(outcome, request);
+  // Others' firewalls are looked at as they are before the host's part changes, which may take some away; for containers meanwhile.
+  const looking = warnOfOthers(load.found, request);
+  if (request.check || hasHostChanges(load.base)) await looking;
+  if (request.check) return withBarriers(warnedOf(outcome, await looking), request);
   if (signal.aborted) throw new Failure("interrupted", "interrupted before anything was changed");
   const committing = commit({ ...load, settled }, request);
-  return withBarriers(
-    { ...outcome, committed: await (load.closes ? committing : committing.catch(orUnpublish)) },
-    request,
-  );
+  const committed = await (load.closes ? committing : committing.catch(orUnpublish));
+  return withBarriers(warnedOf({ ...outcome, committed }, await looking), request);
 }
 
 /** What there should be. */
@@ -138,6 +140,10 @@ function foretell({ observed, desired, compared, planned }: Phases, request: Hos
       ...(request.check && load?.loader.kind === "unusable" ? [describeWithoutLoad(load.loader.why)] : []),
     ]),
   };
+}
+
+function warnedOf(outcome: Outcome, more: readonly string[]): Outcome {
+  return { ...outcome, warnings: onceEach([...outcome.warnings, ...more]) };
 }
 
 /** That rules of others in the kernel, as it is at the end, hide ours. */

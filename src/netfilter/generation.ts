@@ -4,7 +4,7 @@
 // Only the native executable can ask for it: netlink is not in Node.js, and nft does not print it. nft itself relies on it to notice
 // that a list changed while it was read (nfnetlink.h, NFT_MSG_GETGEN).
 
-import { versions } from "node:process";
+import { AT_ONCE, CLOSED_ON_EXEC, libc } from "../system/libc.ts";
 import { verbose } from "../system/verbose.ts";
 
 /** What was read of nftables: it is read again once something has changed, or may have. */
@@ -37,53 +37,35 @@ export class Kept<Value> {
 
 /** Undefined where it cannot be asked for. Never throws. */
 export async function readGeneration(): Promise<number | undefined> {
-  if (!("bun" in versions)) return undefined;
-  known ??= openNetlink();
-  try {
-    return (await known)?.();
-  } catch {
-    return undefined;
-  }
+  const calls = await libc();
+  if (calls === undefined) return undefined;
+  socket ??= calls.socket(...NETFILTER);
+  if (socket < 0 || calls.send(socket, QUESTION, HEADER, 0) !== HEADER) return undefined;
+  const answer = new Uint8Array(256);
+  // The kernel answers before send(2) returns.
+  const length = calls.recv(socket, answer, answer.length, AT_ONCE);
+  return generationIn(answer.subarray(0, Math.max(length, 0)));
 }
 
-let known: Promise<(() => number | undefined) | undefined> | undefined;
+let socket: number | undefined;
 
-/** AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER */
-const SOCKET = [16, 3 | 0x80000, 12] as const;
-/** MSG_DONTWAIT: the kernel answers before send(2) returns. */
-const AT_ONCE = 0x40;
+/** AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER */
+const NETFILTER = [16, 3 | CLOSED_ON_EXEC, 12] as const;
 /** The subsystem of nftables, in the upper byte of a message's type (NFNL_SUBSYS_NFTABLES). */
 const NFTABLES = 10 << 8;
 const GET_GENERATION = NFTABLES | 16;
 const NEW_GENERATION = NFTABLES | 15;
-/** nlmsghdr(20 bytes with nfgenmsg): length, type, NLM_F_REQUEST, sequence, port; family, version, resource. */
+/** bytes of nlmsghdr (length, type, flags, sequence, port) with nfgenmsg (family, version, resource) */
 const HEADER = 20;
-/** NFTA_GEN_ID, with its own header of four bytes */
+/** NFTA_GEN_ID */
 const GENERATION = 1;
 
-async function openNetlink(): Promise<(() => number | undefined) | undefined> {
-  const { dlopen } = await import("bun:ffi");
-  const sized = { args: ["i32", "ptr", "usize", "i32"], returns: "i32" } as const;
-  // The library that this process runs with already: nothing is searched for.
-  const { symbols } = dlopen("libc.so.6", {
-    socket: { args: ["i32", "i32", "i32"], returns: "i32" },
-    send: sized,
-    recv: sized,
-  });
-  const socket = symbols.socket(...SOCKET);
-  if (socket < 0) return undefined;
-  const question = new Uint8Array(HEADER);
-  const words = new DataView(question.buffer);
-  words.setUint32(0, HEADER, true);
-  words.setUint16(4, GET_GENERATION, true);
-  words.setUint16(6, 1, true);
-  return () => {
-    const answer = new Uint8Array(256);
-    if (symbols.send(socket, question, HEADER, 0) !== HEADER) return undefined;
-    const length = symbols.recv(socket, answer, answer.length, AT_ONCE);
-    return generationIn(answer.subarray(0, Math.max(length, 0)));
-  };
-}
+const QUESTION = new Uint8Array(HEADER);
+const words = new DataView(QUESTION.buffer);
+words.setUint32(0, HEADER, true);
+words.setUint16(4, GET_GENERATION, true);
+/** NLM_F_REQUEST */
+words.setUint16(6, 1, true);
 
 /** The number in the kernel's answer; undefined for any other message. Pure. */
 export function generationIn(message: Uint8Array): number | undefined {

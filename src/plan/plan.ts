@@ -13,7 +13,7 @@ import { untrustedOf } from "./directories.ts";
 import { warnOfFirewalls } from "./firewalls.ts";
 import { type HostPlan, hasHostChanges, NOTHING_PLANNED } from "./host-plan.ts";
 import { type DesiredHostRules, warnOfHostRules } from "./host-rules.ts";
-import { hasChanges, type Item, type Kernel, withoutDrifting } from "./item.ts";
+import { hasChanges, type Item, withoutDrifting } from "./item.ts";
 import { describeLoader, describePatch, type Loader } from "./loader.ts";
 import { planFormerUnits } from "./moving.ts";
 import { planSettings, warnOfSettings } from "./settings.ts";
@@ -91,7 +91,6 @@ export async function plan(
     ...warnOfLoader(loader, request),
     // A patch of a family puts back all of ours in it.
     ...(loader.kind === "patch" ? warnOfHostRules(now, withoutDrifting(live, changing), request) : []),
-    ...(await warnOfOthers(changing, live, request)),
   ];
   return { base, load: { found, base, loader, going, closes }, warnings: [...warnings, ...more] };
 }
@@ -152,12 +151,11 @@ function warnOfPatch({ why }: Extract<Loader, { kind: "patch" }>, check: boolean
   return isReported && !check ? [] : [words];
 }
 
-/** Other firewalls through which nothing comes to what changes. */
-async function warnOfOthers(
-  changing: readonly Item[],
-  live: Kernel,
+/** Other firewalls through which nothing comes to what changes. Never throws. */
+export async function warnOfOthers(
+  { items, live }: Survey,
   { subject, loading, host }: Pick<HostRequest, "subject" | "loading" | "host">,
 ): Promise<string[]> {
   const asks = subject.state === "present" && loading.reload !== "none";
-  return asks ? warnOfFirewalls(changing, () => host.backend.otherFirewalls(live, host.timeout)) : [];
+  return asks ? warnOfFirewalls(items.filter(hasChanges), () => host.backend.otherFirewalls(live, host.timeout)) : [];
 }

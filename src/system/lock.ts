@@ -2,7 +2,7 @@
 //
 // On disk: DIRECTORY/.docker_iptables.lock for who writes into a fragment directory, .docker_iptables.load for who loads
 // it; empty, never removed, and of mode 0600: on a file that others may open, any user could hold the lock and with it a
-// port open. flock(1) takes the lock on a descriptor that it inherits, or kernel-lock.ts; it belongs to the open file, so it stays ours
+// port open. flock(1) takes the lock on a descriptor that it inherits, or flock(2) itself (libc.ts); it belongs to the open file, so it stays ours
 // when flock has ended. Who holds the first may wait for the second, never the other way round. Who holds a directory of state waits
 // for none.
 
@@ -11,7 +11,7 @@ import { type FileHandle, open, readdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { errno, excerpt, Failure } from "../model/errors.ts";
 import { commandFailure, run } from "./exec.ts";
-import { takeIfFree } from "./kernel-lock.ts";
+import { libc } from "./libc.ts";
 import { writeFailure } from "./replace-file.ts";
 import { verbose, verboseSpan } from "./verbose.ts";
 
@@ -87,6 +87,14 @@ async function holding<T>(
     // The lock is released then, even if close fails; the work is done.
     await handle.close().catch(() => {});
   }
+}
+
+/** flock(2): LOCK_EX | LOCK_NB */
+const EXCLUSIVE_AT_ONCE = 2 | 4;
+
+/** Takes the lock of an open file where that is free, and where it can be called from here; says whether it did. Never throws. */
+async function takeIfFree(descriptor: number): Promise<boolean> {
+  return (await libc())?.flock(descriptor, EXCLUSIVE_AT_ONCE) === 0;
 }
 
 /** By flock(1), on a descriptor that it inherits. */
