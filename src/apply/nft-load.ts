@@ -119,7 +119,7 @@ export async function loadNft(
     const before = seen === undefined ? await readOwnTable(place.timeout) : seen.table;
     const { current, ...loaded } = await changeToFiles(place, before);
     // What is kept for a boot and the look at what is live do not wait for each other.
-    const [kept, after] = await Promise.all([keepGood(place, current), readNft(FAMILIES, place.timeout)]);
+    const [after, kept] = await Promise.all([readNft(FAMILIES, place.timeout), keepGood(place, current)]);
     const reloaded = [...units.map(({ name }) => name), ...(loaded.changed ? [NFT] : [])];
     return { reloaded, warnings: [...warnings, ...loaded.warnings, ...kept], live: after };
   });
