@@ -39,6 +39,7 @@ export const IPTABLES: Backend = {
 
   read: readKernel,
   ownersIn: liveOwners,
+  nameRule: (rule) => rule,
   compare: ({ owner, wanted, former }, live) => compareLive(spellOwner(owner), wanted, former, live),
   changedDnats,
 

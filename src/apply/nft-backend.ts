@@ -66,6 +66,7 @@ export function nftBackend(directory: string): Backend {
 
     read: (families, { timeout }) => readLive(families, timeout),
     ownersIn: (live) => (live instanceof NftLive && live.table !== undefined ? nftOwners(live.table) : []),
+    nameRule: (rule, live) => (live instanceof NftLive ? live.origin(rule) : rule),
     compare({ owner, family, text }, live) {
       const { table } = readNft(text ?? "", owner);
       return compareNft(spellOwner(owner), family, table, live instanceof NftLive ? live.table : undefined);

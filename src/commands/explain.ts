@@ -20,7 +20,7 @@ import { type PortMapping, spellPublish } from "../model/port-mapping.ts";
 import type { Source } from "../model/sources.ts";
 import type { OtherFirewalls } from "../netfilter/foreign-firewalls.ts";
 import { decides } from "../netfilter/nft-tables.ts";
-import type { HostRequest } from "../plan/backend.ts";
+import type { Backend, HostRequest } from "../plan/backend.ts";
 import { optionsOf } from "../plan/desired.ts";
 import { readDirectories } from "../plan/directories.ts";
 import { firewallsOf } from "../plan/firewalls.ts";
@@ -62,9 +62,10 @@ export async function explain(request: ExplainRequest, signal: AbortSignal): Pro
   const host = await readHost(live, bridges);
   const lists = { ipv4: listsIn(live.ipv4), ipv6: listsIn(live.ipv6) };
   const explained = targets.flatMap((target) => follow(target, networks.networks, host, lists));
+  const named = explained.map((one) => withNames(one, live[one.publish.family], request.host.backend));
   const inUse = FAMILIES.filter((family) => explained.some(({ publish }) => publish.family === family));
   return {
-    explained,
+    explained: named,
     notPublished: targets.flatMap(({ name, nothingPublished }) =>
       nothingPublished === undefined ? [] : [{ name, nothingPublished }],
     ),
@@ -110,6 +111,17 @@ function follow(target: PublishedContainer, networks: readonly Network[], host: 
       left: Math.max(0, ...found.map(({ left }) => left)),
     };
   });
+}
+
+/** The rules that decide as the kernel has them. */
+function withNames(explained: Explained, live: Live | undefined, backend: Backend): Explained {
+  if (live === undefined) return explained;
+  const named = (rules: readonly string[]) => rules.map((rule) => backend.nameRule(rule, live));
+  const views = explained.views.map((view) => {
+    const { by, doubts } = view.arrival;
+    return { ...view, arrival: { ...view.arrival, by: named(by), doubts: named(doubts) } };
+  });
+  return { ...explained, views };
 }
 
 function warnOfLeft({ publish, count, left }: Explained): string[] {

@@ -2,11 +2,13 @@
 
 import { assemble, type Fragment } from "../iptables/assemble.ts";
 import { type Live, readLive } from "../iptables/live.ts";
+import { keyOf, readWords } from "../iptables/rule.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { HOST_FILES, hostOwner, type Owner, readOwner, spellOwner } from "../model/owner.ts";
 import { commentFor } from "./elements.ts";
 import { inIptablesWords } from "./fragment-text.ts";
 import { commentsIn } from "./meaning.ts";
+import { originsIn } from "./origins.ts";
 import type { NftTable } from "./table.ts";
 
 /** One family of it. The words are made when somebody asks for them. */
@@ -15,6 +17,7 @@ export class NftLive implements Live {
   readonly table: NftTable | undefined;
   readonly #family: Family;
   #words: Live | undefined;
+  #origins: ReadonlyMap<string, string> | undefined;
 
   constructor(table: NftTable | undefined, family: Family) {
     this.table = table;
@@ -27,6 +30,12 @@ export class NftLive implements Live {
 
   get tables(): Live["tables"] {
     return this.#inWords().tables;
+  }
+
+  /** A rule in these words as it stands in the table; one that is no element as it is. */
+  origin(rule: string): string {
+    this.#origins ??= this.table === undefined ? new Map() : originsIn(this.table, this.#family, allOwners(this.table));
+    return this.#origins.get(keyOf(readWords(rule))) ?? rule;
   }
 
   #inWords(): Live {
@@ -50,13 +59,18 @@ export function nftOwners(table: NftTable): Owner[] {
     .map((one) => readOwner(one.slice(prefix.length)));
 }
 
-function textOf(table: NftTable | undefined, family: Family): string {
-  if (table === undefined) return "";
+/** In the order of their files. */
+function allOwners(table: NftTable): Owner[] {
   const [first, last] = HOST_FILES.map(hostOwner);
   const containers = nftOwners(table).filter(({ kind }) => kind === "container");
   containers.sort((a, b) => (spellOwner(a) < spellOwner(b) ? -1 : 1));
-  const fragments = [first, ...containers, last].flatMap((owner): Fragment[] => {
-    const text = owner && inIptablesWords(table, owner, "").fragments[family];
+  return [first, ...containers, last].filter((owner) => owner !== undefined);
+}
+
+function textOf(table: NftTable | undefined, family: Family): string {
+  if (table === undefined) return "";
+  const fragments = allOwners(table).flatMap((owner): Fragment[] => {
+    const text = inIptablesWords(table, owner, "").fragments[family];
     return text === undefined ? [] : [{ path: "", text }];
   });
   return assemble(fragments, [], readLive("")).lines.join("\n");

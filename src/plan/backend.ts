@@ -57,6 +57,8 @@ export interface Backend {
   read(families: readonly Family[], host: HostConfig): Promise<Kernel>;
   /** Whose rules are live, each once. Pure. */
   ownersIn(live: Live): Owner[];
+  /** A rule of what is live, as a person finds it in the kernel. Pure. */
+  nameRule(rule: string, live: Live): string;
   /** What differs between the kernel and the fragment that should be there, whose former text is perhaps live. Pure. */
   compare(
     fragment: Pick<Item, "owner" | "family" | "wanted" | "former"> & { text: string | undefined },

@@ -88,6 +88,7 @@ export class MemoryBackend implements Backend {
     if (bad !== undefined) throw new Failure("fragment_invalid", `${bad.path} is refused`);
   };
 
+  nameRule = (rule: string) => rule;
   warnOfDaemon = () => [];
   warnOfHost = () => [];
   warnOfBarriers = () => [];

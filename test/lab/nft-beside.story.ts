@@ -59,7 +59,20 @@ storyWith({ packages: ["nftables", "ufw"] })(
     expect(await reaches(client, host, 9999)).toEqual({ reached: false, why: "timeout" });
     expect(await problemsOf(host)).toEqual([]);
 
+    // To last, it is one of ufw's own.
+    await host.run("sh", ["-c", line.replace(" -I ", " -D ")]);
+    expect(await problemsOf(host)).toEqual(["firewall_foreign"]);
+    const lasting = "-A ufw-before-forward -m conntrack --ctstate DNAT -j ACCEPT";
+    await host.run("sed", ["-i", `0,/^COMMIT/s//${lasting}\\nCOMMIT/`, "/etc/ufw/before.rules"]);
     await host.run("ufw", ["reload"]);
+    expect(await problemsOf(host)).toEqual([]);
+    const { explained = [], warnings } = await run(host, "explain", "web");
+    expect(JSON.stringify(explained)).toContain(
+      JSON.stringify(
+        'add element inet docker_iptables publish4 { tcp . 8080 comment "docker_iptables: web" : 172.17.0.2 . 80 }',
+      ),
+    );
+    expect(warnings.join()).toContain("iptables-nft's table ip filter also filters packets, and is not followed here");
     expect(await run(host, "sync")).toMatchObject({ changed: false });
     expect(await reaches(client, host, 8080)).toMatchObject({ server: "web", peer: client.address });
     expect(await run(host, "delete", "web")).toMatchObject({ changed: true });
