@@ -22,7 +22,7 @@ export interface Reporter {
 }
 
 /** milliseconds: how long to listen for more of a burst, and how long news can wait. */
-const BURST = 10;
+const BURST = 5;
 const LATER = 500;
 /** milliseconds: the pauses before another attempt: in general, and for the host rules alone. */
 const PAUSE = { first: 100, longest: 5000, base: 60_000 };
