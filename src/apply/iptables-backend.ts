@@ -52,7 +52,8 @@ export const IPTABLES: Backend = {
   warnOfBarriers,
   otherFirewalls(live, timeout) {
     const legacy = FAMILIES.filter((family) => live[family]?.besideLegacy);
-    return otherFirewalls(legacy, Object.values(live).some(usesLegacy), timeout);
+    const nft = FAMILIES.filter((family) => live[family] !== undefined && usesLegacy(live[family]));
+    return otherFirewalls({ legacy, nft }, timeout);
   },
   chooseLoader,
 

@@ -19,6 +19,7 @@ import { setsUp } from "../model/request.ts";
 import { mayLoad, unconfirmedFailure } from "../model/unconfirmed.ts";
 import { everybodyElse, firewalldRuns, saveBackend, tableText, usesLegacy } from "../netfilter/foreign-firewalls.ts";
 import { saveRules } from "../netfilter/iptables.ts";
+import { decides } from "../netfilter/nft-tables.ts";
 import { changeTable, readOwnTable } from "../netfilter/own-table.ts";
 import { compareNft } from "../nft/compare.ts";
 import { CHAIN, listNftRules, readNft, writeNft } from "../nft/fragment-text.ts";
@@ -121,7 +122,9 @@ export function nftBackend(directory: string): Backend {
 
     async lookAround({ now, networks }, { timeout }) {
       const unzoned = (await firewalldRuns(timeout)) ? await findUnzoned(networks, timeout) : [];
-      return { declared: now, found: { ...NOBODY_AROUND, unzoned, ...(await everybodyElse(timeout)) } };
+      const { tables, iptables } = await everybodyElse(timeout);
+      const found = { ...NOBODY_AROUND, unzoned, tables: tables.filter(decides), iptables };
+      return { declared: now, found };
     },
     async findBroken(_fragments, family) {
       if (family !== "ipv4") return undefined;

@@ -119,7 +119,10 @@ export async function loadNft(
     const before = seen === undefined ? await readOwnTable(place.timeout) : seen.table;
     const { current, ...loaded } = await changeToFiles(place, before);
     // What is kept for a boot and the look at what is live do not wait for each other.
-    const [after, kept] = await Promise.all([readNft(FAMILIES, place.timeout), keepGood(place, current)]);
+    const looking = readNft(FAMILIES, place.timeout);
+    looking.catch(() => {});
+    const kept = await keepGood(place, current);
+    const after = await looking;
     const reloaded = [...units.map(({ name }) => name), ...(loaded.changed ? [NFT] : [])];
     return { reloaded, warnings: [...warnings, ...loaded.warnings, ...kept], live: after };
   });

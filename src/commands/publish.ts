@@ -18,7 +18,7 @@ import { hasChanges, type Item, isContainers } from "../plan/item.ts";
 import { holdLists } from "../plan/lists.ts";
 import type { Loader } from "../plan/loader.ts";
 import { type Observed, observe } from "../plan/observe.ts";
-import { type Planned, plan, warnOfOthers } from "../plan/plan.ts";
+import { type Planned, plan, warnOfForeign } from "../plan/plan.ts";
 import type { NotPublished, Selection } from "../plan/selection.ts";
 import type { Survey } from "../plan/survey.ts";
 import type { ContainerFragment, DesiredFragment } from "../rules/desired-fragment.ts";
@@ -68,7 +68,7 @@ async function publishOnce(request: HostRequest, signal: AbortSignal, listener: 
   if (load === undefined) verbose(() => "nothing to change");
   if (load === undefined) return withBarriers(outcome, request);
   // Others' firewalls are looked at as they are before the host's part changes, which may take some away; for containers meanwhile.
-  const looking = warnOfOthers(load.found, request);
+  const looking = warnOfForeign(load.found, request);
   if (request.check || hasHostChanges(load.base)) await looking;
   if (request.check) return withBarriers(warnedOf(outcome, await looking), request);
   if (signal.aborted) throw new Failure("interrupted", "interrupted before anything was changed");

@@ -165,21 +165,18 @@ export interface BackendRules {
 }
 
 /**
- * `legacy`: the families in which the legacy backend is another's; `isNftForeign`: whether iptables-nft is. Where its command is not there,
- * or does not print all of it, its tables are seen as nft shows them. Never throws: a firewall that cannot be asked is left out.
+ * Of each backend of iptables the families in which it is another's. Where its command is not there, or does not print a table, that is
+ * seen as nft shows it. A firewall that cannot be asked is left out. Throws Failure `resources_exhausted`.
  */
 export async function otherFirewalls(
-  legacy: readonly Family[],
-  isNftForeign: boolean,
+  foreign: Record<Variant, readonly Family[]>,
   timeoutSeconds: number,
 ): Promise<OtherFirewalls> {
   const chains = await listBaseChains(timeoutSeconds);
-  const nft = isNftForeign
-    ? FAMILIES.filter((family) => chains.some((chain) => isOfIptables(chain) && isOf(family, chain)))
-    : [];
+  const theirs = (family: Family) => chains.filter((chain) => isOfIptables(chain) && isOf(family, chain));
   const asked = [
-    ...nft.map((family) => ({ family, backend: "nft" as const })),
-    ...legacy.map((family) => ({ family, backend: "legacy" as const })),
+    ...foreign.nft.filter((family) => theirs(family).length > 0).map((family) => ({ family, backend: "nft" as const })),
+    ...foreign.legacy.map((family) => ({ family, backend: "legacy" as const })),
   ];
   const saved = await Promise.all(
     asked.map(async ({ family, backend }) => {
@@ -189,16 +186,20 @@ export async function otherFirewalls(
   );
   const iptables = saved.flat();
   const isSeen = (chain: TablesChain) =>
-    iptables.some(({ family, backend }) => backend === "nft" && isOf(family, chain));
-  const others = chains.filter((chain) => !isOfIptables(chain) || (isNftForeign && !isSeen(chain)));
-  return { tables: await tablesWith(others, timeoutSeconds), iptables };
+    iptables.some(
+      ({ family, backend, live }) =>
+        backend === "nft" && isOf(family, chain) && live.tables.has(chain.table.split(" ")[1] ?? ""),
+    );
+  const unseen = foreign.nft.flatMap(theirs).filter((chain) => !isSeen(chain));
+  const others = chains.filter((chain) => !isOfIptables(chain));
+  return { tables: await tablesWith([...others, ...unseen], timeoutSeconds), iptables };
 }
 
-/** The same where no backend of iptables is ours. */
+/** The same where no backend of iptables is ours. Throws likewise. */
 export async function everybodyElse(timeoutSeconds: number): Promise<OtherFirewalls> {
   const names = await Promise.all(FAMILIES.map((family) => readFile(LEGACY_TABLES[family], "utf8").catch(() => "")));
   const legacy = FAMILIES.filter((_, at) => names[at]?.trim());
-  return otherFirewalls(legacy, true, timeoutSeconds);
+  return otherFirewalls({ legacy, nft: FAMILIES }, timeoutSeconds);
 }
 
 /** Where the kernel names the tables of the legacy backend: of this network namespace, and empty where nobody uses it. */
@@ -211,10 +212,15 @@ const LEGACY_TABLES: Record<Family, string> = {
 type TablesChain = BaseChain & { table: string };
 
 /** The base chains of all tables but ours, which our own transactions do not touch. */
-export const othersChains = new Kept<TablesChain[]>();
+export const othersChains = new Kept<TablesChain[] | undefined>();
 
-function listBaseChains(timeoutSeconds: number): Promise<TablesChain[]> {
-  return othersChains.read(async () => baseChains(await nft(["list", "chains"], timeoutSeconds)));
+/** None where nft is not installed, or fails. */
+async function listBaseChains(timeoutSeconds: number): Promise<TablesChain[]> {
+  const list = async () => {
+    const json = await nft(["list", "chains"], timeoutSeconds);
+    return json === undefined ? undefined : baseChains(json);
+  };
+  return (await othersChains.read(list, (chains) => chains !== undefined)) ?? [];
 }
 
 async function tablesWith(chains: readonly TablesChain[], timeoutSeconds: number): Promise<NftTable[]> {

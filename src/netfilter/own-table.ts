@@ -43,7 +43,12 @@ export function hasOwnTable(timeoutSeconds: number): Promise<boolean> {
 /** Commands as one transaction: all of it, or nothing. Throws Failure `reload_failed`, `permission_denied` and those of `run`. */
 export async function changeTable(lines: readonly string[], timeoutSeconds: number): Promise<void> {
   const input = `${lines.join("\n")}\n`;
-  const ran = await othersChains.across(() => run("nft", ["-f", "-"], { timeoutSeconds, input }));
+  listed.forget();
+  presence.forget();
+  const ran = await othersChains.across(
+    () => run("nft", ["-f", "-"], { timeoutSeconds, input }),
+    ({ exitCode }) => exitCode === 0,
+  );
   if (ran.exitCode !== 0) throw failed(ran, "reload_failed", "the rules could not be loaded");
 }
 

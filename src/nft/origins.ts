@@ -34,8 +34,11 @@ function meaningOf(table: NftTable, family: Family, owner: Owner): (ContainerRul
 
 function elementOf(rule: ContainerRule | HostRule, family: Family, owner: Owner): string | undefined {
   const { elements } = renderElements([rule], family, spellOwner(owner));
-  const decisive = elements.find(({ object }) => !BESIDE.has(object)) ?? elements[0];
-  return decisive && spell(decisive, commentFor(spellOwner(owner)));
+  const decisive = elements.filter(({ object }) => !BESIDE.has(object));
+  const [one = elements[0], ...more] = decisive;
+  // Of a range that is moved each port has an element of its own.
+  const isOfMany = more.some(({ object }) => object === one?.object);
+  return one === undefined || isOfMany ? undefined : spell(one, commentFor(spellOwner(owner)));
 }
 
 /** What only says where a rule does not hold. */

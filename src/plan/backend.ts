@@ -89,7 +89,7 @@ export interface Backend {
   warnOfHost(items: readonly Item[], future: Fragments, chain: string): string[];
   /** Other rules that hide ours in the kernel as it is now. Pure. */
   warnOfBarriers(items: readonly Item[], live: Kernel): string[];
-  /** Everybody else who filters packets. Never throws: a firewall that cannot be asked is left out. */
+  /** Everybody else who filters packets; a firewall that cannot be asked is left out. Throws Failure `resources_exhausted`. */
   otherFirewalls(live: Kernel, timeoutSeconds: number): Promise<OtherFirewalls>;
   /** How the kernel will get the rules: chosen before anything is written. Throws Failure. */
   chooseLoader(

@@ -151,11 +151,13 @@ function warnOfPatch({ why }: Extract<Loader, { kind: "patch" }>, check: boolean
   return isReported && !check ? [] : [words];
 }
 
-/** Other firewalls through which nothing comes to what changes. Never throws. */
-export async function warnOfOthers(
+/** Other firewalls through which nothing comes to what changes. Never throws: where they cannot be asked nothing is said. */
+export async function warnOfForeign(
   { items, live }: Survey,
   { subject, loading, host }: Pick<HostRequest, "subject" | "loading" | "host">,
 ): Promise<string[]> {
   const asks = subject.state === "present" && loading.reload !== "none";
-  return asks ? warnOfFirewalls(items.filter(hasChanges), () => host.backend.otherFirewalls(live, host.timeout)) : [];
+  if (!asks) return [];
+  const look = () => host.backend.otherFirewalls(live, host.timeout);
+  return warnOfFirewalls(items.filter(hasChanges), look).catch(() => []);
 }

@@ -6,12 +6,7 @@ import { versions } from "node:process";
 type Call = (...args: (number | Uint8Array)[]) => number;
 
 /** The system calls that are used, as the manual has them: -1 is a failure. */
-export type Libc = Record<"flock" | "socket" | "connect" | "send" | "recv" | "close", Call>;
-
-/** SOCK_CLOEXEC: what this process starts does not get the socket. */
-export const CLOSED_ON_EXEC = 0x80000;
-/** MSG_DONTWAIT, MSG_NOSIGNAL */
-export const AT_ONCE = 0x40 | 0x4000;
+export type Libc = Record<"flock" | "socket" | "send" | "recv", Call>;
 
 /** Undefined where it cannot be called from here. Never throws. */
 export function libc(): Promise<Libc | undefined> {
@@ -30,10 +25,8 @@ async function find(): Promise<Libc | undefined> {
     return dlopen("libc.so.6", {
       flock: { args: ["i32", "i32"], returns: "i32" },
       socket: { args: ["i32", "i32", "i32"], returns: "i32" },
-      connect: { args: ["i32", "ptr", "i32"], returns: "i32" },
       send: sized,
       recv: sized,
-      close: { args: ["i32"], returns: "i32" },
     }).symbols;
   } catch {
     return undefined;

@@ -1,12 +1,11 @@
-// One record in systemd's journal for each change: what was done, to what, for whom. Node.js itself has no datagram sockets
-// of the kind that the journal reads ("Journal Native Protocol" of systemd's documentation): logger(1) writes it, or the native executable itself.
+// One record in systemd's journal for each change: what was done, to what, for whom. logger(1) writes it; Node.js itself has
+// no datagram sockets of the kind that the journal reads (systemd.journal-fields(7), "Journal Native Protocol").
 
 import { access, readFile, readlink } from "node:fs/promises";
 import { basename } from "node:path";
 import type { Result } from "../generated/result.ts";
 import { excerpt } from "../model/errors.ts";
 import { run } from "../system/exec.ts";
-import { AT_ONCE, CLOSED_ON_EXEC, libc } from "../system/libc.ts";
 import { oneLine } from "../text/visible.ts";
 
 const SOCKET = "/run/systemd/journal/socket";
@@ -41,32 +40,11 @@ export async function record(result: Result, caller: Caller, reasons: readonly s
   try {
     await access(SOCKET);
     const input = recordText(result, caller, reasons);
-    if (await sendTo(SOCKET, input)) return true;
     return (await run("logger", ["--journald"], { timeoutSeconds: PATIENCE, input })).exitCode === 0;
   } catch {
     return false;
   }
 }
-
-/** Sends a datagram without a process, where that can be done; says whether it did. Never throws. */
-async function sendTo(path: string, text: string): Promise<boolean> {
-  const calls = await libc();
-  if (calls === undefined) return false;
-  const socket = calls.socket(...DATAGRAMS);
-  if (socket < 0) return false;
-  const address = new Uint8Array([UNIX, 0, ...Buffer.from(path), 0]);
-  const datagram = Buffer.from(text);
-  const isSent =
-    calls.connect(socket, address, address.length) === 0 &&
-    calls.send(socket, datagram, datagram.length, AT_ONCE) === datagram.length;
-  calls.close(socket);
-  return isSent;
-}
-
-/** AF_UNIX, in the order of the machine */
-const UNIX = 1;
-/** AF_UNIX, SOCK_DGRAM */
-const DATAGRAMS = [UNIX, 2 | CLOSED_ON_EXEC, 0] as const;
 
 /** Whether a result is worth a record: something was changed, or was undone. */
 export function isChange({ changed, rolled_back }: Result): boolean {

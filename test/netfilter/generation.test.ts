@@ -10,8 +10,9 @@ const ANSWER = "300000000f0a000007000000c97d000000000003080001000000000308000200
 const bytes = (hex: string) => new Uint8Array(Buffer.from(hex, "hex"));
 
 test("what the kernel answers", () => {
-  expect(generationIn(bytes(ANSWER))).toBe(3);
-  expect(generationIn(bytes(ANSWER.replace("0800010000000003", "08000100fffffffe")))).toBe(4_294_967_294);
+  expect(generationIn(bytes(ANSWER), 7)).toBe(3);
+  expect(generationIn(bytes(ANSWER.replace("0800010000000003", "08000100fffffffe")), 7)).toBe(4_294_967_294);
+  expect(generationIn(bytes(ANSWER), 8)).toBeUndefined();
 });
 
 test.each([
@@ -21,11 +22,11 @@ test.each([
   ["another attribute first", ANSWER.replace("08000100", "08000200")],
   ["one of another length", ANSWER.replace("08000100", "0c000100")],
 ])("%s", (_what, hex) => {
-  expect(generationIn(bytes(hex))).toBeUndefined();
+  expect(generationIn(bytes(hex), 7)).toBeUndefined();
 });
 
 test("whatever it is, nothing is thrown", () => {
-  fc.assert(fc.property(fc.uint8Array({ maxLength: 64 }), (message) => void generationIn(message)));
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 64 }), (message) => void generationIn(message, 0)));
 });
 
 test("Node.js cannot ask for it", async () => {

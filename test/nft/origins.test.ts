@@ -62,6 +62,19 @@ test("each is an element that is there, or a rule of the layout", () => {
   }
 });
 
+test("a range that is moved has many, and stays as it is", () => {
+  const moved: ContainerRule = {
+    ...{ kind: "dnat", hostAddress: undefined, exceptFrom: "docker0" },
+    ...{ ports: { protocol: "tcp", first: 7000, last: 7010 }, to: { address: place.address, port: 9000, base: 7000 } },
+  };
+  const many = containerFragment("many", { meaning: { ipv4: [moved], ipv6: [] }, chain: "DOCKER_CONTAINERS" });
+  const written = writeNft(many, "/run/confirmed").texts.ipv4 ?? "";
+  const running = liveOf(readLines([...TEXTS, written].flatMap((text) => text.split("\n"))).table).ipv4;
+  const rule = running.text.split("\n").find((line) => line.includes("7000")) ?? "";
+  expect(rule).toContain("DNAT");
+  expect(running.origin(rule)).toBe(rule);
+});
+
 test("another's rule stays as it is", () => {
   const other = "-A FORWARD -s 192.0.2.7/32 -j DROP";
   expect(live.origin(other)).toBe(other);
