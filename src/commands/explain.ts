@@ -75,7 +75,7 @@ export async function explain(request: ExplainRequest, signal: AbortSignal): Pro
       ...warnOfUntrusted(host.untrusted),
       ...explained.flatMap(warnOfLeft),
       ...(await forwardingWarnings(forwardedOf(inUse, observed))),
-      ...warnOfFirewalls(await request.host.backend.otherFirewalls(live, request.host.timeout), inUse),
+      ...warnOfUnfollowed(await request.host.backend.otherFirewalls(live, request.host.timeout), inUse),
     ],
   };
 }
@@ -204,7 +204,7 @@ function publishesOf(target: PublishedContainer, lists: Lists): PublishedRange[]
 }
 
 /** Who else decides about packets, and is not looked at. */
-function warnOfFirewalls({ tables, iptables }: OtherFirewalls, families: readonly Family[]): string[] {
+function warnOfUnfollowed({ tables, iptables }: OtherFirewalls, families: readonly Family[]): string[] {
   const others = firewallsOf({ tables, iptables: iptables.filter(({ family }) => families.includes(family)) });
   return others
     .filter(({ table }) => decides(table))

@@ -10,18 +10,23 @@ import { verbose } from "../system/verbose.ts";
 
 /** What was read of nftables: it is read again once something has changed, or may have. */
 export class Kept<Value> {
+  readonly #generation: () => Promise<number | undefined>;
   #last: { generation: number; value: Value } | undefined;
+
+  constructor(generation = readGeneration) {
+    this.#generation = generation;
+  }
 
   /** `lasts`: whether what was read may be kept at all. Throws as `fresh`. */
   async read(fresh: () => Promise<Value>, lasts: (value: Value) => boolean = () => true): Promise<Value> {
-    const generation = await readGeneration();
+    const generation = await this.#generation();
     if (generation !== undefined && this.#last?.generation === generation) {
       verbose(() => `nftables: nothing has changed since the last list (generation ${generation})`);
       return this.#last.value;
     }
     const value = await fresh();
     // A list that was read while something changed is nothing to rely on.
-    const isSame = generation !== undefined && lasts(value) && generation === (await readGeneration());
+    const isSame = generation !== undefined && lasts(value) && generation === (await this.#generation());
     this.#last = isSame ? { generation, value } : undefined;
     return value;
   }
@@ -36,9 +41,9 @@ export class Kept<Value> {
 
   /** As `steps`, a transaction that does not touch what is kept here, unless it failed. Throws as `steps`. */
   async across<T>(steps: () => Promise<T>, isDone: (result: T) => boolean): Promise<T> {
-    const before = await readGeneration();
+    const before = await this.#generation();
     const result = await steps();
-    const isOnlyOne = before !== undefined && isDone(result) && (await readGeneration()) === before + 1;
+    const isOnlyOne = before !== undefined && isDone(result) && (await this.#generation()) === before + 1;
     if (isOnlyOne && this.#last?.generation === before) this.#last.generation = before + 1;
     return result;
   }
@@ -86,10 +91,10 @@ words.setUint16(6, 1, true);
 
 /** The number in the kernel's answer to the question of that sequence; undefined for any other message. Pure. */
 export function generationIn(message: Uint8Array, asked: number): number | undefined {
-  const words = new DataView(message.buffer, message.byteOffset, message.byteLength);
-  if (message.length < HEADER + 8 || words.getUint16(4, true) !== NEW_GENERATION) return undefined;
-  if (words.getUint32(SEQUENCE, true) !== asked) return undefined;
-  const [length, type] = [words.getUint16(HEADER, true), words.getUint16(HEADER + 2, true)];
+  const view = new DataView(message.buffer, message.byteOffset, message.byteLength);
+  if (message.length < HEADER + 8 || view.getUint16(4, true) !== NEW_GENERATION) return undefined;
+  if (view.getUint32(SEQUENCE, true) !== asked) return undefined;
+  const [length, type] = [view.getUint16(HEADER, true), view.getUint16(HEADER + 2, true)];
   // The first of its attributes, in the order of the network.
-  return type === GENERATION && length === 8 ? words.getUint32(HEADER + 4) : undefined;
+  return type === GENERATION && length === 8 ? view.getUint32(HEADER + 4) : undefined;
 }
