@@ -5,7 +5,7 @@
 
 import { basename, dirname } from "node:path";
 import { confirmationOf } from "../fragments/confirmed.ts";
-import { existingFamilies, readFragments, readOwn } from "../fragments/directory.ts";
+import { existingFamilies, type Own, readFragments, readOwn } from "../fragments/directory.ts";
 import type { ChangedFile, FormerUnit, Unconfirmed } from "../generated/unconfirmed.ts";
 import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
@@ -202,7 +202,7 @@ async function putBackFile({ path, before, after }: ChangedFile): Promise<string
   return [path];
 }
 
-async function replaceIn(path: string, text: string | undefined, former?: { mode: number }): Promise<void> {
+async function replaceIn(path: string, text: string | undefined, former?: Own): Promise<void> {
   await clearTemporary(dirname(path));
   await replaceFragment(path, text, former);
 }

@@ -71,7 +71,7 @@ export async function commit(plan: Plan, request: CommitRequest): Promise<Commit
 
 /** What fails is undone before the lock is released, so that no other process loads what is being undone. */
 function aloneFor({ base, closes }: Plan, undo: Undo[], { directories }: HostConfig): Alone {
-  const files = [...base.units, ...(base.settings === undefined ? [] : [base.settings])];
+  const files = [...base.units, ...base.files, ...(base.settings === undefined ? [] : [base.settings])];
   const all = [...Object.values(directories), ...files.map(({ path }) => dirname(path))];
   return (patience, steps) =>
     withWriteLock(directories.ipv4, patience, async () => {
@@ -159,22 +159,21 @@ async function writeFiles({ plan, request, undo, gone, alone }: Commit, installs
   if (staying.length === 0 && found.misfiled.length === 0 && !installs) return;
   await alone(timeout, async () => {
     await refuseConcurrentChange(settled, found.items, request);
-    if (settings !== undefined) await refuseOthersSettings(settings);
+    for (const file of [...(settings === undefined ? [] : [settings]), ...files]) await refuseOthersChange(file);
     for (const { path, after } of going.filter(hasFileChanges)) await write(path, after, gone);
-    for (const { path, after } of staying) await write(path, after, undo);
+    for (const { path, after, before } of staying)
+      await write(path, after, undo, { others: before?.owner !== undefined });
     await confirm(found, undo);
     if (installs) await installUnits(base.units, undo, timeout);
   });
 }
 
-/** Another setup may have kept its choices since these were read. Throws Failure `concurrent_change`. */
-async function refuseOthersSettings({ path, before, after }: FileChange): Promise<void> {
+/** Another setup may have kept its choices since these were read, or a person has written. Throws Failure `concurrent_change`. */
+async function refuseOthersChange({ path, before, after }: FileChange): Promise<void> {
   const now = (await readOwn(path))?.text;
   if (now === before?.text || now === after) return;
   // Not to be tried again with what was read: a Failure, and no ConcurrentChange.
-  throw new Failure("concurrent_change", `the settings in ${path} were changed during this call; run it again`, {
-    path,
-  });
+  throw new Failure("concurrent_change", `${path} was changed during this call; run it again`, { path });
 }
 
 /** It waits for our locks before it is ready, so none is held meanwhile. */
@@ -204,7 +203,7 @@ async function confirm({ items }: Survey, undo: Undo[]): Promise<void> {
   for (const directory of new Set(misfiled.map((path) => dirname(path)))) {
     const here = misfiled.filter((path) => dirname(path) === directory);
     const { path, after } = await confirmationOf(directory, here);
-    const writing = write(path, after, undo, false);
+    const writing = write(path, after, undo, { report: false });
     // A name without a fragment is removed the next time, too: a full disk keeps no port open.
     await (here.some((one) => lasting.has(one)) ? writing : writing.catch(() => {}));
   }

@@ -1,6 +1,6 @@
 // The rollback: each step of the transaction leaves one that undoes it, before or just after it is taken.
 
-import { type Own, readOwn } from "../fragments/directory.ts";
+import { type Own, readOthers, readOwn } from "../fragments/directory.ts";
 import { asFailure, type Undone } from "../model/errors.ts";
 import { spellUndone } from "../model/rolled-back.ts";
 import type { Undo } from "../plan/backend.ts";
@@ -37,9 +37,21 @@ async function rollBack(undo: Undo[]): Promise<Undone[]> {
   return done;
 }
 
-/** Makes a file as it should be; undefined removes it. `report`: whether restoring it is reported. */
-export async function write(path: string, after: string | undefined, undo: Undo[], report = true): Promise<void> {
-  const former = await readOwn(path);
+interface WriteOptions {
+  /** Whether restoring it is reported; so by default. */
+  report?: boolean;
+  /** Whether it is another's, and stays theirs. */
+  others?: boolean;
+}
+
+/** Makes a file as it should be; undefined removes it. */
+export async function write(
+  path: string,
+  after: string | undefined,
+  undo: Undo[],
+  { report = true, others = false }: WriteOptions = {},
+): Promise<void> {
+  const former = await (others ? readOthers : readOwn)(path);
   if (former?.text === after) return;
   verbose(() => (after === undefined ? `remove ${path}` : `write ${path}, ${Buffer.byteLength(after)} bytes`));
   const back = async () => ((await putBack(path, after, former)) && report ? path : undefined);

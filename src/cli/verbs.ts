@@ -44,6 +44,7 @@ export const VERBS: readonly Verb[] = [
       "adopt",
       "replace",
       "watch",
+      "nftables-include",
       "remove",
       "confirm",
       ...DIRECTORIES,

@@ -18,6 +18,8 @@ export interface Own {
   text: string;
   /** The permission bits, e.g. 0o644. */
   mode: number;
+  /** Of another's file: whose it stays, with all of its permission bits. */
+  owner?: { uid: number; gid: number };
 }
 
 /** What editors and package managers leave behind; run-parts(8), dpkg and rpm name them so. */
@@ -108,6 +110,16 @@ export function missingDirectory(path: string): Failure {
  * Throws Failure `fragment_not_a_file`, `directory_unusable`.
  */
 export async function readOwn(path: string): Promise<Own | undefined> {
+  const read = await readPlain(path);
+  return read && { text: read.text, mode: read.mode };
+}
+
+/** Another's file, to be changed in a part and stay theirs. Not followed and throws likewise. */
+export async function readOthers(path: string): Promise<Own | undefined> {
+  return readPlain(path);
+}
+
+async function readPlain(path: string): Promise<Required<Own> | undefined> {
   const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch((error) => {
     if (errno(error) === "ENOENT") return undefined;
     if (errno(error) === "ELOOP") throw notAFile(path, "a symbolic link");
@@ -118,7 +130,8 @@ export async function readOwn(path: string): Promise<Own | undefined> {
   try {
     const stat = await handle.stat();
     if (!stat.isFile()) throw notAFile(path, stat.isDirectory() ? "a directory" : "a special file");
-    return { text: await handle.readFile("utf8"), mode: stat.mode & 0o7777 };
+    const { mode, uid, gid } = stat;
+    return { text: await handle.readFile("utf8"), mode: mode & 0o7777, owner: { uid, gid } };
   } finally {
     await handle.close();
   }

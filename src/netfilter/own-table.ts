@@ -52,6 +52,12 @@ export async function changeTable(lines: readonly string[], timeoutSeconds: numb
   if (ran.exitCode !== 0) throw failed(ran, "reload_failed", "the rules could not be loaded");
 }
 
+/** Why nft would not load a file of this text, in its words; undefined where it would. Nothing is loaded. Throws those of `run`. */
+export async function refusalOf(text: string, timeoutSeconds: number): Promise<string | undefined> {
+  const ran = await run("nft", ["--check", "-f", "-"], { timeoutSeconds, input: text });
+  return ran.exitCode === 0 ? undefined : ran.stderr;
+}
+
 function failed(ran: Ran, code: "command_failed" | "reload_failed", what: string): Failure {
   if (/operation not permitted|must be root/i.test(ran.stderr))
     return commandFailure("permission_denied", "root is needed", ran);

@@ -53,6 +53,11 @@ export function commentFor(owner: string): string {
   return `${comment.slice(0, LONGEST_COMMENT - hash.length - 1)}~${hash}`;
 }
 
+/** The name of an owner as comments have it: itself, but for one that is too long. */
+export function nameInComments(owner: string): string {
+  return commentFor(owner).slice(commentOf("").length);
+}
+
 /**
  * What a rule carries: also a hash of it, so that it is known again, in its place, whatever words this version of nft prints it in.
  */

@@ -196,7 +196,7 @@ export interface FlushedTable {
 
 export type HostPlanRequest = Pick<
   HostRequest,
-  "settings" | "origins" | "subject" | "host" | "client" | "loading" | "watches"
+  "args" | "settings" | "origins" | "subject" | "host" | "client" | "loading" | "watches"
 >;
 
 /** A step back. It returns what it put back, or undefined when there was no need. */

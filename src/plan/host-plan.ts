@@ -14,7 +14,7 @@ export interface HostPlan {
   directories: string[];
   /** The file with the host's settings, where the call is about it. */
   settings?: FileChange;
-  /** Fragments with the rules that ran before. */
+  /** Fragments with the rules that ran before, or of a backend that is left; and the file of nftables.service. */
   files: FileChange[];
   units: PlannedUnit[];
   /** The other backend's rules, which are to be removed. */

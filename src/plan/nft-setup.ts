@@ -1,11 +1,10 @@
 // What there is to do for a host whose backend is nftables, besides its own fragments. Our table is ours alone, so there is nothing to
 // adopt, and no other rules are in danger; but others' tables may refuse what ours lets pass. Reads, and changes nothing.
 
-import { readFile } from "node:fs/promises";
 import type { Network } from "../docker/network.ts";
 import { asksThisHost } from "../docker/socket.ts";
 import { hasDockersRules } from "../iptables/live.ts";
-import { Failure, orElse } from "../model/errors.ts";
+import { Failure } from "../model/errors.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
 import { configWords } from "../model/settings.ts";
 import { everybodyElse } from "../netfilter/foreign-firewalls.ts";
@@ -13,7 +12,6 @@ import { readKernel } from "../netfilter/iptables.ts";
 import { barrierIn } from "../netfilter/nft-tables.ts";
 import { findPlaces, planUnits } from "../systemd/install.ts";
 import { nftUnitText } from "../systemd/unit-text.ts";
-import { showUnit } from "../systemd/units.ts";
 import { type Advice, adviceSentence } from "../text/advice.ts";
 import type { HostPlanRequest } from "./backend.ts";
 import { admitByIptables, type Firewall, firewallsOf } from "./firewalls.ts";
@@ -21,6 +19,7 @@ import { type HostPlan, NOTHING_PLANNED } from "./host-plan.ts";
 import { refuseForeignFiles } from "./host-rules.ts";
 import type { Item, Kernel } from "./item.ts";
 import { findLeftovers } from "./leftovers.ts";
+import { adviseFlush } from "./nft-include.ts";
 import { adviseUnzoned, type PreflightFindings, refuseNetavark, runPreflight } from "./preflight.ts";
 import { servicesFor } from "./services.ts";
 import { type HostScene, isSetUp, planWatchers, refuseManagingDaemon } from "./setup.ts";
@@ -53,7 +52,7 @@ export async function planNftHost(scene: HostScene, request: HostPlanRequest): P
     ...(desired.move === undefined ? [] : adviseLeftPolicies(iptables)),
     ...adviseForwarding(firewallsOf(await everybodyElse(host.timeout)), gone, desired.networks),
     ...adviseUnzoned(found.unzoned),
-    ...(await adviseFlush(host.directories.ipv4, host.timeout)),
+    ...(await adviseFlush(request)),
   ].map(adviceSentence);
   return { ...plan, leftovers, units: [...loaders, ...watchers], warnings };
 }
@@ -89,21 +88,6 @@ function adviseLeftPolicies(iptables: Kernel): Advice[] {
     const what = `iptables' FORWARD has the policy ${policy} for ${FAMILY_WORDS[family]}, and our rules there, which let packets pass, go`;
     return [{ what, hint: `'${admitByIptables(program, "FORWARD")}' lets in what is published` }];
   });
-}
-
-const CONF = "/etc/nftables.conf";
-
-/** Of a file that flushes all tables, and does not bring ours back itself: in between connections are refused. */
-async function adviseFlush(directory: string, timeout: number): Promise<Advice[]> {
-  const service = await showUnit("nftables.service", timeout).catch(orElse(undefined));
-  const isUsed = service?.get("UnitFileState") === "enabled" || service?.get("ActiveState") === "active";
-  if (!isUsed) return [];
-  const text = await readFile(CONF, "utf8").catch(() => "");
-  const lines = text.split("\n").map((line) => line.trim());
-  if (!lines.includes("flush ruleset") || lines.some((line) => line.startsWith(`include "${directory}/`))) return [];
-  const what = `${CONF} flushes all tables, ours too, when nftables.service starts or reloads; they are back within moments, in which connections break`;
-  const hint = `'echo "include \\"${directory}/*.nft\\"" >> ${CONF}' makes both one step`;
-  return [{ what, hint }];
 }
 
 function familiesOf(items: readonly Item[]): Family[] {

@@ -16,6 +16,7 @@ import { type DesiredHostRules, warnOfHostRules } from "./host-rules.ts";
 import { hasChanges, type Item, withoutDrifting } from "./item.ts";
 import { describeLoader, describePatch, type Loader } from "./loader.ts";
 import { planFormerUnits } from "./moving.ts";
+import { planInclude } from "./nft-include.ts";
 import { planSettings, warnOfSettings } from "./settings.ts";
 import type { HostScene } from "./setup.ts";
 import type { Survey } from "./survey.ts";
@@ -99,7 +100,13 @@ async function planHost(scene: HostScene, request: PlanRequest): Promise<HostPla
   await refuseUnconfirmed(request);
   const plan = await withMove(await request.host.backend.planHost(scene, request), scene.desired, request);
   const settings = planSettings(request);
-  return settings === undefined ? plan : { ...plan, settings };
+  const usesNft = request.args.backend === "nft" || scene.desired.move !== undefined;
+  const include = usesNft ? await planInclude(request) : undefined;
+  return {
+    ...plan,
+    files: [...plan.files, ...(include === undefined ? [] : [include])],
+    ...(settings === undefined ? {} : { settings }),
+  };
 }
 
 async function withMove(

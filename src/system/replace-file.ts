@@ -12,18 +12,17 @@ const TEMPORARY = ".docker_iptables.tmp";
 /** Only the owner may write. */
 const MODE = 0o644;
 
+/** What is kept of a file that is replaced. */
+type Former = { mode: number; owner?: { uid: number; gid: number } | undefined };
+
 /**
  * Writes `text` to `path`, or removes the file where `text` is undefined. Returns when the disk has it. The file is the
- * caller's then, whoever's it was, and of mode 0644, or of what `former` allows of that.
+ * caller's then, whoever's it was, and of mode 0644, or of what `former` allows of that; another's (`owner`) keeps both.
  *
  * Throws Failure `write_failed`, `permission_denied`; the file is then as it was, or, where only the directory could not be
  * synced, already as it should be.
  */
-export async function replaceFragment(
-  path: string,
-  text: string | undefined,
-  former?: { mode: number },
-): Promise<void> {
+export async function replaceFragment(path: string, text: string | undefined, former?: Former): Promise<void> {
   const directory = dirname(path);
   try {
     if (text === undefined) await unlink(path);
@@ -39,14 +38,17 @@ export async function clearTemporary(directory: string): Promise<void> {
   await rm(join(directory, TEMPORARY), { force: true }).catch(() => {});
 }
 
-async function writeThenRename(directory: string, path: string, text: string, { mode } = { mode: MODE }) {
+async function writeThenRename(directory: string, path: string, text: string, former: Former = { mode: MODE }) {
+  const { mode, owner } = former;
   const temporary = join(directory, TEMPORARY);
   try {
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
     const handle = await open(temporary, flags, 0o600);
     try {
       await handle.writeFile(text);
-      await handle.chmod(mode & MODE);
+      // chown(2) clears what chmod(2) then sets.
+      if (owner !== undefined) await handle.chown(owner.uid, owner.gid);
+      await handle.chmod(owner === undefined ? mode & MODE : mode);
       await handle.sync();
     } finally {
       await handle.close();

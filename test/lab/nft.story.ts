@@ -126,7 +126,7 @@ story(
     await host.systemctl(["enable", "--now", "nftables"]);
     const { warnings } = await setUp(host, "--watch");
     expect(warnings.join()).toContain(
-      `'echo "include \\"${DIRECTORY}/*.nft\\"" >> /etc/nftables.conf' makes both one step`,
+      "'docker_iptables setup --nftables-include' adds the line to it that makes both one step",
     );
     await until(async () => (await seen(client, host)).reached);
     const isBack = async () => (await table(host)).includes("docker_iptables: web");
@@ -140,8 +140,7 @@ story(
     await host.run("nft", ["flush", "ruleset"]);
     await until(isBack);
 
-    await host.run("sh", ["-c", `echo 'include "${DIRECTORY}/*.nft"' >> /etc/nftables.conf`]);
-    expect((await setUp(host)).warnings).toEqual([]);
+    expect((await setUp(host, "--nftables-include")).warnings).toEqual([]);
     const end = await conversation(host, client);
     const connect = async () => (await client.connect(host.address, 8080, { timeoutMs: 3000 })).reached;
     const { opened, lost } = await lossesDuring(connect, async () => {
@@ -244,6 +243,103 @@ story("JSON, as Ansible and Salt give it; reload: patch and none", async ({ lab 
     changed: true,
   });
   expect(await table(host)).not.toContain("docker_iptables: web");
+});
+
+story(
+  "the include in the file of nftables.service: one line, when told to, and theirs in all else",
+  async ({ lab }) => {
+    const host = await lab.host({ name: "include" });
+    const CONF = "/etc/nftables.conf";
+    const theirs = `#!/usr/sbin/nft -f\nflush ruleset\n${THEIRS}`;
+    const line = `include "${DIRECTORY}/*.nft" # docker_iptables\n`;
+    const both = theirs + line;
+    const conf = () => host.read(CONF);
+    const asTheyHaveIt = async () => (await host.run("stat", ["-c", "%a %u %g", CONF])).stdout;
+    await host.write(CONF, theirs, 0o754);
+    await host.run("chown", ["1:2", CONF]);
+    await done(host, "setup", "--backend", "nft");
+    expect(await conf()).toBe(theirs);
+
+    // Shown first, and kept as a choice of the host.
+    const shown = await call(host, "setup", "--nftables-include", "--check", "--diff");
+    expect(shown).toMatchObject({ changed: true });
+    expect(JSON.stringify(shown.diff)).toContain(JSON.stringify(line).slice(1, -3));
+    expect(await conf()).toBe(theirs);
+    await done(host, "setup", "--nftables-include");
+    expect(await conf()).toBe(both);
+    expect(await asTheyHaveIt()).toBe("754 1 2\n");
+    expect(await setUp(host)).toMatchObject({ changed: false });
+    await host.run("nft", ["-f", CONF]);
+    expect(await table(host, "inet theirs")).toContain("banned");
+    expect(await table(host)).toContain("docker_iptables: (10_docker)");
+
+    // Somebody else's line does, and is not ours to remove.
+    const own = `${theirs}include "${DIRECTORY}/1*.nft"\ninclude "${DIRECTORY}/90_docker.nft"`;
+    await host.write(CONF, own);
+    expect(await setUp(host)).toMatchObject({ changed: false });
+    await done(host, "setup", "--no-nftables-include");
+    expect(await conf()).toBe(own);
+
+    // What nft refuses is not written, and named; nor is anything else changed.
+    await host.write(CONF, `${theirs}tabel inet oops\n`);
+    const refused = await call(host, "setup", "--nftables-include");
+    expect(refused).toMatchObject({ failed: true, changed: false, error: { code: "include_impossible" } });
+    expect(refused.msg).toContain("tabel inet oops");
+    expect(await conf()).toBe(`${theirs}tabel inet oops\n`);
+    await host.run("rm", [CONF]);
+    expect((await call(host, "setup", "--nftables-include")).msg).toContain(`${CONF} does not exist`);
+    expect(await problemsOf(host)).toEqual([]);
+
+    // Only linked to; without a newline at its end; and put back where nobody confirms.
+    await host.write("/root/firewall.nft", theirs.trimEnd());
+    await host.run("ln", ["-s", "/root/firewall.nft", CONF]);
+    expect(await call(host, "setup", "--nftables-include", "--confirm", "60")).toMatchObject({ changed: true });
+    expect(await host.read("/root/firewall.nft")).toBe(both);
+    expect(await call(host, "revert")).toMatchObject({ changed: true });
+    expect(await host.read("/root/firewall.nft")).toBe(theirs.trimEnd());
+    await done(host, "setup", "--nftables-include");
+
+    // It goes with our rules.
+    await done(host, "setup", "--backend", "iptables");
+    expect(await conf()).toBe(theirs);
+    await done(host, "setup", "--backend", "nft");
+    expect(await conf()).toBe(both);
+    await done(host, "setup", "--remove");
+    expect(await conf()).toBe(theirs);
+    expect((await host.run("readlink", [CONF])).stdout).toBe("/root/firewall.nft\n");
+  },
+);
+
+story("names that look like a file's, or are longer than a comment", async ({ lab }) => {
+  const host = await lab.host({ name: "names" });
+  const client = await lab.client("laptop");
+  const long = "long".repeat(50);
+  const names = ["web", "web.nft", "web.nft.nft", long];
+  for (const [index, name] of names.entries())
+    await host.docker.run(name, { publish: [`${8080 + index}:80`], options: ["--hostname", `h${index}`] });
+  await done(host, "setup", "--backend", "nft");
+  await done(host, "create", ...names);
+  expect((await expectAllWell(host, client)).sort()).toEqual([...names].sort());
+  expect(await call(host, "create", long)).toMatchObject({ changed: false });
+  expect((await host.run("docker_iptables", ["explain", long])).stdout).toContain("8083");
+
+  await host.run("rm", [`${DIRECTORY}/11-docker-container_web.nft`]);
+  expect(await problemsOf(host)).toEqual(["fragment_missing web"]);
+  await done(host, "sync");
+  expect((await expectAllWell(host, client)).sort()).toEqual([...names].sort());
+
+  // Nothing but the kernel knows of it any more.
+  await host.docker.cli("rm", "--force", long);
+  await host.run("rm", [`${DIRECTORY}/11-docker-container_${long}.nft`]);
+  expect((await problemsOf(host)).map((problem) => problem.split(" ")[0])).toEqual(["rules_orphaned"]);
+  await done(host, "sync");
+  expect(await table(host)).not.toContain("longlong");
+  await done(host, "delete", "web.nft");
+  expect(await table(host)).toContain('"docker_iptables: web"');
+  expect(await table(host)).not.toContain('"docker_iptables: web.nft"');
+  expect(await host.list(DIRECTORY)).toEqual([
+    ...["10_docker.nft", "11-docker-container_web.nft", "11-docker-container_web.nft.nft.nft", "90_docker.nft"],
+  ]);
 });
 
 story("a load that nobody confirms is put back, and its fragments are not trusted", async ({ lab }) => {

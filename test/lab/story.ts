@@ -1,6 +1,6 @@
 /*
  * vitest's `test` for stories: each one has a lab of its own, ended when the story ends, and a story that fails
- * shows what its hosts have logged and which rules they had.
+ * shows what its hosts have logged, what runs there and which rules they had.
  */
 
 import { test } from "vitest";
@@ -26,7 +26,8 @@ async function tell(lab: Lab): Promise<void> {
     const log = await host.run("journalctl", ["--no-pager", "--lines=60", "--output=short-monotonic"], {
       check: false,
     });
+    const processes = await host.run("ps", ["-eo", "pid,ppid,stat,etimes,args"], { check: false });
     const rules = await host.run("iptables-save", [], { check: false });
-    console.log(`--- ${host.name}\n${log.stdout}\n${rules.stdout}`);
+    console.log(`--- ${host.name}\n${log.stdout}\n${processes.stdout}\n${rules.stdout}`);
   }
 }

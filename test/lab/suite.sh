@@ -26,3 +26,5 @@ umount --recursive --lazy "$root/dev"
 umount "$root/proc"
 rm "$root/usr/sbin/policy-rc.d"
 rm -f "$root"/var/cache/apt/archives/*.deb
+# Else the machine writes all of it to its disk while the first stories run, and some of them stand still for seconds.
+sync -f "$root"
