@@ -80,6 +80,8 @@ export interface Known {
   /** Those that are left alone, and of them those whose fragments stay as they are. */
   left: ReadonlySet<string>;
   staying: ReadonlySet<string>;
+  /** The paths of files that are to have rules; one may have both families, and rules in one of them alone. */
+  lasting: ReadonlySet<string>;
 }
 
 /**
@@ -164,7 +166,7 @@ function fileProblem(
     const msg = `${container} runs and publishes ports, but there is no ${path}`;
     return { kind: "fragment_missing", msg, hint: `${publish} creates it${once}` };
   }
-  if (hasRules(item)) {
+  if (known.lasting.has(path)) {
     const msg = `${path} is out of date: the address or the ports of ${container} have changed, or the settings`;
     return { kind: "fragment_outdated", msg, hint: `${publish} fixes it${once}` };
   }

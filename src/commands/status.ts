@@ -53,6 +53,7 @@ import {
   brokenFragments,
   byDanger,
   differences,
+  type Known,
   notRunning,
   onceFixed,
   orphans,
@@ -264,6 +265,7 @@ async function fragmentProblems(scene: Scene, request: StatusRequest): Promise<P
   const known = {
     ...{ targets: daemon.running.targets, existing: daemon.existing, client: clientCommand(client), left },
     staying: scene.staying,
+    lasting: new Set(items.filter(hasRules).map(({ path }) => path)),
   };
   const isUnkept = ({ owner }: Item) => scene.unkept.some(({ container }) => container === spellOwner(owner));
   const found = items.filter((item) => !isUnkept(item)).flatMap((item) => differences(item, known, untrue, once));
@@ -487,12 +489,11 @@ async function tryFragments(now: Fragments, live: Kernel, host: Host): Promise<P
 /** Except those that are to be removed anyway. */
 async function staleOf(
   { now, items }: Scene,
-  known: Parameters<typeof republishing>[2],
+  known: Pick<Known, "left" | "staying" | "lasting">,
   once: string,
   directories: Directories,
 ): Promise<Problem[]> {
-  const staying = new Set(items.filter(hasRules).map(({ path }) => path));
-  const going = new Set(items.map(({ path }) => path).filter((path) => !staying.has(path)));
+  const going = new Set(items.map(({ path }) => path).filter((path) => !known.lasting.has(path)));
   const sorted = await Promise.all(
     FAMILIES.map((family) => sortByBoot(directories[family], now[family] ?? []).catch(() => ({ stale: [] }))),
   );

@@ -34,84 +34,90 @@ async function hostRules(host: Host): Promise<string[]> {
   return Promise.all(files.map((file) => host.read(file)));
 }
 
-podmanStory("publishes of both families: create, a restart by hand, delete", async ({ lab }) => {
-  const { host, podman, client } = await podmanHost(lab);
-  // Before any container runs, and so before any bridge is there.
-  await podman.cli("network", "create", "--ipv6", "--subnet=10.90.0.0/24", "--subnet=2001:db8:90::/64", "dual");
-  expect(await run(host, "setup", "--client", "podman")).toMatchObject({
-    changed: true,
-    base: { networks: ["dual", "podman"] },
-    warnings: [],
+describe.each(["iptables", "nft"])("with %s", (backend) => {
+  podmanStory("publishes of both families: create, a restart by hand, delete", async ({ lab }) => {
+    const { host, podman, client } = await podmanHost(lab);
+    // Before any container runs, and so before any bridge is there.
+    await podman.cli("network", "create", "--ipv6", "--subnet=10.90.0.0/24", "--subnet=2001:db8:90::/64", "dual");
+    expect(await run(host, "setup", "--client", "podman", "--backend", backend)).toMatchObject({
+      changed: true,
+      base: { networks: ["dual", "podman"] },
+      warnings: [],
+    });
+    await podman.run("web", { publish: ["8080:80", "127.0.0.1:8082:80"] });
+    await podman.run("duo", {
+      network: "dual",
+      publish: ["8081:80", "0.0.0.0:8083:80", "[::1]:8084:80", "8085:80/udp"],
+    });
+    // podman itself only holds the ports: who comes there waits for ever.
+    expect(await client.connect(host.address, 8080, { timeoutMs: 500 })).toMatchObject({ reached: false });
+
+    const halfway = await run(host, "create", "web", "duo");
+    expect(halfway.warnings).toEqual(
+      [
+        expect.stringMatching(
+          /^duo publishes on \[::\]:8081\/tcp, \[::\]:8083\/tcp, \[::\]:8085\/udp, too, .* without ipv6$/,
+        ),
+        expect.stringMatching(/^duo publishes on \[::1\]:8084\/tcp only/),
+      ].reverse(),
+    );
+    expect(await client.connect(host.address6, 8081)).toMatchObject({ reached: false });
+    const created = await run(host, "create", "web", "duo", "--ipv6");
+    expect(created, created.msg).toMatchObject({ changed: true, warnings: [] });
+
+    const reached = async (server: string, port: number, protocol: "tcp" | "udp" = "tcp") => {
+      expect(await client.connect(host.address, port, { protocol })).toMatchObject({ server, peer: client.address });
+    };
+    const reached6 = async (server: string, port: number, protocol: "tcp" | "udp" = "tcp") => {
+      expect(await client.connect(host.address6, port, { protocol })).toMatchObject({ server, peer: client.address6 });
+    };
+    await reached("web", 8080);
+    for (const [port, protocol] of [
+      [8081, "tcp"],
+      [8083, "tcp"],
+      [8085, "udp"],
+    ] as const) {
+      await reached("duo", port, protocol);
+      await reached6("duo", port, protocol);
+    }
+    for (const port of [8082, 8084]) {
+      expect(await client.connect(host.address, port)).toMatchObject({ reached: false });
+      expect(await client.connect(host.address6, port)).toMatchObject({ reached: false });
+    }
+    // What no docker-proxy does for podman.
+    for (const port of [8080, 8081, 8082])
+      expect(await host.connect("127.0.0.1", port)).toMatchObject({ reached: true });
+    // Not what is not published, also with a route to it.
+    const [address = "", address6 = ""] = await podman.addresses("duo");
+    await client.route("10.90.0.0/24", host.address);
+    await client.route("2001:db8:90::/64", host.address6);
+    for (const one of [address, address6]) {
+      expect(await client.connect(one, 80, { timeoutMs: 500 })).toEqual({ reached: false, why: "timeout" });
+    }
+    expect(await run(host, "status")).toMatchObject({ problems: [] });
+    const { explained = [] } = await run(host, "explain", "duo");
+    const fromOutside = explained.map(({ publish, views }) => [
+      publish,
+      views.find(({ from }) => from === "another machine")?.reaches,
+    ]);
+    expect(fromOutside).toEqual(
+      expect.arrayContaining([
+        ["0.0.0.0:8081/tcp", true],
+        ["[::]:8081/tcp", true],
+      ]),
+    );
+
+    // Another address at each start.
+    await podman.restart("web");
+    expect(await run(host, "status")).toMatchObject({ problems: [{ kind: "fragment_outdated" }] });
+    expect(await run(host, "create", "web")).toMatchObject({ changed: true });
+    await reached("web", 8080);
+    expect(await run(host, "setup")).toMatchObject({ changed: false });
+
+    expect(await run(host, "delete", "--all")).toMatchObject({ changed: true });
+    expect(await client.connect(host.address, 8080, { timeoutMs: 500 })).toMatchObject({ reached: false });
+    expect(await run(host, "setup", "--remove")).toMatchObject({ changed: true, warnings: [] });
   });
-  await podman.run("web", { publish: ["8080:80", "127.0.0.1:8082:80"] });
-  await podman.run("duo", { network: "dual", publish: ["8081:80", "0.0.0.0:8083:80", "[::1]:8084:80", "8085:80/udp"] });
-  // podman itself only holds the ports: who comes there waits for ever.
-  expect(await client.connect(host.address, 8080, { timeoutMs: 500 })).toMatchObject({ reached: false });
-
-  const halfway = await run(host, "create", "web", "duo");
-  expect(halfway.warnings).toEqual(
-    [
-      expect.stringMatching(
-        /^duo publishes on \[::\]:8081\/tcp, \[::\]:8083\/tcp, \[::\]:8085\/udp, too, .* without ipv6$/,
-      ),
-      expect.stringMatching(/^duo publishes on \[::1\]:8084\/tcp only/),
-    ].reverse(),
-  );
-  expect(await client.connect(host.address6, 8081)).toMatchObject({ reached: false });
-  const created = await run(host, "create", "web", "duo", "--ipv6");
-  expect(created, created.msg).toMatchObject({ changed: true, warnings: [] });
-
-  const reached = async (server: string, port: number, protocol: "tcp" | "udp" = "tcp") => {
-    expect(await client.connect(host.address, port, { protocol })).toMatchObject({ server, peer: client.address });
-  };
-  const reached6 = async (server: string, port: number, protocol: "tcp" | "udp" = "tcp") => {
-    expect(await client.connect(host.address6, port, { protocol })).toMatchObject({ server, peer: client.address6 });
-  };
-  await reached("web", 8080);
-  for (const [port, protocol] of [
-    [8081, "tcp"],
-    [8083, "tcp"],
-    [8085, "udp"],
-  ] as const) {
-    await reached("duo", port, protocol);
-    await reached6("duo", port, protocol);
-  }
-  for (const port of [8082, 8084]) {
-    expect(await client.connect(host.address, port)).toMatchObject({ reached: false });
-    expect(await client.connect(host.address6, port)).toMatchObject({ reached: false });
-  }
-  // What no docker-proxy does for podman.
-  for (const port of [8080, 8081, 8082]) expect(await host.connect("127.0.0.1", port)).toMatchObject({ reached: true });
-  // Not what is not published, also with a route to it.
-  const [address = "", address6 = ""] = await podman.addresses("duo");
-  await client.route("10.90.0.0/24", host.address);
-  await client.route("2001:db8:90::/64", host.address6);
-  for (const one of [address, address6]) {
-    expect(await client.connect(one, 80, { timeoutMs: 500 })).toEqual({ reached: false, why: "timeout" });
-  }
-  expect(await run(host, "status")).toMatchObject({ problems: [] });
-  const { explained = [] } = await run(host, "explain", "duo");
-  const fromOutside = explained.map(({ publish, views }) => [
-    publish,
-    views.find(({ from }) => from === "another machine")?.reaches,
-  ]);
-  expect(fromOutside).toEqual(
-    expect.arrayContaining([
-      ["0.0.0.0:8081/tcp", true],
-      ["[::]:8081/tcp", true],
-    ]),
-  );
-
-  // Another address at each start.
-  await podman.restart("web");
-  expect(await run(host, "status")).toMatchObject({ problems: [{ kind: "fragment_outdated" }] });
-  expect(await run(host, "create", "web")).toMatchObject({ changed: true });
-  await reached("web", 8080);
-  expect(await run(host, "setup")).toMatchObject({ changed: false });
-
-  expect(await run(host, "delete", "--all")).toMatchObject({ changed: true });
-  expect(await client.connect(host.address, 8080, { timeoutMs: 500 })).toMatchObject({ reached: false });
-  expect(await run(host, "setup", "--remove")).toMatchObject({ changed: true, warnings: [] });
 });
 
 describe.each([
