@@ -1,7 +1,6 @@
 // Who else has a hand in this host's packet filter: the other iptables backend, tables of nftables, firewalld.
 // The kernel asks all of them about a packet, and each can refuse what the others let pass.
 
-import { readFile } from "node:fs/promises";
 import { restoreCommand } from "../iptables/commands.ts";
 import { type Live, readLive } from "../iptables/live.ts";
 import { builtInChains, readTables } from "../iptables/table-text.ts";
@@ -11,6 +10,7 @@ import { TABLE_WORDS } from "../nft/layout.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
 import { runSystemctl } from "../system/systemctl.ts";
 import { Kept } from "./generation.ts";
+import { hasLegacyTables } from "./legacy-tables.ts";
 import { type BaseChain, isAtOurHooks, type NftTable, type Statements } from "./nft-tables.ts";
 
 export type Variant = "nft" | "legacy";
@@ -197,22 +197,16 @@ export async function otherFirewalls(
 
 /** The same where no backend of iptables is ours. Throws likewise. */
 export async function everybodyElse(timeoutSeconds: number): Promise<OtherFirewalls> {
-  const names = await Promise.all(FAMILIES.map((family) => readFile(LEGACY_TABLES[family], "utf8").catch(() => "")));
-  const legacy = FAMILIES.filter((_, at) => names[at]?.trim());
+  const have = await Promise.all(FAMILIES.map(hasLegacyTables));
+  const legacy = FAMILIES.filter((_, at) => have[at]);
   return otherFirewalls({ legacy, nft: FAMILIES }, timeoutSeconds);
 }
-
-/** Where the kernel names the tables of the legacy backend: of this network namespace, and empty where nobody uses it. */
-const LEGACY_TABLES: Record<Family, string> = {
-  ipv4: "/proc/net/ip_tables_names",
-  ipv6: "/proc/net/ip6_tables_names",
-};
 
 /** A base chain, and the table that it is in. */
 type TablesChain = BaseChain & { table: string };
 
 /** The base chains of all tables but ours, which our own transactions do not touch. */
-export const othersChains = new Kept<TablesChain[] | undefined>();
+export const othersChains = new Kept<TablesChain[] | undefined>({ lasts: (chains) => chains !== undefined });
 
 /** None where nft is not installed, or fails. */
 async function listBaseChains(timeoutSeconds: number): Promise<TablesChain[]> {
@@ -220,7 +214,7 @@ async function listBaseChains(timeoutSeconds: number): Promise<TablesChain[]> {
     const json = await nft(["list", "chains"], timeoutSeconds);
     return json === undefined ? undefined : baseChains(json);
   };
-  return (await othersChains.read(list, (chains) => chains !== undefined)) ?? [];
+  return (await othersChains.read(list)) ?? [];
 }
 
 async function tablesWith(chains: readonly TablesChain[], timeoutSeconds: number): Promise<NftTable[]> {

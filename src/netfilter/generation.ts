@@ -8,25 +8,36 @@
 import { libc } from "../system/libc.ts";
 import { verbose } from "../system/verbose.ts";
 
+/** What a generation does not tell. */
+interface Conditions<Value> {
+  /** Whether what was read may be kept at all. */
+  lasts?: (value: Value) => boolean;
+  /** Whether what is kept still holds. */
+  holds?: () => Promise<boolean>;
+}
+
 /** What was read of nftables: it is read again once something has changed, or may have. */
 export class Kept<Value> {
+  readonly #conditions: Conditions<Value>;
   readonly #generation: () => Promise<number | undefined>;
   #last: { generation: number; value: Value } | undefined;
 
-  constructor(generation = readGeneration) {
+  constructor(conditions: Conditions<Value> = {}, generation = readGeneration) {
+    this.#conditions = conditions;
     this.#generation = generation;
   }
 
-  /** `lasts`: whether what was read may be kept at all. Throws as `fresh`. */
-  async read(fresh: () => Promise<Value>, lasts: (value: Value) => boolean = () => true): Promise<Value> {
+  /** Throws as `fresh`. */
+  async read(fresh: () => Promise<Value>): Promise<Value> {
+    const { lasts, holds } = this.#conditions;
     const generation = await this.#generation();
-    if (generation !== undefined && this.#last?.generation === generation) {
+    if (generation !== undefined && this.#last?.generation === generation && (await holds?.()) !== false) {
       verbose(() => `nftables: nothing has changed since the last list (generation ${generation})`);
       return this.#last.value;
     }
     const value = await fresh();
     // A list that was read while something changed is nothing to rely on.
-    const isSame = generation !== undefined && lasts(value) && generation === (await this.#generation());
+    const isSame = generation !== undefined && lasts?.(value) !== false && generation === (await this.#generation());
     this.#last = isSame ? { generation, value } : undefined;
     return value;
   }

@@ -1,14 +1,39 @@
 // iptables-save and iptables-restore, of either family, in the caller's network namespace.
 
+import { basename } from "node:path";
 import { COMMANDS, restoreCommand } from "../iptables/commands.ts";
 import { type Live, readLive } from "../iptables/live.ts";
 import { Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import type { HostConfig } from "../model/request.ts";
-import { commandFailure, type Ran, run } from "../system/exec.ts";
+import { commandFailure, programOf, type Ran, run } from "../system/exec.ts";
+import { Kept } from "./generation.ts";
+import { hasLegacyTables } from "./legacy-tables.ts";
 
-/** Throws Failure `command_failed`, `permission_denied` and those of `run`. */
-export async function saveRules(family: Family, timeoutSeconds: number): Promise<Live> {
+/**
+ * Kept where iptables' own program for nftables says what they are: no generation tells of the legacy backend's tables, nor of what a
+ * script in its place has read.
+ */
+function keptRules(family: Family): Kept<Live> {
+  let isNft: Promise<boolean> | undefined;
+  const holds = async () => {
+    isNft ??= programOf(COMMANDS[family].save).then((path = "") => basename(path) === "xtables-nft-multi");
+    return (await isNft) && !(await hasLegacyTables(family));
+  };
+  return new Kept<Live>({ lasts: ({ besideLegacy }) => !besideLegacy, holds });
+}
+
+const saved: Record<Family, Kept<Live>> = { ipv4: keptRules("ipv4"), ipv6: keptRules("ipv6") };
+
+/**
+ * By iptables-nft the rules are nftables', and are not read again where nothing has changed. Throws Failure `command_failed`,
+ * `permission_denied` and those of `run`.
+ */
+export function saveRules(family: Family, timeoutSeconds: number): Promise<Live> {
+  return saved[family].read(() => saveNow(family, timeoutSeconds));
+}
+
+async function saveNow(family: Family, timeoutSeconds: number): Promise<Live> {
   const ran = await run(COMMANDS[family].save, [], { timeoutSeconds });
   if (ran.exitCode !== 0) throw failed(ran, "command_failed", "the live rules cannot be read");
   // What iptables-nft-save prints besides its text (tried, 1.8.9).
@@ -84,6 +109,7 @@ export async function patchRules(family: Family, text: string, timeoutSeconds: n
 }
 
 async function restore(family: Family, flags: string[], text: string, timeoutSeconds: number): Promise<void> {
+  saved[family].forget();
   const ran = await run(restoreCommand(family), ["--wait", String(timeoutSeconds), ...flags], {
     timeoutSeconds: timeoutSeconds + 1,
     input: text,

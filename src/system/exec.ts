@@ -1,6 +1,7 @@
 // The one place that starts processes: execa, an argument vector, no shell, a time limit, a limit of output.
 
-import { isAbsolute, resolve } from "node:path";
+import { realpath } from "node:fs/promises";
+import { isAbsolute, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { execa } from "execa";
 import type { ErrorCode } from "../generated/result.ts";
@@ -113,6 +114,15 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   }
   // An input that the command did not read to its end (EPIPE) says nothing that its exit status does not say.
   return { command, exitCode: exitCodeOf(result), stdout: decode(stdout), stderr: decode(stderr) };
+}
+
+/** The file that a command's name leads to, links followed; undefined where it leads to none. Never throws. */
+export async function programOf(file: string): Promise<string | undefined> {
+  for (const directory of searchPath(variable("PATH")).split(":")) {
+    const found = await realpath(join(directory, file)).catch(() => undefined);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 /** Whether a command is there; it is asked for its version. Throws Failure as `run`, but `command_missing`. */

@@ -35,7 +35,9 @@ test("Node.js cannot ask for it", async () => {
 
 test("a list is kept while the generation is the same, and no longer", async () => {
   const kernel: { generation: number | undefined; lists: number } = { generation: 1, lists: 0 };
-  const kept = new Kept<number>(async () => kernel.generation);
+  const allows = { last: true, hold: true };
+  const conditions = { lasts: () => allows.last, holds: async () => allows.hold };
+  const kept = new Kept<number>(conditions, async () => kernel.generation);
   const read = () => kept.read(async () => ++kernel.lists);
   const changed = () => {
     kernel.generation = (kernel.generation ?? 0) + 1;
@@ -61,7 +63,7 @@ test("a list is kept while the generation is the same, and no longer", async () 
     () => true,
   );
   expect(await read()).toBe(5);
-  // What was read while something changed, what may not be kept, and where nobody knows.
+  // What was read while something changed, what may not be kept, what holds no more, and where nobody knows.
   changed();
   const during = async () => {
     changed();
@@ -70,11 +72,12 @@ test("a list is kept while the generation is the same, and no longer", async () 
   const first = await kept.read(during);
   expect(await read()).toBe(first + 1);
   changed();
-  const refused = await kept.read(
-    async () => ++kernel.lists,
-    () => false,
-  );
-  expect(await read()).toBe(refused + 1);
+  allows.last = false;
+  expect([await read(), await read()]).toEqual([first + 2, first + 3]);
+  allows.last = true;
+  expect([await read(), await read()]).toEqual([first + 4, first + 4]);
+  allows.hold = false;
+  expect(await read()).toBe(first + 5);
   kernel.generation = undefined;
   expect(await read()).not.toBe(await read());
 });
