@@ -1,11 +1,12 @@
 // What the fragments of one family say, in iptables' own spelling: what a load brings, and what live rules are compared with.
-// A trial in a throw-away namespace spells them. What it said is kept in the state, and holds for the same text, iptables and
-// kernel: then nothing is tried again.
+// A trial in a throw-away namespace spells them. What it said is kept in the state, and holds for the same iptables and kernel: then
+// the same text is not tried again, nor one that differs from it in rules of our containers of a kind that was tried (foretold.ts).
 //
 // On disk: FAMILY.spelled (JSON, see Known), FAMILY.names (JSON: name -> the addresses that it had at the last load).
 
 import { release } from "node:os";
 import { type Assembled, assemble, type Fragment, PRESERVED, refuseProblems } from "../iptables/assemble.ts";
+import { foretell, shapesIn, type Tried } from "../iptables/foretold.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
 import { iptablesOf, type Live, readLive } from "../iptables/live.ts";
 import { mayBeOurs, uncounted } from "../iptables/rule.ts";
@@ -13,7 +14,9 @@ import { spelledFragments } from "../iptables/spelled.ts";
 import { tablesOf } from "../iptables/table-text.ts";
 import { Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
+import { containerOf } from "../model/owner.ts";
 import { keepLastingState, keepState, readState, type State, stateOf } from "../system/state.ts";
+import { verbose } from "../system/verbose.ts";
 import { type Names, namesIn, resolveNames, withAddresses } from "./host-names.ts";
 import { setsIn, type Trial, tryLines } from "./trial.ts";
 
@@ -30,12 +33,8 @@ export interface Spelling {
   warnings: string[];
 }
 
-/** What a trial said. */
-interface Known {
-  /** What was tried. */
-  text: string;
-  /** The output of iptables-save in the trial, with each rule's mark (line-marks.ts). */
-  marked: string;
+/** What a trial said, or would say. */
+interface Known extends Tried {
   /** Lines of the text that no trial can take. */
   untried: number[];
   /** The kernel's release. */
@@ -68,17 +67,18 @@ export async function canonicalFragments(
   const lines = written.lines.map((line) => withAddresses(line, names));
   const assembled = { ...written, lines, written: written.lines };
   const spelling = { assembled, names, unresolved };
-  const trial = await tryOnce(assembled.lines, state, spellingOptions);
+  const trial = await tryOnce(assembled.lines, oursIn(fragments, assembled), state, spellingOptions);
   if (trial.kind === "refused") throw refusedLine(assembled, trial.line, trial.words);
   if (trial.kind === "impossible") {
     const warnings = [`the rules were not tested in a separate namespace first: ${trial.why}`];
     return { ...spelling, fragments, known: undefined, warnings };
   }
-  const { marked, untried } = trial;
+  const { known } = trial;
+  const { marked, untried } = known;
   return {
     ...spelling,
     fragments: spelledFragments(fragments, assembled, marked, untried),
-    known: { text: assembled.lines.join("\n"), marked, untried, kernel: release() },
+    known,
     warnings: warningsOf(assembled, untried),
   };
 }
@@ -173,34 +173,65 @@ async function readNames(state: State): Promise<Map<string, string[]>> {
   return new Map(entries);
 }
 
-/** What this process has tried last, of each directory. */
-const tried = new Map<string, Known>();
+/** Which lines are of containers' fragments of ours. */
+function oursIn(fragments: readonly Fragment[], { origins }: Pick<Assembled, "origins">): (line: number) => boolean {
+  const ours = fragments.filter((one) => containerOf(one) !== undefined && isManaged(one.text));
+  const paths = new Set(ours.map(({ path }) => path));
+  return (line) => paths.has(origins[line]?.path ?? "");
+}
+
+/** What this process knows last, of each directory. */
+const lastKnown = new Map<string, Known>();
+
+/** At most; a rule of ours has one of some twenty shapes. */
+const MOST_SHAPES = 200;
 
 async function tryOnce(
   lines: readonly string[],
+  isOurs: (line: number) => boolean,
   state: State,
   { family, live, timeout }: SpellingOptions,
-): Promise<Trial> {
+): Promise<{ kind: "good"; known: Known } | Exclude<Trial, { kind: "good" }>> {
   const text = lines.join("\n");
   const key = `${family} ${state.directory}`;
-  const known = tried.get(key);
-  const holds = known?.text === text ? known : await readKnown(state, text, live);
-  if (holds !== undefined) return { kind: "good", ...holds };
+  const good = (known: Known) => {
+    lastKnown.set(key, known);
+    return { kind: "good", known } as const;
+  };
+  const last = lastKnown.get(key);
+  if (last?.text === text) return good(last);
+  const all = [last, await readKnown(state)].filter((one) => one !== undefined);
+  // Where nothing is known a trial does not wait for the kernel's rules.
+  const iptables = all.length === 0 ? "" : iptablesOf((await live)?.text ?? "");
+  const former = all.filter(
+    (one) => iptables !== "" && one.kernel === release() && iptablesOf(one.marked) === iptables,
+  );
+  for (const known of former) if (known.text === text) return good(known);
+  for (const known of former) {
+    const marked = known.untried.length === 0 ? foretell(known, lines, isOurs) : undefined;
+    if (marked === undefined) continue;
+    verbose(() => `load: ${family} is not tried: it differs from what was tried in rules of a kind that was tried`);
+    return good({ ...known, text, marked });
+  }
   const trial = await tryLines(family, lines, timeout);
-  if (trial.kind === "good") tried.set(key, { ...trial, text, kernel: release() });
-  return trial;
+  if (trial.kind !== "good") return trial;
+  const { marked, untried } = trial;
+  const shapes = new Set([...former.flatMap((one) => one.shapes), ...shapesIn(lines, marked)]);
+  return good({ text, marked, untried, kernel: release(), shapes: [...shapes].slice(-MOST_SHAPES) });
 }
 
-/** What an earlier process tried, if it was this, with this iptables and this kernel. */
-async function readKnown(state: State, text: string, live: SpellingOptions["live"]): Promise<Known | undefined> {
-  const read = live === undefined ? undefined : readJson(await readState(state, "spelled"));
-  if (read === undefined || read["text"] !== text || read["kernel"] !== release()) return undefined;
-  const { marked, untried } = read;
-  const iptables = iptablesOf((await live)?.text ?? "");
-  if (typeof marked !== "string" || !Array.isArray(untried) || iptables === "" || iptablesOf(marked) !== iptables) {
+/** What an earlier process has kept. */
+async function readKnown(state: State): Promise<Known | undefined> {
+  const read = readJson(await readState(state, "spelled"));
+  const { text, marked, untried, kernel, shapes } = read ?? {};
+  if (typeof text !== "string" || typeof marked !== "string" || typeof kernel !== "string" || !Array.isArray(untried))
     return undefined;
-  }
-  return { text, marked, untried: untried.filter((line) => typeof line === "number"), kernel: release() };
+  const isText = (one: unknown) => typeof one === "string";
+  return {
+    ...{ text, marked, kernel, untried: untried.filter((line) => typeof line === "number") },
+    // Of a version before there were any.
+    shapes: Array.isArray(shapes) ? shapes.filter(isText) : [],
+  };
 }
 
 function readJson(text: string | undefined): { [key: string]: unknown } | undefined {

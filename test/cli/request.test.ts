@@ -37,6 +37,7 @@ test("one name is enough; the rest has the defaults of the contract", () => {
       backend: "iptables",
       nftables_dir: "/etc/nftables.d",
       nftables_service: "docker_iptables-nft.service",
+      nftables_include: false,
       all: false,
       watch: false,
       replace: false,

@@ -6,6 +6,7 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect } from "vitest";
+import { readMark } from "../../src/iptables/line-marks.ts";
 import { FAMILIES, type Family } from "../../src/model/family.ts";
 import type { Host } from "./host.ts";
 import { BACKENDS, type Backend, printedOf, printSpellings, readSpellings, textOf } from "./spellings.ts";
@@ -307,5 +308,69 @@ describe.each(BACKENDS)("real rule files on iptables-%s", (backend) => {
       expect(before.split("\n")).toEqual(expect.arrayContaining(after));
       expect(await run(host, "setup")).toMatchObject({ changed: false, warnings: [] });
     }
+  });
+});
+
+/** The rules of each chain as a trial printed them, with their lines; chains stand in any order. */
+function triedRules(spelled: string): Record<string, string[]> {
+  const chains: Record<string, string[]> = {};
+  let table = "";
+  for (const line of String(JSON.parse(spelled).marked).split("\n")) {
+    if (line.startsWith("*")) table = line;
+    if (!line.startsWith("-A ")) continue;
+    const chain = `${table} ${line.split(" ", 2)[1]}`;
+    // Behind what of the rule is no match a mark may stand anywhere.
+    const { text, at } = readMark(line);
+    chains[chain] = [...(chains[chain] ?? []), `${at} ${text}`];
+  }
+  return chains;
+}
+
+describe.each(BACKENDS)("containers' rules on iptables-%s", (backend) => {
+  story("are tried once a kind; what is foretold of the others is what a trial prints", async ({ lab }) => {
+    const own = "*filter\n-A FORWARD -s 192.0.2.1,192.0.2.2 -j DROP\n-I FORWARD --proto tcp -j LOG\nCOMMIT\n";
+    const host = await lab.host({ name: "web1", backend, files: { ...SPIES, "/etc/iptables.d/50_own": own } });
+    const state = (family: Family) => `/var/lib/docker_iptables/${family}.spelled`;
+    const kept = async () => Promise.all(FAMILIES.map(async (family) => triedRules(await host.read(state(family)))));
+    const isTried = ({ started }: { started: string[] }) => started.includes("unshare");
+    await host.docker.cli("network", "create", "--ipv6", "--subnet=2001:db8:9::/64", "app");
+    await host.run("docker_iptables", ["setup", "--ipv6", "--reload", "restore"]);
+    for (const [index, name] of ["app", "web", "web.2", "zeta"].entries()) {
+      const network = index % 2 === 0 ? { network: "app" } : {};
+      await host.docker.run(name, {
+        publish: [`${8080 + index}:80`, `${9000 + 10 * index}-${9003 + 10 * index}:90-93`],
+        ...network,
+      });
+    }
+    // The first of a kind is tried, in each of the two networks.
+    const create = (...words: string[]) => run(host, "create", ...words, "--reload", "restore");
+    expect(isTried(await create("app"))).toBe(true);
+    await create("web");
+    const asTried: string[] = [];
+    for (const step of [
+      ["create", "zeta"],
+      ["create", "web.2"],
+      ["delete", "app"],
+      ["create", "app", "zeta"],
+      ["delete", "web"],
+      ["delete", "--all"],
+      ["create", "web.2"],
+    ]) {
+      const [verb = "", ...names] = step;
+      const done = await run(host, verb, ...names, "--reload", "restore");
+      expect(done, done.msg).toMatchObject({ changed: true });
+      expect(done).not.toHaveProperty("failed");
+      if (isTried(done)) asTried.push(step.join(" "));
+      const foretold = await kept();
+      const rules = await rulesOf(host);
+      await host.run("rm", FAMILIES.map(state));
+      const again = await run(host, "load");
+      expect(again).toMatchObject({ changed: false, warnings: [] });
+      expect(isTried(again)).toBe(true);
+      expect(await rulesOf(host)).toBe(rules);
+      expect(foretold).toEqual(await kept());
+    }
+    // Without what was kept nothing is known of kinds that are not there.
+    expect(asTried).toEqual(["create web.2"]);
   });
 });

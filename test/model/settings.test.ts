@@ -39,6 +39,7 @@ const SETTINGS: fc.Arbitrary<Settings> = fc.record(
     iptables_service: name,
     ip6tables_service: name,
     nftables_service: name,
+    nftables_include: fc.boolean(),
     backend: fc.constantFrom("iptables", "nft"),
     wait_timeout: fc.integer({ min: 0, max: 86400 }),
     timeout: fc.integer({ min: 1, max: 3600 }),

@@ -377,6 +377,7 @@ describe.concurrent("door 3, verbs", () => {
       backend: "iptables",
       nftables_dir: host.root,
       nftables_service: "c",
+      nftables_include: false,
       network: "bridge",
       wait_timeout: 3,
       timeout: 4,
