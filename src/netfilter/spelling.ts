@@ -228,7 +228,8 @@ async function readKnown(state: State): Promise<Known | undefined> {
     return undefined;
   const isText = (one: unknown) => typeof one === "string";
   return {
-    ...{ text, marked, kernel, untried: untried.filter((line) => typeof line === "number") },
+    // In the order in which it is written.
+    ...{ text, marked, untried: untried.filter((line) => typeof line === "number"), kernel },
     // Of a version before there were any.
     shapes: Array.isArray(shapes) ? shapes.filter(isText) : [],
   };

@@ -67,6 +67,9 @@ function door1(given: Record<string, unknown>): Pick<Case, "prepare" | "argv" | 
       host.container("web", { ports: PORTS, address: "172.17.0.9", address6: "fd00::9" });
       host.setFlows([FLOW]);
       if (given["ipv6"] === false) rmSync(host.ip6tablesDir, { recursive: true });
+      // Then the rules are tried first; in the other cases it is known how they are printed.
+      const known = ["ipv4", "ipv6"].map((family) => join(host.root, "var/docker_iptables", `${family}.spelled`));
+      if (given["reload"] === "restore") for (const path of known) rmSync(path);
     },
     argv: () => [],
     input: (host) => JSON.stringify(host.args({ container: "web", ipv6: true, ...given })),
