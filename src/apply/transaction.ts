@@ -137,6 +137,11 @@ async function make(work: Commit): Promise<Reloaded> {
   const leaving = units.filter(({ before, after }) => before !== undefined && after === undefined);
   if (leaving.length > 0) await alone(host.timeout, () => removeUnits(leaving, undo, host.timeout));
   if (removesHost(subject)) {
+    for (const file of plan.base.files)
+      await alone(host.timeout, async () => {
+        await refuseOthersChange(file);
+        await writeChange(file, undo);
+      });
     // What waits for a confirmation may have to be put back.
     if (request.confirm !== undefined) return loaded;
     const { settings } = plan.base;
@@ -152,20 +157,25 @@ async function make(work: Commit): Promise<Reloaded> {
 async function writeFiles({ plan, request, undo, gone, alone }: Commit, installs: boolean): Promise<void> {
   const { found, settled, base, going } = plan;
   const { timeout } = request.host;
-  const { files } = base;
-  // Those that a removal forgets are needed until all else is gone.
-  const settings = removesHost(request.subject) ? undefined : base.settings;
+  // What a removal forgets, or takes out of another's file, comes when all else is gone.
+  const isRemoval = removesHost(request.subject);
+  const settings = isRemoval ? undefined : base.settings;
+  const files = isRemoval ? [] : base.files;
   const staying = [...(settings === undefined ? [] : [settings]), ...files, ...found.items].filter(hasFileChanges);
   if (staying.length === 0 && found.misfiled.length === 0 && !installs) return;
   await alone(timeout, async () => {
     await refuseConcurrentChange(settled, found.items, request);
     for (const file of [...(settings === undefined ? [] : [settings]), ...files]) await refuseOthersChange(file);
     for (const { path, after } of going.filter(hasFileChanges)) await write(path, after, gone);
-    for (const { path, after, before } of staying)
-      await write(path, after, undo, { others: before?.owner !== undefined });
+    for (const file of staying) await writeChange(file, undo);
     await confirm(found, undo);
     if (installs) await installUnits(base.units, undo, timeout);
   });
+}
+
+/** Another's file stays theirs. */
+function writeChange({ path, after, before }: FileChange, undo: Undo[]): Promise<void> {
+  return write(path, after, undo, { others: before?.owner !== undefined });
 }
 
 /** Another setup may have kept its choices since these were read, or a person has written. Throws Failure `concurrent_change`. */

@@ -114,12 +114,17 @@ export async function readOwn(path: string): Promise<Own | undefined> {
   return read && { text: read.text, mode: read.mode };
 }
 
-/** Another's file, to be changed in a part and stay theirs. Not followed and throws likewise. */
+/**
+ * Another's file, to be changed in a part and stay theirs. Not followed, and throws likewise; also for what is no UTF-8, of which the
+ * rest would not stay as it is.
+ */
 export async function readOthers(path: string): Promise<Own | undefined> {
-  return readPlain(path);
+  const read = await readPlain(path);
+  if (read !== undefined && !Buffer.from(read.text).equals(read.bytes)) throw notAFile(path, "no text in UTF-8");
+  return read && { text: read.text, mode: read.mode, owner: read.owner };
 }
 
-async function readPlain(path: string): Promise<Required<Own> | undefined> {
+async function readPlain(path: string): Promise<(Required<Own> & { bytes: Buffer }) | undefined> {
   const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch((error) => {
     if (errno(error) === "ENOENT") return undefined;
     if (errno(error) === "ELOOP") throw notAFile(path, "a symbolic link");
@@ -130,8 +135,9 @@ async function readPlain(path: string): Promise<Required<Own> | undefined> {
   try {
     const stat = await handle.stat();
     if (!stat.isFile()) throw notAFile(path, stat.isDirectory() ? "a directory" : "a special file");
+    const bytes = await handle.readFile();
     const { mode, uid, gid } = stat;
-    return { text: await handle.readFile("utf8"), mode: mode & 0o7777, owner: { uid, gid } };
+    return { text: bytes.toString("utf8"), bytes, mode: mode & 0o7777, owner: { uid, gid } };
   } finally {
     await handle.close();
   }

@@ -38,13 +38,14 @@ export function shapeOf(line: string): string | undefined {
       isCanonical(address) ? ` ${option} ADDRESS/${length} ` : words,
     )
     .replaceAll(/ (--dport|--ctorigdstport) (\d+)(:\d+)? /g, (words, option, first, last) =>
-      isPort(first) && (last === undefined || isPort(last.slice(1)))
+      isPort(first) && (last === undefined || isRange(first, last.slice(1)))
         ? ` ${option} PORT${last === undefined ? "" : ":PORT"} `
         : words,
     )
     .replace(DESTINATION, (words, address, address6, port, range = "") => {
-      const ports = [port, ...range.split(/[-/]/).slice(1)];
-      if (!isCanonical(address ?? address6) || !ports.every(isPort)) return words;
+      const [, last = "", base = ""] = range.split(/[-/]/);
+      const isGood = range === "" ? isPort(port) : isRange(port, last) && isPort(base);
+      if (!isCanonical(address ?? address6) || !isGood) return words;
       return ` --to-destination ADDRESS:PORT${range === "" ? "" : "-PORT/PORT"}`;
     });
 }
@@ -61,6 +62,10 @@ function isCanonical(address: string): boolean {
 /** One that no iptables leaves out, as it does the ends of a range that is all ports. */
 function isPort(text: string): boolean {
   return /^[1-9]\d{0,4}$/.test(text) && Number(text) < 65535;
+}
+
+function isRange(first: string, last: string): boolean {
+  return isPort(first) && isPort(last) && Number(first) < Number(last);
 }
 
 /** The shapes of the rules that a trial has printed as they were written. */
@@ -112,7 +117,7 @@ function tablesIn(lines: readonly string[]): Map<string, Table> | undefined {
       tables.set(line.slice(1), open);
     } else if (line === "COMMIT") open = undefined;
     else if (line.startsWith(":")) open?.chains.push(line);
-    else if (/^-[AI] \S+ [-!]/.test(line) && uncounted(line) === line) open?.rules.set(at, line);
+    else if (/^-[AI] [^\s"]+ [-!]/.test(line) && uncounted(line) === line) open?.rules.set(at, line);
     else return undefined;
   }
   return tables;

@@ -13,7 +13,7 @@ interface Conditions<Value> {
   /** Whether what was read may be kept at all. */
   lasts?: (value: Value) => boolean;
   /** Whether what is kept still holds. */
-  holds?: () => Promise<boolean>;
+  holds?: (value: Value) => Promise<boolean>;
 }
 
 /** What was read of nftables: it is read again once something has changed, or may have. */
@@ -31,7 +31,11 @@ export class Kept<Value> {
   async read(fresh: () => Promise<Value>): Promise<Value> {
     const { lasts, holds } = this.#conditions;
     const generation = await this.#generation();
-    if (generation !== undefined && this.#last?.generation === generation && (await holds?.()) !== false) {
+    if (
+      generation !== undefined &&
+      this.#last?.generation === generation &&
+      (await holds?.(this.#last.value)) !== false
+    ) {
       verbose(() => `nftables: nothing has changed since the last list (generation ${generation})`);
       return this.#last.value;
     }

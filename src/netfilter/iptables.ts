@@ -1,5 +1,6 @@
 // iptables-save and iptables-restore, of either family, in the caller's network namespace.
 
+import { stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { COMMANDS, restoreCommand } from "../iptables/commands.ts";
 import { type Live, readLive } from "../iptables/live.ts";
@@ -10,27 +11,42 @@ import { commandFailure, programOf, type Ran, run } from "../system/exec.ts";
 import { Kept } from "./generation.ts";
 import { hasLegacyTables } from "./legacy-tables.ts";
 
+/** What was read, and which program printed it: undefined where it is not iptables' own for nftables. */
+interface Saved {
+  live: Live;
+  program: string | undefined;
+}
+
+/** An upgrade or another alternative is another program. */
+async function nftProgram(family: Family): Promise<string | undefined> {
+  const path = (await programOf(COMMANDS[family].save)) ?? "";
+  if (basename(path) !== "xtables-nft-multi") return undefined;
+  const found = await stat(path).catch(() => undefined);
+  return found && `${path} ${found.ino} ${found.mtimeMs}`;
+}
+
 /**
  * Kept where iptables' own program for nftables says what they are: no generation tells of the legacy backend's tables, nor of what a
  * script in its place has read.
  */
-function keptRules(family: Family): Kept<Live> {
-  let isNft: Promise<boolean> | undefined;
-  const holds = async () => {
-    isNft ??= programOf(COMMANDS[family].save).then((path = "") => basename(path) === "xtables-nft-multi");
-    return (await isNft) && !(await hasLegacyTables(family));
-  };
-  return new Kept<Live>({ lasts: ({ besideLegacy }) => !besideLegacy, holds });
+function keptRules(family: Family): Kept<Saved> {
+  const holds = async ({ program }: Saved) =>
+    program !== undefined && program === (await nftProgram(family)) && !(await hasLegacyTables(family));
+  return new Kept<Saved>({ lasts: ({ live }) => !live.besideLegacy, holds });
 }
 
-const saved: Record<Family, Kept<Live>> = { ipv4: keptRules("ipv4"), ipv6: keptRules("ipv6") };
+const saved: Record<Family, Kept<Saved>> = { ipv4: keptRules("ipv4"), ipv6: keptRules("ipv6") };
 
 /**
  * By iptables-nft the rules are nftables', and are not read again where nothing has changed. Throws Failure `command_failed`,
  * `permission_denied` and those of `run`.
  */
-export function saveRules(family: Family, timeoutSeconds: number): Promise<Live> {
-  return saved[family].read(() => saveNow(family, timeoutSeconds));
+export async function saveRules(family: Family, timeoutSeconds: number): Promise<Live> {
+  const read = async () => {
+    const program = await nftProgram(family);
+    return { live: await saveNow(family, timeoutSeconds), program };
+  };
+  return (await saved[family].read(read)).live;
 }
 
 async function saveNow(family: Family, timeoutSeconds: number): Promise<Live> {

@@ -2,10 +2,14 @@
 // administrator's: it is changed only when a setup is told to, by this one line, and stays theirs in all else.
 
 import { realpath } from "node:fs/promises";
+import { basename, dirname } from "node:path";
 import { type Own, readOthers } from "../fragments/directory.ts";
-import { excerpt, Failure, orElse } from "../model/errors.ts";
+import { nftFileOf } from "../fragments/nft-directory.ts";
+import { asFailure, excerpt, Failure, orElse } from "../model/errors.ts";
+import { HOST_FILES, hostOwner } from "../model/owner.ts";
 import type { Request } from "../model/request.ts";
 import { refusalOf } from "../netfilter/own-table.ts";
+import { untrustedAbove } from "../system/trust.ts";
 import { showUnit } from "../systemd/units.ts";
 import type { Advice } from "../text/advice.ts";
 import type { FileChange } from "./item.ts";
@@ -23,7 +27,7 @@ interface Conf {
   file: Own | undefined;
 }
 
-/** Throws Failure `fragment_not_a_file`, `directory_unusable`, `permission_denied`. */
+/** Throws those of reading the file. */
 async function findConf(timeout: number): Promise<Conf> {
   // Without systemd nothing is known but the usual name.
   const service = await showUnit("nftables.service", timeout).catch(orElse(undefined));
@@ -38,57 +42,86 @@ type IncludeRequest = Pick<Request, "args" | "subject" | "host">;
 
 /**
  * The file with the line or without it; undefined where it stays as it is. A host that moves to iptables, or whose host rules are
- * removed, has no use for the line. A line that somebody else wrote is enough, and stays.
+ * removed, has no use for the line. Lines that somebody else wrote are enough, and stay.
  *
- * Throws Failure `include_impossible` where there is no such file, or nft refuses it with the line; and those of reading it.
+ * Throws Failure `include_impossible`: there is no such file, it cannot be changed, or nft refuses it with the line.
  */
 export async function planInclude({ args, subject, host }: IncludeRequest): Promise<FileChange | undefined> {
   const { timeout } = host;
   const isWanted = args.nftables_include && args.backend === "nft" && subject.state === "present";
-  const { path, file } = await findConf(timeout);
-  if (file === undefined) {
-    if (!isWanted) return undefined;
-    const message = `${path} does not exist, so there is no file to include ${args.nftables_dir} in; set up without nftables_include: ${args.nftables_service} loads the rules`;
-    throw new Failure("include_impossible", message, { path });
+  if (!isWanted) {
+    // What cannot be read has no line of ours.
+    const { path, file } = (await findConf(timeout).catch(orElse(undefined))) ?? { path: "", file: undefined };
+    const after = file && withoutLine(file.text);
+    return file === undefined || after === file.text ? undefined : { path, before: file, after };
   }
-  const after = isWanted ? withLine(file.text, args.nftables_dir) : withoutLine(file.text);
+  const { path, file } = await findConf(timeout).catch((error: unknown) => {
+    throw impossible(DEFAULT_CONF, `the file of nftables.service cannot be changed: ${asFailure(error).message}`);
+  });
+  if (file === undefined) throw impossible(path, `${path} does not exist, so there is no file to include the rules in`);
+  const after = withLine(file.text, args.nftables_dir);
   if (after === file.text) return undefined;
-  if (isWanted && args.reload !== "none") await refuseInvalid(path, after, timeout);
+  await refuseUnsuitable(path, args.nftables_dir);
+  const why = args.reload === "none" ? undefined : await refusalOf(after, timeout);
+  if (why !== undefined) throw impossible(path, `nft refuses ${path} with the include: ${excerpt(why, 300)}`);
   return { path, before: file, after };
+}
+
+function impossible(path: string, why: string): Failure {
+  const message = `${why}; nothing was changed: correct it, or set up without nftables_include (--no-nftables-include)`;
+  return new Failure("include_impossible", message, { path });
+}
+
+/** Throws Failure `include_impossible` for a directory that nft would take for a pattern, and a file that others can exchange. */
+async function refuseUnsuitable(path: string, directory: string): Promise<void> {
+  if (/["*?[\]\\]/.test(directory)) throw impossible(path, `nft cannot include '${directory}' by its name`);
+  const access = await untrustedAbove(path);
+  if (access !== undefined) throw impossible(path, `users other than root can exchange ${access.path}, and so ${path}`);
 }
 
 function withLine(text: string, directory: string): string {
   const own = withoutLine(text);
-  if (own.split("\n").some((line) => includes(line, directory))) return own;
+  if (includesAll(own, directory)) return own;
   const line = `include "${directory}/*.nft" ${MARK}`;
   return `${own}${own === "" || own.endsWith("\n") ? "" : "\n"}${line}\n`;
 }
 
 function withoutLine(text: string): string {
-  const isOurs = (line: string) => line.startsWith("include ") && line.endsWith(MARK);
+  const isOurs = (line: string) => line.startsWith("include ") && line.trimEnd().endsWith(MARK);
   return text
     .split("\n")
     .filter((line) => !isOurs(line))
     .join("\n");
 }
 
-function includes(line: string, directory: string): boolean {
-  return line.trim().startsWith(`include "${directory}/`);
+/** Whether a text, once it has flushed all tables, includes the host's files, of which the last includes the containers'. */
+function includesAll(text: string, directory: string): boolean {
+  const lines = text.split("\n").map((line) => line.trim());
+  const patterns = lines.slice(lines.lastIndexOf(FLUSH) + 1).flatMap((line) => {
+    const path = /^include\s+"([^"]+)"/.exec(line)?.[1] ?? "";
+    return dirname(path) === directory ? [basename(path)] : [];
+  });
+  const files = HOST_FILES.map((file) => nftFileOf(hostOwner(file)));
+  return files.every((file) => patterns.some((pattern) => matches(file, pattern)));
 }
 
-async function refuseInvalid(path: string, text: string, timeout: number): Promise<void> {
-  const why = await refusalOf(text, timeout);
-  if (why === undefined) return;
-  const message = `${path} is unchanged, because nft refuses it with the include: ${excerpt(why, 300)}; correct it, or set up without nftables_include`;
-  throw new Failure("include_impossible", message, { path });
+const FLUSH = "flush ruleset";
+
+/** As glob(7), for * and ?; a class of characters matches nothing here. */
+function matches(name: string, pattern: string): boolean {
+  const words = pattern.split(/([*?])/).map((one) => {
+    if (one === "*") return ".*";
+    return one === "?" ? "." : one.replaceAll(/[\\^$.|+()[\]{}]/g, "\\$&");
+  });
+  return new RegExp(`^${words.join("")}$`).test(name);
 }
 
 /** Of a file that flushes all tables, and does not bring ours back itself: in between connections are refused. */
 export async function adviseFlush({ args, host }: IncludeRequest): Promise<Advice[]> {
   const conf = await findConf(host.timeout).catch(orElse(undefined));
   if (args.nftables_include || conf?.file === undefined || !conf.isUsed) return [];
-  const lines = conf.file.text.split("\n").map((line) => line.trim());
-  if (!lines.includes("flush ruleset") || lines.some((line) => includes(line, args.nftables_dir))) return [];
+  const { text } = conf.file;
+  if (!text.split("\n").some((line) => line.trim() === FLUSH) || includesAll(text, args.nftables_dir)) return [];
   const what = `${conf.path} flushes all tables, ours too, when nftables.service starts or reloads; they are back within moments, in which connections break`;
   return [{ what, hint: `'docker_iptables setup --nftables-include' adds the line to it that makes both one step` }];
 }

@@ -57,7 +57,7 @@ Description=Puts back unconfirmed firewall rules
 DefaultDependencies=no
 RequiresMountsFor=${needed}
 After=local-fs.target
-Before=${[...new Set([...loaders, "network-pre.target", "docker.service", "shutdown.target"])].join(" ")}
+Before=${[...new Set([...loaders, "network-pre.target", "docker.service", "nftables.service", "shutdown.target"])].join(" ")}
 Conflicts=shutdown.target
 
 [Service]

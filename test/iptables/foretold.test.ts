@@ -193,6 +193,8 @@ test.each([
   ["-A FORWARD -p tcp -m tcp --dport 080", false],
   ["-A FORWARD -p tcp -m tcp --dport 1:65535", false],
   ["-A FORWARD -p tcp -m tcp --dport 1:65534", true],
+  ["-A FORWARD -p tcp -m tcp --dport 90:80", false],
+  ["-A FORWARD -p tcp -m tcp --dport 80:80", false],
 ])("%s has a shape of its own: %s", (rule, isShared) => {
   const line = `${rule} -m comment --comment "docker_iptables: web" -j ACCEPT`;
   expect(shapeOf(line)).toContain('"docker_iptables: NAME"');

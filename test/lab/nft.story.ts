@@ -273,6 +273,12 @@ story(
     expect(await table(host, "inet theirs")).toContain("banned");
     expect(await table(host)).toContain("docker_iptables: (10_docker)");
 
+    // What includes something else of the directory, or before the flush, is not enough.
+    const others = `include "${DIRECTORY}/lan*.nft"\n`;
+    await host.write(CONF, `include "${DIRECTORY}/*.nft"\n${theirs}${others}`);
+    await done(host, "setup");
+    expect(await conf()).toBe(`include "${DIRECTORY}/*.nft"\n${theirs}${others}${line}`);
+
     // Somebody else's line does, and is not ours to remove.
     const own = `${theirs}include "${DIRECTORY}/1*.nft"\ninclude "${DIRECTORY}/90_docker.nft"`;
     await host.write(CONF, own);
@@ -289,6 +295,15 @@ story(
     await host.run("rm", [CONF]);
     expect((await call(host, "setup", "--nftables-include")).msg).toContain(`${CONF} does not exist`);
     expect(await problemsOf(host)).toEqual([]);
+
+    // What is no file of text is in the way of the include alone.
+    await host.run("ln", ["-s", "/dev/null", CONF]);
+    expect(await call(host, "setup", "--nftables-include")).toMatchObject({ error: { code: "include_impossible" } });
+    expect(await call(host, "setup")).toMatchObject({ changed: false });
+    await host.run("rm", [CONF]);
+    await host.run("sh", ["-c", `printf 'flush ruleset # caf\\351\\n' > ${CONF}`]);
+    expect((await call(host, "setup", "--nftables-include")).msg).toContain("no text in UTF-8");
+    await host.run("rm", [CONF]);
 
     // Only linked to; without a newline at its end; and put back where nobody confirms.
     await host.write("/root/firewall.nft", theirs.trimEnd());
