@@ -147,11 +147,22 @@ export async function findExisting(names: readonly string[], client: Client): Pr
   if (names.length === 0) return new Map();
   const { usable } = await inspectContainers(client, names);
   const found = names.map((name) => {
-    const own = usable.find((one) => one.name === name) ?? usable.find(({ id }) => id.startsWith(name));
-    return [name, own] as const;
+    return [name, calledBy(name, usable)] as const;
   });
   const existing = found.filter((one): one is [string, Container] => one[1] !== undefined);
   return new Map([...existing, ...existing.map(([, one]) => [one.name, one] as const)]);
+}
+
+/** As much of an id as `docker ps` shows, or more. */
+export const CONTAINER_ID = /^[0-9a-f]{12,64}$/;
+
+/**
+ * The container of this name, or of this id. Docker takes any beginning of an id for one, and so may answer with another container
+ * where db is asked for, which does not exist yet.
+ */
+function calledBy(name: string, containers: readonly Container[]): Container | undefined {
+  const isId = CONTAINER_ID.test(name);
+  return containers.find((one) => one.name === name) ?? containers.find(({ id }) => isId && id.startsWith(name));
 }
 
 function publishesAny({ publishes, directPorts }: Container): boolean {
@@ -396,7 +407,7 @@ async function lookAt(names: readonly string[], client: Client): Promise<Look & 
   const ready = new Map<string, Container>();
   const pending: Pending[] = [];
   for (const name of names) {
-    const container = usable.find((one) => one.name === name) ?? usable.find((one) => one.id.startsWith(name));
+    const container = calledBy(name, usable);
     if (container === undefined) pending.push({ name, kind: "missing" });
     else if (!container.running) pending.push({ name, kind: "not_running", status: container.status });
     else ready.set(container.name, container);

@@ -3,6 +3,7 @@
 import { inspectContainers } from "../docker/client.ts";
 import { type Container, NAME } from "../docker/container.ts";
 import {
+  CONTAINER_ID,
   describePending,
   findPublished,
   findRunning,
@@ -273,8 +274,6 @@ export function withOrphans(asked: Selection, now: Fragments, live: Kernel, { ba
   const orphans = [...owners].filter((owner) => isName(owner) && !known.has(owner));
   return { ...asked, wanted: [...asked.wanted, ...orphans.map((owner) => containerFragment(owner))].sort(byOwner) };
 }
-
-const CONTAINER_ID = /^[0-9a-f]{12,64}$/;
 
 /** Docker is not needed, save to find the name that belongs to an id. */
 async function askForAbsent(request: SelectionRequest): Promise<Selection> {

@@ -119,6 +119,20 @@ describe.concurrent("the same container twice", () => {
 });
 
 describe.concurrent("by id", () => {
+  // Of a container called db that does not exist yet, where another one's id begins with db.
+  test("what is too short for an id is a name, whatever the client finds by it", async () => {
+    const host = await hostWithTwo();
+    const short = hexId("web").slice(0, 11);
+    host.document(short, JSON.parse(host.documentOf("web")));
+    const asked = { container: ["web", short], wait_timeout: 0 };
+    expect(await host.ask(asked)).toMatchObject({ failed: true, error: { code: "container_missing" } });
+    expect(await host.ask({ ...asked, _ansible_check_mode: true })).toMatchObject({
+      changed: true,
+      warnings: [`the container ${short} does not exist: its rules cannot be predicted yet`],
+    });
+    expect(host.fragment("web")).toBeUndefined();
+  });
+
   test("the fragment has the container's own name", async () => {
     const host = await hostWithTwo();
     const id = hexId("web");
