@@ -20,7 +20,7 @@ import { type PortMapping, spellPublish } from "../model/port-mapping.ts";
 import type { Source } from "../model/sources.ts";
 import type { OtherFirewalls } from "../netfilter/foreign-firewalls.ts";
 import { decides } from "../netfilter/nft-tables.ts";
-import { nameInComments } from "../nft/elements.ts";
+import { namesInComments } from "../nft/elements.ts";
 import type { Backend, HostRequest } from "../plan/backend.ts";
 import { optionsOf } from "../plan/desired.ts";
 import { readDirectories } from "../plan/directories.ts";
@@ -175,9 +175,8 @@ function allowedTo(
 function forwardedOf(inUse: readonly Family[], { targets, live }: Observed): Family[] {
   const published = new Map([...(live.ipv6?.tables ?? [])].filter(([table]) => table === "nat"));
   const owners = new Set(containersAmong(liveOwners({ tables: published })));
-  return inUse.filter(
-    (family) => family === "ipv4" || targets.some(({ name }) => owners.has(name) || owners.has(nameInComments(name))),
-  );
+  const names = [...namesInComments(targets.map(({ name }) => name))];
+  return inUse.filter((family) => family === "ipv4" || names.some((name) => owners.has(name)));
 }
 
 interface PublishedRange {

@@ -20,7 +20,7 @@ import { FAMILIES, FAMILY_WORDS } from "../model/family.ts";
 import { optionWords, readHead } from "../model/options.ts";
 import { containerOf, type Owner, ownerOf, spellOwner } from "../model/owner.ts";
 import { spellPublish } from "../model/port-mapping.ts";
-import { nameInComments } from "../nft/elements.ts";
+import { namesInComments } from "../nft/elements.ts";
 import { byContainer, hasFileChanges, hasRules, type Item, type Kernel } from "../plan/item.ts";
 import { describeStale, type StaleFragment } from "../plan/skipped.ts";
 import { adviseHostRules } from "../plan/validate.ts";
@@ -270,7 +270,7 @@ export function rivals(
 export function orphans(now: Fragments, live: Kernel, known: readonly string[], loads: boolean): Problem[] {
   return FAMILIES.flatMap((family) => {
     const declared = (now[family] ?? []).flatMap((one) => ownerOf(one) ?? []).map(spellOwner);
-    const owners = new Set([...declared, ...known].flatMap((name) => [name, nameInComments(name)]));
+    const owners = namesInComments([...declared, ...known]);
     const isKnown = (owner: Owner) => owners.has(spellOwner(owner));
     return liveOwners(live[family] ?? readLive(""))
       .filter((owner) => !isKnown(owner))

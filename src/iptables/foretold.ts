@@ -7,7 +7,6 @@
 
 import { canonicalSubnet } from "../model/addresses.ts";
 import { readMark, withMark } from "./line-marks.ts";
-import { uncounted } from "./rule.ts";
 import { builtInChains } from "./table-text.ts";
 
 /** A text that was tried. */
@@ -53,11 +52,13 @@ export function shapeOf(line: string): string | undefined {
 /** At the end of a DNAT. */
 const DESTINATION = / --to-destination (?:(\d[\d.]+)|\[([0-9a-f:]+)\]):(\d+)(-\d+\/\d+)?$/;
 
-/** As iptables-save spells it. */
+/** As iptables-save spells it. Thousands are asked for, so most are not parsed. */
 function isCanonical(address: string): boolean {
-  const host = `${address}/${address.includes(":") ? 128 : 32}`;
-  return canonicalSubnet(host) === host;
+  const host = `${address}/128`;
+  return address.includes(":") ? canonicalSubnet(host) === host : IPV4.test(address);
 }
+
+const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/;
 
 /** One that no iptables leaves out, as it does the ends of a range that is all ports. */
 function isPort(text: string): boolean {
@@ -92,11 +93,13 @@ export function foretell(
   const moved = new Map<number, number>();
   const added = new Set<number>();
   for (const [name, table] of after) {
-    const former = before.get(name) ?? { chains: table.chains, rules: new Map<number, string>() };
-    const isNew = !before.has(name);
-    if (isNew && !table.chains.every((line) => isUntouched(line, name))) return undefined;
-    if (former.chains.join("\n") !== table.chains.join("\n")) return undefined;
-    if (!follow(former.rules, table.rules, moved, added)) return undefined;
+    const former = before.get(name);
+    const isSame =
+      former === undefined
+        ? table.chains.every((line) => isUntouched(line, name))
+        : former.chains.join("\n") === table.chains.join("\n");
+    if (!isSame) return undefined;
+    pair(former?.rules ?? new Map(), table.rules, moved, added);
   }
   const isKnown = (line: number) => isOurs(line) && known.has(shapeOf(lines[line] ?? "") ?? "");
   if (![...added].every(isKnown)) return undefined;
@@ -117,33 +120,26 @@ function tablesIn(lines: readonly string[]): Map<string, Table> | undefined {
       tables.set(line.slice(1), open);
     } else if (line === "COMMIT") open = undefined;
     else if (line.startsWith(":")) open?.chains.push(line);
-    else if (/^-[AI] [^\s"]+ [-!]/.test(line) && uncounted(line) === line) open?.rules.set(at, line);
+    else if (/^-[AI] [^\s"]+ [-!]/.test(line)) open?.rules.set(at, line);
     else return undefined;
   }
   return tables;
 }
 
-/** Pairs the rules that stay (`moved`, by line), and finds those that are new (`added`); false where others have changed places. */
-function follow(
+/** Pairs the rules that stay, wherever they stand (`moved`, by line), and finds those that are new (`added`). */
+function pair(
   before: ReadonlyMap<number, string>,
   after: ReadonlyMap<number, string>,
   moved: Map<number, number>,
   added: Set<number>,
-): boolean {
-  const [former, wanted] = [new Set(before.values()), new Set(after.values())];
-  const old = [...before];
-  let next = 0;
+): void {
+  const former = new Map<string, number[]>();
+  for (const [at, line] of before) former.set(line, [...(former.get(line) ?? []), at]);
   for (const [at, line] of after) {
-    while (next < old.length && !wanted.has(old[next]?.[1] ?? "")) next++;
-    const [was, same] = old[next] ?? [];
-    if (was !== undefined && same === line) {
-      moved.set(was, at);
-      next++;
-    } else if (former.has(line)) return false;
-    else added.add(at);
+    const was = former.get(line)?.shift();
+    if (was === undefined) added.add(at);
+    else moved.set(was, at);
   }
-  while (next < old.length && !wanted.has(old[next]?.[1] ?? "")) next++;
-  return next === old.length;
 }
 
 /** The output for the new lines. In each chain what was inserted comes first, the last first, and then what was appended, in order. */

@@ -13,7 +13,7 @@ import { mayBeOurs, uncounted } from "../iptables/rule.ts";
 import { spelledFragments } from "../iptables/spelled.ts";
 import { tablesOf } from "../iptables/table-text.ts";
 import { Failure } from "../model/errors.ts";
-import type { Family } from "../model/family.ts";
+import { FAMILY_WORDS, type Family } from "../model/family.ts";
 import { containerOf } from "../model/owner.ts";
 import { keepLastingState, keepState, readState, type State, stateOf } from "../system/state.ts";
 import { verbose } from "../system/verbose.ts";
@@ -200,24 +200,27 @@ async function tryOnce(
   };
   const last = lastKnown.get(key);
   if (last?.text === text) return good(last);
-  const all = [last, await readKnown(state)].filter((one) => one !== undefined);
+  const kept = last ?? (await readKnown(state));
   // Where nothing is known a trial does not wait for the kernel's rules.
-  const iptables = all.length === 0 ? "" : iptablesOf((await live)?.text ?? "");
-  const former = all.filter(
-    (one) => iptables !== "" && one.kernel === release() && iptablesOf(one.marked) === iptables,
-  );
-  for (const known of former) if (known.text === text) return good(known);
-  for (const known of former) {
-    const marked = known.untried.length === 0 ? foretell(known, lines, isOurs) : undefined;
-    if (marked === undefined) continue;
-    verbose(() => `load: ${family} is not tried: it differs from what was tried in rules of a kind that was tried`);
-    return good({ ...known, text, marked });
+  const known = kept !== undefined && holds(kept, iptablesOf((await live)?.text ?? "")) ? kept : undefined;
+  if (known?.text === text) return good(known);
+  const foretold = known?.untried.length === 0 ? foretell(known, lines, isOurs) : undefined;
+  if (known !== undefined && foretold !== undefined) {
+    verbose(
+      () => `load: no trial of ${FAMILY_WORDS[family]}: what differs from what was tried is of kinds that were tried`,
+    );
+    return good({ ...known, text, marked: foretold });
   }
   const trial = await tryLines(family, lines, timeout);
   if (trial.kind !== "good") return trial;
   const { marked, untried } = trial;
-  const shapes = new Set([...former.flatMap((one) => one.shapes), ...shapesIn(lines, marked)]);
+  const shapes = new Set([...(known?.shapes ?? []), ...shapesIn(lines, marked)]);
   return good({ text, marked, untried, kernel: release(), shapes: [...shapes].slice(-MOST_SHAPES) });
+}
+
+/** Whether it is what this iptables says on this kernel; "" is an iptables that nobody knows. */
+function holds({ marked, kernel }: Known, iptables: string): boolean {
+  return iptables !== "" && iptablesOf(marked) === iptables && kernel === release();
 }
 
 /** What an earlier process has kept. */

@@ -3,7 +3,7 @@
 import { commentOf } from "../iptables/rule.ts";
 import { withoutHostMask } from "../model/addresses.ts";
 import type { Family } from "../model/family.ts";
-import { hashOf } from "../model/hash.ts";
+import { HASH_LENGTH, hashOf } from "../model/hash.ts";
 import type { Source } from "../model/sources.ts";
 import {
   type AllowDelivered,
@@ -53,9 +53,14 @@ export function commentFor(owner: string): string {
   return `${comment.slice(0, LONGEST_COMMENT - hash.length - 1)}~${hash}`;
 }
 
-/** The name of an owner as comments have it: itself, but for one that is too long. */
-export function nameInComments(owner: string): string {
-  return commentFor(owner).slice(commentOf("").length);
+/** The names of owners, and what comments have in the place of those that are too long: as live elements name them. */
+export function namesInComments(owners: Iterable<string>): Set<string> {
+  return new Set([...owners].flatMap((owner) => [owner, commentFor(owner).slice(commentOf("").length)]));
+}
+
+/** Whether a comment has it in the place of a name that is too long. */
+export function isShortened(name: string): boolean {
+  return new RegExp(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*~[0-9a-f]{${HASH_LENGTH}}$`).test(name);
 }
 
 /**

@@ -196,7 +196,7 @@ export interface FlushedTable {
 
 export type HostPlanRequest = Pick<
   HostRequest,
-  "args" | "settings" | "origins" | "subject" | "host" | "client" | "loading" | "watches"
+  "settings" | "origins" | "subject" | "host" | "client" | "loading" | "watches"
 >;
 
 /** A step back. It returns what it put back, or undefined when there was no need. */

@@ -11,7 +11,7 @@ import type { Request } from "../model/request.ts";
 import { refusalOf } from "../netfilter/own-table.ts";
 import { untrustedAbove } from "../system/trust.ts";
 import { showUnit } from "../systemd/units.ts";
-import type { Advice } from "../text/advice.ts";
+import { type Advice, adviceSentence } from "../text/advice.ts";
 import type { FileChange } from "./item.ts";
 
 /** Debian's; RHEL's unit names /etc/sysconfig/nftables.conf. */
@@ -40,31 +40,44 @@ async function findConf(timeout: number): Promise<Conf> {
 
 type IncludeRequest = Pick<Request, "args" | "subject" | "host">;
 
+/** What there is to do for it, and to say. */
+export interface Include {
+  /** With the line or without it; none where it stays as it is. */
+  files: FileChange[];
+  warnings: string[];
+}
+
+/** Of a host that has nothing to do with nftables. */
+export const NO_INCLUDE: Include = { files: [], warnings: [] };
+
 /**
- * The file with the line or without it; undefined where it stays as it is. A host that moves to iptables, or whose host rules are
- * removed, has no use for the line. Lines that somebody else wrote are enough, and stay.
+ * A host that moves to iptables, or whose host rules are removed, has no use for the line. Lines that somebody else wrote are enough, and
+ * stay.
  *
  * Throws Failure `include_impossible`: there is no such file, it cannot be changed, or nft refuses it with the line.
  */
-export async function planInclude({ args, subject, host }: IncludeRequest): Promise<FileChange | undefined> {
-  const { timeout } = host;
-  const isWanted = args.nftables_include && args.backend === "nft" && subject.state === "present";
-  if (!isWanted) {
+export async function planInclude({ args, subject, host }: IncludeRequest): Promise<Include> {
+  const loadsThere = args.backend === "nft" && subject.state === "present";
+  const isWanted = args.nftables_include && loadsThere;
+  const { path, isUsed, file } = await findConf(host.timeout).catch((error: unknown) => {
+    const { message } = asFailure(error);
+    if (isWanted) throw impossible(DEFAULT_CONF, `the file of nftables.service cannot be changed: ${message}`);
     // What cannot be read has no line of ours.
-    const { path, file } = (await findConf(timeout).catch(orElse(undefined))) ?? { path: "", file: undefined };
-    const after = file && withoutLine(file.text);
-    return file === undefined || after === file.text ? undefined : { path, before: file, after };
-  }
-  const { path, file } = await findConf(timeout).catch((error: unknown) => {
-    throw impossible(DEFAULT_CONF, `the file of nftables.service cannot be changed: ${asFailure(error).message}`);
+    return { ...orElse({ path: DEFAULT_CONF, isUsed: false })(error), file: undefined };
   });
-  if (file === undefined) throw impossible(path, `${path} does not exist, so there is no file to include the rules in`);
-  const after = withLine(file.text, args.nftables_dir);
-  if (after === file.text) return undefined;
-  await refuseUnsuitable(path, args.nftables_dir);
-  const why = args.reload === "none" ? undefined : await refusalOf(after, timeout);
-  if (why !== undefined) throw impossible(path, `nft refuses ${path} with the include: ${excerpt(why, 300)}`);
-  return { path, before: file, after };
+  if (file === undefined) {
+    if (isWanted) throw impossible(path, `${path} does not exist, so there is no file to include the rules in`);
+    return NO_INCLUDE;
+  }
+  const after = isWanted ? withLine(file.text, args.nftables_dir) : withoutLine(file.text);
+  const files = after === file.text ? [] : [{ path, before: file, after }];
+  if (isWanted && files.length > 0) {
+    await refuseUnsuitable(path, args.nftables_dir);
+    const why = args.reload === "none" ? undefined : await refusalOf(after, host.timeout);
+    if (why !== undefined) throw impossible(path, `nft refuses ${path} with the include: ${excerpt(why, 300)}`);
+  }
+  const advises = loadsThere && isUsed && args.reload !== "none";
+  return { files, warnings: advises ? adviseFlush(path, after, args.nftables_dir).map(adviceSentence) : [] };
 }
 
 function impossible(path: string, why: string): Failure {
@@ -117,11 +130,8 @@ function matches(name: string, pattern: string): boolean {
 }
 
 /** Of a file that flushes all tables, and does not bring ours back itself: in between connections are refused. */
-export async function adviseFlush({ args, host }: IncludeRequest): Promise<Advice[]> {
-  const conf = await findConf(host.timeout).catch(orElse(undefined));
-  if (args.nftables_include || conf?.file === undefined || !conf.isUsed) return [];
-  const { text } = conf.file;
-  if (!text.split("\n").some((line) => line.trim() === FLUSH) || includesAll(text, args.nftables_dir)) return [];
-  const what = `${conf.path} flushes all tables, ours too, when nftables.service starts or reloads; they are back within moments, in which connections break`;
-  return [{ what, hint: `'docker_iptables setup --nftables-include' adds the line to it that makes both one step` }];
+function adviseFlush(path: string, text: string, directory: string): Advice[] {
+  if (!text.split("\n").some((line) => line.trim() === FLUSH) || includesAll(text, directory)) return [];
+  const what = `${path} flushes all tables, ours too, when nftables.service starts or reloads; they are back within moments, in which connections break`;
+  return [{ what, hint: "'docker_iptables setup --nftables-include' adds the line to it that makes both one step" }];
 }

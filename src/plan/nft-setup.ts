@@ -19,7 +19,6 @@ import { type HostPlan, NOTHING_PLANNED } from "./host-plan.ts";
 import { refuseForeignFiles } from "./host-rules.ts";
 import type { Item, Kernel } from "./item.ts";
 import { findLeftovers } from "./leftovers.ts";
-import { adviseFlush } from "./nft-include.ts";
 import { adviseUnzoned, type PreflightFindings, refuseNetavark, runPreflight } from "./preflight.ts";
 import { servicesFor } from "./services.ts";
 import { type HostScene, isSetUp, planWatchers, refuseManagingDaemon } from "./setup.ts";
@@ -52,7 +51,6 @@ export async function planNftHost(scene: HostScene, request: HostPlanRequest): P
     ...(desired.move === undefined ? [] : adviseLeftPolicies(iptables)),
     ...adviseForwarding(firewallsOf(await everybodyElse(host.timeout)), gone, desired.networks),
     ...adviseUnzoned(found.unzoned),
-    ...(await adviseFlush(request)),
   ].map(adviceSentence);
   return { ...plan, leftovers, units: [...loaders, ...watchers], warnings };
 }

@@ -16,7 +16,7 @@ import { type DesiredHostRules, warnOfHostRules } from "./host-rules.ts";
 import { hasChanges, type Item, withoutDrifting } from "./item.ts";
 import { describeLoader, describePatch, type Loader } from "./loader.ts";
 import { planFormerUnits } from "./moving.ts";
-import { planInclude } from "./nft-include.ts";
+import { NO_INCLUDE, planInclude } from "./nft-include.ts";
 import { planSettings, warnOfSettings } from "./settings.ts";
 import type { HostScene } from "./setup.ts";
 import type { Survey } from "./survey.ts";
@@ -101,10 +101,11 @@ async function planHost(scene: HostScene, request: PlanRequest): Promise<HostPla
   const plan = await withMove(await request.host.backend.planHost(scene, request), scene.desired, request);
   const settings = planSettings(request);
   const usesNft = request.args.backend === "nft" || scene.desired.move !== undefined;
-  const include = usesNft ? await planInclude(request) : undefined;
+  const include = usesNft ? await planInclude(request) : NO_INCLUDE;
   return {
     ...plan,
-    files: [...plan.files, ...(include === undefined ? [] : [include])],
+    files: [...plan.files, ...include.files],
+    warnings: [...plan.warnings, ...include.warnings],
     ...(settings === undefined ? {} : { settings }),
   };
 }

@@ -20,7 +20,7 @@ import { FAMILIES } from "../model/family.ts";
 import { droppedOptions, type Options, readHead } from "../model/options.ts";
 import { containerOf, containersAmong } from "../model/owner.ts";
 import type { Defaults, Request } from "../model/request.ts";
-import { nameInComments } from "../nft/elements.ts";
+import { isShortened, namesInComments } from "../nft/elements.ts";
 import { type Addresses, ClaimIndex, claimantOf } from "../rules/claim-index.ts";
 import type { NoRules } from "../rules/container-rules.ts";
 import { type ContainerFragment, containerFragment } from "../rules/desired-fragment.ts";
@@ -261,16 +261,12 @@ function askForNobody(here: Fragments): Selection {
   return { ...NOBODY, wanted: owners.map((owner) => containerFragment(owner)) };
 }
 
-/** What is left of a name that is too long for a comment (see `commentFor`): it is enough to find what is to be removed. */
-const SHORTENED = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*~[0-9a-f]{20}$/;
-
 /** Also the containers of which only the kernel still has rules: those are removed. */
 export function withOrphans(asked: Selection, now: Fragments, live: Kernel, { backend }: Host): Selection {
-  const names = [...ownersIn(now), ...asked.left, ...asked.wanted.map(({ owner }) => owner.name)];
-  const known = new Set(names.flatMap((name) => [name, nameInComments(name)]));
+  const known = namesInComments([...ownersIn(now), ...asked.left, ...asked.wanted.map(({ owner }) => owner.name)]);
   const owners = new Set(containersAmong(Object.values(live).flatMap((one) => backend.ownersIn(one))));
   // A comment in the kernel may hold anything.
-  const isName = (word: string) => NAME.test(word) || SHORTENED.test(word);
+  const isName = (word: string) => NAME.test(word) || isShortened(word);
   const orphans = [...owners].filter((owner) => isName(owner) && !known.has(owner));
   return { ...asked, wanted: [...asked.wanted, ...orphans.map((owner) => containerFragment(owner))].sort(byOwner) };
 }
