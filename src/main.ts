@@ -33,14 +33,25 @@ import type { Listener } from "./docker/find.ts";
 import type { Result } from "./generated/result.ts";
 import { restoreCommand } from "./iptables/commands.ts";
 import { asFailure, Failure } from "./model/errors.ts";
-import { placesOf, type Request, setsUp } from "./model/request.ts";
+import { placesOf, type Request, removesHost, setsUp } from "./model/request.ts";
 import type { HostSettings } from "./model/settings.ts";
+import { shareSeen } from "./netfilter/kept.ts";
 import type { Host, HostRequest } from "./plan/backend.ts";
 import { settingsAfter } from "./plan/settings.ts";
 import { everyVariable, forget, variable } from "./system/environment.ts";
 import { isInstalled } from "./system/exec.ts";
 import { isOverSsh } from "./system/remote.ts";
 import { keepLastValid, readSettingsFile, refuseUntrustedPlace } from "./system/settings-file.ts";
+import {
+  chunksOf,
+  type Descriptor,
+  mayBeTerminal,
+  STDERR,
+  STDIN,
+  STDOUT,
+  writeAll,
+} from "./system/standard-streams.ts";
+import { stateOf } from "./system/state.ts";
 import { spellCommand, startVerbose, verbose } from "./system/verbose.ts";
 import { recordedSettings } from "./systemd/install.ts";
 import { isChange, readCaller, record } from "./systemd/journal.ts";
@@ -57,9 +68,9 @@ async function answer(argv: readonly string[]): Promise<Answer> {
   if (isAlwaysVerbose) showEvents(argv);
   const [first] = argv;
   if (first === undefined) {
-    if (process.stdin.isTTY) throw new UsageError("give a verb, or JSON on stdin");
+    if (isTerminal(STDIN)) throw new UsageError("give a verb, or JSON on stdin");
     leaveOthersState();
-    return fulfil(() => readStdin(process.stdin), printJson);
+    return fulfil(() => readStdin(chunksOf(STDIN)), printJson);
   }
   if (argv.length === 1 && isArgsFile(first)) {
     leaveOthersState();
@@ -76,9 +87,9 @@ async function answer(argv: readonly string[]): Promise<Answer> {
   const reader: Reader = {
     check: command.raw["_ansible_check_mode"] === true,
     // A serial console may say that it has none.
-    columns: process.stdout.isTTY ? process.stdout.columns || 80 : undefined,
-    stdout: paintFor(process.stdout.isTTY, everyVariable()),
-    stderr: paintFor(process.stderr.isTTY, everyVariable()),
+    columns: isTerminal(STDOUT) ? process.stdout.columns || 80 : undefined,
+    stdout: paintFor(isTerminal(STDOUT), everyVariable()),
+    stderr: paintFor(isTerminal(STDERR), everyVariable()),
   };
   const print = command.json ? printJson : (result: Result) => printForPerson(result, reader);
   return fulfil(async () => command.raw, print, handlerOf(command), command.verb);
@@ -92,7 +103,7 @@ async function printNames({ raw, named }: Extract<Command, { kind: "names" }>): 
 
 /** From now on each command and each decision is a line on stderr. */
 function showEvents(argv: readonly string[]): void {
-  startVerbose((line) => process.stderr.write(`${line}\n`));
+  startVerbose((line) => tell(`${line}\n`));
   const program = `docker_iptables ${VERSION}, Node.js ${process.versions.node}`;
   verbose(() => `${program}, process ${process.pid}, user ${process.getuid?.()}: ${spellCommand(argv)}`);
 }
@@ -140,12 +151,8 @@ let statusLine: StatusLine | undefined;
 
 /** Shows on a terminal what a call does that takes long. */
 function showProgress(): void {
-  if (!process.stderr.isTTY) return;
-  const line = new StatusLine(
-    (text) => process.stderr.write(text),
-    process.stderr.columns || 80,
-    () => performance.now(),
-  );
+  if (!isTerminal(STDERR)) return;
+  const line = new StatusLine(tell, process.stderr.columns || 80, () => performance.now());
   statusLine = line;
   startVerbose((event) => line.event(event));
 }
@@ -153,7 +160,7 @@ function showProgress(): void {
 /** A line for whoever reads along. */
 function complain(line: string): void {
   statusLine?.clear();
-  process.stderr.write(`${oneLine(line)}\n`);
+  tell(`${oneLine(line)}\n`);
 }
 
 /** `stop` is aborted by a signal. */
@@ -240,6 +247,7 @@ function publishContainers(
     result: async () => {
       if (settings.unusable !== undefined && opens) throw settings.unusable;
       if (setsUp(request.subject) && settings.file === undefined) await refuseUntrustedPlace(settings.path);
+      shareSeen(stateOf("ipv4", request.host.directories.ipv4), !request.check && !removesHost(request.subject));
       const outcome = await publish(warned(request), stop, listener);
       // Those that wait for a confirmation are not in force yet.
       const isKept = !request.check && outcome.committed.waits === undefined;
@@ -319,7 +327,7 @@ function revertChange(raw: Raw, settings: HostSettings, stop: AbortSignal, isTim
 
 /** Whether a person reads along who can answer. */
 function isDialog({ json }: Pick<Exclude<Command, { kind: "text" | "version" }>, "json">): boolean {
-  return !json && process.stdin.isTTY && process.stderr.isTTY;
+  return !json && isTerminal(STDIN) && isTerminal(STDERR);
 }
 
 /** Whoever changes a firewall from afar may lock himself out. */
@@ -333,7 +341,7 @@ async function adviseConfirm({ verb, raw }: Exclude<Command, { kind: "text" | "n
 /** A change that waits, once a person at the terminal has said what becomes of it. */
 async function asked(result: Result, request: HostRequest, stop: AbortSignal): Promise<Result> {
   const { unconfirmed } = result;
-  if (unconfirmed === undefined || statusLine === undefined || !process.stdin.isTTY) return result;
+  if (unconfirmed === undefined || statusLine === undefined || !isTerminal(STDIN)) return result;
   complain(result.msg);
   const reply = await askToKeep(Date.parse(unconfirmed.until), statusLine, process.stdin, stop);
   if (reply === "gone") return result;
@@ -481,9 +489,9 @@ function reporterOf(request: HostRequest): Reporter {
       const because = reasons.map(describeReason);
       const recorded = await note(request, result, because);
       const why = because.length > 0 ? ` (${oneLine(because.join(", "))})` : "";
-      if (result.changed && !(recorded && inJournal)) process.stdout.write(`${result.msg}${why}\n`);
+      if (result.changed && !(recorded && inJournal)) say(`${result.msg}${why}\n`);
       const warnings = result.warnings.map((warning) => `warning: ${warning}\n`).join("");
-      if (warnings !== warned) process.stderr.write(warnings);
+      if (warnings !== warned) tell(warnings);
       warned = warnings;
       if (!kept) await keepLastValid(request.settings);
       kept = true;
@@ -539,15 +547,33 @@ function onSignal(): AbortSignal {
   return controller.signal;
 }
 
-// A reader that is gone, or a full disk behind a redirection: only the exit status can still tell the caller.
-process.stderr.on("error", () => {});
-process.stdout.on("error", () => {
-  process.exitCode = 1;
-});
+function isTerminal(descriptor: Descriptor): boolean {
+  if (!mayBeTerminal(descriptor)) return false;
+  const { stdin, stdout, stderr } = process;
+  return { [STDIN]: stdin, [STDOUT]: stdout, [STDERR]: stderr }[descriptor].isTTY;
+}
+
+/** On stdout. A reader that is gone, or a full disk behind a redirection: only the exit status can still tell the caller. */
+function say(text: string): void {
+  try {
+    writeAll(STDOUT, text);
+  } catch {
+    isUnsaid = true;
+  }
+}
+
+let isUnsaid = false;
+
+/** On stderr. Nobody can be told that nobody reads it. */
+function tell(text: string): void {
+  try {
+    writeAll(STDERR, text);
+  } catch {}
+}
 
 answer(process.argv.slice(2))
   .catch((error: unknown): Answer => {
-    const paint = paintFor(process.stderr.isTTY, everyVariable());
+    const paint = paintFor(isTerminal(STDERR), everyVariable());
     const line = (message: string) => `${paint("red", `docker_iptables: ${oneLine(message)}`)}\n`;
     if (error instanceof UsageError)
       return { stdout: "", stderr: `${line(error.message)}${helpHint(error.verb)}`, exitCode: 2 };
@@ -555,9 +581,9 @@ answer(process.argv.slice(2))
     return { stdout: "", stderr: line(`${message} [${code}]`), exitCode: 1 };
   })
   .then(({ stdout, stderr, exitCode }) => {
-    process.exitCode ||= exitCode;
-    verbose(() => `done: exit status ${process.exitCode}`);
+    verbose(() => `done: exit status ${exitCode}`);
     statusLine?.clear();
-    process.stderr.write(stderr);
-    process.stdout.write(stdout);
+    tell(stderr);
+    say(stdout);
+    process.exitCode = isUnsaid ? 1 : exitCode;
   });

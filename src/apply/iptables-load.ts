@@ -3,7 +3,7 @@
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { readFragments } from "../fragments/directory.ts";
 import { restoreCommand } from "../iptables/commands.ts";
-import { type Live, readLive } from "../iptables/live.ts";
+import { type Live, NOTHING_LIVE } from "../iptables/live.ts";
 import { asFailure, ConcurrentChange, Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import { type HostConfig, removesHost } from "../model/request.ts";
@@ -105,7 +105,7 @@ async function loadNamingBroken(unit: Unit, host: HostConfig, replaces: boolean)
 async function tryDirectory(family: Family, { directories, timeout }: HostConfig): Promise<Failure | undefined> {
   const directory = directories[family];
   const { current } = await sortByBoot(directory, await readFragments(directory));
-  return findBroken(current, { family, directory, timeout }, readLive(""));
+  return findBroken(current, { family, directory, timeout }, NOTHING_LIVE);
 }
 
 /** All of them, whatever becomes of one; throws the first failure once all have ended. The kernel takes most of the time of each. */

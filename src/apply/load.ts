@@ -9,7 +9,7 @@ import { sortByBoot } from "../fragments/confirmed.ts";
 import { existingFamilies, missingDirectory, readFragments } from "../fragments/directory.ts";
 import { type Assembled, assemble, type Fragment, textOf } from "../iptables/assemble.ts";
 import { DOCKER_USER } from "../iptables/docker-rules.ts";
-import { type Live, readLive } from "../iptables/live.ts";
+import { type Live, NOTHING_LIVE, readLive } from "../iptables/live.ts";
 import { withoutLines } from "../iptables/removal.ts";
 import { keyOf, mayBeOurs, readAdded, readChain, readWords, spell, uncounted } from "../iptables/rule.ts";
 import { builtInChains } from "../iptables/table-text.ts";
@@ -251,12 +251,12 @@ export async function findBroken(
   live: Live,
 ): Promise<Failure | undefined> {
   // What runs as it is written iptables takes.
-  const written = assemble(fragments, [], NO_RULES);
+  const written = assemble(fragments, [], NOTHING_LIVE);
   if (written.problems.length === 0 && runs(written, live)) return undefined;
   try {
     const spelling = await canonicalFragments(fragments, spellingOptions);
     refuseUnresolved(spelling);
-    if (runs(assemble(spelling.fragments, [], NO_RULES), live)) return undefined;
+    if (runs(assemble(spelling.fragments, [], NOTHING_LIVE), live)) return undefined;
     const { assembled } = spelling;
     const read = await readOnHost(spellingOptions.family, assembled.lines, spellingOptions.timeout);
     return read.kind === "refused" ? refusedLine(assembled, read.line, read.words) : undefined;
@@ -277,8 +277,6 @@ function refuseUnresolved({ assembled, unresolved }: Spelling): void {
     `the host name ${name} does not resolve, nor did it at the last load; give an address`,
   );
 }
-
-const NO_RULES = readLive("");
 
 /** Whether the kernel has all chains and rules of a text, in any order, and perhaps more. */
 function runs({ lines }: Assembled, live: Live): boolean {
@@ -376,7 +374,7 @@ export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: 
     await restoreRules(family, textOf(given), timeout).catch((error: unknown) => {
       throw naming(given, asFailure(error));
     });
-    warnings.push(...(await remember(spelling, { ...plan, live: NO_RULES, loaded: true })));
+    warnings.push(...(await remember(spelling, { ...plan, live: NOTHING_LIVE, loaded: true })));
   }
   // Once no family can fail any more; and where nothing changes, too: a load that was killed here has left an older text.
   if (isConfirmed) warnings.push(...(await keepAllLastGood(planned)));

@@ -7,7 +7,7 @@ import { FAMILIES, type Family } from "../model/family.ts";
 import { containerOf } from "../model/owner.ts";
 import { type HostConfig, removesHost } from "../model/request.ts";
 import { changeTable, readOwnTable } from "../netfilter/own-table.ts";
-import { DECLARED } from "../nft/layout.ts";
+import { declared } from "../nft/layout.ts";
 import { liveOf, NftLive } from "../nft/live.ts";
 import { withoutOwners, withTexts } from "../nft/snapshot.ts";
 import { changesFor, type NftTable, NOTHING, readLines } from "../nft/table.ts";
@@ -60,7 +60,7 @@ export function goalOf(files: readonly NftFile[]): NftTable {
   const sorted = [...files.filter(isHosts), ...files.filter((one) => !isHosts(one))];
   return readLines(
     sorted.flatMap(({ file }) => file.split("\n")),
-    DECLARED,
+    declared(),
   ).table;
 }
 

@@ -8,7 +8,7 @@ import { sortByBoot } from "../fragments/confirmed.ts";
 import { readFragments } from "../fragments/directory.ts";
 import { type Assembled, assemble, type Fragment } from "../iptables/assemble.ts";
 import { inOrder } from "../iptables/in-order.ts";
-import { iptablesOf, type Live, readLive } from "../iptables/live.ts";
+import { iptablesOf, type Live, NOTHING_LIVE } from "../iptables/live.ts";
 import {
   isNeeded,
   type Missing,
@@ -204,7 +204,7 @@ function isBare({ tables }: Live, fragments: readonly Fragment[], record: BootRe
   const lines = [...tables.values()].flatMap((table) => table.lines);
   if (lines.length === 0) return true;
   if (record?.loaded !== true && fragments.some(({ text }) => text.includes(OF_BASE))) return !lines.some(mayBeOurs);
-  const declared = assemble(fragments, [], readLive("")).lines.filter((line) => /^[[-]/.test(line));
+  const declared = assemble(fragments, [], NOTHING_LIVE).lines.filter((line) => /^[[-]/.test(line));
   const keys = new Set(declared.map((line) => keyOf(readWords(uncounted(line)))));
   return !lines.some((line) => mayBeOurs(line) || keys.has(keyOf(readWords(line))));
 }

@@ -8,7 +8,7 @@ import type { Problem } from "../generated/result.ts";
 import { assemble, type Fragment } from "../iptables/assemble.ts";
 import { DOCKER_USER } from "../iptables/docker-rules.ts";
 import { readFragment } from "../iptables/fragment-text.ts";
-import { type Drift, liveOwners, readLive } from "../iptables/live.ts";
+import { type Drift, liveOwners, NOTHING_LIVE } from "../iptables/live.ts";
 import { withoutChain } from "../iptables/packet.ts";
 import { readClaims } from "../iptables/read.ts";
 import { commentOf, readComment, readWords, spell } from "../iptables/rule.ts";
@@ -272,7 +272,7 @@ export function orphans(now: Fragments, live: Kernel, known: readonly string[], 
     const declared = (now[family] ?? []).flatMap((one) => ownerOf(one) ?? []).map(spellOwner);
     const owners = namesInComments([...declared, ...known]);
     const isKnown = (owner: Owner) => owners.has(spellOwner(owner));
-    return liveOwners(live[family] ?? readLive(""))
+    return liveOwners(live[family] ?? NOTHING_LIVE)
       .filter((owner) => !isKnown(owner))
       .map((owner): Problem => {
         const word = FAMILY_WORDS[family];
@@ -285,7 +285,7 @@ export function orphans(now: Fragments, live: Kernel, known: readonly string[], 
 
 /** Fragments that iptables-restore would refuse for their form. */
 export function brokenFragments(fragments: readonly Fragment[]): Problem[] {
-  return assemble(fragments, [], readLive("")).problems.map(({ path, line, why }) =>
+  return assemble(fragments, [], NOTHING_LIVE).problems.map(({ path, line, why }) =>
     brokenFragment(`${path} line ${line}: ${why}`, path, line),
   );
 }

@@ -9,7 +9,7 @@ import { FAMILIES, type Family } from "../model/family.ts";
 import { TABLE_WORDS } from "../nft/layout.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
 import { runSystemctl } from "../system/systemctl.ts";
-import { Kept } from "./generation.ts";
+import { Kept } from "./kept.ts";
 import { hasLegacyTables } from "./legacy-tables.ts";
 import { type BaseChain, isAtOurHooks, type NftTable, type Statements } from "./nft-tables.ts";
 
@@ -206,7 +206,17 @@ export async function everybodyElse(timeoutSeconds: number): Promise<OtherFirewa
 type TablesChain = BaseChain & { table: string };
 
 /** The base chains of all tables but ours, which our own transactions do not touch. */
-export const othersChains = new Kept<TablesChain[] | undefined>({ lasts: (chains) => chains !== undefined });
+const othersChains = new Kept<TablesChain[] | undefined>({
+  command: "nft",
+  lasts: (chains) => chains !== undefined,
+  next: { name: "chains", write: (chains) => chains, read: readChains },
+});
+
+function readChains(json: unknown): TablesChain[] | undefined {
+  const isChain = (one: unknown) =>
+    ["table", "name", "hook", "type", "policy"].every((key) => typeof asRecord(one)[key] === "string");
+  return Array.isArray(json) && json.every(isChain) ? json : undefined;
+}
 
 /** None where nft is not installed, or fails. */
 async function listBaseChains(timeoutSeconds: number): Promise<TablesChain[]> {

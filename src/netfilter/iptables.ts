@@ -1,52 +1,41 @@
 // iptables-save and iptables-restore, of either family, in the caller's network namespace.
 
-import { stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { COMMANDS, restoreCommand } from "../iptables/commands.ts";
 import { type Live, readLive } from "../iptables/live.ts";
 import { Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import type { HostConfig } from "../model/request.ts";
-import { commandFailure, programOf, type Ran, run } from "../system/exec.ts";
-import { Kept } from "./generation.ts";
+import { commandFailure, type Ran, run } from "../system/exec.ts";
+import { across, Kept } from "./kept.ts";
 import { hasLegacyTables } from "./legacy-tables.ts";
 
-/** What was read, and which program printed it: undefined where it is not iptables' own for nftables. */
-interface Saved {
-  live: Live;
-  program: string | undefined;
-}
-
-/** An upgrade or another alternative is another program. */
-async function nftProgram(family: Family): Promise<string | undefined> {
-  const path = (await programOf(COMMANDS[family].save)) ?? "";
-  if (basename(path) !== "xtables-nft-multi") return undefined;
-  const found = await stat(path).catch(() => undefined);
-  return found && `${path} ${found.ino} ${found.mtimeMs}`;
-}
-
 /**
- * Kept where iptables' own program for nftables says what they are: no generation tells of the legacy backend's tables, nor of what a
- * script in its place has read.
+ * Kept where iptables' own program for nftables says what they are: no generation tells of the legacy backend's tables. Nor does one tell
+ * that a set of ipset's has got another name, as by a swap.
  */
-function keptRules(family: Family): Kept<Saved> {
-  const holds = async ({ program }: Saved) =>
-    program !== undefined && program === (await nftProgram(family)) && !(await hasLegacyTables(family));
-  return new Kept<Saved>({ lasts: ({ live }) => !live.besideLegacy, holds });
+function keptRules(family: Family): Kept<Live> {
+  return new Kept<Live>({
+    command: COMMANDS[family].save,
+    lasts: ({ text, besideLegacy }, { path }) =>
+      basename(path) === "xtables-nft-multi" && !besideLegacy && !text.includes(" --match-set "),
+    holds: async () => !(await hasLegacyTables(family)),
+    next: {
+      name: family,
+      write: ({ text }) => text,
+      read: (text) => (typeof text === "string" ? { ...readLive(text), besideLegacy: false } : undefined),
+    },
+  });
 }
 
-const saved: Record<Family, Kept<Saved>> = { ipv4: keptRules("ipv4"), ipv6: keptRules("ipv6") };
+const saved: Record<Family, Kept<Live>> = { ipv4: keptRules("ipv4"), ipv6: keptRules("ipv6") };
 
 /**
  * By iptables-nft the rules are nftables', and are not read again where nothing has changed. Throws Failure `command_failed`,
  * `permission_denied` and those of `run`.
  */
-export async function saveRules(family: Family, timeoutSeconds: number): Promise<Live> {
-  const read = async () => {
-    const program = await nftProgram(family);
-    return { live: await saveNow(family, timeoutSeconds), program };
-  };
-  return (await saved[family].read(read)).live;
+export function saveRules(family: Family, timeoutSeconds: number): Promise<Live> {
+  return saved[family].read(() => saveNow(family, timeoutSeconds));
 }
 
 async function saveNow(family: Family, timeoutSeconds: number): Promise<Live> {
@@ -125,11 +114,14 @@ export async function patchRules(family: Family, text: string, timeoutSeconds: n
 }
 
 async function restore(family: Family, flags: string[], text: string, timeoutSeconds: number): Promise<void> {
-  saved[family].forget();
-  const ran = await run(restoreCommand(family), ["--wait", String(timeoutSeconds), ...flags], {
-    timeoutSeconds: timeoutSeconds + 1,
-    input: text,
-  });
+  const load = () =>
+    run(restoreCommand(family), ["--wait", String(timeoutSeconds), ...flags], {
+      timeoutSeconds: timeoutSeconds + 1,
+      input: text,
+    });
+  // iptables-nft's is one for each table (tried, 1.8.9 to 1.8.13), which may have chains then that it had not.
+  const tables = text.match(/^COMMIT$/gm)?.length ?? 0;
+  const ran = await across([family, "chains"], tables, load, ({ exitCode }) => exitCode === 0);
   if (ran.exitCode !== 0) throw failed(ran, "reload_failed", "the rules could not be loaded");
 }
 

@@ -6,7 +6,7 @@
 import { basename } from "node:path";
 import { type Assembled, assemble, type Fragment, PRESERVED, textOf } from "../iptables/assemble.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
-import { readLive } from "../iptables/live.ts";
+import { NOTHING_LIVE } from "../iptables/live.ts";
 import { commentOf, isInserted, mayBeOurs, readWords } from "../iptables/rule.ts";
 import { readTables } from "../iptables/table-text.ts";
 import type { Family } from "../model/family.ts";
@@ -45,7 +45,7 @@ export async function keepOurLastGood(
   const kept = await readState(stateOf(family, directory), "rules");
   if (kept === undefined ? !alone : readTables(kept).problems.length > 0) return [];
   const ours = fragments.filter((one) => isManaged(one.text) && isHostFile(one));
-  return keepLastGood(family, directory, assemble(among(kept ?? "", ours), [], readLive("")));
+  return keepLastGood(family, directory, assemble(among(kept ?? "", ours), [], NOTHING_LIVE));
 }
 
 /** The host rules' files instead of those that a text has: what came before one of them, or after it, still does. */

@@ -3,12 +3,18 @@
 import type { Failure } from "../model/errors.ts";
 import { TABLE_WORDS } from "../nft/layout.ts";
 import { type NftTable, readTable } from "../nft/table.ts";
+import { tableAsJson, tableFromJson } from "../nft/table-json.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
-import { othersChains } from "./foreign-firewalls.ts";
-import { Kept } from "./generation.ts";
+import { across, Kept } from "./kept.ts";
 
-const listed = new Kept<NftTable | undefined>();
-const presence = new Kept<boolean>();
+const NFT = "nft";
+
+/** A table that is not there is not kept for the next run: what comes first then is a setup. */
+const listed = new Kept<NftTable | undefined>({
+  command: NFT,
+  next: { name: "inet", write: (table) => table && tableAsJson(table), read: tableFromJson },
+});
+const presence = new Kept<boolean>({ command: NFT });
 
 /** Undefined where it is not there. Throws Failure `command_failed`, `permission_denied` and those of `run`. */
 export function readOwnTable(timeoutSeconds: number): Promise<NftTable | undefined> {
@@ -16,7 +22,7 @@ export function readOwnTable(timeoutSeconds: number): Promise<NftTable | undefin
 }
 
 async function listOwnTable(timeoutSeconds: number): Promise<NftTable | undefined> {
-  const ran = await run("nft", ["--json", "list", "table", ...TABLE_WORDS.split(" ")], { timeoutSeconds });
+  const ran = await run(NFT, ["--json", "list", "table", ...TABLE_WORDS.split(" ")], { timeoutSeconds });
   if (ran.exitCode !== 0) {
     if (NO_TABLE.test(ran.stderr)) return undefined;
     throw failed(ran, "command_failed", "the live rules cannot be read");
@@ -33,7 +39,7 @@ const NO_TABLE = /No such file or directory/;
 export function hasOwnTable(timeoutSeconds: number): Promise<boolean> {
   return presence.read(async () => {
     const words = [...TABLE_WORDS.split(" "), "nat_prerouting"];
-    const ran = await run("nft", ["list", "chain", ...words], { timeoutSeconds });
+    const ran = await run(NFT, ["list", "chain", ...words], { timeoutSeconds });
     if (ran.exitCode === 0) return true;
     if (NO_TABLE.test(ran.stderr)) return false;
     throw failed(ran, "command_failed", "the live rules cannot be read");
@@ -43,18 +49,14 @@ export function hasOwnTable(timeoutSeconds: number): Promise<boolean> {
 /** Commands as one transaction: all of it, or nothing. Throws Failure `reload_failed`, `permission_denied` and those of `run`. */
 export async function changeTable(lines: readonly string[], timeoutSeconds: number): Promise<void> {
   const input = `${lines.join("\n")}\n`;
-  listed.forget();
-  presence.forget();
-  const ran = await othersChains.across(
-    () => run("nft", ["-f", "-"], { timeoutSeconds, input }),
-    ({ exitCode }) => exitCode === 0,
-  );
+  const load = () => run(NFT, ["-f", "-"], { timeoutSeconds, input });
+  const ran = await across(["inet"], 1, load, ({ exitCode }) => exitCode === 0);
   if (ran.exitCode !== 0) throw failed(ran, "reload_failed", "the rules could not be loaded");
 }
 
 /** Why nft would not load a file of this text, in its words; undefined where it would. Nothing is loaded. Throws those of `run`. */
 export async function refusalOf(text: string, timeoutSeconds: number): Promise<string | undefined> {
-  const ran = await run("nft", ["--check", "-f", "-"], { timeoutSeconds, input: text });
+  const ran = await run(NFT, ["--check", "-f", "-"], { timeoutSeconds, input: text });
   return ran.exitCode === 0 ? undefined : ran.stderr;
 }
 

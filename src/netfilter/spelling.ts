@@ -8,7 +8,7 @@ import { release } from "node:os";
 import { type Assembled, assemble, type Fragment, PRESERVED, refuseProblems } from "../iptables/assemble.ts";
 import { foretell, shapesIn, type Tried } from "../iptables/foretold.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
-import { iptablesOf, type Live, readLive } from "../iptables/live.ts";
+import { iptablesOf, type Live, NOTHING_LIVE } from "../iptables/live.ts";
 import { mayBeOurs, uncounted } from "../iptables/rule.ts";
 import { spelledFragments } from "../iptables/spelled.ts";
 import { tablesOf } from "../iptables/table-text.ts";
@@ -61,7 +61,7 @@ export async function canonicalFragments(
   spellingOptions: SpellingOptions,
 ): Promise<Spelling> {
   const state = stateOf(spellingOptions.family, spellingOptions.directory);
-  const written = assemble(fragments, [], NO_RULES);
+  const written = assemble(fragments, [], NOTHING_LIVE);
   refuseProblems(written.problems);
   const { names, unresolved } = await findAddresses(namesIn(written.lines), state, spellingOptions);
   const lines = written.lines.map((line) => withAddresses(line, names));
@@ -82,8 +82,6 @@ export async function canonicalFragments(
     warnings: warningsOf(assembled, untried),
   };
 }
-
-const NO_RULES = readLive("");
 
 /**
  * The fragments so that their rules can be compared with live ones: as written, if the live rules are the same; else as iptables

@@ -12,7 +12,7 @@ import type { ContainerRule, HostRule } from "../rules/model.ts";
 import { oneLine } from "../text/visible.ts";
 import { readCommand } from "./commands.ts";
 import { commentFor, renderElements } from "./elements.ts";
-import { DECLARED } from "./layout.ts";
+import { declared } from "./layout.ts";
 import { containerMeaning, hostMeaning } from "./meaning.ts";
 import { type NftTable, readLines } from "./table.ts";
 import { confirmedLines, containerLines, hostLines } from "./text.ts";
@@ -73,7 +73,7 @@ export function readNft(text: string, owner: Owner): ReadNft {
   const key = spellOwner(owner);
   const last = LAST.get(key);
   if (last?.text === text) return last.read;
-  const { table, strange } = readLines(text.split("\n"), DECLARED);
+  const { table, strange } = readLines(text.split("\n"), declared());
   let words: ReadNft["words"] | undefined;
   const read = {
     table,

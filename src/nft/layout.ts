@@ -163,9 +163,12 @@ const VALUES = {
 };
 
 /** The same of both families, by name. */
-export const DECLARED = new Map(
-  FAMILIES.flatMap((family) => declarationsOf(family).map(({ name, ...one }) => [name, one] as const)),
-);
+export function declared(): ReadonlyMap<string, { kind: "set" | "map"; type: string }> {
+  all ??= new Map(FAMILIES.flatMap(declarationsOf).map(({ name, ...one }) => [name, one]));
+  return all;
+}
+
+let all: ReturnType<typeof declared> | undefined;
 
 /** All chains, those before the others to which they lead. */
 export function chainsOf(families: readonly Family[], options: LayoutOptions): Chain[] {

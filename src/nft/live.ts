@@ -1,7 +1,7 @@
 // Our table as it runs, in iptables' words as well: all that reads the kernel's rules (who reaches what, whose they are) reads it so. Pure.
 
 import { assemble, type Fragment } from "../iptables/assemble.ts";
-import { type Live, readLive } from "../iptables/live.ts";
+import { type Live, NOTHING_LIVE, readLive } from "../iptables/live.ts";
 import { keyOf, readWords } from "../iptables/rule.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
 import { HOST_FILES, hostOwner, type Owner, readOwner, spellOwner } from "../model/owner.ts";
@@ -73,5 +73,5 @@ function textOf(table: NftTable | undefined, family: Family): string {
     const text = inIptablesWords(table, owner, "").fragments[family];
     return text === undefined ? [] : [{ path: "", text }];
   });
-  return assemble(fragments, [], readLive("")).lines.join("\n");
+  return assemble(fragments, [], NOTHING_LIVE).lines.join("\n");
 }

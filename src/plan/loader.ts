@@ -1,7 +1,7 @@
 // How the kernel will get the rules: chosen before anything is written.
 
 import type { Fragments } from "../fragments/by-family.ts";
-import { readLive } from "../iptables/live.ts";
+import { NOTHING_LIVE } from "../iptables/live.ts";
 import { INGRESS_CHAIN, meshOf } from "../iptables/mesh.ts";
 import { asFailure, type Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
@@ -83,7 +83,7 @@ export function replacesForeign({ subject, loading }: Pick<Request, "subject" | 
 }
 
 function isMeshed({ live }: Survey, future: Fragments): boolean {
-  return FAMILIES.some((family) => meshOf(live[family] ?? readLive(""), future[family] ?? []).size > 0);
+  return FAMILIES.some((family) => meshOf(live[family] ?? NOTHING_LIVE, future[family] ?? []).size > 0);
 }
 
 /** The services that load what changes. */

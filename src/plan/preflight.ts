@@ -6,7 +6,7 @@ import type { Network } from "../docker/network.ts";
 import type { Fragments } from "../fragments/by-family.ts";
 import { readOwn } from "../fragments/directory.ts";
 import type { BridgeNetwork } from "../iptables/docker-rules.ts";
-import { readLive } from "../iptables/live.ts";
+import { NOTHING_LIVE } from "../iptables/live.ts";
 import { INGRESS_CHAIN, meshOf } from "../iptables/mesh.ts";
 import { preservedMesh, preservedOf } from "../iptables/preserved.ts";
 import { ADOPTED, adopt, listUndeclared, type Undeclared, undeclaredOf } from "../iptables/undeclared.ts";
@@ -75,7 +75,7 @@ export async function runPreflight(
     foreignTables(timeout),
     firewalldRuns(timeout),
     ...families.map(async (family) => {
-      const [running, fragments] = [live[family] ?? readLive(""), future[family] ?? []];
+      const [running, fragments] = [live[family] ?? NOTHING_LIVE, future[family] ?? []];
       const theirs = await otherBackend(family, timeout);
       const other = theirs && {
         ...theirs,

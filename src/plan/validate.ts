@@ -4,7 +4,7 @@ import { basename, dirname, join } from "node:path";
 import { compareNames, type Fragments } from "../fragments/by-family.ts";
 import { assemble, type Fragment, refuseProblems } from "../iptables/assemble.ts";
 import { isManaged } from "../iptables/fragment-text.ts";
-import { hasDockersRules, readLive } from "../iptables/live.ts";
+import { hasDockersRules, NOTHING_LIVE } from "../iptables/live.ts";
 import { dnatChain } from "../iptables/read.ts";
 import { readTarget, readWords } from "../iptables/rule.ts";
 import { tablesOf } from "../iptables/table-text.ts";
@@ -57,7 +57,7 @@ export function validate(
     // A patch loads nothing of others, so their broken fragment is no obstacle.
     const loaded = reload === "patch" ? fragments.filter(({ text }) => isManaged(text)) : fragments;
     if (reload === "restore" || reload === "patch") {
-      refuseProblems(assemble(loaded, [], readLive("")).problems);
+      refuseProblems(assemble(loaded, [], NOTHING_LIVE).problems);
     }
   }
 }

@@ -1,9 +1,7 @@
 // The one place that starts processes: execa, an argument vector, no shell, a time limit, a limit of output.
 
-import { realpath } from "node:fs/promises";
-import { isAbsolute, join, resolve } from "node:path";
+import { isAbsolute, resolve } from "node:path";
 import type { Readable } from "node:stream";
-import { execa } from "execa";
 import type { ErrorCode } from "../generated/result.ts";
 import { errno, excerpt, exhaustion, Failure } from "../model/errors.ts";
 import { variable } from "./environment.ts";
@@ -49,10 +47,15 @@ export interface Ran {
   stderr: string;
 }
 
+/** Imported when the first process is started: a run that starts none need not wait for it, which is a third of its time. */
+const execaItself = () => import("execa").then(({ execa }) => execa);
+
 /** Throws Failure `resources_exhausted`. */
-function start<Options extends StartOptions>(file: string, args: readonly string[], options: Options) {
+async function start<Options extends StartOptions>(file: string, args: readonly string[], options: Options) {
+  const execa = await execaItself();
   try {
-    return execa(file, args, { ...inEveryCase(), ...options });
+    // In an object: what execa returns is a promise, too, and one that ends with the process.
+    return { subprocess: execa(file, args, { ...inEveryCase(), ...options }) };
   } catch (error) {
     // Where there is no descriptor left for its pipes, Node.js's child has none, which execa does not foresee (tried, 9.6).
     throw exhaustion("EMFILE", `'${excerpt(file)}' could not be started`, error) ?? error;
@@ -83,7 +86,7 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   const { timeoutSeconds, input, descriptor } = options;
   const command = [file, ...args].join(" ");
   const ended = verboseSpan(() => startOf(file, args, input));
-  const subprocess = start(file, args, {
+  const { subprocess } = await start(file, args, {
     detached: true,
     // Any descriptor will do; execa's types know only those from 0 to 9.
     ...(input === undefined ? { stdin: (descriptor as 3 | undefined) ?? "ignore" } : { input }),
@@ -116,15 +119,6 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   return { command, exitCode: exitCodeOf(result), stdout: decode(stdout), stderr: decode(stderr) };
 }
 
-/** The file that a command's name leads to, links followed; undefined where it leads to none. Never throws. */
-export async function programOf(file: string): Promise<string | undefined> {
-  for (const directory of searchPath(variable("PATH")).split(":")) {
-    const found = await realpath(join(directory, file)).catch(() => undefined);
-    if (found !== undefined) return found;
-  }
-  return undefined;
-}
-
 /** Whether a command is there; it is asked for its version. Throws Failure as `run`, but `command_missing`. */
 export async function isInstalled(file: string, timeoutSeconds: number): Promise<boolean> {
   try {
@@ -153,7 +147,7 @@ export async function follow(
 ): Promise<Ran> {
   const command = [file, ...args].join(" ");
   const ended = verboseSpan(() => startOf(file, args));
-  const subprocess = start(file, args, { stdin: "ignore" });
+  const { subprocess } = await start(file, args, { stdin: "ignore" });
   const stop = () => subprocess.kill();
   signal.addEventListener("abort", stop, { once: true });
   let open = "";
@@ -185,6 +179,7 @@ export async function follow(
 export async function leave(file: string, args: readonly string[]): Promise<void> {
   verbose(() => `leave ${spellCommand([file, ...args])}`);
   const { env, cwd } = inEveryCase();
+  const execa = await execaItself();
   const subprocess = execa(file, args, { env, cwd, reject: false, detached: true, cleanup: false, stdio: "ignore" });
   const failed = new Promise<Ended | undefined>((done) => {
     subprocess.once("spawn", () => done(undefined));

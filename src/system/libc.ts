@@ -6,7 +6,7 @@ import { versions } from "node:process";
 type Call = (...args: (number | Uint8Array)[]) => number;
 
 /** The system calls that are used, as the manual has them: -1 is a failure. */
-export type Libc = Record<"flock" | "socket" | "send" | "recv", Call>;
+export type Libc = Record<"flock" | "fcntl" | "socket" | "connect" | "send" | "recv" | "getsockopt" | "close", Call>;
 
 /** Undefined where it cannot be called from here. Never throws. */
 export function libc(): Promise<Libc | undefined> {
@@ -24,9 +24,13 @@ async function find(): Promise<Libc | undefined> {
     // The library that this process runs with already: nothing is searched for.
     return dlopen("libc.so.6", {
       flock: { args: ["i32", "i32"], returns: "i32" },
+      fcntl: { args: ["i32", "i32", "ptr"], returns: "i32" },
       socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+      connect: { args: ["i32", "ptr", "i32"], returns: "i32" },
       send: sized,
       recv: sized,
+      getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
+      close: { args: ["i32"], returns: "i32" },
     }).symbols;
   } catch {
     return undefined;

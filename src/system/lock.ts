@@ -15,8 +15,8 @@ import { libc } from "./libc.ts";
 import { writeFailure } from "./replace-file.ts";
 import { verbose, verboseSpan } from "./verbose.ts";
 
-/** What this process has held before, and until when (performance.now()). */
-const held = new Map<string, number>();
+/** What this process has held before while others waited for it, and until when (performance.now()). */
+const awaited = new Map<string, number>();
 /** milliseconds: whoever has waited for it since then has it by now. */
 const LONG_AGO = 100;
 
@@ -75,12 +75,12 @@ async function holding<T>(
   try {
     verbose(() => `lock ${path}: wait up to ${timeoutSeconds} s`);
     // What others wait for is theirs next: they write, and one load serves all.
-    const isRecent = performance.now() - (held.get(path) ?? Number.NEGATIVE_INFINITY) < LONG_AGO;
-    const isTaken = !isRecent && (await takeIfFree(handle.fd));
-    if (!isTaken) await waitFor(handle, path, directory, timeoutSeconds);
+    const isTheirs = performance.now() - (awaited.get(path) ?? Number.NEGATIVE_INFINITY) < LONG_AGO;
+    const isTaken = !isTheirs && (await takeIfFree(handle.fd));
+    if (!isTaken) await queueFor(handle, path, directory, timeoutSeconds);
     const released = verboseSpan(() => `lock ${path}: taken`);
-    return await body().finally(() => {
-      held.set(path, performance.now());
+    return await body().finally(async () => {
+      if (await isAwaited(handle.fd)) awaited.set(path, performance.now());
       released(() => `lock ${path}: released`);
     });
   } finally {
@@ -96,6 +96,33 @@ const EXCLUSIVE_AT_ONCE = 2 | 4;
 async function takeIfFree(descriptor: number): Promise<boolean> {
   return (await libc())?.flock(descriptor, EXCLUSIVE_AT_ONCE) === 0;
 }
+
+/** As `waitFor`, so that the holder sees that somebody waits. */
+async function queueFor(...waiting: Parameters<typeof waitFor>): Promise<void> {
+  const [{ fd }] = waiting;
+  await mark(fd, F_OFD_SETLK, F_RDLCK);
+  await waitFor(...waiting).finally(() => mark(fd, F_OFD_SETLK, F_UNLCK));
+}
+
+/** Whether others wait for a lock that is held: of scripts nobody can tell, and they may have to wait for a load more. Never throws. */
+async function isAwaited(descriptor: number): Promise<boolean> {
+  return (await mark(descriptor, F_OFD_GETLK, F_WRLCK)) !== F_UNLCK;
+}
+
+/**
+ * Another lock of the same file, which who waits holds (fcntl(2), open file description locks): the kernel's own list of who waits for a
+ * flock, /proc/locks, takes 10 ms to read. Returns the type of lock that the kernel says; undefined where it cannot be called from here.
+ */
+async function mark(descriptor: number, command: number, type: number): Promise<number | undefined> {
+  // struct flock: type, whence, start, length (0: all of it), process
+  const lock = new Int16Array(16);
+  lock[0] = type;
+  const calls = await libc();
+  return calls?.fcntl(descriptor, command, new Uint8Array(lock.buffer)) === 0 ? lock[0] : undefined;
+}
+
+const [F_OFD_GETLK, F_OFD_SETLK] = [36, 37];
+const [F_RDLCK, F_WRLCK, F_UNLCK] = [0, 1, 2];
 
 /** By flock(1), on a descriptor that it inherits. */
 async function waitFor(handle: FileHandle, path: string, directory: string, timeoutSeconds: number): Promise<void> {

@@ -29,7 +29,7 @@ export function stateOf(family: Family, directory: string): State {
 }
 
 /** What of a family is kept: see the rooms that write it. */
-export type Kept = "rules" | "left" | "spelled" | "names" | "unconfirmed";
+export type Kept = "rules" | "left" | "spelled" | "names" | "seen" | "unconfirmed";
 
 export function pathOf({ family, directory }: State, kept: Kept): string {
   return join(directory, `${family}.${kept}`);
@@ -82,7 +82,7 @@ export async function keepState(state: State, kept: Kept, text: string, lasting 
 }
 
 /** What a load leaves. */
-const ALL: readonly Kept[] = ["rules", "left", "spelled", "names"];
+const ALL: readonly Kept[] = ["rules", "left", "spelled", "names", "seen"];
 
 /** Whether there is any state. */
 export async function isKept(state: State): Promise<boolean> {
@@ -116,7 +116,7 @@ async function makeStateDirectory({ directory }: State): Promise<void> {
 /** ms; no draft is written for so long. */
 const OLD = 60_000;
 
-const DRAFT = /^ipv[46]\.(rules|left|spelled|names|unconfirmed)\.\d+\.tmp$/;
+const DRAFT = /^ipv[46]\.(rules|left|spelled|names|seen|unconfirmed)\.\d+\.tmp$/;
 
 /** What killed runs left. */
 async function sweepDrafts(directory: string): Promise<void> {

@@ -6,7 +6,7 @@
 import { EventEmitter } from "node:events";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { Readable } from "node:stream";
+import { promisify } from "node:util";
 import { compileFunction } from "node:vm";
 import { Kept } from "./kept.ts";
 
@@ -41,7 +41,7 @@ const scripts = new Map<string, Script>();
 export function runInProcess(path: string, start: Start): Promise<Ended> {
   return new Promise((resolve) => {
     const kept = new Kept();
-    const own = processOf(path, start, kept, resolve);
+    const { own, streams } = processOf(path, start, kept, resolve);
     const copies = new Map<string, unknown>();
     const require = (name: string): unknown => {
       const bare = name.replace(/^node:/, "");
@@ -59,6 +59,7 @@ export function runInProcess(path: string, start: Start): Promise<Ended> {
             }
           : {}),
         ...(bare === "fs/promises" ? kept.files(real) : {}),
+        ...(bare === "fs" ? streams : {}),
       };
       copies.set(bare, copy);
       return copy;
@@ -80,29 +81,21 @@ function compile(path: string): Script {
 }
 
 /** The real one, but for what a run is given and what it says. */
-function processOf(path: string, { argv, env, cwd, input }: Start, kept: Kept, ended: (how: Ended) => void): unknown {
+function processOf(path: string, { argv, env, cwd, input }: Start, kept: Kept, ended: (how: Ended) => void) {
   const own = Object.create(EventEmitter.prototype);
   for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(process)))
     Object.defineProperty(own, name, { ...property, configurable: true });
-  const said = { stdout: "", stderr: "" };
+  const said: Record<number, string> = { 1: "", 2: "" };
   let exitCode: number | undefined;
-  const stream = (name: keyof typeof said) =>
-    Object.assign(new EventEmitter(), {
-      write(text: string): boolean {
-        said[name] += text;
-        // The last thing that a run does, once it has set its exit status (main.ts).
-        if (name === "stdout" && exitCode !== undefined) end(exitCode);
-        return true;
-      },
-    });
+  const output = () => ({ stdout: said[1] ?? "", stderr: said[2] ?? "" });
   const end = (status: number) => {
     own.emit("exit", status);
-    if (!isKilled) ended({ exitCode: status, ...said });
+    if (!isKilled) ended({ exitCode: status, ...output() });
   };
   let isKilled = false;
   const die = async (signal: NodeJS.Signals) => {
     isKilled = true;
-    const before = { ...said };
+    const before = output();
     await kept.release();
     ended({ exitCode: -1, signal, ...before });
   };
@@ -118,16 +111,41 @@ function processOf(path: string, { argv, env, cwd, input }: Start, kept: Kept, e
     // signal-exit and vitest put their own on the tests' process.
     emit: EventEmitter.prototype.emit,
     ...{ argv: [process.execPath, path, ...argv], env: { ...env }, cwd: () => cwd, kill },
-    ...{
-      stdin: Readable.from(input.length === 0 ? [] : [Buffer.from(input)]),
-      stdout: stream("stdout"),
-      stderr: stream("stderr"),
-    },
   };
   for (const [name, value] of Object.entries(values))
     Object.defineProperty(own, name, { value, writable: true, enumerable: true, configurable: true });
-  const accessors = { get: () => exitCode, set: (code: number) => (exitCode = code) };
+  // The last thing that a run does (main.ts).
+  const accessors = {
+    get: () => exitCode,
+    set: (code: number) => {
+      exitCode = code;
+      end(code);
+    },
+  };
   Object.defineProperty(own, "exitCode", { ...accessors, enumerable: true, configurable: true });
   Reflect.apply(EventEmitter as unknown as () => void, own, []);
-  return own;
+  return { own, streams: streamsOf(input, said) };
+}
+
+/** Of node:fs what asks for the descriptors 0 to 2, none of which is a terminal. */
+function streamsOf(input: string | Uint8Array, said: Record<number, string>) {
+  let left = Buffer.from(input);
+  type Done = (error: null, count: number) => void;
+  const readSome = (...[, into, , , , done]: [number, Uint8Array, number, number, null, Done]) => {
+    const count = left.copy(into);
+    left = left.subarray(count);
+    setImmediate(done, null, count);
+  };
+  return {
+    fstatSync: () => ({ isCharacterDevice: () => false }),
+    // node:fs has its own promisified form of it.
+    read: Object.assign(readSome, {
+      [promisify.custom]: (...args: [number, Uint8Array, number, number, null]) =>
+        new Promise((given) => readSome(...args, (_, bytesRead) => given({ bytesRead }))),
+    }),
+    writeSync(descriptor: number, bytes: Uint8Array): number {
+      said[descriptor] += new TextDecoder().decode(bytes);
+      return bytes.length;
+    },
+  };
 }
