@@ -48,7 +48,7 @@ export interface Ran {
 }
 
 /** Imported when the first process is started: a run that starts none need not wait for it, which is a third of its time. */
-const execaItself = () => import("execa").then(({ execa }) => execa);
+const execaItself = () => import("./execa.ts").then(({ execa }) => execa);
 
 /** Throws Failure `resources_exhausted`. */
 async function start<Options extends StartOptions>(file: string, args: readonly string[], options: Options) {

@@ -1,0 +1,111 @@
+/*
+ * What a run leaves to the next: the kernel's rules as it has seen them last, which the next relies on while the kernel says that nothing
+ * has changed. Only the native executable can ask the kernel for that; the script looks each time. Neither is ever wrong.
+ */
+
+import { expect } from "vitest";
+import type { Host } from "./host.ts";
+import { storyWith } from "./story.ts";
+
+const story = storyWith({ packages: ["nftables"] });
+const IS_NATIVE = (process.env["DOCKER_IPTABLES"] ?? "").includes("-linux-");
+
+const BACKENDS = {
+  iptables: {
+    state: "/var/lib/docker_iptables/ipv4.seen",
+    lists: /run ip6?tables-save/,
+    take: "iptables -t nat -F DOCKER_CONTAINERS",
+    program: "iptables-save",
+  },
+  nft: {
+    state: "/var/lib/docker_iptables/nft/ipv4.seen",
+    lists: /run nft --json list table/,
+    take: "nft flush map inet docker_iptables publish4",
+    program: "nft",
+  },
+};
+
+/** What a call answers, and what it does meanwhile. */
+async function call(host: Host, command: string) {
+  const { stdout, stderr } = await host.run("sh", ["-c", `${command} --verbose --json`], { check: false });
+  return { result: JSON.parse(stdout), events: stderr };
+}
+
+/** The number of the last state of nftables that a run has relied on. */
+function generationIn(events: string): number {
+  return Number(/generation (\d+)/.exec(events)?.[1]);
+}
+
+for (const [backend, { state, lists, take, program }] of Object.entries(BACKENDS)) {
+  story(`what the last run left is relied on until something changes, by ${backend}`, async ({ lab }) => {
+    const host = await lab.host({ name: "seen" });
+    const client = await lab.client("laptop");
+    const create = "docker_iptables create web --reload restore";
+    await host.docker.run("web", { publish: ["8080:80"] });
+    await host.run("docker_iptables", ["setup", "--backend", backend]);
+    const first = await call(host, create);
+    expect(first.result, first.result.msg).toMatchObject({ changed: true });
+    // The journal knows who has sent the record: this process itself, where it can.
+    const records = await host.run("journalctl", ["-o", "json", "-n", "1", "SYSLOG_IDENTIFIER=docker_iptables"]);
+    const record = JSON.parse(records.stdout);
+    expect(record).toMatchObject({
+      DOCKER_IPTABLES_CONTAINERS: "web",
+      _COMM: IS_NATIVE ? "docker_iptables" : "logger",
+    });
+    if (IS_NATIVE) expect(record["_PID"]).toBe(record["OBJECT_PID"]);
+
+    // Nothing has changed: what both families have is known, or was looked for a second time at most.
+    await call(host, create);
+    const again = await call(host, create);
+    expect(again.result).toMatchObject({ changed: false });
+    expect(lists.test(again.events), again.events).toBe(!IS_NATIVE);
+    if (IS_NATIVE) expect((await host.run("stat", ["-c", "%a %U", state])).stdout.trim()).toBe("600 root");
+    // What only asks looks for itself, and writes nothing.
+    const asked = await call(host, "docker_iptables status");
+    expect(asked.result).toMatchObject({ problems: [] });
+    expect(lists.test(asked.events), asked.events).toBe(true);
+
+    // Somebody takes rules away.
+    await host.run("sh", ["-c", take]);
+    expect(await client.connect(host.address, 8080)).not.toMatchObject({ peer: client.address });
+    expect((await call(host, `${create} --check`)).result).toMatchObject({ changed: true });
+    const mended = await call(host, create);
+    expect(mended.result, mended.result.msg).toMatchObject({ changed: true });
+    expect(await client.connect(host.address, 8080)).toMatchObject({ reached: true, peer: client.address });
+
+    // Another network namespace of this machine has none of it, though its nftables may have the same number.
+    await call(host, create);
+    const now = await call(host, create);
+    const count = IS_NATIVE ? generationIn(now.events) : 5;
+    expect(count).toBeGreaterThan(1);
+    const bridge = "ip link add docker0 type bridge; ip address add 172.17.0.1/16 dev docker0; ip link set docker0 up";
+    const reach = `for one in $(seq ${count - 1}); do nft add table ip "other$one"; done`;
+    const there = await call(host, `unshare --net sh -c '${bridge}; ${reach}; exec ${create} --check "$@"' sh`);
+    expect(there.result, there.result.msg).toMatchObject({ changed: true });
+
+    // Of a script nobody knows what it reads.
+    const path = (await host.run("sh", ["-c", `command -v ${program}`])).stdout.trim();
+    await host.write(`/usr/local/sbin/${program}`, `#!/bin/sh\nexec ${path} "$@"\n`);
+    await host.run("chmod", ["755", `/usr/local/sbin/${program}`]);
+    await call(host, create);
+    const byScript = await call(host, create);
+    expect(byScript.result).toMatchObject({ changed: false });
+    expect(lists.test(byScript.events), byScript.events).toBe(true);
+    await host.run("rm", [`/usr/local/sbin/${program}`]);
+
+    // What another user has put there is not read, what breaks off neither, nor what was before a boot.
+    await call(host, create);
+    await host.run("sh", ["-c", `[ ! -e ${state} ] || chown nobody ${state}`]);
+    expect(lists.test((await call(host, `${create} --check`)).events)).toBe(true);
+    await host.write(state, '{"format":1,');
+    expect(lists.test((await call(host, `${create} --check`)).events)).toBe(true);
+    await call(host, create);
+    await host.reboot();
+    const booted = await call(host, `${create} --check`);
+    expect(lists.test(booted.events), booted.events).toBe(true);
+
+    await host.run("docker_iptables", ["delete", "--all"]);
+    await host.run("docker_iptables", ["setup", "--remove"]);
+    expect(await host.run("test", ["-e", state], { check: false })).toMatchObject({ exitCode: 1 });
+  });
+}
