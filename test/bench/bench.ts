@@ -23,14 +23,23 @@ import { nftables } from "./nft.ts";
 import { NATIVE, PACKAGES, startPlace } from "./place.ts";
 import { plot } from "./plot.ts";
 import { report } from "./report.ts";
+import { syncAll } from "./sync.ts";
 import { watched } from "./watched.ts";
 
 const words = process.argv.slice(2);
 const small = words.includes("small");
 const chosen = words.filter((word) => word !== "small");
 const size = small
-  ? { ports: [1, 10], range: 100, processes: 5, rules: 400, sources: 100, starts: 3 }
-  : { ports: [1, 10, 100, 1000, 10_000], range: 10_000, processes: 100, rules: 20_000, sources: 1000, starts: 15 };
+  ? { ports: [1, 10], range: 100, processes: 5, rules: 400, sources: 100, starts: 3, containers: 3 }
+  : {
+      ports: [1, 10, 100, 1000, 10_000],
+      range: 10_000,
+      processes: 100,
+      rules: 20_000,
+      sources: 1000,
+      starts: 15,
+      containers: 200,
+    };
 
 async function machineOf(host: Host, load: number): Promise<string[]> {
   const version = async (...command: string[]) =>
@@ -60,6 +69,7 @@ const benchmarks: Record<string, () => Promise<Figure[]>> = {
   range: () => range(place, size.range),
   sources: () => sources(place, size.sources),
   "at once": () => atOnce(place, size.processes),
+  sync: () => syncAll(lab, size.containers),
   "beside many": () => besideMany(place, size.rules),
   memory: () => memory(place),
   watched: () => watched(lab, size.starts, "iptables"),

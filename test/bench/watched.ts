@@ -7,7 +7,7 @@ import type { Lab } from "../lab/lab.ts";
 import { type Figure, spellSeconds } from "./benchmarks.ts";
 
 /** milliseconds, of the median */
-const GOALS = { iptables: 300, nft: 60 };
+const GOALS = { iptables: 100, nft: 60 };
 
 const DIRECTORIES = { iptables: "/etc/iptables.d", nft: "/etc/nftables.d" };
 
