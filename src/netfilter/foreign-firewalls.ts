@@ -205,18 +205,15 @@ export async function everybodyElse(timeoutSeconds: number): Promise<OtherFirewa
 /** A base chain, and the table that it is in. */
 type TablesChain = BaseChain & { table: string };
 
+/** By which they are kept. */
+export const CHAINS = "chains";
+
 /** The base chains of all tables but ours, which our own transactions do not touch. */
 const othersChains = new Kept<TablesChain[] | undefined>({
+  name: CHAINS,
   command: "nft",
   lasts: (chains) => chains !== undefined,
-  next: { name: "chains", write: (chains) => chains, read: readChains },
 });
-
-function readChains(json: unknown): TablesChain[] | undefined {
-  const isChain = (one: unknown) =>
-    ["table", "name", "hook", "type", "policy"].every((key) => typeof asRecord(one)[key] === "string");
-  return Array.isArray(json) && json.every(isChain) ? json : undefined;
-}
 
 /** None where nft is not installed, or fails. */
 async function listBaseChains(timeoutSeconds: number): Promise<TablesChain[]> {

@@ -7,6 +7,7 @@ import { Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import type { HostConfig } from "../model/request.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
+import { CHAINS } from "./foreign-firewalls.ts";
 import { across, Kept } from "./kept.ts";
 import { hasLegacyTables } from "./legacy-tables.ts";
 
@@ -16,12 +17,12 @@ import { hasLegacyTables } from "./legacy-tables.ts";
  */
 function keptRules(family: Family): Kept<Live> {
   return new Kept<Live>({
+    name: family,
     command: COMMANDS[family].save,
     lasts: ({ text, besideLegacy }, { path }) =>
       basename(path) === "xtables-nft-multi" && !besideLegacy && !text.includes(" --match-set "),
     holds: async () => !(await hasLegacyTables(family)),
-    next: {
-      name: family,
+    left: {
       write: ({ text }) => text,
       read: (text) => (typeof text === "string" ? { ...readLive(text), besideLegacy: false } : undefined),
     },
@@ -121,7 +122,7 @@ async function restore(family: Family, flags: string[], text: string, timeoutSec
     });
   // iptables-nft's is one for each table (tried, 1.8.9 to 1.8.13), which may have chains then that it had not.
   const tables = text.match(/^COMMIT$/gm)?.length ?? 0;
-  const ran = await across([family, "chains"], tables, load, ({ exitCode }) => exitCode === 0);
+  const ran = await across([family, CHAINS], tables, load, ({ exitCode }) => exitCode === 0);
   if (ran.exitCode !== 0) throw failed(ran, "reload_failed", "the rules could not be loaded");
 }
 

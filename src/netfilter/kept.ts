@@ -1,10 +1,11 @@
 // What was read of nftables, and is not read again while its generation is the same: within a run, and from one run to the next, which then
 // starts no iptables-save and no nft to know what the last one left. What only asks (status, ls, explain) looks for itself.
 //
-// Tables that go with the program that owns them go without a transaction; none of what is kept is of such.
+// A table that goes with the program that owns it goes without a transaction: what lists others' tables is not left to another run.
 //
 // On disk: ipv4.seen of the state (JSON, see Seen). Node.js cannot ask for the generation, and neither reads nor writes it.
 
+import { access } from "node:fs/promises";
 import { bootId } from "../fragments/confirmed.ts";
 import { compiledProgram, isSameProgram, type Program } from "../system/program.ts";
 import { keepState, readState, type State } from "../system/state.ts";
@@ -13,14 +14,15 @@ import { namespaceCookie, readGeneration } from "./generation.ts";
 
 /** What is kept. */
 interface Keeping<Value> {
+  name: string;
   /** The command that lists it. */
   command: string;
   /** Whether what it printed may be kept at all. */
   lasts?: (value: Value, program: Program) => boolean;
   /** Whether that still holds, as far as a generation does not tell. */
   holds?: () => Promise<boolean>;
-  /** How the next run gets it: by a name, as JSON. `read` returns undefined for what is none. */
-  next?: { name: string; write: (value: Value) => unknown; read: (json: unknown) => Value | undefined };
+  /** How other runs get it, as JSON; undefined where they do not. `read` returns undefined for what is none, or throws TypeError. */
+  left?: { write: (value: Value) => unknown; read: (json: unknown) => Value | undefined };
 }
 
 /** What a program listed, and when. An upgrade or another alternative is another program. */
@@ -35,18 +37,16 @@ const ASKED = { generation: readGeneration, programOf: compiledProgram };
 
 /** What was read of nftables: it is read again once something has changed, or may have. */
 export class Kept<Value> {
+  readonly name: string;
   readonly #keeping: Keeping<Value>;
   readonly #asked: typeof ASKED;
   #last: Last<Value> | undefined;
 
   constructor(keeping: Keeping<Value>, asked = ASKED) {
+    this.name = keeping.name;
     this.#keeping = keeping;
     this.#asked = asked;
-    if (keeping.next !== undefined) kept.push(this);
-  }
-
-  get name(): string {
-    return this.#keeping.next?.name ?? "";
+    kept.push(this);
   }
 
   /** Throws as `fresh`. */
@@ -67,23 +67,27 @@ export class Kept<Value> {
     const isKept =
       program !== undefined && lasts?.(value, program) !== false && generation === (await this.#asked.generation());
     this.#last = isKept ? { generation, program, value } : undefined;
-    if (isKept) leaveSeen();
+    if (isKept && this.#keeping.left !== undefined) leaveSeen();
     return value;
   }
 
   async #recall(generation: number): Promise<Last<Value> | undefined> {
-    const { next } = this.#keeping;
-    const one = next && (await seenAt(generation))?.[next.name];
-    const value = next?.read(one?.value);
-    return one === undefined || value === undefined ? undefined : { generation, program: one.program, value };
+    const one = this.#keeping.left && (await seenAt(generation))?.[this.name];
+    try {
+      const value = one && this.#keeping.left?.read(one.value);
+      return one === undefined || value === undefined ? undefined : { generation, program: one.program, value };
+    } catch (error) {
+      if (error instanceof TypeError) return undefined;
+      throw error;
+    }
   }
 
   /** What other runs get, and of when it is. */
   get left(): { generation: number; name: string; json: () => SeenOne } | undefined {
-    const { next } = this.#keeping;
-    if (next === undefined || this.#last === undefined) return undefined;
+    const { left } = this.#keeping;
+    if (left === undefined || this.#last === undefined) return undefined;
     const { generation, program, value } = this.#last;
-    return { generation, name: next.name, json: () => ({ program, value: next.write(value) }) };
+    return { generation, name: this.name, json: () => ({ program, value: left.write(value) }) };
   }
 
   /** What is kept of one generation is so of another, too. */
@@ -130,7 +134,6 @@ interface SeenOne {
 /** Another one is of another version, and not read. */
 const FORMAT = 1;
 
-/** What has a name. */
 const kept: Pick<Kept<unknown>, "name" | "left" | "carry">[] = [];
 
 let place: State | undefined;
@@ -175,8 +178,10 @@ function leaveSeen(): void {
   leaving = leaving.then(() => leaveNow(state)).catch(() => {});
 }
 
+/** On a host that is set up: else there would be a directory that nobody removes. */
 async function leaveNow(state: State): Promise<void> {
   isDue = false;
+  await access(state.directory);
   const all = kept.flatMap(({ left }) => left ?? []);
   const generation = Math.max(...all.map((one) => one.generation));
   const namespace = await namespaceName();

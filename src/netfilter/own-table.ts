@@ -9,12 +9,13 @@ import { across, Kept } from "./kept.ts";
 
 const NFT = "nft";
 
-/** A table that is not there is not kept for the next run: what comes first then is a setup. */
+/** A table that is not there is not left to the next run: what comes first then is a setup. */
 const listed = new Kept<NftTable | undefined>({
+  name: "inet",
   command: NFT,
-  next: { name: "inet", write: (table) => table && tableAsJson(table), read: tableFromJson },
+  left: { write: (table) => table && tableAsJson(table), read: tableFromJson },
 });
-const presence = new Kept<boolean>({ command: NFT });
+const presence = new Kept<boolean>({ name: "presence", command: NFT });
 
 /** Undefined where it is not there. Throws Failure `command_failed`, `permission_denied` and those of `run`. */
 export function readOwnTable(timeoutSeconds: number): Promise<NftTable | undefined> {
@@ -50,7 +51,7 @@ export function hasOwnTable(timeoutSeconds: number): Promise<boolean> {
 export async function changeTable(lines: readonly string[], timeoutSeconds: number): Promise<void> {
   const input = `${lines.join("\n")}\n`;
   const load = () => run(NFT, ["-f", "-"], { timeoutSeconds, input });
-  const ran = await across(["inet"], 1, load, ({ exitCode }) => exitCode === 0);
+  const ran = await across([listed.name, presence.name], 1, load, ({ exitCode }) => exitCode === 0);
   if (ran.exitCode !== 0) throw failed(ran, "reload_failed", "the rules could not be loaded");
 }
 

@@ -100,12 +100,20 @@ for (const [backend, { state, lists, take, program }] of Object.entries(BACKENDS
     await host.write(state, '{"format":1,');
     expect(lists.test((await call(host, `${create} --check`)).events)).toBe(true);
     await call(host, create);
+    if (backend === "nft") {
+      await host.run("sh", ["-c", `[ ! -e ${state} ] || sed -i 's/"sets"/"others"/' ${state}`]);
+      const odd = await call(host, `${create} --check`);
+      expect(odd.result, odd.result.msg).toMatchObject({ changed: false });
+      expect(lists.test(odd.events), odd.events).toBe(true);
+    }
     await host.reboot();
     const booted = await call(host, `${create} --check`);
     expect(lists.test(booted.events), booted.events).toBe(true);
 
     await host.run("docker_iptables", ["delete", "--all"]);
     await host.run("docker_iptables", ["setup", "--remove"]);
+    // A host that is not set up any more gets no state by what finds nothing to remove.
+    await call(host, "docker_iptables delete web --reload restore");
     expect(await host.run("test", ["-e", state], { check: false })).toMatchObject({ exitCode: 1 });
   });
 }

@@ -16,8 +16,7 @@ const allows = { last: true, hold: true };
 
 const generation = async () => kernel.generation;
 const asked = { generation, programOf: async () => kernel.program };
-const next = { write: (value: number) => value, read: (json: unknown) => json as number };
-const keeping = { command: "nft", lasts: () => allows.last, holds: async () => allows.hold };
+const keeping = { name: "", command: "nft", lasts: () => allows.last, holds: async () => allows.hold };
 
 function changed(): void {
   kernel.generation = (kernel.generation ?? 0) + 1;
@@ -28,8 +27,8 @@ beforeEach(() => {
   Object.assign(allows, { last: true, hold: true });
 });
 
-function reader(name?: string): () => Promise<number> {
-  const kept = new Kept<number>({ ...keeping, ...(name === undefined ? {} : { next: { ...next, name } }) }, asked);
+function reader(name = ""): () => Promise<number> {
+  const kept = new Kept<number>({ ...keeping, name }, asked);
   return () => kept.read(async () => ++kernel.lists);
 }
 
