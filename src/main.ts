@@ -549,26 +549,60 @@ function onSignal(): AbortSignal {
 
 function isTerminal(descriptor: Descriptor): boolean {
   if (!mayBeTerminal(descriptor)) return false;
-  const { stdin, stdout, stderr } = process;
-  return { [STDIN]: stdin, [STDOUT]: stdout, [STDERR]: stderr }[descriptor].isTTY;
-}
-
-/** On stdout. A reader that is gone, or a full disk behind a redirection: only the exit status can still tell the caller. */
-function say(text: string): void {
-  try {
-    writeAll(STDOUT, text);
-  } catch {
-    isUnsaid = true;
+  switch (descriptor) {
+    case STDIN:
+      return process.stdin.isTTY;
+    case STDOUT:
+      return process.stdout.isTTY;
+    case STDERR:
+      return process.stderr.isTTY;
   }
 }
 
-let isUnsaid = false;
-
-/** On stderr. Nobody can be told that nobody reads it. */
+/** A line while the work goes on, which does not wait for whoever reads it. */
 function tell(text: string): void {
-  try {
-    writeAll(STDERR, text);
-  } catch {}
+  streams().stderr.write(text);
+}
+
+function say(text: string): void {
+  streams().stdout.write(text);
+}
+
+/** A reader that is gone, or a full disk behind a redirection: only the exit status can still tell the caller. */
+function streams(): Pick<typeof process, "stdout" | "stderr"> {
+  if (!isStreaming) {
+    process.stderr.on("error", () => {});
+    process.stdout.on("error", lose);
+  }
+  isStreaming = true;
+  return process;
+}
+
+let isStreaming = false;
+
+function lose(): void {
+  process.exitCode = 1;
+  isLost = true;
+}
+
+let isLost = false;
+
+/** The last words: nothing else is left to do. */
+function end({ stdout, stderr, exitCode }: Answer): void {
+  if (isStreaming) {
+    tell(stderr);
+    say(stdout);
+  } else {
+    try {
+      writeAll(STDERR, stderr);
+    } catch {}
+    try {
+      writeAll(STDOUT, stdout);
+    } catch {
+      isLost = true;
+    }
+  }
+  process.exitCode = isLost ? 1 : exitCode;
 }
 
 answer(process.argv.slice(2))
@@ -580,10 +614,8 @@ answer(process.argv.slice(2))
     const { message, code } = asFailure(error);
     return { stdout: "", stderr: line(`${message} [${code}]`), exitCode: 1 };
   })
-  .then(({ stdout, stderr, exitCode }) => {
-    verbose(() => `done: exit status ${exitCode}`);
+  .then((said) => {
+    verbose(() => `done: exit status ${said.exitCode}`);
     statusLine?.clear();
-    tell(stderr);
-    say(stdout);
-    process.exitCode = isUnsaid ? 1 : exitCode;
+    end(said);
   });

@@ -3,6 +3,7 @@
 import { basename } from "node:path";
 import { COMMANDS, restoreCommand } from "../iptables/commands.ts";
 import { type Live, readLive } from "../iptables/live.ts";
+import { readTables } from "../iptables/table-text.ts";
 import { Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import type { HostConfig } from "../model/request.ts";
@@ -12,15 +13,14 @@ import { across, Kept } from "./kept.ts";
 import { hasLegacyTables } from "./legacy-tables.ts";
 
 /**
- * Kept where iptables' own program for nftables says what they are: no generation tells of the legacy backend's tables. Nor does one tell
- * that a set of ipset's has got another name, as by a swap.
+ * Kept where iptables' own program for nftables says what they are: no generation tells of the legacy backend's tables. It tells of sets of
+ * ipset's, too, as far as a rule names them: one that is named cannot be renamed, and a swap leaves the names (tried, 6.18).
  */
 function keptRules(family: Family): Kept<Live> {
   return new Kept<Live>({
     name: family,
     command: COMMANDS[family].save,
-    lasts: ({ text, besideLegacy }, { path }) =>
-      basename(path) === "xtables-nft-multi" && !besideLegacy && !text.includes(" --match-set "),
+    lasts: ({ besideLegacy }, { path }) => basename(path) === "xtables-nft-multi" && !besideLegacy,
     holds: async () => !(await hasLegacyTables(family)),
     left: {
       write: ({ text }) => text,
@@ -120,10 +120,17 @@ async function restore(family: Family, flags: string[], text: string, timeoutSec
       timeoutSeconds: timeoutSeconds + 1,
       input: text,
     });
-  // iptables-nft's is one for each table (tried, 1.8.9 to 1.8.13), which may have chains then that it had not.
-  const tables = text.match(/^COMMIT$/gm)?.length ?? 0;
-  const ran = await across([family, CHAINS], tables, load, ({ exitCode }) => exitCode === 0);
+  const ran = await across([family, CHAINS], transactionsIn(text), load, ({ exitCode }) => exitCode === 0);
   if (ran.exitCode !== 0) throw failed(ran, "reload_failed", "the rules could not be loaded");
+}
+
+/**
+ * How many transactions iptables-nft-restore makes of a text: one for each table, which may have chains then that it had not (tried, 1.8.9
+ * to 1.8.13). Undefined where a table has no rule: one that changes nothing is not counted.
+ */
+export function transactionsIn(text: string): number | undefined {
+  const { sections, problems } = readTables(text);
+  return problems.length === 0 && sections.every(({ lines }) => lines.length > 0) ? sections.length : undefined;
 }
 
 /** The backends (nft, legacy) whose tables hold rules with this text; for the message when rules are not where they should be. */

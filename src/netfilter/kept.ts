@@ -5,7 +5,7 @@
 //
 // On disk: ipv4.seen of the state (JSON, see Seen). Node.js cannot ask for the generation, and neither reads nor writes it.
 
-import { access } from "node:fs/promises";
+import { access, stat } from "node:fs/promises";
 import { bootId } from "../fragments/confirmed.ts";
 import { compiledProgram, isSameProgram, type Program } from "../system/program.ts";
 import { keepState, readState, type State } from "../system/state.ts";
@@ -97,19 +97,19 @@ export class Kept<Value> {
 }
 
 /**
- * As `steps`, which are `count` transactions of our own, none of which touches what is kept by other names than these. Nothing is carried
+ * As `steps`, which are `count` transactions of our own, each with a change, none of which touches what is kept by other names than these. Nothing is carried
  * over where they fail, or another's comes between. Throws as `steps`.
  */
 export async function across<T>(
   touched: readonly string[],
-  count: number,
+  count: number | undefined,
   steps: () => Promise<T>,
   isDone: (result: T) => boolean,
   generation = readGeneration,
 ): Promise<T> {
   const before = await generation();
   const result = await steps();
-  if (before === undefined || !isDone(result)) return result;
+  if (before === undefined || count === undefined || !isDone(result)) return result;
   const after = await generation();
   if (after !== before + count) return result;
   for (const one of kept) if (!touched.includes(one.name)) one.carry(before, after);
@@ -119,7 +119,7 @@ export async function across<T>(
 /** What a run leaves to others, beside it or after it: as it was in this generation of this namespace. */
 interface Seen {
   format: typeof FORMAT;
-  /** This boot's, by a name that no other gets. */
+  /** This boot's, by a name that no other gets (`namespaceName`). */
   namespace: string;
   generation: number;
   /** By the names of what is kept. */
@@ -193,8 +193,10 @@ async function leaveNow(state: State): Promise<void> {
   seen = Promise.resolve(left);
 }
 
-/** Undefined where the kernel does not name them. */
+/** Undefined where the kernel does not name them. A module that was unloaded counts from 1 again, and has another inode. */
 async function namespaceName(): Promise<string | undefined> {
   const cookie = await namespaceCookie();
-  return cookie === undefined ? undefined : `${await bootId()} ${cookie}`;
+  if (cookie === undefined) return undefined;
+  const module = await stat("/sys/module/nf_tables").catch(() => undefined);
+  return `${await bootId()} ${cookie} ${module?.ino}`;
 }

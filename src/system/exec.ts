@@ -150,6 +150,7 @@ export async function follow(
   const { subprocess } = await start(file, args, { stdin: "ignore" });
   const stop = () => subprocess.kill();
   signal.addEventListener("abort", stop, { once: true });
+  if (signal.aborted) stop();
   let open = "";
   let size = 0;
   let tooLong = false;

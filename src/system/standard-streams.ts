@@ -1,4 +1,5 @@
-// stdin, stdout and stderr by their descriptors: Node.js' streams of them would be a third of a native run's start.
+// stdin, stdout and stderr by their descriptors: Node.js' streams of them would be a third of a native run's start. What is said while work
+// goes on needs them: it must not wait for its reader.
 
 import { fstatSync, read, writeSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -23,7 +24,7 @@ const DEV_NULL = (1 << 8) | 3;
 
 /** bytes */
 const CHUNK = 64 * 1024;
-/** ms; whoever made a pipe may have said that nothing waits on it (O_NONBLOCK), and it is ours as well. */
+/** ms; whoever has the pipe, too, may have said that nothing waits on it (O_NONBLOCK). */
 const PAUSE = 5;
 
 /** What comes, until its end. Throws what node:fs throws. */

@@ -82,17 +82,17 @@ export async function keepState(state: State, kept: Kept, text: string, lasting 
 }
 
 /** What a load leaves. */
-const ALL: readonly Kept[] = ["rules", "left", "spelled", "names", "seen"];
+const OF_LOADS: readonly Kept[] = ["rules", "left", "spelled", "names"];
 
-/** Whether there is any state. */
+/** Whether a load has left any state. */
 export async function isKept(state: State): Promise<boolean> {
-  const seen = await Promise.all(ALL.map((kept) => lstat(pathOf(state, kept)).catch(() => undefined)));
+  const seen = await Promise.all(OF_LOADS.map((kept) => lstat(pathOf(state, kept)).catch(() => undefined)));
   return seen.some((one) => one !== undefined);
 }
 
 /** Removes all of it. Throws Failure `write_failed`, `permission_denied`. */
 export async function removeState(state: State): Promise<void> {
-  for (const kept of ALL) await removeKept(state, kept);
+  for (const kept of [...OF_LOADS, "seen"] as const) await removeKept(state, kept);
 }
 
 /** Throws likewise. */

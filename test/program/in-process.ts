@@ -87,6 +87,13 @@ function processOf(path: string, { argv, env, cwd, input }: Start, kept: Kept, e
     Object.defineProperty(own, name, { ...property, configurable: true });
   const said: Record<number, string> = { 1: "", 2: "" };
   let exitCode: number | undefined;
+  const stream = (descriptor: number) =>
+    Object.assign(new EventEmitter(), {
+      write(text: string): boolean {
+        said[descriptor] += text;
+        return true;
+      },
+    });
   const output = () => ({ stdout: said[1] ?? "", stderr: said[2] ?? "" });
   const end = (status: number) => {
     own.emit("exit", status);
@@ -110,6 +117,7 @@ function processOf(path: string, { argv, env, cwd, input }: Start, kept: Kept, e
     ...{ _events: undefined, _eventsCount: 0, _maxListeners: undefined },
     // signal-exit and vitest put their own on the tests' process.
     emit: EventEmitter.prototype.emit,
+    ...{ stdout: stream(1), stderr: stream(2) },
     ...{ argv: [process.execPath, path, ...argv], env: { ...env }, cwd: () => cwd, kill },
   };
   for (const [name, value] of Object.entries(values))

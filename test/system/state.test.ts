@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { keepLastingState } from "../../src/system/state.ts";
+import { isKept, keepLastingState, keepState, removeState } from "../../src/system/state.ts";
 
 test("two families that are kept at once do not get each other's text", async () => {
   const directory = await mkdtemp(join(tmpdir(), "docker_iptables-state-"));
@@ -20,5 +20,21 @@ test("two families that are kept at once do not get each other's text", async ()
     }
   } finally {
     await rm(directory, { recursive: true });
+  }
+});
+
+test("what runs leave to each other is no state of a host that is set up, and goes with it", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "docker_iptables-state-"));
+  const state = { family: "ipv4", directory } as const;
+  try {
+    await keepState(state, "seen", "{}");
+    expect(await isKept(state)).toBe(false);
+    await keepState(state, "left", "");
+    expect(await isKept(state)).toBe(true);
+    await removeState(state);
+    await expect(readFile(join(directory, "ipv4.seen"))).rejects.toThrow("ENOENT");
+    expect(await isKept(state)).toBe(false);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
   }
 });
