@@ -21,7 +21,7 @@ export async function bundle(version: string): Promise<{ program: string; bom: B
     minifySyntax: true,
     minifyWhitespace: true,
     legalComments: "none",
-    // Asked for by the native executable alone (src/system/kernel-lock.ts).
+    // Asked for by the native executable alone (src/system/libc.ts).
     external: ["bun:ffi"],
     // A linked node_modules gives the same bytes as one that is there.
     preserveSymlinks: true,

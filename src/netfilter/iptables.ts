@@ -125,8 +125,8 @@ async function restore(family: Family, flags: string[], text: string, timeoutSec
 }
 
 /**
- * How many transactions iptables-nft-restore makes of a text: one for each table, which may have chains then that it had not (tried, 1.8.9
- * to 1.8.13). Undefined where a table has no rule: one that changes nothing is not counted.
+ * How many transactions iptables-nft-restore makes of a text: one for each table, which may have chains then that it had not (tried, 1.8.9, 1.8.11, 1.8.13).
+ * Undefined where a table has no rule: one that changes nothing is not counted.
  */
 export function transactionsIn(text: string): number | undefined {
   const { sections, problems } = readTables(text);

@@ -57,7 +57,7 @@ export class Kept<Value> {
     const program = await this.#asked.programOf(command);
     if (this.#last?.generation !== generation) this.#last = (await this.#recall(generation)) ?? this.#last;
     const last = this.#last;
-    const isSame = last?.generation === generation && isSameProgram(last.program, program);
+    const isSame = program !== undefined && last?.generation === generation && isSameProgram(last.program, program);
     if (isSame && (await holds?.()) !== false) {
       verbose(() => `nftables: nothing has changed since the last list (generation ${generation})`);
       return last.value;
@@ -131,7 +131,7 @@ interface SeenOne {
   value: unknown;
 }
 
-/** Another one is of another version, and not read. */
+/** Another one is of another version, and not read: it grows with each change of what is left. */
 const FORMAT = 1;
 
 const kept: Pick<Kept<unknown>, "name" | "left" | "carry">[] = [];

@@ -1,4 +1,4 @@
-// Our table as it ran, for the next run of the same version: a tenth of what `nft --json` prints of it. Pure.
+// Our table as it ran, for the next run (netfilter/kept.ts, whose FORMAT changes with this). Pure.
 
 import type { NftChain, NftSet, NftTable } from "./table.ts";
 

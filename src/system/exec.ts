@@ -47,7 +47,7 @@ export interface Ran {
   stderr: string;
 }
 
-/** Imported when the first process is started: a run that starts none need not wait for it, which is a third of its time. */
+/** Imported when the first process is started: a run that starts none need not wait for it, which is a fifth of a native start. */
 const execaItself = () => import("./execa.ts").then(({ execa }) => execa);
 
 /** Throws Failure `resources_exhausted`. */

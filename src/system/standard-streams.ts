@@ -1,4 +1,4 @@
-// stdin, stdout and stderr by their descriptors: Node.js' streams of them would be a third of a native run's start. What is said while work
+// stdin, stdout and stderr by their descriptors: Node.js' streams of them would be a fifth of a native run's start. What is said while work
 // goes on needs them: it must not wait for its reader.
 
 import { fstatSync, read, writeSync } from "node:fs";

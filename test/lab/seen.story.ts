@@ -4,6 +4,7 @@
  */
 
 import { expect } from "vitest";
+import { transactionsIn } from "../../src/netfilter/iptables.ts";
 import { until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
 import { storyWith } from "./story.ts";
@@ -83,6 +84,16 @@ for (const [backend, { state, lists, take, program }] of Object.entries(BACKENDS
     const reach = `for one in $(seq ${count - 1}); do nft add table ip "other$one"; done`;
     const there = await call(host, `unshare --net sh -c '${bridge}; ${reach}; exec ${create} --check "$@"' sh`);
     expect(there.result, there.result.msg).toMatchObject({ changed: true });
+
+    // What is carried over our own load relies on it: iptables' own is one transaction for each table with a rule.
+    if (IS_NATIVE && backend === "iptables") {
+      const text = (await host.run("iptables-save", [])).stdout;
+      await host.run("iptables-restore", [], { input: text });
+      await call(host, create);
+      const since = generationIn((await call(host, create)).events) - count;
+      const tables = text.match(/^COMMIT$/gm)?.length;
+      expect({ since, counted: transactionsIn(text) }).toEqual({ since: tables, counted: tables });
+    }
 
     // Of a script nobody knows what it reads.
     const path = (await host.run("sh", ["-c", `command -v ${program}`])).stdout.trim();
