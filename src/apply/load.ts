@@ -8,6 +8,7 @@ import { untrustedIn } from "../fragments/access.ts";
 import { sortByBoot } from "../fragments/confirmed.ts";
 import { existingFamilies, missingDirectory, readFragments } from "../fragments/directory.ts";
 import { type Assembled, assemble, type Fragment, textOf } from "../iptables/assemble.ts";
+import { differenceText } from "../iptables/difference.ts";
 import { DOCKER_USER } from "../iptables/docker-rules.ts";
 import { type Live, NOTHING_LIVE, readLive } from "../iptables/live.ts";
 import { withoutLines } from "../iptables/removal.ts";
@@ -20,7 +21,7 @@ import { FAMILY_WORDS, type Family } from "../model/family.ts";
 import type { Request } from "../model/request.ts";
 import { mayLoad, unconfirmedFailure } from "../model/unconfirmed.ts";
 import { type Names, namesIn, withAddresses } from "../netfilter/host-names.ts";
-import { restoreRules, saveRules } from "../netfilter/iptables.ts";
+import { exchangeRules, restoreRules, saveRules } from "../netfilter/iptables.ts";
 import { keepLastGood } from "../netfilter/last-good.ts";
 import { type BootRecord, deletedOf, leftOf, readRecord, remember } from "../netfilter/record.ts";
 import { restoreSnapshot } from "../netfilter/snapshot.ts";
@@ -98,8 +99,10 @@ export interface Plan {
   undeclared: string[];
   /** Whether they stay. */
   keeps: boolean;
-  /** The tables that the kernel gets anew: each takes it some 10 ms, however few its rules. */
+  /** The tables that differ from the kernel's. */
   changed: ReadonlySet<string>;
+  /** The lines that make the kernel's tables those, if they are few and it is known how iptables prints all of them. */
+  difference: string | undefined;
   /** Whether the fragments' rules are those that run, others' apart. */
   runs: boolean;
 }
@@ -147,17 +150,21 @@ async function planFamily(
   const record = await readRecord(stateOf(family, directory), live);
   const kept = withoutDeleted(live, record, spelling.fragments);
   const asOne = (fragments: readonly Fragment[]) => assemble(fragments, live.tables.keys(), kept);
-  const { undeclared, changed, runs } = compare(asOne(spelling.fragments), record, live);
+  const spelled = compare(asOne(spelling.fragments), record, live);
+  const { undeclared, runs } = spelled;
   const keeps = keepUndeclared && undeclared.length > 0;
   const besideForeign = (fragments: readonly Fragment[]) =>
     asOne(besideForeignRules(fragments, spelling.fragments, record, live));
   const lasting = addressed(asOne(current), spelling.names);
+  const { changed } = keeps ? compare(besideForeign(spelling.fragments), record, live) : spelled;
+  const isSpelled = spelling.known?.untried.length === 0 && spelling.names.size === 0;
   return {
     ...{ family, directory, spelling, live, record, untrusted, undeclared, keeps, runs },
     assembled: keeps ? addressed(besideForeign(current), spelling.names) : lasting,
     lasting,
     stale: stale.map(({ path }) => path),
-    changed: keeps ? compare(besideForeign(spelling.fragments), record, live).changed : changed,
+    changed: new Set(changed.keys()),
+    difference: isSpelled ? differenceText(live, changed) : undefined,
   };
 }
 
@@ -175,12 +182,12 @@ function addressed(assembled: Assembled, names: Names): Assembled {
   return { ...assembled, lines: assembled.lines.map((line) => withAddresses(line, names)) };
 }
 
-/** Which live rules the text does not have, which tables it changes, and whether it runs, others' rules apart. */
+/** Which live rules the text does not have, which tables it changes and to what, and whether it runs, others' rules apart. */
 function compare(
   { lines }: Assembled,
   record: BootRecord | undefined,
   live: Live,
-): Pick<Plan, "undeclared" | "changed" | "runs"> {
+): Pick<Plan, "undeclared" | "runs"> & { changed: ReadonlyMap<string, readonly string[]> } {
   const undeclared: string[] = [];
   const tables = new Map<string, string[]>();
   let open: string[] = [];
@@ -207,7 +214,7 @@ function compare(
     const own = running.filter((line) => (line.startsWith(":") ? known.has(line) : !isOthers(line)));
     if (!sameTable(own, text)) runs = false;
   }
-  return { undeclared, changed, runs };
+  return { undeclared, changed: new Map([...tables].filter(([name]) => changed.has(name))), runs };
 }
 
 /** Adds a line where iptables-restore puts its rule. */
@@ -371,9 +378,12 @@ export async function loadLocked(request: LoadRequest, seen: Kernel = {}, undo: 
     if (changed.size === 0) continue;
     undo.push(() => restoreSnapshot(family, live, undefined, timeout));
     const given = ofTables(changed, plan.assembled);
-    await restoreRules(family, textOf(given), timeout).catch((error: unknown) => {
-      throw naming(given, asFailure(error));
-    });
+    const isExchanged = plan.difference !== undefined && (await exchangeRules(family, live, plan.difference, timeout));
+    if (!isExchanged) {
+      await restoreRules(family, textOf(given), timeout).catch((error: unknown) => {
+        throw naming(given, asFailure(error));
+      });
+    }
     warnings.push(...(await remember(spelling, { ...plan, live: NOTHING_LIVE, loaded: true })));
   }
   // Once no family can fail any more; and where nothing changes, too: a load that was killed here has left an older text.

@@ -51,8 +51,8 @@ export async function patchOwnRules(
   const sorted = await sortByBoot(directory, await readFragments(directory));
   const current = await comparable(sorted.current, before, { family, directory, timeout });
   const goal = goalOf(current, former, before);
-  const back = goalOfSnapshot(readLive(withoutLines(before, goneLines(gone, current, before))), goal);
   remember(async () => {
+    const back = goalOfSnapshot(readLive(withoutLines(before, goneLines(gone, current, before))), goal);
     const now = await saveRules(family, timeout);
     const after = await exchange(family, now, (live) => patchText(back, live), timeout);
     return after === now ? undefined : `the kernel's ${FAMILY_WORDS[family]} rules`;

@@ -10,6 +10,7 @@ import {
   type Rule,
   readChain,
   readComment,
+  readTarget,
   readWords,
   spellLive,
   unconditionalTarget,
@@ -68,7 +69,7 @@ function liveTable(chains: ReadonlyMap<string, string>, lines: string[]): LiveTa
   const byComment = new Map<string, string[]>();
   const targets = new Set<string>();
   for (const [index, line] of lines.entries()) {
-    const target = / (?:-j|-g|--jump|--goto) (\S+)/.exec(line)?.[1];
+    const target = targetOf(line);
     if (target !== undefined) targets.add(target);
     if (!mayBeOurs(line)) continue;
     const rule = readWords(line);
@@ -86,6 +87,11 @@ function liveTable(chains: ReadonlyMap<string, string>, lines: string[]): LiveTa
     return all;
   };
   return { chains, lines, ours, targets, byComment, keys };
+}
+
+/** Where a line of iptables-save sends its packets. A text may look like it, and few lines have one. */
+function targetOf(line: string): string | undefined {
+  return /"| --comment /.test(line) ? readTarget(readWords(line)) : / -[jg] (\S+)/.exec(line)?.[1];
 }
 
 /** The owners of our live rules, each once: a comment may contain anything. */

@@ -52,15 +52,20 @@ export function readTables(text: string): TableText {
       const [chain, policy] = line.slice(1).split(/\s+/);
       if (chain && policy) open.chains.set(chain, policy);
       else problems.push({ line: number, why: "a chain declaration has the form :CHAIN POLICY [0:0]" });
-    } else if (RULE.test(line)) {
+    } else if (line.startsWith("-") || RULE.test(line)) {
       if (hasOpenQuote(line)) problems.push({ line: number, why: 'a " has no end' });
-      open.lines.push({ number, text: line.replace(RULE, (_, counters = "") => (counters ? `${counters} -` : "-")) });
+      open.lines.push({ number, text: withoutBlanks(line) });
     } else {
       problems.push({ line: number, why: "this is not a rule, chain, table or comment" });
     }
   }
   if (open) problems.push({ line: lines.length, why: `the table ${open.table} has no COMMIT` });
   return { sections, problems };
+}
+
+function withoutBlanks(line: string): string {
+  if (line.startsWith("-")) return line;
+  return line.replace(RULE, (_, counters = "") => (counters ? `${counters} -` : "-"));
 }
 
 /** The same of a fragment, which several rooms read: each object once. */

@@ -8,6 +8,7 @@ import { Failure } from "../model/errors.ts";
 import type { Family } from "../model/family.ts";
 import type { HostConfig } from "../model/request.ts";
 import { commandFailure, type Ran, run } from "../system/exec.ts";
+import { verbose } from "../system/verbose.ts";
 import { CHAINS } from "./foreign-firewalls.ts";
 import { across, Kept } from "./kept.ts";
 import { hasLegacyTables } from "./legacy-tables.ts";
@@ -106,21 +107,44 @@ const NO_CHAIN = /No chain\/target\/match by that name|does not exist|is incompa
  * Throws Failure `reload_failed`, `permission_denied` and those of `run`.
  */
 export async function restoreRules(family: Family, text: string, timeoutSeconds: number): Promise<void> {
-  await restore(family, [], text, timeoutSeconds);
+  refuseFailed((await restore(family, [], text, timeoutSeconds)).ran);
 }
 
 /** Applies a text's lines to the tables as they are: what it does not name is unchanged, counters included. Throws likewise. */
 export async function patchRules(family: Family, text: string, timeoutSeconds: number): Promise<void> {
-  await restore(family, ["--noflush"], text, timeoutSeconds);
+  refuseFailed((await restore(family, ["--noflush"], text, timeoutSeconds)).ran);
 }
 
-async function restore(family: Family, flags: string[], text: string, timeoutSeconds: number): Promise<void> {
+/**
+ * The same with lines that are made of these rules and hold for no others. Whether it is certain that the kernel had them then, and has
+ * nothing but the outcome now; if not, some of the lines may have been applied, or all, and others' changes stand beside them. Never
+ * certain by Node.js, by a script in iptables-restore's place or by the legacy backend. Throws those of `run`.
+ */
+export async function exchangeRules(
+  family: Family,
+  before: Live,
+  text: string,
+  timeoutSeconds: number,
+): Promise<boolean> {
+  const generation = await saved[family].generationOf(before);
+  if (generation === undefined) return false;
+  const { from } = await restore(family, ["--noflush"], text, timeoutSeconds);
+  if (from !== generation)
+    verbose(() => "load: the difference was refused, or others' changes came between: all of these tables is loaded");
+  return from === generation;
+}
+
+async function restore(family: Family, flags: string[], text: string, timeoutSeconds: number) {
   const load = () =>
     run(restoreCommand(family), ["--wait", String(timeoutSeconds), ...flags], {
       timeoutSeconds: timeoutSeconds + 1,
       input: text,
     });
-  const ran = await across([family, CHAINS], transactionsIn(text), load, ({ exitCode }) => exitCode === 0);
+  const { result, from } = await across([family, CHAINS], transactionsIn(text), load, ({ exitCode }) => exitCode === 0);
+  return { ran: result, from };
+}
+
+function refuseFailed(ran: Ran): void {
   if (ran.exitCode !== 0) throw failed(ran, "reload_failed", "the rules could not be loaded");
 }
 

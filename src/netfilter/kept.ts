@@ -82,6 +82,16 @@ export class Kept<Value> {
     }
   }
 
+  /** The generation in which this value was read here, if it is the one that is now; undefined where that is not certain. */
+  async generationOf(value: Value): Promise<number | undefined> {
+    const last = this.#last;
+    if (last === undefined || last.value !== value) return undefined;
+    const program = await this.#asked.programOf(this.#keeping.command);
+    const isSame = program !== undefined && isSameProgram(last.program, program);
+    if (!isSame || (await this.#keeping.holds?.()) === false) return undefined;
+    return (await this.#asked.generation()) === last.generation ? last.generation : undefined;
+  }
+
   /** What other runs get, and of when it is. */
   get left(): { generation: number; name: string; json: () => SeenOne } | undefined {
     const { left } = this.#keeping;
@@ -98,7 +108,8 @@ export class Kept<Value> {
 
 /**
  * As `steps`, which are `count` transactions of our own, each with a change, none of which touches what is kept by other names than these. Nothing is carried
- * over where they fail, or another's comes between. Throws as `steps`.
+ * over where they fail, or another's comes between. `from` is the generation since which there were no others; undefined where that is not
+ * certain. Throws as `steps`.
  */
 export async function across<T>(
   touched: readonly string[],
@@ -106,14 +117,14 @@ export async function across<T>(
   steps: () => Promise<T>,
   isDone: (result: T) => boolean,
   generation = readGeneration,
-): Promise<T> {
+): Promise<{ result: T; from?: number }> {
   const before = await generation();
   const result = await steps();
-  if (before === undefined || count === undefined || !isDone(result)) return result;
+  if (before === undefined || count === undefined || !isDone(result)) return { result };
   const after = await generation();
-  if (after !== before + count) return result;
+  if (after !== before + count) return { result };
   for (const one of kept) if (!touched.includes(one.name)) one.carry(before, after);
-  return result;
+  return { result, from: before };
 }
 
 /** What a run leaves to others, beside it or after it: as it was in this generation of this namespace. */

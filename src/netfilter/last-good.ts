@@ -8,7 +8,7 @@ import { type Assembled, assemble, type Fragment, PRESERVED, textOf } from "../i
 import { isManaged } from "../iptables/fragment-text.ts";
 import { NOTHING_LIVE } from "../iptables/live.ts";
 import { commentOf, isInserted, mayBeOurs, readWords } from "../iptables/rule.ts";
-import { readTables } from "../iptables/table-text.ts";
+import { readTables, type Section } from "../iptables/table-text.ts";
 import type { Family } from "../model/family.ts";
 import { containerOf, HOST_FILES, hostOwner, isHostFile, spellOwner } from "../model/owner.ts";
 import { keepLastingState, readState, stateOf } from "../system/state.ts";
@@ -19,8 +19,9 @@ export async function keepLastGood(
   directory: string,
   { lines, origins }: Assembled,
 ): Promise<string[]> {
-  const isLasting = (_: string, at: number) =>
-    origins[at] !== PRESERVED && containerOf(origins[at]?.path ?? "") === undefined;
+  const paths = new Set(origins.map((origin) => origin?.path ?? ""));
+  const fleeting = new Set([...paths].filter((path) => containerOf(path) !== undefined));
+  const isLasting = (_: string, at: number) => origins[at] !== PRESERVED && !fleeting.has(origins[at]?.path ?? "");
   try {
     await keepLastingState(stateOf(family, directory), "rules", textOf({ lines: lines.filter(isLasting) }));
     return [];
@@ -43,16 +44,17 @@ export async function keepOurLastGood(
   alone: boolean,
 ): Promise<string[]> {
   const kept = await readState(stateOf(family, directory), "rules");
-  if (kept === undefined ? !alone : readTables(kept).problems.length > 0) return [];
+  const { sections, problems } = readTables(kept ?? "");
+  if (kept === undefined ? !alone : problems.length > 0) return [];
   const ours = fragments.filter((one) => isManaged(one.text) && isHostFile(one));
-  return keepLastGood(family, directory, assemble(among(kept ?? "", ours), [], NOTHING_LIVE));
+  return keepLastGood(family, directory, assemble(among(sections, ours), [], NOTHING_LIVE));
 }
 
-/** The host rules' files instead of those that a text has: what came before one of them, or after it, still does. */
-function among(kept: string, base: readonly Fragment[]): Fragment[] {
-  const sections: string[][] = HOST_FILES.map(() => []);
+/** The host rules' files instead of those that the text has: what came before one of them, or after it, still does. */
+function among(kept: readonly Section[], base: readonly Fragment[]): Fragment[] {
+  const parts: string[][] = HOST_FILES.map(() => []);
   const behind: string[] = [];
-  for (const { table, chains, lines } of readTables(kept).sections) {
+  for (const { table, chains, lines } of kept) {
     const rules = lines.map(({ text }) => text);
     // What we insert is at the end of the text, and comes first.
     const lastOf = HOST_FILES.map((file) =>
@@ -64,14 +66,14 @@ function among(kept: string, base: readonly Fragment[]): Fragment[] {
     const others = (from: number, to: number) => rules.slice(from, to).filter((rule) => !mayBeOurs(rule));
     let from = 0;
     for (const [index, last] of lastOf.entries()) {
-      sections[index]?.push(`*${table}`, ...(index === 0 ? declared : []), ...others(from, last + 1), "COMMIT");
+      parts[index]?.push(`*${table}`, ...(index === 0 ? declared : []), ...others(from, last + 1), "COMMIT");
       from = Math.max(from, last + 1);
     }
     behind.push(`*${table}`, ...others(from, rules.length), "COMMIT");
   }
   const asFragment = (lines: readonly string[]) => ({ path: "kept", text: [...lines, ""].join("\n") });
   const before = HOST_FILES.flatMap((file, index) => [
-    asFragment(sections[index] ?? []),
+    asFragment(parts[index] ?? []),
     ...base.filter(({ path }) => basename(path) === file),
   ]);
   return [...before, asFragment(behind)];

@@ -51,7 +51,7 @@ export function hasOwnTable(timeoutSeconds: number): Promise<boolean> {
 export async function changeTable(lines: readonly string[], timeoutSeconds: number): Promise<void> {
   const input = `${lines.join("\n")}\n`;
   const load = () => run(NFT, ["-f", "-"], { timeoutSeconds, input });
-  const ran = await across([listed.name, presence.name], 1, load, ({ exitCode }) => exitCode === 0);
+  const { result: ran } = await across([listed.name, presence.name], 1, load, ({ exitCode }) => exitCode === 0);
   if (ran.exitCode !== 0) throw failed(ran, "reload_failed", "the rules could not be loaded");
 }
 

@@ -1,5 +1,5 @@
 // `npm run bench`: how fast we are, against what we must start and against what does the same (README.md). It needs root
-// and a quiet machine, and takes some five minutes; `npm run bench -- small` tries it out with few ports and writes nothing, as
+// and a quiet machine, and takes a quarter of an hour; `npm run bench -- small` tries it out with few ports and writes nothing, as
 // `npm run bench -- sources` does, with the benchmarks that are named.
 
 import { writeFile } from "node:fs/promises";
@@ -18,6 +18,7 @@ import {
   sources,
   unchanged,
 } from "./benchmarks.ts";
+import { heard } from "./events.ts";
 import { firstPacket } from "./first-packet.ts";
 import { nftables } from "./nft.ts";
 import { NATIVE, PACKAGES, startPlace } from "./place.ts";
@@ -30,7 +31,7 @@ const words = process.argv.slice(2);
 const small = words.includes("small");
 const chosen = words.filter((word) => word !== "small");
 const size = small
-  ? { ports: [1, 10], range: 100, processes: 5, rules: 400, sources: 100, starts: 3, containers: 3 }
+  ? { ports: [1, 10], range: 100, processes: 5, rules: 400, sources: 100, starts: 3, containers: 3, events: 1000 }
   : {
       ports: [1, 10, 100, 1000, 10_000],
       range: 10_000,
@@ -39,6 +40,7 @@ const size = small
       sources: 1000,
       starts: 15,
       containers: 200,
+      events: 100_000,
     };
 
 async function machineOf(host: Host, load: number): Promise<string[]> {
@@ -72,6 +74,7 @@ const benchmarks: Record<string, () => Promise<Figure[]>> = {
   sync: () => syncAll(lab, size.containers),
   "beside many": () => besideMany(place, size.rules),
   memory: () => memory(place),
+  events: () => heard(lab, size.events),
   watched: () => watched(lab, size.starts, "iptables"),
   nftables: () => nftables(lab, size.ports, size.rules),
   "watched by nftables": () => watched(lab, size.starts, "nft"),

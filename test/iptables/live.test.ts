@@ -56,6 +56,19 @@ describe("no drift", () => {
   });
 });
 
+describe("where a rule sends its packets", () => {
+  test.each([
+    ["a jump", "-A FORWARD -i eth0 -j MINE", "MINE"],
+    ["a goto", "-A FORWARD -g MINE", "MINE"],
+    ["behind a comment", '-A FORWARD -m comment --comment "to mine" -j MINE', "MINE"],
+    ["in a comment", '-A FORWARD -m comment --comment "as -j MINE does" -j ACCEPT', "ACCEPT"],
+    ["a comment of a word", "-A FORWARD -m comment --comment -j -j ACCEPT", "ACCEPT"],
+    ["in the text of a log", '-A FORWARD -j LOG --log-prefix "no -j MINE "', "LOG"],
+  ])("%s", (_what, rule, target) => {
+    expect(live(rule).tables.get("filter")?.targets).toEqual(new Set([target]));
+  });
+});
+
 describe("missing", () => {
   test.each([
     ["the table is not there", readLive("")],

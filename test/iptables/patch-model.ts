@@ -1,6 +1,7 @@
 // A small model of a kernel that takes a patch, and random hosts to patch: for the property and for the real kernels.
 
 import fc from "fast-check";
+import { readLive } from "../../src/iptables/live.ts";
 import { commentOf } from "../../src/iptables/rule.ts";
 
 /** A live rule, known by its number wherever it moves; new ones have none. */
@@ -17,13 +18,16 @@ export function applyPatch(before: Model, text: string): Model {
   const model: Model = new Map([...before].map(([table, chains]) => [table, new Map(chains)]));
   let chains = new Map<string, ModelRule[]>();
   for (const line of text.trimEnd().split("\n")) {
-    const [, option, chain = "", number, spec = ""] = /^(-N|-D|-A|-I) (\S+)(?: (\d+))?(?: (.*))?$/.exec(line) ?? [];
+    const [, option, chain = "", number, spec = ""] = /^(-N|-X|-D|-A|-I) (\S+)(?: (\d+))?(?: (.*))?$/.exec(line) ?? [];
     if (line.startsWith("*")) {
       chains = model.get(line.slice(1)) ?? new Map();
       model.set(line.slice(1), chains);
     } else if (option === "-N") {
       if (chains.has(chain)) throw new Error(`there already: ${line}`);
       chains.set(chain, []);
+    } else if (option === "-X") {
+      if (chains.get(chain)?.length !== 0) throw new Error(`not empty: ${line}`);
+      chains.delete(chain);
     } else if (option !== undefined) {
       const rules = [...(chains.get(chain) ?? [])];
       if (option === "-D") {
@@ -156,4 +160,15 @@ function fragmentText(mark: string, lines: readonly Line[]): string {
     "COMMIT",
   ]);
   return [mark, ...sections, ""].join("\n");
+}
+
+/** What `differenceText` gets: the lines of each table, as iptables-save prints them. */
+export function linesOf(model: Model): Map<string, string[]> {
+  const tables = [...readLive(saveModel(model)).tables];
+  return new Map(
+    tables.map(([name, { chains, lines }]) => [
+      name,
+      [...[...chains].map(([chain, policy]) => `:${chain} ${policy}`), ...lines],
+    ]),
+  );
 }

@@ -1,13 +1,15 @@
 /*
- * `reload: patch` on a host whose rules others change, too. And the text of a patch given to the real iptables-restore --noflush of both backends, for random hosts: the kernel then
- * has the rules that the model in test/rules says, and every rule that was not touched has its counters.
+ * `reload: patch` on a host whose rules others change, too. And the text of a patch, and of a difference, given to the real iptables-restore
+ * --noflush of both backends, for random hosts: the kernel then has the rules that the model in test/iptables says, and every rule that was
+ * not touched has its counters.
  */
 
 import fc from "fast-check";
 import { describe, expect } from "vitest";
+import { differenceText } from "../../src/iptables/difference.ts";
 import { readLive } from "../../src/iptables/live.ts";
 import { goalOf, patchText } from "../../src/iptables/patch.ts";
-import { anyCase, applyPatch, type Model, saveModel } from "../iptables/patch-model.ts";
+import { anyCase, applyPatch, linesOf, type Model, saveModel } from "../iptables/patch-model.ts";
 import { ask, hostByHand, ourRules } from "./fixtures.ts";
 import { story } from "./story.ts";
 
@@ -63,33 +65,40 @@ const CASES = 300;
 const NEXT = "=== next";
 
 describe.each(["nft", "legacy"])("iptables-%s", (backend) => {
-  story(`does with ${CASES} patches what the model says, and leaves counters alone`, async ({ lab }) => {
-    const host = await lab.host({ name: "web1" });
-    const cases = fc.sample(anyCase, { seed: 21, numRuns: CASES }).flatMap(({ live, fragments }) => {
-      const running = readLive(saveModel(live));
-      const text = patchText(goalOf(fragments, [], running), running);
-      return text === undefined ? [] : [{ live, text, after: applyPatch(live, text) }];
-    });
-    expect(cases.length).toBeGreaterThan(CASES / 2);
-    const script = cases.map(({ live, text }) =>
-      [
-        `unshare -n sh <<'CASE'`,
-        `xtables-${backend}-multi iptables-restore --counters <<'LIVE'`,
-        `${saveModel(live, ({ id }) => `[${counters(id)}] `)}LIVE`,
-        `xtables-${backend}-multi iptables-restore --wait 5 --noflush <<'PATCH'`,
-        `${text}PATCH`,
-        `xtables-${backend}-multi iptables-save -c`,
-        "CASE",
-        `echo '${NEXT}'`,
-      ].join("\n"),
-    );
-    const { stdout, stderr } = await host.run("sh", [], { input: `${script.join("\n")}\n` });
-    expect(stderr).toBe("");
-    const saved = stdout.split(`${NEXT}\n`);
-    for (const [index, { text, after }] of cases.entries()) {
-      expect(rulesOf(saved[index] ?? ""), text).toEqual(expectedRules(after));
-    }
-  });
+  story(
+    `does with ${CASES} patches, and as many differences, what the model says, and leaves counters alone`,
+    async ({ lab }) => {
+      const host = await lab.host({ name: "web1" });
+      const cases = fc.sample(anyCase, { seed: 21, numRuns: CASES }).flatMap(({ live, fragments }) => {
+        const running = readLive(saveModel(live));
+        const text = patchText(goalOf(fragments, [], running), running);
+        if (text === undefined) return [];
+        const after = applyPatch(live, text);
+        const difference = differenceText(running, linesOf(after));
+        const texts = difference === undefined ? [text] : [text, difference];
+        return texts.map((one) => ({ live, text: one, after: applyPatch(live, one) }));
+      });
+      expect(cases.length).toBeGreaterThan(CASES / 2);
+      const script = cases.map(({ live, text }) =>
+        [
+          `unshare -n sh <<'CASE'`,
+          `xtables-${backend}-multi iptables-restore --counters <<'LIVE'`,
+          `${saveModel(live, ({ id }) => `[${counters(id)}] `)}LIVE`,
+          `xtables-${backend}-multi iptables-restore --wait 5 --noflush <<'PATCH'`,
+          `${text}PATCH`,
+          `xtables-${backend}-multi iptables-save -c`,
+          "CASE",
+          `echo '${NEXT}'`,
+        ].join("\n"),
+      );
+      const { stdout, stderr } = await host.run("sh", [], { input: `${script.join("\n")}\n` });
+      expect(stderr).toBe("");
+      const saved = stdout.split(`${NEXT}\n`);
+      for (const [index, { text, after }] of cases.entries()) {
+        expect(rulesOf(saved[index] ?? ""), text).toEqual(expectedRules(after));
+      }
+    },
+  );
 });
 
 /** Each rule that was there has counters of its own; a new one has none. */

@@ -73,6 +73,21 @@ test("nor what was read while something changed, what may not be kept, what hold
   expect([await read(), await read()]).toEqual([7, 8]);
 });
 
+test("of which generation a value is, while it is the one of now", async () => {
+  const kept = new Kept<number>(keeping, asked);
+  const value = await kept.read(async () => 7);
+  expect(await kept.generationOf(value)).toBe(1);
+  expect(await kept.generationOf(8)).toBeUndefined();
+  allows.hold = false;
+  expect(await kept.generationOf(value)).toBeUndefined();
+  allows.hold = true;
+  kernel.program = { ...PROGRAM, inode: 2 };
+  expect(await kept.generationOf(value)).toBeUndefined();
+  kernel.program = PROGRAM;
+  changed();
+  expect(await kept.generationOf(value)).toBeUndefined();
+});
+
 test("over transactions of our own, of what they do not touch", async () => {
   const [read, touched] = [reader("kept"), reader("touched")];
   const own = (count: number, done: number, isDone = true) =>
@@ -87,12 +102,13 @@ test("over transactions of our own, of what they do not touch", async () => {
       generation,
     );
   expect([await read(), await touched()]).toEqual([1, 2]);
-  await own(1, 1);
+  const from = kernel.generation;
+  expect(await own(1, 1)).toEqual({ result: true, from });
   expect([await read(), await touched()]).toEqual([1, 3]);
   await own(3, 3);
   expect(await read()).toBe(1);
   // Another's came between, one of ours did not come, one failed.
-  await own(3, 4);
+  expect(await own(3, 4)).toEqual({ result: true });
   expect(await read()).toBe(4);
   await own(3, 2);
   expect(await read()).toBe(5);
