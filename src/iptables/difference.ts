@@ -69,10 +69,11 @@ function chainEdits(chain: string, before: readonly string[], after: readonly st
   let tail = 0;
   while (tail < shorter - head && before.at(-1 - tail) === after.at(-1 - tail)) tail++;
   const going = before.slice(head, before.length - tail);
+  const coming = after.slice(head, after.length - tail);
+  if (going.length + coming.length > MOST_LINES) return undefined;
   // -D takes the first of equal rules.
   if (going.some((spec) => before.indexOf(spec) < head || before.lastIndexOf(spec) >= before.length - tail))
     return undefined;
-  const coming = after.slice(head, after.length - tail);
   return {
     deletions: going.map((spec) => `-D ${chain} ${spec}`),
     insertions: coming.map((spec, at) => (tail === 0 ? `-A ${chain} ${spec}` : `-I ${chain} ${head + at + 1} ${spec}`)),

@@ -118,7 +118,7 @@ export async function patchRules(family: Family, text: string, timeoutSeconds: n
 /**
  * The same with lines that are made of these rules and hold for no others. Whether it is certain that the kernel had them then, and has
  * nothing but the outcome now; if not, some of the lines may have been applied, or all, and others' changes stand beside them. Never
- * certain by Node.js, by a script in iptables-restore's place or by the legacy backend. Throws those of `run`.
+ * certain by Node.js, by the legacy backend, or where a script is in iptables-save's place. Throws those of `run`.
  */
 export async function exchangeRules(
   family: Family,

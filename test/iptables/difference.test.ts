@@ -11,6 +11,8 @@ const CHAINS = [":INPUT ACCEPT", ":FORWARD DROP"];
 const rule = (number: number, chain = "FORWARD") => `-A ${chain} -s 10.0.0.${number}/32 -j ACCEPT`;
 const rules = (...numbers: number[]) => numbers.map((number) => rule(number));
 
+const MANY = Array.from({ length: 21 }, (_, at) => at);
+
 function live(...lines: string[]): Live {
   return readLive(["*filter", ...CHAINS.map((chain) => `${chain} [3:180]`), ...lines, "COMMIT", ""].join("\n"));
 }
@@ -58,7 +60,8 @@ describe("what is loaded", () => {
     ["a twin: -D would take the other one", live(...rules(2, 1, 2)), [...CHAINS, ...rules(2, 1)]],
     ["a rule with counters", live(), [...CHAINS, `[1:60] ${rule(1)}`]],
     ["what takes a rule away", live(rule(1)), [...CHAINS, rule(1), "-D FORWARD 1"]],
-    ["many rules", live(), [...CHAINS, ...rules(...Array.from({ length: 21 }, (_, at) => at))]],
+    ["many rules", live(), [...CHAINS, ...rules(...MANY)]],
+    ["many that go", live(...rules(...MANY)), CHAINS],
   ])("%s", (_what, from, wanted) => {
     expect(lines(from, ...wanted)).toBeUndefined();
   });
