@@ -1,4 +1,4 @@
-// `npm run build`: dist/docker_iptables, one executable file without dependencies, its manual page, the licences of what it
+// `npm run build`: dist/docker_iptables, one executable file without dependencies, its manual pages, the licences of what it
 // carries and a bill of materials; and the Ansible collection around it.
 //
 // The first lines of the executable make it run under every Node.js from 18.19, whatever package.json lies above it: a shell
@@ -14,10 +14,12 @@
 
 import { chmod, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { originOf } from "./build-origin.ts";
 import { bundle } from "./bundle.ts";
 import { COLLECTION } from "./schema/ansible-docs.ts";
 import { collectionFiles, galaxyYml, tarball, tarballName } from "./src/ansible/collection.ts";
 import { manualText } from "./src/cli/manual.ts";
+import { settingsManualText } from "./src/cli/settings-manual.ts";
 import { scriptNotices } from "./src/notices/notices.ts";
 
 const about = JSON.parse(await readFile(new URL("package.json", import.meta.url), "utf8"));
@@ -33,10 +35,11 @@ const MODULE = `#!/usr/bin/node
 // WANT_JSON
 `;
 
-const { program, bom } = await bundle(about.version);
+const { program, bom } = await bundle(about.version, `${await originOf()}, script`);
 const programs = { executable: `${EXECUTABLE}${program}`, module: `${MODULE}${program}`, notices: scriptNotices(bom) };
 await put("dist/docker_iptables", programs.executable, true);
 await put("dist/docker_iptables.1", manualText(about.version));
+await put("dist/docker_iptables.json.5", settingsManualText(about.version));
 await put("dist/docker_iptables.LICENSES.txt", programs.notices);
 
 // The tree is for ANSIBLE_COLLECTIONS_PATH, a playbook's library/, and ansible-galaxy's own build.

@@ -8,8 +8,8 @@ import type { Bom } from "./src/notices/notices.ts";
 
 const BOM = "docker_iptables.cdx.json";
 
-/** Throws Error where esbuild finds one. */
-export async function bundle(version: string): Promise<{ program: string; bom: Bom }> {
+/** `origin` is what `--version` says of the build. Throws Error where esbuild finds one. */
+export async function bundle(version: string, origin: string): Promise<{ program: string; bom: Bom }> {
   const { outputFiles } = await build({
     entryPoints: ["src/main.ts"],
     bundle: true,
@@ -25,7 +25,7 @@ export async function bundle(version: string): Promise<{ program: string; bom: B
     external: ["bun:ffi"],
     // A linked node_modules gives the same bytes as one that is there.
     preserveSymlinks: true,
-    define: { VERSION: JSON.stringify(version) },
+    define: { VERSION: JSON.stringify(version), ORIGIN: JSON.stringify(origin) },
     plugins: [
       cyclonedxEsbuildPlugin({
         outputFile: BOM,

@@ -58,6 +58,8 @@ import { isChange, readCaller, record } from "./systemd/journal.ts";
 import { oneLine } from "./text/visible.ts";
 
 declare const VERSION: string;
+/** The commit, and what kind of program it is. */
+declare const ORIGIN: string;
 
 interface Answer extends Printed {
   exitCode: number;
@@ -79,7 +81,8 @@ async function answer(argv: readonly string[]): Promise<Answer> {
   const command = readCommand(argv);
   if (command.kind === "text") return { stdout: command.text, stderr: "", exitCode: 0 };
   if (command.kind === "names") return printNames(command);
-  if (command.kind === "version") return { stdout: `docker_iptables ${VERSION}\n`, stderr: "", exitCode: 0 };
+  if (command.kind === "version")
+    return { stdout: `docker_iptables ${VERSION} (${ORIGIN})\n`, stderr: "", exitCode: 0 };
   if (command.verbose && !isAlwaysVerbose) showEvents(argv);
   else if (!isAlwaysVerbose && !command.json && command.verb !== "watch") showProgress();
   if (isDialog(command)) await adviseConfirm(command);
@@ -104,7 +107,7 @@ async function printNames({ raw, named }: Extract<Command, { kind: "names" }>): 
 /** From now on each command and each decision is a line on stderr. */
 function showEvents(argv: readonly string[]): void {
   startVerbose((line) => tell(`${line}\n`));
-  const program = `docker_iptables ${VERSION}, Node.js ${process.versions.node}`;
+  const program = `docker_iptables ${VERSION} (${ORIGIN}), Node.js ${process.versions.node}`;
   verbose(() => `${program}, process ${process.pid}, user ${process.getuid?.()}: ${spellCommand(argv)}`);
 }
 

@@ -22,7 +22,7 @@ import { isExecutable } from "./executable.ts";
 
 /** The machine's programs that tests, fakes and the executable may start. Nothing that knows of packets, Docker or systemd. */
 export const TOOLS = (
-  "awk basename bash cat chmod chown cp date env flock grep gzip head jq ls mkdir mkfifo mount mv node nsenter readlink " +
+  "awk basename bash cat chmod chown cp date env flock git grep gzip head jq ls mkdir mkfifo mount mv node nsenter readlink " +
   "rm rmdir script sed setpriv sh sleep sort tail tar timeout touch true umount unshare wc"
 ).split(" ");
 

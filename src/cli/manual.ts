@@ -36,6 +36,7 @@ ${Object.entries(kinds["x-means"])
   .map(([kind, means]) => term(kind, `${means} What to do: ${remedyOf(kind).replaceAll("`", "")}.`))
   .join("\n")}
 .SH "SEE ALSO"
+.BR docker_iptables.json (5),
 .BR iptables (8),
 .BR iptables\\-restore (8),
 .BR docker (1)
@@ -81,7 +82,8 @@ const ENVIRONMENT: Terms = [
   ["NO_COLOR", "If set and not empty, nothing is coloured, on a terminal either."],
 ];
 
-function term(name: string, means: string): string {
+/** An entry of a list. */
+export function term(name: string, means: string): string {
   return `.TP\n.B ${roff(name)}\n${roff(means)}`;
 }
 
@@ -107,7 +109,7 @@ function option({ spelling, value, description }: Option): string {
 }
 
 /** Lines as they are. */
-function block(lines: readonly string[]): string {
+export function block(lines: readonly string[]): string {
   return `.RS 4\n.nf\n${lines.map(roff).join("\n")}\n.fi\n.RE`;
 }
 

@@ -34,12 +34,20 @@ const needed: [name: string, debianPackage: string][] = [
 
 /**
  * The private root tree that holds what the machine lacks of the needed packages and of `extra` ones; or what another root file
- * system, `base`, lacks of those. Prints one line when it has to fetch something.
+ * system, `base`, lacks of those.
  */
 export async function packageRoot(extra: readonly string[] = [], base = MACHINE): Promise<string> {
   const lacking = needed.filter(([name]) => !directories.some((directory) => existsSync(resolve(directory, name))));
   const own = base === MACHINE ? lacking.map(([, debianPackage]) => debianPackage) : [];
-  const packages = [...new Set([...own, ...extra])].sort();
+  return unpackedRoot([...own, ...extra], base);
+}
+
+/**
+ * The private root tree of these packages, with what the machine, or `base`, lacks of their dependencies. Prints one line when it has
+ * to fetch something.
+ */
+export async function unpackedRoot(names: readonly string[], base = MACHINE): Promise<string> {
+  const packages = [...new Set(names)].sort();
   const wanted = hash(`${base === MACHINE ? "" : basename(base)}${packages.join(" ")}`);
   const statusFile = join(base, "var/lib/dpkg/status");
   const status = hash(existsSync(statusFile) ? await readFile(statusFile) : "");
@@ -54,7 +62,7 @@ export async function packageRoot(extra: readonly string[] = [], base = MACHINE)
     const unpacked = join(draft, "root");
     await mkdir(unpacked);
     if (packages.length > 0) {
-      console.log(`lab: fetching from Debian into .cache/lab (nothing is installed): ${packages.join(" ")}`);
+      console.log(`fetching from Debian into .cache/lab (nothing is installed): ${packages.join(" ")}`);
       const archives = await download(draft, packages, base);
       await linkMergedUsr(unpacked, base);
       for (const archive of archives) await unpack(archive, unpacked);

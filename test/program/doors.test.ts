@@ -520,8 +520,11 @@ describe.concurrent("door 3, verbs", () => {
     }
   });
 
-  test("--version", async () => {
-    expect(await fakeHost().run(["--version"])).toMatchObject({ exitCode: 0, stderr: "" });
-    expect((await fakeHost().run(["--version"])).stdout).toMatch(/^docker_iptables \d+\.\d+\.\d+\n$/);
+  test("--version, with the commit, and which kind of program it is", async () => {
+    const { exitCode, stderr, stdout } = await fakeHost().run(["--version"]);
+    expect([exitCode, stderr]).toEqual([0, ""]);
+    const kind = NATIVE ? "native linux-(x64|arm64)" : "script";
+    const origin = "(commit [0-9a-f]{12}( and changes)?|built outside git)";
+    expect(stdout).toMatch(new RegExp(`^docker_iptables \\d+\\.\\d+\\.\\d+ \\(${origin}, ${kind}\\)\n$`));
   });
 });
