@@ -35,6 +35,7 @@ ajv.addVocabulary([
   "x-type",
   "x-means",
   "x-remedies",
+  "x-severity",
   "x-excludes",
   "x-needs",
   "x-returned",
