@@ -1,7 +1,7 @@
 // Result of status -> the line and the exit status of a check of Nagios, by the guidelines of the Monitoring Plugins. Pure.
 
-import schema from "../../schema/result.schema.json" with { type: "json" };
 import type { Problem, Result } from "../generated/result.ts";
+import { SEVERITIES } from "../generated/severities.ts";
 import type { Printed } from "./print.ts";
 
 /** The exit statuses of a plugin. */
@@ -11,8 +11,6 @@ type State = keyof typeof STATES;
 
 /** The worst first: what is known to be wrong says more than that something is not known. */
 const WORST: readonly State[] = ["critical", "warning", "unknown", "ok"];
-
-const SEVERITIES: Readonly<Record<string, string>> = schema.properties.problems.items.properties.kind["x-severity"];
 
 /** An old NRPE cuts an answer off after 1024 bytes; the performance data are behind the text, in some 60 bytes. */
 const LONGEST = 900;
@@ -39,8 +37,8 @@ export function printCheck(result: Result): Printed {
   };
 }
 
-function stateOf({ kind }: Pick<Problem, "kind">): State {
-  return WORST.find((one) => one === SEVERITIES[kind]) ?? "unknown";
+function stateOf({ kind }: Problem): State {
+  return SEVERITIES[kind];
 }
 
 function countOf(states: readonly State[], state: State): number {

@@ -3,8 +3,8 @@
 // What is not known is left out, and is not 0: a failed check has docker_iptables_up 0 alone, and without the daemon nobody knows
 // what is published.
 
-import schema from "../../schema/result.schema.json" with { type: "json" };
 import type { Result } from "../generated/result.ts";
+import { SEVERITIES } from "../generated/severities.ts";
 import type { Printed } from "./print.ts";
 
 interface Sample {
@@ -40,7 +40,7 @@ export const METRICS: readonly Metric[] = [
     help: "Problems that status finds, by kind: each known kind, 0 where there is none.",
     samples: ({ problems }) => {
       if (problems === undefined) return [];
-      return schema.properties.problems.items.properties.kind.enum.map((problem) => ({
+      return Object.keys(SEVERITIES).map((problem) => ({
         labels: { problem },
         value: problems.filter(({ kind }) => kind === problem).length,
       }));
