@@ -1,11 +1,12 @@
-// Makes src/generated from the schemas of this folder: the types (json-schema-to-typescript) and
-// the validators (ajv, standalone code, so that nothing is compiled when the executable starts).
+// Makes src/generated from the schemas of this folder: the types (json-schema-to-typescript), the validators (ajv, standalone code, so
+// that nothing is compiled when the executable starts), and how serious each kind of problem is.
 // The folder is not kept in git: `npm run generate` makes it, and the build, the tests and the checks call that.
 
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { Ajv } from "ajv";
 import standalone from "ajv/dist/standalone/index.js";
 import { compile, type JSONSchema } from "json-schema-to-typescript";
+import result from "./result.schema.json" with { type: "json" };
 
 const SCHEMAS = ["arguments", "result", "container", "network", "unconfirmed"] as const;
 const OUT = new URL("../src/generated/", import.meta.url);
@@ -35,6 +36,7 @@ ajv.addVocabulary([
   "x-type",
   "x-means",
   "x-remedies",
+  "x-severity",
   "x-excludes",
   "x-needs",
   "x-returned",
@@ -63,3 +65,13 @@ export namespace validate {
 `,
   );
 }
+
+// Without the texts of the schema, which the executable would carry.
+await writeFile(
+  new URL("severities.ts", OUT),
+  `// From schema/result.schema.json by \`npm run generate\`.
+import type { ProblemKind } from "./result.ts";
+
+export const SEVERITIES: Readonly<Record<ProblemKind, "critical" | "warning" | "unknown">> = ${JSON.stringify(result.properties.problems.items.properties.kind["x-severity"], null, 2)};
+`,
+);

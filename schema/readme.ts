@@ -2,6 +2,7 @@
 // check` fails if they differ. A table or an example is between <!-- NAME --> and <!-- /NAME -->.
 
 import { readFile, writeFile } from "node:fs/promises";
+import { METRICS } from "../src/cli/prometheus.ts";
 import args from "./arguments.schema.json" with { type: "json" };
 import result from "./result.schema.json" with { type: "json" };
 
@@ -59,11 +60,33 @@ const tables: Record<string, string> = {
   ),
 };
 
+/** Of docs/monitoring.md. */
+const monitoring: Record<string, string> = {
+  metrics: table(
+    ["metric", "labels", ""],
+    METRICS.map(({ name, labels, help }) => [`\`${name}\``, labels.map((label) => `\`${label}\``).join(", "), help]),
+  ),
+  severities: table(
+    ["state", "exit status", "problems"],
+    (
+      [
+        ["CRITICAL", 2],
+        ["WARNING", 1],
+        ["UNKNOWN", 3],
+      ] as const
+    ).map(([state, exitStatus]) => {
+      const ofState = Object.entries(kinds["x-severity"]).filter(([, severity]) => severity === state.toLowerCase());
+      return [state, String(exitStatus), ofState.map(([kind]) => `\`${kind}\``).join(", ")];
+    }),
+  ),
+};
+
 const shown = (name: string) => readFile(new URL(`examples/ansible/${name}`, ROOT), "utf8");
 const playbook = async (name: string) => `\`\`\`yaml\n${await shown(name)}\`\`\``;
 
 const pages: Record<string, Record<string, string>> = {
   "README.md": tables,
+  "docs/monitoring.md": monitoring,
   "src/ansible/collection/README.md": {
     "site.yml": await playbook("site.yml"),
     "publish.yml": await playbook("publish.yml"),

@@ -8,7 +8,9 @@ import { type Command, readCommand, UsageError } from "./cli/command.ts";
 import { askToKeep } from "./cli/dialog.ts";
 import { completeCommand, completeCommands, namesCommand } from "./cli/hints.ts";
 import { type Raw, readArgsFile, readStdin } from "./cli/json.ts";
+import { printCheck } from "./cli/nagios.ts";
 import { type Printed, printForPerson, printJson, type Reader } from "./cli/print.ts";
+import { printMetrics } from "./cli/prometheus.ts";
 import { readRequest, type Surroundings, settingsPathOf, truthy } from "./cli/request.ts";
 import {
   resultOf,
@@ -94,8 +96,17 @@ async function answer(argv: readonly string[]): Promise<Answer> {
     stdout: paintFor(isTerminal(STDOUT), everyVariable()),
     stderr: paintFor(isTerminal(STDERR), everyVariable()),
   };
-  const print = command.json ? printJson : (result: Result) => printForPerson(result, reader);
+  const print = printerOf(command, reader);
   return fulfil(async () => command.raw, print, handlerOf(command), command.verb);
+}
+
+function printerOf(
+  command: Exclude<Command, { kind: "text" | "names" | "version" }>,
+  reader: Reader,
+): (result: Result) => Printed {
+  if (command.kind === "status" && command.format === "prometheus") return (result) => printMetrics(result, VERSION);
+  if (command.kind === "status" && command.format === "nagios") return printCheck;
+  return command.json ? printJson : (result) => printForPerson(result, reader);
 }
 
 /** What a shell completes, with the host's own client. */
@@ -405,7 +416,7 @@ async function fulfil(
     verbose(() => `request: ${describeRequest(raw, todo.request)}`);
     const result = await completed(await Promise.race([todo.result(), astray]), request);
     await note(request, result);
-    return { ...print(withWantedInvocation(result, raw)), exitCode: verb === undefined ? 0 : exitCodeOf(result) };
+    return { exitCode: verb === undefined ? 0 : exitCodeOf(result), ...print(withWantedInvocation(result, raw)) };
   } catch (error) {
     verbose(() => `failed: ${asFailure(error).code}: ${asFailure(error).message}`);
     const debug = request?.args.debug ?? raw["debug"] === true;
@@ -413,9 +424,9 @@ async function fulfil(
     await note(request, result);
     // A value that no argument takes is wrong usage of a verb, as an option is that there is not.
     const isUsage = verb !== undefined && request === undefined && asFailure(error).code === "arguments_invalid";
-    if (!isUsage) return { ...print(withWantedInvocation(result, raw)), exitCode: 1 };
-    const { stdout, stderr } = print(result);
-    return { stdout, stderr: stderr === "" ? "" : `${stderr}${helpHint(verb)}`, exitCode: 2 };
+    if (!isUsage) return { exitCode: 1, ...print(withWantedInvocation(result, raw)) };
+    const { stdout, stderr, exitCode = 2 } = print(result);
+    return { stdout, stderr: stderr === "" ? "" : `${stderr}${helpHint(verb)}`, exitCode };
   }
 }
 

@@ -1,6 +1,7 @@
 // examples/ holds what setup writes on a host with Docker's default network alone; `npx vitest run test/examples.test.ts -u`
 // writes it anew.
 
+import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { readNetwork } from "../src/docker/network.ts";
@@ -12,6 +13,7 @@ import { fileOf } from "../src/model/owner.ts";
 import { writeNft } from "../src/nft/fragment-text.ts";
 import { hostFragments } from "../src/rules/host-fragments.ts";
 import { WATCH_UNIT } from "../src/systemd/install.ts";
+import { watcherSandbox } from "../src/systemd/sandbox.ts";
 import { nftUnitText, retryTimerOf, retryTimerText, unitText, watchUnitText } from "../src/systemd/unit-text.ts";
 
 const EXAMPLES = fileURLToPath(new URL("../examples/", import.meta.url));
@@ -63,4 +65,15 @@ test(WATCH_UNIT, async () => {
     isDockers: true,
   });
   await expect(text).toMatchFileSnapshot(`${EXAMPLES}systemd/${WATCH_UNIT}`);
+});
+
+test("the unit that writes metrics is confined as the watcher is", async () => {
+  const lines = (text: string) => text.split("\n").filter((line) => /^\w+=/.test(line));
+  const unit = lines(await readFile(`${EXAMPLES}monitoring/docker_iptables-metrics.service`, "utf8"));
+  const file =
+    unit
+      .find((line) => line.startsWith("ExecStart="))
+      ?.split(" ")
+      .at(-1) ?? "";
+  expect(unit).toEqual(expect.arrayContaining(lines(watcherSandbox([file]))));
 });

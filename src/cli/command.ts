@@ -7,17 +7,20 @@ import { nearest } from "../text/suggest.ts";
 import { completionScript } from "./completion.ts";
 import { helpText, verbHelp } from "./help.ts";
 import type { Raw } from "./json.ts";
-import { OPTIONS } from "./options.ts";
+import { FORMATS, OPTIONS } from "./options.ts";
 import { ALIASES, NAMED, OTHER_WORDS, SHELLS, VERBS, type Verb } from "./verbs.ts";
 
 export type Command =
   | { kind: "text"; text: string }
   | { kind: "version" }
-  | (Call & { kind: "publish" | "explain" | "status" | "ls" | "watch" })
+  | (Call & { kind: "publish" | "explain" | "ls" | "watch" })
+  | (Call & { kind: "status"; format: Format | undefined })
   | (Call & { kind: "names"; named: (typeof NAMED)[number] })
   | (Call & { kind: "confirm" })
   | (Call & { kind: "revert"; isTimers: boolean })
   | (Call & { kind: "load"; families: readonly Family[]; keepUndeclared: boolean });
+
+export type Format = (typeof FORMATS)[number];
 
 /** What each verb that does something is called with. */
 interface Call {
@@ -91,8 +94,9 @@ function commandOf(verb: Verb, names: readonly string[], values: Values): Comman
       refuseNames(verb, names, "takes no name");
       return { ...common, kind: "revert", raw, isTimers: values["due"] === true };
     case "status":
+      return { ...common, kind: "status", raw: { ...named, ...raw }, format: readFormat(verb, values) };
     case "ls":
-      return { ...common, kind: verb.name, raw: { ...named, ...raw } };
+      return { ...common, kind: "ls", raw: { ...named, ...raw } };
   }
   if (names.length === 0 && raw["all"] !== true)
     throw new UsageError(`${verb.name} needs the name of a container`, verb.name);
@@ -123,6 +127,16 @@ function findVerb(name: string): Verb {
 
 function refuseNames({ name }: Verb, names: readonly string[], why: string): void {
   if (names.length > 0) throw new UsageError(`${name} ${why}`, name);
+}
+
+/** For monitoring; undefined for a person, or for JSON. */
+function readFormat(verb: Verb, values: Values): Format | undefined {
+  const given = values["format"];
+  if (given === undefined) return undefined;
+  if (values["json"] === true) throw new UsageError("--format and --json exclude each other", verb.name);
+  const format = FORMATS.find((one) => one === given);
+  if (format !== undefined) return format;
+  throw new UsageError(`--format takes ${FORMATS.join(" or ")}, not '${given}'`, verb.name);
 }
 
 /** `load ipv4`, `load ipv6`, or both. */

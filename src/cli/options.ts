@@ -20,6 +20,9 @@ export interface Option {
   description: string;
 }
 
+/** What monitoring reads. */
+export const FORMATS = ["prometheus", "nagios"] as const;
+
 /** In the order of the schema; then those of every answer. */
 export const OPTIONS: readonly Option[] = [
   ...FLAGS.map(optionOf),
@@ -34,6 +37,13 @@ export const OPTIONS: readonly Option[] = [
     "due",
     "Wait until it is due, as the timer that --confirm starts does; at once where the host has booted since.",
   ),
+  {
+    ...ownOption(
+      "format",
+      "Print the result for monitoring: prometheus, metrics for node_exporter's textfile collector, with exit status 0; or nagios, the line and the exit status (0 to 3) of a check.",
+    ),
+    ...{ type: "string", value: FORMATS.join("|"), choices: FORMATS },
+  },
   ownOption("json", "Print the result as one line of JSON."),
   ownOption(
     "verbose",

@@ -12,6 +12,8 @@ import type { Paint } from "./colours.ts";
 export interface Printed {
   stdout: string;
   stderr: string;
+  /** Where what is printed has an exit status of its own. */
+  exitCode?: number;
 }
 
 /** One line, so that nothing that is merged into it can tear it apart. */

@@ -200,7 +200,7 @@ function viewResult(view: Explained["views"][number], container: string, address
 }
 
 /** The answer to the verb status. */
-export function resultOfStatus(request: Request, { statuses, problems, warnings }: Status): Result {
+export function resultOfStatus(request: Request, { statuses, problems, lastLoad, warnings }: Status): Result {
   const count = statuses.length;
   const containers = `${count} ${count === 1 ? "container" : "containers"}`;
   const msg =
@@ -213,6 +213,7 @@ export function resultOfStatus(request: Request, { statuses, problems, warnings 
     comment: msg,
     status: statuses.map(statusResult),
     problems,
+    ...(lastLoad === undefined ? {} : { last_load: lastLoad.toISOString() }),
     warnings: [...request.warnings, ...warnings],
     invocation: invocationOf(request),
   });

@@ -119,11 +119,13 @@ export const VERBS: readonly Verb[] = [
       "Compares the daemon's containers, the files and the kernel. Exit status: 0 in sync, 3 problems, 1 the check failed.",
     operands: "[NAME…]",
     completes: "containers",
-    options: [...RULES, ...RELOAD, ...DIRECTORIES, ...DAEMON, ...ANSWER],
+    options: [...RULES, ...RELOAD, ...DIRECTORIES, ...DAEMON, "format", ...ANSWER],
     examples: [
       ["status", "all containers, the host rules, the services"],
       ["status web", "one container"],
       ["status --json | jq -r '.problems[].msg'", "one sentence per problem"],
+      ["status --format prometheus", "metrics for node_exporter"],
+      ["status --format nagios", "a check for Nagios"],
     ],
   },
   {

@@ -44,6 +44,7 @@ import { type ContainerFragment, containerFragment, type DesiredFragment } from 
 import { NO_RULES } from "../rules/model.ts";
 import { type PublishedPorts, publishedPorts } from "../rules/published-ports.ts";
 import { readInterfaces } from "../system/interfaces.ts";
+import { stateOf, timeOf } from "../system/state.ts";
 import { findUnconfirmed, readNow } from "../system/unconfirmed-file.ts";
 import { recordedSettings } from "../systemd/install.ts";
 import type { Advice } from "../text/advice.ts";
@@ -84,6 +85,8 @@ export interface Listed {
 export interface Status {
   statuses: ContainerStatus[];
   problems: Problem[];
+  /** When the rules were last loaded with success. Undefined where nothing is known of it. */
+  lastLoad: Date | undefined;
   warnings: string[];
 }
 
@@ -102,7 +105,14 @@ export async function status(request: StatusRequest): Promise<Status> {
     ...lists.problems,
     ...(await hostProblems(scene, around, request)),
   ];
-  return answer(scene, around, problems, lists.warnings);
+  const lastLoad = await findLastLoad(scene.families, request.host.directories);
+  return { ...answer(scene, around, problems, lists.warnings), lastLoad };
+}
+
+/** Each load that ends well keeps the text that a boot falls back to; a change of one family loads that one alone. */
+async function findLastLoad(families: readonly Family[], directories: Directories): Promise<Date | undefined> {
+  const times = await Promise.all(families.map((family) => timeOf(stateOf(family, directories[family]), "rules")));
+  return times.flatMap((time) => time ?? []).sort((a, b) => b.getTime() - a.getTime())[0];
 }
 
 /** What the containers that are named publish, or all, and whether it is live. Throws Failure of the client, and as `status`. */
@@ -338,7 +348,12 @@ function problemsOf(kind: Problem["kind"], all: readonly Advice[]): Problem[] {
 }
 
 /** What is wrong with the host is wrong for each requested container (`names`; none names all). */
-function answer(scene: Scene, around: Around, problems: readonly Problem[], listed: readonly string[]): Status {
+function answer(
+  scene: Scene,
+  around: Around,
+  problems: readonly Problem[],
+  listed: readonly string[],
+): Omit<Status, "lastLoad"> {
   const { names, containers, publishing, items, daemon } = scene;
   const isAskedFor = (container: string | undefined) =>
     names.length === 0 || container === undefined || names.includes(container);

@@ -5,7 +5,7 @@
 // DIRECTORY/.docker_iptables, so that a run with other directories never writes the machine's state. Root only.
 
 import { constants } from "node:fs";
-import { lstat, mkdir, open, readdir, readlink, rename, rm, rmdir, stat } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, readlink, rename, rm, rmdir, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { geteuid, pid } from "node:process";
 import { DEFAULT_DIRECTORIES, stateDirectoryOf } from "../model/directories.ts";
@@ -104,9 +104,17 @@ export async function removeKept(state: State, kept: Kept): Promise<void> {
   await rmdir(state.directory).catch(() => {});
 }
 
-/** Keeps a text that the next boot needs, if it is another than before. Throws as `keepState`. */
+/** Keeps a text that the next boot needs, if it is another than before; the file's time says that it is so now. Throws as `keepState`. */
 export async function keepLastingState(state: State, kept: Kept, text: string): Promise<void> {
-  if ((await readState(state, kept)) !== text) await keepState(state, kept, text, true);
+  if ((await readState(state, kept)) !== text) return keepState(state, kept, text, true);
+  const now = new Date();
+  // The text is there, which is what a boot needs.
+  await utimes(pathOf(state, kept), now, now).catch(() => {});
+}
+
+/** When a text was last kept, or found to be kept already; undefined where there is none. */
+export async function timeOf(state: State, kept: Kept): Promise<Date | undefined> {
+  return (await stat(pathOf(state, kept)).catch(() => undefined))?.mtime;
 }
 
 async function makeStateDirectory({ directory }: State): Promise<void> {

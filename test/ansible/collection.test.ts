@@ -105,7 +105,7 @@ describe("what it says", () => {
 
   test("every key of the result, but those of verbs that are no module's, and of Bolt", () => {
     const keys = Object.keys(result.properties);
-    expect(keys.filter((key) => !(key in RETURN))).toEqual(["explained", "status", "problems", "_error"]);
+    expect(keys.filter((key) => !(key in RETURN))).toEqual(["explained", "status", "problems", "last_load", "_error"]);
     expect(RETURN.containers).toMatchObject({ type: "list", elements: "dict", contains: { name: { type: "str" } } });
     for (const value of Object.values<{ returned: string; description: string }>(RETURN)) {
       expect([value.returned, value.description]).not.toContain(undefined);

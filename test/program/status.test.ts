@@ -1,6 +1,6 @@
 // status: each kind of problem, made by hand, is found and named; it changes nothing and takes no lock.
 
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import schema from "../../schema/result.schema.json" with { type: "json" };
@@ -662,5 +662,77 @@ describe.concurrent("for a person", () => {
     });
     rmSync(host.iptablesDir, { recursive: true });
     expect(await read(host)).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/\[directory_unusable\]\n$/) });
+  });
+});
+
+describe.concurrent("for monitoring", () => {
+  const metricsOf = async (host: FakeHost, ...more: string[]) => {
+    const { exitCode, stdout, stderr } = await host.run(["status", "--format", "prometheus", ...dirs(host), ...more]);
+    expect(exitCode).toBe(0);
+    const samples = [...stdout.matchAll(/^([^#\s].*) (\S+)$/gm)].map(([, name, value]) => [name, Number(value)]);
+    return { stderr, samples: new Map(samples as [string, number][]) };
+  };
+  const check = (host: FakeHost, ...more: string[]) =>
+    host.run(["status", "--format", "nagios", ...dirs(host), ...more]);
+  const MISSING = 'docker_iptables_problems{problem="rules_missing"}';
+  const LIVE = 'docker_iptables_container_live{container="web"}';
+  const LOADED = "docker_iptables_last_load_timestamp_seconds";
+  const lastGood = (host: FakeHost) => join(host.iptablesDir, ".docker_iptables", "ipv4.rules");
+
+  test("metrics say what is wrong, when it was loaded, and that all is well again", async () => {
+    const host = await publishedHost();
+    const flush = () => editKernel(host, "nat", (text) => text.replace(/^-A DOCKER_CONTAINERS.*\n/m, ""));
+    const restored = async () =>
+      expect(await host.ask({ container: "web", reload: "restore" })).toMatchObject({ changed: true });
+    const { samples, stderr } = await metricsOf(host);
+    expect(stderr).toBe("");
+    expect(samples.get("docker_iptables_up")).toBe(1);
+    expect([samples.get(MISSING), samples.get(LIVE), samples.get(LOADED)]).toEqual([0, 1, undefined]);
+    flush();
+    const broken = (await metricsOf(host)).samples;
+    expect([broken.get(MISSING), broken.get(LIVE)]).toEqual([1, 0]);
+    await restored();
+    const mended = (await metricsOf(host)).samples;
+    expect([mended.get(MISSING), mended.get(LIVE)]).toEqual([0, 1]);
+    // The next load keeps the same text.
+    utimesSync(lastGood(host), 1000, 1000);
+    expect((await metricsOf(host)).samples.get(LOADED)).toBe(1000);
+    flush();
+    await restored();
+    expect((await metricsOf(host)).samples.get(LOADED)).toBeGreaterThan(1000);
+  });
+
+  test("a check that fails writes that it does, and why on stderr", async () => {
+    const host = await publishedHost();
+    rmSync(host.iptablesDir, { recursive: true });
+    const { samples, stderr } = await metricsOf(host);
+    expect(samples.get("docker_iptables_up")).toBe(0);
+    expect(samples.has(MISSING)).toBe(false);
+    expect(stderr).toMatch(/^docker_iptables: .* \[directory_unusable\]\n$/);
+    const { exitCode, stdout } = await check(host);
+    expect(exitCode).toBe(3);
+    expect(stdout).toMatch(/^UNKNOWN - .* \[directory_unusable\]\n$/);
+  });
+
+  test("a check of Nagios: one line, and its own exit statuses", async () => {
+    const host = await publishedHost();
+    const [{ problems }, well] = [await status(host), await check(host)];
+    expect(problems).toEqual([]);
+    expect(well.stdout).toMatch(/^[A-Z]+ - [^|\n]+ \| critical=\d+;;;0 warning=\d+;;;0 published=1;;;0\n$/);
+    editKernel(host, "nat", (text) => text.replace(/^-A DOCKER_CONTAINERS.*\n/m, ""));
+    const broken = await check(host);
+    expect(broken.exitCode).toBe(2);
+    expect(broken.stdout).toMatch(/^CRITICAL - \w+: [^|\n]+ \| critical=[1-9]/);
+    expect(broken.stdout).toContain("rules_missing");
+  });
+
+  test.each([
+    [["status", "--format", "xml"], "--format takes prometheus or nagios, not 'xml'"],
+    [["status", "--format", "nagios", "--json"], "--format and --json exclude each other"],
+    [["ls", "--format", "nagios"], "ls takes no --format; status does"],
+  ] as const)("%j is wrong usage", async (words, message) => {
+    const { exitCode, stdout, stderr } = await fakeHost().run([...words]);
+    expect([exitCode, stdout]).toEqual([2, ""]);
+    expect(stderr).toContain(message);
   });
 });

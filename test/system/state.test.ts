@@ -1,10 +1,10 @@
 // The state that is kept of a host.
 
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, utimes } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { isKept, keepLastingState, keepState, removeState } from "../../src/system/state.ts";
+import { isKept, keepLastingState, keepState, removeState, timeOf } from "../../src/system/state.ts";
 
 test("two families that are kept at once do not get each other's text", async () => {
   const directory = await mkdtemp(join(tmpdir(), "docker_iptables-state-"));
@@ -36,5 +36,20 @@ test("what runs leave to each other is no state of a host that is set up, and go
     expect(await isKept(state)).toBe(false);
   } finally {
     await rm(directory, { recursive: true, force: true });
+  }
+});
+
+test("a text that is kept already has the time of the last time that it was", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "docker_iptables-state-"));
+  const state = { family: "ipv4", directory } as const;
+  try {
+    expect(await timeOf(state, "rules")).toBeUndefined();
+    await keepLastingState(state, "rules", "*filter\nCOMMIT\n");
+    await utimes(join(directory, "ipv4.rules"), 1000, 1000);
+    expect((await timeOf(state, "rules"))?.getTime()).toBe(1_000_000);
+    await keepLastingState(state, "rules", "*filter\nCOMMIT\n");
+    expect((await timeOf(state, "rules"))?.getTime()).toBeGreaterThan(1_000_000);
+  } finally {
+    await rm(directory, { recursive: true });
   }
 });
