@@ -24,9 +24,9 @@ h2 { border-bottom: 1px solid var(--line); padding-bottom: .25em }
 pre, .wide { overflow-x: auto }
 .wide { margin: 1rem 0 }
 @media (max-width: 40rem) {
-table:has(th:nth-child(4):last-child:empty) :is(tbody, tr, td) { display: block; border: 0; padding: .1rem 0 }
-table:has(th:nth-child(4):last-child:empty) tr { border-bottom: 1px solid var(--line); padding: .5rem 0 }
-table:has(th:nth-child(4):last-child:empty) :is(thead, td:empty) { display: none }
+table:has(th:nth-child(4):last-child:empty, th:nth-child(2):empty + th) :is(tbody, tr, td) { display: block; border: 0; padding: .1rem 0 }
+table:has(th:nth-child(4):last-child:empty, th:nth-child(2):empty + th) tr { border-bottom: 1px solid var(--line); padding: .5rem 0 }
+table:has(th:nth-child(4):last-child:empty, th:nth-child(2):empty + th) :is(thead, td:empty) { display: none }
 }
 pre { padding: .8rem; background: var(--soft); border: 1px solid var(--line); border-radius: 6px; font-size: .85rem; line-height: 1.4 }
 code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .87em; background: var(--soft); border-radius: 4px; padding: .1em .25em }
