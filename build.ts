@@ -12,13 +12,13 @@
 // obeyed: Ansible puts the variable in the place of /usr/bin/node, and would not of sh or env.
 // WANT_JSON makes Ansible call either with the path of an arguments file.
 
-import { chmod, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { originOf } from "./build-origin.ts";
 import { bundle } from "./bundle.ts";
 import { COLLECTION } from "./schema/ansible-docs.ts";
 import { collectionFiles, galaxyYml, tarball, tarballName } from "./src/ansible/collection.ts";
-import { manualText } from "./src/cli/manual.ts";
+import { manualText, type Page } from "./src/cli/manual.ts";
 import { settingsManualText } from "./src/cli/settings-manual.ts";
 import { scriptNotices } from "./src/notices/notices.ts";
 
@@ -38,7 +38,7 @@ const MODULE = `#!/usr/bin/node
 const { program, bom } = await bundle(about.version, `${await originOf()}, script`);
 const programs = { executable: `${EXECUTABLE}${program}`, module: `${MODULE}${program}`, notices: scriptNotices(bom) };
 await put("dist/docker_iptables", programs.executable, true);
-await put("dist/docker_iptables.1", manualText(about.version));
+await put("dist/docker_iptables.1", manualText(about.version, await pages()));
 await put("dist/docker_iptables.json.5", settingsManualText(about.version));
 await put("dist/docker_iptables.LICENSES.txt", programs.notices);
 
@@ -49,6 +49,17 @@ await rm("dist/ansible_collections", { recursive: true, force: true });
 for (const { path, content = "", executable } of files) await put(join(tree, path), content, executable);
 await put(join(tree, "galaxy.yml"), galaxyYml(about));
 await put(join("dist", tarballName(about)), tarball(files, about));
+
+/** Those of docs/ that are for users, by name. */
+async function pages(): Promise<Page[]> {
+  const names = (await readdir("docs")).filter((name) => name.endsWith(".md")).sort();
+  return Promise.all(
+    names.map(async (name) => {
+      const [, title = ""] = /^# (.*)/m.exec(await readFile(join("docs", name), "utf8")) ?? [];
+      return { path: `docs/${name}`, title };
+    }),
+  );
+}
 
 async function put(path: string, content: string | Buffer, executable = false): Promise<void> {
   await mkdir(dirname(path), { recursive: true });

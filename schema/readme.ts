@@ -1,9 +1,10 @@
-// Keeps the READMEs' tables in line with the schemas, and their examples with the files: `npm run readme` writes them, `npm run
-// check` fails if they differ. A table or an example is between <!-- NAME --> and <!-- /NAME -->.
+// Keeps the pages' tables in line with the schemas, their examples with the files, and the picture of a packet's way with its text:
+// `npm run readme` writes them, `npm run check` fails if they differ. What is written is between <!-- NAME --> and <!-- /NAME -->.
 
 import { readFile, writeFile } from "node:fs/promises";
 import { METRICS } from "../src/cli/prometheus.ts";
 import args from "./arguments.schema.json" with { type: "json" };
+import { packetWaySvg, packetWayText } from "./packet-way.ts";
 import result from "./result.schema.json" with { type: "json" };
 
 const ROOT = new URL("../", import.meta.url);
@@ -30,7 +31,7 @@ function typeOf({ type, enum: choices, "x-type": special }: Property): string {
 
 const kinds = result.properties.problems.items.properties.kind;
 
-const tables: Record<string, string> = {
+const tables = {
   arguments: table(
     ["argument", "type", "default", ""],
     Object.entries(args.properties as Record<string, Property>).map(([name, property]) => {
@@ -85,8 +86,10 @@ const shown = (name: string) => readFile(new URL(`examples/ansible/${name}`, ROO
 const playbook = async (name: string) => `\`\`\`yaml\n${await shown(name)}\`\`\``;
 
 const pages: Record<string, Record<string, string>> = {
-  "README.md": tables,
   "docs/monitoring.md": monitoring,
+  "docs/reference.md": { arguments: tables.arguments, result: tables.result, errors: tables.errors },
+  "docs/status.md": { problems: tables.problems },
+  "docs/rules.md": { way: `\`\`\`\n${packetWayText()}\n\`\`\`` },
   "src/ansible/collection/README.md": {
     "site.yml": await playbook("site.yml"),
     "publish.yml": await playbook("publish.yml"),
@@ -95,15 +98,22 @@ const pages: Record<string, Record<string, string>> = {
   },
 };
 
+await keep("docs/packet-way.svg", packetWaySvg());
 for (const [page, places] of Object.entries(pages)) {
-  const url = new URL(page, ROOT);
-  const before = await readFile(url, "utf8");
+  const before = await readFile(new URL(page, ROOT), "utf8");
   let after = before;
   for (const [name, text] of Object.entries(places)) {
     const place = new RegExp(`(<!-- ${name} -->\n)[^]*?(<!-- /${name} -->)`);
     if (!place.test(after)) throw new Error(`${page} has no place for ${name}`);
     after = after.replace(place, (_, open, close) => `${open}${text}\n${close}`);
   }
-  if (!process.argv.includes("--check")) await writeFile(url, after);
-  else if (after !== before) throw new Error(`${page} differs from the schemas or the examples; run 'npm run readme'`);
+  await keep(page, after);
+}
+
+async function keep(path: string, text: string): Promise<void> {
+  const url = new URL(path, ROOT);
+  if (!process.argv.includes("--check")) await writeFile(url, text);
+  else if ((await readFile(url, "utf8")) !== text) {
+    throw new Error(`${path} differs from the schemas or the examples; run 'npm run readme'`);
+  }
 }

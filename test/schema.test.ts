@@ -1,4 +1,4 @@
-// The closed sets of the result's schema: a code or a kind without its meaning would be missing from the README.
+// The closed sets of the result's schema: a code or a kind without its meaning would be missing from the reference.
 
 import { expect, test } from "vitest";
 import schema from "../schema/result.schema.json" with { type: "json" };

@@ -4,8 +4,15 @@ import schema from "../../schema/result.schema.json" with { type: "json" };
 import { OPTIONS, type Option } from "./options.ts";
 import { IN_A_UNIT, OTHER_USAGES, optionsOf, VERBS, type Verb } from "./verbs.ts";
 
+/** A page of docs/, beside which the manual is one of many. */
+export interface Page {
+  /** From the top of the sources. */
+  path: string;
+  title: string;
+}
+
 /** docker_iptables(1). */
-export function manualText(version: string): string {
+export function manualText(version: string, pages: readonly Page[]): string {
   return `.TH DOCKER_IPTABLES 1 "" "docker_iptables ${version}" "User Commands"
 .SH NAME
 docker_iptables \\- keeps the host's iptables fragments true to its Docker containers
@@ -40,6 +47,9 @@ ${Object.entries(kinds["x-means"])
 .BR iptables (8),
 .BR iptables\\-restore (8),
 .BR docker (1)
+.PP
+Pages of the sources:
+${pages.map(({ path, title }) => term(path, `${title}.`)).join("\n")}
 `;
 }
 

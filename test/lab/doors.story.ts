@@ -1,5 +1,5 @@
 /*
- * What people and other tools do with the executable, on a host: Salt's states, the README's recipes with jq, the shells'
+ * What people and other tools do with the executable, on a host: Salt's states, the recipes with jq of docs/doors.md, the shells'
  * completion, the manual page. Nothing of it is installed on the machine.
  */
 

@@ -94,8 +94,8 @@ async function oneRuleLess(place: Place, setting: Setting): Promise<void> {
     .toEqual([expect.stringMatching(/^remote to the host's first, port 8082\/tcp: .*should be: web:80 sees/)]);
 }
 
-test("the READMEs have the differences", () => {
-  const product = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+test("the pages have the differences", () => {
+  const product = readFileSync(new URL("../../docs/rules.md", import.meta.url), "utf8");
   expect(product).toContain(differencesTable("ours").join("\n"));
   const readme = readFileSync(new URL("README.md", import.meta.url), "utf8");
   for (const regime of new Set(DIFFERENCES.map((one) => one.regime))) {

@@ -4,6 +4,7 @@
  */
 
 import { expect } from "vitest";
+import { commandsOf } from "../shown-commands.ts";
 import { example, until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
 import { storyWith } from "./story.ts";
@@ -42,7 +43,9 @@ storyWith({ packages: ["prometheus", "prometheus-node-exporter"] })(
     await host.docker.run("web", { publish: ["8080:80"] });
     await run(host, "sync");
 
-    for (const unit of UNITS) await host.write(`/etc/systemd/system/${unit}`, example(`monitoring/${unit}`));
+    for (const unit of UNITS) await host.write(`/root/examples/monitoring/${unit}`, example(`monitoring/${unit}`));
+    const [copied, ...begun] = commandsOf("docs/monitoring.md", "units");
+    await host.run("sh", ["-c", `cd /root && ${copied}`]);
     const verified = await host.run("systemd-analyze", [
       "verify",
       "--man=no",
@@ -54,13 +57,12 @@ storyWith({ packages: ["prometheus", "prometheus-node-exporter"] })(
 
     // As the package has it, which is unpacked here, not installed.
     await host.run("mkdir", ["-p", "/var/lib/prometheus/node-exporter"]);
-    await host.systemctl(["daemon-reload"]);
     await host.run("systemd-run", [
       "--unit=exporter",
       "prometheus-node-exporter",
       "--web.listen-address=127.0.0.1:9100",
     ]);
-    await host.systemctl(["start", UNITS[1] ?? ""]);
+    for (const line of begun) await host.run("sh", ["-c", line]);
     await until(async () => (await shown(host).catch(() => new Map())).has("docker_iptables_up"));
 
     const well = await problemsShown(host);

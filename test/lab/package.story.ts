@@ -11,6 +11,7 @@ import packageJson from "../../package.json" with { type: "json" };
 import { makeDeb } from "../../packaging/deb.ts";
 import { type Product, productsOf } from "../../packaging/product.ts";
 import { makeRpm } from "../../packaging/rpm.ts";
+import { commandsOf } from "../shown-commands.ts";
 import { baseRules, ourRules, until } from "./fixtures.ts";
 import type { Host } from "./host.ts";
 import { expectAllWellSoon, statusOf } from "./host-state.ts";
@@ -25,6 +26,8 @@ interface Manager {
   kind: string;
   packages: readonly string[];
   make: (product: Product, folder: string) => Promise<string>;
+  /** The first time: as docs/install.md says, where that is for this kind. */
+  first: (host: Host, archive: string) => Promise<unknown>;
   install: readonly string[];
   downgrade: readonly string[];
   remove: readonly string[];
@@ -33,8 +36,9 @@ interface Manager {
 const MANAGERS: readonly Manager[] = [
   {
     kind: "deb",
-    packages: [],
+    packages: ["curl"],
     make: makeDeb,
+    first: fromRelease,
     install: ["dpkg", "--install"],
     downgrade: ["dpkg", "--install"],
     remove: ["dpkg", "--remove", "docker-iptables"],
@@ -43,6 +47,7 @@ const MANAGERS: readonly Manager[] = [
     kind: "rpm",
     packages: ["rpm"],
     make: makeRpm,
+    first: (host, archive) => run(host, ["rpm", "--nodeps", "--upgrade"], archive),
     install: ["rpm", "--nodeps", "--upgrade"],
     downgrade: ["rpm", "--nodeps", "--upgrade", "--oldpackage"],
     remove: ["rpm", "--nodeps", "--erase", "docker-iptables"],
@@ -76,6 +81,22 @@ async function run(host: Host, [command = "", ...args]: readonly string[], archi
   return (await host.run(command, [...args, path])).stdout;
 }
 
+/** The lines of the page with a folder as the release, and dpkg for apt, which knows nothing of how the lab's root was made. */
+async function fromRelease(host: Host, archive: string): Promise<void> {
+  const name = basename(archive);
+  await host.run("mkdir", ["-p", "/srv/release", "/root/empty"]);
+  await host.run("dd", ["status=none", `of=/srv/release/${name}`], { input: await readFile(archive) });
+  const release = "cd /srv/release && sha256sum * > /tmp/sums && mv /tmp/sums SHA256SUMS";
+  await host.run("sh", ["-c", release]);
+  const lines = commandsOf("docs/install.md", "release").join("\n");
+  expect(lines).toContain(`f=${name};`);
+  const here = lines.replaceAll("RELEASE", "file:///srv/release").replace("apt-get install ./$f", "dpkg --install ./$f");
+  await host.run("sh", ["-ec", `cd /root/empty\n${here}`]);
+  // A file that was changed on its way.
+  await host.run("sh", ["-c", `echo >> /srv/release/${name}`]);
+  await expect(host.run("sh", ["-ec", `cd /root/empty\n${here}`])).rejects.toThrow(/FAILED/);
+}
+
 const versionOf = async (host: Host) =>
   (await host.run("docker_iptables", ["--version"])).stdout.replace(/^docker_iptables (\S+) .*\n$/, "$1");
 
@@ -90,7 +111,7 @@ for (const manager of MANAGERS) {
       const host = await lab.host({ name: "web1" });
       const client = await lab.client("laptop");
       await host.run("rm", ["/usr/local/bin/docker_iptables"]);
-      await run(host, manager.install, now);
+      await manager.first(host, now);
       expect(await versionOf(host)).toBe(packageJson.version);
       // Nothing is set up by a package.
       expect(await host.list("/etc/iptables.d")).toEqual([]);
@@ -142,8 +163,10 @@ for (const manager of MANAGERS) {
       expect(await baseRules(host)).toEqual(rules.filter((rule) => rule.includes('"docker_iptables: (')));
 
       await run(host, manager.install, now);
-      // As it was told.
-      await host.run("sh", ["-ec", said.replace(/^.* then:$/ms, "")]);
+      // As it was told, and as the page has it.
+      const [stop, takeAway] = commandsOf("docs/install.md", "remove");
+      const told = said.replace(/^.* then:$/ms, "");
+      await host.run("sh", ["-ec", manager.kind === "deb" ? `${stop}\n${takeAway}` : told]);
       expect(await rulesOf()).toEqual([]);
       expect(await run(host, manager.remove)).not.toContain("docker_iptables is removed");
       expect(await host.exists("/etc/systemd/system/iptables.service")).toBe(false);

@@ -11,7 +11,6 @@ const read = (path: string) => readFileSync(new URL(path, ROOT), "utf8");
 
 const PAGE = read("docs/who-may-connect.md");
 const README = read("README.md");
-const SECTION = README.slice(README.indexOf("### Who may connect"), README.indexOf("### Who reaches what"));
 
 /** The blocks of one language. */
 function blocks(text: string, language: string): string[] {
@@ -50,10 +49,8 @@ async function open(of: FakeHost): Promise<Record<string, string>> {
 
 const OFFICE = "203.0.113.0/24";
 
-describe.concurrent("the pages", () => {
-  const commands = [...blocks(SECTION, "sh"), ...blocks(PAGE, "sh")]
-    .flatMap((block) => block.split("\n"))
-    .filter((line) => line !== "");
+describe.concurrent("the page", () => {
+  const commands = [...blocks(PAGE, "sh")].flatMap((block) => block.split("\n")).filter((line) => line !== "");
 
   test.each(commands)("%s", async (command) => {
     const one = await host(JSON.parse(read("examples/docker_iptables.json")));

@@ -238,7 +238,7 @@ test("Puppet's exec: `unless` is true exactly when there is nothing to do, and c
   expect((await host.shell(unless)).exitCode).toBe(0);
 });
 
-test.skipIf(spawnSync("jq", ["--version"]).status !== 0)("the README's recipes with jq", async () => {
+test.skipIf(spawnSync("jq", ["--version"]).status !== 0)("the recipes with jq", async () => {
   const host = hostWithWeb();
   host.container("db", { ports: OTHER_PORTS, address: "172.17.0.3" });
   await host.boot();

@@ -48,7 +48,7 @@ function indexText(): string {
     MADE,
     "Which rules a container and the host get, and why. Each page shows how the container is started, what inspect says of it (the part that matters), the " +
       "fragments as they are written, and what breaks without each kind of rule. But for [lists of who may connect](allow.md) they are the rules that Docker 29 makes itself, in files of the host's own; " +
-      "the path of a packet through them is drawn in the [README](../../README.md#what-the-rules-do).",
+      "the path of a packet through them is drawn in [what the rules do](../rules.md).",
     `| page | |\n| --- | --- |\n${PAGES.map(({ file, title, about }) => `| [${title}](${file}.md) | ${about} |`).join("\n")}`,
     "## All kinds of rules",
     "In the order in which a packet meets them.",
