@@ -90,7 +90,9 @@ async function fromRelease(host: Host, archive: string): Promise<void> {
   await host.run("sh", ["-c", release]);
   const lines = commandsOf("docs/install.md", "release").join("\n");
   expect(lines).toContain(`f=${name};`);
-  const here = lines.replaceAll("RELEASE", "file:///srv/release").replace("apt-get install ./$f", "dpkg --install ./$f");
+  const here = lines
+    .replaceAll("RELEASE", "file:///srv/release")
+    .replace("apt-get install ./$f", "dpkg --install ./$f");
   await host.run("sh", ["-ec", `cd /root/empty\n${here}`]);
   // A file that was changed on its way.
   await host.run("sh", ["-c", `echo >> /srv/release/${name}`]);
