@@ -120,12 +120,19 @@ export async function patchRules(family: Family, text: string, timeoutSeconds: n
  * nothing but the outcome now; if not, some of the lines may have been applied, or all, and others' changes stand beside them. Never
  * certain by Node.js, by the legacy backend, or where a script is in iptables-save's place. Throws those of `run`.
  */
-export async function exchangeRules(
-  family: Family,
-  before: Live,
-  text: string,
-  timeoutSeconds: number,
-): Promise<boolean> {
+export function exchangeRules(family: Family, before: Live, text: string, timeoutSeconds: number): Promise<boolean> {
+  // In turn: the other family's would come between.
+  const exchanged = exchanging.then(() => exchangeNow(family, before, text, timeoutSeconds));
+  exchanging = exchanged.then(
+    () => {},
+    () => {},
+  );
+  return exchanged;
+}
+
+let exchanging = Promise.resolve();
+
+async function exchangeNow(family: Family, before: Live, text: string, timeoutSeconds: number): Promise<boolean> {
   const generation = await saved[family].generationOf(before);
   if (generation === undefined) return false;
   const { from } = await restore(family, ["--noflush"], text, timeoutSeconds);
