@@ -65,7 +65,7 @@ describe.concurrent("create", () => {
     expectPairs(told);
     expect(events.filter((event) => !/^run |: exit 0, \d+ bytes$/.test(event))).toEqual([
       expect.stringMatching(
-        /^docker_iptables \d+\.\d+\.\d+, Node\.js \S+, process \d+, user \d+: create web --json --verbose /,
+        /^docker_iptables \d+\.\d+\.\d+ \(.+\), Node\.js \S+, process \d+, user \d+: create web --json --verbose /,
       ),
       expect.stringMatching(/^request: \{"container":\["web"\],"state":"present",/),
       "daemon: socket not used, because a docker context is set",
