@@ -4,6 +4,7 @@
 // for exactly these tables: who uses the lines has to know that nothing else has changed in between.
 
 import type { Live, LiveTable } from "./live.ts";
+import { byChain } from "./rule.ts";
 
 /** Each line that is not at its chain's end has iptables go through the chain. */
 const MOST_LINES = 20;
@@ -29,8 +30,9 @@ function tableEdits(running: LiveTable, lines: readonly string[]): string[] | un
   const isSamePolicy = ([chain, policy]: [string, string]) => (running.chains.get(chain) ?? "-") === policy;
   const dropped = [...running.chains].filter(([chain]) => !declared.has(chain));
   if (![...declared].every(isSamePolicy) || dropped.some(([, policy]) => policy !== "-")) return undefined;
-  const [before, after] = [rulesByChain(running.lines), rulesByChain(lines.filter((line) => !line.startsWith(":")))];
-  if (before === undefined || after === undefined) return undefined;
+  const rules = lines.filter((line) => !line.startsWith(":"));
+  if (![...running.lines, ...rules].every((line) => PRINTED.test(line))) return undefined;
+  const [before, after] = [byChain(running.lines), byChain(rules)];
   const edits = [...new Set([...before.keys(), ...after.keys()])].map((chain) =>
     chainEdits(chain, before.get(chain) ?? [], after.get(chain) ?? []),
   );
@@ -48,18 +50,8 @@ function readDeclaration(line: string): [chain: string, policy: string] {
   return [chain, policy];
 }
 
-/** What follows "-A CHAIN" in each; undefined where a line is none that iptables-save prints. */
-function rulesByChain(lines: readonly string[]): Map<string, string[]> | undefined {
-  const chains = new Map<string, string[]>();
-  for (const line of lines) {
-    const [, chain, spec] = /^-A (\S+) (\S.*)$/.exec(line) ?? [];
-    if (chain === undefined || spec === undefined) return undefined;
-    const known = chains.get(chain);
-    if (known) known.push(spec);
-    else chains.set(chain, [spec]);
-  }
-  return chains;
-}
+/** A rule that iptables-save prints, without counters. */
+const PRINTED = /^-A \S+ \S/;
 
 /** What stands between the rules that both begin and end with is exchanged. */
 function chainEdits(chain: string, before: readonly string[], after: readonly string[]) {
@@ -72,10 +64,11 @@ function chainEdits(chain: string, before: readonly string[], after: readonly st
   const coming = after.slice(head, after.length - tail);
   if (going.length + coming.length > MOST_LINES) return undefined;
   // -D takes the first of equal rules.
-  if (going.some((spec) => before.indexOf(spec) < head || before.lastIndexOf(spec) >= before.length - tail))
+  if (going.some((line) => before.indexOf(line) < head || before.lastIndexOf(line) >= before.length - tail))
     return undefined;
+  const specOf = (line: string) => line.slice(`-A ${chain} `.length);
   return {
-    deletions: going.map((spec) => `-D ${chain} ${spec}`),
-    insertions: coming.map((spec, at) => (tail === 0 ? `-A ${chain} ${spec}` : `-I ${chain} ${head + at + 1} ${spec}`)),
+    deletions: going.map((line) => `-D ${chain} ${specOf(line)}`),
+    insertions: coming.map((line, at) => (tail === 0 ? line : `-I ${chain} ${head + at + 1} ${specOf(line)}`)),
   };
 }

@@ -172,7 +172,7 @@ export function barrierOf(
 
 /** Whether Docker keeps rules of its own: something in nat jumps to its chain DOCKER. */
 export function hasDockersRules({ tables }: Live): boolean {
-  return (tables.get("nat")?.lines ?? []).some((line) => / -j DOCKER(\s|$)/.test(line));
+  return tables.get("nat")?.targets.has("DOCKER") ?? false;
 }
 
 /** The text without what changes by itself: counters and the comments with date and version. */

@@ -51,14 +51,13 @@ export class Kept<Value> {
 
   /** Throws as `fresh`. */
   async read(fresh: () => Promise<Value>): Promise<Value> {
-    const { command, lasts, holds } = this.#keeping;
+    const { command, lasts } = this.#keeping;
     const generation = await this.#asked.generation();
     if (generation === undefined) return fresh();
     const program = await this.#asked.programOf(command);
     if (this.#last?.generation !== generation) this.#last = (await this.#recall(generation)) ?? this.#last;
     const last = this.#last;
-    const isSame = program !== undefined && last?.generation === generation && isSameProgram(last.program, program);
-    if (isSame && (await holds?.()) !== false) {
+    if (last?.generation === generation && (await this.#isOf(last, program))) {
       verbose(() => `nftables: nothing has changed since the last list (generation ${generation})`);
       return last.value;
     }
@@ -69,6 +68,11 @@ export class Kept<Value> {
     this.#last = isKept ? { generation, program, value } : undefined;
     if (isKept && this.#keeping.left !== undefined) leaveSeen();
     return value;
+  }
+
+  /** Whether this program would say the same, as far as a generation does not tell. */
+  async #isOf(last: Last<Value>, program: Program | undefined): Promise<boolean> {
+    return program !== undefined && isSameProgram(last.program, program) && (await this.#keeping.holds?.()) !== false;
   }
 
   async #recall(generation: number): Promise<Last<Value> | undefined> {
@@ -86,9 +90,7 @@ export class Kept<Value> {
   async generationOf(value: Value): Promise<number | undefined> {
     const last = this.#last;
     if (last === undefined || last.value !== value) return undefined;
-    const program = await this.#asked.programOf(this.#keeping.command);
-    const isSame = program !== undefined && isSameProgram(last.program, program);
-    if (!isSame || (await this.#keeping.holds?.()) === false) return undefined;
+    if (!(await this.#isOf(last, await this.#asked.programOf(this.#keeping.command)))) return undefined;
     return (await this.#asked.generation()) === last.generation ? last.generation : undefined;
   }
 

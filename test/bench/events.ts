@@ -7,7 +7,7 @@ import { startPlace } from "./place.ts";
 
 const REPLAY = readFileSync(new URL("replay.py", import.meta.url), "utf8");
 
-/** 12: a watcher's memory once it has heard a tenth of these events, and once all; they are a real container's, again and again. */
+/** 12: the most memory that a watcher holds in the last tenth of so many events, and in the second; they are a real container's, again and again. */
 export async function heard(lab: Lab, count: number): Promise<Figure[]> {
   const { host } = await startPlace(lab, "iptables", "events");
   const since = Math.floor(Date.now() / 1000);
