@@ -177,6 +177,7 @@ test.each([
   ["*nat\n-A OUTPUT ! -d 127.0.0.0/8 -j DOCKER -m comment --comment x\nCOMMIT\n", true],
   ["*nat\n:DOCKER - [0:0]\n-A PREROUTING -j DOCKER_CONTAINERS\nCOMMIT\n", false],
   ["*filter\n-A FORWARD -j DOCKER\nCOMMIT\n", false],
+  ['*nat\n-A OUTPUT -m comment --comment "not -j DOCKER any more" -j ACCEPT\nCOMMIT\n', false],
   ["", false],
 ])("Docker's own rules in %j: %s", (text, there) => {
   expect(hasDockersRules(readLive(text))).toBe(there);
