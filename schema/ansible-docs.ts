@@ -154,7 +154,7 @@ export function infoDocumentation(examples: readonly string[]): string {
   const { namespace, name } = COLLECTION;
   const options = Object.fromEntries(OF_QUESTIONS.map((option) => [option, OPTIONS[option] ?? {}]));
   const returned = "when it is what O(query) asks for";
-  const RETURNED = ["status", "problems", "published", "explained"].map((key) => {
+  const RETURNED = ["status", "problems", "last_load", "published", "explained"].map((key) => {
     const schema: Schema = (result.properties as Record<string, Schema>)[key] ?? {};
     return [key, { ...returnOf(schema), returned: returned.replace("O(query)", "C(query)") }];
   });

@@ -129,7 +129,9 @@ describe("what it says", () => {
     const { options } = INFO.DOCUMENTATION;
     expect(options.query).toMatchObject({ choices: ["status", "ls", "explain"], default: "status" });
     for (const name of ["state", "base", "all", "watch", "adopt"]) expect(options).not.toHaveProperty(name);
-    expect(Object.keys(INFO.RETURN)).toEqual(expect.arrayContaining(["problems", "published", "explained", "msg"]));
+    expect(Object.keys(INFO.RETURN)).toEqual(
+      expect.arrayContaining(["status", "problems", "last_load", "published", "explained", "msg"]),
+    );
     expect(INFO.RETURN.problems.contains).toMatchObject({ kind: {}, msg: {}, hint: {} });
   });
 
