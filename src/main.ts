@@ -4,11 +4,11 @@ import { IPTABLES } from "./apply/iptables-backend.ts";
 import { nftBackend } from "./apply/nft-backend.ts";
 import { NFT } from "./apply/nft-load.ts";
 import { paintFor } from "./cli/colours.ts";
-import { type Command, readCommand, UsageError } from "./cli/command.ts";
+import { asksForCheck, type Command, readCommand, UsageError } from "./cli/command.ts";
 import { askToKeep } from "./cli/dialog.ts";
 import { completeCommand, completeCommands, namesCommand } from "./cli/hints.ts";
 import { type Raw, readArgsFile, readStdin } from "./cli/json.ts";
-import { printCheck } from "./cli/nagios.ts";
+import { printCheck, printUnknown } from "./cli/nagios.ts";
 import { type Printed, printForPerson, printJson, type Reader } from "./cli/print.ts";
 import { printMetrics } from "./cli/prometheus.ts";
 import { readRequest, type Surroundings, settingsPathOf, truthy } from "./cli/request.ts";
@@ -623,9 +623,11 @@ answer(process.argv.slice(2))
   .catch((error: unknown): Answer => {
     const paint = paintFor(isTerminal(STDERR), everyVariable());
     const line = (message: string) => `${paint("red", `docker_iptables: ${oneLine(message)}`)}\n`;
-    if (error instanceof UsageError)
-      return { stdout: "", stderr: `${line(error.message)}${helpHint(error.verb)}`, exitCode: 2 };
-    const { message, code } = asFailure(error);
+    const isUsage = error instanceof UsageError;
+    const { message, code } = isUsage ? { message: error.message, code: "arguments_invalid" } : asFailure(error);
+    // To Nagios, 2 would be that rules are wrong.
+    if (asksForCheck(process.argv.slice(2))) return printUnknown(`${oneLine(message)} [${code}]`);
+    if (isUsage) return { stdout: "", stderr: `${line(message)}${helpHint(error.verb)}`, exitCode: 2 };
     return { stdout: "", stderr: line(`${message} [${code}]`), exitCode: 1 };
   })
   .then((said) => {

@@ -210,10 +210,19 @@ function allOptions(): Options {
   return options;
 }
 
+/** Whether Nagios reads the answer, whatever else is wrong with the call. */
+export function asksForCheck(argv: readonly string[]): boolean {
+  return parseLoosely(argv).values["format"] === "nagios";
+}
+
+function parseLoosely(argv: readonly string[]) {
+  return parseArgs({ args: [...argv], allowPositionals: true, options: allOptions(), strict: false, tokens: true });
+}
+
 /** With the near one, which Node's own message does not know. */
 function refuseUnknown(argv: readonly string[]): void {
   const options = allOptions();
-  const { tokens } = parseArgs({ args: [...argv], allowPositionals: true, options, strict: false, tokens: true });
+  const { tokens } = parseLoosely(argv);
   for (const token of tokens) {
     if (token.kind !== "option" || options[token.name] !== undefined) continue;
     const verb = VERBS.find(({ name }) => argv.includes(name))?.name;

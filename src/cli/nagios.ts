@@ -18,8 +18,7 @@ const LONGEST = 900;
 /** One line: the state, what is wrong (the most serious problem in words), and performance data. */
 export function printCheck(result: Result): Printed {
   const { failed, error, msg, problems = [], status = [] } = result;
-  if (failed)
-    return { stdout: `${text("unknown", `${msg} [${error?.code}]`)}\n`, stderr: "", exitCode: STATES.unknown };
+  if (failed) return printUnknown(`${msg} [${error?.code}]`);
   const states = problems.map(stateOf);
   const state = WORST.find((one) => states.includes(one)) ?? "ok";
   const data = [
@@ -35,6 +34,11 @@ export function printCheck(result: Result): Printed {
     stderr: "",
     exitCode: STATES[state],
   };
+}
+
+/** A check that could not be made. */
+export function printUnknown(why: string): Required<Printed> {
+  return { stdout: `${text("unknown", why)}\n`, stderr: "", exitCode: STATES.unknown };
 }
 
 function stateOf({ kind }: Problem): State {

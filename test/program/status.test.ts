@@ -674,7 +674,7 @@ describe.concurrent("for monitoring", () => {
   };
   const check = (host: FakeHost, ...more: string[]) =>
     host.run(["status", "--format", "nagios", ...dirs(host), ...more]);
-  const MISSING = 'docker_iptables_problems{problem="rules_missing"}';
+  const MISSING = 'docker_iptables_problems{problem="rules_missing",severity="critical"}';
   const LIVE = 'docker_iptables_container_live{container="web"}';
   const LOADED = "docker_iptables_last_load_timestamp_seconds";
   const lastGood = (host: FakeHost) => join(host.iptablesDir, ".docker_iptables", "ipv4.rules");
@@ -728,11 +728,29 @@ describe.concurrent("for monitoring", () => {
 
   test.each([
     [["status", "--format", "xml"], "--format takes prometheus or nagios, not 'xml'"],
-    [["status", "--format", "nagios", "--json"], "--format and --json exclude each other"],
-    [["ls", "--format", "nagios"], "ls takes no --format; status does"],
-  ] as const)("%j is wrong usage", async (words, message) => {
+    [["status", "--format", "prometheus", "--json"], "--format and --json exclude each other"],
+    [["ls", "--format", "prometheus"], "ls takes no --format; status does"],
+    [["status", "--format", "prometheus", "--bogus"], "unknown option --bogus"],
+  ] as const)("%j is wrong usage, and no metrics", async (words, message) => {
     const { exitCode, stdout, stderr } = await fakeHost().run([...words]);
     expect([exitCode, stdout]).toEqual([2, ""]);
     expect(stderr).toContain(message);
+  });
+
+  test.each([
+    [["status", "--format", "nagios", "--bogus"], "unknown option --bogus"],
+    [["status", "--bogus", "--format=nagios", "a|b"], "unknown option --bogus"],
+    [["status", "--format", "nagios", "--json"], "--format and --json exclude each other"],
+    [["--format", "nagios"], "verb missing: use one of setup, "],
+    [["statsu", "--format", "nagios"], "unknown verb 'statsu'; did you mean status?"],
+    [["ls", "--format", "nagios"], "ls takes no --format; status does"],
+    [["status", "--format", "nagios", "--timeout"], "Option '--timeout <value>' argument missing"],
+    [["status", "--format", "nagios", "--timeout", "soon"], "timeout"],
+    [["status", "--format", "nagios", "--config", "/nowhere/docker_iptables.json"], "/nowhere/docker_iptables.json"],
+  ] as const)("%j is a check that could not be made, not one that found something", async (words, message) => {
+    const { exitCode, stdout, stderr } = await fakeHost().run([...words]);
+    expect([exitCode, stderr]).toEqual([3, ""]);
+    expect(stdout).toMatch(/^UNKNOWN - [^|\n]+ \[[a-z_]+\]\n$/);
+    expect(stdout).toContain(message);
   });
 });
