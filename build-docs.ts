@@ -1,5 +1,6 @@
-// `npm run docs`: the README, docs/ and what they link as a small site in dist/site, which needs no server. A link to another page
-// leads to it; one to any other file of the project to a copy of it beside, one to a folder to a list of its files.
+// `npm run docs`: the README, docs/ and what they link as a small site in dist/site, or in a new folder that is named, which needs no
+// server. A link to another page leads to it; one to any other file of the project to a copy of it beside, one to a folder to a list
+// of its files.
 
 import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join, normalize, relative } from "node:path";
@@ -7,7 +8,7 @@ import GithubSlugger from "github-slugger";
 import { Marked } from "marked";
 import { linksOf, plain } from "./schema/markdown.ts";
 
-const SITE = "dist/site";
+const SITE = process.argv[2] ?? "dist/site";
 const STYLE = `
 :root { color-scheme: light dark; --line: #d0d7de; --soft: #f6f8fa; --link: #0969da; --text: #1f2328; --page: #ffffff }
 @media (prefers-color-scheme: dark) { :root { --line: #3d444d; --soft: #161b22; --link: #6cb6ff; --text: #e6edf3; --page: #0d1117 } }
@@ -41,6 +42,10 @@ nav { order: -1; border: 0; border-right: 1px solid var(--line); position: stick
 .to-pages { display: none }
 main { padding: 0 2rem 3rem }
 }
+@media print {
+nav, .to-pages { display: none }
+pre { white-space: pre-wrap }
+}
 `;
 /** By path from the top: the README, and each page that one of them leads to. */
 const texts = new Map<string, string>();
@@ -48,7 +53,8 @@ const texts = new Map<string, string>();
 const others = new Set<string>();
 await read("README.md");
 
-await rm(SITE, { recursive: true, force: true });
+if (process.argv[2] === undefined) await rm(SITE, { recursive: true, force: true });
+else await mkdir(SITE);
 for (const [page, text] of texts) await put(placeOf(page), htmlOf(page, text));
 for (const path of others) await (path.endsWith("/") ? listFolder(path) : cp(path, join(SITE, path)));
 console.log(`${texts.size} pages, ${others.size} other files and folders: ${SITE}/index.html`);
@@ -71,7 +77,7 @@ async function listFolder(folder: string): Promise<void> {
     .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
     .sort();
   await cp(folder, join(SITE, folder), { recursive: true });
-  const lines = names.map((name) => `- <a href="${name}">${name}</a>`);
+  const lines = names.map((name) => `- <a href="${escaped(name)}">${escaped(name)}</a>`);
   await put(join(folder, "index.html"), htmlOf(`${folder}README.md`, [`# ${folder}`, ...lines].join("\n")));
 }
 
@@ -88,12 +94,12 @@ function htmlOf(page: string, text: string): string {
       if (token.type === "link" || token.type === "image") token.href = hrefOf(page, token.href);
     },
   });
-  const title = /^# (.*)/m.exec(text)?.[1] ?? page;
+  const title = escaped(titleOf(page, text));
   // The rules' pages are listed by their index.
-  const listed = [...texts.keys()].filter((one) => !/^docs\/rules\/(?!README)/.test(one)).sort(byPlace);
-  const links = listed.map((one) => {
+  const listed = [...texts].filter(([one]) => !/^docs\/rules\/(?!README)/.test(one)).sort(byPlace);
+  const links = listed.map(([one, listedText]) => {
     const current = one === page ? ' aria-current="page"' : "";
-    return `<a href="${hrefFrom(page, placeOf(one))}"${current}>${nameOf(one)}</a>`;
+    return `<a href="${hrefFrom(page, placeOf(one))}"${current}>${escaped(titleOf(one, listedText))}</a>`;
   });
   return `<!doctype html>
 <html lang="en">
@@ -115,7 +121,7 @@ ${wide(marked.parse(text, { async: false }))}</main>
 }
 
 /** The README first, then docs/, then the others. */
-function byPlace(one: string, other: string): number {
+function byPlace([one]: readonly [string, string], [other]: readonly [string, string]): number {
   const rank = (page: string) => (page === "README.md" ? 0 : page.startsWith("docs/") ? 1 : 2);
   return rank(one) - rank(other) || (one < other ? -1 : 1);
 }
@@ -130,8 +136,12 @@ function placeOf(page: string): string {
   return page.replace(/README\.md$/, "index.html").replace(/\.md$/, ".html");
 }
 
-function nameOf(page: string): string {
-  return /^# (.*)/m.exec(texts.get(page) ?? "")?.[1] ?? page;
+function titleOf(page: string, text: string): string {
+  return /^# (.*)/m.exec(text)?.[1] ?? page;
+}
+
+function escaped(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
 }
 
 function hrefFrom(page: string, place: string): string {
@@ -141,8 +151,14 @@ function hrefFrom(page: string, place: string): string {
 function hrefOf(page: string, href: string): string {
   const target = targetOf(page, href);
   if (target === undefined) return href;
-  const place = texts.has(target.path) ? placeOf(target.path) : target.path;
-  return `${hrefFrom(page, place)}${target.anchor}`;
+  return `${hrefFrom(page, placeIn(target.path))}${target.anchor}`;
+}
+
+/** A folder's is its list: without a server, none is shown for the folder itself. */
+function placeIn(path: string): string {
+  if (texts.has(path)) return placeOf(path);
+  const folder = `${path.replace(/\/$/, "")}/`;
+  return others.has(folder) ? `${folder}index.html` : path;
 }
 
 /** The project's file that a link leads to, if it is one. */
