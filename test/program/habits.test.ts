@@ -1,7 +1,7 @@
 // What a person at a terminal gets: what is waited for, near names, completion, colours, recipes.
 
 import { spawnSync } from "node:child_process";
-import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
@@ -278,13 +278,15 @@ esac
   });
 });
 
-test("the manual has every verb and option, and no line that man(7) does not understand", async () => {
+test("the manual has every verb, option and page of docs, and no line that man(7) does not understand", async () => {
   const { VERBS, optionsOf } = await import("../../src/cli/verbs.ts");
   const manual = readFileSync(new URL("../../dist/docker_iptables.1", import.meta.url), "utf8");
   for (const verb of VERBS) {
     expect(manual).toMatch(new RegExp(`^\\.SS "${verb.name}\\b`, "m"));
     for (const { spelling } of optionsOf(verb)) expect(manual).toContain(`\\fB${spelling.replaceAll("-", "\\-")}\\fR`);
   }
+  const pages = readdirSync(new URL("../../docs", import.meta.url)).filter((name) => name.endsWith(".md"));
+  for (const page of pages) expect(manual).toContain(`\n.B docs/${page.replaceAll("-", "\\-")}\n`);
   const macros = new Set([...manual.matchAll(/^\.(\w*)/gm)].map(([, macro]) => macro));
   expect([...macros].sort()).toEqual(["B", "BR", "PP", "RE", "RS", "SH", "SS", "TH", "TP", "br", "fi", "nf"]);
   expect(manual).not.toMatch(/^'/m);
