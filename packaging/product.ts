@@ -81,17 +81,21 @@ export async function entriesOf(product: Product, { zsh, licences }: Layout): Pr
     { path: `${licences}/LICENSES.txt`, content: await readFile(product.licences) },
     { path: `${doc}/docker_iptables.cdx.json`, content: await readFile(product.bom) },
     { path: `${doc}/examples/docker_iptables.json`, content: await source("examples/docker_iptables.json") },
-    ...(await unitsBelow(`${doc}/examples/systemd`)),
+    ...(await examplesBelow(`${doc}/examples`, "systemd")),
+    ...(await examplesBelow(`${doc}/examples`, "monitoring")),
   ];
 }
 
-/** The units that setup writes, and one of a container, as they are for a packaged executable. */
-async function unitsBelow(folder: string): Promise<Entry[]> {
-  const names = (await readdir(join(ROOT, "examples/systemd"))).sort();
+/** The units that setup writes, and one of a container; what monitoring needs: as they are for a packaged executable. */
+async function examplesBelow(folder: string, which: "systemd" | "monitoring"): Promise<Entry[]> {
+  const names = (await readdir(join(ROOT, "examples", which))).sort();
   return Promise.all(
     names.map(async (name) => {
-      const text = await source(`examples/systemd/${name}`);
-      return { path: `${folder}/${name}`, content: text.replaceAll("/usr/local/bin/docker_iptables", PROGRAM_PATH) };
+      const text = await source(`examples/${which}/${name}`);
+      return {
+        path: `${folder}/${which}/${name}`,
+        content: text.replaceAll("/usr/local/bin/docker_iptables", PROGRAM_PATH),
+      };
     }),
   );
 }

@@ -93,6 +93,7 @@ fi
 %defattr(-,root,root)
 %dir /usr/share/doc/${name}
 %dir /usr/share/doc/${name}/examples
+%dir /usr/share/doc/${name}/examples/monitoring
 %dir /usr/share/doc/${name}/examples/systemd
 %dir /usr/share/licenses/${name}
 ${listed.join("\n")}

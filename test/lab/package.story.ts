@@ -3,6 +3,7 @@
  * The .rpm is installed with Debian's rpm, which knows none of Debian's packages: its dependencies are not checked here.
  */
 
+import { readdirSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
@@ -99,6 +100,15 @@ async function fromRelease(host: Host, archive: string): Promise<void> {
   await expect(host.run("sh", ["-ec", `cd /root/empty\n${here}`])).rejects.toThrow(/FAILED/);
 }
 
+/** With the path of the packaged executable. */
+async function expectExamples(host: Host): Promise<void> {
+  const folder = "/usr/share/doc/docker-iptables/examples/monitoring";
+  const names = readdirSync(new URL("../../examples/monitoring", import.meta.url)).sort();
+  expect(await host.list(folder)).toEqual(names);
+  for (const name of ["docker_iptables-metrics.service", "nrpe.cfg"])
+    expect(await host.read(`${folder}/${name}`)).toMatch(/ \/usr\/bin\/docker_iptables status /);
+}
+
 const versionOf = async (host: Host) =>
   (await host.run("docker_iptables", ["--version"])).stdout.replace(/^docker_iptables (\S+) .*\n$/, "$1");
 
@@ -118,6 +128,8 @@ for (const manager of MANAGERS) {
       // Nothing is set up by a package.
       expect(await host.list("/etc/iptables.d")).toEqual([]);
       expect(await host.exists(`/etc/systemd/system/${WATCH}.service`)).toBe(false);
+      // Debian's own images leave /usr/share/doc out.
+      if (manager.kind === "rpm") await expectExamples(host);
 
       await host.run("docker_iptables", ["setup", "--watch"]);
       for (const unit of ["iptables", WATCH])
