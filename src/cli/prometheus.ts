@@ -36,12 +36,12 @@ export const METRICS: readonly Metric[] = [
   },
   {
     name: "docker_iptables_problems",
-    labels: ["problem"],
-    help: "Problems that status finds, by kind: each known kind, 0 where there is none.",
+    labels: ["problem", "severity"],
+    help: "Problems that status finds, by kind: each known kind, 0 where there is none. The severity is critical, warning or unknown.",
     samples: ({ problems }) => {
       if (problems === undefined) return [];
-      return Object.keys(SEVERITIES).map((problem) => ({
-        labels: { problem },
+      return Object.entries(SEVERITIES).map(([problem, severity]) => ({
+        labels: { problem, severity },
         value: problems.filter(({ kind }) => kind === problem).length,
       }));
     },

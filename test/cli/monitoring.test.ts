@@ -43,12 +43,16 @@ function readMetrics(text: string): Read[] {
       return [];
     }
     if (/^# HELP [a-z_]+ ./.test(line)) return [];
-    const sample = /^([a-z_]+)(?:\{([a-z]+)="((?:[^"\\\n]|\\[\\"n])*)"\})? (\d+(?:\.\d+)?)$/.exec(line);
+    const pair = '[a-z]+="(?:[^"\\\\\\n]|\\\\[\\\\"n])*"';
+    const sample = new RegExp(`^([a-z_]+)(?:\\{(${pair}(?:,${pair})*)\\})? (\\d+(?:\\.\\d+)?)$`).exec(line);
     if (sample === null) throw new Error(`not a sample: ${JSON.stringify(line)}`);
-    const [, name = "", label, escaped = "", value] = sample;
+    const [, name = "", pairs = "", value] = sample;
     expect(typed).toContain(name);
-    const unescaped = escaped.replaceAll(/\\(.)/g, (_, one: string) => (one === "n" ? "\n" : one));
-    return [{ name, labels: label === undefined ? {} : { [label]: unescaped }, value: Number(value) }];
+    const labels = [...pairs.matchAll(/([a-z]+)="((?:[^"\\]|\\.)*)"/g)].map(([, label = "", escaped = ""]) => [
+      label,
+      escaped.replaceAll(/\\(.)/g, (_, one: string) => (one === "n" ? "\n" : one)),
+    ]);
+    return [{ name, labels: Object.fromEntries(labels), value: Number(value) }];
   });
 }
 
@@ -67,7 +71,7 @@ describe("prometheus", () => {
   test("each known kind of problem is a series, also where there is none", () => {
     const all = metrics(result({ problems: [problem("rules_missing"), problem("rules_missing")] }));
     const kinds = all.filter(({ name }) => name === "docker_iptables_problems");
-    expect(kinds.map(({ labels }) => labels["problem"])).toEqual(KINDS);
+    expect(kinds.map(({ labels }) => [labels["problem"], labels["severity"]])).toEqual(Object.entries(SEVERITIES));
     expect(kinds.filter(({ value }) => value > 0)).toMatchObject([{ labels: { problem: "rules_missing" }, value: 2 }]);
   });
 

@@ -3,6 +3,7 @@
  * metrics and the alerts, and a check of Nagios says the same.
  */
 
+import { readFile } from "node:fs/promises";
 import { expect } from "vitest";
 import { commandsOf } from "../shown-commands.ts";
 import { example, until } from "./fixtures.ts";
@@ -31,8 +32,13 @@ async function problemsShown(host: Host): Promise<{ problems: number; series: Ma
   return { problems: counts.reduce((sum, [, value]) => sum + value, 0), series };
 }
 
-async function check(host: Host): Promise<{ exitCode: number | undefined; stdout: string }> {
-  return host.run("docker_iptables", ["status", "--format", "nagios"], { check: false });
+async function check(host: Host, ...words: string[]): Promise<{ exitCode: number | undefined; stdout: string }> {
+  const [command = "", ...args] = [...words, "docker_iptables", "status", "--format", "nagios"];
+  return host.run(command, args, { check: false });
+}
+
+async function stateOf(host: Host): Promise<string> {
+  return (await host.systemctl(["show", "--property=ActiveState", "--value", UNITS[0] ?? ""])).stdout.trim();
 }
 
 storyWith({ packages: ["prometheus", "prometheus-node-exporter"] })(
@@ -54,6 +60,15 @@ storyWith({ packages: ["prometheus", "prometheus-node-exporter"] })(
     expect(`${verified.stdout}${verified.stderr}`).toBe("");
     await host.write("/tmp/alerts.yml", example("monitoring/docker_iptables.rules.yml"));
     expect((await host.run("promtool", ["check", "rules", "/tmp/alerts.yml"])).stdout).toContain("SUCCESS: 4 rules");
+    await host.write("/tmp/alerts.test.yml", await readFile(new URL("alerts.test.yml", import.meta.url), "utf8"));
+    await host.run("promtool", ["test", "rules", "/tmp/alerts.test.yml"]);
+
+    // Without the directory nothing is written, and the unit says so.
+    await host.run("rm", ["-rf", "/var/lib/prometheus"]);
+    await host.systemctl(["daemon-reload"]);
+    await host.systemctl(["start", UNITS[0] ?? ""], { check: false });
+    expect(await stateOf(host)).toBe("failed");
+    expect(await host.exists(FILE)).toBe(false);
 
     // As the package has it, which is unpacked here, not installed.
     await host.run("mkdir", ["-p", "/var/lib/prometheus/node-exporter"]);
@@ -76,11 +91,19 @@ storyWith({ packages: ["prometheus", "prometheus-node-exporter"] })(
     await host.run("sh", ["-ec", `promtool check metrics < ${FILE}`]);
     expect(await host.list("/var/lib/prometheus/node-exporter")).toEqual(["docker_iptables.prom"]);
     expect(await check(host)).toMatchObject({ exitCode: 0, stdout: expect.stringMatching(/^OK - /) });
+    const other = await check(host, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups");
+    expect(other).toMatchObject({ exitCode: 3, stdout: expect.stringMatching(/^UNKNOWN - /) });
+
+    // Whoever has the directory in his hands has root write nowhere else.
+    await host.run("sh", ["-ec", `echo mine > /run/others; ln -s /run/others ${FILE}.tmp`]);
+    expect((await problemsShown(host)).problems).toBe(0);
+    expect(await host.read("/run/others")).toBe("mine\n");
+    expect(await host.run("stat", ["--format=%F %a %U", FILE])).toMatchObject({ stdout: "regular file 644 root\n" });
 
     await host.run("iptables", ["-t", "nat", "-F", "DOCKER_CONTAINERS"]);
     const flushed = await problemsShown(host);
     expect(flushed.problems).toBe(1);
-    expect(flushed.series.get('docker_iptables_problems{problem="rules_missing"}')).toBe(1);
+    expect(flushed.series.get('docker_iptables_problems{problem="rules_missing",severity="critical"}')).toBe(1);
     expect(flushed.series.get('docker_iptables_container_live{container="web"}')).toBe(0);
     expect(await check(host)).toMatchObject({
       exitCode: 2,
@@ -94,10 +117,22 @@ storyWith({ packages: ["prometheus", "prometheus-node-exporter"] })(
     expect(mended.problems).toBe(0);
     expect(mended.series.get("docker_iptables_last_load_timestamp_seconds")).toBeGreaterThan(loaded);
 
+    // A daemon that hangs: within NRPE's limit of a minute.
+    await host.systemctl(["kill", "--kill-whom=main", "--signal=SIGSTOP", "docker.service"]);
+    const begin = Date.now();
+    expect(await check(host)).toMatchObject({
+      exitCode: 3,
+      stdout: expect.stringMatching(/^UNKNOWN - daemon_unreachable: /),
+    });
+    expect(Date.now() - begin).toBeLessThan(45_000);
+    expect((await problemsShown(host)).series.get("docker_iptables_up")).toBe(0);
+    await host.systemctl(["kill", "--kill-whom=main", "--signal=SIGCONT", "docker.service"]);
+    expect((await problemsShown(host)).series.get("docker_iptables_up")).toBe(1);
+
     await host.systemctl(["stop", "docker.service", "docker.socket"], { check: false });
     const blind = (await problemsShown(host)).series;
     expect(blind.get("docker_iptables_up")).toBe(0);
-    expect(blind.get('docker_iptables_problems{problem="daemon_unreachable"}')).toBe(1);
+    expect(blind.get('docker_iptables_problems{problem="daemon_unreachable",severity="unknown"}')).toBe(1);
     expect(blind.has("docker_iptables_containers_published")).toBe(false);
     expect(await check(host)).toMatchObject({
       exitCode: 3,
