@@ -23,6 +23,8 @@ import { stage } from "./stage.ts";
 /** The project has no mail address; the top-level domain says so (RFC 2606). */
 const MAINTAINER = "The docker_iptables authors <docker-iptables@authors.invalid>";
 
+const COMPRESSIONS = { xz: ["-Zxz", "-z2"], none: ["-Znone"] };
+
 /** Returns the package's path, in `folder`. The same product gives the same bytes. Throws as execa does. */
 export async function makeDeb(product: Product, folder: string): Promise<string> {
   const doc = `/usr/share/doc/${product.name}`;
@@ -41,7 +43,9 @@ export async function makeDeb(product: Product, folder: string): Promise<string>
     await execa("chmod", ["755", draft]);
     const path = join(folder, `${product.name}_${versionOf(product)}_${product.architecture.deb}.deb`);
     const env = { SOURCE_DATE_EPOCH: String(product.time) };
-    await execa("dpkg-deb", ["--root-owner-group", "-Zxz", "-z2", "--build", draft, path], { env });
+    await execa("dpkg-deb", ["--root-owner-group", ...COMPRESSIONS[product.compression], "--build", draft, path], {
+      env,
+    });
     return path;
   } finally {
     await rm(draft, { recursive: true, force: true });

@@ -4,10 +4,10 @@
 import { createHash } from "node:crypto";
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { execa } from "execa";
 import { timeOfSources } from "../build-origin.ts";
 import packageJson from "../package.json" with { type: "json" };
 import { makeDeb } from "./deb.ts";
+import { makeNpm } from "./npm.ts";
 import { productsOf, ROOT } from "./product.ts";
 import { makeRpm } from "./rpm.ts";
 import { runTool } from "./tools.ts";
@@ -16,17 +16,16 @@ const FOLDER = join(ROOT, "dist/packages");
 
 await rm(FOLDER, { recursive: true, force: true });
 await mkdir(FOLDER, { recursive: true });
-for (const product of productsOf(packageJson.version, await timeOfSources())) {
+const products = productsOf(packageJson.version, await timeOfSources());
+for (const product of products) {
   const deb = await makeDeb(product, FOLDER);
   await check("lintian", ["--fail-on", "error,warning", "--allow-root", deb]);
   const rpm = await makeRpm(product, FOLDER);
   await check("rpmlint", ["--strict", "--config", join(ROOT, "packaging/rpmlint.toml"), rpm]);
   console.log(`${basename(deb)}, ${basename(rpm)}`);
 }
-// The script is built already.
-await execa("npm", ["pack", "--ignore-scripts", "--pack-destination", FOLDER], { cwd: ROOT });
-for (const bom of ["docker_iptables.cdx.json", "docker_iptables-native.cdx.json"])
-  await copyFile(join(ROOT, "dist", bom), join(FOLDER, bom));
+await makeNpm(FOLDER);
+for (const bom of new Set(products.map((product) => product.bom))) await copyFile(bom, join(FOLDER, basename(bom)));
 const sums = await Promise.all(
   (await readdir(FOLDER)).sort().map(async (name) => {
     const sum = createHash("sha256").update(await readFile(join(FOLDER, name)));

@@ -1,6 +1,7 @@
 // What a package holds: the files that were built, and where each goes. The same for .deb and .rpm, but for what a distribution
 // keeps elsewhere.
 
+import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -25,6 +26,8 @@ export interface Product {
   /** The licences of what it carries, and its bill of materials. */
   licences: string;
   bom: string;
+  /** "none" is for tests: xz takes half a minute for a native executable. */
+  compression: "xz" | "none";
 }
 
 export interface Entry {
@@ -52,20 +55,21 @@ export const DESCRIPTION = [
 /** The script for every architecture, and the native executable for each that was built. */
 export function productsOf(version: string, time: number): Product[] {
   const script: Product = {
-    ...{ name: "docker-iptables", other: "docker-iptables-native", version, time, isNative: false },
+    ...{ name: "docker-iptables", other: "docker-iptables-native", version, time, compression: "xz", isNative: false },
     architecture: { deb: "all", rpm: "noarch" },
     program: join(ROOT, "dist/docker_iptables"),
     licences: join(ROOT, "dist/docker_iptables.LICENSES.txt"),
     bom: join(ROOT, "dist/docker_iptables.cdx.json"),
   };
   const native = (arch: string, deb: string, rpm: string): Product => ({
-    ...{ name: "docker-iptables-native", other: "docker-iptables", version, time, isNative: true },
+    ...{ name: "docker-iptables-native", other: "docker-iptables", version, time, compression: "xz", isNative: true },
     architecture: { deb, rpm },
     program: join(ROOT, `dist/docker_iptables-linux-${arch}`),
     licences: join(ROOT, "dist/docker_iptables-native.LICENSES.txt"),
     bom: join(ROOT, "dist/docker_iptables-native.cdx.json"),
   });
-  return [script, native("x64", "amd64", "x86_64"), native("arm64", "arm64", "aarch64")];
+  const natives = [native("x64", "amd64", "x86_64"), native("arm64", "arm64", "aarch64")];
+  return [script, ...natives.filter(({ program }) => existsSync(program))];
 }
 
 /** All but what only one kind of package has. */

@@ -37,10 +37,15 @@ export async function makeRpm(product: Product, folder: string): Promise<string>
   }
 }
 
+const PAYLOADS = { xz: "w2T2.xzdio", none: "w.ufdio" };
+
 /**
- * Distributions call Node.js nodejs; a module stream's epoch makes 16 newer than 18.19, which then says itself that it cannot run.
- * Nothing is stripped: Bun keeps the program behind the sections of its executable.
+ * Fedora's, RHEL's and openSUSE's packages of Node.js provide nodejs(engine), which has no epoch; that of Fedora and RHEL makes nodejs 16
+ * newer than 18.19. NodeSource's have the epoch 2. Of several versions beside each other, one alone has /usr/bin/node.
  */
+const NODE = "(nodejs(engine) >= 18.19 or nodejs >= 2:18.19)";
+
+/** Nothing is stripped: Bun keeps the program behind the sections of its executable. */
 function specOf(product: Product, entries: readonly Entry[], files: string): string {
   const { name, other, version, isNative, architecture, time } = product;
   const date = new Date(time * 1000).toUTCString().replace(/^(\w+), (\d+) (\w+) (\d+).*/, "$1 $3 $2 $4");
@@ -56,7 +61,7 @@ function specOf(product: Product, entries: readonly Entry[], files: string): str
 %global __os_install_post %{nil}
 %global _build_id_links none
 %global _buildhost reproducible
-%global _binary_payload w2T2.xzdio
+%global _binary_payload ${PAYLOADS[product.compression]}
 %global use_source_date_epoch_as_buildtime 1
 %global clamp_mtime_to_source_date_epoch 1
 
@@ -66,7 +71,7 @@ Release: 1
 Summary: ${SUMMARY.charAt(0).toUpperCase()}${SUMMARY.slice(1)}
 License: MIT
 Group: System/Base
-${isNative ? `ExclusiveArch: ${architecture.rpm}\nProvides: ${other} = %{version}-%{release}` : "BuildArch: noarch\nRequires: nodejs >= 18.19"}
+${isNative ? `ExclusiveArch: ${architecture.rpm}\nProvides: ${other} = %{version}-%{release}` : `BuildArch: noarch\nRequires: ${NODE}\nRequires: /usr/bin/node`}
 Requires: (iptables or nftables)
 Requires: util-linux
 Recommends: conntrack-tools

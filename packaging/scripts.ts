@@ -27,7 +27,7 @@ if [ ! -e ${PROGRAM_PATH} ] && [ -n "$units$fragments" ]; then
     echo "These fragments are still there:"
     echo "$fragments" | sed 's/^/  /'
   fi
-  echo "A watcher that runs goes on until it is stopped. At the next boot iptables or nft alone load the last good rules."
+  echo "A watcher that runs goes on until it is stopped. At a boot iptables or nft alone load the host rules, without those of containers."
   echo "To take all of it away, install docker_iptables again, then:"
   case $units in *docker_iptables-watch.service*) echo "  systemctl disable --now docker_iptables-watch.service" ;; esac
   echo "  docker_iptables delete --all"

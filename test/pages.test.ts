@@ -28,6 +28,7 @@ const TAKEN_BY: Record<string, string> = {
   "docs/doors.md shell": "test/lab/front-door.story.ts",
   "docs/doors.md recipes": "test/recipes.ts",
   "docs/install.md release": "test/lab/package.story.ts",
+  "docs/install.md package": "test/lab/package.story.ts",
   "docs/install.md remove": "test/lab/package.story.ts",
   "docs/monitoring.md units": "test/lab/monitoring.story.ts",
   "docs/who-may-connect.md ": "test/program/allow-examples.test.ts",
