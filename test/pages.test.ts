@@ -98,3 +98,7 @@ test("calls are found, and one that is wrong is refused", () => {
   expect(PAGES.flatMap(callsIn).length).toBeGreaterThan(80);
   expect(() => readCommand(wordsOf("create web --alow none"))).toThrow(UsageError);
 });
+
+test("the README is short", () => {
+  expect(read("README.md").split("\n").length - 1).toBeLessThanOrEqual(200);
+});

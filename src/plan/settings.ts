@@ -23,7 +23,7 @@ export function planSettings(request: SettingsRequest): FileChange | undefined {
 
 /**
  * What a setup is given that is a choice for the host. `reload: none` is not, unless a watcher has it: a host image is prepared so, and
- * the host that boots from it loads its rules. Nor are the lists and the network of containers that the call names, and how long it waits for them.
+ * a setup on the host that boots from it loads its rules. Nor are the lists and the network of containers that the call names, and how long it waits for them.
  */
 function choicesOf({ args, origins, subject }: SettingsRequest): Settings {
   const given = Object.entries(args).filter(([name]) => origins[name] === "argument");

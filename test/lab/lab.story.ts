@@ -2,8 +2,18 @@
  * The lab itself: what a host, a client and a container are, before any of this project's rules.
  */
 
-import { describe, expect } from "vitest";
+import { readFileSync } from "node:fs";
+import { execa } from "execa";
+import { describe, expect, test } from "vitest";
+import { packageRoot } from "./packages.ts";
 import { story } from "./story.ts";
+
+test("what a machine lacks is no more than the README says", async () => {
+  const page = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+  const megabytes = Number(/the machine lacks \(about (\d+) MB\)/.exec(page)?.[1]);
+  const { stdout } = await execa("sh", ["-c", 'du --summarize --block-size=1M "$0"', await packageRoot()]);
+  expect(Number.parseInt(stdout, 10)).toBeLessThanOrEqual(megabytes * 1.1);
+});
 
 describe.each(["nft", "legacy"] as const)("a host with iptables-%s", (backend) => {
   story("is reached through docker-proxy, and by rules with the client's own address", async ({ lab }) => {

@@ -32,6 +32,17 @@ async function table(host: Host, name = "inet docker_iptables"): Promise<string>
   return (await host.run("nft", ["list", "table", ...name.split(" ")], { check: false })).stdout;
 }
 
+const now = async (host: Host) => Number((await host.run("date", ["+%s%3N"])).stdout);
+
+/** ms; as metrics have it, too. */
+async function lastLoad(host: Host): Promise<number> {
+  const { last_load } = await call(host, "status");
+  const { stdout } = await host.run("docker_iptables", ["status", "--format", "prometheus"]);
+  const [, seconds] = /^docker_iptables_last_load_timestamp_seconds (\S+)$/m.exec(stdout) ?? [];
+  expect(Number(seconds) * 1000).toBe(Date.parse(last_load));
+  return Date.parse(last_load);
+}
+
 const seen = async (client: Client, host: Host, port = 8080) => client.connect(host.address, port);
 
 /** Another's: it stays as it is, with its counters. */
@@ -50,9 +61,12 @@ story("setup, create, delete: one table, and nobody else's is touched", async ({
 
   expect(await setUp(host, "--check")).toMatchObject({ changed: true });
   expect(await table(host)).toBe("");
+  const begun = await now(host);
   expect(await setUp(host)).toMatchObject({ changed: true, reloaded: [`${UNIT}.service`], warnings: [] });
   expect(await host.list(DIRECTORY)).toEqual(["10_docker.nft", "90_docker.nft"]);
   expect(await setUp(host)).toMatchObject({ changed: false });
+  const loaded = await lastLoad(host);
+  expect(loaded).toBeGreaterThan(begun);
 
   expect(await call(host, "create", "web", "--check")).toMatchObject({ changed: true });
   const made = await call(host, "create", "web");
@@ -63,6 +77,11 @@ story("setup, create, delete: one table, and nobody else's is touched", async ({
   expect(await seen(client, host)).toMatchObject({ reached: true, peer: client.address });
   expect(await expectAllWell(host, client)).toEqual(["web"]);
   expect(await call(host, "create", "web")).toMatchObject({ changed: false, reloaded: [] });
+  const published = await lastLoad(host);
+  expect(published).toBeGreaterThan(loaded);
+  // One that finds the rules loaded counts.
+  await done(host, "load");
+  expect(await lastLoad(host)).toBeGreaterThan(published);
   // Nothing is locked for that, and nothing written.
   const { stderr } = await host.run("docker_iptables", ["create", "web", "--verbose"]);
   expect(stderr).toContain("nothing to change");
@@ -412,11 +431,14 @@ story("a transaction that fails, lies or is killed leaves what was there, or is 
     await host.read(`${DIRECTORY}/.docker_iptables.boot`),
   ];
   const before = await state();
+  const loaded = await lastLoad(host);
 
   await instead(host, "echo no >&2; exit 1");
   expect(await call(host, "create", "web")).toMatchObject({ failed: true, error: { code: "reload_failed" } });
   expect(await state()).toEqual(before);
   expect(await call(host, "delete", "db")).toMatchObject({ failed: true });
+  await host.run("rm", ["/usr/local/sbin/nft"]);
+  expect(await lastLoad(host)).toBe(loaded);
 
   // It says that it is done, and has done nothing; the way back works.
   await instead(host, "cat > /dev/null");
