@@ -309,7 +309,7 @@ describe.concurrent("door 3, verbs", () => {
     const created = await host.run(["create", "web", ...directories(host)]);
     expect(created).toMatchObject({ exitCode: 0, stderr: "" });
     expect(created.stdout).toBe(
-      `published: web\n  0.0.0.0:8080/tcp -> 172.17.0.2:80\n  created ${host.iptablesDir}/11-docker-container_web\n  reloaded iptables.service\n`,
+      `published: web\n  0.0.0.0:8080/tcp -> 172.17.0.2:80, from everyone\n  created ${host.iptablesDir}/11-docker-container_web\n  reloaded iptables.service\n`,
     );
     expect(await host.run(["create", "web", ...directories(host)])).toEqual({
       exitCode: 0,
