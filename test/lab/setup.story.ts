@@ -259,6 +259,8 @@ story(
     const again = { changed: true, base: { networks: ["app", "bridge"] }, warnings: [] };
     expect(await setup(host)).toMatchObject(again);
     expect((await host.run("iptables", ["-S", "FORWARD"])).stdout).toContain("-P FORWARD DROP");
+    expect(await ask(host, { base: true, adopt: true })).toMatchObject({ changed: false });
+    expect(await host.list("/etc/iptables.d")).not.toContain("00_existing");
   },
 );
 

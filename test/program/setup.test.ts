@@ -523,8 +523,29 @@ describe.concurrent("networks", () => {
     expect(warnings(beside)).toEqual([expect.stringContaining("('-A INPUT -s 192.0.2.1/32 -j DROP')")]);
     expect(host.kernel("filter")).toContain("-A INPUT -s 192.0.2.1/32 -j DROP");
     policy();
-    expect(warnings(await setup(host, "--adopt"))).toEqual([]);
-    expect(read(host, "00_existing")).toContain(":FORWARD DROP");
+    expect(warnings(await setup(host, "--adopt"))).toEqual([
+      expect.stringMatching(/^IPv4 FORWARD has the policy DROP, .*: true does not save it/),
+    ]);
+    expect(existsSync(join(host.iptablesDir, "00_existing"))).toBe(false);
+  });
+
+  test("--adopt again, under the policy that Docker left and the first took for Docker's, changes nothing and says so", async () => {
+    const host = bareHost();
+    const ssh = "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT";
+    host.setKernel("filter", LEFT.replace("COMMIT", `${ssh}\nCOMMIT`));
+    expect(await setup(host, "--adopt")).toMatchObject({ changed: true });
+    const saved = read(host, "00_existing");
+    expect(saved).not.toContain("FORWARD");
+    host.setKernel("filter", host.kernel("filter").replace("*filter", "*filter\n:FORWARD DROP [0:0]"));
+    const again = await setup(host, "--adopt");
+    expect(again, again.msg).toMatchObject({ changed: false });
+    expect(warnings(again)).toEqual([
+      expect.stringMatching(/^IPv4 FORWARD has the policy DROP, .*: true does not save it/),
+    ]);
+    expect(read(host, "00_existing")).toBe(saved);
+    // What somebody has added besides is not left out in silence.
+    host.setKernel("filter", host.kernel("filter").replace(ssh, `${ssh}\n-A INPUT -s 192.0.2.1/32 -j DROP`));
+    expect(await setup(host, "--adopt")).toMatchObject({ failed: true, error: { code: "fragment_foreign" } });
   });
 
   test("what --adopt saved and a fragment has by now as well is reported by status and setup, until it is deleted", async () => {
