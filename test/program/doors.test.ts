@@ -431,6 +431,15 @@ describe.concurrent("door 3, verbs", () => {
     expect(host.calls()).toEqual([]);
   });
 
+  test.each([
+    [["create", "web", "--allow", "8080/tcp"], /--allow takes PORTS=SOURCES, .*; not '8080\/tcp'\n/],
+    [["load", "--confirm"], /--confirm .*missing\n/],
+  ])("an option without its value names the help of its verb: %j", async (argv, message) => {
+    const { exitCode, stderr } = await fakeHost().run(argv);
+    expect(exitCode).toBe(2);
+    expect(stderr).toMatch(new RegExp(`${message.source}Try 'docker_iptables ${argv[0]} --help'\\.\n$`));
+  });
+
   test("--debug prints the stack", async () => {
     expect((await fakeHost().run(["create", "web", "--wait-timeout=0", "--debug"])).stderr).toMatch(STACK);
   });
