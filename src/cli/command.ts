@@ -58,7 +58,7 @@ export function readCommand(argv: readonly string[]): Command {
 
 function commandOf(verb: Verb, names: readonly string[], values: Values): Command {
   const common = { verb: verb.name, json: values["json"] === true, verbose: values["verbose"] === true };
-  const raw = rawOf(values);
+  const raw = rawOf(values, verb.name);
   const named: Raw = names.length > 0 ? { container: names } : {};
   switch (verb.name) {
     case "completion": {
@@ -154,13 +154,14 @@ function oneOf<Word extends string>({ name }: Verb, words: readonly Word[], [giv
 
 type Values = ReturnType<typeof parse>["values"];
 
-function rawOf(values: Values): Raw {
+function rawOf(values: Values, verb: string): Raw {
   const raw: Raw = {};
   for (const { name, flag, type } of FLAGS) {
     if (type === "boolean") {
       if (values[flag] !== undefined) raw[name] = true;
       if (values[`no-${flag}`] !== undefined) raw[name] = false;
-    } else if (type === "object" && values[flag] !== undefined) raw[name] = readLists(flag, [values[flag]].flat());
+    } else if (type === "object" && values[flag] !== undefined)
+      raw[name] = readLists(flag, [values[flag]].flat(), verb);
     else if (values[flag] !== undefined) raw[name] = values[flag];
   }
   if (values["check"] === true) raw["_ansible_check_mode"] = true;
@@ -169,16 +170,16 @@ function rawOf(values: Values): Raw {
 }
 
 /** `KEY=A,B` for each list; `none` takes all lists back. */
-function readLists(flag: string, given: readonly (string | boolean)[]): Record<string, string[]> {
+function readLists(flag: string, given: readonly (string | boolean)[], verb: string): Record<string, string[]> {
   const words = given.map(String);
   if (words.includes("none")) {
-    if (words.length > 1) throw new UsageError(`--${flag} none takes all lists back, and stands alone`);
+    if (words.length > 1) throw new UsageError(`--${flag} none takes all lists back, and stands alone`, verb);
     return {};
   }
   const lists = words.map((word): [string, string[]] => {
     const at = word.indexOf("=");
     if (at < 0)
-      throw new UsageError(`--${flag} takes PORTS=SOURCES, as 8080/tcp=10.0.0.0/8,wg0, or none; not '${word}'`);
+      throw new UsageError(`--${flag} takes PORTS=SOURCES, as 8080/tcp=10.0.0.0/8,wg0, or none; not '${word}'`, verb);
     const sources = word
       .slice(at + 1)
       .split(",")
@@ -187,7 +188,7 @@ function readLists(flag: string, given: readonly (string | boolean)[]): Record<s
   });
   const twice = lists.find(([key], index) => lists.slice(0, index).some(([other]) => other === key));
   if (twice !== undefined)
-    throw new UsageError(`--${flag} is given twice for ${twice[0]}: name all its sources at once`);
+    throw new UsageError(`--${flag} is given twice for ${twice[0]}: name all its sources at once`, verb);
   return Object.fromEntries(lists);
 }
 
@@ -225,19 +226,23 @@ function refuseUnknown(argv: readonly string[]): void {
   const { tokens } = parseLoosely(argv);
   for (const token of tokens) {
     if (token.kind !== "option" || options[token.name] !== undefined) continue;
-    const verb = VERBS.find(({ name }) => argv.includes(name))?.name;
     const near = nearest(token.name, Object.keys(options));
     throw new UsageError(
       `unknown option ${token.rawName}${near === undefined ? "" : `; did you mean --${near}?`}`,
-      verb,
+      verbIn(argv),
     );
   }
+}
+
+/** The verb whose help says more, where the words are not read yet. */
+function verbIn(argv: readonly string[]): string | undefined {
+  return VERBS.find(({ name }) => argv.includes(name))?.name;
 }
 
 function parse(argv: readonly string[]) {
   try {
     return parseArgs({ args: [...argv], allowPositionals: true, options: allOptions(), tokens: true });
   } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
+    throw new UsageError(error instanceof Error ? error.message : String(error), verbIn(argv));
   }
 }

@@ -212,8 +212,8 @@ function newlyPublished({ published = [], containers = [] }: Result): string[] {
   return published
     .filter(({ container }) => changed.has(container))
     .map(({ container, publish, to, from }) => {
-      const only = from === "everyone" ? "" : `, from ${from} only`;
-      return `  ${publish} -> ${to}${several ? ` (${container})` : ""}${only}`;
+      const only = from === "everyone" ? "" : " only";
+      return `  ${publish} -> ${to}${several ? ` (${container})` : ""}, from ${from}${only}`;
     });
 }
 

@@ -320,11 +320,19 @@ function fileDiff({ path, before, after }: FileChange): FileDiff {
 /** What Docker left and what is removed with it is in no file. */
 function goingOf({ base }: Outcome): FileDiff[] {
   return (base?.plan.leftovers ?? []).map(({ name, text }) => ({
-    before: text,
+    before: asRules(text),
     after: "",
     before_header: name,
     after_header: name,
   }));
+}
+
+/** Of commands that remove rules and chains: those, as iptables-save prints them. The rules in a chain that goes are not listed. */
+function asRules(text: string): string {
+  return text
+    .replaceAll(/^-F .*\n/gm, "")
+    .replaceAll(/^-D /gm, "-A ")
+    .replaceAll(/^-X (.*)/gm, ":$1 - [0:0]");
 }
 
 function sentence(

@@ -35,7 +35,7 @@ export const VERBS: readonly Verb[] = [
     name: "setup",
     summary: "prepare the host, once and after each new network",
     details:
-      "Creates the host rules (the chain, the jumps to it, the rules that each of the daemon's networks needs) and the services that load the fragments.",
+      "Creates the host rules (the chain, the jumps to it, the rules that each of the daemon's networks needs) and the services that load the fragments. As JSON it is `base: true`.",
     operands: "",
     completes: [],
     options: [

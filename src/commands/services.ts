@@ -83,7 +83,7 @@ async function lookAtLoader(
     ];
     return { problems, warnings: ours ? [] : [unknownService(unit)] };
   } catch (error) {
-    const advised = await adviseService(error, live, host, "status");
+    const advised = await adviseService(error, live, host);
     if (!(advised instanceof Failure)) throw advised;
     return { problems: [{ kind: "service_unusable", msg: advised.message }], warnings: [] };
   }

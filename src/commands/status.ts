@@ -33,10 +33,11 @@ import type { Host, HostRequest } from "../plan/backend.ts";
 import { fragmentFor, keptOptions, type Listed as ListedFragment, optionsOf } from "../plan/desired.ts";
 import { readDirectories, untrustedOf } from "../plan/directories.ts";
 import { firewallProblems } from "../plan/firewalls.ts";
-import { adviseUndeclared } from "../plan/foreign-rules.ts";
+import { adviseUndeclared, whoseHostRules } from "../plan/foreign-rules.ts";
 import { adviseHost, type DesiredHostRules, wantBase } from "../plan/host-rules.ts";
 import { byContainer, hasRules, type Item, isLive, type Kernel } from "../plan/item.ts";
 import { adviseInterfaces, adviseUnkept, type ListAdvice } from "../plan/lists.ts";
+import { bridgesOf } from "../plan/preflight.ts";
 import { closingOf } from "../plan/selection.ts";
 import { type StaleFragment, sortSkipped } from "../plan/skipped.ts";
 import { familiesOf, survey } from "../plan/survey.ts";
@@ -329,7 +330,7 @@ function problemsOfLists({ wanted, closed, unused }: ListedFragment): Problem[] 
 
 /** What is wrong with the host. */
 async function hostProblems(scene: Scene, around: Around, request: StatusRequest): Promise<Problem[]> {
-  const { now, live, daemon, publishing, advice, base, items } = scene;
+  const { daemon, publishing, advice, base, items } = scene;
   const overlaps = overlapsOf(daemon.networks, await readInterfaces());
   return [
     ...shadows(items, publishing, daemon.networks, around.host),
@@ -338,7 +339,7 @@ async function hostProblems(scene: Scene, around: Around, request: StatusRequest
     ...problemsOf("docker_proxy_untrusted", adviseUntrusted(around.host.untrusted)),
     ...advice.warnings.map((msg): Problem => ({ kind: "daemon_settings", msg })),
     ...around.services.problems,
-    ...(await undeclaredOf(now, live, request)),
+    ...(await undeclaredOf(scene, request)),
     ...around.firewalls.problems,
   ];
 }
@@ -524,14 +525,14 @@ async function staleOf(
     });
 }
 
-/** Rules that a load would remove; on a host that is set up for patch nothing loads. */
+/** Rules that a load would remove; on a host that is set up for patch nothing loads. Docker's own go with the first setup. */
 async function undeclaredOf(
-  now: Fragments,
-  live: Kernel,
+  { now, live, daemon }: Pick<Scene, "now" | "live" | "daemon">,
   { host, loading }: Pick<HostRequest, "host" | "loading">,
 ): Promise<Problem[]> {
   if (loading.reload === "patch") return [];
-  const foreign = await host.backend.findForeign(live, now, host);
+  const bridges = whoseHostRules(now) === "none" ? bridgesOf(daemon.networks) : [];
+  const foreign = await host.backend.findForeign(live, now, host, bridges);
   if (foreign.length === 0 || (await recordedSettings(host.timeout)).values.reload === "patch") return [];
   return problemsOf("rules_undeclared", foreign.map(adviseUndeclared));
 }

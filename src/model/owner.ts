@@ -62,6 +62,11 @@ export function isHostFile(fragment: Owned): boolean {
   return ownerOf(fragment)?.kind === "host";
 }
 
+/** Whether there is any that is no container's: host rules, of ours or by hand. */
+export function hasHostRules(fragments: readonly Owned[]): boolean {
+  return fragments.some((one) => containerOf(one) === undefined);
+}
+
 /** As the comments of the rules have it, and messages: "web", "(10_docker)". */
 export function spellOwner(owner: Owner): string {
   return owner.kind === "container" ? owner.name : `(${owner.file})`;

@@ -7,6 +7,7 @@ import type { Fragments } from "../fragments/by-family.ts";
 import type { Result } from "../generated/result.ts";
 import type { Unconfirmed } from "../generated/unconfirmed.ts";
 import type { Fragment } from "../iptables/assemble.ts";
+import type { BridgeNetwork } from "../iptables/docker-rules.ts";
 import type { Written } from "../iptables/fragment-text.ts";
 import type { Drift, Live, Tables } from "../iptables/live.ts";
 import type { Access } from "../model/access.ts";
@@ -137,8 +138,13 @@ export interface Backend {
     live: Live,
     host: HostConfig,
   ): Promise<Failure | undefined>;
-  /** Live rules of others, which a load would remove. */
-  findForeign(live: Kernel, now: Fragments, host: HostConfig): Promise<ForeignRules[]>;
+  /** Live rules of others, which a load would remove. What Docker left for `bridges` is none. */
+  findForeign(
+    live: Kernel,
+    now: Fragments,
+    host: HostConfig,
+    bridges: readonly BridgeNetwork[],
+  ): Promise<ForeignRules[]>;
   /** Whoever notices that rules of ours were flushed. */
   lookout(host: Host): Lookout;
 

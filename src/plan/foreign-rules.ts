@@ -11,7 +11,7 @@ import { readChain, readRule, readWords } from "../iptables/rule.ts";
 import { readTables } from "../iptables/table-text.ts";
 import { adopt, listUndeclared, undeclaredOf } from "../iptables/undeclared.ts";
 import { FAMILIES, FAMILY_WORDS, type Family } from "../model/family.ts";
-import { isHostFile } from "../model/owner.ts";
+import { hasHostRules, isHostFile } from "../model/owner.ts";
 import type { HostConfig } from "../model/request.ts";
 import { type BootRecord, deletedOf, leftOf, readRecord, rememberFragments, textOf } from "../netfilter/record.ts";
 import { comparable } from "../netfilter/spelling.ts";
@@ -20,6 +20,8 @@ import type { Advice } from "../text/advice.ts";
 import { ownersOf, someOf } from "../text/words.ts";
 import type { Kernel } from "./item.ts";
 
+type HostRules = "ours" | "by hand" | "none";
+
 /** One family's. */
 export interface ForeignRules {
   family: Family;
@@ -27,8 +29,8 @@ export interface ForeignRules {
   rules: string[];
   /** Fragments of others of which something does not run. */
   unloaded: string[];
-  /** Whether the host rules are docker_iptables' own, so that setup may write here. */
-  isSetUp: boolean;
+  /** Whose the host rules are: setup may write where they are docker_iptables' own, and where there are none. */
+  hostRules: HostRules;
   /** What was last reported of them. */
   told: string | undefined;
 }
@@ -116,9 +118,7 @@ export async function findForeignRules(
   host: HostConfig,
   bridges: readonly BridgeNetwork[] = [],
 ): Promise<ForeignRules[]> {
-  const isSetUp = Object.values(future)
-    .flat()
-    .some((one) => isHostFile(one) && isManaged(one.text));
+  const hostRules = whoseHostRules(future);
   const found = FAMILIES.map(async (family): Promise<ForeignRules[]> => {
     const running = live[family];
     if (running === undefined || [...running.tables.values()].every(({ lines }) => lines.length === 0)) return [];
@@ -128,7 +128,7 @@ export async function findForeignRules(
     const rules = rulesIn(running, all, bridges);
     return rules.length === 0
       ? []
-      : [{ family, rules, unloaded: unloadedOf(now, running), isSetUp, told: record?.told }];
+      : [{ family, rules, unloaded: unloadedOf(now, running), hostRules, told: record?.told }];
   });
   return (await Promise.all(found)).flat();
 }
@@ -188,9 +188,18 @@ export function adviseUndeclared(foreign: ForeignRules): Advice {
   return { what, hint: waysOn([foreign]) };
 }
 
-/** Where the host rules were written by hand, setup is none of them. */
+/** Whose the host rules are. */
+export function whoseHostRules(fragments: Fragments): HostRules {
+  const all = Object.values(fragments).flat();
+  if (all.some((one) => isHostFile(one) && isManaged(one.text))) return "ours";
+  return hasHostRules(all) ? "by hand" : "none";
+}
+
+/** Where the host rules were written by hand, setup is none of them. Where there are none, it asks what is to become of the others. */
 function waysOn(foreign: readonly ForeignRules[]): string {
-  if (foreign.every(({ isSetUp }) => isSetUp))
+  if (foreign.every(({ hostRules }) => hostRules === "none"))
+    return "'docker_iptables setup' names the ways to keep or replace them, and changes nothing before one is chosen";
+  if (foreign.every(({ hostRules }) => hostRules === "ours"))
     return "'docker_iptables setup --adopt' saves them as fragments, 'docker_iptables setup --reload patch' never touches them, 'docker_iptables load' removes them";
   return "'docker_iptables load' removes them: to keep them, put them into a fragment first, or use reload: patch, which never touches them";
 }

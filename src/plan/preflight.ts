@@ -145,11 +145,8 @@ export function describePreflight(
     const word = FAMILY_WORDS[family];
     const rules = listUndeclared(undeclared);
     const isDockersDrop = rules.length === 0 && undeclared.dockers.get("filter")?.drops === true;
-    if (isDockersDrop || (rules.length === 1 && rules[0] === ":FORWARD DROP")) {
-      if (!isSetUp)
-        reported.push(
-          `${word} FORWARD has the policy DROP, which a Docker daemon that manages iptables sets; it stays until the next boot and does not affect these rules`,
-        );
+    if (isDockersDrop || isLikeDockers(rules)) {
+      if (!isSetUp) reported.push(describeDrop(family));
     } else if (isSetUp && rules.length > 0 && onlyPolicies(undeclared)) {
       reported.push(
         `${word} policies that no fragment sets last until the next boot: ${someOf(rules)}; adopt: true keeps them`,
@@ -175,6 +172,15 @@ export function describePreflight(
   if (firewalld && reload === "systemd") kept.push("firewalld is running, and starting iptables.service stops it");
   else kept.push(...adviseUnzoned(unzoned).map(adviceSentence));
   return { removed, kept, reported };
+}
+
+function describeDrop(family: Family): string {
+  return `${FAMILY_WORDS[family]} FORWARD has the policy DROP, which a Docker daemon that manages iptables sets; it stays until the next boot and does not affect these rules`;
+}
+
+/** Whether there is nothing but the policy that Docker sets, and that outlasts its chains. */
+function isLikeDockers(rules: readonly string[]): boolean {
+  return rules.length === 1 && rules[0] === ":FORWARD DROP";
 }
 
 /** Those of which nothing else is said. */
@@ -254,13 +260,22 @@ export function refusePreflight(found: readonly string[], { families, tables }: 
 
 const MOST_LISTED = 100;
 
-/** 00_existing sorts before the host rules, 95_existing after all containers. Throws Failure `fragment_foreign`. */
+/**
+ * 00_existing sorts before the host rules, 95_existing after all containers. The policy that Docker sets is not saved where the host
+ * rules are there already (`isSetUp`): the setup that removed Docker's chains did not save it either. Throws Failure `fragment_foreign`.
+ */
 export async function adoptedFiles(
   families: PreflightFindings["families"],
   directories: Directories,
-): Promise<FileChange[]> {
+  isSetUp: boolean,
+): Promise<{ files: FileChange[]; warnings: string[] }> {
   const files: FileChange[] = [];
+  const warnings: string[] = [];
   for (const { family, undeclared, other } of families) {
+    if (isSetUp && other === undefined && isLikeDockers(listUndeclared(undeclared))) {
+      warnings.push(`${describeDrop(family)}; adopt: true does not save it, but a fragment can have it`);
+      continue;
+    }
     const all = other === undefined ? [undeclared] : [undeclared, other.undeclared];
     const texts = all.map(adopt);
     for (const [name, text] of [
@@ -277,5 +292,5 @@ export async function adoptedFiles(
       files.push({ path, before, after: text });
     }
   }
-  return files;
+  return { files, warnings };
 }

@@ -18,7 +18,7 @@ import { keysWithout, readKeys } from "../model/allow.ts";
 import { Failure } from "../model/errors.ts";
 import { FAMILIES } from "../model/family.ts";
 import { droppedOptions, type Options, readHead } from "../model/options.ts";
-import { containerOf, containersAmong } from "../model/owner.ts";
+import { containersAmong, hasHostRules } from "../model/owner.ts";
 import type { Defaults, Request } from "../model/request.ts";
 import { isShortened, namesInComments } from "../nft/elements.ts";
 import { type Addresses, ClaimIndex, claimantOf } from "../rules/claim-index.ts";
@@ -95,7 +95,7 @@ async function askForNamed(
   listener: Listener,
 ): Promise<Selection> {
   const { subject, check } = request;
-  if (check && !subject.base && !hasHostRules(here)) return notSetUp(subject.containers);
+  if (check && !subject.base && !hasHostRules(Object.values(here).flat())) return notSetUp(subject.containers);
   return selectNamed(request, here, signal, listener);
 }
 
@@ -138,13 +138,6 @@ function aboutPorts({ allow, ...options }: Options, { publishes }: Container): O
   const own = Object.entries(allow).filter(([key]) => !idle.has(key));
   // As if it were given none: what it had is told.
   return own.length === 0 && idle.size > 0 ? options : { ...options, allow: Object.fromEntries(own) };
-}
-
-/** Whether there is any fragment that is no container's. */
-function hasHostRules(here: Fragments): boolean {
-  return Object.values(here)
-    .flat()
-    .some((one) => containerOf(one) === undefined);
 }
 
 /** A prediction for a host whose setup is predicted, too, as a play or a highstate does: setup will come first. */

@@ -136,13 +136,16 @@ async function planLoads(
   // What was added to a host that is set up is kept; but a foreign service that is to be started may remove it.
   const isLeftAlone = isSetUp(items) && !loaders.some(({ start, ours }) => start && !ours);
   if (!adopt && !replace && !isLeftAlone) refusePreflight([...preflight.removed, ...preflight.kept], found);
-  const files = adopt ? await adoptedFiles(found.families, host.directories) : [];
+  const { files, warnings: unsaved } = adopt
+    ? await adoptedFiles(found.families, host.directories, isSetUp(items))
+    : { files: [], warnings: [] };
   const future = withChanges(now, { files, items }, host.directories);
   const tried = await tryFragments({ future, live, families }, host, isSystemd);
   const broken = tried.failure;
   if (broken !== undefined && !isLeftAlone) throw broken;
   const warnings = [
     ...warnOfFound(scene, loading),
+    ...unsaved,
     ...tried.warnings,
     ...(broken === undefined ? [] : await warnOfBroken(broken, items, families, host)),
     ...loaders.flatMap(warnOfForeignService),

@@ -109,7 +109,7 @@ export function adviseUncovered(items: readonly Item[], future: Fragments): Advi
   }
   const hint = isForeign(future)
     ? "add the missing rules to the host rules, which docker_iptables did not write"
-    : "'docker_iptables setup' (or base: true) adds the missing rules";
+    : "'docker_iptables setup' adds the missing rules";
   return [...lacking].map((what) => ({ what, hint }));
 }
 

@@ -129,7 +129,9 @@ describe.concurrent("a service that is not there", () => {
     );
     expect(stderr).not.toContain("restore");
     const { stdout } = await line(host, "status");
-    expect(stdout).toMatch(/^service_unusable: .*'docker_iptables status --reload patch --iptables-dir /m);
+    expect(stdout).toMatch(
+      /^service_unusable: .*'docker_iptables setup --reload patch --iptables-dir .* replaces only/m,
+    );
   });
 
   test("where the host was set up for patch: that", async () => {

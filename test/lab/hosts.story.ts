@@ -34,8 +34,8 @@ describe.each([
   reloaded ip6tables.service
 `);
     const to = await host.docker.address("web");
-    expect(created.stdout).toContain(`\n  0.0.0.0:8080/udp -> ${to}:80\n`);
-    expect(created.stdout).toContain(`\n  ${host.address}:8082/tcp -> ${to}:80\n`);
+    expect(created.stdout).toContain(`\n  0.0.0.0:8080/udp -> ${to}:80, from everyone\n`);
+    expect(created.stdout).toContain(`\n  ${host.address}:8082/tcp -> ${to}:80, from everyone\n`);
     for (const protocol of ["tcp", "udp"] as const) {
       const own = { reached: true, server: "web", peer: client.address };
       expect(await client.connect(host.address, 8080, { protocol })).toMatchObject(own);

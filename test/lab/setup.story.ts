@@ -241,6 +241,14 @@ story(
     await host.systemctl(["restart", "docker"]);
     expect((await host.run("iptables-save")).stdout).toContain("DOCKER");
     await host.docker.cli("start", "web");
+    const { diff } = await ask(host, { base: true, _ansible_check_mode: true, _ansible_diff: true });
+    const going = diff?.find(({ before_header }) => before_header === "iptables-save")?.before ?? "";
+    const lines = (await host.run("iptables-save")).stdout.split("\n");
+    const isRule = (line: string) => line.startsWith("-");
+    expect(going.split("\n").filter(isRule)).toEqual(
+      lines.filter((line) => isRule(line) && !line.startsWith("-A DOCKER-ISOLATION") && !line.startsWith("-A DOCKER ")),
+    );
+    expect(going).toContain(":DOCKER - [0:0]");
     const result = await ask(host, { base: true, container: "web" });
     expect(result, result.msg).toMatchObject({ changed: true, warnings: [expect.stringMatching(/policy DROP/)] });
     expect((await host.run("iptables-save")).stdout).not.toMatch(/DOCKER(-(?!USER)|\s|$)/m);
@@ -251,6 +259,8 @@ story(
     const again = { changed: true, base: { networks: ["app", "bridge"] }, warnings: [] };
     expect(await setup(host)).toMatchObject(again);
     expect((await host.run("iptables", ["-S", "FORWARD"])).stdout).toContain("-P FORWARD DROP");
+    expect(await ask(host, { base: true, adopt: true })).toMatchObject({ changed: false });
+    expect(await host.list("/etc/iptables.d")).not.toContain("00_existing");
   },
 );
 

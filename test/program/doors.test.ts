@@ -309,7 +309,7 @@ describe.concurrent("door 3, verbs", () => {
     const created = await host.run(["create", "web", ...directories(host)]);
     expect(created).toMatchObject({ exitCode: 0, stderr: "" });
     expect(created.stdout).toBe(
-      `published: web\n  0.0.0.0:8080/tcp -> 172.17.0.2:80\n  created ${host.iptablesDir}/11-docker-container_web\n  reloaded iptables.service\n`,
+      `published: web\n  0.0.0.0:8080/tcp -> 172.17.0.2:80, from everyone\n  created ${host.iptablesDir}/11-docker-container_web\n  reloaded iptables.service\n`,
     );
     expect(await host.run(["create", "web", ...directories(host)])).toEqual({
       exitCode: 0,
@@ -429,6 +429,15 @@ describe.concurrent("door 3, verbs", () => {
     expect(json).toMatchObject({ exitCode: 2, stderr: "" });
     expect(JSON.parse(json.stdout)).toMatchObject({ failed: true, error: { code: "arguments_invalid" } });
     expect(host.calls()).toEqual([]);
+  });
+
+  test.each([
+    [["create", "web", "--allow", "8080/tcp"], /--allow takes PORTS=SOURCES, .*; not '8080\/tcp'\n/],
+    [["load", "--confirm"], /--confirm .*missing\n/],
+  ])("an option without its value names the help of its verb: %j", async (argv, message) => {
+    const { exitCode, stderr } = await fakeHost().run(argv);
+    expect(exitCode).toBe(2);
+    expect(stderr).toMatch(new RegExp(`${message.source}Try 'docker_iptables ${argv[0]} --help'\\.\n$`));
   });
 
   test("--debug prints the stack", async () => {

@@ -55,6 +55,47 @@ function read(host: FakeHost, file: string, directory = host.iptablesDir): strin
 const unitFiles = (host: FakeHost) => readdirSync(host.unitDir).sort();
 const enabled = (host: FakeHost) => readdirSync(join(host.fake, "enabled")).sort();
 
+/** As a daemon that managed iptables leaves it. */
+const LEFT = `*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+:DOCKER - [0:0]
+-A FORWARD -o ${BRIDGE} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -o ${BRIDGE} -j DOCKER
+-A FORWARD -i ${BRIDGE} ! -o ${BRIDGE} -j ACCEPT
+COMMIT
+`;
+
+describe.concurrent("status on a host with live rules that has no fragments", () => {
+  /** What it says of them, and of the services. */
+  async function told(filter: string): Promise<{ msg: string; hint?: string }[]> {
+    const host = bareHost();
+    for (const directory of [host.iptablesDir, host.ip6tablesDir]) mkdirSync(directory);
+    host.setKernel("filter", filter);
+    const dirs = ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
+    const { problems = [] } = readAnswer({ ...(await host.run(["status", "--json", ...dirs])), exitCode: 0 });
+    return problems.filter(({ kind }) => kind === "rules_undeclared" || kind === "service_unusable");
+  }
+  const MISSING = { msg: expect.stringMatching(/^the service \S+, .*; 'docker_iptables setup [^']*' makes it$/) };
+
+  test("Docker's own: setup, which removes them", async () => {
+    expect(await told(LEFT)).toEqual([expect.objectContaining(MISSING), expect.objectContaining(MISSING)]);
+  });
+
+  test("the user's: setup, which names the ways; not load, which would remove them", async () => {
+    const rule = "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT";
+    expect(await told(LEFT.replace("COMMIT", `${rule}\nCOMMIT`))).toMatchObject([
+      {
+        msg: expect.stringMatching(`^IPv4 rules are live that no fragment declares \\('${rule}'\\)`),
+        hint: expect.stringMatching(/^'docker_iptables setup [^']*' names the ways/),
+      },
+      MISSING,
+      MISSING,
+    ]);
+  });
+});
+
 describe.concurrent("on a bare host", () => {
   test("makes directories, base and services; again, it changes nothing", async () => {
     const host = bareHost();
@@ -482,8 +523,29 @@ describe.concurrent("networks", () => {
     expect(warnings(beside)).toEqual([expect.stringContaining("('-A INPUT -s 192.0.2.1/32 -j DROP')")]);
     expect(host.kernel("filter")).toContain("-A INPUT -s 192.0.2.1/32 -j DROP");
     policy();
-    expect(warnings(await setup(host, "--adopt"))).toEqual([]);
-    expect(read(host, "00_existing")).toContain(":FORWARD DROP");
+    expect(warnings(await setup(host, "--adopt"))).toEqual([
+      expect.stringMatching(/^IPv4 FORWARD has the policy DROP, .*: true does not save it/),
+    ]);
+    expect(existsSync(join(host.iptablesDir, "00_existing"))).toBe(false);
+  });
+
+  test("--adopt again, under the policy that Docker left and the first took for Docker's, changes nothing and says so", async () => {
+    const host = bareHost();
+    const ssh = "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT";
+    host.setKernel("filter", LEFT.replace("COMMIT", `${ssh}\nCOMMIT`));
+    expect(await setup(host, "--adopt")).toMatchObject({ changed: true });
+    const saved = read(host, "00_existing");
+    expect(saved).not.toContain("FORWARD");
+    host.setKernel("filter", host.kernel("filter").replace("*filter", "*filter\n:FORWARD DROP [0:0]"));
+    const again = await setup(host, "--adopt");
+    expect(again, again.msg).toMatchObject({ changed: false });
+    expect(warnings(again)).toEqual([
+      expect.stringMatching(/^IPv4 FORWARD has the policy DROP, .*: true does not save it/),
+    ]);
+    expect(read(host, "00_existing")).toBe(saved);
+    // What somebody has added besides is not left out in silence.
+    host.setKernel("filter", host.kernel("filter").replace(ssh, `${ssh}\n-A INPUT -s 192.0.2.1/32 -j DROP`));
+    expect(await setup(host, "--adopt")).toMatchObject({ failed: true, error: { code: "fragment_foreign" } });
   });
 
   test("what --adopt saved and a fragment has by now as well is reported by status and setup, until it is deleted", async () => {
