@@ -21,6 +21,7 @@ import { isManaged, readFragment } from "../iptables/fragment-text.ts";
 import { readMeaning } from "../iptables/read.ts";
 import type { PacketHost } from "../iptables/trace.ts";
 import { describeCopies } from "../iptables/undeclared.ts";
+import { someKeys } from "../model/decided-lists.ts";
 import type { Directories } from "../model/directories.ts";
 import { asFailure, Failure } from "../model/errors.ts";
 import { FAMILIES, type Family } from "../model/family.ts";
@@ -314,7 +315,7 @@ async function listProblems({ containers, listed, unkept }: Scene): Promise<Prob
   ];
 }
 
-function problemsOfLists({ wanted, closed, unused }: ListedFragment): Problem[] {
+function problemsOfLists({ wanted, closed, unused, idle }: ListedFragment): Problem[] {
   const container = wanted.owner.name;
   return [
     ...(closed === undefined
@@ -325,6 +326,16 @@ function problemsOfLists({ wanted, closed, unused }: ListedFragment): Problem[] 
       const hint = `'docker_iptables ls ${container}' shows them, 'docker_iptables create ${container} --allow PORTS=SOURCES' gives it other lists`;
       return { kind: "list_unused" as const, container, msg, hint };
     }),
+    ...(idle.length === 0
+      ? []
+      : [
+          {
+            kind: "list_unused" as const,
+            container,
+            msg: `the label of ${container} for ${someKeys(idle)} is about none of its ports, and everyone may connect to one of them`,
+            hint: `'docker_iptables ls ${container}' shows its ports; correct the label, and recreate the container`,
+          },
+        ]),
   ];
 }
 

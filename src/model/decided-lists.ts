@@ -40,6 +40,8 @@ export interface Decided {
   told: string[];
   /** Keys of its own lists that are about none of its ports: what they were to keep out of another one comes in. */
   unused: string[];
+  /** The same of its own labels, where everyone may connect to a port of it: perhaps to that which was meant. */
+  idle: string[];
 }
 
 /** What the labels allow, of that what narrows them does, too; and what it does not. */
@@ -86,7 +88,7 @@ export function decide(said: Said, groups: Groups, publishes: readonly PortMappi
     if (!publishes.some(isOwn)) return closedAll(why);
     const allowedTo = (publish: Publish) => listFor(publish, own)?.sources ?? [];
     const closed = publishes.every(isOwn) ? undefined : adviseClosed("the ports without a list of its own", why);
-    return { allowedTo, closed, told: [], unused: keysWithout(publishes, own) };
+    return { allowedTo, closed, told: [], unused: keysWithout(publishes, own), idle: [] };
   }
   const labelled = labelledBy({ label, image, host }, said.trustsLabels ?? false);
   const told = new Set<string>();
@@ -101,15 +103,18 @@ export function decide(said: Said, groups: Groups, publishes: readonly PortMappi
     const allowedTo = (publish: Publish) => listFor(publish, own)?.sources ?? labelled(publish)?.sources ?? [];
     const isListed = (publish: Publish) => isOwn(publish) || labelled(publish) !== undefined;
     const closed = publishes.every(isListed) ? undefined : adviseAstray(astray);
-    return { allowedTo, closed, told: [...told], unused };
+    return { allowedTo, closed, told: [...told], unused, idle: [] };
   }
   if (idle.length > 0) told.add(`its label for ${someKeys(idle)} is about none of its ports`);
+  const allowedTo = (publish: Publish) =>
+    listFor(publish, own)?.sources ?? labelled(publish)?.sources ?? listFor(publish, host)?.sources;
+  const isOpen = publishes.some((publish) => allowedTo(publish) === undefined);
   return {
-    allowedTo: (publish) =>
-      listFor(publish, own)?.sources ?? labelled(publish)?.sources ?? listFor(publish, host)?.sources,
+    allowedTo,
     closed: undefined,
     told: [...told],
     unused,
+    idle: isOpen ? keysWithout(publishes, label) : [],
   };
 }
 
@@ -143,13 +148,14 @@ function narrowedBy(labelled: Labelled, within: AllowList | undefined): Labelled
   return { ...labelled, sources, beyond: [...labelled.beyond, ...beyond] };
 }
 
-function someKeys(keys: readonly string[]): string {
+/** Not all of many. */
+export function someKeys(keys: readonly string[]): string {
   const more = keys.length - MOST_SPELLED;
   return [...keys.slice(0, MOST_SPELLED), ...(more > 0 ? [`${more} more`] : [])].join(", ");
 }
 
 function closedAll(why: Unreadable): Decided {
-  return { allowedTo: () => [], closed: adviseClosed("all ports", why), told: [], unused: [] };
+  return { allowedTo: () => [], closed: adviseClosed("all ports", why), told: [], unused: [], idle: [] };
 }
 
 function adviseAstray(keys: readonly string[]): Advice {

@@ -18,8 +18,8 @@ import { adviceSentence } from "../text/advice.ts";
 type SaidByHost = Pick<Defaults, "allow" | "groups" | "trustsLabels">;
 
 /**
- * A container's fragment as it should be, with the rules of its own options, and for the rest `ruleOptions`; `closed` and `unused` say
- * what is wrong with its lists.
+ * A container's fragment as it should be, with the rules of its own options, and for the rest `ruleOptions`; `closed`, `unused` and
+ * `idle` say what is wrong with its lists.
  */
 export function fragmentFor(target: PublishedContainer, ruleOptions: RuleOptions, host: SaidByHost): Made & Listed {
   const options = { ...ruleOptions, ...target.options };
@@ -28,13 +28,13 @@ export function fragmentFor(target: PublishedContainer, ruleOptions: RuleOptions
   return {
     ...made,
     warnings: [...made.warnings, ...warningsOf(target.name, decided)],
-    ...{ closed: decided.closed, unused: decided.unused },
+    ...{ closed: decided.closed, unused: decided.unused, idle: decided.idle },
     wanted: containerFragment(target.name, { meaning: made.rules, chain: options.chain }, target.options),
   };
 }
 
 /** What the lists of a container make of its fragment, and what is wrong with them. */
-export type Listed = { wanted: ContainerFragment; warnings: string[] } & Pick<Decided, "closed" | "unused">;
+export type Listed = { wanted: ContainerFragment; warnings: string[] } & Pick<Decided, "closed" | "unused" | "idle">;
 
 /** Of one that is left alone: what its lists close all the same; undefined where there is none. */
 export function closingFragmentFor(target: PublishedContainer, defaults: Defaults): Listed | undefined {
@@ -42,8 +42,8 @@ export function closingFragmentFor(target: PublishedContainer, defaults: Default
   const decided = decidedFor(target, defaults);
   const meaning = makeClosingRules(target, decided.allowedTo);
   const wanted = containerFragment(target.name, { meaning, chain: defaults.chain }, target.options);
-  const { closed, unused } = decided;
-  return isEmpty(wanted) ? undefined : { wanted, warnings: warningsOf(target.name, decided), closed, unused };
+  const { closed, unused, idle } = decided;
+  return isEmpty(wanted) ? undefined : { wanted, warnings: warningsOf(target.name, decided), closed, unused, idle };
 }
 
 function warningsOf(name: string, { closed, told, unused }: Decided): string[] {

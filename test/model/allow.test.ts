@@ -276,6 +276,20 @@ describe("what others choose has a limit", () => {
     ]);
   });
 
+  test("a label's key about none of its ports counts where a port is open to everyone; an image's does not", () => {
+    const label = { "8081": [] };
+    expect(decide({ label }, {}, [publish]).idle).toEqual(["8081"]);
+    expect(decide({ image: label }, {}, [publish]).idle).toEqual([]);
+    for (const said of [
+      { label, own: { "8080": [] } },
+      { label: { ...label, "8080": ["10.0.0.0/8"] } },
+      { label, image: { "*": [] } },
+      { label, host: { "*": ["10.0.0.0/8"] } },
+    ])
+      expect([said, decide(said, {}, [publish]).idle]).toEqual([said, []]);
+    expect(decide({ label }, {}, []).idle).toEqual([]);
+  });
+
   test("keys about none of its ports are one sentence", () => {
     const label = Object.fromEntries(Array.from({ length: 30 }, (_, index) => [String(1000 + index), []]));
     expect(decide({ label }, {}, [publish]).told).toEqual([

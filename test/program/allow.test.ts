@@ -251,6 +251,23 @@ describe.concurrent("an argument", () => {
     );
   });
 
+  test("a label about none of its ports is a problem while everyone may connect to one of them", async () => {
+    const host = fakeHost();
+    await host.boot();
+    const labels = { "docker_iptables.allow.8081/tcp": "10.0.0.0/8" };
+    labelled(host, labels);
+    await host.ask({ all: true, reload: "restore" });
+    expect((await status(host)).problems).toContainEqual({
+      kind: "list_unused",
+      container: "web",
+      msg: "the label of web for 8081/tcp is about none of its ports, and everyone may connect to one of them",
+      hint: expect.stringMatching(/^'docker_iptables ls web .*' shows its ports; correct the label, and recreate the/),
+    });
+    labelled(host, { ...labels, "docker_iptables.allow": "10.0.0.0/8" });
+    await host.ask({ all: true, reload: "restore" });
+    expect((await status(host)).problems?.filter(({ kind }) => kind === "list_unused")).toEqual([]);
+  });
+
   test("of lists for several containers each keeps those about its ports", async () => {
     const host = fakeHost();
     await host.boot();
