@@ -79,7 +79,8 @@ export const VERBS: readonly Verb[] = [
   {
     name: "delete",
     summary: "remove containers' rules; works while Docker is down",
-    details: "Removes the containers' fragments and their rules, IPv4 and IPv6.",
+    details:
+      "Removes the containers' fragments and their rules, IPv4 and IPv6. It closes no port: while a container runs, docker-proxy, where there is one, serves its ports to everybody. What is to be closed stays published, with a list of nobody.",
     operands: "NAME…",
     completes: "fragments",
     // What a unit's ExecStopPost may say as its ExecStartPost does, since the original script.
@@ -88,6 +89,7 @@ export const VERBS: readonly Verb[] = [
       ["delete web", "remove its rules"],
       ["delete --all", "remove the rules of all containers"],
       ["delete web --check", "show whether there is anything to remove"],
+      ["create web --allow '*='", "instead: no other machine may connect"],
     ],
   },
   {

@@ -110,30 +110,40 @@ story("the README: a published container, a second network that is allowed, a re
   expect(await baseRules(host)).not.toEqual([]);
 });
 
-story("until a starting container's rules are made, docker-proxy answers everybody", async ({ lab }) => {
-  const host = await lab.host({ name: "web1" });
-  const stranger = await lab.client("stranger");
-  await follow(host, ["docker_iptables setup"]);
-  const isReached = async () => (await stranger.connect(host.address, 8080)).reached;
-  await host.docker.run("web", {
-    publish: ["8080:80"],
-    options: ["--label", "docker_iptables.allow.8080/tcp=10.0.0.0/8"],
-  });
-  expect(await isReached()).toBe(true);
-  await follow(host, ["docker_iptables sync"]);
-  expect(await isReached()).toBe(false);
-  const { exitCode, stderr } = await type(host, "docker_iptables status");
-  expect([exitCode, stderr]).toEqual([0, expect.stringMatching(/^warning: docker-proxy answers everybody .*\(web\)/)]);
-  expect(stderr).toContain('"userland-proxy": false in daemon.json closes that');
+story(
+  "until a starting container's rules are made, and once they are deleted, docker-proxy answers everybody",
+  async ({ lab }) => {
+    const host = await lab.host({ name: "web1" });
+    const stranger = await lab.client("stranger");
+    await follow(host, ["docker_iptables setup"]);
+    const isReached = async () => (await stranger.connect(host.address, 8080)).reached;
+    await host.docker.run("web", {
+      publish: ["8080:80"],
+      options: ["--label", "docker_iptables.allow.8080/tcp=10.0.0.0/8"],
+    });
+    expect(await isReached()).toBe(true);
+    await follow(host, ["docker_iptables sync"]);
+    expect(await isReached()).toBe(false);
+    const { exitCode, stderr } = await type(host, "docker_iptables status");
+    expect([exitCode, stderr]).toEqual([
+      0,
+      expect.stringMatching(/^warning: docker-proxy answers everybody .*\(web\)/),
+    ]);
+    expect(stderr).toContain('"userland-proxy": false in daemon.json closes that');
+    await follow(host, ["docker_iptables delete web"]);
+    expect(await isReached()).toBe(true);
+    await follow(host, ["docker_iptables create web --allow '*='"]);
+    expect(await isReached()).toBe(false);
 
-  const daemon = JSON.parse(await host.read("/etc/docker/daemon.json"));
-  await host.write("/etc/docker/daemon.json", JSON.stringify({ ...daemon, "userland-proxy": false }));
-  await host.systemctl(["restart", "docker"]);
-  await host.docker.cli("start", "web");
-  await follow(host, ["docker_iptables setup", "docker_iptables delete web"]);
-  expect(await isReached()).toBe(false);
-  expect((await type(host, "docker_iptables status")).stderr).not.toMatch(/docker-proxy answers/);
-});
+    const daemon = JSON.parse(await host.read("/etc/docker/daemon.json"));
+    await host.write("/etc/docker/daemon.json", JSON.stringify({ ...daemon, "userland-proxy": false }));
+    await host.systemctl(["restart", "docker"]);
+    await host.docker.cli("start", "web");
+    await follow(host, ["docker_iptables setup", "docker_iptables delete web"]);
+    expect(await isReached()).toBe(false);
+    expect((await type(host, "docker_iptables status")).stderr).not.toMatch(/docker-proxy answers/);
+  },
+);
 
 story("docs/setup.md, docs/doors.md, docs/confirm.md: their blocks", async ({ lab }) => {
   const host = await lab.host(BARE);
