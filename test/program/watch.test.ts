@@ -86,8 +86,10 @@ async function bootedHost(): Promise<FakeHost> {
 /** It follows events, and is idle: it has reported an event as the reason of its last sync. */
 async function settled(host: FakeHost, watcher: Watcher): Promise<void> {
   await until("it follows", () => follows(host));
-  // A sync for another reason may find the container before its event has come; then one more is made.
+  // A sync for another reason may find the container before its event has come; then one more is made. Later and later: the sync for
+  // the event that came too late would find this one, too, and so on.
   for (let n = 0; !watcher.out().includes(`canary${n} start`); n++) {
+    await sleep(n * 100);
     const name = `canary${n + 1}`;
     host.container(name, { ports: port(String(n + 1)), address: `172.17.0.${n + 100}` });
     tell(host, event("container", "start", name));
