@@ -236,10 +236,11 @@ function explained({ container, publish, from: sources, views }: Explained, { co
 /** Behind the packet, where the terminal has room for it, else below. */
 function verdictLines(
   packet: string,
-  { reaches, seen_as, why }: Explained["views"][number],
+  { reaches, source, seen_as, why }: Explained["views"][number],
   { columns, stdout }: Pick<Reader, "columns" | "stdout">,
 ): string[] {
-  const verdict = reaches ? `reaches it, seen as ${seen_as}` : `no: ${why}`;
+  // The address of a client among many is an example, which tells nobody anything.
+  const verdict = reaches ? `reaches it, seen as ${seen_as === source ? "itself" : seen_as}` : `no: ${why}`;
   const colour = reaches ? "green" : "red";
   if (columns === undefined || packet.length + 2 + verdict.length <= columns)
     return [`${packet}  ${stdout(colour, verdict)}`];

@@ -238,6 +238,7 @@ test("status shows what the host's settings say, and what a container has of its
 test("a verdict of explain is below its packet where a terminal has no room for it, in whole words and in colour", () => {
   const view = {
     from: "an on-link host that routes the container's address to this host",
+    source: "198.51.100.7",
     to: "172.17.0.2:80",
     reaches: false,
     seen_as: null,
@@ -245,7 +246,9 @@ test("a verdict of explain is below its packet where a terminal has no room for 
     by: [],
     unless: [],
   };
-  const explained = [{ container: "web", publish: "0.0.0.0:8080/tcp", views: [view, { ...view, reaches: true }] }];
+  const explained = [
+    { container: "web", publish: "0.0.0.0:8080/tcp", views: [view, { ...view, reaches: true, seen_as: "172.17.0.1" }] },
+  ];
   const told = result({ explained, msg: "1 published port traced" });
   const stdout = paintFor(true, { TERM: "xterm" });
   const lines = printForPerson(told, { columns: 80, stdout }).stdout.split("\n");
@@ -254,10 +257,20 @@ test("a verdict of explain is below its packet where a terminal has no room for 
     "  an on-link host that routes the container's address to this host  172.17.0.2:80",
     "\u001b[31m    no: dropped by a rule\u001b[0m",
     "  an on-link host that routes the container's address to this host  172.17.0.2:80",
-    "\u001b[32m    reaches it, seen as null\u001b[0m",
+    "\u001b[32m    reaches it, seen as 172.17.0.1\u001b[0m",
   ]);
   // In a pipe all of it is one line.
   expect(printForPerson(told).stdout).toContain("172.17.0.2:80  no: dropped by a rule\n");
+});
+
+test("who is seen with its own address is seen as itself: the address may be an example", () => {
+  const view = { from: "another machine", source: "203.0.113.9", to: "198.51.100.10:8080", reaches: true, why: "" };
+  const views = ["203.0.113.9", "172.17.0.1"].map((seen_as) => ({ ...view, seen_as, by: [], unless: [] }));
+  const told = result({ explained: [{ container: "web", publish: "0.0.0.0:8080/tcp", views }] });
+  expect(printForPerson(told).stdout).toContain(`
+  another machine  198.51.100.10:8080  reaches it, seen as itself
+  another machine  198.51.100.10:8080  reaches it, seen as 172.17.0.1
+`);
 });
 
 test("explain names a list beside its port", () => {
