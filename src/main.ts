@@ -165,7 +165,8 @@ let statusLine: StatusLine | undefined;
 
 /** Shows on a terminal what a call does that takes long. */
 function showProgress(): void {
-  if (!isTerminal(STDERR)) return;
+  // A line that is written over and over needs a terminal that obeys.
+  if (!isTerminal(STDERR) || everyVariable()["TERM"] === "dumb") return;
   const line = new StatusLine(tell, process.stderr.columns || 80, () => performance.now());
   statusLine = line;
   startVerbose((event) => line.event(event));

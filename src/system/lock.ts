@@ -124,10 +124,13 @@ async function mark(descriptor: number, command: number, type: number): Promise<
 const [F_OFD_GETLK, F_OFD_SETLK] = [36, 37];
 const [F_RDLCK, F_WRLCK, F_UNLCK] = [0, 1, 2];
 
+/** seconds: how much later than it should a flock(1) may end; on a machine that has much to do it starts late. */
+const BELATED = 60;
+
 /** By flock(1), on a descriptor that it inherits. */
 async function waitFor(handle: FileHandle, path: string, directory: string, timeoutSeconds: number): Promise<void> {
   const ran = await run("flock", ["--exclusive", "--wait", String(timeoutSeconds), "0"], {
-    timeoutSeconds: timeoutSeconds + 1,
+    timeoutSeconds: timeoutSeconds + BELATED,
     descriptor: handle.fd,
   });
   if (ran.exitCode === 1) throw await locked(directory, timeoutSeconds, (await handle.stat()).ino);

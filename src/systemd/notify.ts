@@ -3,8 +3,8 @@
 
 import { run } from "../system/exec.ts";
 
-/** seconds */
-const PATIENCE = 5;
+/** seconds: what is said once must arrive, also at a boot that keeps the machine busy; of a pulse there is soon another. */
+const PATIENCE = { once: 60, pulse: 5 };
 
 /** What the environment says of a service manager that expects reports: its socket, and how often. */
 export interface Manager {
@@ -15,9 +15,13 @@ export interface Manager {
 }
 
 /** Sends assignments such as READY=1. Never throws: a service whose report fails continues. */
-export async function notify({ socket }: Manager, ...assignments: string[]): Promise<void> {
+export async function notify(manager: Manager, ...assignments: string[]): Promise<void> {
+  await say(manager, assignments, PATIENCE.once);
+}
+
+async function say({ socket }: Manager, assignments: string[], timeoutSeconds: number): Promise<void> {
   if (socket === undefined) return;
-  await run("systemd-notify", assignments, { timeoutSeconds: PATIENCE }).catch(() => {});
+  await run("systemd-notify", assignments, { timeoutSeconds }).catch(() => {});
 }
 
 /** Says that the service is alive whenever work has ended, so that work that hangs says nothing. */
@@ -42,6 +46,6 @@ export class Pulse {
     // What is shorter than the pauses needs no word of its own.
     if (now - this.#last < this.#limit / 4 || this.#limit === Number.POSITIVE_INFINITY) return;
     this.#last = now;
-    void notify(this.#manager, "WATCHDOG=1");
+    void say(this.#manager, ["WATCHDOG=1"], PATIENCE.pulse);
   }
 }

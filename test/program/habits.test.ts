@@ -129,7 +129,7 @@ describe.concurrent("a terminal", () => {
   test("has colours, and a table for several containers", async () => {
     const host = hostWithWeb();
     host.container("db", { ports: OTHER_PORTS, address: "172.17.0.3" });
-    const { stdout } = await onTerminal(host, `"$EXE" create web db ${directories(host).join(" ")}`);
+    const { stdout } = await onTerminal(host, `"$EXE" create web db ${directories(host).join(" ")} 2> /dev/null`);
     expect(stdout).toMatch(
       /^CONTAINER {2}CHANGED {2}FRAGMENT {2}KERNEL\r\n\u001b\[32mweb +yes +created +changed\u001b\[0m\r\n/,
     );
@@ -139,9 +139,23 @@ describe.concurrent("a terminal", () => {
 
   test.each(["NO_COLOR=1", "TERM=dumb"])("%s: none", async (setting) => {
     const host = hostWithWeb();
-    const { stdout } = await onTerminal(host, `${setting} "$EXE" create web --diff ${directories(host).join(" ")}`);
+    const { stdout } = await onTerminal(
+      host,
+      `${setting} "$EXE" create web --diff ${directories(host).join(" ")} 2> /dev/null`,
+    );
     expect(stdout).toContain("published: web\r\n");
     expect(stdout).not.toContain("\u001b");
+  });
+
+  test.each([
+    ["TERM=xterm", true],
+    ["TERM=dumb", false],
+  ])("%s: what takes long is named, over and over, only where a line can be written over", async (setting, isNamed) => {
+    const host = hostWithWeb();
+    host.on("docker", '[ "$1" = inspect ] && sleep 3');
+    const { stdout } = await onTerminal(host, `${setting} "$EXE" create web ${directories(host).join(" ")}`);
+    expect(stdout).toContain("published: web");
+    expect(stdout.includes("\u001b[K")).toBe(isNamed);
   });
 
   test("a mistyped name whose near one runs is not waited for there, unless that is asked for", async () => {
