@@ -208,7 +208,8 @@ test("what was published again in between is not removed", async () => {
 test("the load lock is not to be had: the rules are out, and the answer is a failure", async () => {
   const host = await publishedHost();
   const { release } = await hold(host, "load");
-  const result = await host.ask({ container: "web", state: "absent", reload: "restore", timeout: 1 });
+  // Another command than flock may be slow, too.
+  const result = await host.ask({ container: "web", state: "absent", reload: "restore", timeout: 10 });
   await release();
   expect(result).toMatchObject({ failed: true, changed: true, error: { code: "locked" } });
   expect(tables(host)).not.toContain(ADDRESS);
@@ -230,7 +231,7 @@ test("the watcher removes what is gone, reports what is broken once, and continu
   host.container("private", { address: ADDRESS });
   const { env, timeout: _, ...options } = host.options();
   const dirs = ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
-  const watcher = execa(host.executable, ["watch", "--reload", "restore", ...dirs], {
+  const watcher = execa(host.executable, ["watch", "--reload", "restore", "--timeout", "120", ...dirs], {
     ...options,
     env,
     stdin: "ignore",

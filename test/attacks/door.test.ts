@@ -217,7 +217,7 @@ describe.concurrent("a question to the daemon, or to its client, cannot become a
   test("and a path that is none gets no connection", async () => {
     const host = fakeHost();
     const asked = await daemon(host, () => said("{}"));
-    const client = { client: "docker", docker_host: `unix://${host.root}/docker.sock`, timeout: 5 };
+    const client = { client: "docker", docker_host: `unix://${host.root}/docker.sock`, timeout: 120 };
     for (const id of IDS) expect(await askDaemon(client, [`/networks/${id}`])).toBeUndefined();
     expect(await askDaemon(client, ["/networks/x"])).toEqual([{}]);
     expect(asked).toEqual(["/networks/x"]);

@@ -105,10 +105,13 @@ describe("a process that calls itself docker-proxy", () => {
     const program = join(mkdtempSync(join(tmpdir(), "docker_iptables-proxy-")), "docker-proxy");
     symlinkSync("/bin/sh", program);
     const flags = "-proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80".split(" ");
-    const child = spawn(program, ["-c", "echo; read line", program, ...flags], { stdio: ["pipe", "pipe", "inherit"] });
+    const host = fakeHost();
+    const child = spawn(program, ["-c", "echo; read line", program, ...flags], {
+      stdio: ["pipe", "pipe", "inherit"],
+      env: { ...process.env, FAKE: host.fake },
+    });
     ends.push(() => child.kill("SIGKILL"));
     await firstLine(child);
-    const host = fakeHost();
     const told = (await problemsOf(host)).filter(({ kind }) => kind === "docker_proxy_untrusted");
     expect(told).toHaveLength(1);
     expect(told[0]?.msg).toContain(String(child.pid));

@@ -18,7 +18,8 @@ export async function hold(
   const holder = execa(
     "sh",
     ["-c", 'exec 9> "$0"; flock 9; echo held; exec cat', join(host.iptablesDir, `.docker_iptables.${kind}`)],
-    { reject: false },
+    // By which the host sees it among its processes.
+    { reject: false, env: { FAKE: host.fake } },
   );
   await new Promise((resolve) => holder.stdout.once("data", resolve));
   const release = async () => {

@@ -126,11 +126,13 @@ describe.concurrent.each(["SIGTERM", "SIGINT"] as const)("%s", (name) => {
 
   test("ends a wait for a container, to the whole process group", async () => {
     const host = fakeHost();
-    host.on("docker", 'echo > "$FAKE/asked"');
+    // It answers once the group has the signal: a client of a later attempt would still be in that group as it starts.
+    host.on("docker", 'echo > "$FAKE/asked"; until [ -e "$FAKE/go" ]; do sleep 0.05; done');
     const before = host.state();
     const { pid, done } = start(host, { container: "web", wait_timeout: 600 }, {}, true);
     await until("it asks the client", () => existsSync(join(host.fake, "asked")));
     process.kill(-pid, name);
+    writeFileSync(join(host.fake, "go"), "");
     const result = readAnswer(await done);
     expect(result, result.msg).toMatchObject({ failed: true, error: { code: "interrupted" } });
     expect(host.state()).toEqual(before);

@@ -179,9 +179,11 @@ describe.concurrent("setup", () => {
 
   test("twice at once with the same choices: both succeed", async () => {
     const host = bareHost();
-    const results = await Promise.all([setup(host, "--reload", "restore"), setup(host, "--reload", "restore")]);
+    // The second waits for the first one's lock so long.
+    const words = ["--reload", "restore", "--timeout", "120"];
+    const results = await Promise.all([setup(host, ...words), setup(host, ...words)]);
     for (const { failed, msg } of results) expect(failed, msg).toBeUndefined();
-    expect(settingsOf(host)).toEqual({ ...paths(host), reload: "restore" });
+    expect(settingsOf(host)).toEqual({ ...paths(host), reload: "restore", timeout: 120 });
   });
 
   test("--remove removes it", async () => {

@@ -19,13 +19,16 @@ interface Watcher {
   stop: (signal?: "SIGTERM" | "SIGINT") => Promise<{ exitCode: number | undefined; signal: string | undefined }>;
 }
 
+/** On a machine that has much to do a client may take its time. */
+const PATIENT = ["--reload", "restore", "--timeout", "120"];
+
 const running = new Set<Watcher>();
 afterAll(() => Promise.all([...running].map((watcher) => watcher.stop())));
 
 function start(host: FakeHost, words: readonly string[] = [], env: Record<string, string> = {}): Watcher {
   const { env: own, timeout: _, ...options } = host.options();
   const dirs = ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
-  const subprocess = execa(host.executable, ["watch", "--reload", "restore", ...dirs, ...words], {
+  const subprocess = execa(host.executable, ["watch", ...PATIENT, ...dirs, ...words], {
     ...options,
     env: { ...own, ...env },
     stdin: "ignore",
@@ -60,6 +63,9 @@ function callsOf(host: FakeHost): string[] {
   const path = join(host.fake, "calls");
   return existsSync(path) ? readFileSync(path, "utf8").trim().split("\n") : [];
 }
+
+/** To follow the events. */
+const tries = (host: FakeHost) => count(host, /^docker events /);
 
 const syncs = (host: FakeHost) => count(host, /^docker ps/);
 
@@ -135,7 +141,7 @@ describe.concurrent("events", () => {
     const host = await bootedHost();
     const watcher = start(host);
     await settled(host, watcher);
-    const before = callsOf(host).length;
+    const [before, asked] = [tries(host), syncs(host)];
     tell(
       host,
       ...["exec_create: sh", "exec_start: sh", "exec_die", "health_status: healthy", "attach", "top", "resize"].map(
@@ -150,11 +156,7 @@ describe.concurrent("events", () => {
     host.container("web", { ports: port("8080") });
     tell(host, event("container", "start"));
     await until("it tells that web is published", () => watcher.out().includes("published: web (web start)\n"));
-    expect(
-      callsOf(host)
-        .slice(before)
-        .filter((call) => call.startsWith("docker events")),
-    ).toEqual([]);
+    expect([tries(host), syncs(host)]).toEqual([before, asked + 1]);
     expect(watcher.err()).toBe("");
   });
 
@@ -207,10 +209,13 @@ describe.concurrent("what goes wrong", () => {
     await until("it tells that web is published", () => watcher.out().includes("published: web"));
     host.container("db", { ports: port("5432"), address: "172.17.0.3" });
     await until("it tells that db is published", () => watcher.out().includes("published: db"));
-    await until("it has tried to follow three times", () => count(host, /^docker events /) >= 3);
-    expect(watcher.err()).toMatch(
-      /^docker_iptables: docker failed: 'docker events .*unknown command: events \[client_failed\]\n$/,
-    );
+    await until("it has tried to follow four times", () => tries(host) >= 4);
+    const tried = tries(host);
+    const told = /docker_iptables: docker failed: 'docker events .*unknown command: events \[client_failed\]\n/g;
+    await until("it has told it", () => watcher.err().match(told) !== null);
+    // Once; again only after an attempt that took seconds, as if it had followed.
+    expect(watcher.err().match(told)?.length).toBeLessThan(tried - 1);
+    expect(watcher.err().replaceAll(told, "")).toBe("");
   });
 
   test("a client that cannot look back (nerdctl): its events are followed all the same, and what came meanwhile is found", async () => {
@@ -220,14 +225,22 @@ describe.concurrent("what goes wrong", () => {
     const watcher = start(host);
     await until("it follows", () => follows(host));
     host.container("web", { ports: port("8080") });
-    await until("it tells that web is published, without an event", () => watcher.out().includes("published: web"));
+    const published = () => watcher.out().includes("published: web");
+    const end = performance.now() + 5000;
+    await until(
+      "it tells that web is published, or has looked too early",
+      () => published() || performance.now() > end,
+    );
+    // As it follows again it looks again.
+    if (!published()) process.kill(follower(host), "SIGKILL");
+    await until("it tells that web is published, without an event", published);
     // Where the look at what came meanwhile is late it finds a container before its event.
     for (let at = 1; !/published: db\d+ \(0a1b start\)/.test(watcher.out()); at++) {
       host.container(`db${at}`, { ports: port(String(5000 + at)), address: `172.17.0.${2 + at}` });
       tell(host, '{"ID":"0a1b","Topic":"/tasks/start","Event":"{\\"container_id\\":\\"0a1b\\"}"}');
       await until(`db${at} is published`, () => watcher.out().includes(`published: db${at}`));
     }
-    expect(count(host, /^docker events --format \{\{json \.\}\}$/)).toBe(1);
+    expect(count(host, /^docker events --format \{\{json \.\}\}$/)).toBeLessThanOrEqual(2);
     expect(watcher.err()).toBe("");
   });
 
@@ -236,11 +249,14 @@ describe.concurrent("what goes wrong", () => {
     const failing = 'echo "time=\\"$(date +%N)\\" level=fatal msg=\\"unknown flag: --format\\"" >&2; exit 1';
     host.on("docker", `[ "$1" = events ] && { [ -e "$FAKE/can" ] && rm "$FAKE/can" && exec sleep 6; ${failing}; }`);
     const watcher = start(host);
-    const told = () => watcher.err().match(/unknown flag: --format/g)?.length;
-    await until("it has tried to follow four times", () => count(host, /^docker events /) >= 4);
-    expect(told()).toBe(1);
+    const told = () => watcher.err().match(/unknown flag: --format/g)?.length ?? 0;
+    await until("it has tried to follow four times", () => tries(host) >= 4);
+    const tried = tries(host);
+    await until("it has told it", () => told() > 0);
+    const before = told();
+    expect(before).toBeLessThan(tried - 1);
     writeFileSync(join(host.fake, "can"), "");
-    await until("it tells it again", () => told() === 2);
+    await until("it tells it again", () => told() > before);
     expect(existsSync(join(host.fake, "can"))).toBe(false);
   });
 
@@ -266,7 +282,7 @@ describe.concurrent("what goes wrong", () => {
     const host = await bootedHost();
     host.on("iptables-save", "echo 'Permission denied (you must be root)' >&2; exit 4");
     const dirs = ["--iptables-dir", host.iptablesDir, "--ip6tables-dir", host.ip6tablesDir];
-    const { exitCode, stderr } = await host.start(["watch", "--reload", "restore", ...dirs]);
+    const { exitCode, stderr } = await host.start(["watch", ...PATIENT, ...dirs]);
     expect(exitCode).toBe(1);
     expect(stderr).toMatch(/root is needed.*\[permission_denied\]\n$/s);
   });
@@ -374,7 +390,8 @@ describe.concurrent("rules that somebody flushes", () => {
     await until("it has looked", () => looks(host) > 2);
     host.flush("nat");
     host.flush("filter");
-    await until("it tells of it", () => watcher.out().includes("(IPv4 filter, IPv4 nat flushed)"));
+    await until("it tells of it", () => /IPv4 nat flushed\)/.test(watcher.out()));
+    expect(watcher.out()).toMatch(/IPv4 filter.* flushed\)/);
     expect(host.kernel("nat")).toContain("-j DOCKER_CONTAINERS");
     expect(host.kernel("filter")).toContain("docker_iptables: (90_docker)");
   });
@@ -491,10 +508,11 @@ describe.concurrent("systemd", () => {
     host.on("docker", '[ "$1" = ps ] && { : > "$FAKE/hangs"; until [ -e "$FAKE/go" ]; do sleep 0.05; done; }');
     tell(host, event("container", "start"));
     await until("the sync hangs", () => existsSync(join(host.fake, "hangs")));
+    // Words that were on their way have come by then, or their processes are ended (src/systemd/notify.ts).
+    await sleep(8000);
     const before = alive();
-    // One word may have been on its way.
     await sleep(3000);
-    expect(alive()).toBeLessThanOrEqual(before + 1);
+    expect(alive()).toBe(before);
     writeFileSync(join(host.fake, "go"), "");
     await until("it says again that it lives", () => alive() > before + 1);
   });

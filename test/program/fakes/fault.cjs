@@ -17,6 +17,8 @@ const files = require("node:fs/promises");
 const processes = require("node:child_process");
 
 const { FAULT, FAULT_AT, FAULT_FOLDERS, FAULT_LOG, FAULT_NAME, FAULT_NTH, FAULT_READS } = process.env;
+// A program that it starts takes no step of its own.
+for (const name of Object.keys(process.env)) if (name.startsWith("FAULT")) delete process.env[name];
 const READS = new Set(["access", "lstat", "read", "readFile", "readdir", "readlink", "readv", "realpath", "stat"]);
 const WRITING = constants.O_WRONLY | constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC;
 /** Nobody reads what state is written into first. */
@@ -33,7 +35,7 @@ function nameOf(step) {
 
 /** Whether the step that is about to be taken has to fail. */
 function step(name, changes) {
-  if (isDead || (!changes && !FAULT_READS)) return false;
+  if (FAULT === undefined || isDead || (!changes && !FAULT_READS)) return false;
   steps += 1;
   const line = nameOf(name);
   appendFileSync(FAULT_LOG, FAULT_FOLDERS ? `${digest()}\t${line}\n` : `${line}\n`);

@@ -1,6 +1,6 @@
 // Loaded into the executable by NODE_OPTIONS, so that a fake host is not the machine that it stands on. In place of what the
 // machine's kernel, daemons and users have it sees the files below $FAKE/machine and the interfaces that stand there, and of
-// the processes those that this run of tests has started.
+// the processes those that were started with a path of its own in their environment.
 
 const { readFileSync } = require("node:fs");
 const files = require("node:fs/promises");
@@ -9,7 +9,7 @@ const { dirname } = require("node:path");
 
 const MACHINES = /^\/(?:etc\/docker|proc\/net|proc\/sys\/net|run\/systemd|sys)\//;
 const { FAKE } = process.env;
-const RUN = dirname(dirname(FAKE));
+const ROOT = dirname(FAKE);
 
 for (const [name, real] of Object.entries(files)) {
   if (typeof real !== "function") continue;
@@ -19,12 +19,12 @@ for (const [name, real] of Object.entries(files)) {
 const { readdir } = files;
 files.readdir = async (path, ...rest) => {
   const entries = await readdir(path, ...rest);
-  return path === "/proc" ? entries.filter((entry) => !/^\d+$/.test(entry) || isOfRun(entry)) : entries;
+  return path === "/proc" ? entries.filter((entry) => !/^\d+$/.test(entry) || isOfHost(entry)) : entries;
 };
 
-function isOfRun(pid) {
+function isOfHost(pid) {
   try {
-    return readFileSync(`/proc/${pid}/environ`, "latin1").includes(RUN);
+    return readFileSync(`/proc/${pid}/environ`, "latin1").includes(ROOT);
   } catch {
     return false;
   }
