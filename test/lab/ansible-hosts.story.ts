@@ -46,6 +46,7 @@ story("eight hosts, three at a time; one is down, one's daemon is: the others go
   const site = async (...args: string[]) => {
     const ran = await asUser(control, ["ansible-playbook", "-i", "inventory.yml", ...args, "site.yml"], {
       ANSIBLE_PIPELINING: "true",
+      ANSIBLE_TIMEOUT: "60",
     });
     return { ...ran, recap: recapOf(ran.stdout) };
   };

@@ -368,8 +368,10 @@ ${secret.join("\n")}
   tasks:
     - ${fqcn}:
         container: "{{ ['web', 'db'][number | int % 2] }}"
+        timeout: 300
     - ${fqcn}:
         all: true
+        timeout: 300
       register: again
     - ansible.builtin.assert:
         that: again is not changed

@@ -95,7 +95,7 @@ for (const how of ["reboot", "powerCut"] as const) {
     await does(host, "setup", "--no-guards", "--watch", "--confirm", "600");
     await down();
     await until(async () => !(await isWaiting(host)));
-    expect(await stateOf(host)).toBe(before);
+    await until(async () => (await stateOf(host)) === before);
     expect(await problemsOf(host)).toEqual([]);
 
     // The removal of it.
@@ -168,7 +168,7 @@ story("a load that locks its administrator out: the way in is there again", asyn
   await does(host, "create", "web");
   expect(await isOpen(host, client, 22)).toBe(true);
   await host.write(OWN, "*filter\n-P INPUT DROP\nCOMMIT\n");
-  await does(host, "load", "--confirm", "5");
+  await does(host, "load", "--confirm", "15");
   expect(await host.run("iptables", ["-S", "INPUT"])).toMatchObject({ stdout: "-P INPUT DROP\n" });
   await until(() => isOpen(host, client, 22));
   expect(await client.connect(host.address, 8080)).toMatchObject({ reached: true, server: "web" });

@@ -54,10 +54,12 @@ for (const backend of ["nft", "legacy"] as const) {
         const [banned, friend] = [await lab.client("banned"), await lab.client("friend")];
         const own = (...words: string[]) => run(host, ...words, "--reload", reload);
         // The same flow each time, established after the first.
-        const flow = (client: Client) =>
-          client.connect(host.address, 53, { protocol: "udp", sourcePort: 40_000, timeoutMs: 500 });
-        const reaches = async (client: Client) =>
-          [await client.connect(host.address, 8080, { timeoutMs: 500 }), await flow(client)].map((one) => one.reached);
+        const flow = (client: Client, timeoutMs: number) =>
+          client.connect(host.address, 53, { protocol: "udp", sourcePort: 40_000, timeoutMs });
+        const reaches = async (client: Client, timeoutMs = 15_000) =>
+          [await client.connect(host.address, 8080, { timeoutMs }), await flow(client, timeoutMs)].map(
+            (one) => one.reached,
+          );
         await host.docker.run("web", { publish: ["8080:80", "53:53/udp"] });
         if (reload === "patch") await host.run("iptables", ANSWERS.split(" "));
         const set = await own("setup");
@@ -106,7 +108,7 @@ for (const backend of ["nft", "legacy"] as const) {
 
         // A ban of one client's, at once and by a chain of fail2ban's.
         const cut = async () => {
-          expect(await reaches(banned)).toEqual([false, false]);
+          expect(await reaches(banned, 500)).toEqual([false, false]);
           expect(await reaches(friend)).toEqual([true, true]);
         };
         await host.run("iptables", ["-I", "DOCKER-USER", "-s", banned.address, "-j", "DROP"]);

@@ -2,6 +2,7 @@
  * A host's Docker: the real docker command inside the host, with names for what stories do with it.
  */
 
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { archiveInHost } from "./disk.ts";
@@ -49,8 +50,14 @@ export function daemonSettings(options: DaemonOptions): string {
   return `${JSON.stringify(settings, undefined, 2)}\n`;
 }
 
+/** A limit for what hangs: a machine that has much to do takes seconds. */
+const LISTENS_MS = 300_000;
+
 export class Docker {
   readonly #host: Host;
+  #hasImage = false;
+  /** Container -> its directory in /proc, as it was last. */
+  readonly #processes = new Map<string, string>();
   readonly #probers = new Map<string, Prober>();
 
   constructor(host: Host) {
@@ -75,9 +82,8 @@ export class Docker {
   async #listening(name: string, port: number): Promise<void> {
     const socket = `:${port.toString(16).toUpperCase().padStart(4, "0")} `;
     const table = `${await this.#process(name)}/net/udp6`;
-    for (let tries = 200; !(await readFile(table, "utf8")).includes(socket); tries--) {
-      if (tries === 0) throw new Error(`The server in ${name} does not listen on port ${port}`);
-      await sleep(10);
+    for (const end = Date.now() + LISTENS_MS; !(await readFile(table, "utf8")).includes(socket); await sleep(10)) {
+      if (Date.now() > end) throw new Error(`The server in ${name} does not listen on port ${port}`);
     }
   }
 
@@ -90,10 +96,11 @@ export class Docker {
 
   /** Brings the lab's image into the daemon's store; lab.host() has done so where the daemon starts at boot. */
   async loadImage(): Promise<void> {
+    if (this.#hasImage) return;
     const { exitCode } = await this.#host.run("docker", ["image", "inspect", serverImage], { check: false });
-    if (exitCode === 0) return;
     const changes = ['ENTRYPOINT ["/server"]', 'CMD ["80", "5000"]'].flatMap((change) => ["--change", change]);
-    await this.cli("import", ...changes, archiveInHost, serverImage);
+    if (exitCode !== 0) await this.cli("import", ...changes, archiveInHost, serverImage);
+    this.#hasImage = true;
   }
 
   /** What docker inspect says of one container. */
@@ -127,7 +134,11 @@ export class Docker {
 
   /** The prober inside a running container's network, for many probes: it does not ask Docker for each of them. */
   async prober(name: string): Promise<Prober> {
-    const namespace = `${await this.#process(name)}/ns/net`;
+    const known = this.#processes.get(name);
+    // A container that was started again is another process.
+    const directory = known !== undefined && existsSync(known) ? known : await this.#process(name);
+    this.#processes.set(name, directory);
+    const namespace = `${directory}/ns/net`;
     let prober = this.#probers.get(namespace);
     if (prober === undefined) {
       prober = new Prober(this.#host.world, namespace);
@@ -140,6 +151,7 @@ export class Docker {
   async forget(): Promise<void> {
     const probers = [...this.#probers.values()];
     this.#probers.clear();
+    this.#processes.clear();
     await Promise.all(probers.map((prober) => prober.stop()));
   }
 }

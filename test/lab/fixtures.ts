@@ -67,9 +67,10 @@ export async function baseRules(host: Host, command = "iptables-save"): Promise<
 /** Waits until something holds; what never comes is given up after ten minutes. */
 export async function until(holds: () => Promise<boolean>): Promise<void> {
   const end = Date.now() + 600_000;
-  while (!(await holds())) {
+  // To ask costs a machine's time, too: what is long in coming is asked for less often.
+  for (let pause = 100; !(await holds()); pause = Math.min(pause * 1.1, 1000)) {
     if (Date.now() > end) throw new Error(`within ten minutes it did not become true that ${holds}`);
-    await sleep(100);
+    await sleep(pause);
   }
 }
 

@@ -178,6 +178,8 @@ export class Host {
 
   /** What one unit has logged since the host's boot. */
   async journal(unit: string): Promise<string> {
+    // What was logged before is then there.
+    await this.run("journalctl", ["--sync"], { check: false });
     return (await this.run("journalctl", ["--boot", "--no-pager", "--output=cat", `--unit=${unit}`])).stdout;
   }
 

@@ -245,7 +245,7 @@ storyWith({ packages: ["firewalld", "nftables"] }, lackingFirewalld)(
     const client = await lab.client("laptop");
     await host.run("sh", ["-ec", FIREWALLD]);
     await host.docker.run("web", { publish: ["8080:80"] });
-    const reaches = async (port: number) => client.connect(host.address, port, { timeoutMs: 500 });
+    const reaches = async (port: number) => client.connect(host.address, port, { timeoutMs: 15_000 });
     // It filters before us, and still does at the end.
     expect(await reaches(8080)).toEqual({ reached: false, why: "unreachable" });
     expect(await reaches(22)).toEqual({ reached: false, why: "refused" });

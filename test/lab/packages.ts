@@ -6,7 +6,7 @@
 
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, readlink, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, readlink, rename, rm, symlink } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
@@ -145,12 +145,6 @@ async function linkMergedUsr(root: string, base: string): Promise<void> {
 }
 
 export async function unpack(archive: string, root: string): Promise<void> {
-  const tar = `${archive}.tar`;
-  const contents = await execa("dpkg-deb", ["--fsys-tarfile", archive], {
-    encoding: "buffer",
-    maxBuffer: 2 ** 31,
-  });
-  await writeFile(tar, contents.stdout);
-  await execa("tar", ["-x", "--keep-directory-symlink", "-p", "-f", tar, "-C", root]);
-  await rm(tar);
+  const contents = execa("dpkg-deb", ["--fsys-tarfile", archive], { encoding: "buffer", buffer: false });
+  await contents.pipe("tar", ["-x", "--keep-directory-symlink", "-p", "-f", "-", "-C", root]);
 }

@@ -1,6 +1,7 @@
 /*
  * Runs inside one network namespace for as long as the lab does, and tries connections on request: one JSON
- * object a line on standard input (see Probe in probe.ts), one a line back. Ends with its standard input.
+ * object a line on standard input (see Probe in probe.ts), one a line back. Ends with its standard input. Time in which this process
+ * stands still is nobody's delay: it counts as the moment that it would have taken.
  */
 
 import dgram from "node:dgram";
@@ -15,6 +16,18 @@ const whyByCode = {
   EADDRNOTAVAIL: "unreachable",
 };
 
+const TICK_MS = 50;
+let awakeMs = 0;
+let lastTick = performance.now();
+/** Those that wait, with the moment of the awake time at which they give up. */
+const waiting = new Map();
+setInterval(() => {
+  const now = performance.now();
+  awakeMs += Math.min(now - lastTick, 2 * TICK_MS);
+  lastTick = now;
+  for (const [giveUp, at] of waiting) if (awakeMs >= at) giveUp();
+}, TICK_MS).unref();
+
 createInterface({ input: process.stdin }).on("line", (line) => {
   const probe = JSON.parse(line);
   const attempt = probe.protocol === "udp" ? tryDatagram : tryConnection;
@@ -22,12 +35,13 @@ createInterface({ input: process.stdin }).on("line", (line) => {
   const answer = (result) => {
     if (answered) return;
     answered = true;
-    clearTimeout(timer);
+    waiting.delete(giveUp);
     end();
     process.stdout.write(`${JSON.stringify({ id: probe.id, ...result })}\n`);
   };
   const fail = (why) => answer({ reached: false, why });
-  const timer = setTimeout(() => fail("timeout"), probe.timeoutMs);
+  const giveUp = () => fail("timeout");
+  waiting.set(giveUp, awakeMs + probe.timeoutMs);
   const end = attempt(probe, {
     line: (text) => {
       const [peer, , server, port] = text.trim().split(" ");

@@ -285,7 +285,7 @@ sed -e "s/\\"\\/c0\\"/\\"\\/c$number\\"/g" -e "s/\\"9000\\"/\\"$((9000 + number)
     const before = await loads();
     const script = names.map(
       (name) =>
-        `(docker_iptables create ${name} --client many --timeout 120 --json > /root/${name}.json; iptables-save -t nat | grep -q '"docker_iptables: ${name}"' || echo ${name} >> /root/not-live) &`,
+        `(docker_iptables create ${name} --client many --timeout 600 --json > /root/${name}.json; iptables-save -t nat | grep -q '"docker_iptables: ${name}"' || echo ${name} >> /root/not-live) &`,
     );
     await host.run("sh", ["-c", `${script.join("\n")}\nwait`], { timeoutMs: 900_000 });
     const answers = await Promise.all(names.map(async (name) => JSON.parse(await host.read(`/root/${name}.json`))));

@@ -16,8 +16,11 @@ export async function lossesDuring(connect: () => Promise<boolean>, body: () => 
       await sleep(5);
     }
   })();
-  await body();
-  going = false;
+  try {
+    await body();
+  } finally {
+    going = false;
+  }
   await opening;
   const answers = await Promise.all(attempts);
   return { opened: answers.length, lost: answers.filter((good) => !good).length };
@@ -38,7 +41,7 @@ const talk = () => {
   const fail = (why) => { console.error(why, answers); process.exit(1); };
   one.on("error", (error) => (answers === 0 && error.code === "ECONNREFUSED" ? setTimeout(talk, 50) : fail(error.code)));
   one.on("end", () => fail("closed"));
-  one.setTimeout(10_000, () => fail("silence"));
+  one.setTimeout(120_000, () => fail("silence"));
   one.on("data", (data) => {
     if (peer === "") peer = String(data).trim();
     answers += 1;

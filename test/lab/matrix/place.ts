@@ -163,7 +163,9 @@ export async function makePlace(lab: Lab, { backend, userlandProxy }: PlaceOptio
   await host.run("ip", ["address", "add", `${second}/24`, "dev", "eth0"]);
   await host.run("ip", ["address", "add", `${second6}/64`, "dev", "eth0", "nodad"]);
   // Hundreds of closed ports answer at once; the kernel would leave most of those answers out.
-  await host.run("sysctl", ["-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0"]);
+  // What is refused is asked of conntrack afterwards, all at once.
+  const settled = "net.netfilter.nf_conntrack_tcp_timeout_close=120";
+  await host.run("sysctl", ["-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0", settled]);
   await makeNetworks(host);
   await routeAll(clients.routed, host);
   const hostAddresses = {

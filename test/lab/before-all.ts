@@ -1,0 +1,15 @@
+/*
+ * What stories share is made before any of them runs: two would make it at once, and a machine that writes hundreds of megabytes to its
+ * disk stands still for seconds.
+ */
+
+import { mkdir } from "node:fs/promises";
+import { cacheDirectory, packageRoot } from "./packages.ts";
+import { chosenSuite, suiteRoot } from "./suites.ts";
+
+export default async function setup(): Promise<void> {
+  await mkdir(cacheDirectory, { recursive: true });
+  const suite = chosenSuite();
+  if (suite !== undefined) await suiteRoot(suite);
+  await packageRoot();
+}
