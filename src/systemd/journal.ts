@@ -13,7 +13,7 @@ import { oneLine } from "../text/visible.ts";
 const SOCKET = "/run/systemd/journal/socket";
 const PREFIX = "DOCKER_IPTABLES_";
 /** seconds */
-const PATIENCE = 10;
+const PATIENCE = 5;
 
 /** Who called: the process that started this one, and for whom both work. */
 export interface Caller {
