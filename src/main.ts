@@ -165,9 +165,9 @@ let statusLine: StatusLine | undefined;
 
 /** Shows on a terminal what a call does that takes long. */
 function showProgress(): void {
-  // A line that is written over and over needs a terminal that obeys.
-  if (!isTerminal(STDERR) || everyVariable()["TERM"] === "dumb") return;
-  const line = new StatusLine(tell, process.stderr.columns || 80, () => performance.now());
+  if (!isTerminal(STDERR)) return;
+  const isDumb = everyVariable()["TERM"] === "dumb";
+  const line = new StatusLine(tell, process.stderr.columns || 80, () => performance.now(), isDumb);
   statusLine = line;
   startVerbose((event) => line.event(event));
 }

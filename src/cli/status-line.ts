@@ -1,5 +1,6 @@
 // The last line of a terminal, while a call takes long: what it waits for, with the seconds that are left, or what it does. It is gone
-// when there is something to say that stays. Pure: `write` and the clock are the caller's.
+// when there is something to say that stays. A terminal that erases nothing gets a line for each thing that is waited for, and no more.
+// Pure: `write` and the clock are the caller's.
 
 import { oneLine } from "../text/visible.ts";
 
@@ -12,27 +13,34 @@ export class StatusLine {
   readonly #write: (text: string) => void;
   readonly #width: number;
   readonly #now: () => number;
+  readonly #isDumb: boolean;
   #counts = false;
   #isShown = false;
 
-  /** `width` is the terminal's, in characters; `now` counts milliseconds from the start of the call. */
-  constructor(write: (text: string) => void, width: number, now: () => number) {
+  /**
+   * `width` is the terminal's, in characters; `now` counts milliseconds from the start of the call; `isDumb`: it erases nothing
+   * (TERM=dumb, terminfo(5)).
+   */
+  constructor(write: (text: string) => void, width: number, now: () => number, isDumb: boolean) {
     this.#write = write;
     this.#width = width;
     this.#now = now;
+    this.#isDumb = isDumb;
   }
 
   /** What is waited for; undefined once that has ended. */
   count(what: string | undefined, secondsLeft: number): void {
+    const isFirst = !this.#counts;
     this.#counts = what !== undefined;
     if (what === undefined) this.clear();
-    else this.#show(`${what}: ${secondsLeft} s`);
+    else if (!this.#isDumb) this.#show(`${what}: ${secondsLeft} s`);
+    else if (isFirst) this.#write(`${oneLine(`${what}: ${secondsLeft} s`)}\n`);
   }
 
   /** A line of --verbose: of a command or a request that has begun, and only while nothing is counted. */
   event(line: string): void {
     const begun = /^\+\S+ #\d+ (.*)$/s.exec(line)?.[1];
-    if (begun !== undefined && !this.#counts && this.#now() >= QUIET) this.#show(begun);
+    if (begun !== undefined && !this.#counts && !this.#isDumb && this.#now() >= QUIET) this.#show(begun);
   }
 
   clear(): void {

@@ -163,7 +163,8 @@ async function syncOnNews(work: Watch, manager: Manager): Promise<void> {
       await sleep(BURST);
       pause = await syncOnce(work, pause, !ready);
       retry = pause === undefined ? Number.POSITIVE_INFINITY : performance.now() + pause;
-      if (!ready) await notify(manager, "READY=1", "STATUS=following the daemon's events");
+      // Nobody waits for it: it may take long to arrive.
+      if (!ready) void notify(manager, "READY=1", "STATUS=following the daemon's events");
       ready = true;
     } else if (looksBefore(retry, performance.now()) && performance.now() >= lookout.next) {
       await lookOnce(work);

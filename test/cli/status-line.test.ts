@@ -3,7 +3,7 @@
 import { expect, test } from "vitest";
 import { StatusLine } from "../../src/cli/status-line.ts";
 
-function lineOf(width = 40) {
+function lineOf(width = 40, isDumb = false) {
   const written: string[] = [];
   const clock = { now: 0 };
   return {
@@ -13,6 +13,7 @@ function lineOf(width = 40) {
       (text) => written.push(text),
       width,
       () => clock.now,
+      isDumb,
     ),
   };
 }
@@ -56,4 +57,16 @@ test("is one line, and nothing in it is obeyed", () => {
   const { line, written } = lineOf(20);
   line.count(`x\u001b[2J\n${"y".repeat(50)}`, 1);
   expect(written.join("").slice(ERASE.length)).toMatch(/^[ -~]{19}$/);
+});
+
+test("on a terminal that erases nothing what is waited for is one line, which stays", () => {
+  const { line, written, clock } = lineOf(40, true);
+  clock.now = 5000;
+  line.event("+5.000 #9 run docker inspect web");
+  line.count("waiting for the container web", 55);
+  line.count("waiting for the container web", 54);
+  line.count(undefined, 0);
+  line.clear();
+  line.count("the container web", 9);
+  expect(written).toEqual(["waiting for the container web: 55 s\n", "the container web: 9 s\n"]);
 });

@@ -1,7 +1,7 @@
 /*
  * Runs inside one network namespace for as long as the lab does, and tries connections on request: one JSON
  * object a line on standard input (see Probe in probe.ts), one a line back. Ends with its standard input. Time in which this process
- * stands still is nobody's delay: it counts as the moment that it would have taken.
+ * stands still is nobody's delay: it counts as two ticks at most.
  */
 
 import dgram from "node:dgram";

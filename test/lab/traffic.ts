@@ -41,10 +41,18 @@ const talk = () => {
   const fail = (why) => { console.error(why, answers); process.exit(1); };
   one.on("error", (error) => (answers === 0 && error.code === "ECONNREFUSED" ? setTimeout(talk, 50) : fail(error.code)));
   one.on("end", () => fail("closed"));
-  one.setTimeout(120_000, () => fail("silence"));
+  // Seconds without an answer in which this process was awake.
+  let silence = 0, last = Date.now();
+  setInterval(() => {
+    const now = Date.now();
+    silence += Math.min(now - last, 200);
+    last = now;
+    if (silence > 10_000) fail("silence");
+  }, 100);
   one.on("data", (data) => {
     if (peer === "") peer = String(data).trim();
     answers += 1;
+    silence = 0;
     if (!require("node:fs").existsSync(stop)) return setTimeout(() => one.write("?"), 5);
     console.log(JSON.stringify({ peer, answers }));
     process.exit(0);

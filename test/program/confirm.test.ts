@@ -326,7 +326,11 @@ describe.concurrent("a setup that also loads what somebody had written into a fr
 describe.concurrent("on a terminal", () => {
   /** Presses the key once the question is there; returns what the terminal shows. */
   async function pressed(host: FakeHost, key: string, ...words: string[]): Promise<string> {
-    const command = [host.executable, ...words, ...directories(host)].join(" ");
+    return pressedOn("xterm", host, key, ...words);
+  }
+
+  async function pressedOn(type: string, host: FakeHost, key: string, ...words: string[]): Promise<string> {
+    const command = [`TERM=${type}`, host.executable, ...words, ...directories(host)].join(" ");
     const terminal = execa("script", ["-qec", command, "/dev/null"], { ...host.options(), reject: false });
     let shown = "";
     terminal.stdout.on("data", (chunk: Buffer) => {
@@ -339,6 +343,13 @@ describe.concurrent("on a terminal", () => {
     await terminal;
     return shown;
   }
+
+  test("n puts it back on one that erases nothing, too", async () => {
+    const host = await setUpHost();
+    const shown = await pressedOn("dumb", host, "n", "setup", "--no-guards", "--confirm", "600");
+    expect(shown).toContain("the setup was put back");
+    expect(shown).not.toContain("\u001b[K");
+  });
 
   test("y keeps it, and n puts it back", async () => {
     const host = await setUpHost();

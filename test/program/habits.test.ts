@@ -158,6 +158,17 @@ describe.concurrent("a terminal", () => {
     expect(stdout.includes("\u001b[K")).toBe(isNamed);
   });
 
+  test("one that erases nothing has whoever looks on, too", async () => {
+    const host = hostWithWeb();
+    const dumb = (words: string) => onTerminal(host, `TERM=dumb "$EXE" ${words} ${directories(host).join(" ")}`);
+    expect((await dumb("create wbe")).stdout).toContain(
+      "the container wbe does not exist, and web runs: did you mean that?",
+    );
+    const { stdout } = await dumb("create wbe --wait-timeout 5");
+    expect(stdout.match(/^waiting for the container wbe.*: \d+ s\r$/gm), stdout).toHaveLength(1);
+    expect(stdout).not.toContain("\u001b");
+  });
+
   test("a mistyped name whose near one runs is not waited for there, unless that is asked for", async () => {
     const host = hostWithWeb();
     const flags = directories(host).join(" ");

@@ -179,7 +179,7 @@ describe.concurrent("setup", () => {
 
   test("twice at once with the same choices: both succeed", async () => {
     const host = bareHost();
-    // The second waits for the first one's lock so long.
+    // So long the second may have to wait for the first one's lock.
     const words = ["--reload", "restore", "--timeout", "120"];
     const results = await Promise.all([setup(host, ...words), setup(host, ...words)]);
     for (const { failed, msg } of results) expect(failed, msg).toBeUndefined();

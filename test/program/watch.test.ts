@@ -1,6 +1,6 @@
 // watch: the daemon's events become syncs; a failure is reported once and retried; it ends on a signal.
 
-import { appendFileSync, chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, chmodSync, existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
@@ -221,26 +221,21 @@ describe.concurrent("what goes wrong", () => {
   test("a client that cannot look back (nerdctl): its events are followed all the same, and what came meanwhile is found", async () => {
     const host = await bootedHost();
     const refusing = 'echo "time=\\"2026\\" level=fatal msg=\\"unknown flag: --since\\"" >&2; exit 1';
-    host.on("docker", `[ "$1 $2" = "events --since" ] && { ${refusing}; }`);
-    const watcher = start(host);
-    await until("it follows", () => follows(host));
+    // web starts when the containers were listed, and before its events are followed.
     host.container("web", { ports: port("8080") });
-    const published = () => watcher.out().includes("published: web");
-    const end = performance.now() + 5000;
-    await until(
-      "it tells that web is published, or has looked too early",
-      () => published() || performance.now() > end,
-    );
-    // As it follows again it looks again.
-    if (!published()) process.kill(follower(host), "SIGKILL");
-    await until("it tells that web is published, without an event", published);
+    renameSync(join(host.fake, "containers", "web.json"), join(host.fake, "web.json"));
+    const listing = '[ "$1" = ps ] && [ -z "$NESTED" ] && { NESTED=1 "$0" "$@"; : > "$FAKE/listed"; exit 0; }';
+    const starting = 'until [ -e "$FAKE/listed" ]; do sleep 0.02; done; mv "$FAKE/web.json" "$FAKE/containers/"';
+    host.on("docker", `${listing}\n[ "$1 $2" = "events --since" ] && { ${starting}; ${refusing}; }`);
+    const watcher = start(host);
+    await until("it tells that web is published, without an event", () => watcher.out().includes("published: web"));
     // Where the look at what came meanwhile is late it finds a container before its event.
     for (let at = 1; !/published: db\d+ \(0a1b start\)/.test(watcher.out()); at++) {
       host.container(`db${at}`, { ports: port(String(5000 + at)), address: `172.17.0.${2 + at}` });
       tell(host, '{"ID":"0a1b","Topic":"/tasks/start","Event":"{\\"container_id\\":\\"0a1b\\"}"}');
       await until(`db${at} is published`, () => watcher.out().includes(`published: db${at}`));
     }
-    expect(count(host, /^docker events --format \{\{json \.\}\}$/)).toBeLessThanOrEqual(2);
+    expect(count(host, /^docker events --format \{\{json \.\}\}$/)).toBe(1);
     expect(watcher.err()).toBe("");
   });
 
@@ -256,8 +251,7 @@ describe.concurrent("what goes wrong", () => {
     const before = told();
     expect(before).toBeLessThan(tried - 1);
     writeFileSync(join(host.fake, "can"), "");
-    await until("it tells it again", () => told() > before);
-    expect(existsSync(join(host.fake, "can"))).toBe(false);
+    await until("it could, and tells it again", () => !existsSync(join(host.fake, "can")) && told() > before);
   });
 
   test("the daemon is down: reported once, retried, and published when it is back", async () => {
@@ -391,9 +385,8 @@ describe.concurrent("rules that somebody flushes", () => {
     host.flush("nat");
     host.flush("filter");
     await until("it tells of it", () => /IPv4 nat flushed\)/.test(watcher.out()));
-    expect(watcher.out()).toMatch(/IPv4 filter.* flushed\)/);
     expect(host.kernel("nat")).toContain("-j DOCKER_CONTAINERS");
-    expect(host.kernel("filter")).toContain("docker_iptables: (90_docker)");
+    await until("both are back", () => host.kernel("filter").includes("docker_iptables: (90_docker)"));
   });
 
   test("again and again: that is reported once", async () => {

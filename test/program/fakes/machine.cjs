@@ -1,6 +1,6 @@
 // Loaded into the executable by NODE_OPTIONS, so that a fake host is not the machine that it stands on. In place of what the
 // machine's kernel, daemons and users have it sees the files below $FAKE/machine and the interfaces that stand there, and of
-// the processes those that were started with a path of its own in their environment.
+// the processes those that were started with a path of this host in their environment.
 
 const { readFileSync } = require("node:fs");
 const files = require("node:fs/promises");
