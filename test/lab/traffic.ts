@@ -43,12 +43,14 @@ const talk = () => {
   one.on("end", () => fail("closed"));
   // Seconds without an answer in which this process was awake.
   let silence = 0, last = Date.now();
-  setInterval(() => {
+  const listen = () => {
     const now = Date.now();
     silence += Math.min(now - last, 200);
     last = now;
     if (silence > 10_000) fail("silence");
-  }, 100);
+  };
+  // One that is refused is tried again.
+  one.on("connect", () => setInterval(listen, 100));
   one.on("data", (data) => {
     if (peer === "") peer = String(data).trim();
     answers += 1;
