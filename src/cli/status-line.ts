@@ -14,7 +14,8 @@ export class StatusLine {
   readonly #width: number;
   readonly #now: () => number;
   readonly #isDumb: boolean;
-  #counts = false;
+  /** What is waited for. */
+  #counted: string | undefined;
   #isShown = false;
 
   /**
@@ -30,17 +31,17 @@ export class StatusLine {
 
   /** What is waited for; undefined once that has ended. */
   count(what: string | undefined, secondsLeft: number): void {
-    const isFirst = !this.#counts;
-    this.#counts = what !== undefined;
+    const isNew = what !== this.#counted;
+    this.#counted = what;
     if (what === undefined) this.clear();
     else if (!this.#isDumb) this.#show(`${what}: ${secondsLeft} s`);
-    else if (isFirst) this.#write(`${oneLine(`${what}: ${secondsLeft} s`)}\n`);
+    else if (isNew) this.#write(`${oneLine(`${what}: ${secondsLeft} s`)}\n`);
   }
 
   /** A line of --verbose: of a command or a request that has begun, and only while nothing is counted. */
   event(line: string): void {
     const begun = /^\+\S+ #\d+ (.*)$/s.exec(line)?.[1];
-    if (begun !== undefined && !this.#counts && !this.#isDumb && this.#now() >= QUIET) this.#show(begun);
+    if (begun !== undefined && this.#counted === undefined && !this.#isDumb && this.#now() >= QUIET) this.#show(begun);
   }
 
   clear(): void {

@@ -151,7 +151,7 @@ function withResolvers(): { promise: Promise<void>; resolve: () => void } {
 
 async function syncOnNews(work: Watch, manager: Manager): Promise<void> {
   const { news, lookout, signal } = work;
-  const pulse = new Pulse(manager);
+  const pulse = new Pulse(manager, signal);
   let ready = false;
   let pause: number | undefined;
   let retry = Number.POSITIVE_INFINITY;
@@ -163,8 +163,7 @@ async function syncOnNews(work: Watch, manager: Manager): Promise<void> {
       await sleep(BURST);
       pause = await syncOnce(work, pause, !ready);
       retry = pause === undefined ? Number.POSITIVE_INFINITY : performance.now() + pause;
-      // Nobody waits for it: it may take long to arrive.
-      if (!ready) void notify(manager, "READY=1", "STATUS=following the daemon's events");
+      if (!ready) notify(manager, signal, "READY=1", "STATUS=following the daemon's events");
       ready = true;
     } else if (looksBefore(retry, performance.now()) && performance.now() >= lookout.next) {
       await lookOnce(work);

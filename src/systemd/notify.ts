@@ -1,7 +1,7 @@
 // Reports a service's state to systemd (sd_notify(3)), through systemd-notify(1): Node.js has no datagram sockets of that kind. The
 // unit needs NotifyAccess=all.
 
-import { run } from "../system/exec.ts";
+import { follow } from "../system/exec.ts";
 
 /** seconds: what is said once must arrive, also at a boot that keeps the machine busy; of a pulse there is soon another. */
 const PATIENCE = { once: 60, pulse: 5 };
@@ -14,24 +14,30 @@ export interface Manager {
   watchdogMicroseconds: number | undefined;
 }
 
-/** Sends assignments such as READY=1. Never throws: a service whose report fails continues. */
-export async function notify(manager: Manager, ...assignments: string[]): Promise<void> {
-  await say(manager, assignments, PATIENCE.once);
+/**
+ * Sends assignments such as READY=1, and waits for nothing but `stop`, which ends it. Never throws: a service whose report fails
+ * continues.
+ */
+export function notify(manager: Manager, stop: AbortSignal, ...assignments: string[]): void {
+  say(manager, stop, assignments, PATIENCE.once);
 }
 
-async function say({ socket }: Manager, assignments: string[], timeoutSeconds: number): Promise<void> {
+function say({ socket }: Manager, stop: AbortSignal, assignments: string[], seconds: number): void {
   if (socket === undefined) return;
-  await run("systemd-notify", assignments, { timeoutSeconds }).catch(() => {});
+  const end = AbortSignal.any([stop, AbortSignal.timeout(seconds * 1000)]);
+  follow("systemd-notify", assignments, () => {}, end).catch(() => {});
 }
 
 /** Says that the service is alive whenever work has ended, so that work that hangs says nothing. */
 export class Pulse {
   readonly #manager: Manager;
+  readonly #stop: AbortSignal;
   readonly #limit: number;
   #last = Number.NEGATIVE_INFINITY;
 
-  constructor(manager: Manager) {
+  constructor(manager: Manager, stop: AbortSignal) {
     this.#manager = manager;
+    this.#stop = stop;
     this.#limit = (manager.watchdogMicroseconds ?? Number.POSITIVE_INFINITY) / 1000;
   }
 
@@ -46,6 +52,6 @@ export class Pulse {
     // What is shorter than the pauses needs no word of its own.
     if (now - this.#last < this.#limit / 4 || this.#limit === Number.POSITIVE_INFINITY) return;
     this.#last = now;
-    void say(this.#manager, ["WATCHDOG=1"], PATIENCE.pulse);
+    say(this.#manager, this.#stop, ["WATCHDOG=1"], PATIENCE.pulse);
   }
 }

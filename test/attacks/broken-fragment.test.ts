@@ -209,7 +209,7 @@ test("the load lock is not to be had: the rules are out, and the answer is a fai
   const host = await publishedHost();
   const { release } = await hold(host, "load");
   // Another command than flock may be slow, too.
-  const result = await host.ask({ container: "web", state: "absent", reload: "restore", timeout: 10 });
+  const result = await host.ask({ container: "web", state: "absent", reload: "restore", timeout: 5 });
   await release();
   expect(result).toMatchObject({ failed: true, changed: true, error: { code: "locked" } });
   expect(tables(host)).not.toContain(ADDRESS);

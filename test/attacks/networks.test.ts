@@ -115,5 +115,7 @@ describe("a process that calls itself docker-proxy", () => {
     const told = (await problemsOf(host)).filter(({ kind }) => kind === "docker_proxy_untrusted");
     expect(told).toHaveLength(1);
     expect(told[0]?.msg).toContain(String(child.pid));
+    // Each host has its own processes.
+    expect((await problemsOf(fakeHost())).filter(({ kind }) => kind === "docker_proxy_untrusted")).toEqual([]);
   });
 });

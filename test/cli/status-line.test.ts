@@ -65,8 +65,13 @@ test("on a terminal that erases nothing what is waited for is one line, which st
   line.event("+5.000 #9 run docker inspect web");
   line.count("waiting for the container web", 55);
   line.count("waiting for the container web", 54);
+  line.count("waiting for the container db", 53);
   line.count(undefined, 0);
   line.clear();
-  line.count("the container web", 9);
-  expect(written).toEqual(["waiting for the container web: 55 s\n", "the container web: 9 s\n"]);
+  line.count("waiting for the container db", 9);
+  expect(written).toEqual([
+    "waiting for the container web: 55 s\n",
+    "waiting for the container db: 53 s\n",
+    "waiting for the container db: 9 s\n",
+  ]);
 });

@@ -3,14 +3,12 @@
  * disk stands still for seconds.
  */
 
-import { mkdir } from "node:fs/promises";
-import { cacheDirectory, packageRoot } from "./packages.ts";
+import { packageRoot } from "./packages.ts";
 import { chosenSuite, suiteRoot } from "./suites.ts";
 
 export default async function setup(): Promise<void> {
   // startLab says that it needs root.
   if (process.getuid?.() !== 0) return;
-  await mkdir(cacheDirectory, { recursive: true });
   const suite = chosenSuite();
   if (suite !== undefined) await suiteRoot(suite);
   await packageRoot();

@@ -89,9 +89,14 @@ export class Docker {
 
   /** The directory in /proc of a container's process 1. */
   async #process(name: string): Promise<string> {
+    const known = this.#processes.get(name);
+    // A container that was started again is another process.
+    if (known !== undefined && existsSync(known)) return known;
     const { Pid } = (await this.inspect(name)).State;
     if (Pid === 0) throw new Error(`${name} is not running`);
-    return `/proc/${this.#host.pid}/root/proc/${Pid}`;
+    const directory = `/proc/${this.#host.pid}/root/proc/${Pid}`;
+    this.#processes.set(name, directory);
+    return directory;
   }
 
   /** Brings the lab's image into the daemon's store; lab.host() has done so where the daemon starts at boot. */
@@ -134,11 +139,7 @@ export class Docker {
 
   /** The prober inside a running container's network, for many probes: it does not ask Docker for each of them. */
   async prober(name: string): Promise<Prober> {
-    const known = this.#processes.get(name);
-    // A container that was started again is another process.
-    const directory = known !== undefined && existsSync(known) ? known : await this.#process(name);
-    this.#processes.set(name, directory);
-    const namespace = `${directory}/ns/net`;
+    const namespace = `${await this.#process(name)}/ns/net`;
     let prober = this.#probers.get(namespace);
     if (prober === undefined) {
       prober = new Prober(this.#host.world, namespace);

@@ -22,8 +22,10 @@ const FIRST = [
 
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const rank = ({ moduleId }: TestSpecification) =>
-      (FIRST.indexOf(basename(moduleId, ".story.ts")) + FIRST.length + 1) % (FIRST.length + 1);
+    const rank = ({ moduleId }: TestSpecification) => {
+      const place = FIRST.indexOf(basename(moduleId, ".story.ts"));
+      return place === -1 ? FIRST.length : place;
+    };
     return [...files].sort((one, other) => rank(one) - rank(other) || one.moduleId.localeCompare(other.moduleId));
   }
 }

@@ -169,6 +169,9 @@ story("fifty containers that come and go at random: watch keeps up", async ({ la
   expect(await unitOf(host, "ActiveState", "NRestarts")).toEqual({ ActiveState: "active", NRestarts: "0" });
 });
 
+/** When a service said last that it is alive. */
+const WORD = "WatchdogTimestampMonotonic";
+
 story("the service: ready, alive, restarted when it hangs, and stopped cleanly", async ({ lab }) => {
   const host = await lab.host({ name: "service" });
   await setupWatch(host);
@@ -183,17 +186,11 @@ story("the service: ready, alive, restarted when it hangs, and stopped cleanly",
   await host.systemctl(["daemon-reload"]);
   await host.systemctl(["restart", UNIT]);
   // One process says more than once that it is alive; it would be ended if it did not.
-  const words = new Map<string, Set<string>>();
-  let alive = "";
+  let [alive, words] = ["", new Set<string>()];
   await until(async () => {
-    const { MainPID = "", WatchdogTimestampMonotonic = "" } = await unitOf(
-      host,
-      ...["MainPID", "WatchdogTimestampMonotonic"],
-    );
-    const said = (words.get(MainPID) ?? new Set()).add(WatchdogTimestampMonotonic);
-    words.set(MainPID, said);
-    alive = MainPID;
-    return said.size > 3;
+    const { MainPID = "", WatchdogTimestampMonotonic: word = "" } = await unitOf(host, "MainPID", WORD);
+    if (MainPID !== alive) [alive, words] = [MainPID, new Set()];
+    return words.add(word).size > 3;
   });
 
   await host.run("kill", ["-STOP", alive]);

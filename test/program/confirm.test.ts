@@ -663,6 +663,8 @@ describe.skipIf(NATIVE)("at every step", () => {
     const steps = await changingSteps(first, (env) => first.run(argv(first), undefined, env));
     expect(steps.length).toBeGreaterThan(10);
     const names = readSteps(join(first.fake, "steps"));
+    // Of one process: a number counts its steps alone.
+    expect(names.filter((name) => name.endsWith("\tend"))).toHaveLength(1);
     const wrong: string[] = [];
     const seen: string[] = [];
     const worker = async () => {

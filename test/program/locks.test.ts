@@ -90,6 +90,15 @@ describe.concurrent("a lock that another process holds", () => {
     expect(await asked).toMatchObject({ changed: true });
   });
 
+  // The native executable takes a free lock without a process.
+  test.skipIf(NATIVE)("or is free, and flock starts late", async () => {
+    const host = await hostWith(["web"]);
+    host.sharesLocks();
+    const flock = `#!/bin/sh\nsleep 8\nPATH=\${PATH#*:} exec flock "$@"\n`;
+    writeFileSync(join(host.bin, "flock"), flock, { mode: 0o755 });
+    expect(await host.ask({ container: "web", reload: "none", timeout: 5 })).toMatchObject({ changed: true });
+  });
+
   test("is no matter where nothing changes", async () => {
     const host = await hostWith(["web", "db"]);
     await host.ask({ container: "web" });

@@ -491,6 +491,18 @@ describe.concurrent("systemd", () => {
     await watcher.stop();
   });
 
+  test("that takes no word holds no sync up", async () => {
+    const host = await bootedHost();
+    host.container("web", { ports: port("8080") });
+    writeFileSync(join(host.bin, "systemd-notify"), '#!/bin/sh\n: > "$FAKE/asked"\nexec sleep 600\n', {
+      mode: 0o755,
+    });
+    const watcher = start(host, [], { NOTIFY_SOCKET: "/run/x" });
+    await until("it says that it is ready", () => existsSync(join(host.fake, "asked")));
+    await settled(host, watcher);
+    expect(await watcher.stop()).toEqual({ exitCode: 0, signal: undefined });
+  });
+
   test("is not notified while a sync hangs", async () => {
     const host = await bootedHost();
     const told = withManager(host);
